@@ -1,0 +1,153 @@
+r"""Any diffusion network as a posterior mean: `D(x_t, t) ~ E[x_0 | x_t]`.
+
+A network predicts the noise, the velocity, the sample or the flow; all four are linear in (x_t, x_0), so each becomes the
+posterior mean by two coefficients, `D = c_x x_t + c_out F(x_t, t)`, for every schedule (a = alpha_t, s = sigma_t):
+
+    prediction   F estimates            c_x              c_out
+    "epsilon"    noise                  1 / a            -s / a
+    "v"          a noise - s x_0        a / (a^2 + s^2)  -s / (a^2 + s^2)
+    "sample"     x_0                    0                1
+    "flow"       noise - x_0            1 / (a + s)      -s / (a + s)
+
+Everything downstream knows D only. The network is called as `network(x, t)`, x of shape (B, C, H, W), t of shape (B,):
+int64 for a discrete schedule, in the dtype of x for a flow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal, TypeAlias, get_args
+
+import torch
+from torch import Tensor, nn
+
+from jacobian_lab.errors import InputError
+from jacobian_lab.schedule import Schedule, Time, per_sample
+
+Prediction: TypeAlias = Literal["epsilon", "v", "sample", "flow"]
+Shape: TypeAlias = tuple[int, int, int]
+Network: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+
+
+def coefficients(prediction: Prediction, alpha_t: Tensor, sigma_t: Tensor) -> tuple[Tensor, Tensor]:
+    """Return `(c_x, c_out)` of `D = c_x x_t + c_out F`; see the module's table.
+
+    Raises
+    ------
+    InputError
+        If the prediction is unknown, or says nothing about x_0 at this noise level (epsilon where alpha_t = 0).
+    """
+    match prediction:
+        case "epsilon":
+            if (alpha_t == 0).any():
+                raise InputError("a noise prediction does not determine the sample where alpha_t = 0: "
+                                 "take a time below the last one, or a network that predicts v, sample or flow")
+            return 1 / alpha_t, -sigma_t / alpha_t
+        case "v":
+            power = alpha_t**2 + sigma_t**2
+            return alpha_t / power, -sigma_t / power
+        case "sample":
+            return torch.zeros_like(alpha_t), torch.ones_like(alpha_t)
+        case "flow":
+            return 1 / (alpha_t + sigma_t), -sigma_t / (alpha_t + sigma_t)
+    raise InputError(f"unknown prediction {prediction!r}: expected one of {', '.join(get_args(Prediction))}")
+
+
+class Denoiser(nn.Module):
+    """The posterior mean `D(x_t, t)` of a network, a schedule and a prediction type.
+
+    Parameters
+    ----------
+    network : callable
+        `network(x, t) -> raw output`, x (B, C, H, W), t (B,), output of the shape of x.
+    schedule : Schedule
+    prediction : {"epsilon", "v", "sample", "flow"}
+        What the network's raw output estimates.
+    shape : (int, int, int)
+        Shape (C, H, W) of one sample.
+
+    Attributes
+    ----------
+    network, schedule, prediction, shape
+        As given. If the network is a `torch.nn.Module`, `denoiser.to(...)`, `.double()` and `.eval()` reach it.
+    """
+
+    def __init__(self, network: Network, schedule: Schedule, prediction: Prediction, shape: Shape) -> None:
+        super().__init__()
+        if prediction not in get_args(Prediction):
+            raise InputError(f"unknown prediction {prediction!r}: expected one of {', '.join(get_args(Prediction))}")
+        if len(shape) != 3 or any(not isinstance(size, int) or size < 1 for size in shape):
+            raise InputError(f"shape must be (C, H, W), three positive integers: got {shape!r}")
+        self.network = network
+        self.schedule = schedule
+        self.prediction: Prediction = prediction
+        self.shape = (shape[0], shape[1], shape[2])
+        self.train(isinstance(network, nn.Module) and network.training)
+
+    def forward(self, x_t: Tensor, t: Time) -> Tensor:
+        """Return the posterior mean of x_0, of the shape and dtype of `x_t`.
+
+        Parameters
+        ----------
+        x_t : Tensor, shape (B, C, H, W) or (C, H, W)
+        t : int, float or Tensor
+            One time for all, or one per sample, shape (B,).
+
+        Raises
+        ------
+        InputError
+            If a shape is wrong, or a time is not of the schedule.
+        """
+        if tuple(x_t.shape[-3:]) != self.shape or x_t.ndim not in (3, 4):
+            expected = ", ".join(map(str, self.shape))
+            raise InputError(f"x_t has shape {tuple(x_t.shape)}: expected (B, {expected}) or ({expected})")
+        x = x_t if x_t.ndim == 4 else x_t.unsqueeze(0)
+        time = self.schedule.time_tensor(t)
+        c_x, c_out = (per_sample(c, x) for c in coefficients(self.prediction, *self.schedule(time)))
+        time = time.to(x.device, x.dtype) if time.is_floating_point() else time.to(x.device)
+        raw = self.network(x, time.expand(x.shape[0]))
+        if raw.shape != x.shape:
+            raise InputError(f"the network returned shape {tuple(raw.shape)} for an input of {tuple(x.shape)}: expected "
+                             "the same shape (a network that also learns a variance returns 2 C channels: keep the first C)")
+        return (c_x * x + c_out * raw).reshape(x_t.shape)
+
+    def noise(self, x_t: Tensor, x0: Tensor, t: Time) -> Tensor:
+        """Return the noise that explains `x_t` if the clean sample is `x0`: `(x_t - alpha_t x0) / sigma_t`."""
+        alpha_t, sigma_t = self.schedule(t)
+        return (x_t - per_sample(alpha_t, x_t) * x0) / per_sample(sigma_t, x_t)
+
+
+def guided(conditional: Network, unconditional: Network, scale: float) -> Network:
+    """Return classifier-free guidance as a network: `F_uncond + scale (F_cond - F_uncond)`; scale 1 means off.
+
+    The raw outputs are combined, as in diffusers; for every prediction type that equals combining the posterior means.
+    Scale 1 calls the conditional network only and equals it exactly.
+
+    Parameters
+    ----------
+    conditional, unconditional : callable
+        Networks `(x, t) -> raw output` of one prediction type.
+    scale : float
+        Guidance scale; 0 is the unconditional network, 1 the conditional one.
+
+    References
+    ----------
+    Ho, Salimans (2022), *Classifier-free diffusion guidance*, in the convention of diffusers.
+    """
+    if scale == 1:
+        return conditional
+    return Guidance(conditional, unconditional, scale)
+
+
+class Guidance(nn.Module):
+    """`F_uncond + scale (F_cond - F_uncond)`; a Module, so that `.to()` and `.eval()` reach both networks."""
+
+    def __init__(self, conditional: Network, unconditional: Network, scale: float) -> None:
+        super().__init__()
+        self.conditional, self.unconditional, self.scale = conditional, unconditional, scale
+        self.train(any(isinstance(n, nn.Module) and n.training for n in (conditional, unconditional)))
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        """Return the guided raw output, shape of `x`."""
+        raw = self.unconditional(x, t)
+        return raw + self.scale * (self.conditional(x, t) - raw)

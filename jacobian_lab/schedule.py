@@ -1,0 +1,167 @@
+r"""Noise schedules: a time t becomes (alpha_t, sigma_t), and `x_t = alpha_t x_0 + sigma_t noise`.
+
+>>> schedule = DiscreteSchedule.linear()
+>>> alpha_t, sigma_t = schedule(500)
+>>> bool(abs(alpha_t**2 + sigma_t**2 - 1) < 1e-15)
+True
+>>> [float(c) for c in RectifiedFlow()(0.25)]
+[0.75, 0.25]
+
+Two families cover what people use: a table over the training times 0 ... T-1 (DDPM and every diffusers scheduler that
+is variance preserving), and the straight line of rectified flow. Coefficients are float64 whatever the network's
+precision: they are few, and `1 - alpha^2` cancels.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from jacobian_lab.errors import InputError
+
+Time: TypeAlias = int | float | Tensor
+
+
+class Schedule(ABC):
+    """A map from times to noise levels. Subclasses define `time_tensor` (validation) and `_coefficients` (the formula)."""
+
+    @abstractmethod
+    def time_tensor(self, t: Time, device: torch.device | str | None = None) -> Tensor:
+        """Validate `t` and return it as a tensor of shape () or (B,), in the dtype that networks expect.
+
+        Raises
+        ------
+        InputError
+            If a time lies outside the schedule, or is not of its kind.
+        """
+
+    @abstractmethod
+    def _coefficients(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Return float64 (alpha_t, sigma_t) for times that are already validated."""
+
+    def __call__(self, t: Time) -> tuple[Tensor, Tensor]:
+        """Return `(alpha_t, sigma_t)`, float64, of the shape of `t`: () or (B,)."""
+        return self._coefficients(self.time_tensor(t))
+
+    def add_noise(self, x0: Tensor, t: Time, noise: Tensor) -> Tensor:
+        """Return `x_t = alpha_t x0 + sigma_t noise`.
+
+        Parameters
+        ----------
+        x0, noise : Tensor
+            Of one shape, (C, H, W) or (B, C, H, W).
+        t : int, float or Tensor
+            One time for all, or one per sample, shape (B,).
+        """
+        if x0.shape != noise.shape:
+            raise InputError(f"noise must have the shape of x0: expected {tuple(x0.shape)}, got {tuple(noise.shape)}")
+        alpha_t, sigma_t = self(t)
+        return per_sample(alpha_t, x0) * x0 + per_sample(sigma_t, x0) * noise
+
+
+def per_sample(coefficient: Tensor, x: Tensor) -> Tensor:
+    """Shape a coefficient, () or (B,), so that it multiplies `x` sample by sample, in the dtype and device of `x`."""
+    if coefficient.ndim == 1 and coefficient.shape[0] not in (1, x.shape[0]):
+        raise InputError(f"one time per sample: expected {x.shape[0]} times for x of shape {tuple(x.shape)}, "
+                         f"got {coefficient.shape[0]}")
+    return coefficient.to(device=x.device, dtype=x.dtype).reshape(-1, *[1] * (x.ndim - 1)).squeeze(0)
+
+
+class DiscreteSchedule(Schedule):
+    r"""A table over training times 0 ... T-1: `alpha_t = sqrt(alpha_bar_t)`, `sigma_t = sqrt(1 - alpha_bar_t)`.
+
+    The index is diffusers' and the same for network and table: `alpha_bar_t = prod_{s<=t} (1 - beta_s)`, so time 0
+    already carries the noise beta_0.
+
+    Parameters
+    ----------
+    alphas_cumprod : Tensor, shape (T,)
+        The table alpha_bar, in (0, 1], non-increasing.
+
+    References
+    ----------
+    Ho, Jain, Abbeel (2020), *Denoising diffusion probabilistic models*, eq. 4. Nichol, Dhariwal (2021), *Improved
+    denoising diffusion probabilistic models*, eq. 17 (cosine).
+    """
+
+    def __init__(self, alphas_cumprod: Tensor) -> None:
+        table = torch.as_tensor(alphas_cumprod, dtype=torch.float64, device="cpu")
+        if table.ndim != 1 or not ((table > 0) & (table <= 1)).all() or (table.diff() > 0).any():
+            raise InputError("alphas_cumprod must be a vector in (0, 1] that does not increase: "
+                             f"got shape {tuple(table.shape)}, range [{table.min():.3g}, {table.max():.3g}]")
+        self.alphas_cumprod = table
+
+    @classmethod
+    def from_betas(cls, betas: Tensor) -> DiscreteSchedule:
+        """Build the table from the noise variances beta_t in [0, 1), shape (T,)."""
+        return cls(torch.cumprod(1 - betas.double(), dim=0))
+
+    @classmethod
+    def linear(cls, steps: int = 1000, beta_start: float = 1e-4, beta_end: float = 2e-2) -> DiscreteSchedule:
+        """DDPM's schedule: beta_t linear in t."""
+        return cls.from_betas(torch.linspace(beta_start, beta_end, steps, dtype=torch.float64))
+
+    @classmethod
+    def scaled_linear(cls, steps: int = 1000, beta_start: float = 8.5e-4, beta_end: float = 1.2e-2) -> DiscreteSchedule:
+        """Stable Diffusion's schedule: sqrt(beta_t) linear in t."""
+        return cls.from_betas(torch.linspace(beta_start**0.5, beta_end**0.5, steps, dtype=torch.float64) ** 2)
+
+    @classmethod
+    def cosine(cls, steps: int = 1000, offset: float = 0.008, largest_beta: float = 0.999) -> DiscreteSchedule:
+        """Nichol and Dhariwal's schedule: alpha_bar a squared cosine, each beta at most `largest_beta`."""
+        times = torch.linspace(0, 1, steps + 1, dtype=torch.float64)
+        alpha_bar = torch.cos((times + offset) / (1 + offset) * (math.pi / 2)) ** 2
+        return cls.from_betas((1 - alpha_bar[1:] / alpha_bar[:-1]).clamp(max=largest_beta))
+
+    @property
+    def steps(self) -> int:
+        """The number T of training times."""
+        return len(self.alphas_cumprod)
+
+    def time_tensor(self, t: Time, device: torch.device | str | None = None) -> Tensor:
+        """Return `t` as int64; see `Schedule.time_tensor`."""
+        time = torch.as_tensor(t, device=device)
+        if time.is_floating_point() or time.is_complex() or time.dtype == torch.bool:
+            raise InputError(f"a discrete schedule takes an integer time, 0 to {self.steps - 1}: got {t!r} ({time.dtype})")
+        if time.ndim > 1:
+            raise InputError(f"times have shape () or (B,): got {tuple(time.shape)}")
+        if time.numel() and not (0 <= int(time.min()) and int(time.max()) < self.steps):
+            raise InputError(f"time {t!r} is outside this schedule: expected an integer from 0 to {self.steps - 1}")
+        return time.long()
+
+    def _coefficients(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        alpha_bar = self.alphas_cumprod.to(t.device)[t]
+        return alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
+
+    def __repr__(self) -> str:
+        return f"DiscreteSchedule(T={self.steps}, alpha_bar {self.alphas_cumprod[0]:.5f} -> {self.alphas_cumprod[-1]:.2e})"
+
+
+class RectifiedFlow(Schedule):
+    """The straight path from data to noise: `alpha_t = 1 - t`, `sigma_t = t`, t in (0, 1].
+
+    References
+    ----------
+    Liu, Gong, Liu (2023), *Flow straight and fast*; time runs as in Esser et al. (2024), data at 0.
+    """
+
+    def time_tensor(self, t: Time, device: torch.device | str | None = None) -> Tensor:
+        """Return `t` as a floating-point tensor; see `Schedule.time_tensor`."""
+        time = torch.as_tensor(t, device=device, dtype=None if isinstance(t, Tensor) else torch.float64)
+        if not time.is_floating_point():
+            time = time.double()
+        if time.ndim > 1:
+            raise InputError(f"times have shape () or (B,): got {tuple(time.shape)}")
+        if time.numel() and not ((time > 0) & (time <= 1)).all():
+            raise InputError(f"time {t!r} is outside this schedule: a rectified flow takes a time in (0, 1]")
+        return time
+
+    def _coefficients(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        return 1 - t.double(), t.double()
+
+    def __repr__(self) -> str:
+        return "RectifiedFlow()"
