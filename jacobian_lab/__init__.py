@@ -1,10 +1,15 @@
 """The Jacobian of a diffusion model's denoiser, and constrained sampling with inexact Newton steps.
 
-    network + schedule -> Denoiser -> JacobianOperator -> solve -> Newton direction
+    network + schedule -> Denoiser -> JacobianOperator -> solve -> newton_direction
 """
 
 from jacobian_lab.denoiser import Denoiser, guided
 from jacobian_lab.errors import ConvergenceWarning, InputError
+from jacobian_lab.linops import JacobianOperator, posterior_covariance, restriction, skew_part, symmetric_part
+from jacobian_lab.newton import dynamic_step_size, newton_direction
 from jacobian_lab.schedule import DiscreteSchedule, RectifiedFlow, Schedule
 
-__all__ = ["ConvergenceWarning", "Denoiser", "DiscreteSchedule", "InputError", "RectifiedFlow", "Schedule", "guided"]
+__all__ = [
+    "ConvergenceWarning", "Denoiser", "DiscreteSchedule", "InputError", "JacobianOperator", "RectifiedFlow", "Schedule",
+    "dynamic_step_size", "guided", "newton_direction", "posterior_covariance", "restriction", "skew_part", "symmetric_part",
+]

@@ -108,8 +108,13 @@ class Denoiser(nn.Module):
         raw = self.network(x, time.expand(x.shape[0]))
         if raw.shape != x.shape:
             raise InputError(f"the network returned shape {tuple(raw.shape)} for an input of {tuple(x.shape)}: expected "
-                             "the same shape (a network that also learns a variance returns 2 C channels: keep the first C)")
+                             "the same shape (a network that also learns a variance returns 2 C channels: keep C)")
         return (c_x * x + c_out * raw).reshape(x_t.shape)
+
+    def raw(self, x0: Tensor, x_t: Tensor, t: Time) -> Tensor:
+        """Return the raw output for which `D(x_t, t)` is `x0`: the network's training target, shape of `x_t`."""
+        c_x, c_out = (per_sample(c, x_t) for c in coefficients(self.prediction, *self.schedule(t)))
+        return (x0 - c_x * x_t) / c_out
 
     def noise(self, x_t: Tensor, x0: Tensor, t: Time) -> Tensor:
         """Return the noise that explains `x_t` if the clean sample is `x0`: `(x_t - alpha_t x0) / sigma_t`."""

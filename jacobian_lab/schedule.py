@@ -129,7 +129,7 @@ class DiscreteSchedule(Schedule):
             raise InputError(f"a discrete schedule takes an integer time, 0 to {self.steps - 1}: got {t!r} ({time.dtype})")
         if time.ndim > 1:
             raise InputError(f"times have shape () or (B,): got {tuple(time.shape)}")
-        if time.numel() and not (0 <= int(time.min()) and int(time.max()) < self.steps):
+        if time.numel() and not (int(time.min()) >= 0 and int(time.max()) < self.steps):
             raise InputError(f"time {t!r} is outside this schedule: expected an integer from 0 to {self.steps - 1}")
         return time.long()
 

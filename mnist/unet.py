@@ -41,9 +41,11 @@ class UNet(nn.Module):
         self.down2a, self.down2b = ResBlock(c2, c2, features), ResBlock(c2, c2, features)
         self.attention2 = Attention(c2)
         self.shrink2 = nn.Conv2d(c2, c3, 3, stride=2, padding=1)
-        self.middle_a, self.attention3, self.middle_b = ResBlock(c3, c3, features), Attention(c3), ResBlock(c3, c3, features)
+        self.middle_a, self.middle_b = ResBlock(c3, c3, features), ResBlock(c3, c3, features)
+        self.attention3 = Attention(c3)
         self.grow2 = nn.Conv2d(c3, c2, 3, padding=1)
-        self.up2a, self.attention_up2, self.up2b = ResBlock(2 * c2, c2, features), Attention(c2), ResBlock(c2, c2, features)
+        self.up2a, self.up2b = ResBlock(2 * c2, c2, features), ResBlock(c2, c2, features)
+        self.attention_up2 = Attention(c2)
         self.grow1 = nn.Conv2d(c2, c1, 3, padding=1)
         self.up1a, self.up1b = ResBlock(2 * c1, c1, features), ResBlock(c1, c1, features)
         self.exit_norm = nn.GroupNorm(8, c1)
@@ -72,14 +74,14 @@ class TimeEmbedding(nn.Module):
         super().__init__()
         self.time_scale = time_scale
         half = frequencies // 2
+        self.rates: Tensor
         self.register_buffer("rates", torch.exp(-math.log(10_000) * torch.arange(half) / half), persistent=False)
         self.layers = nn.Sequential(nn.Linear(frequencies, features), nn.SiLU(), nn.Linear(features, features))
 
     def forward(self, t: Tensor) -> Tensor:
         """Return the embedding of times `t`."""
-        angles = (self.time_scale * t[:, None]).to(self.rates) * self.rates  # type: ignore[operator]
-        embedding: Tensor = self.layers(torch.cat([angles.cos(), angles.sin()], dim=1))
-        return embedding
+        angles = (self.time_scale * t[:, None]).to(self.rates) * self.rates
+        return self.layers(torch.cat([angles.cos(), angles.sin()], dim=1))
 
 
 class ResBlock(nn.Module):
@@ -98,8 +100,7 @@ class ResBlock(nn.Module):
         h = self.conv1(F.silu(self.norm1(x)))
         scale, shift = self.modulation(F.silu(embedding))[:, :, None, None].chunk(2, dim=1)
         h = self.conv2(F.silu(self.norm2(h) * (1 + scale) + shift))
-        skip: Tensor = self.shortcut(x)
-        return skip + h
+        return self.shortcut(x) + h
 
 
 class Attention(nn.Module):

@@ -1,0 +1,259 @@
+"""A denoiser's Jacobian as a `scipy.sparse.linalg.LinearOperator`, and operators made of it.
+
+    J = JacobianOperator(denoiser, x_t, t)
+    J @ v, J.T @ u, J @ V            # vectors, or a matrix as one batched pass
+    symmetric_part(J), skew_part(J), restriction(J, mask), posterior_covariance(J)
+    scipy.sparse.linalg.eigs(J, k=6)
+
+A vector is a flattened sample, n = C H W entries in the order of `tensor.reshape(-1)`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+from scipy.sparse.linalg import LinearOperator, aslinearoperator
+from torch import Tensor
+
+from jacobian_lab.denoiser import Denoiser
+from jacobian_lab.errors import InputError
+from jacobian_lab.products import Method, Products
+from jacobian_lab.schedule import Time
+
+Array: TypeAlias = NDArray[Any]
+Apply: TypeAlias = Callable[[Array], Array]
+
+
+class Operator(LinearOperator):  # type: ignore[misc]
+    """A real linear operator that is given by its products with matrices, and asks for nothing else.
+
+    Parameters
+    ----------
+    shape : (int, int)
+    dtype : numpy dtype
+        float32 or float64; products are handed back in it.
+    apply : callable
+        `apply(V)`, the product with a real matrix, (columns, k) -> (rows, k).
+    apply_transpose : callable
+        `apply_transpose(U)`, the product of the transpose, (rows, k) -> (columns, k).
+
+    Notes
+    -----
+    SciPy's own default for `J @ V` is a loop over columns; here a matrix stays one call, also through `.T`, `.H`, sums
+    and products. Complex vectors, such as eigenvectors, travel as their real and imaginary parts in one call.
+    """
+
+    def __init__(self, shape: tuple[int, int], dtype: DTypeLike, apply: Apply, apply_transpose: Apply) -> None:
+        super().__init__(np.dtype(dtype), shape)
+        self._apply, self._apply_transpose = apply, apply_transpose
+
+    def matvec(self, x: ArrayLike) -> Array:
+        """Return `A x`, x of shape (columns,) or (columns, 1)."""
+        return super().matvec(self._checked(x, self.shape[1]))
+
+    def rmatvec(self, x: ArrayLike) -> Array:
+        """Return `A^H x`, x of shape (rows,) or (rows, 1)."""
+        return super().rmatvec(self._checked(x, self.shape[0]))
+
+    def matmat(self, X: ArrayLike) -> Array:
+        """Return `A X`, X of shape (columns, k)."""
+        return super().matmat(self._checked(X, self.shape[1]))
+
+    def rmatmat(self, X: ArrayLike) -> Array:
+        """Return `A^H X`, X of shape (rows, k)."""
+        return super().rmatmat(self._checked(X, self.shape[0]))
+
+    def _checked(self, x: ArrayLike, length: int) -> Array:
+        array = np.asarray(x)
+        if array.ndim not in (1, 2) or array.shape[0] != length:
+            raise InputError(f"a product with this {self.shape[0]} x {self.shape[1]} operator takes shape ({length},) or "
+                             f"({length}, k): got {array.shape}. Flatten an image with .reshape(-1)")
+        return array
+
+    def _matvec(self, x: Array) -> Array:
+        return self._matmat(x.reshape(-1, 1))[:, 0]
+
+    def _rmatvec(self, x: Array) -> Array:
+        return self._rmatmat(x.reshape(-1, 1))[:, 0]
+
+    def _matmat(self, X: Array) -> Array:
+        return self._real(self._apply, X)
+
+    def _rmatmat(self, X: Array) -> Array:
+        return self._real(self._apply_transpose, X)
+
+    def _real(self, apply: Apply, X: Array) -> Array:
+        if not np.iscomplexobj(X):
+            return np.asarray(apply(X), dtype=self.dtype)
+        k = X.shape[1]
+        parts = np.asarray(apply(np.concatenate([X.real, X.imag], axis=1)), dtype=self.dtype)
+        return np.asarray(parts[:, :k] + 1j * parts[:, k:])
+
+    def _transpose(self) -> Operator:
+        return Operator((self.shape[1], self.shape[0]), self.dtype, self._apply_transpose, self._apply)
+
+    _adjoint = _transpose
+
+
+class JacobianOperator(Operator):
+    """`J = dD/dx_t` of a denoiser at one noisy sample, as a real n x n operator, n = C H W.
+
+    Parameters
+    ----------
+    denoiser : Denoiser
+        In evaluation mode; its weights, and `x_t`, set device and precision.
+    x_t : Tensor, shape (1, C, H, W) or (C, H, W)
+        The noisy sample.
+    t : int or float
+        Its time, in the denoiser's schedule. J and J^T are taken at the same one.
+    products : {"exact", "forward", "central"}
+        How `J v` is computed: exact derivative or finite differences. `J^T u` is always exact.
+    step : float, optional
+        Step of the finite differences relative to |x_t|; see `jacobian_lab.products.Products`.
+
+    Attributes
+    ----------
+    products : Products
+        The products on tensors, (K, C, H, W); `products.d` is D(x_t, t).
+    sample_shape : (int, int, int)
+    alpha_t, sigma_t : float
+        The noise level at t.
+
+    Raises
+    ------
+    InputError
+        If x_t has a wrong shape or is not finite, t is not of the schedule, or the network is in training mode.
+
+    Notes
+    -----
+    The dtype is float64 for a float64 network and float32 otherwise. ARPACK's default `tol=0` then means the rounding of
+    that dtype.
+    """
+
+    def __init__(self, denoiser: Denoiser, x_t: Tensor, t: Time, products: Method = "exact",
+                 step: float | None = None) -> None:
+        self.products = Products(denoiser, x_t, t, products, step)
+        self.sample_shape = denoiser.shape
+        self.alpha_t, self.sigma_t = (float(c) for c in denoiser.schedule(t))
+        n = self.products.x.numel()
+        dtype = np.float64 if self.products.x.dtype == torch.float64 else np.float32
+        super().__init__((n, n), dtype, self._on_columns(self.products.jvp), self._on_columns(self.products.vjp))
+
+    def dense(self, memory: int = 2**30) -> Array:
+        """Return J as a numpy array, (n, n), in chunks.
+
+        Parameters
+        ----------
+        memory : int
+            Bytes that the graphs of one chunk may hold; the result itself, n^2 numbers, comes on top.
+
+        Notes
+        -----
+        Exact products assemble rows, `J^T u` for unit vectors u, the cheaper product in reverse mode; finite differences
+        assemble columns.
+        """
+        n = self.shape[0]
+        chunk = int(min(n, max(1, memory // self.products.bytes_per_vector())))
+        rows = self.products.method == "exact"
+        dense = np.empty(self.shape, dtype=self.dtype)
+        for start in range(0, n, chunk):
+            units = np.eye(n, min(chunk, n - start), -start, dtype=self.dtype)
+            if rows:
+                dense[start:start + chunk] = self.rmatmat(units).T
+            else:
+                dense[:, start:start + chunk] = self.matmat(units)
+        self.products.forget()
+        return dense
+
+    def _on_columns(self, product: Callable[[Tensor], Tensor]) -> Apply:
+        x = self.products.x
+
+        def apply(V: Array) -> Array:
+            rows = torch.from_numpy(np.ascontiguousarray(V.T, dtype=self.dtype)).to(x.device, x.dtype)
+            result = product(rows.reshape(-1, *self.sample_shape)).reshape(len(rows), -1)
+            return np.asarray(result.cpu().to(torch.float64 if self.dtype == np.float64 else torch.float32).numpy().T)
+
+        return apply
+
+
+def symmetric_part(A: LinearOperator | Array) -> Operator:
+    """Return `(A + A^T) / 2` for a square operator or matrix; a product costs one with A and one with A^T."""
+    A = square(A)
+    transpose = A.T
+
+    def apply(V: Array) -> Array:
+        return np.asarray((A @ V + transpose @ V) / 2)
+
+    return Operator(A.shape, A.dtype, apply, apply)
+
+
+def skew_part(A: LinearOperator | Array) -> Operator:
+    """Return `(A - A^T) / 2` for a square operator or matrix; a product costs one with A and one with A^T."""
+    A = square(A)
+    transpose = A.T
+
+    def apply(V: Array) -> Array:
+        return np.asarray((A @ V - transpose @ V) / 2)
+
+    return Operator(A.shape, A.dtype, apply, lambda V: -apply(V))
+
+
+def restriction(A: LinearOperator | Array, rows: Tensor | ArrayLike, columns: Tensor | ArrayLike | None = None) -> Operator:
+    """Return the submatrix of A at the entries that masks mark: `R A C^T`, of shape (marked rows, marked columns).
+
+    Parameters
+    ----------
+    A : LinearOperator or array
+    rows, columns : array of bool
+        Masks of as many entries as A has rows and columns, in any shape, such as (C, H, W). `columns` is `rows` by default.
+    """
+    A = aslinearoperator(A)
+    transpose = A.T
+    r = _entries(rows, A.shape[0], "rows")
+    c = _entries(rows if columns is None else columns, A.shape[1], "columns")
+
+    def through(operator: LinearOperator, into: Array, out: Array) -> Apply:
+        def apply(V: Array) -> Array:
+            padded = np.zeros((operator.shape[1], V.shape[1]), dtype=V.dtype)
+            padded[into] = V
+            return np.asarray((operator @ padded)[out])
+
+        return apply
+
+    return Operator((len(r), len(c)), A.dtype, through(A, c, r), through(transpose, r, c))
+
+
+def posterior_covariance(J: JacobianOperator) -> Operator:
+    """Return `Cov[x_0 | x_t] = (sigma_t^2 / alpha_t) J`, by Tweedie's second-order formula.
+
+    As far as the network is a posterior mean: what its J is not symmetric or positive, this covariance is not either.
+    """
+    if J.alpha_t == 0:
+        raise InputError("at alpha_t = 0 the sample is pure noise, J = 0 says nothing of the covariance: take an earlier time")
+    scale, transpose = J.sigma_t**2 / J.alpha_t, J.T
+    return Operator(J.shape, J.dtype, lambda V: scale * (J @ V), lambda V: scale * (transpose @ V))
+
+
+def square(A: LinearOperator | Array) -> LinearOperator:
+    """Return A as a LinearOperator, or raise if it is not square."""
+    operator = aslinearoperator(A)
+    if operator.shape[0] != operator.shape[1]:
+        raise InputError(f"expected a square operator: got {operator.shape[0]} x {operator.shape[1]}")
+    return operator
+
+
+def _entries(mask: Tensor | ArrayLike, n: int, name: str) -> Array:
+    array = np.asarray(mask.cpu() if isinstance(mask, Tensor) else mask)
+    if array.dtype != np.bool_:
+        raise InputError(f"the mask of {name} must be boolean: got {array.dtype}; write mask > 0.5 or the like")
+    if array.size != n:
+        raise InputError(f"the mask of {name} has {array.size} entries, shape {array.shape}: expected {n}, one for each of the "
+                         f"operator's {name}")
+    entries = np.flatnonzero(array)
+    if not len(entries):
+        raise InputError(f"the mask of {name} marks no entry: expected at least one True")
+    return entries

@@ -1,0 +1,235 @@
+r"""Solve `A x = b` in the least-squares sense: what an exact Newton step asks of J.
+
+    lstsq           dense, minimum norm, singular values below rcond * the largest cut off
+    truncated_svd   all truncations at once: solution and residual norm against rank, for choosing rcond
+    lsmr            matrix-free, products with A and A^T, optional damping
+    gmres           matrix-free, products with A only: k steps of Jacobian-free Newton-Krylov
+
+Linear algebra only: A is any matrix or `LinearOperator`. All computations are in float64 even over a float32 operator, and
+every residual is recomputed from the solution.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import scipy.linalg
+import scipy.sparse.linalg
+from numpy.typing import ArrayLike, NDArray
+from scipy.sparse.linalg import LinearOperator, aslinearoperator
+
+from jacobian_lab.errors import ConvergenceWarning, InputError
+
+Array: TypeAlias = NDArray[np.float64]
+Matrix: TypeAlias = LinearOperator | NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Solution:
+    """A least-squares solution, and what it took."""
+
+    x: Array
+    """The solution, shape (columns,)."""
+    residual: float
+    """`|b - A x| / |b|`, recomputed."""
+    products: int
+    """Products with A and A^T spent, the recomputation included; for a dense solve those that made the matrix."""
+    converged: bool
+    """Whether the tolerance was reached."""
+    message: str
+    """Why the solver stopped."""
+    rank: int | None = None
+    """Singular values kept, for a dense solve."""
+
+
+@dataclass(frozen=True)
+class TruncatedSVD:
+    r"""Minimum-norm solutions `x_k = sum_{i <= k} (u_i^T b / s_i) v_i` for every rank k = 0 ... min(shape).
+
+    A plot of `solution_norms` against `residual_norms` is the L-curve; `coefficients` falling slower than
+    `singular_values` (Picard's condition) marks the rank at which noise takes over.
+
+    References
+    ----------
+    Hansen (1998), *Rank-deficient and discrete ill-posed problems*, sections 3.2 and 4.5.
+    """
+
+    singular_values: Array
+    """Shape (r,), falling, r = min(rows, columns)."""
+    coefficients: Array
+    """`u_i^T b`, shape (r,)."""
+    right_vectors: Array
+    """Rows v_i^T, shape (r, columns)."""
+    solution_norms: Array
+    """`|x_k|`, shape (r + 1,)."""
+    residual_norms: Array
+    """`|b - A x_k|`, shape (r + 1,)."""
+
+    def rank(self, rcond: float) -> int:
+        """Return how many singular values exceed `rcond` times the largest."""
+        return int((self.singular_values > rcond * self.singular_values[0]).sum())
+
+    def solution(self, rank: int) -> Array:
+        """Return `x_k` for k = rank, shape (columns,)."""
+        if not 0 <= rank <= len(self.singular_values):
+            raise InputError(f"rank must lie from 0 to {len(self.singular_values)}: got {rank}")
+        x: Array = (self.coefficients[:rank] / self.singular_values[:rank]) @ self.right_vectors[:rank]
+        return x
+
+
+def lstsq(A: Matrix, b: ArrayLike, rcond: float | None = None) -> Solution:
+    """Solve by LAPACK's gelsd on the dense matrix: minimum norm among the least-squares solutions.
+
+    Parameters
+    ----------
+    A : LinearOperator or array, shape (rows, columns)
+    b : array, shape (rows,)
+    rcond : float, optional
+        Singular values up to `rcond` times the largest count as zero. By default the rounding of A's dtype times its
+        larger dimension: what a float32 operator calls zero is noise, however precisely it is stored.
+    """
+    matrix, rhs = as_matrix(A), _vector(b, A)
+    rcond = float(np.finfo(_precision(A)).eps) * max(matrix.shape) if rcond is None else _check_rcond(rcond)
+    x, _, rank, _ = scipy.linalg.lstsq(matrix, rhs, cond=rcond, lapack_driver="gelsd")
+    return Solution(x, _residual(matrix @ x, rhs), 0 if isinstance(A, np.ndarray) else max(matrix.shape), True,
+                    f"dense least squares, rank {rank} of {min(matrix.shape)} at rcond {rcond:.3g}", int(rank))
+
+
+def truncated_svd(A: Matrix, b: ArrayLike) -> TruncatedSVD:
+    """Return the solutions of all ranks; parameters as in `lstsq`."""
+    matrix, rhs = as_matrix(A), _vector(b, A)
+    u, s, vt = scipy.linalg.svd(matrix, full_matrices=False)
+    coefficients = u.T @ rhs
+    with np.errstate(divide="ignore", invalid="ignore"):
+        steps = np.where(s > 0, coefficients / s, np.inf)
+    outside = float(np.linalg.norm(rhs - u @ coefficients)) ** 2
+    left = np.concatenate([np.cumsum(coefficients[::-1] ** 2)[::-1], [0.0]])  # summed from the small end: no cancellation
+    return TruncatedSVD(s, coefficients, vt, np.sqrt(np.concatenate([[0.0], np.cumsum(steps**2)])), np.sqrt(left + outside))
+
+
+def lsmr(A: Matrix, b: ArrayLike, damp: float = 0.0, rtol: float = 1e-6, steps: int | None = None) -> Solution:
+    """Minimise `|A x - b|^2 + damp^2 |x|^2` by SciPy's LSMR: two products a step.
+
+    Parameters
+    ----------
+    A, b
+        As in `lstsq`.
+    damp : float
+        Tikhonov damping; directions with singular values well below it are left alone.
+    rtol : float
+        Relative tolerance on the residual and on the normal equations' residual.
+    steps : int, optional
+        Most steps; by default min(rows, columns).
+
+    Warns
+    -----
+    ConvergenceWarning
+        If the tolerance was not reached; the partial result is returned.
+    """
+    operator = Counted(A)
+    rhs = _vector(b, A)
+    x, stop, taken, *_ = scipy.sparse.linalg.lsmr(operator, rhs, damp=damp, atol=rtol, btol=rtol, maxiter=steps)
+    reasons = {0: "x = 0 is the solution",
+               1: f"residual below rtol {rtol:.1e}", 2: f"least-squares residual below rtol {rtol:.1e}",
+               3: "the condition number exceeds 1e8: damp it, or take fewer steps", 4: "residual at machine precision",
+               5: "least-squares residual at machine precision", 6: "the condition number exceeds machine precision",
+               7: f"not converged after {taken} steps: allow more steps, a larger rtol, or damp > 0"}
+    return _finish(operator, x, rhs, stop in (0, 1, 2, 4, 5), f"LSMR, {taken} steps: {reasons[stop]}")
+
+
+def gmres(A: Matrix, b: ArrayLike, steps: int = 10, rtol: float | None = None) -> Solution:
+    """Minimise `|A x - b|` over the Krylov space span(b, A b, ..., A^{k-1} b) by SciPy's GMRES: one product a step.
+
+    Parameters
+    ----------
+    A : LinearOperator or array, shape (n, n)
+    b : array, shape (n,)
+    steps : int
+        Most steps k, without restart.
+    rtol : float, optional
+        Relative residual to reach. None asks for a fixed number of steps, and having taken them is success.
+
+    Warns
+    -----
+    ConvergenceWarning
+        If `rtol` was given and not reached; the partial result is returned.
+    """
+    operator = Counted(A)
+    if operator.shape[0] != operator.shape[1]:
+        raise InputError(f"GMRES needs a square operator: got {operator.shape[0]} x {operator.shape[1]}; take lsmr")
+    if steps < 1:
+        raise InputError(f"steps must be at least 1: got {steps}")
+    rhs = _vector(b, A)
+    x, stop = scipy.sparse.linalg.gmres(operator, rhs, rtol=rtol or 0.0, atol=0.0, restart=min(steps, len(rhs)), maxiter=1)
+    if rtol is None:
+        return _finish(operator, x, rhs, True, f"GMRES, {steps} steps as asked")
+    if stop == 0:
+        return _finish(operator, x, rhs, True, f"GMRES: residual below rtol {rtol:.1e}")
+    return _finish(operator, x, rhs, False, f"GMRES: not converged to rtol {rtol:.1e} after {steps} steps: allow more, or "
+                   "take lsmr if A is near singular")
+
+
+class Counted(LinearOperator):  # type: ignore[misc]
+    """An operator in float64 that counts its products, `products`: a matrix of k columns counts k."""
+
+    def __init__(self, A: Matrix) -> None:
+        self.operator = aslinearoperator(A)
+        self.products = 0
+        super().__init__(np.dtype(np.float64), self.operator.shape)
+
+    def _matmat(self, X: Array) -> Array:
+        self.products += X.shape[1]
+        return np.asarray(self.operator.matmat(X), dtype=np.float64)
+
+    def _rmatmat(self, X: Array) -> Array:
+        self.products += X.shape[1]
+        return np.asarray(self.operator.rmatmat(X), dtype=np.float64)
+
+    def _matvec(self, x: Array) -> Array:
+        return self._matmat(x.reshape(-1, 1))[:, 0]
+
+    def _rmatvec(self, x: Array) -> Array:
+        return self._rmatmat(x.reshape(-1, 1))[:, 0]
+
+
+def as_matrix(A: Matrix) -> Array:
+    """Return A as a dense float64 array: by its own `dense()` if it has one, else by a product with the identity."""
+    if isinstance(A, np.ndarray):
+        return A.astype(np.float64, copy=False)
+    matrix = A.dense() if hasattr(A, "dense") else A @ np.eye(A.shape[1])
+    return np.asarray(matrix, dtype=np.float64)
+
+
+def _finish(operator: Counted, x: Array, rhs: Array, converged: bool, message: str) -> Solution:
+    residual = _residual(operator @ x, rhs)
+    if not converged:
+        warnings.warn(f"{message}; relative residual {residual:.2e}", ConvergenceWarning, stacklevel=3)
+    return Solution(x, residual, operator.products, converged, message)
+
+
+def _residual(product: Array, rhs: Array) -> float:
+    size = float(np.linalg.norm(rhs))
+    return float(np.linalg.norm(rhs - product)) / size if size else float(np.linalg.norm(product))
+
+
+def _vector(b: ArrayLike, A: Matrix) -> Array:
+    vector = np.asarray(b, dtype=np.float64)
+    if vector.shape != (A.shape[0],):
+        raise InputError(f"the right-hand side has shape {vector.shape}: expected ({A.shape[0]},)")
+    if not np.isfinite(vector).all():
+        raise InputError(f"the right-hand side has {int((~np.isfinite(vector)).sum())} values that are not finite")
+    return vector
+
+
+def _check_rcond(rcond: float) -> float:
+    if not 0 <= rcond < 1:
+        raise InputError(f"rcond is relative to the largest singular value, in [0, 1): got {rcond}")
+    return rcond
+
+
+def _precision(A: Matrix) -> np.dtype[Any]:
+    dtype = np.dtype(A.dtype)
+    return dtype if dtype.kind == "f" else np.dtype(np.float64)

