@@ -35,7 +35,8 @@ class Operator(LinearOperator):  # type: ignore[misc]
     ----------
     shape : (int, int)
     dtype : numpy dtype
-        float32 or float64; products are handed back in it.
+        float32 or float64: the precision of the products. As in numpy, a float32 operator times a float64 vector is a
+        float64 vector, so that a Krylov basis in float64 stays one.
     apply : callable
         `apply(V)`, the product with a real matrix, (columns, k) -> (rows, k).
     apply_transpose : callable
@@ -88,9 +89,9 @@ class Operator(LinearOperator):  # type: ignore[misc]
 
     def _real(self, apply: Apply, X: Array) -> Array:
         if not np.iscomplexobj(X):
-            return np.asarray(apply(X), dtype=self.dtype)
+            return np.asarray(apply(X), dtype=np.result_type(self.dtype, X.dtype))
         k = X.shape[1]
-        parts = np.asarray(apply(np.concatenate([X.real, X.imag], axis=1)), dtype=self.dtype)
+        parts = np.asarray(apply(np.concatenate([X.real, X.imag], axis=1)), dtype=np.result_type(self.dtype, X.real.dtype))
         return np.asarray(parts[:, :k] + 1j * parts[:, k:])
 
     def _transpose(self) -> Operator:

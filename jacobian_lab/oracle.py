@@ -55,7 +55,7 @@ class GaussianMixture(nn.Module):
         eigenvalues, eigenvectors = torch.linalg.eigh((covariances + covariances.mT) / 2)
         if eigenvalues.min() < -1e-6 * eigenvalues.max():
             raise InputError(f"covariances must be positive semi-definite: got the eigenvalue {eigenvalues.min():.3g}")
-        weights = torch.full((count,), 1 / count) if weights is None else weights
+        weights = torch.ones(count).to(means) if weights is None else weights.to(means)
         if weights.shape != (count,) or not (weights > 0).all():
             raise InputError(f"weights must be {count} positive numbers: got {weights}")
         self.schedule = schedule
@@ -69,7 +69,7 @@ class GaussianMixture(nn.Module):
         self.register_buffer("means", means)
         self.register_buffer("eigenvalues", eigenvalues.clamp(min=0))
         self.register_buffer("eigenvectors", eigenvectors)
-        self.register_buffer("log_weights", (weights / weights.sum()).log().to(means))
+        self.register_buffer("log_weights", (weights / weights.sum()).log())
         self.eval()
 
     def posterior(self, x: Tensor, t: Time) -> tuple[Tensor, Tensor, Tensor]:

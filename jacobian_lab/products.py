@@ -1,12 +1,12 @@
 r"""Products with the Jacobian `J = dD/dx_t` at a fixed point: `J v` and `J^T u` for batches of vectors.
 
-    jvp("exact")      forward-mode derivative: exact to the network's rounding
+    jvp("exact")      the graph of u -> J^T u, which is linear in u, differentiated by u: exact to the network's rounding
     jvp("forward")    (D(x + h v) - D(x)) / h: one forward pass; error O(h) + O(eps / h)
     jvp("central")    (D(x + h v) - D(x - h v)) / (2 h): two passes; error O(h^2) + O(eps / h)
     vjp               reverse mode on a graph that is kept: one backward pass
 
 Each call is one batched pass (two for "central"). Everything runs on the math kernel of attention, since the fused ones
-have no forward-mode derivative, and the function whose J and J^T are taken should be one and the same.
+have no second derivative, and the function whose J and J^T are taken should be one and the same.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from jacobian_lab.denoiser import Denoiser
 from jacobian_lab.errors import InputError
 from jacobian_lab.schedule import Time
 
+Graph: TypeAlias = tuple[Tensor, Tensor]  # the leaf, and what was computed from it
 Method: TypeAlias = Literal["exact", "forward", "central"]
 
 
@@ -74,36 +75,40 @@ class Products:
         _check_evaluation_mode(denoiser)
         _check_finite(x_t, "x_t")
         with differentiable(), torch.no_grad():
-            self.x = x_t.detach().clone().reshape(1, *x_t.shape[-3:])
+            self.x = x_t.detach().clone()
             self.denoiser, self.t, self.method = denoiser, t, method
-            self.d = denoiser(self.x, t)
+            self.d = denoiser(self.x, t).reshape(1, *denoiser.shape)
+            self.x = self.x.reshape(1, *denoiser.shape)
             _check_finite(self.d, "the network's output D(x_t, t)", f" at t = {t}, though x_t is finite: check the weights, "
                           "the precision, and that t is on the network's own scale")
         eps = torch.finfo(self.x.dtype).eps
         self.step = step if step is not None else eps ** (1 / 2 if method == "forward" else 1 / 3)
-        self._graph: tuple[Tensor, Tensor] | None = None
+        self._primal: Graph | None = None
+        self._transposed: Graph | None = None
 
     def jvp(self, v: Tensor) -> Tensor:
-        """Return `J v` for each row of `v`, shape (K, C, H, W)."""
+        """Return `J v` for each row of `v`, shape (K, C, H, W). The graph of the last K is kept for the next call."""
         with differentiable():
-            if self.method == "exact":
-                return torch.func.jvp(lambda x: self.denoiser(x, self.t), (self._copies(len(v)),), (v,))[1].detach()
-            with torch.no_grad():
-                return self._difference(v)
+            if self.method != "exact":
+                with torch.no_grad():
+                    return self._difference(v)
+            if self._transposed is None or len(self._transposed[0]) != len(v):
+                self._transposed = None
+                x, d = self._primal_graph(len(v))
+                u = torch.zeros_like(d).requires_grad_()
+                self._transposed = u, _gradient(d, x, u, create_graph=True)
+            u, transposed = self._transposed
+            return _gradient(transposed, u, v)
 
     def vjp(self, u: Tensor) -> Tensor:
         """Return `J^T u` for each row of `u`, shape (K, C, H, W). The graph of the last K is kept for the next call."""
         with differentiable():
-            if self._graph is None or len(self._graph[0]) != len(u):
-                self._graph = None  # before the new one is made: never two in memory
-                x = self._copies(len(u)).requires_grad_()
-                self._graph = x, self.denoiser(x, self.t)
-            x, d = self._graph
-            return torch.autograd.grad(d, x, u, retain_graph=True)[0]
+            x, d = self._primal_graph(len(u))
+            return _gradient(d, x, u)
 
     def forget(self) -> None:
-        """Free the graph that `vjp` keeps."""
-        self._graph = None
+        """Free the graphs that `jvp` and `vjp` keep."""
+        self._primal = self._transposed = None
 
     def bytes_per_vector(self) -> int:
         """Return the memory that the graph of one vector holds: what bounds the batch of `vjp`."""
@@ -116,9 +121,15 @@ class Products:
             return tensor
 
         with differentiable(), torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-            graph = self.denoiser(self.x.clone().requires_grad_(), self.t)
-        del graph
+            self.denoiser(self.x.clone().requires_grad_(), self.t)
         return sum(held.values())
+
+    def _primal_graph(self, count: int) -> Graph:
+        if self._primal is None or len(self._primal[0]) != count:
+            self.forget()  # before the new one is made: never two in memory
+            x = self._copies(count).requires_grad_()
+            self._primal = x, self.denoiser(x, self.t)
+        return self._primal
 
     def _difference(self, v: Tensor) -> Tensor:
         size = v.flatten(1).norm(dim=1)
@@ -131,6 +142,11 @@ class Products:
 
     def _copies(self, count: int) -> Tensor:
         return self.x.repeat(count, 1, 1, 1)
+
+
+def _gradient(output: Tensor, x: Tensor, vectors: Tensor, create_graph: bool = False) -> Tensor:
+    """Return `(d output / d x)^T vectors`, keeping the graph."""
+    return torch.autograd.grad(output, x, vectors, retain_graph=True, create_graph=create_graph)[0]
 
 
 def _check_evaluation_mode(denoiser: Denoiser) -> None:

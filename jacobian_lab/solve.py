@@ -122,7 +122,7 @@ def lsmr(A: Matrix, b: ArrayLike, damp: float = 0.0, rtol: float = 1e-6, steps: 
     rtol : float
         Relative tolerance on the residual and on the normal equations' residual.
     steps : int, optional
-        Most steps; by default min(rows, columns).
+        Most steps; by default 4 min(rows, columns), since rounding delays what exact arithmetic ends after min(...).
 
     Warns
     -----
@@ -131,7 +131,8 @@ def lsmr(A: Matrix, b: ArrayLike, damp: float = 0.0, rtol: float = 1e-6, steps: 
     """
     operator = Counted(A)
     rhs = _vector(b, A)
-    x, stop, taken, *_ = scipy.sparse.linalg.lsmr(operator, rhs, damp=damp, atol=rtol, btol=rtol, maxiter=steps)
+    x, stop, taken, *_ = scipy.sparse.linalg.lsmr(operator, rhs, damp=damp, atol=rtol, btol=rtol,
+                                                  maxiter=steps or 4 * min(operator.shape))
     reasons = {0: "x = 0 is the solution",
                1: f"residual below rtol {rtol:.1e}", 2: f"least-squares residual below rtol {rtol:.1e}",
                3: "the condition number exceeds 1e8: damp it, or take fewer steps", 4: "residual at machine precision",

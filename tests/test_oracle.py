@@ -37,8 +37,9 @@ def test_jacobian_is_symmetric_positive_semidefinite(oracle_at):
 def test_mean_of_a_mixture_is_bayes_rule_on_a_grid():
     """One dimension, brute force: the posterior mean by quadrature over x_0."""
     schedule = RectifiedFlow()
-    oracle = GaussianMixture(torch.tensor([[-1.0], [2.0]]).double(), torch.tensor([[[0.25]], [[0.04]]]).double(), schedule,
-                             torch.tensor([0.7, 0.3]))
+    oracle = GaussianMixture(torch.tensor([[-1.0], [2.0]], dtype=torch.float64),
+                             torch.tensor([[[0.25]], [[0.04]]], dtype=torch.float64), schedule,
+                             torch.tensor([0.7, 0.3], dtype=torch.float64))
     x0 = torch.linspace(-6, 6, 200_001, dtype=torch.float64)
     prior = 0.7 * torch.exp(-((x0 + 1) ** 2) / 0.5) / 0.5 + 0.3 * torch.exp(-((x0 - 2) ** 2) / 0.08) / 0.2
     x_t, t = torch.tensor(0.4, dtype=torch.float64), 0.5

@@ -86,13 +86,13 @@ def test_wrong_shapes_are_named():
     schedule = DiscreteSchedule.linear()
     with pytest.raises(InputError, match=r"shape of x0: expected \(1, 2, 2\), got \(2, 2\)"):
         schedule.add_noise(torch.zeros(1, 2, 2), 3, torch.zeros(2, 2))
-    with pytest.raises(InputError, match="expected 3 times .* got 2"):
+    with pytest.raises(InputError, match=r"expected 3 times .* got 2"):
         schedule.add_noise(torch.zeros(3, 1, 2, 2), torch.tensor([1, 2]), torch.zeros(3, 1, 2, 2))
     with pytest.raises(InputError, match=r"\(\) or \(B,\)"):
         schedule(torch.zeros(2, 2, dtype=torch.long))
 
 
-@pytest.mark.parametrize("table", [torch.tensor([0.5, 0.6]), torch.tensor([1.5, 0.6]), torch.tensor([0.5, 0.0]), torch.ones(2, 2)])
+@pytest.mark.parametrize("table", [[0.5, 0.6], [1.5, 0.6], [0.5, 0.0], [[1.0, 1.0]]])
 def test_an_impossible_table_is_refused(table):
     with pytest.raises(InputError, match="vector in"):
-        DiscreteSchedule(table)
+        DiscreteSchedule(torch.tensor(table))
