@@ -40,6 +40,10 @@ class Schedule(ABC):
         """
 
     @abstractmethod
+    def times(self, steps: int) -> list[int] | list[float]:
+        """Return `steps` evenly spaced times, falling from the noisiest."""
+
+    @abstractmethod
     def _coefficients(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Return float64 (alpha_t, sigma_t) for times that are already validated."""
 
@@ -133,6 +137,12 @@ class DiscreteSchedule(Schedule):
             raise InputError(f"time {t!r} is outside this schedule: expected an integer from 0 to {self.steps - 1}")
         return time.long()
 
+    def times(self, steps: int) -> list[int]:
+        """Return `steps` times from T-1 down, so spaced that one more would be -1, the clean sample."""
+        if not 1 <= steps <= self.steps:
+            raise InputError(f"steps must lie from 1 to {self.steps}, the schedule's number of times: got {steps}")
+        return [round(self.steps * (1 - i / steps)) - 1 for i in range(steps)]
+
     def _coefficients(self, t: Tensor) -> tuple[Tensor, Tensor]:
         alpha_bar = self.alphas_cumprod.to(t.device)[t]
         return alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
@@ -159,6 +169,12 @@ class RectifiedFlow(Schedule):
         if time.numel() and not ((time > 0) & (time <= 1)).all():
             raise InputError(f"time {t!r} is outside this schedule: a rectified flow takes a time in (0, 1]")
         return time
+
+    def times(self, steps: int) -> list[float]:
+        """Return `steps` times from 1 down, so spaced that one more would be 0, the clean sample."""
+        if steps < 1:
+            raise InputError(f"steps must be at least 1: got {steps}")
+        return [1 - i / steps for i in range(steps)]
 
     def _coefficients(self, t: Tensor) -> tuple[Tensor, Tensor]:
         return 1 - t.double(), t.double()

@@ -126,7 +126,7 @@ def train(recipe: DenoiserRecipe | ClassifierRecipe) -> Path:
         card = {"kind": name, "architecture": architecture}
     run = Run(recipe, network, loss, folder)
     run.train(images, labels)
-    average = run.average.module.float().cpu()
+    average = run.average.module.cpu().half().float()  # as it will be loaded
     if isinstance(average, Classifier):
         test = digits("test", recipe.data_folder)
         card["scores"] = {"test_accuracy": accuracy(average.eval(), *test)}

@@ -105,9 +105,9 @@ def read_weights(name: str | Path, card: Card, network: nn.Module) -> None:
                          f"{error}") from error
 
 
-def write_card(path: Path, card: Card) -> None:
-    """Write a card as `path`.json, whole or not at all."""
-    write_whole(path.with_suffix(".json"), (json.dumps(card, indent=2) + "\n").encode())
+def write_card(name: str | Path, card: Card) -> None:
+    """Write the card of a model, whole or not at all."""
+    write_whole(_files(name).with_suffix(".json"), (json.dumps(card, indent=2) + "\n").encode())
 
 
 def write_whole(path: Path, content: bytes) -> None:

@@ -1,0 +1,104 @@
+"""How good is a denoiser: its error per noise level, its samples against real digits, and the health of its Jacobian."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torchmetrics.image.fid import FrechetInceptionDistance
+from torchmetrics.image.kid import KernelInceptionDistance
+
+from jacobian_lab import Denoiser, JacobianOperator
+from jacobian_lab.sampler import sample, seeded_noise
+from mnist.classifier import Classifier
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Health:
+    """The dense Jacobian at one noisy digit, in numbers that a posterior mean's would have to satisfy."""
+
+    trace: float
+    """tr J; non-negative for a posterior mean, and on average `(alpha / sigma^2) E |x_0 - D|^2` (Tweedie)."""
+    asymmetry: float
+    """|J - J^T|_F / |J + J^T|_F; zero for a posterior mean."""
+    smallest: float
+    """Smallest eigenvalue of the symmetric part; non-negative for a posterior mean."""
+    largest: float
+    """Largest eigenvalue of the symmetric part."""
+
+
+@torch.no_grad()
+def squared_errors(denoiser: Denoiser, images: Tensor, t: int, seed: int, batch_size: int = 250) -> Tensor:
+    """Return each image's mean squared error of D at time t, shape (N,); times (alpha_t / sigma_t)^2 it is epsilon's."""
+    errors = []
+    for i in range(0, len(images), batch_size):
+        x0 = images[i:i + batch_size]
+        seeds = [seed * 1_000_003 + t * 10_007 + i + k for k in range(len(x0))]
+        x_t = denoiser.schedule.add_noise(x0, t, seeded_noise(seeds, denoiser.shape, x0.device, x0.dtype))
+        errors.append((denoiser(x_t, t) - x0).square().mean(dim=(1, 2, 3)))
+    return torch.cat(errors)
+
+
+def draw(denoiser: Denoiser, seeds: Sequence[int], steps: int, device: torch.device | str = "cpu") -> Tensor:
+    """Return a sample for each seed, (N, C, H, W) in [-1, 1], by `steps` DDIM steps."""
+    noise = seeded_noise(seeds, denoiser.shape, device)
+    *_, last = sample(denoiser, noise, denoiser.schedule.times(steps))
+    return last.x0.clamp(-1, 1)
+
+
+def health(denoiser: Denoiser, x_t: Tensor, t: int) -> Health:
+    """Return the health of J at one noisy sample, from the dense Jacobian: n backward passes."""
+    J = JacobianOperator(denoiser, x_t, t).dense().astype(np.float64)
+    values = np.linalg.eigvalsh((J + J.T) / 2)
+    asymmetry = np.linalg.norm(J - J.T) / np.linalg.norm(J + J.T)
+    return Health(float(np.trace(J)), float(asymmetry), float(values[0]), float(values[-1]))
+
+
+def distances(classifier: Classifier, images: Tensor, reference: Tensor, batch_size: int = 500) -> dict[str, float]:
+    """Return the Frechet and the kernel distance between two sets of images in the classifier's features.
+
+    Parameters
+    ----------
+    images, reference : Tensor, (N, 1, 32, 32) in [-1, 1]
+        Sets of one size: the Frechet distance is biased by it, and halves of real digits of that size calibrate it.
+
+    Returns
+    -------
+    dict
+        "frechet", "kernel" and "kernel_deviation", the standard deviation of the kernel distance over 100 subsets of 500.
+
+    References
+    ----------
+    Heusel et al. (2017), *GANs trained by a two time-scale update rule*; Binkowski et al. (2018), *Demystifying MMD GANs*.
+    """
+    features = Features(classifier)
+    frechet = FrechetInceptionDistance(feature=features)
+    kernel = KernelInceptionDistance(feature=features, subsets=100, subset_size=min(500, len(images), len(reference)))
+    for real, batch in [(True, reference), (False, images)]:
+        for i in range(0, len(batch), batch_size):
+            for metric in (frechet, kernel):
+                metric.update(batch[i:i + batch_size], real=real)
+    torch.manual_seed(0)  # the subsets
+    mean, deviation = kernel.compute()
+    return {"frechet": float(frechet.compute()), "kernel": float(mean), "kernel_deviation": float(deviation)}
+
+
+class Features(nn.Module):
+    """The classifier's features as torchmetrics wants them, a module with `num_features`; images are in [-1, 1]."""
+
+    def __init__(self, classifier: Classifier) -> None:
+        super().__init__()
+        self.classifier = classifier
+        self.num_features = classifier.num_features
+
+    @torch.no_grad()
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the features, (N, num_features)."""
+        return self.classifier.features(images)

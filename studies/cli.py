@@ -1,0 +1,53 @@
+"""The command `jacobian-lab STUDY [--options]`, and `jacobian-lab train MODEL`."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import tyro
+
+from jacobian_lab import InputError
+from mnist.train import ClassifierRecipe, DenoiserRecipe, train
+from studies import directions, evaluate
+from studies.frame import Study, run
+
+STUDIES: tuple[Study[Any], ...] = (directions.STUDY, evaluate.STUDY)
+
+
+def main() -> None:
+    """Run the command line: exit status 0, 2 for a user's slip, 130 for Ctrl-C."""
+    try:
+        tyro.extras.subcommand_cli_from_dict(
+            {**{study.name: _command(study) for study in STUDIES}, "train": _train},
+            description="The Jacobian of a diffusion model's denoiser: studies, and the small MNIST models behind them. "
+                        "Example: jacobian-lab directions --digit 3 --time 500",
+        )
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("\ninterrupted: the same command goes on where this one stopped", file=sys.stderr)
+        sys.exit(130)
+
+
+def _command(study: Study[Any]) -> Any:  # noqa: ANN401 - a function whose signature is built for tyro
+    def command(config: Any) -> None:  # noqa: ANN401
+        folder = run(study, config)
+        print(f"{folder}/: figure.png, figure.pdf, table.csv, data.npz, config.json, manifest.json")
+
+    command.__annotations__["config"] = Annotated[study.config, tyro.conf.arg(name="")]
+    command.__doc__ = study.config.__doc__
+    return command
+
+
+def _train(recipe: Annotated[
+        Annotated[DenoiserRecipe, tyro.conf.subcommand("denoiser")]
+        | Annotated[ClassifierRecipe, tyro.conf.subcommand("classifier")], tyro.conf.arg(name="")]) -> None:
+    """Train a small MNIST model. Example: jacobian-lab train denoiser --data-folder ~/data."""
+    path = train(recipe)
+    print(f"{path}.safetensors and its card {path}.json; load it with mnist.load_{path.name}({str(path)!r})")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,212 @@
+"""The frame of every study: a typed config, a `compute`, a `table` and a `plot`; it writes one whole folder for each run.
+
+    RUN/config.json     the options
+    RUN/manifest.json   command, git state, versions, device, seed, the weights' hash, wall time
+    RUN/data.npz        what was computed; figures are drawn from it alone
+    RUN/table.csv       the figures in numbers
+    RUN/figure.png, RUN/figure.pdf
+
+While a study computes, its folder is called `RUN.partial`, and each finished piece lies in it. A run that was interrupted
+goes on from there; at the end the folder is renamed, so that RUN exists whole or not at all.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import hashlib
+import json
+import platform
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Generic, TypeAlias, TypeVar
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from jacobian_lab import InputError
+from mnist.weights import read_card, write_whole
+from studies.style import STYLE
+
+Arrays: TypeAlias = dict[str, NDArray[Any]]
+Row: TypeAlias = dict[str, str | int | float]
+LIBRARIES = ("jacobian-lab", "torch", "numpy", "scipy", "matplotlib")
+
+
+@dataclass(frozen=True)
+class Config:
+    """Options that every study has."""
+
+    seed: int = 0
+    """Seed of the noise; each sample derives its own."""
+    device: str = "cpu"
+    """Where the network runs: cpu, cuda, cuda:1, mps."""
+    out: Path | None = None
+    """Folder of the run; by default runs/STUDY-HASH, the hash of the options."""
+
+
+C = TypeVar("C", bound=Config)
+
+
+class Pieces:
+    """Finished pieces of a computation, kept on disk, so that an interrupted run does not compute them again."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __call__(self, name: str, compute: Callable[[], Arrays]) -> Arrays:
+        """Return the piece of this name: from disk if it is there, else computed and written whole."""
+        path = self.folder / f"{name}.npz"
+        if path.is_file():
+            with np.load(path) as stored:
+                return dict(stored)
+        arrays = compute()
+        _save(path, arrays)
+        return arrays
+
+
+@dataclass(frozen=True)
+class Study(Generic[C]):
+    """A question, and how it is answered and drawn."""
+
+    name: str
+    config: type[C]
+    compute: Callable[[C, Pieces], Arrays]
+    table: Callable[[Arrays], list[Row]]
+    plot: Callable[[Arrays], Figure]
+    models: Callable[[C], Mapping[str, str]]
+    """The models that a config uses, name or path -> kind, for the manifest."""
+
+
+def run(study: Study[C], config: C) -> Path:
+    """Run a study, go on with an interrupted one, or redraw a finished one; return its folder.
+
+    Raises
+    ------
+    InputError
+        If the folder holds a run with other options, holds something else, or cannot be written.
+    """
+    folder = config.out or Path("runs") / f"{study.name}-{_digest(config)}"
+    partial = folder.with_name(folder.name + ".partial")
+    _check_claim(folder, study, config)
+    _check_claim(partial, study, config)
+    if folder.is_dir() and any(folder.iterdir()):
+        with np.load(folder / "data.npz") as stored:
+            draw(study, dict(stored), folder)
+        return folder
+    try:
+        partial.mkdir(parents=True, exist_ok=True)
+        write_whole(partial / "config.json", _json({"study": study.name, **_plain(config)}))
+    except OSError as error:
+        raise InputError(f"cannot write to {partial}: {error.strerror}. Choose another --out") from error
+    started = time.time()
+    arrays = study.compute(config, Pieces(partial))
+    _save(partial / "data.npz", arrays)
+    draw(study, arrays, partial)
+    write_whole(partial / "manifest.json", _json(manifest(study, config, started)))
+    for piece in partial.glob("*.npz"):
+        if piece.name != "data.npz":
+            piece.unlink()
+    if folder.is_dir():
+        folder.rmdir()  # empty, as checked above
+    partial.rename(folder)
+    return folder
+
+
+def draw(study: Study[C], arrays: Arrays, folder: Path) -> None:
+    """Write the table and the figure of the arrays into the folder."""
+    rows = study.table(arrays)
+    write_whole(folder / "table.csv", _csv(rows))
+    with mpl.rc_context(STYLE):
+        figure = study.plot(arrays)
+        for ending in ("png", "pdf"):
+            path = folder / f"figure.partial.{ending}"
+            figure.savefig(path)
+            path.replace(folder / f"figure.{ending}")
+
+
+def manifest(study: Study[C], config: C, started: float) -> dict[str, Any]:
+    """Return what a reader needs to repeat the run."""
+    return {
+        "study": study.name,
+        "command": shlex.join(["jacobian-lab", *sys.argv[1:]]),
+        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
+        "seconds": round(time.time() - started, 1),
+        "git": _git(),
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}},
+        "machine": f"{platform.system()} {platform.machine()}",
+        "device": config.device,
+        "seed": config.seed,
+        "weights": {name: read_card(name, kind)["sha256"] for name, kind in study.models(config).items()},
+    }
+
+
+def _check_claim(folder: Path, study: Study[C], config: C) -> None:
+    """Raise if the folder is not free for this run."""
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    path = folder / "config.json"
+    if not path.is_file():
+        raise InputError(f"{folder} exists and is not the folder of a run: choose another --out")
+    found, wanted = json.loads(path.read_text()), {"study": study.name, **_plain(config)}
+    different = [f"{key} {found.get(key)!r} (now {wanted.get(key)!r})" for key in sorted(found | wanted)
+                 if found.get(key) != wanted.get(key)]
+    if different:
+        raise InputError(f"{folder} holds a run with other options: {', '.join(different)}. Choose another --out, or remove "
+                         "that folder")
+
+
+def _plain(config: Config) -> dict[str, Any]:
+    """Return the options as JSON knows them; the folder is not one of them."""
+    options = {key: value for key, value in dataclasses.asdict(config).items() if key != "out"}
+    plain: dict[str, Any] = json.loads(json.dumps(options, default=str))
+    return plain
+
+
+def _digest(config: Config) -> str:
+    return hashlib.sha256(json.dumps(_plain(config), sort_keys=True).encode()).hexdigest()[:8]
+
+
+def _json(content: dict[str, Any]) -> bytes:
+    return (json.dumps(content, indent=2) + "\n").encode()
+
+
+def _csv(rows: list[Row]) -> bytes:
+    from io import StringIO
+
+    text = StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({key: f"{value:.6g}" if isinstance(value, float) else value for key, value in row.items()} for row in rows)
+    return text.getvalue().encode()
+
+
+def _save(path: Path, arrays: Arrays) -> None:
+    partial = path.with_suffix(".partial")
+    with partial.open("wb") as file:
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+    partial.replace(path)
+
+
+def _git() -> dict[str, str | bool] | None:
+    """Return commit and cleanness of the repository that this file lies in, or None outside one."""
+    git = shutil.which("git")
+    here = Path(__file__).parent
+
+    def ask(*words: str) -> str:
+        done = subprocess.run([str(git), *words], cwd=here, capture_output=True, text=True, check=True, timeout=10)
+        return done.stdout.strip()
+
+    try:
+        return {"commit": ask("rev-parse", "HEAD"), "clean": not ask("status", "--porcelain")}
+    except (OSError, subprocess.SubprocessError):
+        return None

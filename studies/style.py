@@ -1,0 +1,33 @@
+"""One style for every figure: fonts, sizes, and a colour for each direction."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.image import AxesImage
+from numpy.typing import NDArray
+
+STYLE: Any = {
+    "font.family": "DejaVu Sans", "font.size": 8, "axes.titlesize": 8, "axes.labelsize": 8, "legend.fontsize": 7,
+    "xtick.labelsize": 7, "ytick.labelsize": 7, "mathtext.fontset": "dejavusans",
+    "axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": 0.6, "lines.linewidth": 1.3,
+    "lines.markersize": 4, "legend.frameon": False, "image.interpolation": "nearest", "image.cmap": "gray",
+    "savefig.dpi": 200, "pdf.fonttype": 42, "figure.constrained_layout.use": True,
+}
+COLOURS = {"inexact": "#0072b2", "exact": "#d55e00", "gradient": "#009e73", "identity": "#777777", "krylov": "#cc79a7"}
+LABELS = {"inexact": r"$J e$", "exact": r"$J^{+} e$", "gradient": r"$J^{T} e$", "identity": r"$e$", "krylov": "Krylov"}
+
+
+def show(axes: Axes, image: NDArray[Any], title: str = "", limit: float | None = None) -> AxesImage:
+    """Show a (1, H, W) image without ticks: gray in [-1, 1], or with a `limit` diverging in [-limit, limit]."""
+    signed = limit is not None
+    bound = limit if limit is not None else 1.0
+    drawn = axes.imshow(image[0], cmap="RdBu_r" if signed else "gray", vmin=-bound, vmax=bound)
+    axes.set_title(title)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    for spine in axes.spines.values():
+        spine.set_visible(True)
+        spine.set_linewidth(0.4)
+    return drawn
