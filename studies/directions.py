@@ -56,6 +56,7 @@ class Directions(Config):
     """Denoiser that ships, or the path of one that you trained."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not all(0 <= at < size for at, size in zip(self.pixel, SHAPE[1:], strict=True)):
             raise InputError(f"--pixel {self.pixel[0]} {self.pixel[1]} is outside the image: expected row and column, 0 to 31")
         for name in ("digit", "target"):

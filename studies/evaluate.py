@@ -36,7 +36,7 @@ class Evaluate(Config):
     """Noise levels, 0 (clean) to 999 (noise)."""
     images: int = 5000
     """Held-out digits for the error, at each noise level."""
-    jacobians: int = 5
+    jacobians: int = 10
     """Held-out digits whose dense Jacobian is taken, at each noise level."""
     samples: int = 2500
     """Samples for the distances; as many real digits stand on either side of the calibration."""
@@ -46,6 +46,7 @@ class Evaluate(Config):
     """Write the scores into the model's card."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name, most in (("images", 5000), ("jacobians", 5000), ("samples", 2500), ("steps", 1000)):
             if not 1 <= getattr(self, name) <= most:
                 raise InputError(f"--{name} must lie from 1 to {most}: got {getattr(self, name)}")
@@ -105,7 +106,7 @@ def summary(arrays: Arrays) -> dict[str, dict[str, Any]]:
             "epsilon_error_se": ratio * squared[k].std(ddof=1) / np.sqrt(squared.shape[1]),
             "x0_error": squared[k].mean(),
             "trace": arrays["trace"][k].mean(),
-            "trace_by_tweedie": alpha[k] / sigma[k] ** 2 * arrays["n"] * squared[k, :len(arrays["trace"][k])].mean(),
+            "trace_by_tweedie": alpha[k] / sigma[k] ** 2 * arrays["n"] * squared[k].mean(),
             "asymmetry": arrays["asymmetry"][k].mean(),
             "smallest_symmetric_eigenvalue": arrays["smallest"][k].min(),
             "largest_symmetric_eigenvalue": arrays["largest"][k].max(),

@@ -34,6 +34,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from jacobian_lab import InputError
+from jacobian_lab.device import check_device
 from mnist.weights import read_card, write_whole
 from studies.style import STYLE
 
@@ -52,6 +53,9 @@ class Config:
     """Where the network runs: cpu, cuda, cuda:1, mps."""
     out: Path | None = None
     """Folder of the run; by default runs/STUDY-HASH, the hash of the options."""
+
+    def __post_init__(self) -> None:
+        check_device(self.device)
 
 
 C = TypeVar("C", bound=Config)
@@ -109,7 +113,12 @@ def run(study: Study[C], config: C) -> Path:
     except OSError as error:
         raise InputError(f"cannot write to {partial}: {error.strerror}. Choose another --out") from error
     started = time.time()
-    arrays = study.compute(config, Pieces(partial))
+    try:
+        arrays = study.compute(config, Pieces(partial))
+    except InputError:
+        if [path.name for path in partial.iterdir()] == ["config.json"]:
+            shutil.rmtree(partial)  # nothing was computed: the folder stays free for the corrected command
+        raise
     _save(partial / "data.npz", arrays)
     draw(study, arrays, partial)
     write_whole(partial / "manifest.json", _json(manifest(study, config, started)))

@@ -50,5 +50,5 @@ def oracle_at(request, schedule_and_time):
 
 def relative(a, b):
     """|a - b| / |b| for arrays or tensors."""
-    a, b = torch.as_tensor(a), torch.as_tensor(b)
+    a, b = torch.as_tensor(a).detach(), torch.as_tensor(b).detach()
     return float((a - b).norm() / b.norm())

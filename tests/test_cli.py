@@ -1,0 +1,151 @@
+import json
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+import mnist.weights
+from mnist.weights import build_denoiser, save_model
+from studies import cli, directions
+from studies.directions import Directions
+
+
+@pytest.fixture
+def model(tmp_path):
+    """A small random denoiser on disk: for what the command line does, not for what it finds."""
+    torch.manual_seed(0)
+    architecture = {"channels": [32, 32, 32]}
+    denoiser = build_denoiser(architecture, "v")
+    for parameter in denoiser.network.parameters():
+        if not parameter.any():
+            torch.nn.init.normal_(parameter, std=0.02)
+    save_model(tmp_path / "denoiser", denoiser.network, {"kind": "denoiser", "architecture": architecture, "prediction": "v"})
+    return str(tmp_path / "denoiser")
+
+
+def call(monkeypatch, capsys, *words):
+    """Run the command; return its exit status and what it printed."""
+    monkeypatch.setattr(sys, "argv", ["jacobian-lab", *map(str, words)])
+    status = 0
+    try:
+        cli.main()
+    except SystemExit as stop:
+        status = stop.code
+    printed = capsys.readouterr()
+    assert "Traceback" not in printed.err
+    return status, printed.out, printed.err
+
+
+@pytest.mark.parametrize("words", [[], ["directions"], ["evaluate"], ["train", "denoiser"], ["train", "classifier"]])
+def test_help_has_a_runnable_example(monkeypatch, capsys, words):
+    status, out, _ = call(monkeypatch, capsys, *words, "--help")
+    assert status == 0
+    assert "Example: jacobian-lab" in " ".join(out.split())
+
+
+@pytest.mark.parametrize(("words", "message"), [
+    (["direction"], "directions"),
+    ([], "directions"),
+    (["directions", "--tme", "3"], "--tme"),
+    (["directions", "--time", "noon"], "noon"),
+    (["directions", "--time", "1000"], "time 1000 is outside this schedule: expected an integer from 0 to 999"),
+    (["directions", "--times", "300", "-1"], "-1"),
+    (["directions", "--pixel", "16", "32"], "--pixel 16 32 is outside the image"),
+    (["directions", "--digit", "5000"], "--digit 5000 is not a held-out digit: expected 0 to 4999"),
+    (["directions", "--target", "-1"], "--target -1 is not a held-out digit"),
+    (["directions", "--digits", "0"], "--digits must lie from 1 to 5000: got 0"),
+    (["directions", "--change", "0"], "--change must be positive: got 0"),
+    (["directions", "--rcond", "1"], "--rcond is relative to the largest singular value"),
+    (["directions", "--model", "unet"], "no model 'unet'"),
+    (["directions", "--device", "cuda:9"], "device 'cuda:9' cannot be used"),
+    (["directions", "--device", "gpu"], "device 'gpu' cannot be used"),
+    (["directions", "--out", "/proc/run"], "cannot write to /proc/run.partial"),
+    (["evaluate", "--samples", "10"], "--samples must be at least 64"),
+    (["evaluate", "--steps", "0"], "--steps must lie from 1 to 1000: got 0"),
+    (["train", "denoiser", "--data-folder", "/nowhere"], "MNIST was not found in /nowhere"),
+    (["train", "denoiser", "--steps", "0"], "steps must be at least 1"),
+])
+def test_slips_exit_with_status_2_and_one_clear_message(monkeypatch, capsys, tmp_path, words, message):
+    monkeypatch.chdir(tmp_path)
+    status, _, err = call(monkeypatch, capsys, *words)
+    assert status == 2
+    assert message in " ".join(err.replace("│", " ").split())
+
+
+def test_a_missing_weight_file_is_named(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(mnist.weights, "SHIPPED", tmp_path)
+    status, _, err = call(monkeypatch, capsys, "directions", "--out", tmp_path / "run")
+    assert status == 2
+    assert "no model 'denoiser'" in err
+    assert not (tmp_path / "run.partial").exists()
+
+
+def test_ctrl_c_exits_with_130_and_the_same_command_goes_on(monkeypatch, capsys, tmp_path, model):
+    words = ["directions", "--model", model, "--digits", "1", "--times", "500", "600", "--out", tmp_path / "run"]
+    real = directions.truncated_svd
+    calls = []
+
+    def interrupted(*args):
+        calls.append(0)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return real(*args)
+
+    monkeypatch.setattr(directions, "truncated_svd", interrupted)
+    status, _, err = call(monkeypatch, capsys, *words)
+    assert status == 130
+    assert "the same command goes on" in err
+    assert call(monkeypatch, capsys, *words)[0] == 0
+    assert len(calls) == 3  # the first Jacobian was not computed again
+    assert (tmp_path / "run" / "figure.png").is_file()
+
+
+@pytest.mark.parametrize("target", [[], ["--target", "7"]])
+def test_directions_finds_what_it_says(monkeypatch, capsys, tmp_path, model, target):
+    status, out, _ = call(monkeypatch, capsys, "directions", "--model", model, "--digits", "1", "--times", "400", "--change", "0.5", "--rcond", "0.2", "--out", tmp_path / "run", *target)
+    assert status == 0
+    assert str(tmp_path / "run") in out
+    with np.load(tmp_path / "run" / "data.npz") as stored:
+        data = dict(stored)
+    assert data["cells"].tolist() == [[0, 500], [0, 400]]
+    np.testing.assert_allclose(np.abs(data["directions"]).max(axis=(2, 3, 4)), 0.5, rtol=1e-5)  # equal largest change
+    # against the definitions, by another route: the residual after each step, and J delta for the inexact direction
+    denoiser = mnist.load_denoiser(model)
+    x_t, e = torch.from_numpy(data["x_t"][0]), data["error"][0]
+    after = denoiser(x_t + torch.from_numpy(data["directions"][0, 0]), 500).detach().numpy()
+    np.testing.assert_allclose(after, data["after"][0, 0], atol=1e-4)
+    change = after - data["denoised"][0]
+    assert data["residual"][0, 0] == pytest.approx(np.linalg.norm(e - change) / np.linalg.norm(e), rel=1e-3)
+    assert data["achieved"][0, 0] == pytest.approx((e * change).sum() / (e**2).sum(), rel=1e-3, abs=1e-5)
+    jvp = torch.autograd.functional.jvp(lambda x: denoiser(x, 500), x_t, torch.from_numpy(e), strict=True)[1]
+    cosine = (jvp * torch.from_numpy(data["directions"][0, 0])).sum() / (jvp.norm() * np.linalg.norm(data["directions"][0, 0]))
+    assert float(cosine) == pytest.approx(1, abs=1e-4)
+    if target:
+        image = mnist.digits("held-out")[0][7]
+        np.testing.assert_allclose(data["denoised"][0] + e, image, atol=1e-5)
+    else:
+        assert np.count_nonzero(e) == 1
+        assert data["denoised"][0, 0, 16, 16] + e[0, 16, 16] == pytest.approx(1, abs=1e-5)
+    assert json.loads((tmp_path / "run" / "manifest.json").read_text())["weights"].keys() == {model, "classifier"}
+
+
+def test_evaluate_scores_and_records(monkeypatch, capsys, tmp_path, model):
+    status, _, _ = call(monkeypatch, capsys, "evaluate", "--model", model, "--times", "200", "800", "--images", "20",
+                        "--jacobians", "1", "--samples", "64", "--steps", "2", "--record", "--out", tmp_path / "run")
+    assert status == 0
+    with np.load(tmp_path / "run" / "data.npz") as stored:
+        data = dict(stored)
+    assert data["squared"].shape == (2, 20)
+    assert data["grid"].shape == (64, 1, 32, 32)
+    assert data["held_out_accuracy"] > 0.99
+    card = json.loads(mnist.weights._files(model).with_suffix(".json").read_text())
+    level = card["scores"]["levels"]["200"]
+    assert level["epsilon_error"] == pytest.approx(
+        float((data["alpha"][0] / data["sigma"][0]) ** 2 * data["squared"][0].mean()), rel=1e-3)
+    assert card["scores"]["samples"]["frechet_samples_to_real"] > 3 * card["scores"]["samples"]["frechet_real_to_real"]
+
+
+def test_configs_are_checked_in_python_too():
+    with pytest.raises(ValueError, match="is not a held-out digit"):
+        Directions(digit=-1)

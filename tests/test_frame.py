@@ -1,0 +1,161 @@
+import csv
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from jacobian_lab import InputError
+from studies import frame
+from studies.frame import Config, Study, run
+
+
+@dataclass(frozen=True)
+class Options(Config):
+    """Squares of numbers."""
+
+    count: int = 3
+    power: tuple[int, ...] = (1, 2)
+
+
+class Squares:
+    """A study of three pieces that counts what it computes and can be told to fail."""
+
+    def __init__(self):
+        self.computed = []
+        self.fails_at = None
+        self.error = KeyboardInterrupt()
+
+    def piece(self, i):
+        if i == self.fails_at:
+            raise self.error
+        self.computed.append(i)
+        return {"square": np.array(i**2)}
+
+    def study(self):
+        def compute(config, pieces):
+            found = [pieces(f"piece-{i}", lambda i=i: self.piece(i)) for i in range(config.count)]
+            return {"squares": np.array([piece["square"] for piece in found])}
+
+        def plot(arrays):
+            figure = Figure(figsize=(2, 2))
+            figure.subplots().plot(arrays["squares"])
+            return figure
+
+        def table(arrays):
+            return [{"i": i, "square": float(square) / 3} for i, square in enumerate(arrays["squares"])]
+
+        return Study("squares", Options, compute, table, plot, lambda config: {})
+
+
+FILES = ["config.json", "data.npz", "figure.pdf", "figure.png", "manifest.json", "table.csv"]
+
+
+def names(folder):
+    return sorted(path.name for path in Path(folder).iterdir())
+
+
+def test_a_run_writes_its_folder(tmp_path):
+    squares = Squares()
+    folder = run(squares.study(), Options(out=tmp_path / "run", seed=5))
+    assert folder == tmp_path / "run"
+    assert names(folder) == FILES
+    assert names(tmp_path) == ["run"]
+    assert json.loads((folder / "config.json").read_text()) == {"study": "squares", "seed": 5, "device": "cpu", "count": 3,
+                                                                "power": [1, 2]}
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest.keys() == {"study", "command", "started", "seconds", "git", "versions", "machine", "device", "seed",
+                               "weights"}
+    assert manifest["seed"] == 5
+    assert (folder / "figure.png").read_bytes().startswith(b"\x89PNG")
+    assert (folder / "figure.pdf").read_bytes().startswith(b"%PDF")
+    rows = list(csv.DictReader((folder / "table.csv").read_text().splitlines()))
+    assert rows[2] == {"i": "2", "square": "1.33333"}
+    with np.load(folder / "data.npz") as data:
+        assert data["squares"].tolist() == [0, 1, 4]
+
+
+def test_a_second_run_computes_nothing_and_redraws_from_the_data_alone(tmp_path):
+    squares = Squares()
+    config = Options(out=tmp_path / "run")
+    folder = run(squares.study(), config)
+    (folder / "figure.png").unlink()
+    (folder / "table.csv").unlink()
+    run(squares.study(), config)
+    assert squares.computed == [0, 1, 2]
+    assert names(folder) == FILES
+
+
+def test_an_interrupted_run_goes_on_and_its_folder_appears_whole(tmp_path):
+    squares = Squares()
+    squares.fails_at = 2
+    with pytest.raises(KeyboardInterrupt):
+        run(squares.study(), Options(out=tmp_path / "run"))
+    assert names(tmp_path) == ["run.partial"]
+    squares.fails_at = None
+    folder = run(squares.study(), Options(out=tmp_path / "run"))
+    assert squares.computed == [0, 1, 2]
+    assert names(tmp_path) == ["run"]
+    assert names(folder) == FILES
+
+
+def test_a_piece_that_was_not_written_whole_is_computed_again(tmp_path):
+    pieces = frame.Pieces(tmp_path)
+    (tmp_path / "a.partial").write_bytes(b"half")
+    assert pieces("a", lambda: {"x": np.arange(3)})["x"].tolist() == [0, 1, 2]
+    assert pieces("a", lambda: pytest.fail("computed twice"))["x"].tolist() == [0, 1, 2]
+
+
+def test_two_configs_never_share_a_folder(tmp_path):
+    squares = Squares()
+    run(squares.study(), Options(out=tmp_path / "run"))
+    with pytest.raises(InputError, match=r"other options: count 3 \(now 4\), power \[1, 2\] \(now \[3\]\)\. Choose another"):
+        run(squares.study(), Options(out=tmp_path / "run", count=4, power=(3,)))
+    squares.fails_at = 1
+    with pytest.raises(KeyboardInterrupt):
+        run(squares.study(), Options(out=tmp_path / "other"))
+    with pytest.raises(InputError, match=r"other.partial holds a run with other options"):
+        run(squares.study(), Options(out=tmp_path / "other", seed=1))
+
+
+def test_a_refused_config_leaves_the_folder_free(tmp_path):
+    squares = Squares()
+    squares.fails_at, squares.error = 0, InputError("no such time")
+    with pytest.raises(InputError, match="no such time"):
+        run(squares.study(), Options(out=tmp_path / "run"))
+    assert names(tmp_path) == []
+    squares.fails_at = 1  # but what was computed is not lost
+    with pytest.raises(InputError, match="no such time"):
+        run(squares.study(), Options(out=tmp_path / "run"))
+    assert "piece-0.npz" in names(tmp_path / "run.partial")
+
+
+def test_default_folders_differ_by_options_and_not_by_place(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    one, two = (run(Squares().study(), Options(seed=seed)) for seed in (0, 1))
+    assert one != two
+    assert one.parent == Path("runs")
+    assert run(Squares().study(), Options(seed=0)) == one
+    assert dataclasses.replace(Options(), out=Path("x")) != Options()
+
+
+def test_folders_that_are_not_runs_and_unwritable_ones_are_refused(tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").touch()
+    with pytest.raises(InputError, match=r"mine exists and is not the folder of a run"):
+        run(Squares().study(), Options(out=tmp_path / "mine"))
+    with pytest.raises(InputError, match=r"cannot write to .*: Not a directory"):
+        run(Squares().study(), Options(out=tmp_path / "mine" / "thesis.tex" / "run"))
+    with pytest.raises(InputError, match="is not the folder of a run"):
+        run(Squares().study(), Options(out=tmp_path / "mine" / "thesis.tex"))
+    (tmp_path / "empty").mkdir()
+    assert names(run(Squares().study(), Options(out=tmp_path / "empty"))) == FILES
+
+
+def test_outside_a_repository_the_manifest_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(frame, "__file__", str(tmp_path / "frame.py"))
+    folder = run(Squares().study(), Options(out=tmp_path / "run"))
+    assert json.loads((folder / "manifest.json").read_text())["git"] is None

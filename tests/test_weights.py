@@ -1,0 +1,83 @@
+import json
+
+import pytest
+import torch
+
+import mnist
+from jacobian_lab import InputError
+from mnist.weights import SHIPPED, build_denoiser, save_model
+
+ARCHITECTURE = {"channels": [32, 32, 32]}
+CARD = {"kind": "denoiser", "architecture": ARCHITECTURE, "prediction": "v", "command": "jacobian-lab train denoiser"}
+
+
+@pytest.fixture
+def saved(tmp_path):
+    torch.manual_seed(0)
+    denoiser = build_denoiser(ARCHITECTURE, "v")
+    torch.nn.init.normal_(denoiser.network.exit.weight)
+    path = tmp_path / "denoiser"
+    save_model(path, denoiser.network, CARD)
+    return path, denoiser
+
+
+def test_a_saved_model_comes_back_in_half_precisions_rounding(saved):
+    path, denoiser = saved
+    loaded = mnist.load_denoiser(path)
+    for (name, ours), theirs in zip(loaded.network.state_dict().items(), denoiser.network.state_dict().values(), strict=True):
+        assert ours.dtype == torch.float32, name
+        assert torch.equal(ours, theirs.half().float()), name
+    assert not loaded.training
+    assert not any(p.requires_grad for p in loaded.parameters())
+    assert mnist.load_denoiser(path, dtype=torch.float64).network.exit.weight.dtype == torch.float64
+    x = torch.randn(2, 1, 32, 32)
+    torch.testing.assert_close(loaded(x, 500), denoiser.eval()(x, 500), rtol=1e-2, atol=1e-2)
+
+
+def test_shipped_models_load_offline_and_state_where_they_come_from():
+    for load, name in ((mnist.load_denoiser, "denoiser"), (mnist.load_classifier, "classifier")):
+        model = load()
+        card = json.loads((SHIPPED / f"{name}.json").read_text())
+        assert sum(p.numel() for p in model.parameters()) == card["parameters"]
+        assert {"command", "seed", "data", "steps", "scores", "sha256"} <= card.keys()
+
+
+def test_damage_is_noticed(saved):
+    path, _ = saved
+    file = path.with_suffix(".safetensors")
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(InputError, match=r"damaged or not those of their card: their SHA-256 is .* Reinstall"):
+        mnist.load_denoiser(path)
+
+
+def test_missing_files_are_named(saved):
+    path, _ = saved
+    path.with_suffix(".safetensors").unlink()
+    with pytest.raises(InputError, match=r"denoiser.safetensors are missing: reinstall .*jacobian-lab train denoiser"):
+        mnist.load_denoiser(path)
+    with pytest.raises(InputError, match=r"no model 'unet': .* Shipped are: classifier, denoiser"):
+        mnist.load_denoiser("unet")
+    with pytest.raises(InputError, match="does not exist"):
+        mnist.load_denoiser(path.parent / "nothing")
+
+
+def test_cards_of_another_kind_or_none_are_refused(saved):
+    path, _ = saved
+    with pytest.raises(InputError, match="describes a denoiser: expected a classifier"):
+        mnist.load_classifier(path)
+    path.with_suffix(".json").write_text("[1, 2")
+    with pytest.raises(InputError, match="is not a model card"):
+        mnist.load_denoiser(path)
+    path.with_suffix(".json").write_text("[1, 2]")
+    with pytest.raises(InputError, match="is not a model card"):
+        mnist.load_denoiser(path)
+
+
+def test_weights_of_another_shape_are_refused(saved):
+    path, _ = saved
+    card = json.loads(path.with_suffix(".json").read_text())
+    path.with_suffix(".json").write_text(json.dumps(card | {"architecture": {"channels": [32, 32, 64]}}))
+    with pytest.raises(InputError, match="do not fit the architecture"):
+        mnist.load_denoiser(path)
