@@ -9,10 +9,10 @@ import tyro
 
 from jacobian_lab import InputError
 from mnist.train import ClassifierRecipe, DenoiserRecipe, train
-from studies import directions, evaluate
+from studies import accuracy, directions, evaluate
 from studies.frame import Study, run
 
-STUDIES: tuple[Study[Any], ...] = (directions.STUDY, evaluate.STUDY)
+STUDIES: tuple[Study[Any], ...] = (directions.STUDY, accuracy.STUDY, evaluate.STUDY)
 
 
 def main() -> None:

@@ -158,8 +158,8 @@ def table(arrays: Arrays) -> list[Row]:
 
 def plot(arrays: Arrays) -> Figure:
     """Draw the shown digit, its directions and what they do; below, the survey."""
-    figure = Figure(figsize=(7.2, 7.6))
-    parts: Any = figure.subfigures(2, 1, height_ratios=[3.1, 2])
+    figure = Figure(figsize=(7.2, 9.0))
+    parts: Any = figure.subfigures(2, 1, height_ratios=[4.1, 2])
     top, bottom = parts
     _plot_images(top, arrays)
     left, middle, right = bottom.subplots(1, 3)
@@ -167,17 +167,20 @@ def plot(arrays: Arrays) -> Figure:
     at = [arrays["cells"][:, 1] == t for t in times]
     for (a, b), style, values in zip(PAIRS, ("-", "--", ":"), arrays["cosine"].T, strict=True):
         _spread(left, times, [values[m] for m in at], f"{LABELS[a]}, {LABELS[b]}", "#333333", style)
-    left.set(xlabel="time $t$", ylabel="cosine", ylim=(min(0, left.get_ylim()[0]), 1.02), title="Agreement of the directions")
+    left.set(xlabel="time $t$", ylabel="cosine", ylim=(min(0, left.get_ylim()[0]), 1.02), title="Cosine between directions")
     for k, kind in enumerate(KINDS):
         _spread(middle, times, [arrays["achieved"][m, k] for m in at], LABELS[kind], COLOURS[kind])
     middle.set(xlabel="time $t$", ylabel=r"$\langle e, \Delta D \rangle / |e|^2$",
                title=f"Share of $e$ achieved, step {float(arrays['change']):g}")
     middle.axhline(0, color="#999999", linewidth=0.5)
+    shown = arrays["cells"][:, 1] == arrays["cells"][0, 1]
     for k, other in enumerate(("inexact", "gradient")):
-        right.semilogx(RCONDS, arrays["cosine_by_rcond"][0, k], color=COLOURS[other], label=f"cosine with {LABELS[other]}")
-    right.semilogx(RCONDS, arrays["solution_residual"][0], color=COLOURS["exact"], label=r"$|e - J J^{+} e| \,/\, |e|$")
+        _spread(right, RCONDS, list(arrays["cosine_by_rcond"][shown, k].T), f"cosine with {LABELS[other]}", COLOURS[other])
+    _spread(right, RCONDS, list(arrays["solution_residual"][shown].T), r"$|e - J J^{+} e| \,/\, |e|$", COLOURS["exact"])
     right.axvline(float(arrays["rcond"]), color="#999999", linewidth=0.5)
-    right.set(xlabel="rcond", title=f"The exact direction by rcond, $t$ = {int(arrays['cells'][0, 1])}", ylim=(None, 1.02))
+    right.set(xscale="log", xlabel="rcond", title=rf"$J^{{+}}e$ by rcond, $t$ = {int(arrays['cells'][0, 1])}", ylim=(None, 1.02))
+    for line in right.lines:
+        line.set_marker("")
     for axes in (left, middle, right):
         axes.legend()
     return figure
@@ -185,7 +188,7 @@ def plot(arrays: Arrays) -> Figure:
 
 def _plot_images(figure: Any, arrays: Arrays) -> None:  # noqa: ANN401 - a SubFigure has Figure's methods and no common type
     i, t = (int(value) for value in arrays["cells"][0])
-    axes = figure.subplots(3, 4)
+    axes = figure.subplots(4, 4)
     gray = show(axes[0, 0], arrays["x_t"][0] / 3, rf"$x_t$ / 3, digit {i}, $t$ = {t}")
     directions, changes = arrays["directions"][0], arrays["after"][0] - arrays["denoised"][0]
     largest = float(np.abs(changes).max())
@@ -198,9 +201,14 @@ def _plot_images(figure: Any, arrays: Arrays) -> None:  # noqa: ANN401 - a SubFi
         moved = show(axes[2, k + 1], changes[k], r"$D(x_t + \delta) - D(x_t)$", largest)
         if arrays["target"] < 0:
             row, column = arrays["pixel"]
-            for panel in axes[:, k + 1]:
+            for panel in axes[:3, k + 1]:
                 panel.plot(column, row, "s", markersize=3.5, markerfacecolor="none", markeredgecolor="k", markeredgewidth=0.6)
-    for panels, drawn, label in ((axes[0], steps, "step"), (axes[1], gray, "pixel"), (axes[2], moved, "change")):
+    for k, (panel, rcond) in enumerate(zip(axes[3], SHOWN_RCONDS, strict=True)):
+        exact = arrays["exact_by_rcond"][0, k]
+        at = int(np.abs(RCONDS - rcond).argmin())
+        norms = show(panel, exact / np.abs(exact).max(), rf"$J^{{+}}e$, rcond {rcond:g}, rank {arrays['ranks'][0, at]}", 1.0)
+    for panels, drawn, label in ((axes[0], steps, "step"), (axes[1], gray, "pixel"), (axes[2], moved, "change"),
+                                 (axes[3], norms, "relative to largest")):
         figure.colorbar(drawn, ax=list(panels), shrink=0.8, pad=0.01, aspect=14).set_label(label)
 
 

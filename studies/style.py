@@ -12,7 +12,7 @@ STYLE: Any = {
     "font.family": "DejaVu Sans", "font.size": 8, "axes.titlesize": 8, "axes.labelsize": 8, "legend.fontsize": 7,
     "xtick.labelsize": 7, "ytick.labelsize": 7, "mathtext.fontset": "dejavusans",
     "axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": 0.6, "lines.linewidth": 1.3,
-    "lines.markersize": 4, "legend.frameon": False, "image.interpolation": "nearest", "image.cmap": "gray",
+    "lines.markersize": 3, "legend.frameon": False, "image.interpolation": "nearest", "image.cmap": "gray",
     "savefig.dpi": 200, "pdf.fonttype": 42, "figure.constrained_layout.use": True,
 }
 COLOURS = {"inexact": "#0072b2", "exact": "#d55e00", "gradient": "#009e73", "identity": "#777777", "krylov": "#cc79a7"}

@@ -103,7 +103,8 @@ def test_ctrl_c_exits_with_130_and_the_same_command_goes_on(monkeypatch, capsys,
 
 @pytest.mark.parametrize("target", [[], ["--target", "7"]])
 def test_directions_finds_what_it_says(monkeypatch, capsys, tmp_path, model, target):
-    status, out, _ = call(monkeypatch, capsys, "directions", "--model", model, "--digits", "1", "--times", "400", "--change", "0.5", "--rcond", "0.2", "--out", tmp_path / "run", *target)
+    status, out, _ = call(monkeypatch, capsys, "directions", "--model", model, "--digits", "1", "--times", "400",
+                          "--change", "0.5", "--rcond", "0.2", "--out", tmp_path / "run", *target)
     assert status == 0
     assert str(tmp_path / "run") in out
     with np.load(tmp_path / "run" / "data.npz") as stored:

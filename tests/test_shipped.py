@@ -1,0 +1,86 @@
+"""What holds for the denoiser that ships, with its real weights."""
+
+import numpy as np
+import pytest
+import scipy.sparse.linalg
+import torch
+
+import mnist
+from conftest import relative
+from jacobian_lab import JacobianOperator, symmetric_part
+from jacobian_lab.sampler import seeded_noise
+from mnist.classifier import accuracy
+from mnist.evaluate import distances, draw, health, squared_errors
+
+
+@pytest.fixture(scope="module")
+def at_500():
+    """The denoiser, a noisy seven, its operator, and the dense J in float32 and in float64."""
+    denoiser = mnist.load_denoiser()
+    x_t = denoiser.schedule.add_noise(mnist.digits("held-out")[0][7:8], 500, seeded_noise([0], denoiser.shape))
+    J = JacobianOperator(denoiser, x_t, 500)
+    exact = JacobianOperator(mnist.load_denoiser(dtype=torch.float64), x_t.double(), 500)
+    return denoiser, x_t, J, J.dense(), exact.dense()
+
+
+def test_float32_agrees_with_float64(at_500):
+    _, _, J, single, double = at_500
+    assert single.dtype == np.float32
+    assert double.dtype == np.float64
+    assert relative(single, double) < 1e-4
+    V = np.random.default_rng(0).standard_normal((1024, 4))
+    assert relative(J @ V, double @ V) < 1e-5
+    assert relative(J.T @ V, double.T @ V) < 1e-5
+
+
+def test_adjointness_over_100_pairs(at_500):
+    J = at_500[2]
+    U, V = np.random.default_rng(0).standard_normal((2, 1024, 100))
+    JU, JtV = J @ U, J.T @ V
+    size = np.linalg.norm(JU, axis=0) * np.linalg.norm(V, axis=0)
+    assert (np.abs((JU * V).sum(0) - (U * JtV).sum(0)) < 1e-5 * size).all()
+
+
+def test_scipys_solvers_run_on_the_operator_unchanged(at_500):
+    _, _, J, _, double = at_500
+    values = scipy.sparse.linalg.eigs(J, k=4, return_eigenvectors=False)
+    exact = np.linalg.eigvals(double)
+    for value in values:
+        assert np.abs(exact - value).min() < 1e-4 * abs(value)
+    assert abs(values).max() == pytest.approx(abs(exact).max(), rel=1e-4)
+    singular = scipy.sparse.linalg.svds(J, k=3, return_singular_vectors=False)
+    np.testing.assert_allclose(sorted(singular)[::-1], np.linalg.svd(double, compute_uv=False)[:3], rtol=1e-4)
+    largest = scipy.sparse.linalg.eigsh(symmetric_part(J), k=1, which="LA", return_eigenvectors=False)
+    assert largest[0] == pytest.approx(np.linalg.eigvalsh((double + double.T) / 2)[-1], rel=1e-4)
+    b = double @ np.random.default_rng(1).standard_normal(1024)
+    x, _, steps, *_ = scipy.sparse.linalg.lsmr(J, b, maxiter=40)
+    assert steps > 1
+    assert relative(double @ x, b) < 0.5
+
+
+def test_the_posterior_mean_is_that_of_a_trained_network():
+    """Health in coarse bounds, which an untrained or a damaged network fails; the card has the figures."""
+    denoiser = mnist.load_denoiser()
+    images = mnist.digits("held-out")[0][:100]
+    for t, bound in ((100, 0.01), (500, 0.15)):
+        assert squared_errors(denoiser, images, t, seed=0).mean() < bound
+    x_t = denoiser.schedule.add_noise(images[3], 500, seeded_noise([0], denoiser.shape)[0])
+    found = health(denoiser, x_t, 500)
+    assert found.trace > 0
+    assert found.asymmetry < 0.5
+    assert found.largest > -2 * found.smallest
+
+
+def test_samples_look_like_digits_to_the_judge():
+    denoiser, classifier = mnist.load_denoiser(), mnist.load_classifier()
+    images, labels = mnist.digits("held-out")
+    assert accuracy(classifier, images[:500], labels[:500]) > 0.99
+    samples = draw(denoiser, range(64), steps=20)
+    assert torch.equal(samples[3:4], draw(denoiser, [3], steps=20)) or relative(samples[3:4], draw(denoiser, [3], 20)) < 1e-3
+    with torch.no_grad():
+        confidence, label = torch.softmax(classifier(samples), dim=1).max(dim=1)
+    assert confidence.mean() > 0.75
+    assert len(label.unique()) >= 7
+    real = distances(classifier, images[:64], images[64:128])
+    assert distances(classifier, samples, images[64:128])["frechet"] < 2 * real["frechet"]
+    assert distances(classifier, torch.randn(64, 1, 32, 32), images[64:128])["frechet"] > 5 * real["frechet"]
