@@ -178,7 +178,8 @@ def plot(arrays: Arrays) -> Figure:
         _spread(right, RCONDS, list(arrays["cosine_by_rcond"][shown, k].T), f"cosine with {LABELS[other]}", COLOURS[other])
     _spread(right, RCONDS, list(arrays["solution_residual"][shown].T), r"$|e - J J^{+} e| \,/\, |e|$", COLOURS["exact"])
     right.axvline(float(arrays["rcond"]), color="#999999", linewidth=0.5)
-    right.set(xscale="log", xlabel="rcond", title=rf"$J^{{+}}e$ by rcond, $t$ = {int(arrays['cells'][0, 1])}", ylim=(None, 1.02))
+    right.set(xscale="log", xlabel="rcond", ylim=(None, 1.02),
+              title=rf"$J^{{+}}e$ by rcond, $t$ = {int(arrays['cells'][0, 1])}")
     for line in right.lines:
         line.set_marker("")
     for axes in (left, middle, right):

@@ -104,6 +104,8 @@ def run(study: Study[C], config: C) -> Path:
     _check_claim(folder, study, config)
     _check_claim(partial, study, config)
     if folder.is_dir() and any(folder.iterdir()):
+        if not (folder / "data.npz").is_file():
+            raise InputError(f"{folder} is the folder of this run, but its data.npz is gone: remove the folder and run again")
         with np.load(folder / "data.npz") as stored:
             draw(study, dict(stored), folder)
         return folder
@@ -163,10 +165,11 @@ def _check_claim(folder: Path, study: Study[C], config: C) -> None:
     """Raise if the folder is not free for this run."""
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
-    path = folder / "config.json"
-    if not path.is_file():
-        raise InputError(f"{folder} exists and is not the folder of a run: choose another --out")
-    found, wanted = json.loads(path.read_text()), {"study": study.name, **_plain(config)}
+    try:
+        found = dict(json.loads((folder / "config.json").read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(f"{folder} exists and is not the folder of a run: choose another --out") from error
+    wanted = {"study": study.name, **_plain(config)}
     different = [f"{key} {found.get(key)!r} (now {wanted.get(key)!r})" for key in sorted(found | wanted)
                  if found.get(key) != wanted.get(key)]
     if different:

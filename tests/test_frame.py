@@ -151,6 +151,13 @@ def test_folders_that_are_not_runs_and_unwritable_ones_are_refused(tmp_path):
         run(Squares().study(), Options(out=tmp_path / "mine" / "thesis.tex" / "run"))
     with pytest.raises(InputError, match="is not the folder of a run"):
         run(Squares().study(), Options(out=tmp_path / "mine" / "thesis.tex"))
+    folder = run(Squares().study(), Options(out=tmp_path / "run"))
+    (folder / "data.npz").unlink()
+    with pytest.raises(InputError, match=r"data.npz is gone: remove the folder"):
+        run(Squares().study(), Options(out=folder))
+    (folder / "config.json").write_text("[1, 2")
+    with pytest.raises(InputError, match="is not the folder of a run"):
+        run(Squares().study(), Options(out=folder))
     (tmp_path / "empty").mkdir()
     assert names(run(Squares().study(), Options(out=tmp_path / "empty"))) == FILES
 
