@@ -82,7 +82,7 @@ class Denoiser(nn.Module):
         self.schedule = schedule
         self.prediction: Prediction = prediction
         self.shape = (shape[0], shape[1], shape[2])
-        self.train(isinstance(network, nn.Module) and network.training)
+        self.training = isinstance(network, nn.Module) and network.training  # not .train(), which would change the network
 
     def forward(self, x_t: Tensor, t: Time) -> Tensor:
         """Return the posterior mean of x_0, of the shape and dtype of `x_t`.
@@ -150,7 +150,7 @@ class Guidance(nn.Module):
     def __init__(self, conditional: Network, unconditional: Network, scale: float) -> None:
         super().__init__()
         self.conditional, self.unconditional, self.scale = conditional, unconditional, scale
-        self.train(any(isinstance(n, nn.Module) and n.training for n in (conditional, unconditional)))
+        self.training = any(isinstance(n, nn.Module) and n.training for n in (conditional, unconditional))
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         """Return the guided raw output, shape of `x`."""

@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, DTypeLike, NDArray
+from scipy.sparse import issparse
 from scipy.sparse.linalg import LinearOperator, aslinearoperator
 from torch import Tensor
 
@@ -51,6 +52,12 @@ class Operator(LinearOperator):  # type: ignore[misc]
     def __init__(self, shape: tuple[int, int], dtype: DTypeLike, apply: Apply, apply_transpose: Apply) -> None:
         super().__init__(np.dtype(dtype), shape)
         self._apply, self._apply_transpose = apply, apply_transpose
+
+    def dot(self, x: Any) -> Any:  # noqa: ANN401 - a number, an operator or an array, and what SciPy makes of it
+        """Return `A x`: a product with a vector or matrix, or with a number or an operator another operator."""
+        if not (np.isscalar(x) or isinstance(x, LinearOperator) or issparse(x)):
+            x = self._checked(x, self.shape[1])
+        return super().dot(x)
 
     def matvec(self, x: ArrayLike) -> Array:
         """Return `A x`, x of shape (columns,) or (columns, 1)."""

@@ -59,12 +59,7 @@ def newton_direction(J: LinearOperator | NDArray[Any], e: Values, kind: Kind, *,
     """
     if kind not in get_args(Kind):
         raise InputError(f"unknown direction {kind!r}: expected one of {', '.join(get_args(Kind))}")
-    vector = np.asarray(e.detach().cpu().double() if isinstance(e, Tensor) else e, dtype=np.float64).reshape(-1)
-    if len(vector) != J.shape[1]:
-        raise InputError(f"e has {len(vector)} entries, shape {tuple(e.shape)}: expected {J.shape[1]}, one for a column of J")
-    if not np.isfinite(vector).all():
-        bad = int((~np.isfinite(vector)).sum())
-        raise InputError(f"e has {bad} values of {len(vector)} that are not finite (NaN or infinite)")
+    vector = _vector(e, J.shape[1])
     match kind:
         case "inexact":
             delta = J @ vector
@@ -81,6 +76,19 @@ def newton_direction(J: LinearOperator | NDArray[Any], e: Values, kind: Kind, *,
     return np.asarray(delta, dtype=e.dtype).reshape(e.shape)
 
 
+def _vector(e: Tensor | NDArray[Any], n: int) -> NDArray[np.float64]:
+    """Return e as a float64 vector of n entries, or raise."""
+    if not (e.is_floating_point() if isinstance(e, Tensor) else e.dtype.kind == "f"):
+        raise InputError(f"e must be real floating point: got {e.dtype}; the direction is handed back in its dtype")
+    vector = np.asarray(e.detach().cpu().double() if isinstance(e, Tensor) else e, dtype=np.float64).reshape(-1)
+    if len(vector) != n:
+        raise InputError(f"e has {len(vector)} entries, shape {tuple(e.shape)}: expected {n}, one for a column of J")
+    if not np.isfinite(vector).all():
+        bad = int((~np.isfinite(vector)).sum())
+        raise InputError(f"e has {bad} values of {len(vector)} that are not finite (NaN or infinite)")
+    return vector
+
+
 def dynamic_step_size(direction: Values, largest_change: float) -> float:
     """Return `lambda = c / max |direction|`, so that no entry of x_t moves by more than c = `largest_change`.
 
@@ -89,6 +97,8 @@ def dynamic_step_size(direction: Values, largest_change: float) -> float:
     Graikos, Jojic, Samaras (2025), the step size of the paper's algorithm.
     """
     largest = float(abs(direction).max())
-    if not largest > 0:
+    if not np.isfinite(largest):
+        raise InputError(f"the direction is not finite: its largest entry is {largest}")
+    if largest == 0:
         raise InputError("the direction is zero everywhere: no step size moves x_t along it")
     return largest_change / largest

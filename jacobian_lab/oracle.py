@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from jacobian_lab.denoiser import Denoiser, Prediction, Shape
 from jacobian_lab.errors import InputError
-from jacobian_lab.schedule import Schedule, Time, per_sample
+from jacobian_lab.schedule import Schedule, Time
 
 
 class GaussianMixture(nn.Module):
@@ -77,8 +77,8 @@ class GaussianMixture(nn.Module):
 
         The variances lie along `eigenvectors`: component k has the covariance `U_k diag(variances_k) U_k^T`.
         """
-        a, s = (per_sample(c, x)[..., None] for c in self.schedule(t))
-        variances = a**2 * self.eigenvalues + s**2  # of x_t, (B, K, n) or (K, n)
+        a, s = (c.to(x).reshape(-1, 1, 1) for c in self.schedule(t))
+        variances = a**2 * self.eigenvalues + s**2  # of x_t, (B or 1, K, n)
         centred = torch.einsum("kij,bki->bkj", self.eigenvectors, x[:, None] - a * self.means)
         log_density = -0.5 * (centred**2 / variances + variances.log()).sum(-1)
         weights = torch.softmax(self.log_weights + log_density, dim=1)
@@ -101,7 +101,7 @@ class GaussianMixture(nn.Module):
         """Return `J = (alpha_t / sigma_t^2) Cov[x_0 | x_t]`, shape (B, n, n)."""
         a, s = self.schedule(t)
         covariance = self.covariance(x_t, t)
-        return per_sample(a / s**2, covariance) * covariance
+        return (a / s**2).to(covariance).reshape(-1, 1, 1) * covariance
 
     def sample(self, count: int, generator: torch.Generator) -> Tensor:
         """Return samples of the prior, shape (count, C, H, W); the generator lives on the CPU."""

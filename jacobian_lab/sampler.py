@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -27,6 +28,11 @@ class State:
     t: int | float
     x_t: Tensor
     x0: Tensor
+
+
+def seed_of(*numbers: int) -> int:
+    """Return a seed that mixes the numbers (at least 0), so that neighbours share nothing: (seed, step), (seed, digit)."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 def seeded_noise(seeds: Sequence[int], shape: Shape, device: torch.device | str = "cpu",
@@ -47,7 +53,8 @@ def sample(denoiser: Denoiser, noise: Tensor, times: Sequence[int] | Sequence[fl
     ----------
     denoiser : Denoiser
     noise : Tensor, shape (B, C, H, W)
-        Standard normal; see `seeded_noise`.
+        Standard normal; see `seeded_noise`. It is scaled by `sqrt(alpha^2 + sigma^2)` at the first time, so as to have the
+        variance of x_t for data of unit variance; the mean of the data, times alpha, is left out.
     times : sequence
         Decreasing; `denoiser.schedule.times(steps)` spaces them evenly.
     """

@@ -30,7 +30,7 @@ class Schedule(ABC):
     """A map from times to noise levels. Subclasses define `time_tensor` (validation) and `_coefficients` (the formula)."""
 
     @abstractmethod
-    def time_tensor(self, t: Time, device: torch.device | str | None = None) -> Tensor:
+    def time_tensor(self, t: Time) -> Tensor:
         """Validate `t` and return it as a tensor of shape () or (B,), in the dtype that networks expect.
 
         Raises
@@ -68,10 +68,14 @@ class Schedule(ABC):
 
 
 def per_sample(coefficient: Tensor, x: Tensor) -> Tensor:
-    """Shape a coefficient, () or (B,), so that it multiplies `x` sample by sample, in the dtype and device of `x`."""
-    if coefficient.ndim == 1 and coefficient.shape[0] not in (1, x.shape[0]):
-        raise InputError(f"one time per sample: expected {x.shape[0]} times for x of shape {tuple(x.shape)}, "
-                         f"got {coefficient.shape[0]}")
+    """Shape a coefficient, () or (B,), so that it multiplies images, (B, C, H, W) or (C, H, W), sample by sample.
+
+    It is moved to the dtype and device of `x`.
+    """
+    samples = x.shape[0] if x.ndim == 4 else 1
+    if coefficient.numel() not in (1, samples):
+        raise InputError(f"one time per sample: expected {samples} times for x of shape {tuple(x.shape)}, "
+                         f"got {coefficient.numel()}")
     return coefficient.to(device=x.device, dtype=x.dtype).reshape(-1, *[1] * (x.ndim - 1)).squeeze(0)
 
 
@@ -94,9 +98,9 @@ class DiscreteSchedule(Schedule):
 
     def __init__(self, alphas_cumprod: Tensor) -> None:
         table = torch.as_tensor(alphas_cumprod, dtype=torch.float64, device="cpu")
-        if table.ndim != 1 or not ((table > 0) & (table <= 1)).all() or (table.diff() > 0).any():
+        if table.ndim != 1 or not len(table) or not ((table > 0) & (table <= 1)).all() or (table.diff() > 0).any():
             raise InputError("alphas_cumprod must be a vector in (0, 1] that does not increase: "
-                             f"got shape {tuple(table.shape)}, range [{table.min():.3g}, {table.max():.3g}]")
+                             f"got {table}")
         self.alphas_cumprod = table
 
     @classmethod
@@ -126,9 +130,9 @@ class DiscreteSchedule(Schedule):
         """The number T of training times."""
         return len(self.alphas_cumprod)
 
-    def time_tensor(self, t: Time, device: torch.device | str | None = None) -> Tensor:
+    def time_tensor(self, t: Time) -> Tensor:
         """Return `t` as int64; see `Schedule.time_tensor`."""
-        time = torch.as_tensor(t, device=device)
+        time = torch.as_tensor(t)
         if time.is_floating_point() or time.is_complex() or time.dtype == torch.bool:
             raise InputError(f"a discrete schedule takes an integer time, 0 to {self.steps - 1}: got {t!r} ({time.dtype})")
         if time.ndim > 1:
@@ -159,9 +163,9 @@ class RectifiedFlow(Schedule):
     Liu, Gong, Liu (2023), *Flow straight and fast*; time runs as in Esser et al. (2024), data at 0.
     """
 
-    def time_tensor(self, t: Time, device: torch.device | str | None = None) -> Tensor:
+    def time_tensor(self, t: Time) -> Tensor:
         """Return `t` as a floating-point tensor; see `Schedule.time_tensor`."""
-        time = torch.as_tensor(t, device=device, dtype=None if isinstance(t, Tensor) else torch.float64)
+        time = torch.as_tensor(t, dtype=None if isinstance(t, Tensor) else torch.float64)
         if not time.is_floating_point():
             time = time.double()
         if time.ndim > 1:

@@ -94,7 +94,7 @@ def lstsq(A: Matrix, b: ArrayLike, rcond: float | None = None) -> Solution:
     matrix, rhs = as_matrix(A), _vector(b, A)
     rcond = float(np.finfo(_precision(A)).eps) * max(matrix.shape) if rcond is None else _check_rcond(rcond)
     x, _, rank, _ = scipy.linalg.lstsq(matrix, rhs, cond=rcond, lapack_driver="gelsd")
-    return Solution(x, _residual(matrix @ x, rhs), 0 if isinstance(A, np.ndarray) else max(matrix.shape), True,
+    return Solution(x, _residual(matrix @ x, rhs), _dense_cost(A), True,
                     f"dense least squares, rank {rank} of {min(matrix.shape)} at rcond {rcond:.3g}", int(rank))
 
 
@@ -131,6 +131,7 @@ def lsmr(A: Matrix, b: ArrayLike, damp: float = 0.0, rtol: float = 1e-6, steps: 
     """
     operator = Counted(A)
     rhs = _vector(b, A)
+    _check_steps(1 if steps is None else steps)
     x, stop, taken, *_ = scipy.sparse.linalg.lsmr(operator, rhs, damp=damp, atol=rtol, btol=rtol,
                                                   maxiter=steps or 4 * min(operator.shape))
     reasons = {0: "x = 0 is the solution",
@@ -161,15 +162,20 @@ def gmres(A: Matrix, b: ArrayLike, steps: int = 10, rtol: float | None = None) -
     operator = Counted(A)
     if operator.shape[0] != operator.shape[1]:
         raise InputError(f"GMRES needs a square operator: got {operator.shape[0]} x {operator.shape[1]}; take lsmr")
-    if steps < 1:
-        raise InputError(f"steps must be at least 1: got {steps}")
+    _check_steps(steps)
     rhs = _vector(b, A)
-    x, stop = scipy.sparse.linalg.gmres(operator, rhs, rtol=rtol or 0.0, atol=0.0, restart=min(steps, len(rhs)), maxiter=1)
-    if rtol is None:
-        return _finish(operator, x, rhs, True, f"GMRES, {steps} steps as asked")
+    norms: list[float] = []  # one for each step
+    x, stop = scipy.sparse.linalg.gmres(operator, rhs, rtol=rtol or 0.0, atol=0.0, restart=min(steps, len(rhs)), maxiter=1,
+                                        callback=norms.append, callback_type="pr_norm")
+    taken = len(norms)
     if stop == 0:
-        return _finish(operator, x, rhs, True, f"GMRES: residual below rtol {rtol:.1e}")
-    return _finish(operator, x, rhs, False, f"GMRES: not converged to rtol {rtol:.1e} after {steps} steps: allow more, or "
+        return _finish(operator, x, rhs, True, f"GMRES, {taken} steps: residual below rtol {rtol or 0.0:.1e}")
+    if rtol is None and taken == min(steps, len(rhs)):
+        return _finish(operator, x, rhs, True, f"GMRES, {taken} steps as asked")
+    if taken < min(steps, len(rhs)):
+        return _finish(operator, x, rhs, False, f"GMRES: the Krylov space is exhausted after {taken} of {steps} steps: A is "
+                       "singular on it; take lsmr")
+    return _finish(operator, x, rhs, False, f"GMRES: not converged to rtol {rtol:.1e} after {taken} steps: allow more, or "
                    "take lsmr if A is near singular")
 
 
@@ -197,11 +203,18 @@ class Counted(LinearOperator):  # type: ignore[misc]
 
 
 def as_matrix(A: Matrix) -> Array:
-    """Return A as a dense float64 array: by its own `dense()` if it has one, else by a product with the identity."""
+    """Return A as a dense float64 array: by its own `dense()` if it has one, else from 64 unit vectors at a time."""
     if isinstance(A, np.ndarray):
         return A.astype(np.float64, copy=False)
-    matrix = A.dense() if hasattr(A, "dense") else A @ np.eye(A.shape[1])
-    return np.asarray(matrix, dtype=np.float64)
+    if hasattr(A, "dense"):
+        return np.asarray(A.dense(), dtype=np.float64)
+    n = A.shape[1]
+    return np.concatenate([A @ np.eye(n, min(64, n - start), -start) for start in range(0, n, 64)], axis=1, dtype=np.float64)
+
+
+def _dense_cost(A: Matrix) -> int:
+    """Return how many products made the matrix: none, a row each where A has a `dense()` of its own, or a column each."""
+    return 0 if isinstance(A, np.ndarray) else int(A.shape[1])
 
 
 def _finish(operator: Counted, x: Array, rhs: Array, converged: bool, message: str) -> Solution:
@@ -229,6 +242,11 @@ def _check_rcond(rcond: float) -> float:
     if not 0 <= rcond < 1:
         raise InputError(f"rcond is relative to the largest singular value, in [0, 1): got {rcond}")
     return rcond
+
+
+def _check_steps(steps: int) -> None:
+    if steps < 1:
+        raise InputError(f"steps must be at least 1: got {steps}")
 
 
 def _precision(A: Matrix) -> np.dtype[Any]:

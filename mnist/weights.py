@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -19,9 +20,11 @@ from torch import nn
 from jacobian_lab import Denoiser, DiscreteSchedule, InputError
 from mnist.classifier import Classifier
 from mnist.data import SHAPE
+from mnist.files import write_whole
 from mnist.unet import UNet
 
 Card: TypeAlias = dict[str, Any]
+Model = TypeVar("Model", Denoiser, Classifier)
 SHIPPED = Path(__file__).parent / "weights"
 
 
@@ -42,7 +45,7 @@ def load_denoiser(name: str | Path = "denoiser", device: torch.device | str = "c
         If a file is missing, damaged, or does not fit the architecture that its card states.
     """
     card = read_card(name, "denoiser")
-    denoiser = build_denoiser(card["architecture"], card["prediction"])
+    denoiser = _build(name, lambda: build_denoiser(card["architecture"], card["prediction"]))
     read_weights(name, card, denoiser.network)  # type: ignore[arg-type]
     return denoiser.to(device, dtype).eval().requires_grad_(False)
 
@@ -51,7 +54,7 @@ def load_classifier(name: str | Path = "classifier", device: torch.device | str 
                     dtype: torch.dtype = torch.float32) -> Classifier:
     """Return a trained digit classifier, in evaluation mode, its weights frozen; see `load_denoiser`."""
     card = read_card(name, "classifier")
-    classifier = Classifier(**card["architecture"])
+    classifier = _build(name, lambda: Classifier(**card["architecture"]))
     read_weights(name, card, classifier)
     return classifier.to(device, dtype).eval().requires_grad_(False)
 
@@ -87,6 +90,15 @@ def read_card(name: str | Path, kind: str) -> Card:
     return card
 
 
+def is_whole(path: Path) -> bool:
+    """Say whether a model lies at the path: a card, and the weights that it names."""
+    try:
+        card = json.loads(path.with_suffix(".json").read_text())
+        return bool(card["sha256"] == hashlib.sha256(path.with_suffix(".safetensors").read_bytes()).hexdigest())
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
 def read_weights(name: str | Path, card: Card, network: nn.Module) -> None:
     """Load the weights into the network, float32, after checking the hash and the shapes."""
     path = _files(name).with_suffix(".safetensors")
@@ -110,11 +122,12 @@ def write_card(name: str | Path, card: Card) -> None:
     write_whole(_files(name).with_suffix(".json"), (json.dumps(card, indent=2) + "\n").encode())
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that a reader finds the old content or the new, never a part."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(content)
-    partial.replace(path)
+def _build(name: str | Path, build: Callable[[], Model]) -> Model:
+    try:
+        return build()
+    except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
+        raise InputError(f"the card of {str(name)!r} describes no model that can be built: {error!r}. Restore it, or train the "
+                         "model again") from error
 
 
 def _files(name: str | Path) -> Path:

@@ -16,11 +16,11 @@ from tqdm import tqdm
 
 import mnist
 from jacobian_lab import InputError
-from jacobian_lab.sampler import seeded_noise
+from jacobian_lab.sampler import seed_of
 from mnist.classifier import accuracy
-from mnist.evaluate import distances, draw, health, squared_errors
+from mnist.evaluate import distances, draw, health, noisy_digit, squared_errors
 from mnist.weights import read_card, write_card
-from studies.frame import Arrays, Config, Pieces, Row, Study
+from studies.frame import Arrays, Config, Pieces, Row, Study, check_times
 from studies.style import show
 
 HEALTH = ("trace", "asymmetry", "smallest", "largest")
@@ -50,6 +50,7 @@ class Evaluate(Config):
         for name, most in (("images", 5000), ("jacobians", 5000), ("samples", 2500), ("steps", 1000)):
             if not 1 <= getattr(self, name) <= most:
                 raise InputError(f"--{name} must lie from 1 to {most}: got {getattr(self, name)}")
+        check_times(self.times)
         if self.samples < 64:
             raise InputError(f"--samples must be at least 64, the samples that are shown: got {self.samples}")
 
@@ -66,12 +67,11 @@ def compute(config: Evaluate, pieces: Pieces) -> Arrays:
         squared = squared_errors(denoiser, images[:config.images], t, config.seed).cpu().double().numpy()
         found = []
         for i in range(config.jacobians):
-            noise = seeded_noise([config.seed * 1_000_003 + i], denoiser.shape, config.device)[0]
-            found.append(health(denoiser, denoiser.schedule.add_noise(images[i], t, noise), t))
+            found.append(health(denoiser, noisy_digit(denoiser, images[i], t, config.seed, i), t))
         return {"squared": squared, **{name: np.array([getattr(h, name) for h in found]) for name in HEALTH}}
 
     def sampled() -> Arrays:
-        seeds = range(config.seed * 1_000_003, config.seed * 1_000_003 + config.samples)
+        seeds = [seed_of(config.seed, i) for i in range(config.samples)]
         batches = [draw(denoiser, seeds[i:i + 100], config.steps, config.device)
                    for i in tqdm(range(0, config.samples, 100), desc="samples", unit="batch")]
         return {"samples": torch.cat(batches).cpu().numpy()}

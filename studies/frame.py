@@ -25,6 +25,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
+from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Any, Generic, TypeAlias, TypeVar
 
@@ -35,7 +36,8 @@ from numpy.typing import NDArray
 
 from jacobian_lab import InputError
 from jacobian_lab.device import check_device
-from mnist.weights import read_card, write_whole
+from mnist.files import write_whole
+from mnist.weights import read_card
 from studies.style import STYLE
 
 Arrays: TypeAlias = dict[str, NDArray[Any]]
@@ -55,6 +57,8 @@ class Config:
     """Folder of the run; by default runs/STUDY-HASH, the hash of the options."""
 
     def __post_init__(self) -> None:
+        if not 0 <= self.seed < 2**63:
+            raise InputError(f"--seed must lie from 0 to 2^63 - 1: got {self.seed}")
         check_device(self.device)
 
 
@@ -66,11 +70,13 @@ class Pieces:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.found = 0
 
     def __call__(self, name: str, compute: Callable[[], Arrays]) -> Arrays:
         """Return the piece of this name: from disk if it is there, else computed and written whole."""
         path = self.folder / f"{name}.npz"
         if path.is_file():
+            self.found += 1
             with np.load(path) as stored:
                 return dict(stored)
         arrays = compute()
@@ -99,11 +105,13 @@ def run(study: Study[C], config: C) -> Path:
     InputError
         If the folder holds a run with other options, holds something else, or cannot be written.
     """
-    folder = config.out or Path("runs") / f"{study.name}-{_digest(config)}"
-    partial = folder.with_name(folder.name + ".partial")
-    _check_claim(folder, study, config)
-    _check_claim(partial, study, config)
-    if folder.is_dir() and any(folder.iterdir()):
+    claim = _claim(study, config)
+    digest = hashlib.sha256(json.dumps(claim, sort_keys=True).encode()).hexdigest()[:8]
+    folder = config.out or Path("runs") / f"{study.name}-{digest}"
+    partial = folder.parent / (folder.resolve().name + ".partial")
+    _check_claim(folder, claim)
+    _check_claim(partial, claim)
+    if (folder / "config.json").is_file():
         if not (folder / "data.npz").is_file():
             raise InputError(f"{folder} is the folder of this run, but its data.npz is gone: remove the folder and run again")
         with np.load(folder / "data.npz") as stored:
@@ -111,26 +119,33 @@ def run(study: Study[C], config: C) -> Path:
         return folder
     try:
         partial.mkdir(parents=True, exist_ok=True)
-        write_whole(partial / "config.json", _json({"study": study.name, **_plain(config)}))
+        write_whole(partial / "config.json", _json(claim))
     except OSError as error:
         raise InputError(f"cannot write to {partial}: {error.strerror}. Choose another --out") from error
     started = time.time()
     try:
-        arrays = study.compute(config, Pieces(partial))
+        pieces = Pieces(partial)
+        arrays = study.compute(config, pieces)
     except InputError:
         if [path.name for path in partial.iterdir()] == ["config.json"]:
             shutil.rmtree(partial)  # nothing was computed: the folder stays free for the corrected command
         raise
     _save(partial / "data.npz", arrays)
     draw(study, arrays, partial)
-    write_whole(partial / "manifest.json", _json(manifest(study, config, started)))
+    write_whole(partial / "manifest.json", _json(manifest(study, config, started, pieces.found)))
     for piece in partial.glob("*.npz"):
         if piece.name != "data.npz":
             piece.unlink()
     if folder.is_dir():
-        folder.rmdir()  # empty, as checked above
+        shutil.rmtree(folder)  # empty but for files that were never finished, as checked above
     partial.rename(folder)
     return folder
+
+
+def check_times(times: tuple[int, ...]) -> None:
+    """Raise unless there are times, each once; whether the schedule has them, it says itself."""
+    if not times or len(set(times)) != len(times):
+        raise InputError(f"--times must be one or more different times: got {' '.join(map(str, times)) or 'none'}")
 
 
 def draw(study: Study[C], arrays: Arrays, folder: Path) -> None:
@@ -145,31 +160,39 @@ def draw(study: Study[C], arrays: Arrays, folder: Path) -> None:
             path.replace(folder / f"figure.{ending}")
 
 
-def manifest(study: Study[C], config: C, started: float) -> dict[str, Any]:
+def manifest(study: Study[C], config: C, started: float, found: int) -> dict[str, Any]:
     """Return what a reader needs to repeat the run."""
     return {
         "study": study.name,
         "command": shlex.join(["jacobian-lab", *sys.argv[1:]]),
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
         "seconds": round(time.time() - started, 1),
+        "pieces_from_an_interrupted_run": found,
         "git": _git(),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}},
         "machine": f"{platform.system()} {platform.machine()}",
         "device": config.device,
         "seed": config.seed,
-        "weights": {name: read_card(name, kind)["sha256"] for name, kind in study.models(config).items()},
+        "weights": _claim(study, config)["weights"],
     }
 
 
-def _check_claim(folder: Path, study: Study[C], config: C) -> None:
+def _claim(study: Study[C], config: C) -> dict[str, Any]:
+    """Return what makes a run this one: the study, its options without the folder, and the weights that they name."""
+    options = {key: value for key, value in dataclasses.asdict(config).items() if key != "out"}
+    weights = {name: read_card(name, kind).get("sha256") for name, kind in study.models(config).items()}
+    claim: dict[str, Any] = json.loads(json.dumps({"study": study.name, **options, "weights": weights}, default=str))
+    return claim
+
+
+def _check_claim(folder: Path, wanted: dict[str, Any]) -> None:
     """Raise if the folder is not free for this run."""
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+    if not folder.exists() or (folder.is_dir() and all(path.suffix == ".partial" for path in folder.iterdir())):
         return
     try:
         found = dict(json.loads((folder / "config.json").read_text()))
     except (OSError, ValueError, TypeError) as error:
         raise InputError(f"{folder} exists and is not the folder of a run: choose another --out") from error
-    wanted = {"study": study.name, **_plain(config)}
     different = [f"{key} {found.get(key)!r} (now {wanted.get(key)!r})" for key in sorted(found | wanted)
                  if found.get(key) != wanted.get(key)]
     if different:
@@ -177,24 +200,11 @@ def _check_claim(folder: Path, study: Study[C], config: C) -> None:
                          "that folder")
 
 
-def _plain(config: Config) -> dict[str, Any]:
-    """Return the options as JSON knows them; the folder is not one of them."""
-    options = {key: value for key, value in dataclasses.asdict(config).items() if key != "out"}
-    plain: dict[str, Any] = json.loads(json.dumps(options, default=str))
-    return plain
-
-
-def _digest(config: Config) -> str:
-    return hashlib.sha256(json.dumps(_plain(config), sort_keys=True).encode()).hexdigest()[:8]
-
-
 def _json(content: dict[str, Any]) -> bytes:
     return (json.dumps(content, indent=2) + "\n").encode()
 
 
 def _csv(rows: list[Row]) -> bytes:
-    from io import StringIO
-
     text = StringIO()
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()
@@ -203,22 +213,22 @@ def _csv(rows: list[Row]) -> bytes:
 
 
 def _save(path: Path, arrays: Arrays) -> None:
-    partial = path.with_suffix(".partial")
-    with partial.open("wb") as file:
-        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
-    partial.replace(path)
+    buffer = BytesIO()
+    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
+    write_whole(path, buffer.getvalue())
 
 
 def _git() -> dict[str, str | bool] | None:
-    """Return commit and cleanness of the repository that this file lies in, or None outside one."""
+    """Return commit and cleanness of the repository that holds this file, or None if it is not in one."""
     git = shutil.which("git")
-    here = Path(__file__).parent
+    here = Path(__file__)
 
     def ask(*words: str) -> str:
-        done = subprocess.run([str(git), *words], cwd=here, capture_output=True, text=True, check=True, timeout=10)
+        done = subprocess.run([str(git), *words], cwd=here.parent, capture_output=True, text=True, check=True, timeout=10)
         return done.stdout.strip()
 
     try:
+        ask("ls-files", "--error-unmatch", here.name)  # a project that merely encloses our installation is not meant
         return {"commit": ask("rev-parse", "HEAD"), "clean": not ask("status", "--porcelain")}
     except (OSError, subprocess.SubprocessError):
         return None

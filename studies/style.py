@@ -1,4 +1,4 @@
-"""One style for every figure: fonts, sizes, and a colour for each direction."""
+"""One style for every figure: fonts, sizes, and a colour for each method."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ STYLE: Any = {
     "lines.markersize": 3, "legend.frameon": False, "image.interpolation": "nearest", "image.cmap": "gray",
     "savefig.dpi": 200, "pdf.fonttype": 42, "figure.constrained_layout.use": True,
 }
-COLOURS = {"inexact": "#0072b2", "exact": "#d55e00", "gradient": "#009e73", "identity": "#777777", "krylov": "#cc79a7"}
-LABELS = {"inexact": r"$J e$", "exact": r"$J^{+} e$", "gradient": r"$J^{T} e$", "identity": r"$e$", "krylov": "Krylov"}
+COLOURS = {"inexact": "#0072b2", "exact": "#d55e00", "gradient": "#009e73", "central": "#0072b2", "forward": "#cc79a7"}
+LABELS = {"inexact": r"$J e$", "exact": r"$J^{+} e$", "gradient": r"$J^{T} e$"}
 
 
 def show(axes: Axes, image: NDArray[Any], title: str = "", limit: float | None = None) -> AxesImage:

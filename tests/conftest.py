@@ -8,7 +8,6 @@ import torch
 from jacobian_lab import DiscreteSchedule, RectifiedFlow
 from jacobian_lab.oracle import GaussianMixture, gaussian
 
-torch.set_default_dtype(torch.float32)
 SCHEDULES = {"linear": (DiscreteSchedule.linear(), 400), "scaled_linear": (DiscreteSchedule.scaled_linear(), 300),
              "cosine": (DiscreteSchedule.cosine(), 600), "flow": (RectifiedFlow(), 0.4)}
 PREDICTIONS = ("epsilon", "v", "sample", "flow")

@@ -1,3 +1,4 @@
+import csv
 import json
 import sys
 
@@ -6,6 +7,8 @@ import pytest
 import torch
 
 import mnist.weights
+import networks
+from conftest import relative
 from mnist.weights import build_denoiser, save_model
 from studies import cli, directions
 from studies.directions import Directions
@@ -37,7 +40,8 @@ def call(monkeypatch, capsys, *words):
     return status, printed.out, printed.err
 
 
-@pytest.mark.parametrize("words", [[], ["directions"], ["evaluate"], ["train", "denoiser"], ["train", "classifier"]])
+@pytest.mark.parametrize("words", [[], ["directions"], ["accuracy"], ["evaluate"], ["train", "denoiser"],
+                                   ["train", "classifier"]])
 def test_help_has_a_runnable_example(monkeypatch, capsys, words):
     status, out, _ = call(monkeypatch, capsys, *words, "--help")
     assert status == 0
@@ -56,18 +60,34 @@ def test_help_has_a_runnable_example(monkeypatch, capsys, words):
     (["directions", "--target", "-1"], "--target -1 is not a held-out digit"),
     (["directions", "--digits", "0"], "--digits must lie from 1 to 5000: got 0"),
     (["directions", "--change", "0"], "--change must be positive: got 0"),
-    (["directions", "--rcond", "1"], "--rcond is relative to the largest singular value"),
+    (["directions", "--rconds", "1"], "--rconds are one or more, relative to the largest singular value, in [0, 1): got 1"),
+    (["directions", "--rconds"], "got none"),
+    (["directions", "--times"], "--times must be one or more different times: got none"),
+    (["directions", "--seed", "-1"], "--seed must lie from 0 to 2^63 - 1: got -1"),
+    (["directions", "--seed", str(2**63)], "--seed must lie from 0"),
+    (["directions", "--out", "."], ". exists and is not the folder of a run"),
+    (["directions", "--out", "/"], "/ exists and is not the folder of a run"),
     (["directions", "--model", "unet"], "no model 'unet'"),
     (["directions", "--device", "cuda:9"], "device 'cuda:9' cannot be used"),
     (["directions", "--device", "gpu"], "device 'gpu' cannot be used"),
     (["directions", "--out", "/proc/run"], "cannot write to /proc/run.partial"),
     (["evaluate", "--samples", "10"], "--samples must be at least 64"),
     (["evaluate", "--steps", "0"], "--steps must lie from 1 to 1000: got 0"),
+    (["evaluate", "--times", "500", "500"], "--times must be one or more different times: got 500 500"),
+    (["accuracy", "--vectors", "0"], "--vectors must be at least 1"),
+    (["accuracy", "--digit", "-1"], "--digit -1 is not a held-out digit"),
+    (["accuracy", "--times", "1000"], "outside this schedule"),
+    (["train", "denoiser", "--learning-rate", "-1"], "learning_rate must be positive"),
+    (["train", "denoiser", "--ema-decay", "1.5"], "ema_decay must lie in [0, 1)"),
+    (["train", "denoiser", "--channels", "20", "32", "32"], "channels must be positive multiples of 32: got (20, 32, 32)"),
+    (["train", "denoiser", "--seed", "-1"], "seed must lie from 0"),
+    (["train", "classifier", "--width", "3"], "width must be a positive multiple of 8: got 3"),
     (["train", "denoiser", "--data-folder", "/nowhere"], "MNIST was not found in /nowhere"),
     (["train", "denoiser", "--steps", "0"], "steps must be at least 1"),
 ])
 def test_slips_exit_with_status_2_and_one_clear_message(monkeypatch, capsys, tmp_path, words, message):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").touch()
     status, _, err = call(monkeypatch, capsys, *words)
     assert status == 2
     assert message in " ".join(err.replace("│", " ").split())
@@ -104,24 +124,27 @@ def test_ctrl_c_exits_with_130_and_the_same_command_goes_on(monkeypatch, capsys,
 @pytest.mark.parametrize("target", [[], ["--target", "7"]])
 def test_directions_finds_what_it_says(monkeypatch, capsys, tmp_path, model, target):
     status, out, _ = call(monkeypatch, capsys, "directions", "--model", model, "--digits", "1", "--times", "400",
-                          "--change", "0.5", "--rcond", "0.2", "--out", tmp_path / "run", *target)
+                          "--change", "0.5", "--rconds", "0.2", "0.01", "--out", tmp_path / "run", *target)
     assert status == 0
     assert str(tmp_path / "run") in out
     with np.load(tmp_path / "run" / "data.npz") as stored:
         data = dict(stored)
     assert data["cells"].tolist() == [[0, 500], [0, 400]]
-    np.testing.assert_allclose(np.abs(data["directions"]).max(axis=(2, 3, 4)), 0.5, rtol=1e-5)  # equal largest change
+    np.testing.assert_allclose(np.abs(data["steps"]).max(axis=(2, 3, 4)), 0.5, rtol=1e-5)  # equal largest change
     # against the definitions, by another route: the residual after each step, and J delta for the inexact direction
     denoiser = mnist.load_denoiser(model)
     x_t, e = torch.from_numpy(data["x_t"][0]), data["error"][0]
-    after = denoiser(x_t + torch.from_numpy(data["directions"][0, 0]), 500).detach().numpy()
+    after = denoiser(x_t + torch.from_numpy(data["steps"][0, 0]).float(), 500).detach().numpy()
     np.testing.assert_allclose(after, data["after"][0, 0], atol=1e-4)
     change = after - data["denoised"][0]
     assert data["residual"][0, 0] == pytest.approx(np.linalg.norm(e - change) / np.linalg.norm(e), rel=1e-3)
     assert data["achieved"][0, 0] == pytest.approx((e * change).sum() / (e**2).sum(), rel=1e-3, abs=1e-5)
     jvp = torch.autograd.functional.jvp(lambda x: denoiser(x, 500), x_t, torch.from_numpy(e), strict=True)[1]
-    cosine = (jvp * torch.from_numpy(data["directions"][0, 0])).sum() / (jvp.norm() * np.linalg.norm(data["directions"][0, 0]))
-    assert float(cosine) == pytest.approx(1, abs=1e-4)
+    assert relative(jvp / jvp.abs().max() * 0.5, data["steps"][0, 0]) < 1e-4
+    J = networks.truth(denoiser.double(), x_t.double(), 500).numpy()
+    gradient, exact = J.T @ e.reshape(-1), np.linalg.pinv(J, rcond=0.2) @ e.reshape(-1)
+    for k, delta in ((1, gradient), (2, exact)):
+        assert relative(data["steps"][0, k].reshape(-1), delta / np.abs(delta).max() * 0.5) < 1e-3
     if target:
         image = mnist.digits("held-out")[0][7]
         np.testing.assert_allclose(data["denoised"][0] + e, image, atol=1e-5)
@@ -129,6 +152,21 @@ def test_directions_finds_what_it_says(monkeypatch, capsys, tmp_path, model, tar
         assert np.count_nonzero(e) == 1
         assert data["denoised"][0, 0, 16, 16] + e[0, 16, 16] == pytest.approx(1, abs=1e-5)
     assert json.loads((tmp_path / "run" / "manifest.json").read_text())["weights"].keys() == {model, "classifier"}
+
+
+def test_accuracy_marks_the_optimum(monkeypatch, capsys, tmp_path, model):
+    status, _, _ = call(monkeypatch, capsys, "accuracy", "--model", model, "--times", "500", "--vectors", "2", "--pairs", "3",
+                        "--out", tmp_path / "run")
+    assert status == 0
+    rows = list(csv.DictReader((tmp_path / "run" / "table.csv").read_text().splitlines()))
+    error = {row["quantity"]: float(row["relative_error"]) for row in rows if not row["h"]}
+    assert len(error) == 5
+    assert max(error.values()) < 1e-3
+    for method in ("forward", "central"):
+        mine = [row for row in rows if row["quantity"].startswith(method)]
+        best, = [row for row in mine if row["note"] == "optimum"]
+        assert float(best["relative_error"]) == min(float(row["relative_error"]) for row in mine) < 1e-2
+        assert 1e-5 < float(best["h"]) < 0.5
 
 
 def test_evaluate_scores_and_records(monkeypatch, capsys, tmp_path, model):

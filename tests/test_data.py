@@ -51,8 +51,11 @@ def test_a_damaged_or_unwritable_cache_is_made_again(tmp_path, monkeypatch):
     monkeypatch.setenv("JACOBIAN_LAB_CACHE", str(tmp_path / "cache"))
     first = mnist.digits("held-out")[0]
     path, = (tmp_path / "cache").iterdir()
-    path.write_bytes(path.read_bytes()[:1000])
-    assert torch.equal(mnist.digits("held-out")[0], first)
+    content = path.read_bytes()
+    for damaged in (content[:1000], b"", content[:5000] + b"x" * 1000 + content[6000:]):
+        path.write_bytes(damaged)
+        assert torch.equal(mnist.digits("held-out")[0], first)
+        assert path.read_bytes() == content
     (tmp_path / "file").touch()
     monkeypatch.setenv("JACOBIAN_LAB_CACHE", str(tmp_path / "file" / "cache"))
     assert torch.equal(mnist.digits("held-out")[0], first)

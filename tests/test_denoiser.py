@@ -87,6 +87,17 @@ def test_modules_inside_are_reached_by_eval_and_to():
     assert denoiser.double().network.conditional.weight.dtype == torch.float64
 
 
+def test_wrapping_leaves_the_modes_of_the_network_alone():
+    network = nn.Sequential(nn.Conv2d(1, 1, 1), nn.Dropout().eval())
+    Denoiser(guided(network, network, 2.0), DiscreteSchedule.linear(), "v", SHAPE)
+    assert network.training
+    assert not network[1].training
+    network = nn.Sequential(nn.Dropout()).eval()
+    network[0].train()
+    Denoiser(network, DiscreteSchedule.linear(), "v", SHAPE)
+    assert network[0].training
+
+
 @pytest.mark.parametrize("shape", [(3, 4), (2, 1, 3, 5), (1, 1, 1, 3, 4), (1, 4, 3)])
 def test_wrong_image_shapes_are_named(shape):
     denoiser = Denoiser(lambda x, t: x, DiscreteSchedule.linear(), "v", SHAPE)

@@ -65,10 +65,10 @@ def test_a_run_writes_its_folder(tmp_path):
     assert names(folder) == FILES
     assert names(tmp_path) == ["run"]
     assert json.loads((folder / "config.json").read_text()) == {"study": "squares", "seed": 5, "device": "cpu", "count": 3,
-                                                                "power": [1, 2]}
+                                                                "power": [1, 2], "weights": {}}
     manifest = json.loads((folder / "manifest.json").read_text())
     assert manifest.keys() == {"study", "command", "started", "seconds", "git", "versions", "machine", "device", "seed",
-                               "weights"}
+                               "weights", "pieces_from_an_interrupted_run"}
     assert manifest["seed"] == 5
     assert (folder / "figure.png").read_bytes().startswith(b"\x89PNG")
     assert (folder / "figure.pdf").read_bytes().startswith(b"%PDF")
@@ -98,6 +98,7 @@ def test_an_interrupted_run_goes_on_and_its_folder_appears_whole(tmp_path):
     squares.fails_at = None
     folder = run(squares.study(), Options(out=tmp_path / "run"))
     assert squares.computed == [0, 1, 2]
+    assert json.loads((folder / "manifest.json").read_text())["pieces_from_an_interrupted_run"] == 2
     assert names(tmp_path) == ["run"]
     assert names(folder) == FILES
 
@@ -139,7 +140,7 @@ def test_default_folders_differ_by_options_and_not_by_place(tmp_path, monkeypatc
     assert one != two
     assert one.parent == Path("runs")
     assert run(Squares().study(), Options(seed=0)) == one
-    assert dataclasses.replace(Options(), out=Path("x")) != Options()
+    assert run(Squares().study(), Options(seed=0, out=tmp_path / "elsewhere")) == tmp_path / "elsewhere"  # no clash: a place
 
 
 def test_folders_that_are_not_runs_and_unwritable_ones_are_refused(tmp_path):
@@ -160,6 +161,25 @@ def test_folders_that_are_not_runs_and_unwritable_ones_are_refused(tmp_path):
         run(Squares().study(), Options(out=folder))
     (tmp_path / "empty").mkdir()
     assert names(run(Squares().study(), Options(out=tmp_path / "empty"))) == FILES
+
+
+def test_other_weights_under_the_same_name_are_another_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    digest = "1"
+    monkeypatch.setattr(frame, "read_card", lambda name, kind: {"sha256": digest})
+    squares = Squares()
+    study = dataclasses.replace(squares.study(), models=lambda config: {"denoiser": "denoiser"})
+    one, _ = run(study, Options()), run(study, Options(out=Path("mine")))
+    digest = "2"
+    assert run(study, Options()) != one
+    with pytest.raises(InputError, match=r"weights .*'1'.* \(now .*'2'"):
+        run(study, Options(out=Path("mine")))
+
+
+def test_a_kill_before_the_config_is_whole_leaves_the_folder_free(tmp_path):
+    (tmp_path / "run.partial").mkdir()
+    (tmp_path / "run.partial" / "config.json.partial").write_text("{")
+    assert names(run(Squares().study(), Options(out=tmp_path / "run"))) == FILES
 
 
 def test_outside_a_repository_the_manifest_says_so(tmp_path, monkeypatch):

@@ -39,6 +39,8 @@ def test_dynamic_step_size_moves_the_largest_entry_by_c():
     assert dynamic_step_size(direction.numpy(), 0.2) == pytest.approx(0.05)
     with pytest.raises(InputError, match="zero everywhere"):
         dynamic_step_size(torch.zeros(2), 0.2)
+    with pytest.raises(InputError, match="not finite"):
+        dynamic_step_size(torch.tensor([1.0, float("nan")]), 0.2)
 
 
 def test_bad_errors_and_kinds_are_named():
@@ -47,5 +49,8 @@ def test_bad_errors_and_kinds_are_named():
         newton_direction(J, np.ones(4), "newton")
     with pytest.raises(InputError, match=r"e has 3 entries, shape \(1, 3\): expected 4"):
         newton_direction(J, torch.ones(1, 3), "inexact")
+    for e in (np.array([1, 0, 0, 0]), torch.tensor([1, 0, 0, 0]), np.array([1j, 0, 0, 0])):
+        with pytest.raises(InputError, match="must be real floating point"):
+            newton_direction(J, e, "inexact")
     with pytest.raises(InputError, match="1 values of 4 that are not finite"):
         newton_direction(J, np.array([1, np.inf, 0, 0]), "gradient")

@@ -88,11 +88,13 @@ def test_wrong_shapes_are_named():
         schedule.add_noise(torch.zeros(1, 2, 2), 3, torch.zeros(2, 2))
     with pytest.raises(InputError, match=r"expected 3 times .* got 2"):
         schedule.add_noise(torch.zeros(3, 1, 2, 2), torch.tensor([1, 2]), torch.zeros(3, 1, 2, 2))
+    with pytest.raises(InputError, match=r"expected 1 times .* got 3"):  # not one time for each channel
+        schedule.add_noise(torch.zeros(3, 2, 2), torch.tensor([0, 500, 999]), torch.zeros(3, 2, 2))
     with pytest.raises(InputError, match=r"\(\) or \(B,\)"):
         schedule(torch.zeros(2, 2, dtype=torch.long))
 
 
-@pytest.mark.parametrize("table", [[0.5, 0.6], [1.5, 0.6], [0.5, 0.0], [[1.0, 1.0]]])
+@pytest.mark.parametrize("table", [[0.5, 0.6], [1.5, 0.6], [0.5, 0.0], [[1.0, 1.0]], []])
 def test_an_impossible_table_is_refused(table):
     with pytest.raises(InputError, match="vector in"):
         DiscreteSchedule(torch.tensor(table))

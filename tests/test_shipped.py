@@ -38,7 +38,9 @@ def test_adjointness_over_100_pairs(at_500):
     U, V = np.random.default_rng(0).standard_normal((2, 1024, 100))
     JU, JtV = J @ U, J.T @ V
     size = np.linalg.norm(JU, axis=0) * np.linalg.norm(V, axis=0)
-    assert (np.abs((JU * V).sum(0) - (U * JtV).sum(0)) < 1e-5 * size).all()
+    error = np.abs((JU * V).sum(0) - (U * JtV).sum(0))
+    assert (error < 1e-6 * size).all()
+    assert np.median(error / np.abs((JU * V).sum(0))) < 1e-5
 
 
 def test_scipys_solvers_run_on_the_operator_unchanged(at_500):
@@ -55,7 +57,7 @@ def test_scipys_solvers_run_on_the_operator_unchanged(at_500):
     b = double @ np.random.default_rng(1).standard_normal(1024)
     x, _, steps, *_ = scipy.sparse.linalg.lsmr(J, b, maxiter=40)
     assert steps > 1
-    assert relative(double @ x, b) < 0.5
+    assert relative(double @ x, b) < 0.1
 
 
 def test_the_posterior_mean_is_that_of_a_trained_network():

@@ -9,6 +9,7 @@ from scipy.sparse.linalg import aslinearoperator
 
 from conftest import relative
 from jacobian_lab import ConvergenceWarning, InputError
+from jacobian_lab.linops import Operator
 from jacobian_lab.solve import gmres, lsmr, lstsq, truncated_svd
 
 
@@ -110,6 +111,27 @@ def test_gmres_that_stops_early_warns():
         assert not gmres(A, b, steps=2, rtol=1e-12).converged
 
 
+def test_gmres_on_an_exhausted_krylov_space_says_so():
+    with pytest.warns(ConvergenceWarning, match="exhausted after . of 5 steps"):
+        solution = gmres(np.array([[0.0, 1.0, 0], [0, 0, 0], [0, 0, 1]]), np.array([1.0, 0, 0]), steps=5)
+    assert not solution.converged
+    assert solution.residual == pytest.approx(1)
+
+
+def test_dense_solves_of_operators_go_in_chunks_and_count():
+    A, b = matrix(10, 100, 150)
+    widths = []
+
+    def apply(V):
+        widths.append(V.shape[1])
+        return A @ V
+
+    solution = lstsq(Operator(A.shape, np.float64, apply, lambda U: A.T @ U), b)
+    assert widths == [64, 64, 22]
+    assert solution.products == 150
+    assert relative(solution.x, np.linalg.lstsq(A, b)[0]) < 1e-9
+
+
 def test_a_zero_right_hand_side_gives_zero():
     A, _ = matrix(8)
     for solver in (lstsq, lsmr, gmres):
@@ -129,7 +151,8 @@ def test_bad_input_is_named():
         lstsq(A, b, rcond=2.0)
     with pytest.raises(InputError, match="square operator: got 20 x 3"):
         gmres(A[:, :3], b)
-    with pytest.raises(InputError, match="steps must be at least 1"):
-        gmres(A, b, steps=0)
+    for solver in (gmres, lsmr):
+        with pytest.raises(InputError, match="steps must be at least 1: got 0"):
+            solver(A, b, steps=0)
     with pytest.raises(InputError, match="rank must lie from 0 to 20: got 21"):
         truncated_svd(A, b).solution(21)

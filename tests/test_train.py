@@ -13,7 +13,9 @@ import torch
 import mnist
 from jacobian_lab import InputError
 from mnist import train as training
+from mnist import weights
 from mnist.train import ClassifierRecipe, DenoiserRecipe, Run, batches, command, train
+from mnist.weights import build_denoiser
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +42,7 @@ def test_training_lowers_the_loss_and_leaves_weights_card_and_losses(folder, tmp
     assert card["steps"] == 60
     assert card["sha256"] == digest(path)
     assert card["command"] == ("jacobian-lab train denoiser --steps 60 --batch-size 8 --learning-rate 0.003 --warmup 2 "
-                               "--ema-decay 0.9 --channels 32 32 32 --data-folder FOLDER")
+                               f"--ema-decay 0.9 --precision {card['precision']} --channels 32 32 32 --data-folder FOLDER")
     losses = [float(line) for line in (tmp_path / "run" / "losses.csv").read_text().split()[1:]]
     assert len(losses) == 60
     assert sum(losses[-10:]) < 0.8 * sum(losses[:10])
@@ -52,31 +54,32 @@ def test_training_lowers_the_loss_and_leaves_weights_card_and_losses(folder, tmp
     assert digest(path) == before
 
 
-@pytest.mark.parametrize("moment", ["step", "save"])
+@pytest.mark.parametrize("moment", ["step", "checkpoint", "losses", "weights", "card"])
 def test_an_interrupted_run_goes_on_to_the_same_weights(folder, tmp_path, monkeypatch, moment):
     expected = digest(train(tiny(folder, tmp_path / "whole")))
     calls = []
 
-    def fails_at_the_second(original):
+    def fails(original, at):
         def inner(*args, **kwargs):
             calls.append(0)
-            if len(calls) == 4:
-                if moment == "save":
-                    args[1].write(b"half a checkpoint")
+            if len(calls) == at:
+                if moment != "step":
+                    args[0].with_name(args[0].name + ".partial").write_bytes(b"half a file")
                 raise StopError
             return original(*args, **kwargs)
         return inner
 
     with monkeypatch.context() as patch:
-        if moment == "step":
-            patch.setattr(Run, "step", fails_at_the_second(Run.step))
-        else:
-            calls += [0, 0]  # the second save
-            patch.setattr(torch, "save", fails_at_the_second(torch.save))
+        owner, name, at = {  # the training writes recipe, three checkpoints and losses; then come weights and card
+            "step": (Run, "step", 4), "checkpoint": (training, "write_whole", 3), "losses": (training, "write_whole", 5),
+            "weights": (weights, "write_whole", 1), "card": (weights, "write_whole", 2)}[moment]
+        patch.setattr(owner, name, fails(getattr(owner, name), at))
         with pytest.raises(StopError):
             train(tiny(folder, tmp_path / "broken"))
     assert (tmp_path / "broken" / "checkpoint.pt").is_file()
     assert digest(train(tiny(folder, tmp_path / "broken"))) == expected
+    assert not (tmp_path / "broken" / "checkpoint.pt").exists()
+    assert len((tmp_path / "broken" / "losses.csv").read_text().split()) == 7
 
 
 def test_killed_three_times_at_random_moments_it_ends_at_the_same_bits(folder, tmp_path):
@@ -106,7 +109,9 @@ def test_killed_three_times_at_random_moments_it_ends_at_the_same_bits(folder, t
 
 
 def test_seeds_matter_and_the_global_generator_is_left_alone(folder, tmp_path):
+    state = torch.get_rng_state()
     one = digest(train(tiny(folder, tmp_path / "a")))
+    assert torch.equal(torch.get_rng_state(), state)
     torch.rand(17)
     assert digest(train(tiny(folder, tmp_path / "b"))) == one
     assert digest(train(tiny(folder, tmp_path / "c", seed=1))) != one
@@ -153,4 +158,31 @@ def test_bad_options_are_named(folder, tmp_path):
 
 def test_the_command_names_what_differs_from_the_defaults():
     assert command("classifier", ClassifierRecipe(seed=3)) == "jacobian-lab train classifier --seed 3 --data-folder FOLDER"
-    assert training.has_bfloat16("cpu") in (True, False)
+
+
+def test_times_cover_all_levels_and_stay_inside_at_the_edge_of_rounding(monkeypatch):
+    """127 + (1 - 2^-24) is 128 in float32."""
+    denoiser, seen = build_denoiser({"channels": [32, 32, 32]}, "v"), []
+
+    def network(x, t):
+        seen.append(t)
+        return torch.zeros_like(x)
+
+    training.denoising_loss(denoiser)(network, torch.zeros(125, 1, 8, 8), torch.zeros(125))
+    assert ((seen[0] // 8) == torch.arange(125)).all()
+    monkeypatch.setattr(torch, "rand", lambda n: torch.full((n,), 1 - 2**-24))
+    training.denoising_loss(denoiser)(network, torch.zeros(128, 1, 8, 8), torch.zeros(128))
+    assert seen[1].max() == 999
+
+
+def test_a_damaged_model_is_trained_again_and_a_foreign_one_left_alone(folder, tmp_path):
+    path = train(tiny(folder, tmp_path / "run"))
+    before = digest(path)
+    path.with_suffix(".safetensors").unlink()
+    assert digest(train(tiny(folder, tmp_path / "run"))) == before
+    (tmp_path / "run" / "recipe.json").unlink()
+    with pytest.raises(InputError, match="holds a model that no run in it made"):
+        train(tiny(folder, tmp_path / "run"))
+    (tmp_path / "run" / "recipe.json").write_text("{")
+    with pytest.raises(InputError, match=r"recipe.json is damaged"):
+        train(tiny(folder, tmp_path / "run"))

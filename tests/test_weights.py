@@ -40,6 +40,7 @@ def test_shipped_models_load_offline_and_state_where_they_come_from():
         card = json.loads((SHIPPED / f"{name}.json").read_text())
         assert sum(p.numel() for p in model.parameters()) == card["parameters"]
         assert {"command", "seed", "data", "steps", "scores", "sha256"} <= card.keys()
+    assert card["longer_run"] if name == "denoiser" else card["scores"]["test_accuracy"] >= 0.993
 
 
 def test_damage_is_noticed(saved):
@@ -73,6 +74,11 @@ def test_cards_of_another_kind_or_none_are_refused(saved):
     path.with_suffix(".json").write_text("[1, 2]")
     with pytest.raises(InputError, match="is not a model card"):
         mnist.load_denoiser(path)
+    for card in ({}, {"architecture": {"layers": 3}, "prediction": "v"}, {"architecture": {"channels": [20, 32, 32]},
+                 "prediction": "v"}, {"architecture": ARCHITECTURE, "prediction": "x"}):
+        path.with_suffix(".json").write_text(json.dumps({"kind": "denoiser"} | card))
+        with pytest.raises(InputError, match="describes no model that can be built"):
+            mnist.load_denoiser(path)
 
 
 def test_weights_of_another_shape_are_refused(saved):
