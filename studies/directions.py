@@ -158,8 +158,8 @@ def table(arrays: Arrays) -> list[Row]:
 
 def plot(arrays: Arrays) -> Figure:
     """Draw the shown digit, its directions and what they do; below, the survey."""
-    figure = Figure(figsize=(7.2, 8.4))
-    parts: Any = figure.subfigures(2, 1, height_ratios=[3.1, 2])
+    figure = Figure(figsize=(7.2, 6.9))
+    parts: Any = figure.subfigures(2, 1, height_ratios=[1.35, 1])
     _plot_images(parts[0], arrays)
     left, middle, right = parts[1].subplots(1, 3)
     cells, rcond = arrays["cells"], arrays["rconds"][0]
