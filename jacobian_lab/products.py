@@ -48,7 +48,8 @@ class Products:
         How `jvp` is computed; `vjp` is always exact.
     step : float, optional
         Step h of the finite differences, relative to the size of x_t: each v is scaled so that `h |v| = step |x_t|`.
-        By default `eps**(1/2)` ("forward") or `eps**(1/3)` ("central") of the dtype.
+        By default `2 eps**(1/2)` ("forward") or `eps**(1/3)` ("central") of the dtype: where `jacobian-lab accuracy` finds
+        the optimum on the MNIST denoiser.
 
     Attributes
     ----------
@@ -82,7 +83,7 @@ class Products:
             _check_finite(self.d, "the network's output D(x_t, t)", f" at t = {t}, though x_t is finite: check the weights, "
                           "the precision, and that t is on the network's own scale")
         eps = torch.finfo(self.x.dtype).eps
-        self.step = step if step is not None else eps ** (1 / 2 if method == "forward" else 1 / 3)
+        self.step = step if step is not None else 2 * eps ** (1 / 2) if method == "forward" else eps ** (1 / 3)
         self._primal: Graph | None = None
         self._transposed: Graph | None = None
 

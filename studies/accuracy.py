@@ -109,7 +109,7 @@ def table(arrays: Arrays) -> list[Row]:
 
 def plot(arrays: Arrays) -> Figure:
     """Draw the error of the finite differences against their step, and the exact product's below."""
-    figure = Figure(figsize=(7.2, 2.6))
+    figure = Figure(figsize=(7.2, 2.8))
     for k, (axes, t) in enumerate(zip(figure.subplots(1, len(arrays["times"]), sharey=True, squeeze=False)[0],
                                       arrays["times"].tolist(), strict=True)):
         for m, method in enumerate(METHODS):
@@ -121,7 +121,7 @@ def plot(arrays: Arrays) -> Figure:
         axes.axhline(np.median(arrays["product_error"][k]), color="#333333", linewidth=1, linestyle="--", label="exact product")
         axes.set(title=f"$t$ = {t}", xlabel=r"step $h\,|v| \,/\, |x_t|$")
     figure.axes[0].set_ylabel(r"error of $J v$, relative")
-    figure.axes[0].legend()
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure
 
 

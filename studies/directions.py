@@ -29,6 +29,7 @@ Array: TypeAlias = NDArray[Any]
 KINDS = ("inexact", "gradient", "exact")
 INEXACT, GRADIENT, EXACT = SHOWN = range(3)  # the order of the arrays; from EXACT on, the exact direction at each rcond
 NAMES = [LABELS[kind] for kind in KINDS]
+PAIRS = {(INEXACT, EXACT): "#cc79a7", (INEXACT, GRADIENT): "#333333", (EXACT, GRADIENT): "#e69f00"}
 SWEEP = np.geomspace(1e-4, 0.9, 33)  # rconds
 NEAR = 3.5  # pixels
 
@@ -42,7 +43,7 @@ class Directions(Config):
     time: int = 500
     """Noise level that is shown, 0 (clean) to 999 (noise)."""
     pixel: tuple[int, int] = (16, 16)
-    """Row and column, 0 to 31, of the pixel that should become white."""
+    """Row and column, 0 to 31, of the pixel to invert: a dark one should become white, a bright one black."""
     target: int | None = None
     """Instead of a pixel: the held-out digit that the whole denoised image should become."""
     change: float = 1.0
@@ -99,7 +100,7 @@ def compute(config: Directions, pieces: Pieces) -> Arrays:
             e[0] = images[config.target] - d[0]
         else:
             at = (0, 0, *config.pixel)
-            e[at] = 1 - d[at]
+            e[at] = (1 if d[at] < 0 else -1) - d[at]
         dense = J.dense().astype(np.float64)
         error = _flat(e)[0]
         path = truncated_svd(dense, error)
@@ -165,8 +166,8 @@ def plot(arrays: Arrays) -> Figure:
     cells, rcond = arrays["cells"], arrays["rconds"][0]
     times = np.unique(cells[:, 1])
     at = [cells[:, 1] == t for t in times]
-    for (a, b), style in zip(((INEXACT, EXACT), (INEXACT, GRADIENT), (EXACT, GRADIENT)), ("-", "--", ":"), strict=True):
-        _spread(left, times, [arrays["cosine"][m, a, b] for m in at], f"{NAMES[a]}, {NAMES[b]}", "#333333", style + "o")
+    for (a, b), colour in PAIRS.items():
+        _spread(left, times, [arrays["cosine"][m, a, b] for m in at], f"{NAMES[a]}, {NAMES[b]}", colour, "-o")
     left.set(xlabel="time $t$", ylabel="cosine", title="Cosine between directions")
     for k in SHOWN:
         _spread(middle, times, [arrays["achieved"][m, k] for m in at], NAMES[k], COLOURS[KINDS[k]], "-o")

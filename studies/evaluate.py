@@ -129,7 +129,7 @@ def table(arrays: Arrays) -> list[Row]:
 
 def plot(arrays: Arrays) -> Figure:
     """Draw error, trace and asymmetry against the noise level, and a grid of 64 samples."""
-    figure = Figure(figsize=(7.2, 5.6))
+    figure = Figure(figsize=(7.2, 4.4))
     parts: Any = figure.subfigures(1, 2, width_ratios=[2, 3])
     left, right = parts
     errors, traces, asymmetries = left.subplots(3, 1, sharex=True)
@@ -147,10 +147,10 @@ def plot(arrays: Arrays) -> Figure:
     asymmetries.plot(t, arrays["asymmetry"], ".", color="#009e73", alpha=0.5)
     asymmetries.plot(t, arrays["asymmetry"].mean(1), "-", color="#009e73")
     asymmetries.set(title="Asymmetry of $J$", xlabel="time $t$", ylabel=r"$|J - J^T|_F \,/\, |J + J^T|_F$", ylim=(0, None))
-    grid = right.subplots(8, 8)
-    for axes, image in zip(grid.reshape(-1), arrays["grid"], strict=True):
-        show(axes, image)
-    right.suptitle(f"64 samples. Fréchet distance {arrays['sampled'][0]:.2f}, real to real {arrays['real'][0]:.2f}", fontsize=8)
+    _, channels, height, width = arrays["grid"].shape
+    mosaic = arrays["grid"].reshape(8, 8, channels, height, width).transpose(2, 0, 3, 1, 4)
+    show(right.subplots(), mosaic.reshape(channels, 8 * height, 8 * width),
+         f"64 samples. Fréchet distance {arrays['sampled'][0]:.2f}, real to real {arrays['real'][0]:.2f}")
     return figure
 
 

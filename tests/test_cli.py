@@ -150,7 +150,8 @@ def test_directions_finds_what_it_says(monkeypatch, capsys, tmp_path, model, tar
         np.testing.assert_allclose(data["denoised"][0] + e, image, atol=1e-5)
     else:
         assert np.count_nonzero(e) == 1
-        assert data["denoised"][0, 0, 16, 16] + e[0, 16, 16] == pytest.approx(1, abs=1e-5)
+        before = data["denoised"][0, 0, 16, 16]
+        assert before + e[0, 16, 16] == pytest.approx(-np.sign(before), abs=1e-5)  # inverted
     assert json.loads((tmp_path / "run" / "manifest.json").read_text())["weights"].keys() == {model, "classifier"}
 
 
