@@ -8,7 +8,8 @@ from typing import Annotated, Any
 import tyro
 
 from jacobian_lab import InputError
-from mnist.train import ClassifierRecipe, DenoiserRecipe, train
+from mnist.recipe import ClassifierRecipe, DenoiserRecipe
+from mnist.train import train
 from studies import accuracy, directions, evaluate
 from studies.frame import Study, run
 

@@ -14,7 +14,8 @@ import mnist
 from jacobian_lab import InputError
 from mnist import train as training
 from mnist import weights
-from mnist.train import ClassifierRecipe, DenoiserRecipe, Run, batches, command, train
+from mnist.recipe import ClassifierRecipe, DenoiserRecipe, command
+from mnist.train import Run, batches, train
 from mnist.weights import build_denoiser
 
 

@@ -1,0 +1,113 @@
+"""What a training run needs to know: typed options, checked, and the command that repeats them."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from jacobian_lab import InputError
+from jacobian_lab.device import check_device
+
+UNESSENTIAL = ("out", "data_folder", "download", "checkpoint_every")  # options that do not change what is trained
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What every training run needs to know."""
+
+    steps: int
+    """Optimiser steps."""
+    batch_size: int = 128
+    """Digits per step."""
+    learning_rate: float = 1e-3
+    """Largest learning rate of AdamW; it rises over `warmup` steps and falls to zero along a cosine."""
+    warmup: int = 200
+    """Steps over which the learning rate rises."""
+    ema_decay: float = 0.999
+    """Decay per step of the exponential moving average of the weights; the average is what ships."""
+    seed: int = 0
+    """Fixes the initial weights, the digits' order, the noise and the augmentation."""
+    precision: Literal["auto", "bfloat16", "float32"] = "auto"
+    """Arithmetic of the forward pass; "auto" takes bfloat16 where the processor has it."""
+    device: str = "cpu"
+    """Where to train: cpu, cuda, cuda:1, mps."""
+    data_folder: Path | None = None
+    """Folder with MNIST in torchvision's layout; by default the cache."""
+    download: bool = False
+    """Let torchvision download MNIST."""
+    checkpoint_every: int = 250
+    """Steps between checkpoints: the most that a kill can cost."""
+    out: Path | None = None
+    """Folder for the checkpoint, the weights and their card; by default runs/train-MODEL."""
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "checkpoint_every"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} must be at least 1: got {getattr(self, name)}")
+        if not self.learning_rate > 0:
+            raise InputError(f"learning_rate must be positive: got {self.learning_rate}")
+        if not 0 <= self.ema_decay < 1:
+            raise InputError(f"ema_decay must lie in [0, 1): got {self.ema_decay}")
+        if not 0 <= self.seed < 2**63:
+            raise InputError(f"seed must lie from 0 to 2^63 - 1: got {self.seed}")
+        check_device(self.device)
+
+
+@dataclass(frozen=True)
+class DenoiserRecipe(Recipe):
+    """Train the denoiser. Example: jacobian-lab train denoiser --data-folder ~/data --steps 12000."""
+
+    steps: int = 12_000
+    prediction: Literal["epsilon", "v", "sample"] = "v"
+    """What the network predicts."""
+    channels: tuple[int, int, int] = (64, 96, 128)
+    """Features at sides 16, 8 and 4; multiples of 32."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if any(c < 32 or c % 32 for c in self.channels):
+            raise InputError(f"channels must be positive multiples of 32: got {self.channels}")
+
+
+@dataclass(frozen=True)
+class ClassifierRecipe(Recipe):
+    """Train the classifier, the judge of samples. Example: jacobian-lab train classifier --data-folder ~/data."""
+
+    steps: int = 6_000
+    learning_rate: float = 2e-3
+    width: int = 32
+    """Channels of the first convolution; a multiple of 8."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.width < 8 or self.width % 8:
+            raise InputError(f"width must be a positive multiple of 8: got {self.width}")
+
+
+def has_bfloat16(device: str) -> bool:
+    """Say whether the device multiplies bfloat16 in hardware."""
+    if torch.device(device).type == "cuda":
+        return bool(torch.cuda.is_bf16_supported())
+    abilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return torch.device(device).type == "cpu" and bool(abilities.get("avx512_bf16") or abilities.get("amx_bf16"))
+
+
+def essentials(recipe: Recipe) -> dict[str, Any]:
+    """Return the options that decide what is trained, as JSON knows them."""
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in dataclasses.asdict(recipe).items()
+            if key not in UNESSENTIAL}
+
+
+def command(name: str, recipe: Recipe) -> str:
+    """Return the command that repeats this run; only options that differ from the defaults are named."""
+    words = ["jacobian-lab", "train", name]
+    for field in dataclasses.fields(recipe):
+        value = getattr(recipe, field.name)
+        if field.name in UNESSENTIAL or value == field.default:
+            continue
+        words += ["--" + field.name.replace("_", "-"), *(map(str, value) if isinstance(value, tuple) else [str(value)])]
+    return " ".join([*words, "--data-folder", "FOLDER"])
