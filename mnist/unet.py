@@ -34,6 +34,7 @@ class UNet(nn.Module):
         super().__init__()
         c1, c2, c3 = channels
         features = 4 * c1
+        # a seed draws the weights in the order of these lines: another order, and the command on the card trains another model
         self.time = TimeEmbedding(c1, features, time_scale)
         self.entry = nn.Conv2d(4 * image_channels, c1, 3, padding=1)
         self.down1a, self.down1b = ResBlock(c1, c1, features), ResBlock(c1, c1, features)
@@ -41,11 +42,13 @@ class UNet(nn.Module):
         self.down2a, self.down2b = ResBlock(c2, c2, features), ResBlock(c2, c2, features)
         self.attention2 = Attention(c2)
         self.shrink2 = nn.Conv2d(c2, c3, 3, stride=2, padding=1)
-        self.middle_a, self.middle_b = ResBlock(c3, c3, features), ResBlock(c3, c3, features)
+        self.middle_a = ResBlock(c3, c3, features)
         self.attention3 = Attention(c3)
+        self.middle_b = ResBlock(c3, c3, features)
         self.grow2 = nn.Conv2d(c3, c2, 3, padding=1)
-        self.up2a, self.up2b = ResBlock(2 * c2, c2, features), ResBlock(c2, c2, features)
+        self.up2a = ResBlock(2 * c2, c2, features)
         self.attention_up2 = Attention(c2)
+        self.up2b = ResBlock(c2, c2, features)
         self.grow1 = nn.Conv2d(c2, c1, 3, padding=1)
         self.up1a, self.up1b = ResBlock(2 * c1, c1, features), ResBlock(c1, c1, features)
         self.exit_norm = nn.GroupNorm(8, c1)
