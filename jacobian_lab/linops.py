@@ -122,6 +122,8 @@ class JacobianOperator(Operator):
         How `J v` is computed: exact derivative or finite differences. `J^T u` is always exact.
     step : float, optional
         Step of the finite differences relative to |x_t|; see `jacobian_lab.products.Products`.
+    memory : int, optional
+        Bytes that the vectors of one pass may take; see `jacobian_lab.products.Products`.
 
     Attributes
     ----------
@@ -143,37 +145,27 @@ class JacobianOperator(Operator):
     """
 
     def __init__(self, denoiser: Denoiser, x_t: Tensor, t: Time, products: Method = "exact",
-                 step: float | None = None) -> None:
-        self.products = Products(denoiser, x_t, t, products, step)
+                 step: float | None = None, memory: int | None = None) -> None:
+        self.products = Products(denoiser, x_t, t, products, step, memory)
         self.sample_shape = denoiser.shape
         self.alpha_t, self.sigma_t = (float(c) for c in denoiser.schedule(t))
         n = self.products.x.numel()
         dtype = np.float64 if self.products.x.dtype == torch.float64 else np.float32
         super().__init__((n, n), dtype, self._on_columns(self.products.jvp), self._on_columns(self.products.vjp))
 
-    def dense(self, memory: int = 2**30) -> Array:
-        """Return J as a numpy array, (n, n), in chunks.
+    def dense(self) -> Array:
+        """Return J as a numpy array, (n, n), in chunks that fit in the operator's `memory`.
 
-        Parameters
-        ----------
-        memory : int
-            Bytes that the graphs of one chunk may hold; the result itself, n^2 numbers, comes on top.
-
-        Notes
-        -----
-        Exact products assemble rows, `J^T u` for unit vectors u, the cheaper product in reverse mode; finite differences
-        assemble columns.
+        Rows by `J^T u` for unit vectors u; columns by `J v` for finite differences.
         """
         n = self.shape[0]
-        chunk = int(min(n, max(1, memory // self.products.bytes_per_vector())))
-        rows = self.products.method == "exact"
-        dense = np.empty(self.shape, dtype=self.dtype)
+        dense, chunk = np.empty(self.shape, dtype=self.dtype), min(n, self.products.chunk())
         for start in range(0, n, chunk):
             units = np.eye(n, min(chunk, n - start), -start, dtype=self.dtype)
-            if rows:
-                dense[start:start + chunk] = self.rmatmat(units).T
-            else:
+            if self.products.path.endswith("difference"):
                 dense[:, start:start + chunk] = self.matmat(units)
+            else:
+                dense[start:start + chunk] = self.rmatmat(units).T
         self.products.forget()
         return dense
 

@@ -18,7 +18,6 @@ from jacobian_lab import (
     symmetric_part,
 )
 from jacobian_lab.linops import Operator
-from jacobian_lab.products import Products
 
 
 @pytest.mark.parametrize("prediction", PREDICTIONS)
@@ -79,20 +78,19 @@ def test_every_way_to_write_a_product_agrees_with_the_dense_truth(network_at):
             assert relative(operator @ x, matrix @ x) < 1e-10
     assert relative(v @ J, v @ truth) < 1e-10
     assert relative(J.dense(), truth) < 1e-10
-    assert relative(J.dense(memory=1), truth) < 1e-10  # one row at a time
-    assert relative(J.dense(memory=3 * J.products.bytes_per_vector()), truth) < 1e-10
+    for memory in (1, 2**20):  # one row at a time, several
+        assert relative(JacobianOperator(denoiser, x_t, t, memory=memory).dense(), truth) < 1e-10
 
 
-def test_a_matrix_is_one_batched_pass(network_at):
+def test_products_do_not_run_the_network_again(network_at):
     denoiser, x_t, t, _ = network_at
     J = JacobianOperator(denoiser, x_t, t)
     calls = []
     handle = denoiser.network.register_forward_hook(lambda module, args, output: calls.append(len(args[0])))
     V = np.random.default_rng(0).standard_normal((64, 7))
-    for operator, passes in [(J, [7]), (J, []), (J.T, []), (symmetric_part(J), [])]:
-        calls.clear()
+    for operator in (J, J.T, symmetric_part(J)):
         operator @ V
-        assert calls == passes  # graphs are kept: further products need no forward pass
+    assert calls == []  # the network ran once, when it was recorded
     handle.remove()
 
 
@@ -129,9 +127,9 @@ def test_float32_networks_give_float32_and_scipy_runs_on_them():
     assert (J @ np.ones(64, dtype=np.float32)).dtype == np.float32
     assert (J @ np.ones(64)).dtype == np.float64  # as numpy promotes, so a float64 Krylov basis stays one
     assert relative(J.dense(), truth) < 1e-5
-    values = scipy.sparse.linalg.eigs(J, k=4, return_eigenvectors=False)
+    values = scipy.sparse.linalg.eigs(J, k=5, return_eigenvectors=False)  # with both of the pair that ends the five
     exact = np.linalg.eigvals(truth)
-    np.testing.assert_allclose(sorted(abs(values)), sorted(abs(exact))[-4:], rtol=1e-4)
+    np.testing.assert_allclose(sorted(abs(values)), sorted(abs(exact))[-5:], rtol=1e-4)
     np.testing.assert_allclose(sorted(scipy.sparse.linalg.svds(J, k=3, return_singular_vectors=False)),
                                sorted(np.linalg.svd(truth, compute_uv=False))[-3:], rtol=1e-4)
     values = scipy.sparse.linalg.eigsh(symmetric_part(J), k=3, which="LA", return_eigenvectors=False)
@@ -172,18 +170,6 @@ def test_products_work_inside_no_grad_and_inference_mode_and_restore_the_attenti
             assert torch.backends.cuda.flash_sdp_enabled()
             assert not torch.backends.cuda.mem_efficient_sdp_enabled()
     assert torch.backends.cuda.mem_efficient_sdp_enabled()
-
-
-def test_the_graph_is_kept_once_and_can_be_forgotten(network_at):
-    denoiser, x_t, t, _ = network_at
-    products = Products(denoiser, x_t, t)
-    products.vjp(torch.ones(3, *networks.SHAPE, dtype=torch.float64))
-    assert len(products._primal[0]) == 3
-    products.jvp(torch.ones(2, *networks.SHAPE, dtype=torch.float64))
-    assert len(products._primal[0]) == len(products._transposed[0]) == 2
-    products.forget()
-    assert products._primal is products._transposed is None
-    assert products.bytes_per_vector() > 64 * 8
 
 
 def test_weights_receive_no_gradient(network_at):

@@ -1,0 +1,131 @@
+r"""A linear map of tangents with its transpose: what one operation of a network is at a fixed input.
+
+    push(*tangents of the active arguments) -> tangent of the result, or one for each result        J v
+    pull(*cotangents of the results)        -> cotangent of the active argument, or one for each    J^T u
+
+Tangents carry K vectors at once, in one dimension in front of the operation's own shape.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+
+
+class UnsupportedError(Exception):
+    """The recording cannot represent what the network does; the message says what that is."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """One recorded operation."""
+
+    func: Any
+    args: list[Any]
+    """All arguments in the order of the schema, defaults filled in."""
+    out: Any
+    """A tensor, or several."""
+    active: tuple[int, ...]
+    """Positions of the arguments that depend on x; in the list, where the first argument is a list of tensors."""
+
+    @property
+    def name(self) -> str:
+        """The operation's name without overload, such as "convolution"."""
+        return str(self.func.overloadpacket.__name__)
+
+    @property
+    def inputs(self) -> list[Tensor]:
+        """The active arguments."""
+        args = self.args[0] if isinstance(self.args[0], (list, tuple)) else self.args
+        return [args[i] for i in self.active]
+
+
+@dataclass(frozen=True)
+class Linear:
+    """A linear map of tangents with its transpose."""
+
+    push: Callable[..., Any]
+    pull: Callable[..., Any]
+    diagonal: Tensor | float | None = None
+    """Set where the map is the product with it, in the shape of the argument: neighbours are merged."""
+
+
+Rule: TypeAlias = Callable[[Call], Linear | list[Linear] | None]
+"""A list of maps is applied one after the other; None leaves the operation to PyTorch's derivative."""
+RULES: dict[str, Rule] = {}
+KEEPING = frozenset({"mul", "div", "mm", "bmm", "addmm", "baddbmm", "_softmax", "_safe_softmax"})
+"""Rules that keep values of the operation, which must not change afterwards."""
+
+
+def rule(*names: str) -> Callable[[Rule], Rule]:
+    """Register the rule for operations of these names."""
+    def register(function: Rule) -> Rule:
+        RULES.update(dict.fromkeys(names, function))
+        return function
+    return register
+
+
+def diagonal(d: Tensor | float) -> Linear:
+    """Return the product with a number, or with a tensor that broadcasts to the argument's shape without enlarging it."""
+    return Linear(lambda t: t * d, lambda u: u * d, d)
+
+
+IDENTITY = Linear(lambda t: t, lambda u: u, 1.0)
+
+
+def spread(t: Tensor, shape: Sequence[int]) -> Tensor:
+    """Broadcast `t` to `shape`, both behind the K vectors."""
+    return t.reshape(len(t), *(1,) * (len(shape) + 1 - t.ndim), *t.shape[1:]).expand(-1, *shape)
+
+
+def gathered(u: Tensor, shape: Sequence[int]) -> Tensor:
+    """Return the transpose of `spread`: sum `u` over what `shape` was broadcast along."""
+    extra = u.ndim - 1 - len(shape)
+    over = [*range(1, 1 + extra), *(1 + extra + i for i, n in enumerate(shape) if n != u.shape[1 + extra + i])]
+    return (u.sum(over, keepdim=True) if over else u).reshape(len(u), *shape)
+
+
+def images(t: Tensor, shape: Sequence[int], layout: torch.memory_format) -> Tensor:
+    """Merge the K vectors with the batch, (K, B, ...) -> (K B, ...), in a memory layout."""
+    merged = t.reshape(-1, *shape[1:]).contiguous(memory_format=layout)
+    if len(merged) == 1 and layout is torch.channels_last:  # a stride that means nothing, from which kernels guess the layout
+        return merged.as_strided(merged.shape, (merged.numel(), *merged.stride()[1:]))
+    return merged
+
+
+def layout_of(x: Tensor) -> torch.memory_format:
+    """Return the memory layout that kernels take for x."""
+    last = x.ndim == 4 and not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
+    return torch.channels_last if last else torch.contiguous_format
+
+
+def filled(tangents: Sequence[Tensor | None], shapes: Sequence[Sequence[int]]) -> list[Tensor]:
+    """Return the tangents with zeros, of these shapes, for those that are None."""
+    some = next(t for t in tangents if t is not None)
+    return [some.new_zeros(()).expand(len(some), *shape) if t is None else t for t, shape in zip(tangents, shapes, strict=True)]
+
+
+def weighted(call: Call, factors: list[Any]) -> Linear:
+    """Return `sum_i factor_i * tangent_i` with broadcasting: the form of every operation on each entry alone."""
+    shapes, after, dtype = [x.shape for x in call.inputs], call.out.shape, call.out.dtype
+    if any(x.dtype != dtype for x in call.inputs):
+        raise UnsupportedError(f"{call.func}, which mixes {dtype} with another precision")
+    factors = [f.to(call.out) if isinstance(f, Tensor) else f for f in factors]
+    if len(factors) == 1 and shapes[0] == after:
+        return diagonal(factors[0])
+
+    def scaled(t: Tensor, factor: Any) -> Tensor:  # noqa: ANN401 - a number or a tensor
+        return t if isinstance(factor, int) and factor == 1 else t * factor
+
+    def push(*ts: Tensor) -> Tensor:
+        terms = [scaled(spread(t, after), factor) for t, factor in zip(ts, factors, strict=True)]
+        return sum(terms[1:], terms[0])
+
+    def pull(u: Tensor) -> list[Tensor]:
+        return [gathered(scaled(u, factor), shape) for factor, shape in zip(factors, shapes, strict=True)]
+
+    return Linear(push, pull)

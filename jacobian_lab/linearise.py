@@ -1,0 +1,132 @@
+r"""A function linearised at one point: run once, after which `J v` and `J^T u` are linear algebra.
+
+    J = Linearisation(function, x)      one forward pass, recorded operation by operation
+    J.jvp(V)                            the operations' Jacobians applied in order:  J_m ... J_2 J_1 v
+    J.vjp(U)                            their transposes in reverse:                 J_1^T J_2^T ... J_m^T u
+
+The recording lies below autograd, where PyTorch calls its kernels: it sees what is computed, through any module and any
+control flow, a `no_grad` or `detach` included. Compared with the derivatives that PyTorch offers,
+
+    the forward pass is not repeated           (torch.func.jvp repeats it, traced, for each product)
+    what does not depend on x is not touched   (embeddings of the time, gradients of weights)
+    x is one sample, whatever the batch of V   (a graph in reverse mode holds K copies of it)
+    neighbouring diagonals are merged          (gamma / deviation, modulation and activation: one product)
+    no second-order kernel is ever called      (the double backward of a convolution computes what nobody asked for)
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from torch import Tensor
+
+from jacobian_lab.linear import diagonal
+from jacobian_lab.recorder import Recorder, Step
+
+
+class Linearisation:
+    """The Jacobian of `function` at `x`.
+
+    Parameters
+    ----------
+    function : callable
+        From a tensor to a tensor.
+    x : Tensor
+        The point.
+
+    Attributes
+    ----------
+    value : Tensor
+        `function(x)`.
+    steps : list of Step
+        In the order of the forward pass; maps that do not reach the result are left out.
+    borrowed : list of str
+        Operations without a rule of their own, other than activations: PyTorch's derivatives of them are used.
+
+    Raises
+    ------
+    UnsupportedError
+        If the recording cannot represent what the function does: the message names the operation.
+    """
+
+    def __init__(self, function: Callable[[Tensor], Tensor], x: Tensor) -> None:
+        recorder = Recorder(function, x)
+        self.value, self._sizes = recorder.value, recorder.sizes
+        steps, self.output = _merged(_needed(recorder.steps(), recorder.output), recorder.output)
+        self.borrowed = sorted(recorder.borrowed)
+        self.steps = _planned(steps, self.output)
+
+    def jvp(self, v: Tensor) -> Tensor:
+        """Return `J v` for K vectors: (K, *x.shape) -> (K, *value.shape)."""
+        tangents: dict[int, Any] = {0: v}
+        for step in self.steps:
+            found = step.linear.push(*[tangents[i] for i in step.inputs])
+            tangents.update(zip(step.outputs, (found,) if isinstance(found, Tensor) else found, strict=True))
+            for i in step.last:
+                del tangents[i]
+        return tangents[self.output]
+
+    def vjp(self, u: Tensor) -> Tensor:
+        """Return `J^T u` for K vectors: (K, *value.shape) -> (K, *x.shape)."""
+        cotangents: dict[int, Any] = {self.output: u}
+        for step in reversed(self.steps):
+            found = step.linear.pull(*[cotangents.pop(i, None) for i in step.outputs])
+            for i, g in zip(step.inputs, (found,) if isinstance(found, Tensor) else found, strict=True):
+                cotangents[i] = cotangents[i] + g if i in cotangents else g
+        return cotangents[0]
+
+    def bytes_per_vector(self) -> int:
+        """Return the memory that one more vector needs in a product: the tangents alive at once, and as much for kernels."""
+        alive = peak = self._sizes[0]
+        for step in self.steps:
+            alive += sum(self._sizes[i] for i in step.outputs)
+            peak = max(peak, alive)
+            alive -= sum(self._sizes[i] for i in step.last)
+        return 2 * peak
+
+
+def _needed(steps: list[Step], output: int) -> list[Step]:
+    """Leave out the steps that do not reach the output."""
+    wanted, needed = {output}, []
+    for step in reversed(steps):
+        if wanted.intersection(step.outputs):
+            wanted.update(step.inputs)
+            needed.append(step)
+    return needed[::-1]
+
+
+def _merged(steps: list[Step], output: int) -> tuple[list[Step], int]:
+    """Drop identities, and merge a diagonal into the diagonal before it where nobody else needs what lies between."""
+    names: dict[int, int] = {}  # a tangent that equals another
+    uses = Counter(i for step in steps for i in step.inputs) + Counter([output])
+    ends: dict[int, int] = {}  # tangent -> place of the diagonal step that makes it
+    merged: list[Step] = []
+    for step in steps:
+        step = replace(step, inputs=tuple(names.get(i, i) for i in step.inputs))
+        d, source = step.linear.diagonal, step.inputs[0]
+        if isinstance(d, (int, float)) and d == 1:
+            names[step.outputs[0]] = source
+            uses[source] += uses[step.outputs[0]] - 1
+            continue
+        if d is not None and source in ends and uses[source] == 1:
+            before = merged[ends[source]]
+            assert before.linear.diagonal is not None
+            merged[ends[source]] = Step(before.inputs, step.outputs, diagonal(before.linear.diagonal * d))
+            ends[step.outputs[0]] = ends[source]
+            continue
+        if d is not None:
+            ends[step.outputs[0]] = len(merged)
+        merged.append(step)
+    return merged, names.get(output, output)
+
+
+def _planned(steps: list[Step], output: int) -> list[Step]:
+    """Say after which step each tangent can go."""
+    seen = {output}
+    for step in reversed(steps):
+        step.last = tuple({*step.inputs, *step.outputs} - seen)
+        seen.update(step.inputs, step.outputs)
+    return steps

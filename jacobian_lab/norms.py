@@ -1,0 +1,84 @@
+r"""The Jacobian of normalisations and of the softmax: projections, with a diagonal on either side.
+
+    group and layer norm   J = diag(gamma / deviation) (I - 1 1^T / m - x_hat x_hat^T / m) for each group of m entries
+    batch norm             J = diag(gamma / deviation), with the statistics that were learnt
+    softmax                J = diag(p) - p p^T
+
+The projections are symmetric, and PyTorch's backward kernels apply them in one pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from jacobian_lab.linear import Call, Linear, diagonal, images, layout_of, rule
+
+aten: Any = torch.ops.aten
+
+
+@rule("native_group_norm")
+def _group_norm(call: Call) -> list[Linear] | None:
+    if call.active != (0,):
+        return None
+    x, gamma, _, batch, channels, pixels, groups, _ = call.args
+    _, mean, rstd = call.out
+    shape, layout = x.shape, layout_of(x)
+    per_group = (batch, groups, *(1,) * (x.ndim - 1))
+    x_hat = (x.reshape(batch, groups, channels // groups, *shape[2:]) - mean.reshape(per_group)) * rstd.reshape(per_group)
+    x_hat = x_hat.to(x.dtype).reshape(shape)
+    scale = rstd.repeat_interleave(channels // groups, dim=1).reshape(batch, channels, *(1,) * (x.ndim - 2))
+
+    def project(t: Tensor) -> Tensor:
+        many = len(t) * batch
+        return aten.native_group_norm_backward(
+            images(t, shape, layout), images(x_hat.expand(len(t), *shape), shape, layout), rstd.new_zeros(many, groups),
+            rstd.new_ones(many, groups), None, many, channels, pixels, groups, [True, False, False])[0].reshape(-1, *shape)
+
+    return _normalised(project, call, scale, None if gamma is None else gamma.reshape(1, -1, *(1,) * (x.ndim - 2)))
+
+
+@rule("native_layer_norm")
+def _layer_norm(call: Call) -> list[Linear] | None:
+    if call.active != (0,):
+        return None
+    x, shape, gamma, *_ = call.args
+    _, mean, rstd = call.out
+    x_hat = ((x - mean) * rstd).to(x.dtype)
+
+    def project(t: Tensor) -> Tensor:
+        many = (len(t), *rstd.shape)
+        return aten.native_layer_norm_backward(t.contiguous(), x_hat.expand(t.shape).contiguous(), shape, rstd.new_zeros(many),
+                                               rstd.new_ones(many), None, None, [True, False, False])[0]
+
+    return _normalised(project, call, rstd, gamma)
+
+
+def _normalised(project: Callable[[Tensor], Tensor], call: Call, scale: Tensor, gamma: Tensor | None) -> list[Linear]:
+    """Return gamma / deviation times the projection, which is symmetric: PyTorch's backward kernel on x_hat applies it."""
+    factor = (scale if gamma is None else scale * gamma).to(call.out[0].dtype)
+    return [Linear(project, project), diagonal(factor)]
+
+
+@rule("native_batch_norm", "_native_batch_norm_legit_no_training", "cudnn_batch_norm", "miopen_batch_norm")
+def _batch_norm(call: Call) -> Linear | None:
+    x, gamma, _, _, variance, *_, eps = call.args
+    if call.active != (0,) or (len(call.args) == 8 and call.args[5]):
+        return None  # statistics of the batch: an instance normalisation
+    factor = torch.rsqrt(variance + eps) * (1 if gamma is None else gamma)
+    return diagonal(factor.to(x.dtype).reshape(1, -1, *(1,) * (x.ndim - 2)))
+
+
+@rule("_softmax", "_safe_softmax")
+def _softmax(call: Call) -> Linear | None:
+    p, dim = call.out, call.args[1] % call.out.ndim + 1
+    if p.dtype != call.args[0].dtype:
+        return None
+
+    def apply(t: Tensor) -> Tensor:
+        return aten._softmax_backward_data(t, p.expand(t.shape), dim, p.dtype)
+
+    return Linear(apply, apply)

@@ -1,0 +1,126 @@
+"""Which path products take, that each is right, and that none fails where another is left."""
+
+import pytest
+import torch
+from torch import nn
+
+import networks
+from conftest import relative
+from jacobian_lab import Denoiser, DiscreteSchedule, InputError
+from jacobian_lab.fallbacks import DoubleBackward, ForwardMode
+from jacobian_lab.products import Products, differentiable
+
+X = torch.randn(1, *networks.SHAPE, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+V = torch.randn(3, *networks.SHAPE, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+
+
+class Opaque(torch.autograd.Function):
+    """A cube that autograd cannot differentiate twice."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return torch.from_numpy(x.detach().numpy() ** 3)  # through numpy: nothing to record
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, g):
+        return 3 * g * ctx.saved_tensors[0] ** 2
+
+
+def aliased(x, _t):
+    y = x**3
+    y[:, :, 0].mul_(1)
+    return y
+
+
+def through_numpy(x, _t):
+    return torch.from_numpy(x.detach().numpy() ** 3)
+
+
+def denoiser(network):
+    return Denoiser(network, DiscreteSchedule.linear(), "sample", networks.SHAPE)
+
+
+@pytest.mark.parametrize(("network", "path", "why", "accuracy"), [
+    (lambda x, t: x**3, "linearised", "every operation has a rule", 1e-14),
+    (lambda x, t: x * x.cumprod(-1).diff(dim=-1, prepend=x[..., :1]) * 0 + x**3 * (1 + 0 * x.logsumexp(1, keepdim=True)),
+     "linearised", "PyTorch's derivative", 1e-14),
+    (aliased, "double backward", "mul_", 1e-14),
+    (lambda x, t: Opaque.apply(x), "central difference", "disagrees with a finite difference", 1e-9),
+    (through_numpy, "central difference", "disagrees with a finite difference", 1e-9),
+    (lambda x, t: x**3 * x.mean().item() / x.mean().item(), "linearised", "every operation has a rule", 1e-14),
+    (lambda x, t: x * (x.norm() ** 2).item(), "central difference", "disagrees with a finite difference", None),
+])
+def test_the_path_says_itself_and_is_right(network, path, why, accuracy):
+    products = Products(denoiser(network), X, 500)
+    assert products.path == path
+    assert why in products.reason
+    if accuracy is None:
+        return
+    assert relative(products.jvp(V), 3 * X**2 * V) < accuracy
+    if network is through_numpy:
+        with pytest.raises(InputError, match=r"J\^T u needs a derivative"):
+            products.vjp(V)
+    else:
+        assert relative(products.vjp(V), 3 * X**2 * V) < 1e-14
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize("engine", [DoubleBackward, ForwardMode])
+def test_the_fallbacks_are_right_on_a_network(engine):
+    model = networks.unet()
+    truth = networks.truth(model, X, 300)
+    products = Products(model, X, 300)
+    with torch.no_grad():
+        other = engine(lambda x: model(x, 300), X)
+    with differentiable():
+        for _ in range(2):  # the second time from the kept graph
+            assert relative(other.jvp(V).flatten(1), V.flatten(1) @ truth.T) < 1e-12
+            assert relative(other.vjp(V).flatten(1), V.flatten(1) @ truth) < 1e-12
+            assert relative(products.jvp(V), other.jvp(V)) < 1e-12
+    other.forget()
+    assert other._primal is other._transposed is None
+
+
+def test_memory_bounds_the_vectors_of_a_pass():
+    model = networks.unet()
+    whole, one = Products(model, X, 300), Products(model, X, 300, memory=1)
+    assert one.chunk() == 1 < whole.chunk()
+    assert relative(one.jvp(V), whole.jvp(V)) < 1e-13
+    assert relative(one.vjp(V), whole.vjp(V)) < 1e-13
+    with pytest.raises(InputError, match="memory in bytes must be positive: got 0"):
+        Products(model, X, 300, memory=0)
+
+
+def test_the_recording_gives_the_value_that_the_network_gives():
+    model = networks.unet(torch.float32)
+    with torch.no_grad():
+        assert torch.equal(Products(model, X.float(), 300).d, model(X.float(), 300))
+
+
+def test_a_fault_of_the_network_itself_is_not_hidden_by_a_fallback():
+    def broken(x, t):
+        raise RuntimeError("no such layer")
+
+    with pytest.raises(RuntimeError, match="no such layer"):
+        Products(denoiser(broken), X, 500)
+
+
+def test_modules_that_take_fused_kernels_without_gradients_are_recorded_all_the_same():
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True).double().eval()
+
+    class Wrapped(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = layer
+
+        def forward(self, x, t):
+            return self.layer(x[:, 0])[:, None]
+
+    model = denoiser(Wrapped().eval())
+    with torch.no_grad():
+        products = Products(model, X, 500)
+    assert products.path == "linearised"
+    assert relative(products.jvp(V).flatten(1), V.flatten(1) @ networks.truth(model, X, 500).T) < 1e-12
