@@ -3,13 +3,16 @@
     network + schedule -> Denoiser -> JacobianOperator -> solve -> newton_direction
 """
 
+from jacobian_lab.arnoldi import Arnoldi, arnoldi
 from jacobian_lab.denoiser import Denoiser, guided
 from jacobian_lab.errors import ConvergenceWarning, InputError
 from jacobian_lab.linops import JacobianOperator, posterior_covariance, restriction, skew_part, symmetric_part
 from jacobian_lab.newton import dynamic_step_size, newton_direction
 from jacobian_lab.schedule import DiscreteSchedule, RectifiedFlow, Schedule
+from jacobian_lab.spectrum import Eigenpairs, eigenpairs
 
 __all__ = [
-    "ConvergenceWarning", "Denoiser", "DiscreteSchedule", "InputError", "JacobianOperator", "RectifiedFlow", "Schedule",
-    "dynamic_step_size", "guided", "newton_direction", "posterior_covariance", "restriction", "skew_part", "symmetric_part",
+    "Arnoldi", "ConvergenceWarning", "Denoiser", "DiscreteSchedule", "Eigenpairs", "InputError", "JacobianOperator",
+    "RectifiedFlow", "Schedule", "arnoldi", "dynamic_step_size", "eigenpairs", "guided", "newton_direction",
+    "posterior_covariance", "restriction", "skew_part", "symmetric_part",
 ]

@@ -1,0 +1,228 @@
+r"""The Arnoldi factorisation of a real operator: the Krylov space, its orthonormal basis, and the operator on it.
+
+    A Q_m = Q_{m+1} H_m,    Q^T Q = I
+
+H_m, (m + 1) x m, is upper Hessenberg after a plain run; after a restart (Krylov-Schur) its leading columns are full, and the
+equation is the same. Linear algebra only: A is any matrix or `LinearOperator`.
+
+>>> import numpy as np
+>>> A = np.diag([5.0, 4.0, 1.0, 0.1])
+>>> f = arnoldi(A, 3)
+>>> bool(np.linalg.norm(A @ f.basis[:, :3] - f.basis @ f.hessenberg) < 1e-14)
+True
+
+References
+----------
+Arnoldi (1951), *The principle of minimized iterations*; Giraud, Langou, Rozloznik (2005), *The loss of orthogonality in the
+Gram-Schmidt process*: twice is enough; Stewart (2002), *A Krylov-Schur algorithm for large eigenproblems*.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.sparse.linalg import LinearOperator
+
+from jacobian_lab.errors import InputError
+from jacobian_lab.linops import square
+from jacobian_lab.solve import Counted
+
+Array = NDArray[np.float64]
+EPS = float(np.finfo(np.float64).eps)
+
+
+class Arnoldi:
+    """`A Q_m = Q_{m+1} H_m`, extended step by step; the basis is in float64 even over a float32 operator.
+
+    Parameters
+    ----------
+    A : LinearOperator or array, shape (n, n)
+        Real.
+    start : array, shape (n,), optional
+        First basis vector, up to its length; random by default.
+    seed : int
+        Of the random vectors: the start, and what a breakdown is continued with.
+
+    Attributes
+    ----------
+    steps : int
+        m, the steps done. An exception in the middle of a step leaves the steps before it.
+    products : int
+        Products with A spent.
+    breakdowns : list of int
+        Steps at which the Krylov space was invariant: the subdiagonal entry is zero, and a random vector orthogonal to the
+        basis went on. m = n is the last.
+    """
+
+    def __init__(self, A: LinearOperator | NDArray[Any], start: ArrayLike | None = None, seed: int = 0) -> None:
+        if np.dtype(getattr(A, "dtype", None) or np.float64).kind == "c":
+            raise InputError("the operator is complex: expected a real one")
+        self.operator = Counted(square(A))
+        self.size, self.seed, self.steps = self.operator.shape[0], seed, 0
+        self.breakdowns: list[int] = []
+        self._Q, self._H = np.zeros((self.size, 1)), np.zeros((1, 0))
+        self._Q[:, 0] = self._random(0) if start is None else _unit(start, self.size)
+
+    @property
+    def products(self) -> int:
+        """Products with A spent."""
+        return self.operator.products
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether the basis spans the whole space."""
+        return self.steps == self.size
+
+    @property
+    def basis(self) -> Array:
+        """Q_{m+1}, shape (n, m + 1); (n, n) at m = n."""
+        return self._Q[:, :min(self.steps + 1, self.size)]
+
+    @property
+    def hessenberg(self) -> Array:
+        """H_m, shape (m + 1, m); (n, n) at m = n."""
+        return self._H[:min(self.steps + 1, self.size), :self.steps]
+
+    @property
+    def projected(self) -> Array:
+        """Q_m^T A Q_m, shape (m, m): its eigenvalues are the Ritz values."""
+        return self._H[:self.steps, :self.steps]
+
+    @property
+    def coupling(self) -> Array:
+        """The last row of H_m, shape (m,): `A Q_m = Q_m (projected) + q_{m+1} (coupling)`; zero at m = n."""
+        return np.zeros(self.steps) if self.exhausted else self._H[self.steps, :self.steps]
+
+    def extend(self, steps: int) -> Arnoldi:
+        """Take `steps` more steps from where it stopped, as far as m = n; return itself."""
+        if steps < 0:
+            raise InputError(f"steps must be at least 0: got {steps}")
+        goal = min(self.steps + steps, self.size)
+        self._make_room(goal)
+        while self.steps < goal:
+            self._step()
+        return self
+
+    def restart(self, Z: Array, projected: Array, coupling: Array, vector: Array | None = None) -> None:
+        """Compress to the basis Q_m Z, Z of shape (m, p), with the operator on it and its coupling to the next vector.
+
+        With a `vector` the coupling is dropped (it is below the tolerance) and the vector, made orthogonal, goes on.
+        """
+        p = Z.shape[1]
+        follow = None if self.exhausted else self._Q[:, self.steps].copy()
+        self._Q[:, :p] = self._Q[:, :self.steps] @ Z
+        self._H[:] = 0
+        self._H[:p, :p], self.steps = projected, p
+        if vector is not None:
+            self._Q[:, p] = self._orthogonal(vector)[0]
+        elif follow is not None:
+            self._Q[:, p], self._H[p, :p] = follow, coupling
+
+    def ritz(self) -> tuple[NDArray[np.complex128], Array]:
+        """Return the Ritz values, by falling modulus, and the residual norms `|A x - theta x|` that the recurrence implies."""
+        values, vectors = np.linalg.eig(self.projected)
+        order = np.argsort(-abs(values), kind="stable")
+        return values[order].astype(np.complex128), np.abs(self.coupling @ vectors)[order]
+
+    def save(self, path: str | Path) -> None:
+        """Write the factorisation to a .npz file, whole or not at all."""
+        target = Path(path)
+        partial = target.with_name(target.name + ".partial")
+        with partial.open("wb") as file:
+            np.savez(file, basis=self.basis, hessenberg=self.hessenberg, seed=self.seed, products=self.products,
+                     breakdowns=np.array(self.breakdowns, dtype=np.int64))
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(target)
+
+    @classmethod
+    def load(cls, path: str | Path, A: LinearOperator | NDArray[Any]) -> Arnoldi:
+        """Read a factorisation of A from a file that `save` wrote; A is not stored and must be the same operator."""
+        try:
+            with np.load(path, allow_pickle=False) as stored:
+                data = {name: stored[name] for name in ("basis", "hessenberg", "seed", "products", "breakdowns")}
+        except FileNotFoundError as error:
+            raise InputError(f"{path} does not exist: expected a file that Arnoldi.save wrote") from error
+        except (OSError, KeyError, ValueError) as error:
+            raise InputError(f"{path} is not the file of an Arnoldi factorisation ({error})") from error
+        if len(data["basis"]) != A.shape[0]:
+            raise InputError(f"{path} belongs to an operator of size {len(data['basis'])}: got one of size {A.shape[0]}")
+        found = cls(A, data["basis"][:, 0], int(data["seed"]))
+        found.steps, found.operator.products = data["hessenberg"].shape[1], int(data["products"])
+        found.breakdowns = data["breakdowns"].tolist()
+        found._make_room(found.steps)
+        found._Q[:, :data["basis"].shape[1]] = data["basis"]
+        found._H[:len(data["hessenberg"]), :found.steps] = data["hessenberg"]
+        return found
+
+    def _step(self) -> None:
+        m = self.steps
+        w = self.operator.matvec(self._Q[:, m])
+        if not np.isfinite(w).all():
+            raise InputError(f"the product of step {m + 1} has {int((~np.isfinite(w)).sum())} values that are not finite: "
+                             "audit the operator")
+        size = float(np.linalg.norm(w))
+        Q = self._Q[:, :m + 1]
+        h = Q.T @ w
+        w = w - Q @ h
+        again = Q.T @ w  # twice is enough
+        w, h = w - Q @ again, h + again
+        beta = float(np.linalg.norm(w))
+        self._H[:m + 1, m] = h
+        if m + 1 < self.size:
+            if beta > 10 * EPS * np.sqrt(self.size) * max(size, self._largest()):
+                self._Q[:, m + 1], self._H[m + 1, m] = w / beta, beta
+            else:
+                self._Q[:, m + 1], self._H[m + 1, m] = self._random(m + 1), 0.0
+                self.breakdowns.append(m + 1)
+        else:
+            self.breakdowns.append(m + 1)
+        self.steps = m + 1  # last: an interrupted step leaves no trace
+
+    def _largest(self) -> float:
+        return float(np.abs(self._H[:, :self.steps]).max(initial=0.0))
+
+    def _random(self, m: int) -> Array:
+        """Return a random unit vector orthogonal to the first m of the basis, the same for the same seed and m."""
+        return self._orthogonal(np.random.default_rng([self.seed, m]).standard_normal(self.size), m)[0]
+
+    def _orthogonal(self, vector: Array, m: int | None = None) -> tuple[Array, float]:
+        Q = self._Q[:, :self.steps if m is None else m]
+        for _ in range(3):  # a vector that lies nearly in the space loses its digits in the first pass
+            vector = vector / np.linalg.norm(vector)
+            vector = vector - Q @ (Q.T @ vector)
+        size = float(np.linalg.norm(vector))
+        return vector / size, size
+
+    def _make_room(self, steps: int) -> None:
+        columns = min(steps + 1, self.size)
+        if columns > self._Q.shape[1] or steps > self._H.shape[1]:
+            Q, H = self._Q, self._H
+            self._Q, self._H = np.zeros((self.size, columns), order="F"), np.zeros((steps + 1, steps))
+            self._Q[:, :Q.shape[1]] = Q
+            self._H[:H.shape[0], :H.shape[1]] = H
+
+
+def arnoldi(A: LinearOperator | NDArray[Any], steps: int, start: ArrayLike | None = None, seed: int = 0) -> Arnoldi:
+    """Return the Arnoldi factorisation of A after `steps` steps; parameters as in `Arnoldi`.
+
+    Raises
+    ------
+    InputError
+        If A is not square or not real, the start is zero or not finite, or a product is not finite.
+    """
+    return Arnoldi(A, start, seed).extend(steps)
+
+
+def _unit(start: ArrayLike, n: int) -> Array:
+    vector = np.asarray(start, dtype=np.float64)
+    if vector.shape != (n,):
+        raise InputError(f"the start vector has shape {vector.shape}: expected ({n},)")
+    if not np.isfinite(vector).all() or not vector.any():
+        raise InputError("the start vector is zero or not finite")
+    vector = vector / np.abs(vector).max()
+    return vector / np.linalg.norm(vector)

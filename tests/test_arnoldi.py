@@ -1,0 +1,113 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.sparse.linalg import aslinearoperator
+
+from jacobian_lab import InputError
+from jacobian_lab.arnoldi import Arnoldi, arnoldi
+from jacobian_lab.linops import Operator
+
+
+def matrix(n=40, seed=0):
+    return np.random.default_rng(seed).standard_normal((n, n))
+
+
+def holds(A, f):
+    Q, H = f.basis, f.hessenberg
+    assert np.linalg.norm(A @ Q[:, :f.steps] - Q @ H) < 1e-13 * max(np.linalg.norm(A), 1)
+    assert np.linalg.norm(Q.T @ Q - np.eye(Q.shape[1])) < 1e-13
+    assert np.abs(np.tril(H, -2)).max(initial=0) == 0
+
+
+@settings(max_examples=30, deadline=None)
+@given(n=st.integers(1, 25), steps=st.integers(0, 30), rank=st.integers(0, 25), seed=st.integers(0, 1000))
+def test_the_invariant_holds_for_any_rank_and_any_number_of_steps(n, steps, rank, seed):
+    rng = np.random.default_rng(seed)
+    A = rng.standard_normal((n, rank)) @ rng.standard_normal((rank, n))
+    f = arnoldi(A, steps, seed=seed)
+    assert f.steps == min(steps, n)
+    assert f.products == f.steps
+    holds(A, f)
+
+
+def test_extended_is_the_same_as_at_once_to_the_last_bit():
+    A = matrix()
+    at_once, extended = arnoldi(A, 30), arnoldi(A, 7).extend(13).extend(10)
+    assert np.array_equal(at_once.hessenberg, extended.hessenberg)
+    assert np.array_equal(at_once.basis, extended.basis)
+
+
+@pytest.mark.parametrize("rank", [40, 5])
+def test_interrupted_and_resumed_is_the_same_to_the_last_bit(tmp_path, rank):
+    A = matrix()[:, :rank] @ matrix(seed=1)[:rank]
+    calls = []
+
+    def interrupted(V):
+        calls.append(0)
+        if len(calls) == 13:
+            raise KeyboardInterrupt
+        return A @ V
+
+    f = Arnoldi(Operator(A.shape, A.dtype, interrupted, lambda U: A.T @ U))
+    with pytest.raises(KeyboardInterrupt):
+        f.extend(30)
+    assert f.steps == 12
+    holds(A, f)
+    f.save(tmp_path / "run.npz")
+    truth = arnoldi(Operator(A.shape, A.dtype, lambda V: A @ V, lambda U: A.T @ U), 30)
+    resumed = Arnoldi.load(tmp_path / "run.npz", f.operator.operator).extend(18)
+    assert resumed.breakdowns == truth.breakdowns
+    for other in (resumed, f.extend(18)):
+        assert np.array_equal(other.hessenberg, truth.hessenberg)
+        assert np.array_equal(other.basis, truth.basis)
+    assert [path.name for path in tmp_path.iterdir()] == ["run.npz"]
+
+
+def test_breakdown_is_noted_and_gone_through():
+    A = np.diag(np.r_[3.0, 2.0, 2.0, np.zeros(5)])
+    f = arnoldi(A, 8, start=np.eye(8)[0])
+    assert f.breakdowns[0] == 1  # an exact eigenvector as start
+    assert f.exhausted
+    holds(A, f)
+    np.testing.assert_allclose(np.sort(f.ritz()[0].real), np.sort(np.diag(A)), atol=1e-14)
+
+
+def test_ritz_bounds_are_the_residuals():
+    A = matrix()
+    f = arnoldi(A, 15)
+    values, bounds = f.ritz()
+    theta, Y = np.linalg.eig(f.projected)
+    for value, bound in zip(values, bounds, strict=True):
+        y = f.basis[:, :15] @ Y[:, np.abs(theta - value).argmin()]
+        assert np.linalg.norm(A @ y - value * y) == pytest.approx(bound, rel=1e-8)
+
+
+def test_the_basis_is_in_float64_over_a_float32_operator():
+    A = matrix().astype(np.float32)
+    f = arnoldi(Operator(A.shape, A.dtype, lambda V: A @ V.astype(np.float32), lambda U: A.T @ U), 20)
+    assert f.basis.dtype == np.float64
+    assert np.linalg.norm(f.basis.T @ f.basis - np.eye(21)) < 1e-13
+
+
+@pytest.mark.parametrize(("call", "message"), [
+    (lambda: arnoldi(matrix()[:, :3], 2), "square operator: got 40 x 3"),
+    (lambda: arnoldi(1j * matrix(), 2), "complex"),
+    (lambda: arnoldi(matrix(), -1), "steps must be at least 0: got -1"),
+    (lambda: arnoldi(matrix(), 2, start=np.zeros(40)), "zero or not finite"),
+    (lambda: arnoldi(matrix(), 2, start=np.ones(3)), r"shape \(3,\): expected \(40,\)"),
+    (lambda: arnoldi(matrix() * np.nan, 2), "product of step 1 has 40 values that are not finite"),
+    (lambda: Arnoldi.load("/nowhere.npz", matrix()), "/nowhere.npz does not exist"),
+])
+def test_bad_input_is_refused(call, message):
+    with pytest.raises(InputError, match=message):
+        call()
+
+
+def test_a_file_of_another_operator_is_refused(tmp_path):
+    arnoldi(matrix(), 3).save(tmp_path / "a.npz")
+    with pytest.raises(InputError, match="operator of size 40: got one of size 41"):
+        Arnoldi.load(tmp_path / "a.npz", aslinearoperator(matrix(41)))
+    (tmp_path / "b.npz").write_bytes(b"nothing")
+    with pytest.raises(InputError, match="not the file of an Arnoldi factorisation"):
+        Arnoldi.load(tmp_path / "b.npz", matrix())
