@@ -10,9 +10,11 @@ from jacobian_lab.linops import JacobianOperator, posterior_covariance, restrict
 from jacobian_lab.newton import dynamic_step_size, newton_direction
 from jacobian_lab.schedule import DiscreteSchedule, RectifiedFlow, Schedule
 from jacobian_lab.spectrum import Eigenpairs, eigenpairs
+from jacobian_lab.symmetry import Estimate, asymmetry, frobenius_norm, trace
 
 __all__ = [
-    "Arnoldi", "ConvergenceWarning", "Denoiser", "DiscreteSchedule", "Eigenpairs", "InputError", "JacobianOperator",
-    "RectifiedFlow", "Schedule", "arnoldi", "dynamic_step_size", "eigenpairs", "guided", "newton_direction",
-    "posterior_covariance", "restriction", "skew_part", "symmetric_part",
+    "Arnoldi", "ConvergenceWarning", "Denoiser", "DiscreteSchedule", "Eigenpairs", "Estimate", "InputError",
+    "JacobianOperator", "RectifiedFlow", "Schedule", "arnoldi", "asymmetry", "dynamic_step_size", "eigenpairs",
+    "frobenius_norm", "guided", "newton_direction", "posterior_covariance", "restriction", "skew_part", "symmetric_part",
+    "trace",
 ]

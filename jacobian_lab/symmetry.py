@@ -1,0 +1,175 @@
+r"""How far from symmetric, and other sums over the entries of an operator, from products with random vectors, with error bars.
+
+    trace            tr A;  of a denoiser's J the effective degrees of freedom of the estimate D(x_t)
+    frobenius_norm   |A|_F
+    asymmetry        |A - A^T|_F / |A + A^T|_F:  0 symmetric, 1 as much skew as symmetric, inf skew
+
+Each is split on an orthonormal basis Q of what a random sketch finds of the range: exact on Q, sampled outside of it, where
+little is left (Hutch++). The samples outside are independent of Q, so their spread is an honest standard error. Linear algebra
+only: A is any real matrix or `LinearOperator`.
+
+>>> import numpy as np
+>>> bool(asymmetry(np.diag([3.0, 2.0, 1.0])).value < 1e-14)
+True
+
+References
+----------
+Hutchinson (1989); Meyer, Musco, Musco, Woodruff (2021), *Hutch++: optimal stochastic trace estimation*; Efron (2004), *The
+estimation of prediction error*, for the degrees of freedom.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse.linalg import LinearOperator
+from scipy.stats import t as student
+
+from jacobian_lab.errors import ConvergenceWarning, InputError
+from jacobian_lab.linops import square
+from jacobian_lab.solve import Counted
+
+Array = NDArray[np.float64]
+Matrix: TypeAlias = LinearOperator | NDArray[Any]
+BATCH = 16
+"""Probes of one batched product."""
+PILOT = 48
+"""Fewest probes before a wanted accuracy can end the sampling: a lucky small sample must not."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number with its error bar."""
+
+    value: float
+    standard_error: float
+    """Of the sampling, and at least the rounding of A's products."""
+    products: int
+    """Products with A and A^T spent."""
+    degrees: int
+    """Degrees of freedom of the standard error: samples less one."""
+
+    def interval(self, level: float = 0.95) -> tuple[float, float]:
+        """Return the confidence interval by Student's t."""
+        if not 0 < level < 1:
+            raise InputError(f"level must lie in (0, 1): got {level}")
+        half = float(student.ppf((1 + level) / 2, self.degrees)) * self.standard_error
+        return self.value - half, self.value + half
+
+    def __str__(self) -> str:
+        return f"{self.value:.4g} +- {self.standard_error:.1g} ({self.products} products)"
+
+
+def trace(A: Matrix, *, sketch: int = 16, probes: int = 32, rtol: float | None = None, seed: int = 0) -> Estimate:
+    """Return tr A: `tr Q^T A Q` exactly, and the mean of `g^T A g` over Rademacher g outside of Q (Hutch++).
+
+    Parameters
+    ----------
+    A : LinearOperator or array, shape (n, n)
+    sketch : int
+        Columns of the sketch; 0 is Hutchinson's estimator.
+    probes : int
+        Random vectors outside of the sketch; with `rtol` at first, and 48 or more.
+    rtol : float, optional
+        Go on until the standard error is below rtol times the value, or `n` probes are spent.
+    seed : int
+
+    Warns
+    -----
+    ConvergenceWarning
+        If `rtol` was not reached.
+    """
+    operator, Q, AQ, _ = _split(A, sketch, probes, rtol, seed, both=False)
+
+    def sample(G: Array) -> Array:
+        return np.einsum("ik,ik->k", G, operator @ G)[:, None]
+
+    fixed = np.array([float(np.einsum("ij,ij->", Q, AQ))])
+    return _estimate(operator, Q, fixed, sample, lambda m: m[0], lambda z, _: z[:, 0], probes, rtol, seed)
+
+
+def frobenius_norm(A: Matrix, *, sketch: int = 16, probes: int = 32, rtol: float | None = None, seed: int = 0) -> Estimate:
+    """Return |A|_F: `|A Q|_F` exactly, and the mean of `|A g|^2` outside of Q; parameters as in `trace`."""
+    operator, Q, AQ, _ = _split(A, sketch, probes, rtol, seed, both=False, transposed=True)
+
+    def sample(G: Array) -> Array:
+        return np.square(operator @ G).sum(0)[:, None]
+
+    return _estimate(operator, Q, np.array([np.square(AQ).sum()]), sample, lambda m: float(np.sqrt(m[0])),
+                     lambda z, m: z[:, 0] / (2 * np.sqrt(m[0]) if m[0] else 1), probes, rtol, seed)
+
+
+def asymmetry(A: Matrix, *, sketch: int = 16, probes: int = 32, rtol: float | None = None, seed: int = 0) -> Estimate:
+    """Return `|A - A^T|_F / |A + A^T|_F`, both sampled by the same vectors: two products each; parameters as in `trace`."""
+    operator, Q, AQ, AtQ = _split(A, sketch, probes, rtol, seed, both=True)
+
+    def sample(G: Array) -> Array:
+        AG, AtG = operator @ G, operator.T @ G
+        return np.stack([np.square(AG - AtG).sum(0), np.square(AG + AtG).sum(0)], axis=1)
+
+    def ratio(m: Array) -> float:
+        if not m.any():
+            raise InputError("A is zero: its asymmetry is 0 / 0")
+        return float(np.sqrt(m[0] / m[1])) if m[1] else np.inf
+
+    def influence(z: Array, m: Array) -> Array:
+        return ratio(m) / 2 * (z[:, 0] / m[0] - z[:, 1] / m[1]) if m.all() else np.zeros(len(z))
+
+    fixed = np.array([np.square(AQ - AtQ).sum(), np.square(AQ + AtQ).sum()])
+    return _estimate(operator, Q, fixed, sample, ratio, influence, probes, rtol, seed)
+
+
+def _split(A: Matrix, sketch: int, probes: int, rtol: float | None, seed: int, both: bool,
+           transposed: bool = False) -> tuple[Counted, Array, Array, Array]:
+    """Return A counted, an orthonormal Q of a sketch of its range (or of its transpose's), A Q, and, for both, A^T Q."""
+    operator = Counted(square(A))
+    n = operator.shape[0]
+    if sketch < 0 or probes < 2:
+        raise InputError(f"expected sketch >= 0 and probes >= 2: got {sketch} and {probes}")
+    if rtol is not None and not rtol > 0:
+        raise InputError(f"rtol must be positive: got {rtol}")
+    Q = np.zeros((n, 0))
+    if sketch:
+        omega = np.random.default_rng([seed, 0]).choice([-1.0, 1.0], size=(n, min(sketch, n)))
+        Y = (operator.T if transposed else operator) @ omega if sketch < n else np.eye(n)
+        _check_finite(Y)
+        Q = np.linalg.qr(Y)[0]
+    return operator, Q, operator @ Q if sketch else Q, operator.T @ Q if both and sketch else Q
+
+
+def _estimate(operator: Counted, Q: Array, fixed: Array, sample: Callable[[Array], Array], figure: Callable[[Array], float],
+              influence: Callable[[Array, Array], Array], probes: int, rtol: float | None, seed: int) -> Estimate:
+    """Return the figure of `fixed + mean of the samples`; `influence` linearises it in their deviations (delta method)."""
+    n, rng = operator.shape[0], np.random.default_rng([seed, 1])
+    dtype = np.dtype(operator.operator.dtype)
+    eps = float(np.finfo(dtype if dtype.kind == "f" else np.float64).eps)
+    samples = np.zeros((0, len(fixed)))
+    goal = probes if rtol is None else max(probes, PILOT)
+    while True:
+        while len(samples) < goal:
+            G = rng.choice([-1.0, 1.0], size=(n, min(BATCH, goal - len(samples))))
+            found = sample(G - Q @ (Q.T @ G))
+            _check_finite(found)
+            samples = np.concatenate([samples, found])
+        mean = fixed + samples.mean(0)
+        value = figure(mean)
+        spread = float(np.std(influence(samples - samples.mean(0), mean), ddof=1)) / np.sqrt(len(samples))
+        error = max(spread, 10 * eps * np.sqrt(n) * max(abs(value), 1.0) if np.isfinite(value) else 0.0)
+        if rtol is None or error <= rtol * abs(value) or len(samples) >= n:
+            break
+        wanted = 1.2 * len(samples) * (error / (rtol * abs(value))) ** 2 if value else np.inf  # one jump to where it should
+        goal = int(min(max(1.5 * len(samples), wanted), max(n, goal)))  # be: many looks at the error would spoil the interval
+    if rtol is not None and error > rtol * abs(value):
+        warnings.warn(f"a standard error of {error:.1e} was reached, not {rtol:.1e} of {value:.3g}, after {len(samples)} "
+                      "probes: take a larger sketch", ConvergenceWarning, stacklevel=3)
+    return Estimate(value, error, operator.products, len(samples) - 1)
+
+
+def _check_finite(x: Array) -> None:
+    if not np.isfinite(x).all():
+        raise InputError("a product of the operator has values that are not finite: audit the operator")

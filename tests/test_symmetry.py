@@ -1,0 +1,89 @@
+import numpy as np
+import pytest
+
+from jacobian_lab import ConvergenceWarning, InputError
+from jacobian_lab.linops import Operator
+from jacobian_lab.symmetry import asymmetry, frobenius_norm, trace
+
+
+def decaying(skew, n=150, seed=0):
+    """A matrix shaped like a denoiser's J: a falling spectrum, and a skew part."""
+    rng = np.random.default_rng(seed)
+    Q = np.linalg.qr(rng.standard_normal((n, n)))[0]
+    S = Q @ np.diag(10 / np.arange(1, n + 1) ** 1.2) @ Q.T
+    K = Q @ np.diag(1 / np.arange(1, n + 1)) @ rng.standard_normal((n, n))
+    K = (K - K.T) * np.linalg.norm(S) / np.linalg.norm(K - K.T)
+    return S + skew * K
+
+
+MATRICES = {"mild": decaying(0.2), "strong": decaying(1.5), "weak": decaying(0.01),
+            "flat": np.eye(150) + np.random.default_rng(1).standard_normal((150, 150)) / 30,
+            "low rank": decaying(0.3)[:, :5] @ decaying(0.3, seed=1)[:5]}
+TRUTH = {trace: np.trace, frobenius_norm: np.linalg.norm,
+         asymmetry: lambda A: np.linalg.norm(A - A.T) / np.linalg.norm(A + A.T)}
+
+
+@pytest.mark.parametrize("options", [{}, {"sketch": 0}, {"rtol": 0.02, "probes": 16}], ids=["split", "plain", "stopped"])
+@pytest.mark.parametrize("name", MATRICES)
+@pytest.mark.parametrize("estimator", TRUTH)
+@pytest.mark.filterwarnings("ignore::jacobian_lab.ConvergenceWarning")
+def test_the_intervals_cover_the_truth_in_90_to_99_percent_of_200_trials(estimator, name, options):
+    A, truth = MATRICES[name], TRUTH[estimator](MATRICES[name])
+    estimates = [estimator(A, seed=seed, **options) for seed in range(200)]
+    covered = sum(low <= truth <= high for low, high in (e.interval() for e in estimates))
+    assert covered >= 180
+    if max(e.standard_error / abs(e.value) for e in estimates) > 1e-10:  # else exact: the interval is rounding
+        assert covered <= 199
+    if "rtol" in options:
+        assert all(e.standard_error <= 0.02 * abs(e.value) or e.degrees == 149 for e in estimates)
+
+
+@pytest.mark.parametrize("estimator", TRUTH)
+def test_the_split_pays_on_a_falling_spectrum(estimator):
+    A = MATRICES["mild"]
+    split = [estimator(A, seed=s).standard_error for s in range(10)]
+    plain = [estimator(A, seed=s, sketch=0, probes=64).standard_error for s in range(10)]
+    assert np.median(split) < np.median(plain)
+
+
+def test_edges_of_asymmetry():
+    S, K = MATRICES["mild"] + MATRICES["mild"].T, MATRICES["mild"] - MATRICES["mild"].T
+    low, high = asymmetry(S).interval()
+    assert low <= 0 <= high < 1e-10
+    assert asymmetry(K).value > 1e10
+    with pytest.raises(InputError, match="0 / 0"):
+        asymmetry(np.zeros((5, 5)))
+
+
+def test_products_are_counted_and_a_full_sketch_is_exact():
+    A, columns = MATRICES["mild"], []
+
+    def apply(M):
+        def product(V):
+            columns.append(V.shape[1])
+            return M @ V
+        return product
+
+    for estimator, truth in TRUTH.items():
+        columns.clear()
+        estimate = estimator(Operator(A.shape, A.dtype, apply(A), apply(A.T)))
+        assert estimate.products == sum(columns)
+        assert "products)" in str(estimate)
+        exact = estimator(A, sketch=150, probes=2)
+        assert exact.value == pytest.approx(truth(A), rel=1e-12)
+        assert exact.standard_error < 1e-9 * exact.value
+
+
+@pytest.mark.parametrize(("call", "message"), [
+    (lambda: trace(np.ones((3, 2))), "square"), (lambda: trace(np.eye(3), probes=1), "probes >= 2: got 16 and 1"),
+    (lambda: trace(np.eye(3), rtol=0), "rtol must be positive"), (lambda: trace(np.full((3, 3), np.nan)), "not finite"),
+    (lambda: trace(np.eye(3)).interval(1), "level must lie"),
+])
+def test_bad_input_is_refused(call, message):
+    with pytest.raises(InputError, match=message):
+        call()
+
+
+def test_an_accuracy_out_of_reach_warns():
+    with pytest.warns(ConvergenceWarning, match="take a larger sketch"):
+        trace(MATRICES["flat"], rtol=1e-9)
