@@ -4,6 +4,7 @@
 """
 
 from jacobian_lab.arnoldi import Arnoldi, arnoldi
+from jacobian_lab.audit import audit
 from jacobian_lab.denoiser import Denoiser, guided
 from jacobian_lab.errors import ConvergenceWarning, InputError
 from jacobian_lab.linops import JacobianOperator, posterior_covariance, restriction, skew_part, symmetric_part
@@ -14,7 +15,7 @@ from jacobian_lab.symmetry import Estimate, asymmetry, frobenius_norm, trace
 
 __all__ = [
     "Arnoldi", "ConvergenceWarning", "Denoiser", "DiscreteSchedule", "Eigenpairs", "Estimate", "InputError",
-    "JacobianOperator", "RectifiedFlow", "Schedule", "arnoldi", "asymmetry", "dynamic_step_size", "eigenpairs",
-    "frobenius_norm", "guided", "newton_direction", "posterior_covariance", "restriction", "skew_part", "symmetric_part",
-    "trace",
+    "JacobianOperator", "RectifiedFlow", "Schedule", "arnoldi", "asymmetry", "audit", "dynamic_step_size", "eigenpairs",
+    "frobenius_norm", "guided", "newton_direction", "posterior_covariance", "restriction", "skew_part",
+    "symmetric_part", "trace",
 ]

@@ -28,7 +28,6 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse.linalg import LinearOperator
-from scipy.stats import t as student
 
 from jacobian_lab.errors import ConvergenceWarning, InputError
 from jacobian_lab.linops import square
@@ -58,7 +57,9 @@ class Estimate:
         """Return the confidence interval by Student's t."""
         if not 0 < level < 1:
             raise InputError(f"level must lie in (0, 1): got {level}")
-        half = float(student.ppf((1 + level) / 2, self.degrees)) * self.standard_error
+        from scipy.special import stdtrit  # Student's quantile
+
+        half = float(stdtrit(self.degrees, (1 + level) / 2)) * self.standard_error
         return self.value - half, self.value + half
 
     def __str__(self) -> str:

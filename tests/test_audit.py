@@ -1,0 +1,142 @@
+"""The audit names planted faults, and raises no alarm on healthy operators."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import mnist
+import networks
+from conftest import PREDICTIONS
+from jacobian_lab import Denoiser, DiscreteSchedule, JacobianOperator, audit
+from jacobian_lab.linops import Operator
+from mnist.evaluate import noisy_digit
+
+X = torch.randn(1, *networks.SHAPE, generator=torch.Generator().manual_seed(0))
+inner = networks.Convolutional
+
+
+class Straight(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return torch.tanh(2 * x)
+
+    @staticmethod
+    def backward(ctx, g):
+        return g
+
+
+class Fault(nn.Module):
+    def __init__(self, change):
+        super().__init__()
+        torch.manual_seed(0)
+        self.inner, self.change, self.calls = inner(), change, 0
+
+    def forward(self, x, t):
+        self.calls += 1
+        return self.change(self, x, t)
+
+
+def half(self, x, t):
+    return self.inner(x, t).half().float()
+
+
+def autocast(self, x, t):
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        return self.inner(x, t).float()
+
+
+FAULTS = {
+    "noise": (lambda s, x, t: s.inner(x, t) + 0.01 * torch.randn_like(x), "repeatable"),
+    "counter": (lambda s, x, t: s.inner(x, t) * (1 + 0.001 * s.calls), "repeatable"),
+    "batch statistics": (lambda s, x, t: s.inner(x - x.mean(0, keepdim=True) / 2, t), "samples apart"),
+    "attention over the batch": (lambda s, x, t: s.inner(x, t) + x.flip(0), "samples apart"),
+    "half precision": (half, "precision"),
+    "autocast": (autocast, "precision"),
+    "no_grad": (lambda s, x, t: torch.no_grad()(s.inner)(x, t), "autograd"),
+    "detach": (lambda s, x, t: s.inner(x.detach(), t) + x, "autograd"),
+    "part detached": (lambda s, x, t: s.inner(x, t) + torch.tanh(x.detach()), "autograd"),
+    "straight through": (lambda s, x, t: s.inner(Straight.apply(x), t), "autograd"),
+    "value read out": (lambda s, x, t: s.inner(x, t) + 0.02 * x * x.square().sum().item(), "autograd"),
+    "quantised": (lambda s, x, t: torch.round(s.inner(x, t) * 8) / 8, "secant"),
+}
+
+
+def operator(network):
+    return JacobianOperator(Denoiser(network.eval(), DiscreteSchedule.linear(), "v", networks.SHAPE), X, 300)
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_planted_fault_is_named(name):
+    change, check = FAULTS[name]
+    report = audit(operator(Fault(change)))
+    assert not report
+    assert not report[check].passed, str(report)
+    assert "FAIL" in str(report)
+
+
+def test_training_mode_after_the_operator_was_made_is_named():
+    J = operator(Fault(lambda s, x, t: s.inner(x, t)))
+    J.products.denoiser.train()
+    assert not audit(J)["evaluation mode"].passed
+
+
+def test_a_transpose_at_another_time_is_named():
+    J = operator(Fault(lambda s, x, t: s.inner(x, t)))
+    other = JacobianOperator(J.products.denoiser, X, 290)
+    J._apply_transpose = Operator(J.shape, J.dtype, other._apply, other._apply_transpose)._apply_transpose
+    assert not audit(J)["adjoint"].passed
+
+
+HEALTHY = {
+    "unet": networks.unet, "attention": networks.denoiser,
+    "perceptron": lambda dtype: networks_of(nn.Sequential(nn.Flatten(), nn.Linear(64, 96), nn.GELU(), nn.LayerNorm(96),
+                                                          nn.Linear(96, 64), nn.Unflatten(1, networks.SHAPE)), dtype),
+    "kinks": lambda dtype: networks_of(nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.AvgPool2d(2), nn.Upsample(
+        scale_factor=2), nn.Conv2d(8, 1, 3, padding=1)), dtype),
+    "batch norm": lambda dtype: networks_of(nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.BatchNorm2d(8), nn.SiLU(),
+                                                          nn.Conv2d(8, 8, 7, padding=3, groups=8), nn.Conv2d(8, 1, 1)), dtype),
+    "transformer": lambda dtype: networks_of(nn.Sequential(nn.Flatten(1, 2), nn.TransformerEncoderLayer(
+        8, 2, 16, batch_first=True, activation="gelu"), nn.Unflatten(1, (1, 8))), dtype),
+}
+
+
+class Timeless(nn.Module):
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x, t):
+        return self.inner(x)
+
+
+def networks_of(inner, dtype):
+    return Denoiser(Timeless(inner), DiscreteSchedule.linear(), "v", networks.SHAPE).to(dtype).eval()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", HEALTHY)
+def test_no_alarm_on_healthy_architectures(name, dtype):
+    torch.manual_seed(0)
+    report = audit(JacobianOperator(HEALTHY[name](dtype=dtype), X.to(dtype), 300))
+    assert report, str(report)
+
+
+def test_a_shipped_model_passes_and_a_transpose_at_the_neighbouring_time_does_not():
+    denoiser = mnist.load_denoiser()
+    for t in (100, 500, 900):
+        x_t = noisy_digit(denoiser, mnist.digits("held-out")[0][3], t, 0)
+        J = JacobianOperator(denoiser, x_t, t)
+        report = audit(J)
+        assert report, str(report)
+        assert report.noise < 1e-3
+        J._apply_transpose = JacobianOperator(denoiser, x_t, t - 1)._apply_transpose
+        assert [check.name for check in audit(J).checks if not check.passed] == ["adjoint"]
+
+
+@pytest.mark.parametrize("prediction", PREDICTIONS)
+def test_no_alarm_on_oracles(oracle_at, prediction):
+    oracle, x_t, t = oracle_at
+    report = audit(JacobianOperator(oracle.denoiser(prediction), x_t, t))
+    assert report, str(report)
+    assert np.isfinite(report.noise)
