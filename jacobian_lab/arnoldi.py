@@ -28,8 +28,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.sparse.linalg import LinearOperator
 
 from jacobian_lab.errors import InputError
-from jacobian_lab.linops import square
-from jacobian_lab.solve import Counted
+from jacobian_lab.operators import Counted, square
 
 Array = NDArray[np.float64]
 EPS = float(np.finfo(np.float64).eps)

@@ -11,100 +11,18 @@ A vector is a flattened sample, n = C H W entries in the order of `tensor.reshap
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeAlias
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, DTypeLike, NDArray
-from scipy.sparse import issparse
+from numpy.typing import ArrayLike
 from scipy.sparse.linalg import LinearOperator, aslinearoperator
 from torch import Tensor
 
 from jacobian_lab.denoiser import Denoiser
 from jacobian_lab.errors import InputError
+from jacobian_lab.operators import Apply, Array, Matrix, Operator, square
 from jacobian_lab.products import Method, Products
 from jacobian_lab.schedule import Time
-
-Array: TypeAlias = NDArray[Any]
-Apply: TypeAlias = Callable[[Array], Array]
-
-
-class Operator(LinearOperator):  # type: ignore[misc]
-    """A real linear operator that is given by its products with matrices, and asks for nothing else.
-
-    Parameters
-    ----------
-    shape : (int, int)
-    dtype : numpy dtype
-        float32 or float64: the precision of the products. As in numpy, a float32 operator times a float64 vector is a
-        float64 vector, so that a Krylov basis in float64 stays one.
-    apply : callable
-        `apply(V)`, the product with a real matrix, (columns, k) -> (rows, k).
-    apply_transpose : callable
-        `apply_transpose(U)`, the product of the transpose, (rows, k) -> (columns, k).
-
-    Notes
-    -----
-    SciPy's own default for `J @ V` is a loop over columns; here a matrix stays one call, also through `.T`, `.H`, sums
-    and products. Complex vectors, such as eigenvectors, travel as their real and imaginary parts in one call.
-    """
-
-    def __init__(self, shape: tuple[int, int], dtype: DTypeLike, apply: Apply, apply_transpose: Apply) -> None:
-        super().__init__(np.dtype(dtype), shape)
-        self._apply, self._apply_transpose = apply, apply_transpose
-
-    def dot(self, x: Any) -> Any:  # noqa: ANN401 - a number, an operator or an array, and what SciPy makes of it
-        """Return `A x`: a product with a vector or matrix, or with a number or an operator another operator."""
-        if not (np.isscalar(x) or isinstance(x, LinearOperator) or issparse(x)):
-            x = self._checked(x, self.shape[1])
-        return super().dot(x)
-
-    def matvec(self, x: ArrayLike) -> Array:
-        """Return `A x`, x of shape (columns,) or (columns, 1)."""
-        return super().matvec(self._checked(x, self.shape[1]))
-
-    def rmatvec(self, x: ArrayLike) -> Array:
-        """Return `A^H x`, x of shape (rows,) or (rows, 1)."""
-        return super().rmatvec(self._checked(x, self.shape[0]))
-
-    def matmat(self, X: ArrayLike) -> Array:
-        """Return `A X`, X of shape (columns, k)."""
-        return super().matmat(self._checked(X, self.shape[1]))
-
-    def rmatmat(self, X: ArrayLike) -> Array:
-        """Return `A^H X`, X of shape (rows, k)."""
-        return super().rmatmat(self._checked(X, self.shape[0]))
-
-    def _checked(self, x: ArrayLike, length: int) -> Array:
-        array = np.asarray(x)
-        if array.ndim not in (1, 2) or array.shape[0] != length:
-            raise InputError(f"a product with this {self.shape[0]} x {self.shape[1]} operator takes shape ({length},) or "
-                             f"({length}, k): got {array.shape}. Flatten an image with .reshape(-1)")
-        return array
-
-    def _matvec(self, x: Array) -> Array:
-        return self._matmat(x.reshape(-1, 1))[:, 0]
-
-    def _rmatvec(self, x: Array) -> Array:
-        return self._rmatmat(x.reshape(-1, 1))[:, 0]
-
-    def _matmat(self, X: Array) -> Array:
-        return self._real(self._apply, X)
-
-    def _rmatmat(self, X: Array) -> Array:
-        return self._real(self._apply_transpose, X)
-
-    def _real(self, apply: Apply, X: Array) -> Array:
-        if not np.iscomplexobj(X):
-            return np.asarray(apply(X), dtype=np.result_type(self.dtype, X.dtype))
-        k = X.shape[1]
-        parts = np.asarray(apply(np.concatenate([X.real, X.imag], axis=1)), dtype=np.result_type(self.dtype, X.real.dtype))
-        return np.asarray(parts[:, :k] + 1j * parts[:, k:])
-
-    def _transpose(self) -> Operator:
-        return Operator((self.shape[1], self.shape[0]), self.dtype, self._apply_transpose, self._apply)
-
-    _adjoint = _transpose
 
 
 class JacobianOperator(Operator):
@@ -180,7 +98,7 @@ class JacobianOperator(Operator):
         return apply
 
 
-def symmetric_part(A: LinearOperator | Array) -> Operator:
+def symmetric_part(A: Matrix) -> Operator:
     """Return `(A + A^T) / 2` for a square operator or matrix; a product costs one with A and one with A^T."""
     A = square(A)
     transpose = A.T
@@ -191,7 +109,7 @@ def symmetric_part(A: LinearOperator | Array) -> Operator:
     return Operator(A.shape, A.dtype, apply, apply)
 
 
-def skew_part(A: LinearOperator | Array) -> Operator:
+def skew_part(A: Matrix) -> Operator:
     """Return `(A - A^T) / 2` for a square operator or matrix; a product costs one with A and one with A^T."""
     A = square(A)
     transpose = A.T
@@ -202,7 +120,7 @@ def skew_part(A: LinearOperator | Array) -> Operator:
     return Operator(A.shape, A.dtype, apply, lambda V: -apply(V))
 
 
-def restriction(A: LinearOperator | Array, rows: Tensor | ArrayLike, columns: Tensor | ArrayLike | None = None) -> Operator:
+def restriction(A: Matrix, rows: Tensor | ArrayLike, columns: Tensor | ArrayLike | None = None) -> Operator:
     """Return the submatrix of A at the entries that masks mark: `R A C^T`, of shape (marked rows, marked columns).
 
     Parameters
@@ -236,14 +154,6 @@ def posterior_covariance(J: JacobianOperator) -> Operator:
         raise InputError("at alpha_t = 0 the sample is pure noise, J = 0 says nothing of the covariance: take an earlier time")
     scale, transpose = J.sigma_t**2 / J.alpha_t, J.T
     return Operator(J.shape, J.dtype, lambda V: scale * (J @ V), lambda V: scale * (transpose @ V))
-
-
-def square(A: LinearOperator | Array) -> LinearOperator:
-    """Return A as a LinearOperator, or raise if it is not square."""
-    operator = aslinearoperator(A)
-    if operator.shape[0] != operator.shape[1]:
-        raise InputError(f"expected a square operator: got {operator.shape[0]} x {operator.shape[1]}")
-    return operator
 
 
 def _entries(mask: Tensor | ArrayLike, n: int, name: str) -> Array:

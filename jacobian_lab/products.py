@@ -27,8 +27,8 @@ from jacobian_lab.linearise import Linearisation
 from jacobian_lab.schedule import Time
 
 Method: TypeAlias = Literal["exact", "forward", "central"]
-MEMORY = {"cpu": 2**26}
-"""Bytes for the vectors of one pass, by device: what is fastest (64 MB on the CPU); 2^30 elsewhere."""
+MEMORY = {"cpu": 2**25}
+"""Bytes for the vectors of one pass, by device: what is fastest (32 MB on the CPU); 2^30 elsewhere."""
 
 
 @contextmanager

@@ -19,12 +19,11 @@ import numpy as np
 import scipy.linalg
 import scipy.sparse.linalg
 from numpy.typing import ArrayLike, NDArray
-from scipy.sparse.linalg import LinearOperator, aslinearoperator
 
 from jacobian_lab.errors import ConvergenceWarning, InputError
+from jacobian_lab.operators import Counted, Matrix
 
 Array: TypeAlias = NDArray[np.float64]
-Matrix: TypeAlias = LinearOperator | NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -177,29 +176,6 @@ def gmres(A: Matrix, b: ArrayLike, steps: int = 10, rtol: float | None = None) -
                        "singular on it; take lsmr")
     return _finish(operator, x, rhs, False, f"GMRES: not converged to rtol {rtol:.1e} after {taken} steps: allow more, or "
                    "take lsmr if A is near singular")
-
-
-class Counted(LinearOperator):  # type: ignore[misc]
-    """An operator in float64 that counts its products, `products`: a matrix of k columns counts k."""
-
-    def __init__(self, A: Matrix) -> None:
-        self.operator = aslinearoperator(A)
-        self.products = 0
-        super().__init__(np.dtype(np.float64), self.operator.shape)
-
-    def _matmat(self, X: Array) -> Array:
-        self.products += X.shape[1]
-        return np.asarray(self.operator.matmat(X), dtype=np.float64)
-
-    def _rmatmat(self, X: Array) -> Array:
-        self.products += X.shape[1]
-        return np.asarray(self.operator.rmatmat(X), dtype=np.float64)
-
-    def _matvec(self, x: Array) -> Array:
-        return self._matmat(x.reshape(-1, 1))[:, 0]
-
-    def _rmatvec(self, x: Array) -> Array:
-        return self._rmatmat(x.reshape(-1, 1))[:, 0]
 
 
 def as_matrix(A: Matrix) -> Array:

@@ -32,8 +32,7 @@ from scipy.sparse.linalg import LinearOperator
 
 from jacobian_lab.arnoldi import Arnoldi
 from jacobian_lab.errors import ConvergenceWarning, InputError
-from jacobian_lab.linops import square
-from jacobian_lab.solve import Counted
+from jacobian_lab.operators import Counted, square
 
 Array: TypeAlias = NDArray[np.float64]
 Complex: TypeAlias = NDArray[np.complex128]

@@ -23,18 +23,14 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse.linalg import LinearOperator
 
 from jacobian_lab.errors import ConvergenceWarning, InputError
-from jacobian_lab.linops import square
-from jacobian_lab.solve import Counted
+from jacobian_lab.operators import Counted, Matrix, square
 
 Array = NDArray[np.float64]
-Matrix: TypeAlias = LinearOperator | NDArray[Any]
 BATCH = 16
 """Probes of one batched product."""
 PILOT = 48

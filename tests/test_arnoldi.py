@@ -6,7 +6,7 @@ from scipy.sparse.linalg import aslinearoperator
 
 from jacobian_lab import InputError
 from jacobian_lab.arnoldi import Arnoldi, arnoldi
-from jacobian_lab.linops import Operator
+from jacobian_lab.operators import Operator
 
 
 def matrix(n=40, seed=0):

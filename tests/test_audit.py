@@ -9,7 +9,7 @@ import mnist
 import networks
 from conftest import PREDICTIONS
 from jacobian_lab import Denoiser, DiscreteSchedule, JacobianOperator, audit
-from jacobian_lab.linops import Operator
+from jacobian_lab.operators import Operator
 from mnist.evaluate import noisy_digit
 
 X = torch.randn(1, *networks.SHAPE, generator=torch.Generator().manual_seed(0))

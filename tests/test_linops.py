@@ -17,7 +17,7 @@ from jacobian_lab import (
     skew_part,
     symmetric_part,
 )
-from jacobian_lab.linops import Operator
+from jacobian_lab.operators import Operator
 
 
 @pytest.mark.parametrize("prediction", PREDICTIONS)

@@ -9,7 +9,7 @@ from scipy.sparse.linalg import aslinearoperator
 
 from conftest import relative
 from jacobian_lab import ConvergenceWarning, InputError
-from jacobian_lab.linops import Operator
+from jacobian_lab.operators import Operator
 from jacobian_lab.solve import gmres, lsmr, lstsq, truncated_svd
 
 

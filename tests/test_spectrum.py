@@ -9,7 +9,7 @@ from scipy.optimize import linear_sum_assignment
 
 import networks
 from jacobian_lab import ConvergenceWarning, InputError, JacobianOperator
-from jacobian_lab.linops import Operator
+from jacobian_lab.operators import Operator
 from jacobian_lab.spectrum import RANKS, eigenpairs
 
 RNG = np.random.default_rng(0)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from jacobian_lab import ConvergenceWarning, InputError
-from jacobian_lab.linops import Operator
+from jacobian_lab.operators import Operator
 from jacobian_lab.symmetry import asymmetry, frobenius_norm, trace
 
 
