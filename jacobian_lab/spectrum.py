@@ -1,11 +1,11 @@
-r"""Eigenpairs with certificates: restarted Krylov-Schur iterations, and what their result is worth.
+r"""Eigenpairs and singular triplets with certificates: Krylov-Schur iterations, and what their result is worth.
 
-    A Q_m = Q_m T + q_{m+1} b^T    ->   keep the wanted part of the Schur form T, extend, repeat
+    eigenpairs         A v = lambda v
+    singular_values    A v = s u,  A^T u = s v
 
 Every residual is recomputed with fresh products. The tolerance is never below the operator's noise, which is measured. The
-stated error of each eigenvalue takes its conditioning into account. And after convergence the search goes on from a random
-vector outside the space found, so that no copy of a repeated eigenvalue, and nothing that the start vector was blind to, is
-missed. Linear algebra only: A is any real matrix or `LinearOperator`.
+stated error of each eigenvalue takes its conditioning into account, and what lies outside the space found is searched.
+Linear algebra only: A is any real matrix or `LinearOperator`.
 
 >>> import numpy as np
 >>> result = eigenpairs(np.diag([3.0, 3.0, 1.0, 0.5, 0.2]), k=2)
@@ -14,31 +14,23 @@ missed. Linear algebra only: A is any real matrix or `LinearOperator`.
 
 References
 ----------
-Stewart (2002), *A Krylov-Schur algorithm for large eigenproblems*; Trefethen, Embree (2005), *Spectra and pseudospectra*;
-Saad (2011), *Numerical methods for large eigenvalue problems*.
+Trefethen, Embree (2005), *Spectra and pseudospectra*; Saad (2011), *Numerical methods for large eigenvalue problems*.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, get_args
 
 import numpy as np
-import scipy.linalg
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse.linalg import LinearOperator
 
 from jacobian_lab.arnoldi import Arnoldi
 from jacobian_lab.errors import ConvergenceWarning, InputError
-from jacobian_lab.operators import Counted, square
-
-Array: TypeAlias = NDArray[np.float64]
-Complex: TypeAlias = NDArray[np.complex128]
-Which: TypeAlias = Literal["LM", "LR", "SR", "LI"]
-RANKS: dict[str, Callable[[Any], Any]] = {"LM": np.abs, "LR": np.real, "SR": lambda z: -np.real(z), "LI": lambda z: abs(z.imag)}
-"""What the wanted eigenvalues have most of."""
+from jacobian_lab.krylov_schur import RANKS, Array, KrylovSchur, Which, conditions_of
+from jacobian_lab.operators import Counted, Operator, square
 
 
 @dataclass(frozen=True)
@@ -63,7 +55,9 @@ class Eigenpairs:
     noise: float
     """Size of the rounding in a product with A: measured, and at least eps sqrt(n) |A| of A's dtype."""
     products: int
-    """Products with A and A^T spent on everything, recomputation and noise included."""
+    """Products with A and A^T spent on everything."""
+    certificate: int
+    """Of these, for trust: the noise, the search outside, and the residuals recomputed."""
     message: str
     """Why it stopped."""
     left: NDArray[Any] | None = None
@@ -111,10 +105,9 @@ def eigenpairs(A: LinearOperator | NDArray[Any], k: int = 6, which: Which = "LM"
     size = min(n, subspace or 3 * k + 20)
     if size < min(n, k + 3):
         raise InputError(f"subspace must be at least k + 3 = {k + 3}: got {subspace}")
-    factorisation = Arnoldi(operator, start, seed)
-    search = _Search(factorisation, k, which, symmetric, rtol, _noise(factorisation) if n > 1 else 0.0)
+    search = KrylovSchur(Arnoldi(operator, start, seed), k, which, symmetric, rtol)
     complete = search.run(size, 10 * n + 200 if max_products is None else max_products)
-    result = search.result(operator, complete)
+    result = _certified(search, operator, complete)
     if left:
         result = _with_left(result, operator, which, symmetric, rtol, subspace, max_products, seed)
     if not result.converged:
@@ -122,148 +115,112 @@ def eigenpairs(A: LinearOperator | NDArray[Any], k: int = 6, which: Which = "LM"
     return result
 
 
-OUTSIDE = 10
-"""Fewest steps of the search for what was missed."""
+@dataclass(frozen=True)
+class SingularValues:
+    """The largest singular values of an operator with their vectors, and how far to trust them."""
+
+    values: Array
+    """Shape (k,), falling."""
+    left: Array
+    """Orthonormal columns u, shape (rows, k): `A v = s u`."""
+    right: Array
+    """Orthonormal columns v, shape (columns, k): `A^T u = s v`."""
+    residuals: Array
+    """`max(|A v - s u|, |A^T u - s v|)`, recomputed with fresh products, shape (k,)."""
+    errors: Array
+    """Rigorous bound of each value's distance to a singular value, shape (k,): residual plus noise."""
+    converged: bool
+    """Whether all residuals are below the tolerance and nothing larger was found outside."""
+    tolerance: float
+    """What residuals were held against: rtol times |A|, or the noise if that is more."""
+    noise: float
+    """Size of the rounding in a product with A."""
+    products: int
+    """Products with A and A^T spent on everything."""
+    message: str
+    """Why it stopped."""
 
 
-class _Search:
-    """The iteration: a factorisation whose leading part is the wanted Schur form."""
+def singular_values(A: LinearOperator | NDArray[Any], k: int = 6, *, rtol: float = 1e-9, subspace: int | None = None,
+                    max_products: int | None = None, seed: int = 0) -> SingularValues:
+    """Return the k largest singular values of a real operator: `eigenpairs` of A^T A, then the decomposition of A V.
 
-    def __init__(self, factorisation: Arnoldi, k: int, which: Which, symmetric: bool, rtol: float, noise: float) -> None:
-        self.factorisation, self.k, self.which, self.symmetric = factorisation, k, which, symmetric
-        self.rtol, self.relative_noise = rtol, noise
-        self.size = 0.0  # |A| on the largest space seen
-        self.T, self.basis, self.projected = np.zeros((0, 0)), np.zeros((0, 0)), np.zeros((0, 0))
+    The square costs no digits: the values come from A V, where V spans the vectors found, and the residuals are A's own.
 
-    @property
-    def noise(self) -> float:
-        """Absolute size of the rounding in a product."""
-        return self.relative_noise * self.size
+    Parameters
+    ----------
+    A : LinearOperator or array, shape (rows, columns)
+    k : int
+        How many, 1 ... columns.
+    rtol : float
+        Residual to reach, relative to |A|.
+    subspace, max_products, seed
+        As in `eigenpairs`; products count both A and A^T.
 
-    @property
-    def tolerance(self) -> float:
-        """What residuals are held against."""
-        return max(self.rtol * self.size, self.noise)
-
-    def run(self, m: int, limit: int) -> bool:
-        """Iterate; return whether the wanted part converged and the search outside found nothing better."""
-        f, found = self.factorisation, -np.inf
-        while True:
-            f.extend(m - f.steps)
-            Z, T, count = self._schur()
-            coupling = f.coupling @ Z
-            self.T, self.basis, self.projected = T[:count, :count], f.basis[:, :f.steps] @ Z[:, :count], T
-            if f.exhausted:
-                return True
-            if np.linalg.norm(coupling[:count]) <= 0.5 * self.tolerance:
-                worst = float(RANKS[self.which](_eigenvalues(self.T)).min())
-                if worst <= found + 2 * self.tolerance:
-                    return True  # the search outside added nothing
-                found = worst
-                if f.products >= limit:
-                    return False
-                f.restart(Z[:, :count], T[:count, :count], coupling[:count],
-                          np.random.default_rng([f.seed, f.products]).standard_normal(f.size))
-                m = min(max(m, count + 10), f.size)
-                f.extend(min(max(OUTSIDE, count), m - f.steps))
-                self.projected = f.projected  # what lies outside bears on the conditioning
-                Z, T, count = self._schur()
-                if self._unchanged(T, count, worst):
-                    return True
-                continue
-            if f.products >= limit:
-                return False
-            kept = _whole(T, count + (m - count) // 2)
-            f.restart(Z[:, :kept], T[:kept, :kept], coupling[:kept])
-
-    def _unchanged(self, T: Array, count: int, worst: float) -> bool:
-        """Return whether the wanted values, the search outside included, are as wanted as before."""
-        return float(RANKS[self.which](_eigenvalues(T[:count, :count])).min()) <= worst + 2 * self.tolerance
-
-    def _schur(self) -> tuple[Array, Array, int]:
-        """Return Z, T = Z^T (projected) Z with the most wanted first, and how many of them are wanted (pairs kept whole)."""
-        H = self.factorisation.projected
-        self.size = max(self.size, float(np.linalg.norm(self.factorisation.hessenberg, 2)))
-        if self.symmetric:
-            values, Z = np.linalg.eigh((H + H.T) / 2)
-            order = np.argsort(-RANKS[self.which](values), kind="stable")
-            return Z[:, order], np.diag(values[order]), min(self.k, len(H))
-        T, Z = scipy.linalg.schur(H, output="real")
-        values = _eigenvalues(T)
-        order = np.argsort(-RANKS[self.which](values), kind="stable")
-        count, taken = 0, np.zeros(len(values), dtype=np.int32)
-        for i in order:  # one after the other to the front: the most wanted first
-            if not taken[i]:
-                taken[[i, i + (values[i].imag > 0) - (values[i].imag < 0)]] = 1
-                count = int(taken.sum())
-            if count >= min(self.k, len(values)):
-                break
-        T, Z = _reordered(T, Z, taken)
-        middle = RANKS[self.which](_eigenvalues(T[count:, count:]))
-        rest = np.zeros(len(values), dtype=np.int32)
-        rest[:count] = 1
-        if len(middle):  # what is kept beyond the wanted: the better half of the rest
-            rest[count:] = middle >= np.median(middle)
-            T, Z = _reordered(T, Z, rest)
-        return Z, T, count
-
-    def result(self, operator: LinearOperator, complete: bool) -> Eigenpairs:
-        """Return the wanted pairs with residuals by fresh products."""
-        if self.symmetric:
-            values: NDArray[Any] = np.diag(self.T).copy()
-            inner: NDArray[Any] = np.eye(len(values))
-        else:
-            values, inner = np.linalg.eig(self.T.astype(np.complex128))
-            order = np.lexsort((values.imag, -RANKS[self.which](values).round(14)))
-            values, inner = values[order], inner[:, order]
-        vectors = self.basis @ inner
-        vectors = vectors / np.linalg.norm(vectors, axis=0)
-        counted = Counted(operator)
-        image = counted @ self.basis  # A v = A Q y for every vector: k real products, complex pairs included
-        residuals = np.linalg.norm(image @ (inner / np.linalg.norm(self.basis @ inner, axis=0)) - vectors * values, axis=0)
-        change = residuals + self.noise
-        conditions, errors = np.ones(len(values)), change
-        if not self.symmetric:
-            conditions = _conditions(self.projected, values)
-            errors = np.array([_reach(self.projected, z, d, c) for z, d, c in zip(values, change, conditions, strict=True)])
-        products = self.factorisation.products + counted.products
-        determined = self.factorisation.exhausted or errors.max() <= np.sqrt(self.tolerance * self.size)
-        if self.which == "LI" and not self.factorisation.exhausted:  # small imaginary parts hide among the real eigenvalues
-            determined = determined and bool(abs(values.imag).min() >= 1e-3 * self.size)
-        converged = complete and bool(determined and (residuals <= self.tolerance).all())
-        message = _message(converged, complete and bool(determined), residuals, self.tolerance, self.noise, self.rtol, errors,
-                           self.size)
-        return Eigenpairs(values, vectors, residuals, errors, conditions, converged, self.tolerance, self.noise, products,
-                          message)
+    Warns
+    -----
+    ConvergenceWarning
+        If it stopped before; the partial result is returned.
+    """
+    counted = Counted(A)
+    n = counted.shape[1]
+    transpose = counted.T
+    gram = Operator((n, n), np.float64, lambda V: transpose @ (counted @ V), lambda V: transpose @ (counted @ V))
+    own = np.dtype(counted.operator.dtype)
+    eps = float(np.finfo(own if own.kind == "f" else np.float64).eps)
+    goal, start = rtol / 10, None
+    while True:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # said below, of A
+            found = eigenpairs(gram, k, "LR", symmetric=True, rtol=goal, subspace=subspace, start=start, seed=seed,
+                               max_products=None if max_products is None else max_products // 2)
+        U, s, W = np.linalg.svd(counted @ found.vectors, full_matrices=False)
+        V = found.vectors @ W.T
+        residuals = np.maximum(np.linalg.norm(counted @ V - U * s, axis=0), np.linalg.norm(transpose @ U - V * s, axis=0))
+        noise = float(max(eps * np.sqrt(max(counted.shape)), found.noise / s[0] ** 2 if s[0] else 0.0) * s[0])
+        tolerance = max(rtol * float(s[0]), noise)
+        worst, spent = float(residuals.max()), counted.products
+        if worst <= tolerance or goal <= eps or not found.converged or (max_products is not None and spent >= max_products):
+            break
+        goal, start = max(goal * tolerance / worst / 2, eps), V.sum(1)  # small values: the square needs more digits than A
+    converged = found.converged and worst <= tolerance
+    message = f"converged to {_goal(tolerance, noise, rtol)}" if converged else (
+        f"not converged: {int((residuals <= tolerance).sum())} of {k} residuals are below {tolerance:.1e}; allow more "
+        "products, or ask for fewer values")
+    if not converged:
+        warnings.warn(message, ConvergenceWarning, stacklevel=2)
+    return SingularValues(s, U, V, residuals, residuals + noise, converged, tolerance, noise, spent, message)
 
 
-def _eigenvalues(T: Array) -> Complex:
-    """Return the eigenvalues of a real Schur form in the order of its diagonal."""
-    values = np.diag(T).astype(np.complex128)
-    for i in np.flatnonzero(np.diag(T, -1)):
-        root = np.sqrt(abs(T[i, i + 1] * T[i + 1, i]))
-        values[i], values[i + 1] = T[i, i] + 1j * root, T[i, i] - 1j * root
-    return values
-
-
-def _reordered(T: Array, Z: Array, select: NDArray[np.int32]) -> tuple[Array, Array]:
-    """Move the selected eigenvalues of a real Schur form to the front."""
-    T, Z, *_ = scipy.linalg.lapack.dtrsen(select, T, Z, job="N")
-    return T, Z
-
-
-def _whole(T: Array, p: int) -> int:
-    """Return p, or p + 1 where a conjugate pair would be cut."""
-    return p + 1 if 0 < p < len(T) and T[p, p - 1] != 0 else p
-
-
-def _conditions(T: Array, values: Complex) -> Array:
-    """Return `1 / |y^H x|` of the eigenvalues of T nearest to the values."""
-    own, left, right = scipy.linalg.eig(T, left=True)
-    with np.errstate(divide="ignore"):
-        conditions = 1 / np.abs((left.conj() * right).sum(0))
-    nearest = np.abs(own[None] - values[:, None]).argmin(1)
-    return np.asarray(np.minimum(conditions[nearest], 1 / np.finfo(float).eps))
+def _certified(search: KrylovSchur, operator: LinearOperator, complete: bool) -> Eigenpairs:
+    """Return the wanted pairs with residuals by fresh products."""
+    f = search.factorisation
+    if search.symmetric:
+        values: NDArray[Any] = np.diag(search.T).copy()
+        inner: NDArray[Any] = np.eye(len(values))
+    else:
+        values, inner = np.linalg.eig(search.T.astype(np.complex128))
+        order = np.lexsort((values.imag, -RANKS[search.which](values).round(14)))
+        values, inner = values[order], inner[:, order]
+    vectors = search.basis @ inner
+    vectors = vectors / np.linalg.norm(vectors, axis=0)
+    counted = Counted(operator)
+    image = counted @ search.basis  # A v = A Q y for every vector: k real products, complex pairs included
+    residuals = np.linalg.norm(image @ (inner / np.linalg.norm(search.basis @ inner, axis=0)) - vectors * values, axis=0)
+    change = residuals + search.noise
+    conditions, errors = np.ones(len(values)), change
+    if not search.symmetric:
+        conditions = conditions_of(search.projected, values)
+        errors = np.array([_reach(search.projected, z, d, c) for z, d, c in zip(values, change, conditions, strict=True)])
+    products = f.products + counted.products
+    determined = f.exhausted or errors.max() <= np.sqrt(search.tolerance * search.size)
+    if search.which == "LI" and not f.exhausted:  # small imaginary parts hide among the real eigenvalues
+        determined = determined and bool(abs(values.imag).min() >= 1e-3 * search.size)
+    converged = complete and bool(determined and (residuals <= search.tolerance).all())
+    message = _message(converged, complete and bool(determined), residuals, search.tolerance, search.noise, search.rtol, errors,
+                       search.size)
+    return Eigenpairs(values, vectors, residuals, errors, conditions, converged, search.tolerance, search.noise, products,
+                      products - search.found + 1 if search.found else 0, message)
 
 
 def _reach(T: Array, z: complex, change: float, condition: float) -> float:
@@ -282,17 +239,6 @@ def _reach(T: Array, z: complex, change: float, condition: float) -> float:
             break
         radius *= 2
     return float(min(radius, largest))
-
-
-def _noise(f: Arnoldi) -> float:
-    """Return the rounding of a product relative to its size: `A (q1 + q2)` against the two columns known, at one product."""
-    n, dtype = f.size, np.dtype(f.operator.operator.dtype)
-    floor = float(np.finfo(dtype if dtype.kind == "f" else np.float64).eps) * np.sqrt(n)
-    f.extend(2 - f.steps)
-    known = f.basis @ f.hessenberg[:, :2].sum(axis=1)
-    size = float(np.linalg.norm(f.hessenberg[:, :2]))
-    fresh = f.operator.matvec(f.basis[:, :2].sum(axis=1)) if f.steps > 1 else known
-    return max(floor, float(np.linalg.norm(fresh - known)) / size if size else 0.0)
 
 
 def _with_left(result: Eigenpairs, A: LinearOperator, which: Which, symmetric: bool, rtol: float,
@@ -324,10 +270,13 @@ def _message(converged: bool, complete: bool, residuals: Array, tolerance: float
         return (f"not converged: {count} of {len(residuals)} residuals are below {tolerance:.1e}; or the search outside did "
                 f"not end, a value is known to {errors.max():.1e} only, or (LI) imaginary parts are too small to be told "
                 "apart: allow more products, or a larger subspace")
-    goal = f"the operator's noise floor {noise:.1e}" if tolerance <= noise else f"rtol {rtol:.1e}"
     doubt = ("" if errors.max() <= 1e3 * tolerance or not size else
              f"; ill-conditioned: an eigenvalue is known to {errors.max():.1e} only")
-    return f"converged to {goal}{doubt}"
+    return f"converged to {_goal(tolerance, noise, rtol)}{doubt}"
+
+
+def _goal(tolerance: float, noise: float, rtol: float) -> str:
+    return f"the operator's noise floor {noise:.1e}" if tolerance <= noise else f"rtol {rtol:.1e}"
 
 
 def _check(k: int, n: int, which: str, symmetric: bool, rtol: float) -> None:

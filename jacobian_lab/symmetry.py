@@ -1,6 +1,7 @@
 r"""How far from symmetric, and other sums over the entries of an operator, from products with random vectors, with error bars.
 
     trace            tr A;  of a denoiser's J the effective degrees of freedom of the estimate D(x_t)
+    diagonal         every A_ii;  of a denoiser's J the posterior variance of each pixel, up to alpha / sigma^2
     frobenius_norm   |A|_F
     asymmetry        |A - A^T|_F / |A + A^T|_F:  0 symmetric, 1 as much skew as symmetric, inf skew
 
@@ -23,6 +24,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,20 +39,23 @@ PILOT = 48
 """Fewest probes before a wanted accuracy can end the sampling: a lucky small sample must not."""
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """A number with its error bar."""
+Value = TypeVar("Value", float, Array)
 
-    value: float
-    standard_error: float
+
+@dataclass(frozen=True)
+class Estimate(Generic[Value]):
+    """A number, or an array of numbers, with error bars."""
+
+    value: Value
+    standard_error: Value
     """Of the sampling, and at least the rounding of A's products."""
     products: int
     """Products with A and A^T spent."""
     degrees: int
     """Degrees of freedom of the standard error: samples less one."""
 
-    def interval(self, level: float = 0.95) -> tuple[float, float]:
-        """Return the confidence interval by Student's t."""
+    def interval(self, level: float = 0.95) -> tuple[Value, Value]:
+        """Return the confidence interval, of each entry for itself, by Student's t."""
         if not 0 < level < 1:
             raise InputError(f"level must lie in (0, 1): got {level}")
         from scipy.special import stdtrit  # Student's quantile
@@ -59,10 +64,13 @@ class Estimate:
         return self.value - half, self.value + half
 
     def __str__(self) -> str:
-        return f"{self.value:.4g} +- {self.standard_error:.1g} ({self.products} products)"
+        if isinstance(self.value, float):
+            return f"{self.value:.4g} +- {self.standard_error:.1g} ({self.products} products)"
+        error = float(np.median(self.standard_error))
+        return f"{self.value.size} numbers, median standard error {error:.1g} ({self.products} products)"
 
 
-def trace(A: Matrix, *, sketch: int = 16, probes: int = 32, rtol: float | None = None, seed: int = 0) -> Estimate:
+def trace(A: Matrix, *, sketch: int = 16, probes: int = 32, rtol: float | None = None, seed: int = 0) -> Estimate[float]:
     """Return tr A: `tr Q^T A Q` exactly, and the mean of `g^T A g` over Rademacher g outside of Q (Hutch++).
 
     Parameters
@@ -90,7 +98,26 @@ def trace(A: Matrix, *, sketch: int = 16, probes: int = 32, rtol: float | None =
     return _estimate(operator, Q, fixed, sample, lambda m: m[0], lambda z, _: z[:, 0], probes, rtol, seed)
 
 
-def frobenius_norm(A: Matrix, *, sketch: int = 16, probes: int = 32, rtol: float | None = None, seed: int = 0) -> Estimate:
+def diagonal(A: Matrix, *, sketch: int = 16, probes: int = 32, rtol: float | None = None, seed: int = 0) -> Estimate[Array]:
+    """Return the diagonal of A, shape (n,): that of `A Q Q^T` exactly, and the mean of `g * A g` over g outside of Q.
+
+    Q sketches the range of A^T. Parameters as in `trace`; `rtol` is of the root mean square. Each entry has its own standard error, and the entries' errors
+    are not independent.
+
+    References
+    ----------
+    Bekas, Kokiopoulou, Saad (2007), *An estimator for the diagonal of a matrix*.
+    """
+    operator, Q, AQ, _ = _split(A, sketch, probes, rtol, seed, both=False, transposed=True)
+
+    def sample(G: Array) -> Array:
+        return np.asarray((G * (operator @ G)).T)
+
+    return _estimate(operator, Q, np.einsum("ik,ik->i", AQ, Q), sample, lambda m: m, lambda z, _: z, probes, rtol, seed)
+
+
+def frobenius_norm(A: Matrix, *, sketch: int = 16, probes: int = 32, rtol: float | None = None,
+                   seed: int = 0) -> Estimate[float]:
     """Return |A|_F: `|A Q|_F` exactly, and the mean of `|A g|^2` outside of Q; parameters as in `trace`."""
     operator, Q, AQ, _ = _split(A, sketch, probes, rtol, seed, both=False, transposed=True)
 
@@ -101,7 +128,7 @@ def frobenius_norm(A: Matrix, *, sketch: int = 16, probes: int = 32, rtol: float
                      lambda z, m: z[:, 0] / (2 * np.sqrt(m[0]) if m[0] else 1), probes, rtol, seed)
 
 
-def asymmetry(A: Matrix, *, sketch: int = 16, probes: int = 32, rtol: float | None = None, seed: int = 0) -> Estimate:
+def asymmetry(A: Matrix, *, sketch: int = 16, probes: int = 32, rtol: float | None = None, seed: int = 0) -> Estimate[float]:
     """Return `|A - A^T|_F / |A + A^T|_F`, both sampled by the same vectors: two products each; parameters as in `trace`."""
     operator, Q, AQ, AtQ = _split(A, sketch, probes, rtol, seed, both=True)
 
@@ -139,12 +166,10 @@ def _split(A: Matrix, sketch: int, probes: int, rtol: float | None, seed: int, b
     return operator, Q, operator @ Q if sketch else Q, operator.T @ Q if both and sketch else Q
 
 
-def _estimate(operator: Counted, Q: Array, fixed: Array, sample: Callable[[Array], Array], figure: Callable[[Array], float],
-              influence: Callable[[Array, Array], Array], probes: int, rtol: float | None, seed: int) -> Estimate:
+def _estimate(operator: Counted, Q: Array, fixed: Array, sample: Callable[[Array], Array], figure: Callable[[Array], Value],
+              influence: Callable[[Array, Array], Array], probes: int, rtol: float | None, seed: int) -> Estimate[Value]:
     """Return the figure of `fixed + mean of the samples`; `influence` linearises it in their deviations (delta method)."""
     n, rng = operator.shape[0], np.random.default_rng([seed, 1])
-    dtype = np.dtype(operator.operator.dtype)
-    eps = float(np.finfo(dtype if dtype.kind == "f" else np.float64).eps)
     samples = np.zeros((0, len(fixed)))
     goal = probes if rtol is None else max(probes, PILOT)
     while True:
@@ -155,16 +180,25 @@ def _estimate(operator: Counted, Q: Array, fixed: Array, sample: Callable[[Array
             samples = np.concatenate([samples, found])
         mean = fixed + samples.mean(0)
         value = figure(mean)
-        spread = float(np.std(influence(samples - samples.mean(0), mean), ddof=1)) / np.sqrt(len(samples))
-        error = max(spread, 10 * eps * np.sqrt(n) * max(abs(value), 1.0) if np.isfinite(value) else 0.0)
-        if rtol is None or error <= rtol * abs(value) or len(samples) >= n:
+        size, root = float(np.linalg.norm(value)), np.sqrt(np.size(value))
+        spread = np.std(influence(samples - samples.mean(0), mean), axis=0, ddof=1) / np.sqrt(len(samples))
+        error = np.maximum(spread, _rounding(operator) * max(size, 1.0) / root if np.isfinite(size) else 0.0)
+        reached = float(np.linalg.norm(error))
+        if rtol is None or reached <= rtol * size or len(samples) >= n:
             break
-        wanted = 1.2 * len(samples) * (error / (rtol * abs(value))) ** 2 if value else np.inf  # one jump to where it should
-        goal = int(min(max(1.5 * len(samples), wanted), max(n, goal)))  # be: many looks at the error would spoil the interval
-    if rtol is not None and error > rtol * abs(value):
-        warnings.warn(f"a standard error of {error:.1e} was reached, not {rtol:.1e} of {value:.3g}, after {len(samples)} "
-                      "probes: take a larger sketch", ConvergenceWarning, stacklevel=3)
-    return Estimate(value, error, operator.products, len(samples) - 1)
+        wanted = 1.2 * len(samples) * (reached / (rtol * size)) ** 2 if size else np.inf  # one jump to where it should be:
+        goal = int(min(max(1.5 * len(samples), wanted), max(n, goal)))  # many looks at the error would spoil the interval
+    if rtol is not None and reached > rtol * size:
+        warnings.warn(f"a standard error of {reached / root:.1e} was reached, not {rtol:.1e} of {size / root:.3g}, after "
+                      f"{len(samples)} probes: take a larger sketch", ConvergenceWarning, stacklevel=3)
+    standard_error = error if isinstance(value, np.ndarray) else float(error)
+    return Estimate(value, standard_error, operator.products, len(samples) - 1)
+
+
+def _rounding(operator: Counted) -> float:
+    """Return the relative rounding of a product, with room."""
+    dtype = np.dtype(operator.operator.dtype)
+    return 10 * float(np.finfo(dtype if dtype.kind == "f" else np.float64).eps) * float(np.sqrt(operator.shape[0]))
 
 
 def _check_finite(x: Array) -> None:

@@ -9,8 +9,9 @@ from scipy.optimize import linear_sum_assignment
 
 import networks
 from jacobian_lab import ConvergenceWarning, InputError, JacobianOperator
+from jacobian_lab.krylov_schur import RANKS
 from jacobian_lab.operators import Operator
-from jacobian_lab.spectrum import RANKS, eigenpairs
+from jacobian_lab.spectrum import eigenpairs, singular_values
 
 RNG = np.random.default_rng(0)
 
@@ -61,6 +62,56 @@ def test_the_market_is_never_silently_wrong(name, which):
         assert excess[linear_sum_assignment(excess)].max() <= 1e-11 * np.abs(A).max()  # distinct; eigvals errs too
         found, wanted = (np.sort(RANKS[which](z))[::-1] for z in (result.values, true))
         assert (found >= wanted[:len(found)] - result.errors.max() - 1e-8 * np.abs(A).max()).all()  # none was missed
+
+
+@pytest.mark.parametrize("name", MARKET)
+def test_an_exact_eigenvector_as_start_blinds_nobody(name):
+    A = MARKET[name]
+    values, vectors = np.linalg.eig(A)
+    start = vectors[:, np.abs(values).argmin()].real  # of the least wanted eigenvalue
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        result = eigenpairs(A, 1, start=start if start.any() else np.ones(len(A)))
+    assert result.converged == (not caught)
+    if result.converged:
+        assert abs(result.values).max() >= (1 - 1e-8) * abs(values).max() - result.errors.max() - 1e-300
+
+
+@pytest.mark.parametrize("name", MARKET)
+def test_singular_values_of_the_market(name):
+    A = MARKET[name]
+    true = np.linalg.svd(A, compute_uv=False)
+    for k in sorted({min(k, len(A)) for k in (1, 6, max(1, len(A) - 2))}):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            result = singular_values(A, k)
+        assert result.converged == (not caught)
+        u, v, scale = result.left, result.right, true[0]
+        residuals = np.maximum(np.linalg.norm(A @ v - u * result.values, axis=0),
+                               np.linalg.norm(A.T @ u - v * result.values, axis=0))
+        np.testing.assert_allclose(result.residuals, residuals, atol=1e-12 * scale)
+        for basis in (u, v):
+            assert np.linalg.norm(basis.T @ basis - np.eye(k)) < 1e-12
+        assert (np.abs(result.values - true[:k]) <= result.errors + 1e-13 * scale).all() or not result.converged
+
+
+@pytest.mark.parametrize("shape", [(60, 20), (20, 60)])
+def test_singular_values_of_a_rectangle_cost_what_they_say(shape):
+    A, columns = RNG.standard_normal(shape), []
+
+    def apply(M):
+        def product(V):
+            columns.append(V.shape[1])
+            return M @ V
+        return product
+
+    result = singular_values(Operator(shape, A.dtype, apply(A), apply(A.T)), 4)
+    np.testing.assert_allclose(result.values, np.linalg.svd(A, compute_uv=False)[:4], rtol=1e-13)
+    assert result.products == sum(columns)
+    with pytest.warns(ConvergenceWarning, match="not converged"):
+        assert not singular_values(A, 4, max_products=10, subspace=7).converged
+    with pytest.raises(InputError, match="k must lie from 1"):
+        singular_values(A, 100)
 
 
 def test_the_market_mostly_converges_where_eigenvalues_are_well_conditioned():
@@ -125,6 +176,12 @@ def test_a_float32_network_states_its_noise_and_keeps_its_word():
     assert (np.array([abs(true - value).min() for value in result.values]) <= result.errors).all()
 
 
+def test_what_the_certificate_costs_is_told(decaying):
+    result = eigenpairs(decaying, 10)
+    assert result.certificate == 1 + 10 + len(result.values)  # noise, search outside, residuals
+    assert result.products - result.certificate < 50  # it stops where the wanted pairs converge
+
+
 def test_partial_results_say_so_and_products_are_counted(decaying):
     calls = []
 
@@ -137,6 +194,7 @@ def test_partial_results_say_so_and_products_are_counted(decaying):
         result = eigenpairs(A, 10, "LI", rtol=1e-13, subspace=14, max_products=30)
     assert not result.converged
     assert result.products == sum(calls)
+    assert result.certificate == 0  # nothing was found
     assert result.vectors.shape == (300, len(result.values))
 
 
