@@ -206,16 +206,24 @@ def _matrix_product(call: Call) -> Linear:
     def push(*ts: Tensor) -> Tensor:
         rest = iter(ts)
         terms = [] if bias is None else [spread(next(rest), after) * beta]
-        terms += [] if right is None else [next(rest) @ right]
-        terms += [] if left is None else [left @ next(rest)]
+        terms += [] if right is None else [_times(next(rest), right)]
+        terms += [] if left is None else [_times(next(rest).mT, left.mT).mT]
         return sum(terms[1:], terms[0])
 
     def pull(u: Tensor) -> list[Tensor]:
         found = [] if bias is None else [gathered(u * beta, bias)]
-        found += [] if right is None else [u @ right.mT]
-        return found + ([] if left is None else [left.mT @ u])
+        found += [] if right is None else [_times(u, right.mT)]
+        return found + ([] if left is None else [_times(u.mT, left).mT])
 
     return Linear(push, pull)
+
+
+def _times(t: Tensor, factor: Tensor) -> Tensor:
+    """Return `t @ factor` for K vectors, (K, ..., m, k) @ (..., k, n): one product with each factor, not K."""
+    if factor.ndim == 2 or len(t) == 1:
+        return t @ factor
+    count, batch, rows, _ = t.shape
+    return (t.transpose(0, 1).reshape(batch, count * rows, -1) @ factor).unflatten(1, (count, rows)).transpose(0, 1)
 
 
 @rule("convolution")

@@ -101,8 +101,8 @@ def trace(A: Matrix, *, sketch: int = 16, probes: int = 32, rtol: float | None =
 def diagonal(A: Matrix, *, sketch: int = 16, probes: int = 32, rtol: float | None = None, seed: int = 0) -> Estimate[Array]:
     """Return the diagonal of A, shape (n,): that of `A Q Q^T` exactly, and the mean of `g * A g` over g outside of Q.
 
-    Q sketches the range of A^T. Parameters as in `trace`; `rtol` is of the root mean square. Each entry has its own standard error, and the entries' errors
-    are not independent.
+    Q sketches the range of A^T. Parameters as in `trace`; `rtol` is of the root mean square. Each entry has its own standard
+    error, and the entries' errors are not independent.
 
     References
     ----------
