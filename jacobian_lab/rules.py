@@ -223,7 +223,7 @@ def _times(t: Tensor, factor: Tensor) -> Tensor:
     if factor.ndim == 2 or len(t) == 1:
         return t @ factor
     count, batch, rows, _ = t.shape
-    return (t.transpose(0, 1).reshape(batch, count * rows, -1) @ factor).unflatten(1, (count, rows)).transpose(0, 1)
+    return (t.transpose(0, 1).reshape(batch, count * rows, -1) @ factor).reshape(batch, count, rows, -1).transpose(0, 1)
 
 
 @rule("convolution")

@@ -10,17 +10,18 @@ import tyro
 from jacobian_lab import InputError
 from mnist.recipe import ClassifierRecipe, DenoiserRecipe
 from mnist.train import train
-from studies import accuracy, directions, evaluate
+from studies import accuracy, audit, directions, eigenvalues, eigenvectors, evaluate, spectrum, symmetry
 from studies.frame import Study, run
 
-STUDIES: tuple[Study[Any], ...] = (directions.STUDY, accuracy.STUDY, evaluate.STUDY)
+STUDIES: tuple[Study[Any], ...] = tuple(
+    module.STUDY for module in (directions, eigenvalues, spectrum, eigenvectors, symmetry, accuracy, evaluate))
 
 
 def main() -> None:
     """Run the command line: exit status 0, 2 for a user's slip, 130 for Ctrl-C."""
     try:
         tyro.extras.subcommand_cli_from_dict(
-            {**{study.name: _command(study) for study in STUDIES}, "train": _train},
+            {**{study.name: _command(study) for study in STUDIES}, "audit": _audit, "train": _train},
             description="The Jacobian of a diffusion model's denoiser: studies, and the small MNIST models behind them. "
                         "Example: jacobian-lab directions --digit 3 --time 500",
         )
@@ -43,6 +44,14 @@ def _command(study: Study[Any]) -> Any:  # noqa: ANN401 - a function whose signa
     command.__annotations__["config"] = Annotated[study.config, tyro.conf.arg(name="")]
     command.__doc__ = study.config.__doc__
     return command
+
+
+def _audit(config: Annotated[audit.Audit, tyro.conf.arg(name="")]) -> None:
+    if not audit.report(config):
+        sys.exit(1)
+
+
+_audit.__doc__ = audit.Audit.__doc__
 
 
 def _train(recipe: Annotated[

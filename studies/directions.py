@@ -23,7 +23,7 @@ from jacobian_lab.solve import truncated_svd
 from mnist.data import SHAPE
 from mnist.evaluate import noisy_digit
 from studies.frame import Arrays, Config, Pieces, Row, Study, check_times
-from studies.style import COLOURS, LABELS, show
+from studies.style import COLOURS, LABELS, show, spread
 
 Array: TypeAlias = NDArray[Any]
 KINDS = ("inexact", "gradient", "exact")
@@ -167,16 +167,16 @@ def plot(arrays: Arrays) -> Figure:
     times = np.unique(cells[:, 1])
     at = [cells[:, 1] == t for t in times]
     for (a, b), colour in PAIRS.items():
-        _spread(left, times, [arrays["cosine"][m, a, b] for m in at], f"{NAMES[a]}, {NAMES[b]}", colour, "-o")
+        spread(left, times, [arrays["cosine"][m, a, b] for m in at], f"{NAMES[a]}, {NAMES[b]}", colour, "-o")
     left.set(xlabel="time $t$", ylabel="cosine", title="Cosine between directions")
     for k in SHOWN:
-        _spread(middle, times, [arrays["achieved"][m, k] for m in at], NAMES[k], COLOURS[KINDS[k]], "-o")
+        spread(middle, times, [arrays["achieved"][m, k] for m in at], NAMES[k], COLOURS[KINDS[k]], "-o")
     middle.set(xlabel="time $t$", ylabel=r"$\langle e, \Delta D \rangle \,/\, |e|^2$",
                title=f"Share of $e$ achieved by a step of {float(arrays['change']):g}")
     shown = cells[:, 1] == cells[0, 1]
     for k in (INEXACT, GRADIENT):
-        _spread(right, arrays["sweep"], list(arrays["sweep_cosine"][shown, k].T), f"cosine with {NAMES[k]}", COLOURS[KINDS[k]])
-    _spread(right, arrays["sweep"], list(arrays["sweep_residual"][shown].T), r"$|e - J J^{+} e| \,/\, |e|$", COLOURS["exact"])
+        spread(right, arrays["sweep"], list(arrays["sweep_cosine"][shown, k].T), f"cosine with {NAMES[k]}", COLOURS[KINDS[k]])
+    spread(right, arrays["sweep"], list(arrays["sweep_residual"][shown].T), r"$|e - J J^{+} e| \,/\, |e|$", COLOURS["exact"])
     right.axvline(float(rcond), color="#999999", linewidth=0.5)
     right.set(xscale="log", xlabel="rcond", title=rf"$J^{{+}}e$ by rcond, $t$ = {int(cells[0, 1])}")
     for axes in (left, middle, right):
@@ -207,12 +207,6 @@ def _plot_images(figure: Any, arrays: Arrays) -> None:  # noqa: ANN401 - a SubFi
     labels = (r"step $\delta$", r"$D(x_t + \delta)$", r"$D(x_t + \delta) - D(x_t)$")
     for panels, image, label in zip(axes, drawn, labels, strict=True):
         figure.colorbar(image, ax=list(panels), shrink=0.8, pad=0.01, aspect=14).set_label(label)
-
-
-def _spread(axes: Any, x: Array, groups: list[Array], label: str, colour: str, style: str = "-") -> None:  # noqa: ANN401
-    """Draw the mean of each group against x, and the range from its smallest to its largest value."""
-    axes.plot(x, [np.mean(g) for g in groups], style, color=colour, label=label)
-    axes.fill_between(x, [np.min(g) for g in groups], [np.max(g) for g in groups], color=colour, alpha=0.12, linewidth=0)
 
 
 def _near(images: Array, pixel: tuple[int, int]) -> Array:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.image import AxesImage
 from numpy.typing import NDArray
@@ -15,8 +16,10 @@ STYLE: Any = {
     "lines.markersize": 3, "legend.frameon": False, "image.interpolation": "nearest", "image.cmap": "gray",
     "savefig.dpi": 200, "pdf.fonttype": 42, "figure.constrained_layout.use": True,
 }
-COLOURS = {"inexact": "#0072b2", "exact": "#d55e00", "gradient": "#009e73", "central": "#0072b2", "forward": "#cc79a7"}
-LABELS = {"inexact": r"$J e$", "exact": r"$J^{+} e$", "gradient": r"$J^{T} e$"}
+COLOURS = {"inexact": "#0072b2", "exact": "#d55e00", "gradient": "#009e73", "central": "#0072b2", "forward": "#cc79a7",
+           "J": "#0072b2", "symmetric": "#009e73", "skew": "#d55e00"}
+LABELS = {"inexact": r"$J e$", "exact": r"$J^{+} e$", "gradient": r"$J^{T} e$",
+          "J": "$J$", "symmetric": r"$(J + J^T)\,/\,2$", "skew": r"$(J - J^T)\,/\,2$"}
 
 
 def show(axes: Axes, image: NDArray[Any], title: str = "", limit: float | None = None) -> AxesImage:
@@ -31,3 +34,9 @@ def show(axes: Axes, image: NDArray[Any], title: str = "", limit: float | None =
         spine.set_visible(True)
         spine.set_linewidth(0.4)
     return drawn
+
+
+def spread(axes: Axes, x: NDArray[Any], groups: list[NDArray[Any]], label: str, colour: str, style: str = "-") -> None:
+    """Draw the mean of each group against x, and the range from its smallest to its largest value."""
+    axes.plot(x, [np.mean(g) for g in groups], style, color=colour, label=label)
+    axes.fill_between(x, [np.min(g) for g in groups], [np.max(g) for g in groups], color=colour, alpha=0.12, linewidth=0)

@@ -1,0 +1,114 @@
+r"""The largest eigenvalue of J, of its symmetric and of its skew part, against the noise level.
+
+A step `lambda J e` contracts where `lambda mu^2 < 2`: the largest eigenvalue sets the step, and the skew part says how far
+from a posterior covariance J is. Over several digits and seeds; the dense spectrum of the first is the truth.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.figure import Figure
+from tqdm import tqdm
+
+import mnist
+from jacobian_lab import InputError, eigenpairs, skew_part, symmetric_part
+from studies.frame import Arrays, Pieces, Row, Study, check_times
+from studies.models import OnDigits, load_model, model_files, operator_at
+from studies.style import COLOURS, LABELS, spread
+
+PARTS = ("J", "symmetric", "skew")
+PUBLISHED = {"J": {900: 16.85, 700: 8.45, 500: 7.88, 300: 4.98}, "symmetric": {900: 16.44, 700: 8.65, 500: 9.00, 300: 6.52},
+             "skew": {900: 2.67, 700: 3.35, 500: 2.51, 300: 1.22}}
+"""Stable Diffusion 1.5, one image: Graikos, Jojic, Samaras (2025), arXiv 2410.18804."""
+
+
+@dataclass(frozen=True)
+class Eigenvalues(OnDigits):
+    """Measure the largest |eigenvalue| of J and of its parts. Example: jacobian-lab eigenvalues --digits 2 --times 300 700."""
+
+    digits: int = 3
+    """Digits of the survey: this many, from `digit` on."""
+    seeds: int = 2
+    """Noises for each digit."""
+    times: tuple[int, ...] = (100, 200, 300, 400, 500, 600, 700, 800, 900)
+    """Noise levels, 0 (clean) to 999 (noise)."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_times(self.times)
+        if not 1 <= self.digits <= 5000 - self.digit:
+            raise InputError(f"--digits must lie from 1 to {5000 - self.digit}: got {self.digits}")
+        if self.seeds < 1:
+            raise InputError(f"--seeds must be at least 1: got {self.seeds}")
+
+
+def compute(config: Eigenvalues, pieces: Pieces) -> Arrays:
+    """Return |eigenvalue|, its stated error and products, (times, cells, parts), and the truth for the first cell."""
+    denoiser = load_model(config.model, config.device)
+    images = mnist.digits("held-out")[0].to(config.device)
+    for t in config.times:
+        denoiser.schedule(t)  # an unknown time is refused before anything is computed
+    cells = [(i, config.seed + s) for i in range(config.digit, config.digit + config.digits) for s in range(config.seeds)]
+
+    def at(t: int, digit: int, seed: int) -> Arrays:
+        J = operator_at(denoiser, images, digit, t, seed)
+        found = [eigenpairs(J, 1), eigenpairs(symmetric_part(J), 1, symmetric=True), eigenpairs(skew_part(J), 1)]
+        return {"largest": np.array([abs(r.values[0]) for r in found]), "error": np.array([r.errors[0] for r in found]),
+                "products": np.array([r.products for r in found])}
+
+    def truth(t: int) -> Arrays:
+        A = operator_at(denoiser, images, cells[0][0], t, cells[0][1]).dense().astype(np.float64)
+        values = [np.linalg.eigvals(A), np.linalg.eigvalsh((A + A.T) / 2), np.linalg.eigvalsh((A - A.T) / 2j)]
+        return {"truth": np.array([abs(v).max() for v in values])}
+
+    work = [(t, cell) for t in config.times for cell in cells]
+    found = [pieces(f"time-{t}-digit-{i}-seed-{s}", lambda t=t, i=i, s=s: at(t, i, s))  # type: ignore[misc]
+             for t, (i, s) in tqdm(work, desc="eigenvalues", unit="Jacobian")]
+    dense = [pieces(f"dense-{t}", lambda t=t: truth(t))["truth"]  # type: ignore[misc]
+             for t in tqdm(config.times, desc="dense truth", unit="Jacobian")]
+    shape = (len(config.times), len(cells), len(PARTS))
+    return {key: np.stack([f[key] for f in found]).reshape(shape) for key in found[0]} | {
+        "times": np.array(config.times), "cells": np.array(cells), "truth": np.array(dense)}
+
+
+def table(arrays: Arrays) -> list[Row]:
+    """Return a row for each noise level and part."""
+    rows: list[Row] = []
+    for k, t in enumerate(arrays["times"].tolist()):
+        for p, part in enumerate(PARTS):
+            values = arrays["largest"][k, :, p]
+            rows.append({
+                "time": t, "operator": part, "largest_eigenvalue_mean": float(values.mean()), "smallest": float(values.min()),
+                "largest": float(values.max()), "first": float(values[0]), "first_dense": float(arrays["truth"][k, p]),
+                "first_stated_error": float(arrays["error"][k, 0, p]),
+                "products_mean": float(arrays["products"][k, :, p].mean()),
+                "stable_diffusion_1.5_published": PUBLISHED[part].get(t, "")})
+    return rows
+
+
+def plot(arrays: Arrays) -> Figure:
+    """Draw the largest |eigenvalue| with its spread and the truth; beside it, stated and true errors."""
+    figure = Figure(figsize=(7.2, 2.9))
+    left, right = figure.subplots(1, 2)
+    times = arrays["times"]
+    for p, part in enumerate(PARTS):
+        spread(left, times, list(arrays["largest"][:, :, p]), LABELS[part], COLOURS[part], "-")
+        left.plot(times, arrays["truth"][:, p], "o", color=COLOURS[part], markerfacecolor="none", markersize=5)
+        right.semilogy(times, arrays["error"][:, 0, p], "-", color=COLOURS[part])
+        error = np.abs(arrays["largest"][:, 0, p] - arrays["truth"][:, p])
+        right.semilogy(times, np.maximum(error, 1e-9), "o", color=COLOURS[part], markerfacecolor="none", markersize=5)
+    left.plot([], [], "o", color="#333333", markerfacecolor="none", markersize=5, label="first digit, dense")
+    right.plot([], [], "-", color="#333333", label="bound that the result states")
+    right.plot([], [], "o", color="#333333", markerfacecolor="none", markersize=5, label="error against the dense spectrum")
+    left.set(xlabel="time $t$", ylabel="largest |eigenvalue|", ylim=(0, None),
+             title=f"Mean and range over {arrays['largest'].shape[1]} noisy digits")
+    right.set(xlabel="time $t$", ylabel="error of the eigenvalue", ylim=(1e-11, None),
+              title="First digit: what the certificate says")
+    left.legend()
+    right.legend(loc="lower left")
+    return figure
+
+
+STUDY = Study("eigenvalues", Eigenvalues, compute, table, plot, models=model_files)
