@@ -10,7 +10,18 @@ import tyro
 from jacobian_lab import InputError
 from mnist.recipe import ClassifierRecipe, DenoiserRecipe
 from mnist.train import train
-from studies import accuracy, audit, directions, eigenvalues, eigenvectors, evaluate, spectrum, symmetry
+from studies import (
+    accuracy,
+    audit,
+    benchmark,
+    benchmark_eigenpairs,
+    directions,
+    eigenvalues,
+    eigenvectors,
+    evaluate,
+    spectrum,
+    symmetry,
+)
 from studies.frame import Study, run
 
 STUDIES: tuple[Study[Any], ...] = tuple(
@@ -21,7 +32,8 @@ def main() -> None:
     """Run the command line: exit status 0, 2 for a user's slip, 130 for Ctrl-C."""
     try:
         tyro.extras.subcommand_cli_from_dict(
-            {**{study.name: _command(study) for study in STUDIES}, "audit": _audit, "train": _train},
+            {**{study.name: _command(study) for study in STUDIES}, "audit": _audit, "benchmark": _benchmark,
+             "train": _train},
             description="The Jacobian of a diffusion model's denoiser: studies, and the small MNIST models behind them. "
                         "Example: jacobian-lab directions --digit 3 --time 500",
         )
@@ -52,6 +64,21 @@ def _audit(config: Annotated[audit.Audit, tyro.conf.arg(name="")]) -> None:
 
 
 _audit.__doc__ = audit.Audit.__doc__
+
+
+def _benchmark(config: Annotated[
+        Annotated[benchmark.ProductsBenchmark, tyro.conf.subcommand("products")]
+        | Annotated[benchmark.DenseBenchmark, tyro.conf.subcommand("dense")]
+        | Annotated[benchmark_eigenpairs.EigenpairsBenchmark, tyro.conf.subcommand("eigenpairs")],
+        tyro.conf.arg(name="")]) -> None:
+    """Time what the library computes beside what one would otherwise write. Example: jacobian-lab benchmark dense."""
+    match config:
+        case benchmark.ProductsBenchmark():
+            benchmark.products(config)
+        case benchmark.DenseBenchmark():
+            benchmark.dense(config)
+        case benchmark_eigenpairs.EigenpairsBenchmark():
+            benchmark_eigenpairs.run(config)
 
 
 def _train(recipe: Annotated[
