@@ -9,7 +9,7 @@ from torch import Tensor
 
 from jacobian_lab.linear import Call
 
-BYTES = {"cpu": 2**21}
+BYTES = {"cpu": 2**22}
 """Of n x m matrices at a time, by device: what the cache holds; 2^28 elsewhere."""
 
 

@@ -27,8 +27,8 @@ from jacobian_lab.linearise import Linearisation
 from jacobian_lab.schedule import Time
 
 Method: TypeAlias = Literal["exact", "forward", "central"]
-MEMORY = {"cpu": 2**25}
-"""Bytes for the vectors of one pass, by device: what is fastest (32 MB on the CPU); 2^30 elsewhere."""
+MEMORY = {"cpu": 2**26}
+"""Bytes for the vectors of one pass, by device: what is fastest (64 MB on the CPU); 2^30 elsewhere."""
 
 
 @contextmanager
@@ -145,7 +145,8 @@ class Products:
         if self._linear is None:
             return product(v)  # the graph is kept for the batch that the caller chose
         with torch.no_grad():
-            parts = [product(part.unsqueeze(1)).squeeze(1) for part in torch.split(v, self.chunk())]
+            passes = -(-len(v) // self.chunk())  # of even size
+            parts = [product(part.unsqueeze(1)).squeeze(1) for part in torch.tensor_split(v, max(1, passes))]
             return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def _record(self) -> tuple[Linearisation | None, Tensor, str]:

@@ -8,12 +8,14 @@ Every figure of a table comes from one run, with the ways taken in turn, and is 
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
 from typing import Any, Literal, TypeAlias
 
@@ -88,18 +90,18 @@ def products(config: ProductsBenchmark) -> None:
         points = {name: (network, seeded_noise([0], network.shape)) for name, network in strangers().items()}
     for name, (denoiser, x_t) in points.items():
         for batch in config.batches:
-            path, seconds = _product_seconds(denoiser, x_t, config.time, batch, _fewer(config.rounds, batch))
-            unit = seconds["forward pass"]
-            print(f"\n{name}, batch {batch}, path {path}; one forward pass {1e3 * unit:.1f} ms")
-            for way, taken in seconds.items():
-                print(f"  {taken / unit:6.2f}  {way}")
+            path, prices = _products_prices(denoiser, x_t, config.time, batch, _fewer(config.rounds, batch))
+            print(f"\n{name}, batch {batch}, path {path}")
+            for way, price in prices.items():
+                print(f"  {price:6.2f}  {way}")
 
 
 def _fewer(rounds: int, batch: int) -> int:
     return rounds if batch < 16 else max(3, rounds // 3)
 
 
-def _product_seconds(denoiser: Denoiser, x_t: Tensor, t: int, batch: int, rounds: int) -> tuple[str, dict[str, float]]:
+def _products_prices(denoiser: Denoiser, x_t: Tensor, t: int, batch: int, rounds: int) -> tuple[str, dict[str, float]]:
+    """Return the path taken and the price of each way; ours run before the peers' graphs fill the memory."""
     v = torch.randn(batch, *denoiser.shape, generator=torch.Generator().manual_seed(0))
     many = x_t.expand(batch, -1, -1, -1).contiguous()
 
@@ -110,31 +112,46 @@ def _product_seconds(denoiser: Denoiser, x_t: Tensor, t: int, batch: int, rounds
         with torch.no_grad():
             function(many)
 
+    def prices(ways: dict[str, Way]) -> dict[str, float]:
+        unit, *seconds = measure({"": forward} | ways, rounds).values()
+        return {"one forward pass, ms": 1e3 * unit} | {name: s / unit for name, s in zip(ways, seconds, strict=True)}
+
     ours, difference = Products(denoiser, x_t, t), Products(denoiser, x_t, t, "forward")
-    with differentiable():
-        leaf = many.clone().requires_grad_()
-        kept = function(leaf)
-        pull = torch.func.vjp(function, many)[1]
-        started = time.perf_counter()
-        push = torch.func.linearize(function, many)[1]
-        traced = time.perf_counter() - started
-        twice = DoubleBackward(function, x_t)
-    seconds = measure({
-        "forward pass": forward,
+    found = prices({
         "set-up, once for x_t": lambda: Products(denoiser, x_t, t),
         "J v": lambda: ours.jvp(v),
         "J^T u": lambda: ours.vjp(v),
         "J v, forward difference, D(x_t) included": lambda: difference.jvp(v),
+    })
+    with differentiable():
+        leaf = many.clone().requires_grad_()
+        kept = function(leaf)
+        pull = torch.func.vjp(function, many)[1]
+        push, traced = _linearized(function, many)
+        twice = DoubleBackward(function, x_t)
+    peers = prices({
         "J v, torch.func.jvp": _math(lambda: torch.func.jvp(function, (many,), (v,))),
-        "J v, torch.func.linearize, kept": _math(lambda: push(v)),
+        **({"J v, torch.func.linearize, kept": _math(lambda: push(v))} if push else {}),
         "J v, torch.autograd.functional.jvp": _math(
             lambda: torch.autograd.functional.jvp(function, many, v)),  # type: ignore[no-untyped-call]
-        "J v, double backward, kept": lambda: twice.jvp(v),
+        "J v, double backward, kept": _math(lambda: twice.jvp(v)),
         "J^T u, torch.func.vjp, kept": _math(lambda: pull(v)),
         "J^T u, torch.func.vjp": _math(lambda: torch.func.vjp(function, many)[1](v)),
         "J^T u, torch.autograd.grad, kept": lambda: torch.autograd.grad(kept, leaf, v, retain_graph=True),
-    }, rounds)
-    return ours.path, seconds | {"set-up of torch.func.linearize, timed once": traced}
+    })
+    note = "" if push else ", until it failed"
+    unit = peers.pop("one forward pass, ms")
+    return ours.path, found | peers | {f"set-up of torch.func.linearize, timed once{note}": 1e3 * traced / unit}
+
+
+def _linearized(function: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Callable[[Tensor], Tensor] | None, float]:
+    """Return torch.func.linearize's `J v`, or None where its tracing fails, and the seconds it took."""
+    started = time.perf_counter()
+    try:
+        push = torch.func.linearize(function, x)[1]
+    except RuntimeError:  # it cannot trace what reads a number out of a tensor
+        push = None
+    return push, time.perf_counter() - started
 
 
 def _math(way: Way) -> Way:
@@ -170,7 +187,7 @@ def dense_ways(t: int) -> dict[str, Way]:
         "torch.autograd.functional.jacobian(vectorize=True)": vectorised,
         "the same on the math kernel of attention": _math(vectorised),
         "torch.func.jacrev(chunk_size=64)": _math(lambda: torch.func.jacrev(function, chunk_size=64)(x_t)),
-        "torch.func.jacfwd(randomness='error')": _math(lambda: torch.func.jacfwd(function)(x_t)),
+        "torch.func.jacfwd": _math(lambda: torch.func.jacfwd(function)(x_t)),
     }
 
 
@@ -188,9 +205,7 @@ def dense(config: DenseBenchmark) -> None:
 
 
 def peak(name: str, t: int) -> int:
-    """Take one of the dense ways; return the process's peak memory in MB, Python and PyTorch included."""
-    import resource
-
+    """Take one of the dense ways; return the process's peak memory in MB, Python and PyTorch included; on Linux."""
     dense_ways(t)[name]()
-    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return used // (2**20 if sys.platform == "darwin" else 2**10)
+    status = Path("/proc/self/status").read_text()  # getrusage would count the process that started this one
+    return int(re.findall(r"VmHWM:\s+(\d+) kB", status)[0]) // 1024

@@ -81,21 +81,22 @@ def run(config: EigenpairsBenchmark) -> None:
             _ours(config, part, of(J), truth, tallies.setdefault((part, "eigenpairs, certified"), Tally()))
             for name, operator in (("ARPACK on this operator", J), ("ARPACK on torch.func.jvp, vjp", plain)):
                 _arpack(config, part, of(operator), truth, tallies.setdefault((part, name), Tally()))
-            _subspace(config, of(J), truth, tallies.setdefault((part, "subspace iteration, 300 products"), Tally()))
+            _subspace(config, of(J), truth, tallies.setdefault((part, "subspace iteration, 60 products"), Tally()))
     print(f"{config.k} leading eigenpairs, {config.dtype}, {len(points)} Jacobians of {config.digits} digits at t = "
           f"{', '.join(map(str, config.times))}; {torch.get_num_threads()} threads")
-    print("errors and residuals: largest of all, relative to the largest eigenvalue; against the dense spectrum in float64")
+    print("products: means; seconds: medians; errors and residuals: largest of all, relative to the largest eigenvalue, "
+          "against the dense spectrum in float64")
     for part in PARTS:
         print(f"\n{part}\n  {'method':<34}{'found':>7}{'products':>10}{'seconds':>9}{'error':>10}{'residual':>10}")
         for (of_part, name), tally in tallies.items():
             if of_part == part:
-                print(f"  {name:<34}{np.mean(tally.found):7.1f}{np.mean(tally.products):10.1f}{np.mean(tally.seconds):9.2f}"
+                print(f"  {name:<34}{np.mean(tally.found):7.1f}{np.mean(tally.products):10.1f}{np.median(tally.seconds):9.2f}"
                       f"{max(tally.errors):10.1e}{max(tally.residuals):10.1e}  {_summary(tally.notes)}")
         ours, other = (tallies[part, name] for name in ("eigenpairs, certified", "ARPACK on this operator"))
         plain_seconds = tallies[part, "ARPACK on torch.func.jvp, vjp"].seconds
         more = sum(a > b for a, b in zip(ours.found, other.products, strict=True))
         print(f"  found with more products than ARPACK: {more} of {len(points)}; "
-              f"seconds, of ARPACK's on torch.func: {np.mean(ours.seconds) / np.mean(plain_seconds):.2f}; "
+              f"seconds, of ARPACK's on torch.func: {np.median(ours.seconds) / np.median(plain_seconds):.2f}; "
               f"noise stated, of the largest eigenvalue: {min(ours.noise):.0e} to {max(ours.noise):.0e}")
 
 
@@ -157,7 +158,7 @@ def _subspace(config: EigenpairsBenchmark, A: Operator, truth: _Truth, tally: Ta
     """Orthogonal iteration with k vectors, as published for the principal components of a posterior."""
     V = np.linalg.qr(np.random.default_rng(0).standard_normal((A.shape[0], config.k)))[0]
     started, spent = time.perf_counter(), 0
-    while spent + config.k <= 300:
+    while not spent or spent + config.k <= 60:
         AV = A @ V
         values, inner = np.linalg.eig(V.T @ AV)
         vectors = V @ inner
@@ -186,4 +187,5 @@ def plain_operator(denoiser: Denoiser, x_t: torch.Tensor, t: int) -> Operator:
 
 def _summary(notes: list[str]) -> str:
     """Return each note once, with how often it was made where they differ."""
-    return "; ".join(note + (f" ({notes.count(note)})" if notes.count(note) < len(notes) else "") for note in dict.fromkeys(notes))
+    counts = {note: notes.count(note) for note in notes}
+    return "; ".join(f"{note} ({count})" if len(counts) > 1 else note for note, count in counts.items())
