@@ -134,7 +134,7 @@ class KrylovSchur:
         H = self.factorisation.projected
         self.size = max(self.size, float(np.linalg.norm(self.factorisation.hessenberg, 2)))
         if self.symmetric:
-            values, Z = np.linalg.eigh((H + H.T) / 2)
+            values, Z = scipy.linalg.eigh((H + H.T) / 2, driver="ev")  # numpy's wakes threads that slow the next product
             order = np.argsort(-RANKS[self.which](values), kind="stable")
             return Z[:, order], np.diag(values[order]), min(self.k, len(H))
         T, Z = scipy.linalg.schur(H, output="real")

@@ -62,8 +62,8 @@ class DenoiserRecipe(Recipe):
     """Train the denoiser. Example: jacobian-lab train denoiser --data-folder ~/data --steps 12000."""
 
     steps: int = 12_000
-    prediction: Literal["epsilon", "v", "sample"] = "v"
-    """What the network predicts."""
+    prediction: Literal["epsilon", "v", "sample", "flow"] = "v"
+    """What the network predicts; "flow" on the straight path of rectified flow, the others on DDPM's linear schedule."""
     channels: tuple[int, int, int] = (64, 96, 128)
     """Features at sides 16, 8 and 4; multiples of 32."""
 

@@ -25,7 +25,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torchvision.transforms import v2
 from tqdm import tqdm
 
-from jacobian_lab import Denoiser, InputError
+from jacobian_lab import Denoiser, DiscreteSchedule, InputError
 from jacobian_lab.sampler import seed_of
 from mnist.classifier import Classifier, accuracy
 from mnist.data import digits
@@ -82,21 +82,27 @@ def _task(name: str, recipe: DenoiserRecipe | ClassifierRecipe) -> tuple[nn.Modu
         if isinstance(recipe, ClassifierRecipe):
             architecture: dict[str, Any] = {"width": recipe.width}
             return Classifier(**architecture), classification_loss, {"kind": name, "architecture": architecture}
-        architecture = {"channels": list(recipe.channels)}
+        flow = recipe.prediction == "flow"
+        architecture = {"channels": list(recipe.channels)} | ({"time_scale": 1000.0} if flow else {})
         denoiser = build_denoiser(architecture, recipe.prediction)
     card = {"kind": name, "architecture": architecture, "prediction": recipe.prediction,
-            "schedule": "linear DDPM, T = 1000", "loss": "mean squared error of the raw output, times uniform"}
+            "schedule": "rectified flow" if flow else "linear DDPM, T = 1000",
+            "loss": "mean squared error of the raw output, times uniform"}
     return denoiser.network, denoising_loss(denoiser), card  # type: ignore[return-value]
 
 
 def denoising_loss(denoiser: Denoiser) -> Loss:
     """Return the mean squared error of the raw output at stratified uniform times: each batch covers all noise levels."""
     schedule = denoiser.schedule
-    steps = schedule.steps  # type: ignore[attr-defined]
+
+    def times(batch: int) -> Tensor:
+        spread = torch.arange(batch) + torch.rand(batch)  # in [0, batch]: 127.99... rounds up
+        if not isinstance(schedule, DiscreteSchedule):
+            return (spread / batch).clamp(1e-3, 1)
+        return (spread * (schedule.steps / batch)).long().clamp(max=schedule.steps - 1)
 
     def loss(network: nn.Module, images: Tensor, _labels: Tensor) -> Tensor:
-        batch = len(images)
-        t = ((torch.arange(batch) + torch.rand(batch)) * (steps / batch)).long().clamp(max=steps - 1)  # 127.99... rounds up
+        t = times(len(images))
         noise = torch.randn(images.shape).to(images.device)
         x_t = schedule.add_noise(images, t, noise)
         return F.mse_loss(network(x_t, t.to(images.device)).float(), denoiser.raw(images, x_t, t))

@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import nn
 
-from jacobian_lab import Denoiser, DiscreteSchedule, InputError
+from jacobian_lab import Denoiser, DiscreteSchedule, InputError, RectifiedFlow
 from mnist.classifier import Classifier
 from mnist.data import SHAPE
 from mnist.files import write_whole
@@ -60,9 +60,9 @@ def load_classifier(name: str | Path = "classifier", device: torch.device | str 
 
 
 def build_denoiser(architecture: dict[str, Any], prediction: str) -> Denoiser:
-    """Return an untrained MNIST denoiser on the linear DDPM schedule."""
-    network = UNet(**architecture)
-    return Denoiser(network, DiscreteSchedule.linear(), prediction, SHAPE)  # type: ignore[arg-type]
+    """Return an untrained MNIST denoiser on the linear DDPM schedule, or on that of rectified flow if it predicts the flow."""
+    schedule = RectifiedFlow() if prediction == "flow" else DiscreteSchedule.linear()
+    return Denoiser(UNet(**architecture), schedule, prediction, SHAPE)  # type: ignore[arg-type]
 
 
 def save_model(path: Path, network: nn.Module, card: Card) -> None:

@@ -1,5 +1,6 @@
 """Shared oracles, in float64, for all schedules and prediction types."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -51,3 +52,33 @@ def relative(a, b):
     """|a - b| / |b| for arrays or tensors."""
     a, b = torch.as_tensor(a).detach(), torch.as_tensor(b).detach()
     return float((a - b).norm() / b.norm())
+
+
+@pytest.fixture
+def model(tmp_path):
+    """A small random denoiser on disk: for what the command line does, not for what it finds."""
+    from mnist.weights import build_denoiser, save_model
+
+    torch.manual_seed(0)
+    architecture = {"channels": [32, 32, 32]}
+    denoiser = build_denoiser(architecture, "v")
+    for parameter in denoiser.network.parameters():
+        if not parameter.any():
+            torch.nn.init.normal_(parameter, std=0.02)
+    save_model(tmp_path / "denoiser", denoiser.network, {"kind": "denoiser", "architecture": architecture, "prediction": "v"})
+    return str(tmp_path / "denoiser")
+
+
+def call(monkeypatch, capsys, *words):
+    """Run the command; return its exit status and what it printed."""
+    from studies import cli
+
+    monkeypatch.setattr(sys, "argv", ["jacobian-lab", *map(str, words)])
+    status = 0
+    try:
+        cli.main()
+    except SystemExit as stop:
+        status = stop.code
+    printed = capsys.readouterr()
+    assert "Traceback" not in printed.err
+    return status, printed.out, printed.err

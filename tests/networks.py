@@ -42,6 +42,21 @@ def unet(dtype=torch.float64, seed=0):
     return Denoiser(network, DiscreteSchedule.linear(), "v", SHAPE).to(dtype).eval()
 
 
+def coarse(denoiser):
+    """The denoiser with its network's output rounded to half precision."""
+    network = denoiser.network
+
+    class Coarse(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.network = network
+
+        def forward(self, x, t):
+            return self.network(x, t).half().float()
+
+    return Denoiser(Coarse().eval(), denoiser.schedule, denoiser.prediction, denoiser.shape)
+
+
 def truth(denoiser, x_t, t):
     """The Jacobian by torch.func.jacrev, (n, n): independent of the code under test."""
     from torch.nn.attention import SDPBackend, sdpa_kernel

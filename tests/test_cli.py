@@ -1,6 +1,5 @@
 import csv
 import json
-import sys
 
 import numpy as np
 import pytest
@@ -8,40 +7,14 @@ import torch
 
 import mnist.weights
 import networks
-from conftest import relative
-from mnist.weights import build_denoiser, save_model
-from studies import cli, directions
+from conftest import call, relative
+from studies import directions
 from studies.directions import Directions
 
 
-@pytest.fixture
-def model(tmp_path):
-    """A small random denoiser on disk: for what the command line does, not for what it finds."""
-    torch.manual_seed(0)
-    architecture = {"channels": [32, 32, 32]}
-    denoiser = build_denoiser(architecture, "v")
-    for parameter in denoiser.network.parameters():
-        if not parameter.any():
-            torch.nn.init.normal_(parameter, std=0.02)
-    save_model(tmp_path / "denoiser", denoiser.network, {"kind": "denoiser", "architecture": architecture, "prediction": "v"})
-    return str(tmp_path / "denoiser")
-
-
-def call(monkeypatch, capsys, *words):
-    """Run the command; return its exit status and what it printed."""
-    monkeypatch.setattr(sys, "argv", ["jacobian-lab", *map(str, words)])
-    status = 0
-    try:
-        cli.main()
-    except SystemExit as stop:
-        status = stop.code
-    printed = capsys.readouterr()
-    assert "Traceback" not in printed.err
-    return status, printed.out, printed.err
-
-
-@pytest.mark.parametrize("words", [[], ["directions"], ["accuracy"], ["evaluate"], ["train", "denoiser"],
-                                   ["train", "classifier"]])
+@pytest.mark.parametrize("words", [[], ["directions"], ["eigenvalues"], ["spectrum"], ["eigenvectors"], ["symmetry"],
+                                   ["accuracy"], ["evaluate"], ["audit"], ["benchmark", "products"], ["benchmark", "dense"],
+                                   ["benchmark", "eigenpairs"], ["train", "denoiser"], ["train", "classifier"]])
 def test_help_has_a_runnable_example(monkeypatch, capsys, words):
     status, out, _ = call(monkeypatch, capsys, *words, "--help")
     assert status == 0
@@ -74,6 +47,20 @@ def test_help_has_a_runnable_example(monkeypatch, capsys, words):
     (["evaluate", "--samples", "10"], "--samples must be at least 64"),
     (["evaluate", "--steps", "0"], "--steps must lie from 1 to 1000: got 0"),
     (["evaluate", "--times", "500", "500"], "--times must be one or more different times: got 500 500"),
+    (["eigenvalues", "--digits", "0"], "--digits must lie from 1 to 5000: got 0"),
+    (["eigenvalues", "--seeds", "0"], "--seeds must be at least 1: got 0"),
+    (["eigenvalues", "--times", "1000"], "outside this schedule"),
+    (["spectrum", "--steps", "3"], "--steps must lie from 10 to 1024: got 3"),
+    (["spectrum", "--digit", "5000"], "--digit 5000 is not a held-out digit"),
+    (["eigenvectors", "--count", "0"], "--count must lie from 1 to 20: got 0"),
+    (["eigenvectors", "--model", "unet"], "no model 'unet'"),
+    (["symmetry", "--pixel", "32", "0"], "--pixel 32 0 is outside the image"),
+    (["symmetry", "--shown", "5", "5"], "must be one or more different times"),
+    (["audit", "--times", "-1"], "outside this schedule"),
+    (["audit", "--out", "here"], "an audit is printed and writes no folder"),
+    (["benchmark", "products", "--rounds", "0"], "--rounds and --batches must be at least 1"),
+    (["benchmark", "dense", "--rounds", "0"], "--rounds must be at least 1: got 0"),
+    (["benchmark", "eigenpairs", "--k", "0"], "expected k in 1 ... 100"),
     (["accuracy", "--vectors", "0"], "--vectors must be at least 1"),
     (["accuracy", "--digit", "-1"], "--digit -1 is not a held-out digit"),
     (["accuracy", "--times", "1000"], "outside this schedule"),

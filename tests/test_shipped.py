@@ -7,7 +7,20 @@ import torch
 
 import mnist
 from conftest import relative
-from jacobian_lab import JacobianOperator, symmetric_part
+from jacobian_lab import (
+    Arnoldi,
+    JacobianOperator,
+    arnoldi,
+    asymmetry,
+    diagonal,
+    eigenpairs,
+    frobenius_norm,
+    singular_values,
+    skew_part,
+    symmetric_part,
+    trace,
+)
+from jacobian_lab.operators import Operator
 from jacobian_lab.sampler import seeded_noise
 from mnist.classifier import accuracy
 from mnist.evaluate import distances, draw, health, squared_errors
@@ -58,6 +71,51 @@ def test_scipys_solvers_run_on_the_operator_unchanged(at_500):
     x, _, steps, *_ = scipy.sparse.linalg.lsmr(J, b, maxiter=40)
     assert steps > 1
     assert relative(double @ x, b) < 0.1
+
+
+def test_eigenpairs_keep_their_word(at_500):
+    _, _, J, _, double = at_500
+    for A, B, symmetric in ((J, double, False), (symmetric_part(J), (double + double.T) / 2, True),
+                            (skew_part(J), (double - double.T) / 2, False)):
+        result, true = eigenpairs(A, 6, symmetric=symmetric), np.linalg.eigvals(B)
+        assert result.converged
+        assert "noise floor" in result.message
+        assert (np.array([abs(true - value).min() for value in result.values]) <= result.errors).all()
+        assert result.errors.max() < 1e-3 * abs(true).max()  # and it is worth something
+        residuals = np.linalg.norm(B @ result.vectors - result.vectors * result.values, axis=0)
+        assert (np.abs(residuals - result.residuals) <= result.noise).all()
+    values = singular_values(J, 4)
+    assert (np.abs(values.values - np.linalg.svd(double, compute_uv=False)[:4]) <= values.errors).all()
+
+
+def test_thirty_arnoldi_steps_interrupted_and_resumed_are_the_same_to_the_last_bit(at_500, tmp_path):
+    J = at_500[2]
+    calls = []
+
+    def failing(V):
+        calls.append(0)
+        if len(calls) == 18:
+            raise KeyboardInterrupt
+        return J @ V
+
+    whole = arnoldi(J, 30)
+    f = Arnoldi(Operator(J.shape, J.dtype, failing, lambda U: J.T @ U))
+    with pytest.raises(KeyboardInterrupt):
+        f.extend(30)
+    assert f.steps == 17
+    f.save(tmp_path / "run.npz")
+    resumed = Arnoldi.load(tmp_path / "run.npz", J).extend(13)
+    assert np.array_equal(resumed.hessenberg, whole.hessenberg)
+    assert np.array_equal(resumed.basis, whole.basis)
+
+
+@pytest.mark.parametrize("estimator", [trace, frobenius_norm, asymmetry, diagonal])
+def test_intervals_cover_the_dense_truth_of_the_shipped_model(at_500, estimator):
+    A = at_500[4]
+    truth = {trace: np.trace, frobenius_norm: np.linalg.norm, diagonal: np.diag,
+             asymmetry: lambda A: np.linalg.norm(A - A.T) / np.linalg.norm(A + A.T)}[estimator](A)
+    covered = [(low <= truth) & (truth <= high) for low, high in (estimator(A, seed=s).interval() for s in range(200))]
+    assert 0.9 <= np.mean(covered) <= 0.99
 
 
 def test_the_posterior_mean_is_that_of_a_trained_network():

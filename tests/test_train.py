@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import mnist
-from jacobian_lab import InputError
+from jacobian_lab import InputError, RectifiedFlow
 from mnist import train as training
 from mnist import weights
 from mnist.recipe import ClassifierRecipe, DenoiserRecipe, command
@@ -174,6 +174,21 @@ def test_times_cover_all_levels_and_stay_inside_at_the_edge_of_rounding(monkeypa
     monkeypatch.setattr(torch, "rand", lambda n: torch.full((n,), 1 - 2**-24))
     training.denoising_loss(denoiser)(network, torch.zeros(128, 1, 8, 8), torch.zeros(128))
     assert seen[1].max() == 999
+
+
+def test_a_flow_trains_on_the_straight_path_and_resumes_as_the_others(folder, tmp_path):
+    path = train(tiny(folder, tmp_path / "run", steps=60, learning_rate=3e-3, ema_decay=0.9, prediction="flow"))
+    denoiser = mnist.load_denoiser(path)
+    assert isinstance(denoiser.schedule, RectifiedFlow)
+    assert denoiser.network.time.time_scale == 1000
+    assert json.loads(path.with_suffix(".json").read_text())["schedule"] == "rectified flow"
+    losses = [float(line) for line in (tmp_path / "run" / "losses.csv").read_text().split()[1:]]
+    assert sum(losses[-10:]) < 0.8 * sum(losses[:10])
+    seen = []
+    training.denoising_loss(denoiser)(lambda x, t: (seen.append(t), x)[1], torch.zeros(125, 1, 32, 32), torch.zeros(125))
+    assert ((125 * seen[0]).long() - torch.arange(125)).abs().max() <= 1
+    assert 0 < seen[0].min() <= seen[0].max() <= 1
+    assert torch.isfinite(denoiser(torch.randn(1, 32, 32), 0.5)).all()
 
 
 def test_a_damaged_model_is_trained_again_and_a_foreign_one_left_alone(folder, tmp_path):
