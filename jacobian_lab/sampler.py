@@ -39,10 +39,10 @@ def seeded_noise(seeds: Sequence[int], shape: Shape, device: torch.device | str 
                  dtype: torch.dtype = torch.float32) -> Tensor:
     """Return standard normal noise, (B, C, H, W), each sample from its own seed.
 
-    It is drawn on the CPU and moved: a seed means the same on every device and in every batch.
+    It is drawn on the CPU in float32 and moved: a seed means the same on every device, in every precision and every batch.
     """
-    samples = [torch.randn(shape, generator=torch.Generator().manual_seed(int(seed)), dtype=dtype) for seed in seeds]
-    return torch.stack(samples).to(device)
+    samples = [torch.randn(shape, generator=torch.Generator().manual_seed(int(seed))) for seed in seeds]
+    return torch.stack(samples).to(device, dtype)
 
 
 @torch.no_grad()

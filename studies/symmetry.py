@@ -136,7 +136,7 @@ def _plot_survey(axes: Any, arrays: Arrays) -> None:  # noqa: ANN401 - axes of m
                       elinewidth=1, capsize=2, label=f"digit {digit}")
     axes.plot(times + spacing[0], arrays["truth"], "_", color=COLOURS["skew"], markersize=12, markeredgewidth=1.3,
               label=f"digit {digits[0]}, dense")
-    products = f"{int(arrays['products'].mean())} products each, instead of 2 x {np.prod(SHAPE)}"
+    products = f"{int(arrays['products'].mean())} products each, not {np.prod(SHAPE)}"
     axes.set(xlabel="time $t$", ylabel=r"$|J - J^T|_F \,/\, |J + J^T|_F$", ylim=(0, None), xticks=times,
              title=f"Asymmetry of $J$ with 95 % intervals: {products}")
     axes.legend(ncols=2)

@@ -41,6 +41,7 @@ def test_times_fall_from_the_noisiest():
 def test_a_seed_means_the_same_alone_and_in_a_batch():
     noise = seeded_noise([3, 4, 5], (1, 2, 2))
     assert torch.equal(seeded_noise([4], (1, 2, 2))[0], noise[1])
+    assert torch.equal(seeded_noise([3, 4, 5], (1, 2, 2), dtype=torch.float64), noise.double())
 
 
 def test_times_that_do_not_fall_are_refused():
