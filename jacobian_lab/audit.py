@@ -5,7 +5,8 @@
     bool(report)            # whether all checks pass
 
 Each check compares J with something computed in another way: the denoiser itself, central differences, PyTorch's autograd.
-Limits follow from the precision of x_t and from the measured noise, not from any model.
+Limits follow from the precision of x_t and the cancellation in D, not from any model. Where the operator itself takes
+central differences, "differences" compares two steps of them.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
+from jacobian_lab.denoiser import coefficients
 from jacobian_lab.errors import InputError
 from jacobian_lab.linops import JacobianOperator
 from jacobian_lab.products import differentiable
@@ -28,7 +30,7 @@ from jacobian_lab.products import differentiable
 Array: TypeAlias = NDArray[np.float64]
 STEPS = tuple(float(h) for h in np.geomspace(1e-6, 1e-1, 16))
 """Steps of the central differences, relative to |x_t|."""
-TINY = 1e-300  # for 0: a quotient of two is nothing or huge, and no error
+TINY = 1e-300  # for a divisor 0: nothing by nothing is 0
 SECANT = STEPS[12]
 """One hundredth: the size of a Newton step."""
 
@@ -68,7 +70,10 @@ class Report:
         return all(check.passed for check in self.checks)
 
     def __getitem__(self, name: str) -> Check:
-        return next(check for check in self.checks if check.name == name)
+        for check in self.checks:
+            if check.name == name:
+                return check
+        raise InputError(f"no check {name!r}: expected one of {', '.join(check.name for check in self.checks)}")
 
     def __str__(self) -> str:
         step, noise = min(self.sweep, key=lambda pair: pair[1])
@@ -101,13 +106,17 @@ def audit(J: JacobianOperator, seed: int = 0) -> Report:
     Griewank, Walther (2008), *Evaluating derivatives*, section 3 (adjointness); Higham (2002), *Accuracy and stability of
     numerical algorithms*, section 1.14 (the step of a difference).
     """
-    eps, n = float(torch.finfo(J.products.x.dtype).eps), J.shape[0]
-    rounding = 10 * eps * np.sqrt(n)
-    limit = 3 * eps ** (1 / 2)  # of a good central difference, eps^(2/3), with room for curvature
+    x = J.products.x
+    eps, n = float(torch.finfo(x.dtype).eps), J.shape[0]
     v, w = np.random.default_rng(seed).standard_normal((2, n))
     Jv, Jw = (np.asarray(J @ x, dtype=np.float64) for x in (v, w))
-    sweep = tuple((h, _size(_difference(J, v, h) - Jv) / _size(Jv)) for h in STEPS)
+    sweep = tuple((h, _ratio(_difference(J, v, h) - Jv, Jv)) for h in STEPS)
     h, noise = min(sweep, key=lambda pair: pair[1])
+    c_x = float(coefficients(J.products.denoiser.prediction, *J.products.denoiser.schedule(J.products.t))[0])
+    floor = eps * c_x * _size(v) / _size(Jv)  # the rounding where c_x v and the network's part cancel
+    rounding = max(30 * eps * np.sqrt(n), 300 * eps, 10 * floor)
+    loose = {"forward difference": 10, "central difference": 2}.get(J.products.path, 1)
+    limit = loose * max(3 * eps ** (1 / 2), 10 * floor / (J.products.step or eps ** (1 / 3)))
     difference = _difference(J, v, h)
     u = Jv / _size(Jv)  # the direction in which an error of J^T shows most
     back, gradient = _transposed(J, u), _autograd(J, u)
@@ -116,8 +125,8 @@ def audit(J: JacobianOperator, seed: int = 0) -> Report:
         Check("finite", float((~np.isfinite(Jv)).sum()), 0,
               "J v is not finite though D(x_t) is: a square root or logarithm at zero, or an overflow inside"),
         *_settings(J),
-        *_values(J, w, rounding),
-        Check("linear", _size(J @ (2 * v - 3 * w) - 2 * Jv + 3 * Jw) / _size(2 * Jv - 3 * Jw),
+        *_values(J, w, eps * (10 * np.sqrt(n) + 10 * c_x * float(x.norm()) / _size(_evaluate(J, x)))),
+        Check("linear", _ratio(J @ (2 * v - 3 * w) - 2 * Jv + 3 * Jw, 2 * Jv - 3 * Jw),
               10 * (noise if differences else rounding), "J (2 v - 3 w) is not 2 J v - 3 J w: products are no derivative"),
         Check("differences", noise, limit,
               "J v disagrees with central differences at every step: rounding or noise inside the network"),
@@ -137,13 +146,13 @@ def _settings(J: JacobianOperator) -> tuple[Check, ...]:
     denoiser, x, t = J.products.denoiser, J.products.x, J.products.t
     with torch.no_grad(), _Coarse(x) as coarse:
         denoiser(x, t)
+    reasons = sorted(coarse.operations) + (_tensor_float() if x.device.type == "cuda" and x.dtype == torch.float32 else [])
     training = sum(module.training for module in denoiser.modules() if module is not denoiser)
     return (
         Check("evaluation mode", training, 0,
               "modules in training mode (dropout, batch statistics): call denoiser.eval() and make the operator anew"),
-        Check("precision", len(coarse.operations) + len(_tensor_float()) * (x.device.type == "cuda"), 0,
-              f"coarser than {x.dtype}: {', '.join(sorted(coarse.operations) + _tensor_float())}. Turn "
-              "autocast, casts and TF32 off"),
+        Check("precision", len(reasons), 0,
+              f"coarser than {x.dtype}: {', '.join(reasons)}. Turn autocast, casts and TF32 off"),
     )
 
 
@@ -153,9 +162,9 @@ def _values(J: JacobianOperator, w: Array, rounding: float) -> tuple[Check, ...]
     others = torch.cat([x, x + _tensor(J, w), x.flip(-1)])
     alone = np.concatenate([_evaluate(J, one[None]) for one in others])
     return (
-        Check("repeatable", float(np.linalg.norm(change)) / _size(first), rounding / 10,
+        Check("repeatable", _ratio(change, first), rounding / 10,
               "the network returns something else each time (noise, a counter, running statistics): make it deterministic"),
-        Check("samples apart", _size(_evaluate(J, others) - alone) / _size(alone), rounding,
+        Check("samples apart", _ratio(_evaluate(J, others) - alone, alone), rounding,
               "samples of a batch see each other (batch statistics, attention over the batch): J is not one sample's"),
     )
 
@@ -202,7 +211,7 @@ def _autograd(J: JacobianOperator, u: Array) -> Array:
             gradient, = torch.autograd.grad(J.products.denoiser(x, J.products.t), x, _tensor(J, u))
         except (RuntimeError, NotImplementedError):
             return np.full(len(u), np.nan)
-    return np.asarray(gradient.double().cpu().numpy()).reshape(-1)
+    return np.asarray(gradient.cpu().double().numpy()).reshape(-1)
 
 
 def _difference(J: JacobianOperator, v: Array, h: float) -> Array:
@@ -215,7 +224,7 @@ def _difference(J: JacobianOperator, v: Array, h: float) -> Array:
 
 @torch.no_grad()
 def _evaluate(J: JacobianOperator, x: Tensor) -> Array:
-    return np.asarray(J.products.denoiser(x, J.products.t).double().cpu().numpy()).reshape(len(x), -1)
+    return np.asarray(J.products.denoiser(x, J.products.t).cpu().double().numpy()).reshape(len(x), -1)
 
 
 def _tensor(J: JacobianOperator, a: Array) -> Tensor:
@@ -223,8 +232,12 @@ def _tensor(J: JacobianOperator, a: Array) -> Tensor:
 
 
 def _short(x: float) -> str:
-    return f"{x:.0f}" if x in range(10**6) else f"{x:.1e}"
+    return f"{x:.0f}" if float(x).is_integer() and abs(x) < 1e6 else f"{x:.1e}"
 
 
 def _size(a: Array) -> float:
     return float(np.linalg.norm(a)) or TINY
+
+
+def _ratio(a: Array, b: Array) -> float:
+    return float(np.linalg.norm(a)) / _size(b)

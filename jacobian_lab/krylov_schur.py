@@ -58,7 +58,7 @@ class KrylovSchur:
     rounding : float
         Of a product with A, relative to its size: measured, and at least eps sqrt(n) of A's dtype.
     found : int
-        Products spent when the tolerance was first reached; those after it were for the search outside.
+        Products spent when the pairs that are returned converged; those after it were for the search outside.
     """
 
     def __init__(self, factorisation: Arnoldi, k: int, which: Which, symmetric: bool, rtol: float) -> None:
@@ -83,7 +83,7 @@ class KrylovSchur:
         while True:
             Z, count, coupling = self._extend(m)
             if f.exhausted:
-                self.found = self.found or f.products
+                self.found = f.products
                 return True
             if np.linalg.norm(coupling[:count]) > SAFETY * self.tolerance:
                 if f.products >= limit:
@@ -91,11 +91,10 @@ class KrylovSchur:
                 kept = _whole(self.projected, count + (f.steps - count) // 2)
                 f.restart(Z[:, :kept], self.projected[:kept, :kept], coupling[:kept])
                 continue
-            self.found = self.found or f.products
             worst = self._worst(self.T)
             if worst <= worst_found + 2 * self.tolerance:
                 return True  # the search outside added nothing
-            worst_found = worst
+            worst_found, self.found = worst, f.products
             if f.products >= limit:
                 return False
             elsewhere = np.random.default_rng([f.seed, f.products]).standard_normal(f.size)

@@ -25,7 +25,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.linalg import eigh, schur
+from scipy.linalg import eigh
 
 from jacobian_lab.arnoldi import Arnoldi
 from jacobian_lab.errors import InputError
@@ -70,17 +70,15 @@ def numerical_range(A: Given, points: int = 64) -> NDArray[np.complex128]:
 def pseudospectrum(A: Given, z: ArrayLike) -> NDArray[np.float64]:
     """Return `sigma_min(z I - A)` at each z, or an upper bound of it from a factorisation, in the shape of z.
 
-    A contour of it at eps bounds the eps-pseudospectrum.
+    A contour of it at eps bounds the eps-pseudospectrum, or, from a factorisation, a set inside of it.
 
     Parameters
     ----------
     A : Arnoldi or array, shape (n, n)
     z : array of complex
     """
-    if isinstance(A, Arnoldi):
-        M: NDArray[Any] = A.hessenberg
-    else:
-        M = schur(_projected(A), output="complex")[0]  # triangular: the same singular values
+    square = _projected(A)
+    M = A.hessenberg if isinstance(A, Arnoldi) else square
     points = np.asarray(z, dtype=np.complex128)
     flat = points.reshape(-1)
     eye = np.eye(*M.shape)

@@ -103,8 +103,8 @@ def eigenpairs(A: LinearOperator | NDArray[Any], k: int = 6, which: Which = "LM"
     n = operator.shape[0]
     _check(k, n, which, symmetric, rtol)
     size = min(n, subspace or 3 * k + 20)
-    if size < min(n, k + 3):
-        raise InputError(f"subspace must be at least k + 3 = {k + 3}: got {subspace}")
+    if size < min(n, k + 4):  # a conjugate pair at the cut, and another one kept beyond it, must leave room for a step
+        raise InputError(f"subspace must be at least k + 4 = {k + 4}: got {subspace}")
     search = KrylovSchur(Arnoldi(operator, start, seed), k, which, symmetric, rtol)
     complete = search.run(size, 10 * n + 200 if max_products is None else max_products)
     result = _certified(search, operator, complete)
@@ -145,13 +145,14 @@ def singular_values(A: LinearOperator | NDArray[Any], k: int = 6, *, rtol: float
                     max_products: int | None = None, seed: int = 0) -> SingularValues:
     """Return the k largest singular values of a real operator: `eigenpairs` of A^T A, then the decomposition of A V.
 
-    The square costs no digits: the values come from A V, where V spans the vectors found, and the residuals are A's own.
+    The values come from A V, where V spans the vectors found, and the residuals are A's own: the square costs no digits of
+    large values. Values below some 1e-6 of the largest (float64; 1e-2 in float32) may end unconverged.
 
     Parameters
     ----------
     A : LinearOperator or array, shape (rows, columns)
     k : int
-        How many, 1 ... columns.
+        How many, 1 ... min(rows, columns).
     rtol : float
         Residual to reach, relative to |A|.
     subspace, max_products, seed
@@ -164,16 +165,18 @@ def singular_values(A: LinearOperator | NDArray[Any], k: int = 6, *, rtol: float
     """
     counted = Counted(A)
     n = counted.shape[1]
-    transpose = counted.T
-    gram = Operator((n, n), np.float64, lambda V: transpose @ (counted @ V), lambda V: transpose @ (counted @ V))
-    own = np.dtype(counted.operator.dtype)
-    eps = float(np.finfo(own if own.kind == "f" else np.float64).eps)
+    if not 1 <= k <= min(counted.shape):
+        raise InputError(f"k must lie from 1 to min(rows, columns) = {min(counted.shape)}: got {k}")
+    transpose, own = counted.T, np.dtype(counted.operator.dtype)
+    own = own if own.kind == "f" else np.dtype(np.float64)
+    eps = float(np.finfo(own).eps)
+    gram = Operator((n, n), own, lambda V: transpose @ (counted @ V), lambda V: transpose @ (counted @ V))
     goal, start = rtol / 10, None
     while True:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # said below, of A
             found = eigenpairs(gram, k, "LR", symmetric=True, rtol=goal, subspace=subspace, start=start, seed=seed,
-                               max_products=None if max_products is None else max_products // 2)
+                               max_products=None if max_products is None else (max_products - counted.products) // 2)
         U, s, W = np.linalg.svd(counted @ found.vectors, full_matrices=False)
         V = found.vectors @ W.T
         residuals = np.maximum(np.linalg.norm(counted @ V - U * s, axis=0), np.linalg.norm(transpose @ U - V * s, axis=0))
@@ -192,6 +195,10 @@ def singular_values(A: LinearOperator | NDArray[Any], k: int = 6, *, rtol: float
     return SingularValues(s, U, V, residuals, residuals + noise, converged, tolerance, noise, spent, message)
 
 
+SPREAD = 30.0
+"""How much more a product may be rounded than the one on which the noise was measured; beyond it, something is wrong."""
+
+
 def _certified(search: KrylovSchur, operator: LinearOperator, complete: bool) -> Eigenpairs:
     """Return the wanted pairs with residuals by fresh products."""
     f = search.factorisation
@@ -207,6 +214,8 @@ def _certified(search: KrylovSchur, operator: LinearOperator, complete: bool) ->
     counted = Counted(operator)
     image = counted @ search.basis  # A v = A Q y for every vector: k real products, complex pairs included
     residuals = np.linalg.norm(image @ (inner / np.linalg.norm(search.basis @ inner, axis=0)) - vectors * values, axis=0)
+    if complete and search.noise < residuals.max() <= SPREAD * search.noise:
+        search.rounding = float(residuals.max()) / search.size  # the recurrence says less: this is rounding, too
     change = residuals + search.noise
     conditions, errors = np.ones(len(values)), change
     if not search.symmetric:
@@ -226,7 +235,8 @@ def _certified(search: KrylovSchur, operator: LinearOperator, complete: bool) ->
 def _reach(T: Array, z: complex, change: float, condition: float) -> float:
     """Return a radius around z that no eigenvalue inside can leave under a perturbation of T of norm `change`.
 
-    On the circle the smallest singular value of `w I - T` exceeds `change`: the perturbed eigenvalues cannot cross it.
+    On the circle the smallest singular value of `w I - T` exceeds `change`: the perturbed eigenvalues cannot cross it. As
+    far as 16 points on it tell.
     """
     radius = 2 * condition * change
     angles = np.exp(2j * np.pi * np.arange(16) / 16)
@@ -246,19 +256,27 @@ def _with_left(result: Eigenpairs, A: LinearOperator, which: Which, symmetric: b
     """Add left eigenvectors, from the same iteration on A^T, matched by eigenvalue."""
     if symmetric:
         return replace(result, left=result.vectors)
-    other = eigenpairs(A.T, len(result.values), which, rtol=rtol, subspace=subspace, max_products=max_products, seed=seed + 1)
-    columns = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # said in the message of both
+        other = eigenpairs(A.T, len(result.values), which, rtol=rtol, subspace=subspace, max_products=max_products,
+                           seed=seed + 1)
+    columns, apart = [], 0.0
     free = list(range(len(other.values)))
-    for value in result.values:
+    for value, error in zip(result.values, result.errors, strict=True):
         best = min(free, key=lambda j: abs(other.values[j] - value))
         free.remove(best)
         columns.append(other.vectors[:, best].conj())
+        apart = max(apart, abs(other.values[best] - value) - error - other.errors[best])
     left = np.stack(columns, axis=1)
     with np.errstate(divide="ignore"):
         conditions = np.minimum(1 / np.abs((left.conj() * result.vectors).sum(0)), 1 / np.finfo(float).eps)
     errors = np.maximum(result.errors, conditions * (result.residuals + result.noise))
+    message = result.message
+    if result.converged and (apart > 0 or not other.converged):
+        message = f"the left eigenvectors are not those of the right ones: of A^T, {other.message}; ask for another k"
     return replace(result, left=left, conditions=conditions, errors=errors, products=result.products + other.products,
-                   converged=result.converged and other.converged)
+                   certificate=result.certificate + other.certificate, message=message,
+                   converged=result.converged and other.converged and apart <= 0)
 
 
 def _message(converged: bool, complete: bool, residuals: Array, tolerance: float, noise: float, rtol: float, errors: Array,

@@ -3,7 +3,8 @@
     jacobian-lab benchmark products [--networks strangers]
     jacobian-lab benchmark dense
 
-Every figure of a table comes from one run, with the ways taken in turn, and is a median. Nothing here is a test.
+Every figure of a table comes from one run and is a median; ours are taken in turn with forward passes, then the peers, in
+turn with forward passes again. Nothing here is a test.
 """
 
 from __future__ import annotations

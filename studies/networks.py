@@ -17,11 +17,13 @@ class Conditioned(nn.Module):
 
     def __init__(self, inner: nn.Module, **given: Any) -> None:  # noqa: ANN401 - tensors, of each network its own
         super().__init__()
-        self.inner, self.given = inner, given
+        self.inner, self.names = inner, tuple(given)
+        for name, value in given.items():
+            self.register_buffer(name, value)  # so that .to() and .double() reach it
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         """Return the raw output, shape of x."""
-        given = {name: value.expand(len(x), *value.shape[1:]) for name, value in self.given.items()}
+        given = {name: getattr(self, name).expand(len(x), *getattr(self, name).shape[1:]) for name in self.names}
         return self.inner(x, t, **given).sample[:, :x.shape[1]]
 
 

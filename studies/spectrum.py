@@ -1,8 +1,8 @@
 r"""The whole spectrum of J at one noisy digit, and what a few Arnoldi steps see of it.
 
 All eigenvalues in the complex plane, in the numerical range and in Bendixson's box, with pseudospectra from one Arnoldi
-factorisation; Ritz values as they converge, with their error against the dense spectrum and the bound that needs no truth; and
-how fast eigenvalues and singular values fall.
+factorisation; Ritz values as they converge, with their error against the dense spectrum and their residual; and how fast
+eigenvalues and singular values fall.
 """
 
 from __future__ import annotations
@@ -46,6 +46,8 @@ class Spectrum(OnDigits):
 
 def compute(config: Spectrum, pieces: Pieces) -> Arrays:
     """Return spectra, Ritz values (steps, steps) with NaN beyond each step, and the sets around them; all in float64."""
+    if torch.device(config.device).type == "mps":
+        raise InputError("--device mps has no float64, in which this study computes: take cpu")
     denoiser = load_model(config.model, config.device, torch.float64)
     images = mnist.digits("held-out")[0].to(config.device, torch.float64)
     J = operator_at(denoiser, images, config.digit, config.time, config.seed)
@@ -79,7 +81,7 @@ def _sets(f: Arnoldi) -> Arrays:
 
 
 def table(arrays: Arrays) -> list[Row]:
-    """Return the figures of the spectrum, then the leading eigenvalues with error and bound of their Ritz values."""
+    """Return the figures of the spectrum, then the leading eigenvalues with error and residual of their Ritz values."""
     values, box, inner = arrays["eigenvalues"], arrays["box"], arrays["inner_box"]
     largest = float(abs(values).max())
     counts = {"eigenvalues": len(values), "of_these_complex": int((abs(values.imag) > 1e-10 * largest).sum()),
@@ -90,12 +92,12 @@ def table(arrays: Arrays) -> list[Row]:
                "smallest_real_part": values.real.min(), "largest_imaginary_part": values.imag.max(),
                **{f"box_{k}": v for k, v in zip(("left", "right", "height"), box, strict=True)},
                **{f"box_{k}_by_arnoldi": v for k, v in zip(("left", "right", "height"), inner, strict=True)}}
-    rows: list[Row] = [{"quantity": name, "real": float(value), "imaginary": "", "error": "", "bound": ""}
+    rows: list[Row] = [{"quantity": name, "real": float(value), "imaginary": "", "error": "", "residual": ""}
                        for name, value in figures.items()]
     for k, value in enumerate(_leading(arrays, 10)):
         error, bound = _convergence(arrays, value)
         rows.append({"quantity": f"eigenvalue_{k + 1}", "real": float(value.real), "imaginary": float(value.imag),
-                     "error": float(error[-1]), "bound": float(bound[-1])})
+                     "error": float(error[-1]), "residual": float(bound[-1])})
     return rows
 
 
@@ -148,7 +150,7 @@ def _plot_ritz(ritz: Any, errors: Any, arrays: Arrays) -> None:  # noqa: ANN401
     done = arrays["bounds"][m, k] < 1e-6 * largest
     heights = arrays["ritz"][m, k].real
     ritz.plot(m[~done] + 1, heights[~done], ".", color="#bbbbbb", markersize=2.5, label="on the way")
-    ritz.plot(m[done] + 1, heights[done], ".", color=COLOURS["J"], markersize=2.5, label="bound below $10^{-6}$ of the largest")
+    ritz.plot(m[done] + 1, heights[done], ".", color=COLOURS["J"], markersize=2.5, label="residual below $10^{-6}$")
     ritz.set(xlabel="Arnoldi steps", ylabel="real part of Ritz value", title="Ritz values as they converge")
     shades = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")
     for value, colour in zip(_leading(arrays, FOLLOWED), shades, strict=True):

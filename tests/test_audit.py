@@ -7,8 +7,8 @@ from torch import nn
 
 import mnist
 import networks
-from conftest import PREDICTIONS
-from jacobian_lab import Denoiser, DiscreteSchedule, JacobianOperator, audit
+from conftest import PREDICTIONS, SHAPE, make_mixture
+from jacobian_lab import Denoiser, DiscreteSchedule, InputError, JacobianOperator, audit
 from jacobian_lab.operators import Operator
 from mnist.evaluate import noisy_digit
 
@@ -58,6 +58,7 @@ FAULTS = {
     "part detached": (lambda s, x, t: s.inner(x, t) + torch.tanh(x.detach()), "autograd"),
     "straight through": (lambda s, x, t: s.inner(Straight.apply(x), t), "autograd"),
     "value read out": (lambda s, x, t: s.inner(x, t) + 0.02 * x * x.square().sum().item(), "autograd"),
+    "root at zero": (lambda s, x, t: s.inner(x, t) + (x - x.detach()).square().sqrt(), "autograd"),
     "quantised": (lambda s, x, t: torch.round(s.inner(x, t) * 8) / 8, "secant"),
 }
 
@@ -86,6 +87,30 @@ def test_a_transpose_at_another_time_is_named():
     other = JacobianOperator(J.products.denoiser, X, 290)
     J._apply_transpose = Operator(J.shape, J.dtype, other._apply, other._apply_transpose)._apply_transpose
     assert not audit(J)["adjoint"].passed
+
+
+def test_products_that_are_no_derivative_are_named():
+    J = operator(Fault(lambda s, x, t: s.inner(x, t)))
+    apply = J._apply
+    J._apply = lambda V: apply(V) * (1 + 0.1 * np.tanh(V))
+    assert not audit(J)["linear"].passed
+    J._apply = JacobianOperator(J.products.denoiser, 2 * X, 300)._apply  # at another point
+    assert not audit(J)["differences"].passed
+    J._apply = lambda V: apply(V) / (V[3] != V)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        assert not audit(J)["finite"].passed
+    with pytest.raises(InputError, match="no check 'derivative': expected one of finite"):
+        audit(J)["derivative"]
+
+
+@pytest.mark.parametrize(("method", "t"), [("exact", 5), ("exact", 900), ("exact", 990), ("forward", 300), ("central", 5),
+                                           ("central", 300)])
+def test_no_alarm_where_terms_cancel_or_differences_are_asked_for(method, t):
+    for prediction in PREDICTIONS:
+        oracle = make_mixture(DiscreteSchedule.linear()).float()
+        x_t = torch.randn(1, *SHAPE, generator=torch.Generator().manual_seed(0))
+        report = audit(JacobianOperator(oracle.denoiser(prediction), x_t, t, products=method))
+        assert report, f"{prediction}\n{report}"
 
 
 HEALTHY = {

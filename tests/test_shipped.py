@@ -85,6 +85,7 @@ def test_eigenpairs_keep_their_word(at_500):
         residuals = np.linalg.norm(B @ result.vectors - result.vectors * result.values, axis=0)
         assert (np.abs(residuals - result.residuals) <= result.noise).all()
     values = singular_values(J, 4)
+    assert values.converged
     assert (np.abs(values.values - np.linalg.svd(double, compute_uv=False)[:4]) <= values.errors).all()
 
 

@@ -109,9 +109,20 @@ def test_singular_values_of_a_rectangle_cost_what_they_say(shape):
     np.testing.assert_allclose(result.values, np.linalg.svd(A, compute_uv=False)[:4], rtol=1e-13)
     assert result.products == sum(columns)
     with pytest.warns(ConvergenceWarning, match="not converged"):
-        assert not singular_values(A, 4, max_products=10, subspace=7).converged
+        assert not singular_values(A, 4, max_products=10, subspace=8).converged
     with pytest.raises(InputError, match="k must lie from 1"):
         singular_values(A, 100)
+
+
+@pytest.mark.parametrize("which", RANKS)
+def test_the_smallest_subspace_ends(which):
+    for name in ("random", "skew", "orthogonal"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            result = eigenpairs(MARKET[name], 1, which, subspace=5, max_products=300)
+        assert result.products <= 330
+    with pytest.raises(InputError, match="subspace must be at least k \\+ 4 = 5: got 4"):
+        eigenpairs(MARKET["random"], 1, subspace=4)
 
 
 def test_the_market_mostly_converges_where_eigenvalues_are_well_conditioned():
@@ -119,6 +130,7 @@ def test_the_market_mostly_converges_where_eigenvalues_are_well_conditioned():
                  "random"):
         for k in (1, 6):
             assert eigenpairs(MARKET[name], k).converged
+            assert singular_values(MARKET[name], k).converged
 
 
 @pytest.fixture(scope="module")
@@ -200,7 +212,7 @@ def test_partial_results_say_so_and_products_are_counted(decaying):
 
 @pytest.mark.parametrize(("arguments", "message"), [
     ({"k": 0}, "k must lie from 1 to n = 300: got 0"), ({"k": 301}, "got 301"), ({"which": "XX"}, "unknown which 'XX'"),
-    ({"which": "LI", "symmetric": True}, "real"), ({"rtol": 0}, "rtol must lie in"), ({"subspace": 5}, "at least k \\+ 3"),
+    ({"which": "LI", "symmetric": True}, "real"), ({"rtol": 0}, "rtol must lie in"), ({"subspace": 5}, "at least k \\+ 4"),
 ])
 def test_bad_input_is_refused(decaying, arguments, message):
     with pytest.raises(InputError, match=message):

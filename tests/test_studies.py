@@ -55,7 +55,15 @@ def test_spectrum(run, model):
     inner = data["inner_box"]
     assert left - 1e-12 <= inner[0] <= inner[1] <= right + 1e-12
     assert inner[2] <= height + 1e-12
-    assert (data["smallest"] >= 0).all()
+    A = dense(mnist.load_denoiser(model), 2, 700)
+    for i, j in ((0, 0), (30, 40), (45, 20)):  # an upper bound of the smallest singular value
+        z = data["grid_x"][j] + 1j * data["grid_y"][i]
+        assert data["smallest"][i, j] >= np.linalg.svd(z * np.eye(1024) - A, compute_uv=False)[-1] - 1e-10
+    assert left <= values.real.min()
+    assert values.real.max() <= right
+    assert abs(values.imag).max() <= height
+    ritz = data["ritz"][np.tril_indices(12)]
+    assert ((left <= ritz.real) & (ritz.real <= right) & (abs(ritz.imag) <= height)).all()
     figures = {row["quantity"]: row["real"] for row in rows}
     assert float(figures["trace"]) == pytest.approx(values.sum().real, rel=1e-4)
     assert float(figures["largest_eigenvalue"]) == pytest.approx(abs(values).max(), rel=1e-5)
