@@ -96,11 +96,11 @@ def test_products_that_are_no_derivative_are_named():
     assert not audit(J)["linear"].passed
     J._apply = JacobianOperator(J.products.denoiser, 2 * X, 300)._apply  # at another point
     assert not audit(J)["differences"].passed
-    J._apply = lambda V: apply(V) / (V[3] != V)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        assert not audit(J)["finite"].passed
+    J._apply = lambda V: np.where(np.arange(len(V))[:, None] == 3, np.nan, apply(V))
+    report = audit(J)
+    assert not report["finite"].passed
     with pytest.raises(InputError, match="no check 'derivative': expected one of finite"):
-        audit(J)["derivative"]
+        report["derivative"]
 
 
 @pytest.mark.parametrize(("method", "t"), [("exact", 5), ("exact", 900), ("exact", 990), ("forward", 300), ("central", 5),
