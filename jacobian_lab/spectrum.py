@@ -195,7 +195,7 @@ def singular_values(A: LinearOperator | NDArray[Any], k: int = 6, *, rtol: float
     return SingularValues(s, U, V, residuals, residuals + noise, converged, tolerance, noise, spent, message)
 
 
-SPREAD = 30.0
+SPREAD = 5.0
 """How much more a product may be rounded than the one on which the noise was measured; beyond it, something is wrong."""
 
 
