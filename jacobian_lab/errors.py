@@ -9,5 +9,13 @@ class InputError(ValueError):
     """
 
 
+class DivergenceError(InputError):
+    """A sampler's state left every bound; `trace` has (time, residuals of the samples) of each state so far."""
+
+    def __init__(self, message: str, trace: list[tuple[float, list[float]]]) -> None:
+        super().__init__(message)
+        self.trace = trace
+
+
 class ConvergenceWarning(UserWarning):
     """A solver stopped before its tolerance; its partial result is handed back and says so."""

@@ -7,10 +7,13 @@ r"""The Newton step: from an error e, the change wanted in D(x_t), to a change d
     "identity"   e        nothing
 
 A step of size lambda turns e into `e - lambda J delta` to first order: `(I - lambda J^2) e` for the inexact direction.
+
+J is one Jacobian, or the block-diagonal one of a batch; `Newton` says how a sampler takes its steps, `newton_step` takes one.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias, TypeVar, get_args
 
 import numpy as np
@@ -19,22 +22,28 @@ from numpy.typing import NDArray
 from scipy.sparse.linalg import LinearOperator, aslinearoperator
 from torch import Tensor
 
+from jacobian_lab.batched import gmres_batch
+from jacobian_lab.blocks import BatchJacobian
+from jacobian_lab.constraint import Constraint
 from jacobian_lab.errors import InputError
+from jacobian_lab.products import Method
 from jacobian_lab.solve import gmres, lstsq
+from jacobian_lab.step_size import Dynamic, StepSize
 
 Kind: TypeAlias = Literal["inexact", "gradient", "exact", "krylov", "identity"]
 Values = TypeVar("Values", Tensor, NDArray[Any])
 
 
-def newton_direction(J: LinearOperator | NDArray[Any], e: Values, kind: Kind, *, rcond: float | None = None,
+def newton_direction(J: LinearOperator | NDArray[Any] | BatchJacobian, e: Values, kind: Kind, *, rcond: float | None = None,
                      steps: int = 10) -> Values:
     """Return the direction delta in which to move x_t so that D(x_t) changes by e.
 
     Parameters
     ----------
-    J : LinearOperator or array, shape (n, n)
-        Such as a `JacobianOperator`; for several exact directions at one point pass `J.dense()`.
-    e : Tensor or array of n entries, in any shape
+    J : LinearOperator or array, shape (n, n), or BatchJacobian
+        Such as a `JacobianOperator`; for several exact directions at one point pass `J.dense()`. With a `BatchJacobian`
+        each sample has its own direction, by its own block.
+    e : Tensor or array of n entries, in any shape; for a batch a Tensor (B, C, H, W)
         The change wanted in D(x_t); scale as the pixels.
     kind : {"inexact", "gradient", "exact", "krylov", "identity"}
     rcond : float, optional
@@ -59,6 +68,8 @@ def newton_direction(J: LinearOperator | NDArray[Any], e: Values, kind: Kind, *,
     """
     if kind not in get_args(Kind):
         raise InputError(f"unknown direction {kind!r}: expected one of {', '.join(get_args(Kind))}")
+    if isinstance(J, BatchJacobian):
+        return _batch_direction(J, e, kind, rcond, steps)
     vector = _vector(e, J.shape[1])
     match kind:
         case "inexact":
@@ -74,6 +85,23 @@ def newton_direction(J: LinearOperator | NDArray[Any], e: Values, kind: Kind, *,
     if isinstance(e, Tensor):
         return torch.from_numpy(np.array(delta)).to(e).reshape(e.shape)
     return np.asarray(delta, dtype=e.dtype).reshape(e.shape)
+
+
+def _batch_direction(J: BatchJacobian, e: Any, kind: Kind, rcond: float | None, steps: int) -> Any:  # noqa: ANN401 - a Tensor
+    if not isinstance(e, Tensor) or e.shape != J.x.shape:
+        raise InputError(f"for a batch e is a tensor of the shape of x_t, {tuple(J.x.shape)}: got "
+                         f"{tuple(e.shape) if isinstance(e, Tensor) else type(e).__name__}")
+    match kind:
+        case "inexact":
+            return J.jvp(e)
+        case "gradient":
+            return J.vjp(e)
+        case "exact":
+            J.spent.vjp += e[0].numel()  # the dense blocks, row by row: as many as for one sample, each a pass of one
+            return torch.stack([newton_direction(J.block(i), e[i], kind, rcond=rcond) for i in range(len(e))])
+        case "krylov":
+            return torch.from_numpy(gmres_batch(J.on_arrays, J.arrays(e), steps)).to(e).reshape(e.shape)
+    return e.clone()
 
 
 def _vector(e: Tensor | NDArray[Any], n: int) -> NDArray[np.float64]:
@@ -102,3 +130,43 @@ def dynamic_step_size(direction: Values, largest_change: float) -> float:
     if largest == 0:
         raise InputError("the direction is zero everywhere: no step size moves x_t along it")
     return largest_change / largest
+
+
+@dataclass(frozen=True)
+class Newton:
+    """How a sampler takes Newton steps."""
+
+    direction: Kind = "inexact"
+    steps: int = 5
+    """Steps at each time."""
+    step_size: StepSize = field(default_factory=Dynamic)
+    products: Method = "forward"
+    """How `J v` is computed: by default a forward difference, one forward pass."""
+    rcond: float | None = None
+    """For "exact"; see `newton_direction`."""
+    krylov_steps: int = 10
+    """For "krylov"; see `newton_direction`."""
+
+    def __post_init__(self) -> None:
+        if self.direction not in get_args(Kind):
+            raise InputError(f"unknown direction {self.direction!r}: expected one of {', '.join(get_args(Kind))}")
+        if self.steps < 0 or self.krylov_steps < 1:
+            raise InputError(f"steps must be at least 0 and krylov_steps at least 1: got {self.steps}, {self.krylov_steps}")
+
+
+def newton_step(J: BatchJacobian, constraint: Constraint, newton: Newton, progress: float = 0.0) -> Tensor:
+    """Return `x_t + lambda g`, (B, C, H, W): one Newton step towards the constraint, each sample by itself.
+
+    Parameters
+    ----------
+    J : BatchJacobian
+        At x_t; it counts what is spent.
+    constraint : Constraint
+        Of D(x_t).
+    newton : Newton
+    progress : float
+        From 0 at the sampler's first time to 1 at its last, for step sizes that fall.
+    """
+    e = constraint.error(J.d)
+    g = newton_direction(J, e, newton.direction, rcond=newton.rcond, steps=newton.krylov_steps)
+    return J.x + newton.step_size(J, e, g, constraint, progress).reshape(-1, 1, 1, 1) * g

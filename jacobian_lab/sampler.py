@@ -1,10 +1,16 @@
-r"""Sampling as a generator of states: from noise to data along a decreasing list of times.
+r"""Sampling as a generator of states: from noise to data along a decreasing list of times, towards a constraint or freely.
 
 With D the posterior mean, one DDIM step from t to s < t keeps the noise that D implies and changes its amount:
 
     x_s = alpha_s D + (sigma_s / sigma_t) (x_t - alpha_t D)
 
-On a rectified flow this is Euler's method. The last step goes to the clean sample, `x = D`.
+On a rectified flow this is Euler's method. The last step goes to the clean sample, `x = D`. A constraint on D is met by Newton
+steps on x_t, at each time before that step: with J e as a finite difference n steps cost 2 n + 1 forward passes a time.
+
+References
+----------
+Song, Meng, Ermon (2021), *Denoising diffusion implicit models*, eq. 12, 16; Graikos, Jojic, Samaras (2025), *Fast constrained
+sampling in pre-trained diffusion models*.
 """
 
 from __future__ import annotations
@@ -17,17 +23,28 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from jacobian_lab.blocks import BatchJacobian, Spent
+from jacobian_lab.constraint import Constraint
 from jacobian_lab.denoiser import Denoiser, Shape
-from jacobian_lab.errors import InputError
+from jacobian_lab.errors import DivergenceError, InputError
+from jacobian_lab.newton import Newton, newton_step
 
 
 @dataclass(frozen=True)
 class State:
-    """Where the sampler is: at time `t`, with the noisy samples `x_t` and their posterior means `x0`, (B, C, H, W)."""
+    """Where the sampler is: before Newton step `step` at time `t`; after the last step of a time the DDIM step follows."""
 
     t: int | float
+    step: int
+    """Newton steps taken at this time."""
     x_t: Tensor
+    """The noisy samples, (B, C, H, W)."""
     x0: Tensor
+    """Their posterior means; of the last state of all, the samples."""
+    residual: Tensor | None
+    """The constraint's residual of each x0, (B,); None without a constraint."""
+    spent: Spent
+    """What was computed so far."""
 
 
 def seed_of(*numbers: int) -> int:
@@ -46,8 +63,10 @@ def seeded_noise(seeds: Sequence[int], shape: Shape, device: torch.device | str 
 
 
 @torch.no_grad()
-def sample(denoiser: Denoiser, noise: Tensor, times: Sequence[int] | Sequence[float]) -> Iterator[State]:
-    """Yield the state at each time; the `x0` of the last one is the sample.
+def sample(denoiser: Denoiser, noise: Tensor, times: Sequence[int] | Sequence[float], constraint: Constraint | None = None,
+           newton: Newton | None = None, *, eta: float = 0.0, seeds: Sequence[int] | None = None,
+           project: bool = False) -> Iterator[State]:
+    """Yield a state for each D(x_t) on the way; the `x0` of the last one is the sample.
 
     Parameters
     ----------
@@ -57,14 +76,79 @@ def sample(denoiser: Denoiser, noise: Tensor, times: Sequence[int] | Sequence[fl
         variance of x_t for data of unit variance; the mean of the data, times alpha, is left out.
     times : sequence
         Decreasing; `denoiser.schedule.times(steps)` spaces them evenly.
+    constraint : Constraint, optional
+        What is wanted of the samples; samples do not influence each other.
+    newton : Newton, optional
+        Direction, number and size of the steps towards the constraint; by default 5 inexact ones at each time.
+    eta : float
+        Share of fresh noise in each step, from 0 (DDIM) to 1 (DDPM's ancestral sampling).
+    seeds : sequence of int, optional
+        For eta > 0: the seed of each sample's fresh noise.
+    project : bool
+        Move the last x0 to the nearest images that fulfil the constraint; see `Constraint.project`.
+
+    Raises
+    ------
+    InputError
+        If times do not decrease, or eta wants seeds.
+    DivergenceError
+        If x_t grows out of all bounds or is not finite; its `trace` has the residuals so far.
     """
+    _check(noise, times, constraint, newton, eta, seeds, project)
+    newton = newton or Newton()
+    steps = newton.steps if constraint is not None else 0
+    alpha_t, sigma_t = (float(c) for c in denoiser.schedule(times[0]))
+    x_t, spent, trace = noise * (alpha_t**2 + sigma_t**2) ** 0.5, Spent(), []
+    for i, (t, s) in enumerate(zip(times, [*times[1:], None], strict=True)):
+        progress = i / max(1, len(times) - 1)
+        for step in range(steps + 1):
+            wants_graph = newton.direction == "gradient" and step < steps
+            J = BatchJacobian(denoiser, x_t, t, newton.products if step < steps else "forward", wants_graph, spent)
+            last = s is None and step == steps
+            x0 = constraint.project(J.d) if project and last and constraint is not None else J.d
+            residual = None if constraint is None else constraint.residual(x0)
+            trace.append((float(t), [] if residual is None else residual.tolist()))
+            _check_bounds(x_t, x0, t, trace)
+            yield State(t, step, x_t, x0, residual, spent.copy())
+            if constraint is not None and step < steps:
+                x_t = newton_step(J, constraint, newton, progress)
+        if s is not None:
+            fresh = None if not eta or seeds is None else seeded_noise([seed_of(seed, i) for seed in seeds], denoiser.shape,
+                                                                       x_t.device, x_t.dtype)
+            x_t = ddim_step(denoiser, x_t, x0, t, s, eta, fresh)
+
+
+def ddim_step(denoiser: Denoiser, x_t: Tensor, x0: Tensor, t: int | float, s: int | float, eta: float = 0.0,
+              fresh: Tensor | None = None) -> Tensor:
+    r"""Return `x_s = alpha_s x0 + sqrt(sigma_s^2 - d^2) noise(x_t, x0) + d fresh`.
+
+    `d = eta sigma_s sqrt(1 - (alpha_t sigma_s / (alpha_s sigma_t))^2)`: for eta = 1 the standard deviation of x_s given x_t
+    and x0, for every schedule.
+    """
+    (alpha_t, sigma_t), (alpha_s, sigma_s) = ((float(c) for c in denoiser.schedule(time)) for time in (t, s))
+    d = eta * sigma_s * max(0.0, 1 - (alpha_t * sigma_s / (alpha_s * sigma_t)) ** 2) ** 0.5
+    x_s = alpha_s * x0 + (sigma_s**2 - d**2) ** 0.5 * denoiser.noise(x_t, x0, t)
+    return x_s if fresh is None else x_s + d * fresh
+
+
+def _check(noise: Tensor, times: Sequence[int] | Sequence[float], constraint: Constraint | None, newton: Newton | None,
+           eta: float, seeds: Sequence[int] | None, project: bool) -> None:
     if len(times) < 1 or any(s >= t for t, s in pairwise(times)):
         raise InputError(f"times must decrease: got {list(times)}; denoiser.schedule.times(steps) makes such a list")
-    alpha_t, sigma_t = (float(c) for c in denoiser.schedule(times[0]))
-    x_t = noise * (alpha_t**2 + sigma_t**2) ** 0.5
-    for t, s in zip(times, [*times[1:], None], strict=True):
-        x0 = denoiser(x_t, t)
-        yield State(t, x_t, x0)
-        if s is not None:
-            alpha_s, sigma_s = (float(c) for c in denoiser.schedule(s))
-            x_t = alpha_s * x0 + sigma_s * denoiser.noise(x_t, x0, t)
+    if constraint is None and (newton is not None or project):
+        raise InputError("Newton steps and the projection are towards a constraint: got none")
+    if not 0 <= eta <= 1:
+        raise InputError(f"eta must lie from 0 (DDIM) to 1 (ancestral sampling): got {eta}")
+    if eta and (seeds is None or len(seeds) != len(noise)):
+        raise InputError(f"eta > 0 draws fresh noise: expected {len(noise)} seeds, one for each sample, got "
+                         f"{'none' if seeds is None else len(seeds)}")
+
+
+def _check_bounds(x_t: Tensor, x0: Tensor, t: int | float, trace: list[tuple[float, list[float]]]) -> None:
+    """Raise where x_t, of size 1 by rights, is so large that half of its digits say nothing of an image."""
+    size = x_t.flatten(1).square().mean(1).sqrt()
+    bad = ~(size < torch.finfo(x_t.dtype).eps ** -0.5) | ~x0.flatten(1).isfinite().all(1)
+    if bad.any():
+        raise DivergenceError(f"sample {int(bad.nonzero()[0])} diverged at t = {t}: the root mean square of x_t is "
+                              f"{float(size[bad][0]):.3g}. Take a smaller step size, or a rule that adapts: Dynamic, "
+                              "Backtracking", trace)

@@ -1,0 +1,383 @@
+r"""What is wanted of the clean image, as an object: `error(x0)`, the change wanted, and `residual(x0)`, how much is missing.
+
+One scale for all: **the error is the smallest change of x_0 that fulfils the constraint**, to first order, in the pixels'
+own unit. So `x_0 + error(x_0)` fulfils a linear constraint, errors of different constraints may be added, and an exact
+Newton step of size 1 is the natural one.
+
+    observation y = A x + sigma noise   error = A^+ (y - A x_0), drawn back to where |y - A x_0| is what noise explains
+    loss L(x) >= 0                      error = -(L - target) grad L / |grad L|^2    (Gauss-Newton for one equation)
+
+Linear: `Inpainting` (a mask), `Separable` (a matrix on rows and one on columns: `super_resolution`, `gaussian_blur`) and
+`LinearMap` (any A with its adjoint). Losses are in `jacobian_lab.losses`. A constraint knows images only: no denoiser,
+no time, no noise.
+"""
+
+from __future__ import annotations
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Self
+
+import numpy as np
+import torch
+from scipy.sparse.linalg import LinearOperator
+from torch import Tensor
+from torch.nn import functional as F
+
+from jacobian_lab.errors import InputError
+
+Map = Callable[[Tensor], Tensor]
+
+
+class Constraint(ABC):
+    """What is wanted of clean images x_0, (B, C, H, W); each sample by itself."""
+
+    @abstractmethod
+    def error(self, x0: Tensor) -> Tensor:
+        """Return the change wanted in x_0, of its shape: the smallest that fulfils the constraint to first order."""
+
+    @abstractmethod
+    def residual(self, x0: Tensor) -> Tensor:
+        """Return how much is missing, shape (B,), in the constraint's own unit; 0 is fulfilled."""
+
+    def seen(self, change: Tensor) -> Tensor:
+        """Return the part of a change of x_0 that the constraint notices: for observations `A^+ A` of it, else all of it."""
+        return change
+
+    def project(self, x0: Tensor) -> Tensor:
+        """Return the nearest images that fulfil the constraint exactly, where that is known: noiseless observations."""
+        raise InputError(f"{type(self).__name__} has no exact projection of images, {tuple(x0.shape)}: only noiseless linear "
+                         "constraints have one")
+
+    def __add__(self, other: Constraint) -> Sum:
+        return Sum([(1.0, self)]) + other
+
+    def __rmul__(self, weight: float) -> Sum:
+        return Sum([(weight, self)])
+
+
+class Sum(Constraint):
+    """Several constraints at once, `inpainting + 0.5 * style`: errors are added with the weights.
+
+    The residual is the root of the weighted residuals' sum of squares. Where two constraints want the same change of the
+    same pixel they want it twice: give them weights that sum to 1 there.
+    """
+
+    def __init__(self, parts: list[tuple[float, Constraint]]) -> None:
+        self.parts = parts
+
+    def error(self, x0: Tensor) -> Tensor:
+        """Return the weighted sum of the errors."""
+        return torch.stack([weight * part.error(x0) for weight, part in self.parts]).sum(0)
+
+    def residual(self, x0: Tensor) -> Tensor:
+        """Return the root of the sum of squares of the weighted residuals, shape (B,)."""
+        return torch.stack([weight * part.residual(x0) for weight, part in self.parts]).square().sum(0).sqrt()
+
+    def __add__(self, other: Constraint) -> Sum:
+        return Sum(self.parts + (other.parts if isinstance(other, Sum) else [(1.0, other)]))
+
+    def __rmul__(self, weight: float) -> Sum:
+        return Sum([(weight * inner, part) for inner, part in self.parts])
+
+
+class Linear(Constraint):
+    """Observations `y = A x + sigma noise`. Subclasses define `forward`, `adjoint` and `pseudo_inverse`.
+
+    Parameters
+    ----------
+    y : Tensor, shape (B, ...) or (1, ...)
+        One observation for each sample, or one for all.
+    sigma : float
+        Standard deviation of the noise in y, on the pixels' scale. The constraint is then that the root mean square of
+        `y - A x_0` be sigma and no smaller (Morozov's discrepancy principle).
+    damping : float, optional
+        In `A^+ = A^T (A A^T + damping)^{-1}`: what keeps small singular values from amplifying noise. By default sigma^2,
+        the Wiener filter for errors of unit variance.
+    """
+
+    def __init__(self, y: Tensor, sigma: float = 0.0, damping: float | None = None) -> None:
+        if not y.is_floating_point() or not y.isfinite().all():
+            raise InputError(f"the observation must be floating point and finite: got {y.dtype}, "
+                             f"{int((~torch.isfinite(y)).sum())} of {y.numel()} values not finite")
+        if not sigma >= 0 or not (damping is None or damping >= 0):
+            raise InputError(f"sigma and damping must be at least 0: got {sigma} and {damping}")
+        self.y, self.sigma = y, sigma
+        self.damping = sigma**2 if damping is None else damping
+
+    @abstractmethod
+    def forward(self, x: Tensor) -> Tensor:
+        """Return `A x`: (B, C, H, W) -> (B, ...), the shape of y."""
+
+    @abstractmethod
+    def adjoint(self, y: Tensor) -> Tensor:
+        """Return `A^T y`: (B, ...) -> (B, C, H, W)."""
+
+    @abstractmethod
+    def pseudo_inverse(self, y: Tensor) -> Tensor:
+        """Return `A^T (A A^T + damping)^{-1} y`: (B, ...) -> (B, C, H, W)."""
+
+    def count(self) -> Tensor | int:
+        """Return how many numbers are observed of each sample."""
+        return self.y[0].numel()
+
+    def missing(self, x0: Tensor) -> Tensor:
+        """Return `y - A x_0`, shape (B, ...)."""
+        if len(self.y) not in (1, len(x0)):
+            raise InputError(f"there are {len(self.y)} observations for {len(x0)} samples: expected one for each or one for all")
+        try:
+            return self.y.to(x0) - self.forward(x0)
+        except RuntimeError as error:
+            raise InputError(f"images of shape {tuple(x0.shape)} do not give observations of shape {tuple(self.y.shape)}: "
+                             f"{error}") from error
+
+    def error(self, x0: Tensor) -> Tensor:
+        """Return `(1 - sigma / rms) A^+ (y - A x_0)`, and zero where the root mean square is below sigma."""
+        missing = self.missing(x0)
+        error = self.pseudo_inverse(missing)
+        if not self.sigma:
+            return error
+        share = (1 - self.sigma / self._size(missing).clamp(min=torch.finfo(x0.dtype).tiny)).clamp(min=0)
+        return error * share.reshape(-1, 1, 1, 1)
+
+    def residual(self, x0: Tensor) -> Tensor:
+        """Return the root mean square of `y - A x_0` over the observed numbers, shape (B,); the pixels' unit."""
+        return self._size(self.missing(x0))
+
+    def seen(self, change: Tensor) -> Tensor:
+        """Return `A^+ A change`."""
+        return self.pseudo_inverse(self.forward(change))
+
+    def project(self, x0: Tensor) -> Tensor:
+        """Return `x_0 + A^+ (y - A x_0)`: the nearest images with `A x = y`.
+
+        Raises
+        ------
+        InputError
+            If sigma or the damping is not zero: the images then do not, or should not, reproduce y.
+        """
+        if self.sigma or self.damping:
+            raise InputError(f"an exact projection onto noisy observations would copy the noise (sigma {self.sigma}, damping "
+                             f"{self.damping}): do without, or give the constraint sigma=0")
+        return x0 + self.pseudo_inverse(self.missing(x0))
+
+    def select(self, index: slice | Tensor) -> Self:
+        """Return the constraint of some of the samples."""
+        chosen = copy.copy(self)
+        if len(self.y) > 1:
+            chosen.y = self.y[index]
+        return chosen
+
+    def _size(self, missing: Tensor) -> Tensor:
+        count = self.count()
+        return (missing.flatten(1).square().sum(1) / (count.to(missing) if isinstance(count, Tensor) else count)).sqrt()
+
+
+class Inpainting(Linear):
+    """Known pixels: A keeps those that the mask marks. Here A A^T = 1, so that `A^+ = A^T / (1 + damping)`.
+
+    Parameters
+    ----------
+    y : Tensor, shape (B, C, H, W) or (1, C, H, W)
+        The images; what the mask does not mark is ignored (it may be anything finite).
+    mask : Tensor of bool, shape (C or 1, H, W) or (B, C or 1, H, W)
+        True where a pixel is known; see `jacobian_lab.masks`.
+    sigma : float
+        See `Linear`.
+    """
+
+    def __init__(self, y: Tensor, mask: Tensor, sigma: float = 0.0) -> None:
+        if mask.dtype != torch.bool:
+            raise InputError(f"the mask must be boolean, True where a pixel is known: got {mask.dtype}; write mask > 0.5")
+        try:
+            mask, y = torch.broadcast_tensors(mask, y)
+        except RuntimeError as error:
+            raise InputError(f"a mask of shape {tuple(mask.shape)} does not fit images of {tuple(y.shape)}") from error
+        if not mask.flatten(1).any(1).all():
+            raise InputError("the mask marks no pixel of a sample as known: without any there is no constraint")
+        self.mask = mask
+        super().__init__(torch.where(mask, y, 0), sigma, damping=0.0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return x with the unknown pixels set to zero."""
+        return x * self.mask.to(x)
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        """Return y with the unknown pixels set to zero."""
+        return y * self.mask.to(y)
+
+    pseudo_inverse = adjoint
+
+    def count(self) -> Tensor:
+        """Return the number of known pixels, shape (B,)."""
+        return self.mask.flatten(1).sum(1)
+
+    def select(self, index: slice | Tensor) -> Self:
+        """Return the constraint of some of the samples."""
+        chosen = super().select(index)
+        if len(self.mask) > 1:
+            chosen.mask = self.mask[index]
+        return chosen
+
+
+class Separable(Linear):
+    r"""One matrix on the rows and one on the columns of each channel: `A x = R x C^T`.
+
+    With `R = U S V^T` (and C likewise) the pseudo-inverse is exact: `A^+ y = V_r (W * (U_r^T y U_c)) V_c^T`,
+    `W_ij = s_i s_j / (s_i^2 s_j^2 + damping)`, zero where `s_i s_j` is below 1e-6 of the largest.
+
+    Parameters
+    ----------
+    y : Tensor, shape (B, C, h, w) or (1, C, h, w)
+    rows, columns : Tensor, shapes (h, H) and (w, W)
+    sigma, damping
+        See `Linear`.
+    """
+
+    def __init__(self, y: Tensor, rows: Tensor, columns: Tensor, sigma: float = 0.0, damping: float | None = None) -> None:
+        super().__init__(y, sigma, damping)
+        if tuple(y.shape[-2:]) != (len(rows), len(columns)):
+            raise InputError(f"matrices of {tuple(rows.shape)} and {tuple(columns.shape)} observe images of {len(rows)} x "
+                             f"{len(columns)}: got y of shape {tuple(y.shape)}")
+        self.rows, self.columns = rows.double(), columns.double()
+        (self._ur, s_r, self._vr), (self._uc, s_c, self._vc) = (
+            torch.linalg.svd(matrix, full_matrices=False) for matrix in (self.rows, self.columns))
+        s = s_r[:, None] * s_c
+        self._weights = torch.where(s > 1e-6 * s.max(), s / (s**2 + self.damping), 0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return `R x C^T`."""
+        return self.rows.to(x) @ x @ self.columns.to(x).T
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        """Return `R^T y C`."""
+        return self.rows.to(y).T @ y @ self.columns.to(y)
+
+    def pseudo_inverse(self, y: Tensor) -> Tensor:
+        """Return `A^T (A A^T + damping)^{-1} y`."""
+        inner = self._weights.to(y) * (self._ur.to(y).T @ y @ self._uc.to(y))
+        return self._vr.to(y).T @ inner @ self._vc.to(y)
+
+
+def resampling(size: int, factor: int, antialias: bool = True) -> Tensor:
+    """Return the matrix, (size / factor, size), that shrinks a line by a factor: bicubic, the filter widened by the factor."""
+    if factor < 1 or size % factor:
+        raise InputError(f"the factor must divide the side of the image, {size}: got {factor}")
+    units = torch.eye(size, dtype=torch.float64)[:, None, :, None]  # each unit vector as a column image
+    shrunk = F.interpolate(units.expand(-1, -1, -1, factor), size=(size // factor, factor), mode="bicubic", antialias=antialias)
+    return shrunk[:, 0, :, 0].T
+
+
+def super_resolution(y: Tensor, factor: int, sigma: float = 0.0) -> Separable:
+    """Return the constraint that x_0, shrunk by the factor (bicubic, antialiased), be `y`, (B, C, H / factor, W / factor)."""
+    height, width = y.shape[-2:]
+    return Separable(y, resampling(height * factor, factor), resampling(width * factor, factor), sigma)
+
+
+def shrink(x: Tensor, factor: int) -> Tensor:
+    """Return images, (B, C, H, W), shrunk by the factor as `super_resolution` understands it."""
+    rows, columns = (resampling(size, factor).to(x) for size in x.shape[-2:])
+    return rows @ x @ columns.T
+
+
+def blurring(size: int, width: float) -> Tensor:
+    """Return the matrix, (size, size), that blurs a line by a Gaussian of standard deviation `width` pixels; edges repeat."""
+    if not width > 0:
+        raise InputError(f"the width of the blur must be positive, in pixels: got {width}")
+    reach = int(np.ceil(4 * width))
+    kernel = torch.exp(-0.5 * (torch.arange(-reach, reach + 1, dtype=torch.float64) / width) ** 2)
+    lines = F.pad(torch.eye(size, dtype=torch.float64)[:, None], (reach, reach), mode="replicate")
+    return F.conv1d(lines, (kernel / kernel.sum())[None, None])[:, 0].T
+
+
+def gaussian_blur(y: Tensor, width: float, sigma: float = 0.0, damping: float | None = None) -> Separable:
+    """Return the constraint that x_0, blurred by a Gaussian of standard deviation `width` pixels, be `y`, (B, C, H, W)."""
+    height, breadth = y.shape[-2:]
+    return Separable(y, blurring(height, width), blurring(breadth, width), sigma, damping)
+
+
+class LinearMap(Linear):
+    """Any linear A, given with its adjoint; `A^+` by conjugate gradients on `A A^T + damping`.
+
+    Parameters
+    ----------
+    y : Tensor, shape (B, ...) or (1, ...)
+    forward, adjoint : callable
+        On tensors, (B, C, H, W) -> (B, ...) and back. See `LinearMap.from_operator` for SciPy's.
+    sigma, damping
+        See `Linear`.
+    steps : int
+        Most steps of conjugate gradients.
+    rtol : float
+        Relative residual of each sample at which they stop.
+    """
+
+    def __init__(self, y: Tensor, forward: Map, adjoint: Map, sigma: float = 0.0, damping: float | None = None,
+                 steps: int = 200, rtol: float = 1e-5) -> None:
+        super().__init__(y, sigma, damping)
+        self._forward, self._adjoint, self.steps, self.rtol = forward, adjoint, steps, rtol
+
+    @classmethod
+    def from_operator(cls, y: Tensor, A: LinearOperator, shape: tuple[int, int, int], sigma: float = 0.0,
+                      damping: float | None = None) -> LinearMap:
+        """Make it of a SciPy operator, (m, C H W), on flattened images of `shape`; y has shape (B, m)."""
+        def product(operator: LinearOperator, x: Tensor) -> Tensor:
+            found = operator @ x.detach().cpu().double().flatten(1).numpy().T
+            return torch.from_numpy(np.ascontiguousarray(found.T)).to(x)
+
+        return cls(y, lambda x: product(A, x), lambda u: product(A.T, u).reshape(-1, *shape), sigma, damping)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return `A x`."""
+        return self._forward(x)
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        """Return `A^T y`."""
+        return self._adjoint(y)
+
+    def pseudo_inverse(self, y: Tensor) -> Tensor:
+        """Return `A^T z` with `(A A^T + damping) z = y`, each sample with its own conjugate gradients."""
+        def dot(a: Tensor, b: Tensor) -> Tensor:
+            return (a * b).flatten(1).sum(1).reshape(-1, *[1] * (y.ndim - 1))
+
+        z, r, p = torch.zeros_like(y), y, y
+        size = left = dot(r, r)
+        for _ in range(self.steps):
+            Ap = self._forward(self._adjoint(p)) + self.damping * p
+            curvature = dot(p, Ap)
+            going = (left > self.rtol**2 * size) & (curvature > 0)
+            if not going.any():
+                break
+            step = torch.where(going, left / curvature, 0)
+            z, r, before = z + step * p, r - step * Ap, left
+            left = torch.where(going, dot(r, r), left)
+            p = r + torch.where(going, left / before, 0) * p
+        return self._adjoint(z)
+
+
+def blur(y: Tensor, kernel: Tensor, sigma: float = 0.0, damping: float | None = None) -> LinearMap:
+    """Return the constraint that x_0, blurred by a kernel, be `y`.
+
+    Parameters
+    ----------
+    y : Tensor, shape (B, C, H, W)
+    kernel : Tensor, shape (h, w), both odd
+        The same for all channels; images are continued by their mirror image.
+    """
+    if kernel.ndim != 2 or not all(size % 2 for size in kernel.shape):
+        raise InputError(f"the kernel must have an odd height and width: got shape {tuple(kernel.shape)}")
+    height, width = kernel.shape
+
+    def forward(x: Tensor) -> Tensor:
+        padded = F.pad(x.flatten(0, 1).unsqueeze(1), (width // 2, width // 2, height // 2, height // 2), mode="reflect")
+        return F.conv2d(padded, kernel.to(x)[None, None]).reshape(x.shape)
+
+    def adjoint(u: Tensor) -> Tensor:
+        return torch.func.vjp(forward, torch.zeros_like(u))[1](u)[0]
+
+    return LinearMap(y, forward, adjoint, sigma, damping)
+
+
+__all__ = ["Constraint", "Inpainting", "Linear", "LinearMap", "Separable", "Sum", "blur", "gaussian_blur", "shrink",
+           "super_resolution"]

@@ -1,0 +1,164 @@
+r"""Constraints by a differentiable loss of the clean image: a style, a class, a segmentation, or any L(x_0) >= 0.
+
+    error = -(L - target) grad L / |grad L|^2
+
+is the smallest change that brings the linearised loss to its target (Gauss-Newton for one equation). Where the gradient
+vanishes before the loss does, that change is no longer small: it is cut to at most 1 in any pixel. Gradients run through the
+loss's own network only, never through a denoiser.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from jacobian_lab.constraint import Constraint
+from jacobian_lab.errors import InputError
+
+Features = Callable[[Tensor], Sequence[Tensor]]
+
+
+class Loss(Constraint):
+    """Any differentiable loss of the clean image.
+
+    Parameters
+    ----------
+    function : callable
+        `function(x0)`, (B, C, H, W) -> (B,): at least 0, each sample's own.
+    target : float
+        The loss at which the constraint counts as fulfilled.
+    """
+
+    def __init__(self, function: Callable[[Tensor], Tensor], target: float = 0.0) -> None:
+        self.function, self.target = function, target
+
+    def error(self, x0: Tensor) -> Tensor:
+        """Return `-(L - target) grad L / |grad L|^2`, at most 1 in any pixel; zero where the target is reached."""
+        with torch.enable_grad():
+            x = x0.detach().requires_grad_()
+            loss = self._checked(self.function(x), x)
+            gradient, = torch.autograd.grad(loss.sum(), x)
+        excess = (loss.detach() - self.target).clamp(min=0)
+        size = gradient.flatten(1).square().sum(1)
+        largest = gradient.flatten(1).abs().amax(1)
+        tiny = torch.finfo(x.dtype).tiny
+        scale = torch.minimum(excess / size.clamp(min=tiny), 1 / largest.clamp(min=tiny))
+        return -gradient * torch.where(size > 0, scale, 0).reshape(-1, 1, 1, 1)
+
+    @torch.no_grad()
+    def residual(self, x0: Tensor) -> Tensor:
+        """Return the loss above its target, shape (B,)."""
+        return (self._checked(self.function(x0), x0) - self.target).clamp(min=0)
+
+    def _checked(self, loss: Tensor, x: Tensor) -> Tensor:
+        if loss.shape != (len(x),):
+            raise InputError(f"the loss returned shape {tuple(loss.shape)} for {len(x)} samples: expected ({len(x)},), one "
+                             "number for each; take the mean over dimensions 1 and up")
+        return loss
+
+
+def class_label(classifier: Callable[[Tensor], Tensor], labels: Tensor, target: float = 0.05) -> Loss:
+    """Return the loss of not being of a class: the cross-entropy of the classifier's logits, (B, K).
+
+    Parameters
+    ----------
+    classifier : callable
+        `classifier(x0)` -> logits.
+    labels : Tensor of int, shape (B,) or (1,)
+    target : float
+        Cross-entropy that is good enough; 0.05 is a probability of 0.95.
+    """
+    def loss(x0: Tensor) -> Tensor:
+        return F.cross_entropy(classifier(x0), labels.to(x0.device).expand(len(x0)), reduction="none")
+
+    return Loss(loss, target)
+
+
+def segmentation(segmenter: Callable[[Tensor], Tensor], labels: Tensor, target: float = 0.05) -> Loss:
+    """Return the loss of not having a given segmentation: the mean cross-entropy of the segmenter's logits, (B, K, H, W).
+
+    Parameters
+    ----------
+    segmenter : callable
+        `segmenter(x0)` -> logits.
+    labels : Tensor of int, shape (B, H, W) or (1, H, W)
+        The class of each pixel.
+    target : float
+        Mean cross-entropy that is good enough.
+    """
+    def loss(x0: Tensor) -> Tensor:
+        logits = segmenter(x0)
+        wanted = labels.to(x0.device).expand(len(x0), *labels.shape[1:])
+        return F.cross_entropy(logits, wanted, reduction="none").mean((1, 2))
+
+    return Loss(loss, target)
+
+
+def style(image: Tensor, features: Features, target: float = 0.0) -> Loss:
+    r"""Return the loss of not having the style of an image: `sum_l |G_l(x_0) - G_l(image)|_F^2 / |G_l(image)|_F^2`.
+
+    `G_l` is the Gram matrix, (c, c), of the features of layer l over its pixels.
+
+    Parameters
+    ----------
+    image : Tensor, shape (1, C, H, W) or (B, C, H, W)
+    features : callable
+        `features(x)` -> the layers' features, each (B, c, ...); `layers(network, names)` makes one of any network.
+    target : float
+        Relative loss that is good enough.
+
+    References
+    ----------
+    Gatys, Ecker, Bethge (2016), *Image style transfer using convolutional neural networks*.
+    """
+    with torch.no_grad():
+        wanted = [_gram(f) for f in features(image)]
+
+    def loss(x0: Tensor) -> Tensor:
+        terms = [(_gram(f) - g.to(x0)).square().sum((1, 2)) / g.to(x0).square().sum((1, 2))
+                 for f, g in zip(features(x0), wanted, strict=True)]
+        return torch.stack(terms).mean(0)
+
+    return Loss(loss, target)
+
+
+def layers(network: nn.Module, names: Sequence[str]) -> Features:
+    """Return the function from images to the outputs of the named submodules of a network.
+
+    Raises
+    ------
+    InputError
+        If the network has no such submodule.
+    """
+    modules: dict[str, nn.Module] = dict(network.named_modules())
+    unknown = [name for name in names if name not in modules]
+    if unknown or not names:
+        raise InputError(f"the network has no layer {', '.join(unknown) or '(none was named)'}: it has "
+                         f"{', '.join(name for name in modules if name)}")
+
+    def features(x: Tensor) -> list[Tensor]:
+        found: dict[str, Tensor] = {}
+
+        def keep(name: str) -> Callable[..., None]:
+            def hook(_module: nn.Module, _input: Any, output: Tensor) -> None:  # noqa: ANN401 - as PyTorch calls it
+                found[name] = output
+            return hook
+
+        hooks = [modules[name].register_forward_hook(keep(name)) for name in names]
+        try:
+            network(x)
+        finally:
+            for handle in hooks:
+                handle.remove()
+        return [found[name] for name in names]
+
+    return features
+
+
+def _gram(features: Tensor) -> Tensor:
+    flat = features.flatten(2)
+    return flat @ flat.mT / flat.shape[-1]
