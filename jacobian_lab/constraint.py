@@ -379,5 +379,5 @@ def blur(y: Tensor, kernel: Tensor, sigma: float = 0.0, damping: float | None = 
     return LinearMap(y, forward, adjoint, sigma, damping)
 
 
-__all__ = ["Constraint", "Inpainting", "Linear", "LinearMap", "Separable", "Sum", "blur", "gaussian_blur", "shrink",
+__all__ = ["Constraint", "Inpainting", "Linear", "LinearMap", "Separable", "Sum", "blur", "blurring", "gaussian_blur", "shrink",
            "super_resolution"]

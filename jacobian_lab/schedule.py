@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -40,8 +40,8 @@ class Schedule(ABC):
         """
 
     @abstractmethod
-    def times(self, steps: int) -> list[int] | list[float]:
-        """Return `steps` evenly spaced times, falling from the noisiest."""
+    def times(self, steps: int, last: Any = None) -> list[int] | list[float]:
+        """Return `steps` evenly spaced times, falling from the noisiest, as far as `last` if it is given."""
 
     @abstractmethod
     def _coefficients(self, t: Tensor) -> tuple[Tensor, Tensor]:
@@ -141,10 +141,15 @@ class DiscreteSchedule(Schedule):
             raise InputError(f"time {t!r} is outside this schedule: expected an integer from 0 to {self.steps - 1}")
         return time.long()
 
-    def times(self, steps: int) -> list[int]:
-        """Return `steps` times from T-1 down, so spaced that one more would be -1, the clean sample."""
+    def times(self, steps: int, last: int | None = None) -> list[int]:
+        """Return `steps` times from T-1 down to `last`; by default so spaced that one more would be -1, the clean sample."""
         if not 1 <= steps <= self.steps:
             raise InputError(f"steps must lie from 1 to {self.steps}, the schedule's number of times: got {steps}")
+        if last is not None:
+            self.time_tensor(last)
+            if steps > self.steps - last:
+                raise InputError(f"there are {self.steps - last} times from {self.steps - 1} to {last}: got steps = {steps}")
+            return [round(self.steps - 1 - i * (self.steps - 1 - last) / max(1, steps - 1)) for i in range(steps)]
         return [round(self.steps * (1 - i / steps)) - 1 for i in range(steps)]
 
     def _coefficients(self, t: Tensor) -> tuple[Tensor, Tensor]:
@@ -174,10 +179,13 @@ class RectifiedFlow(Schedule):
             raise InputError(f"time {t!r} is outside this schedule: a rectified flow takes a time in (0, 1]")
         return time
 
-    def times(self, steps: int) -> list[float]:
-        """Return `steps` times from 1 down, so spaced that one more would be 0, the clean sample."""
+    def times(self, steps: int, last: float | None = None) -> list[float]:
+        """Return `steps` times from 1 down to `last`; by default so spaced that one more would be 0, the clean sample."""
         if steps < 1:
             raise InputError(f"steps must be at least 1: got {steps}")
+        if last is not None:
+            self.time_tensor(last)
+            return [1 - i * (1 - last) / max(1, steps - 1) for i in range(steps)]
         return [1 - i / steps for i in range(steps)]
 
     def _coefficients(self, t: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,6 +1,7 @@
 r"""How far to go along a Newton direction g: lambda for each sample, `x_t <- x_t + lambda g`.
 
     Dynamic(c)          c / max |g|, the paper's: no pixel of x_t moves by more than c       costs nothing
+    Secant(c)           the same, but no further than where e would be zero, by what g tells    nothing
     Fixed(size)         the same for all                                                     nothing
     Spectral(c)         c / mu^2, mu the largest |eigenvalue| of J by Arnoldi at that point  `steps` products
     ExactMinimiser()    the minimum of |e - lambda J g| along g, as the constraint sees it   one product
@@ -68,6 +69,26 @@ class Dynamic:
 
 
 @dataclass(frozen=True)
+class Secant:
+    """`lambda = min(c / max |g|, r^2)` with `r = <e, P g> / |P g|^2`, P what the constraint sees: `Dynamic`, with a brake.
+
+    For the inexact direction `g = J e`: were e an eigenvector of P J, of eigenvalue mu, r would be 1 / mu and r^2 the step that
+    ends the error. `Dynamic` moves x_t by c however small the error has become, and circles around the goal; this one arrives.
+    """
+
+    c: float = 0.2
+    """Largest change of a pixel of x_t."""
+
+    def __post_init__(self) -> None:
+        if not self.c > 0:
+            raise InputError(f"c must be positive: got {self.c}")
+
+    def __call__(self, J: BatchJacobian, e: Tensor, g: Tensor, constraint: Constraint, progress: float) -> Tensor:  # noqa: ARG002
+        """Return the smaller of the two; see `StepSize`."""
+        return torch.minimum(_over_largest(self.c, g), _ratio(e, constraint.seen(g)) ** 2)
+
+
+@dataclass(frozen=True)
 class Fixed:
     """The same lambda always; 1 is Newton's own for the exact direction."""
 
@@ -107,9 +128,7 @@ class ExactMinimiser:
 
     def __call__(self, J: BatchJacobian, e: Tensor, g: Tensor, constraint: Constraint, progress: float) -> Tensor:  # noqa: ARG002
         """Return the minimiser; see `StepSize`."""
-        moved = constraint.seen(J.jvp(g))
-        size = moved.flatten(1).square().sum(1)
-        return torch.where(size > 0, (e * moved).flatten(1).sum(1) / size.clamp(min=torch.finfo(e.dtype).tiny), 0).clamp(min=0)
+        return _ratio(e, constraint.seen(J.jvp(g)))
 
 
 @dataclass(frozen=True)
@@ -136,6 +155,12 @@ class Backtracking:
                 break
             size = size / 2
         return found
+
+
+def _ratio(e: Tensor, moved: Tensor) -> Tensor:
+    """Return the minimiser of |e - r moved|, at least 0, for each sample."""
+    size = moved.flatten(1).square().sum(1)
+    return torch.where(size > 0, (e * moved).flatten(1).sum(1) / size.clamp(min=torch.finfo(e.dtype).tiny), 0).clamp(min=0)
 
 
 def _over_largest(c: float, g: Tensor) -> Tensor:
