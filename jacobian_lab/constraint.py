@@ -125,7 +125,8 @@ class Linear(Constraint):
     def missing(self, x0: Tensor) -> Tensor:
         """Return `y - A x_0`, shape (B, ...)."""
         if len(self.y) not in (1, len(x0)):
-            raise InputError(f"there are {len(self.y)} observations for {len(x0)} samples: expected one for each or one for all")
+            raise InputError(f"there are {len(self.y)} observations for {len(x0)} samples: expected one for each or one for "
+                             "all")
         try:
             return self.y.to(x0) - self.forward(x0)
         except RuntimeError as error:
@@ -191,7 +192,7 @@ class Inpainting(Linear):
         if mask.dtype != torch.bool:
             raise InputError(f"the mask must be boolean, True where a pixel is known: got {mask.dtype}; write mask > 0.5")
         try:
-            mask, y = torch.broadcast_tensors(mask, y)
+            mask, y = torch.broadcast_tensors(mask, y)  # type: ignore[no-untyped-call]
         except RuntimeError as error:
             raise InputError(f"a mask of shape {tuple(mask.shape)} does not fit images of {tuple(y.shape)}") from error
         if not mask.flatten(1).any(1).all():

@@ -40,7 +40,7 @@ class Schedule(ABC):
         """
 
     @abstractmethod
-    def times(self, steps: int, last: Any = None) -> list[int] | list[float]:
+    def times(self, steps: int, last: Any = None) -> list[int] | list[float]:  # noqa: ANN401 - a time of its kind
         """Return `steps` evenly spaced times, falling from the noisiest, as far as `last` if it is given."""
 
     @abstractmethod
