@@ -15,6 +15,7 @@ from studies import (
     audit,
     benchmark,
     benchmark_eigenpairs,
+    convergence,
     directions,
     eigenvalues,
     eigenvectors,
@@ -25,7 +26,7 @@ from studies import (
 from studies.frame import Study, run
 
 STUDIES: tuple[Study[Any], ...] = tuple(
-    module.STUDY for module in (directions, eigenvalues, spectrum, eigenvectors, symmetry, accuracy, evaluate))
+    module.STUDY for module in (directions, eigenvalues, spectrum, eigenvectors, symmetry, accuracy, evaluate, convergence))
 
 
 def main() -> None:

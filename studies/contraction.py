@@ -1,0 +1,72 @@
+r"""How much of the error does one inexact Newton step leave: as measured, and as the dense Jacobian predicts it.
+
+    e  ->  (I - lambda P J^2 P) e        P the mask, lambda the size of the step
+
+Linear algebra on one dense J, (n, n); what a study makes of many of them is in `studies.convergence`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from jacobian_lab import Denoiser
+from jacobian_lab.blocks import BatchJacobian
+from jacobian_lab.constraint import Inpainting
+from jacobian_lab.newton import newton_direction
+from jacobian_lab.step_size import StepSize
+from studies.frame import Arrays
+
+RANKS = np.array([1, 2, 5, 10, 20, 50, 100, 200, 500])
+"""Sizes of the leading eigenspaces whose share of e is measured."""
+
+
+def contraction(denoiser: Denoiser, x_t: Tensor, t: int | float, constraint: Inpainting, rule: StepSize,
+                progress: float = 0.0) -> Arrays:
+    """Take one inexact step at x_t, (1, C, H, W); return |e after| / |e before| as measured, and as the dense J predicts it."""
+    J = BatchJacobian(denoiser, x_t, t)
+    e = constraint.error(J.d)
+    g = newton_direction(J, e, "inexact")
+    size = rule(J, e, g, constraint, progress).reshape(-1, 1, 1, 1)
+    after = constraint.error(J.denoise(x_t + size * g))
+    A = J.block(0).dense().astype(np.float64)
+    known = constraint.mask.expand_as(x_t)[0].reshape(-1).cpu().numpy()
+    return predictions(A, known, J.arrays(e)[0], float(size)) | {
+        "measured": np.array(float(after.norm() / e.norm())), "move": np.array(float((size * g).abs().max()))}
+
+
+def predictions(A: NDArray[np.float64], known: NDArray[np.bool_], e: NDArray[np.float64], size: float) -> Arrays:
+    """Return what the dense J, (n, n), says of a step of `size` from the error e, (n,), seen at the known entries.
+
+    Returns
+    -------
+    dict
+        Factors |e after| / |e before|: "linear" as above, "symmetric" with (J + J^T) / 2 for J, "without_mask" with 1 for P; by
+        the largest eigenvalue mu of J as "real" and "complex", or nu of P J^2 P, "mask"; by all eigenvalues, the spectral
+        "radius" and "radius_mask". Then "share" and "share_mask", the part of |e|^2 in the leading eigenspaces of J and of
+        P J^2 P, by their sizes `RANKS`; "reached", in those of P J^2 P with `|lambda nu| > 0.1`, what a step can change; and
+        "ratio", |nu / mu^2| of the largest eigenvalues, what the mask leaves.
+    """
+    S = (A + A.T) / 2
+    length = float(np.linalg.norm(e))
+    after = {"linear": known * (A @ (A @ e)), "symmetric": known * (S @ (S @ e)), "without_mask": A @ (A @ e)}
+    mu, share = _eigenspaces(A, e)
+    nu, share_mask = _eigenspaces((A @ A)[np.ix_(known, known)], e[known])
+    factors = {name: np.linalg.norm(e - size * change) / length for name, change in after.items()} | {
+        "real": abs(1 - size * abs(mu[0]) ** 2), "complex": abs(1 - size * mu[0] ** 2), "mask": abs(1 - size * nu[0]),
+        "radius": abs(1 - size * mu**2).max(), "radius_mask": abs(1 - size * nu).max()}
+    reached = int((size * abs(nu) > 0.1).sum())
+    return {name: np.array(value) for name, value in factors.items()} | {
+        "share": share[np.minimum(RANKS, len(share)) - 1], "share_mask": share_mask[np.minimum(RANKS, len(share_mask)) - 1],
+        "reached": np.array(share_mask[reached - 1] if reached else 0.0), "ratio": np.array(abs(nu[0]) / abs(mu[0]) ** 2)}
+
+
+def _eigenspaces(A: NDArray[np.float64], e: NDArray[np.float64]) -> tuple[NDArray[Any], NDArray[np.float64]]:
+    """Return the eigenvalues of A from the largest down, and the part of |e|^2 in the span of the first k eigenvectors."""
+    values, vectors = np.linalg.eig(A)
+    order = np.argsort(-abs(values))
+    basis, _ = np.linalg.qr(vectors[:, order])
+    return values[order], np.cumsum(abs(basis.conj().T @ e) ** 2) / (e @ e)
