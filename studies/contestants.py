@@ -1,0 +1,60 @@
+r"""Our sampler as contestants, in the form of the peers: run(denoiser, problem, seeds, steps, **parameters) -> images.
+
+    inexact Newton, paper   20 times x 5 steps, lambda = c / max |J e|, DDIM                            2 n + 1 passes a time
+    inexact Newton          the same with a brake (Secant), fresh noise, times down to the last ones, exact projection
+    gradient descent        the same with J^T e in place of J e: a backward pass each
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from jacobian_lab import Denoiser, DiscreteSchedule
+from jacobian_lab.constraint import Linear
+from jacobian_lab.newton import Kind, Newton
+from jacobian_lab.sampler import sample, seeded_noise
+from jacobian_lab.step_size import Dynamic, Secant, StepSize
+from studies.peers import PEERS, Passes, Peer
+
+
+def paper(denoiser: Denoiser, problem: Linear, seeds: Sequence[int], steps: int, c: float = 0.2) -> Tensor:
+    """Return samples by the algorithm of Graikos, Jojic and Samaras: 5 inexact steps at each time, constant c, no noise."""
+    return _newton(denoiser, problem, seeds, denoiser.schedule.times(steps), "inexact", 5, Dynamic(c), 0.0, False)
+
+
+def inexact(denoiser: Denoiser, problem: Linear, seeds: Sequence[int], steps: int, c: float = 0.2, newton_steps: int = 5,
+            eta: float = 1.0) -> Tensor:
+    """Return samples by inexact Newton with the step that brakes, fresh noise, and the projection where y has no noise."""
+    return _newton(denoiser, problem, seeds, _down(denoiser, steps), "inexact", newton_steps, Secant(c), eta, True)
+
+
+def gradient(denoiser: Denoiser, problem: Linear, seeds: Sequence[int], steps: int, c: float = 0.2, newton_steps: int = 5,
+             eta: float = 1.0) -> Tensor:
+    """Return samples as `inexact` does, along J^T e; its step cannot be told from g alone and is the dynamic one."""
+    return _newton(denoiser, problem, seeds, _down(denoiser, steps), "gradient", newton_steps, Dynamic(c), eta, True)
+
+
+def _down(denoiser: Denoiser, steps: int) -> list[int] | list[float]:
+    """Return times that end where J is nearly the identity, 1 % of the way: what is left of the error goes there."""
+    schedule = denoiser.schedule
+    return schedule.times(steps, schedule.steps // 100 - 1 if isinstance(schedule, DiscreteSchedule) else 0.01)
+
+
+def _newton(denoiser: Denoiser, problem: Linear, seeds: Sequence[int], times: list[int] | list[float], direction: Kind,
+            newton_steps: int, step_size: StepSize, eta: float, project: bool) -> Tensor:
+    project = project and not problem.sigma and not problem.damping
+    *_, last = sample(denoiser, seeded_noise(seeds, denoiser.shape), times, problem,
+                      Newton(direction, newton_steps, step_size), eta=eta, seeds=seeds, project=project)
+    return last.x0
+
+
+STEPS: dict[str, tuple[float, ...]] = {"c": (0.1, 0.2, 0.4), "newton_steps": (1, 2, 5)}
+CONTESTANTS = (
+    Peer("inexact Newton", "jacobian-lab", inexact, {"c": 0.2, "newton_steps": 5}, STEPS, Passes(11), 20, "this project"),
+    Peer("inexact Newton, paper", "jacobian-lab", paper, {"c": 0.2}, {"c": (0.1, 0.2, 0.4)}, Passes(11), 20,
+         "Graikos, Jojic, Samaras 2025"),
+    Peer("gradient descent", "jacobian-lab", gradient, {"c": 0.2, "newton_steps": 5}, STEPS, Passes(6, 5), 20, "this project"),
+    *PEERS,
+)

@@ -1,0 +1,61 @@
+"""Scores of images against the truth, and means and rates with 95 % intervals."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import scipy.stats
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+from torchmetrics.functional.image import structural_similarity_index_measure
+
+from mnist.classifier import Classifier
+
+Interval = tuple[float, float, float]
+
+
+def mean_interval(values: ArrayLike) -> Interval:
+    """Return the mean and its 95 % interval by Student's t: (mean, low, high); the interval is NaN for one value."""
+    values = np.asarray(values, dtype=np.float64)
+    mean = float(values.mean())
+    if len(values) < 2:
+        return mean, float("nan"), float("nan")
+    reach = float(scipy.stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
+    return mean, mean - reach, mean + reach
+
+
+def rate_interval(successes: int, trials: int) -> Interval:
+    """Return a rate and its 95 % interval by Wilson's score: (rate, low, high)."""
+    found = scipy.stats.binomtest(successes, trials).proportion_ci(0.95, "wilson")
+    return successes / trials, float(found.low), float(found.high)
+
+
+@torch.no_grad()
+def scores(images: Tensor, truth: Tensor, labels: Tensor, classifier: Classifier) -> dict[str, NDArray[Any]]:
+    """Return what each image is worth, arrays of shape (N,).
+
+    Parameters
+    ----------
+    images, truth : Tensor, shape (N, 1, 32, 32)
+        Images are clamped to [-1, 1].
+    labels : Tensor, shape (N,)
+        The true digits.
+    classifier : Classifier
+        The judge.
+
+    Returns
+    -------
+    dict
+        "psnr" in dB (peak 2), "ssim", "agreement" (whether the judge names the true digit) and "doubt", the judge's
+        cross-entropy of it in nats.
+    """
+    images = images.clamp(-1, 1)
+    error = (images - truth).square().flatten(1).mean(1).clamp(min=1e-10)
+    ssim = structural_similarity_index_measure(images, truth, data_range=(-1.0, 1.0), reduction="none")
+    logits = classifier(images)
+    doubt = torch.nn.functional.cross_entropy(logits, labels, reduction="none")
+    assert isinstance(ssim, Tensor)
+    return {"psnr": (10 * torch.log10(4 / error)).cpu().numpy(), "ssim": ssim.cpu().numpy(),
+            "agreement": (logits.argmax(1) == labels).cpu().numpy(), "doubt": doubt.cpu().numpy()}
