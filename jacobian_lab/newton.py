@@ -146,6 +146,8 @@ class Newton:
     """For "exact"; see `newton_direction`."""
     krylov_steps: int = 10
     """For "krylov"; see `newton_direction`."""
+    refresh: bool = True
+    """Evaluate D again after a time's last step, before the sampler moves on; without, a time costs a forward pass less."""
 
     def __post_init__(self) -> None:
         if self.direction not in get_args(Kind):

@@ -5,7 +5,8 @@ With D the posterior mean, one DDIM step from t to s < t keeps the noise that D 
     x_s = alpha_s D + (sigma_s / sigma_t) (x_t - alpha_t D)
 
 On a rectified flow this is Euler's method. The last step goes to the clean sample, `x = D`. A constraint on D is met by Newton
-steps on x_t, at each time before that step: with J e as a finite difference n steps cost 2 n + 1 forward passes a time.
+steps on x_t, at each time before that step: with J e as a finite difference n steps cost 2 n + 1 forward passes a time, or 2 n
+if the step to s takes the last D that is at hand (`Newton.refresh`).
 
 References
 ----------
@@ -101,7 +102,8 @@ def sample(denoiser: Denoiser, noise: Tensor, times: Sequence[int] | Sequence[fl
     x_t, spent, trace = noise * (alpha_t**2 + sigma_t**2) ** 0.5, Spent(), []
     for i, (t, s) in enumerate(zip(times, [*times[1:], None], strict=True)):
         progress = i / max(1, len(times) - 1)
-        for step in range(steps + 1):
+        skips = steps > 0 and s is not None and not newton.refresh
+        for step in range(steps if skips else steps + 1):
             wants_graph = newton.direction == "gradient" and step < steps
             J = BatchJacobian(denoiser, x_t, t, newton.products if step < steps else "forward", wants_graph, spent)
             last = s is None and step == steps

@@ -6,11 +6,12 @@ import torch
 import networks
 from conftest import SCHEDULES, make_gaussian, make_mixture, relative
 from jacobian_lab import DiscreteSchedule, InputError, RectifiedFlow
+from jacobian_lab.blocks import BatchJacobian
 from jacobian_lab.constraint import Inpainting, LinearMap
 from jacobian_lab.errors import DivergenceError
 from jacobian_lab.masks import half
-from jacobian_lab.newton import Newton
-from jacobian_lab.sampler import sample, seeded_noise
+from jacobian_lab.newton import Newton, newton_step
+from jacobian_lab.sampler import ddim_step, sample, seeded_noise
 from jacobian_lab.step_size import Backtracking, Dynamic, ExactMinimiser, Fixed, Spectral
 
 RULES = (Dynamic(0.3), Dynamic(0.3, 0.1), Fixed(0.1), Spectral(1.0, 6), ExactMinimiser(), Backtracking())
@@ -94,6 +95,20 @@ def test_states_come_one_for_each_denoising_and_the_projection_is_exact():
     torch.testing.assert_close(moved, torch.full_like(moved, Dynamic().c))
     assert [s.t for s in sample(denoiser, noise, times)] == times
     assert next(sample(denoiser, noise, times)).residual is None
+
+
+def test_without_refresh_a_time_costs_a_pass_less_and_the_last_one_does_not():
+    denoiser = networks.denoiser()
+    noise = seeded_noise([0, 1], denoiser.shape, dtype=torch.float64)
+    constraint = Inpainting(torch.rand_like(noise), half(denoiser.shape))
+    times = denoiser.schedule.times(3)
+    states = list(sample(denoiser, noise, times, constraint, Newton(steps=2, refresh=False)))
+    assert [(s.t, s.step) for s in states] == [(t, k) for t in times[:2] for k in range(2)] + [(times[2], k) for k in range(3)]
+    assert states[-1].spent.forward == 2 * (2 * 2) + 5
+    assert relative(states[-1].x0, denoiser(states[-1].x_t, times[2])) < 1e-12
+    x_t = newton_step(BatchJacobian(denoiser, states[1].x_t, times[0]), constraint, Newton())
+    assert relative(states[2].x_t, ddim_step(denoiser, x_t, states[1].x0, times[0], times[1])) < 1e-9
+    assert len(list(sample(denoiser, noise, times, constraint, Newton(steps=0, refresh=False)))) == 3
 
 
 def test_ancestral_samples_of_a_gaussian_have_its_moments():
