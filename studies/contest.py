@@ -2,8 +2,8 @@ r"""The contest: linear inverse problems on held-out digits, our sampler and the
 
 Every method has the same denoiser, the same observations and the same seeds. It runs with its authors' parameters and number of
 steps, and with the parameters that a small search on other digits found, at several numbers of network evaluations (forward
-passes, J v and J^T u together, counted). Seconds and memory are measured apart, each in a process of its own, one after the
-other. `jacobian-lab benchmark contest` goes on where it was interrupted; it needs the extra `peers`.
+passes, J v and J^T u together, counted). What an evaluation takes, in milliseconds and in memory, is measured apart, each
+method in a process of its own, one after the other. An interrupted command goes on; it needs the extra `peers`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from jacobian_lab.constraint import Linear
 from jacobian_lab.errors import DivergenceError
 from jacobian_lab.sampler import seed_of
 from studies.contest_report import plot, table
-from studies.contestants import CONTESTANTS
+from studies.contestants import CONTESTANTS, OURS, paper
 from studies.frame import Arrays, Config, Pieces, Study
 from studies.peers import Counted, Peer
 from studies.statistics import scores
@@ -45,7 +45,7 @@ STANDARD = tuple(name for name in METHODS if name not in ("TMPD", "RePaint", "DP
 
 @dataclass(frozen=True)
 class Contest(Config):
-    """Contest on linear inverse problems. Example: jacobian-lab benchmark contest --tasks half --digits 20 --budgets 50."""
+    """Contest on linear inverse problems. Example: jacobian-lab contest --tasks half --digits 20 --again 5 --budgets 50."""
 
     tasks: tuple[str, ...] = tuple(TASKS)
     """half, box, random, super-resolution, blur."""
@@ -55,7 +55,7 @@ class Contest(Config):
     """Held-out digits, from 2000 on."""
     searched: int = 30
     """Held-out digits of the search, from 1000 on."""
-    again: int = 50
+    again: int = 20
     """Digits that are drawn a second time with other seeds, for the diversity."""
     budgets: tuple[int, ...] = (25, 100)
     """Network evaluations of a run with the parameters that were found; the search has half of the largest."""
@@ -148,37 +148,34 @@ def search(task: str, peer: Peer, config: Contest) -> Arrays:
     return {"best": np.array(json.dumps(best)), "all": np.array(json.dumps(rows))}
 
 
-def speed(entry: Entry, config: Contest, steps: int = 12) -> Arrays:
-    """Return milliseconds per step and digit, and the peak memory in MB, of a process that runs this and nothing else."""
-    options = {"task": entry.task, "method": entry.method, "setting": entry.setting, "parameters": entry.parameters}
-    code = (f"from studies.contest import Contest, Entry, clock; print(clock(Entry(**{options!r}, steps={steps}), "
-            f"{config.model!r}, {config.device!r}))")
+def speed(task: str, peer: Peer, config: Contest) -> Arrays:
+    """Return milliseconds per evaluation and digit, and peak memory in MB, of a process that runs this and nothing else."""
+    code = f"from studies.contest import clock; print(clock({task!r}, {peer.name!r}, {config.model!r}, {config.device!r}))"
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True)
     return {"speed": np.array([float(word) for word in done.stdout.split()[-2:]])}
 
 
-def clock(entry: Entry, model: str, device: str) -> str:
-    """Return milliseconds per step and digit (the better of two runs) and peak memory in MB; for `speed`."""
+def clock(task: str, method: str, model: str, device: str) -> str:
+    """Return milliseconds per evaluation and digit (the better of two runs of 6 steps) and peak memory in MB; for `speed`."""
     config = Contest(model=model, device=device)
-    taken = min(float(execute(entry, config, OTHERS, BATCH, seed)["seconds"]) for seed in (0, 1))
-    peak = re.findall(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text()) or ["0"]
-    return f"{1000 * taken / entry.steps / BATCH} {int(peak[0]) / 1024}"
+    entry = next(Entry(task, peer.name, "authors", dict(peer.defaults), 6) for peer in CONTESTANTS if peer.name == method)
+    found = [execute(entry, config, OTHERS, BATCH, seed) for seed in (0, 1)]
+    taken = min(float(run["seconds"] / run["passes"].sum()) for run in found) / BATCH
+    peak = re.findall(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text()) or ["nan"]
+    return f"{1000 * taken} {float(peak[0]) / 1024}"
 
 
 def compute(config: Contest, pieces: Pieces) -> Arrays:
     """Return the entries as JSON, and their scores, passes, speeds, features and shown images."""
     peers = [peer for peer in CONTESTANTS if peer.name in config.methods]
     pairs = [(task, peer) for task in config.tasks for peer in peers if peer.name != "RePaint" or task in MASKS]
-    best = {}
-    for task, peer in tqdm(pairs, desc="search", unit="method"):
+    entries = [Entry(task, peer.name, "authors", dict(peer.defaults), min(peer.steps, config.longest)) for task, peer in pairs
+               if peer.name not in OURS]
+    for task, peer in tqdm([(task, peer) for task, peer in pairs if peer.run is not paper], desc="search", unit="method"):
         found = pieces(_name("search", task, peer.name), lambda t=task, p=peer: search(t, p, config))  # type: ignore[misc]
-        best[task, peer.name] = json.loads(str(found["best"]))
-    entries = []
-    for task, peer in pairs:
-        row = best[task, peer.name]
-        steps = [max(2, round(budget / row["cost"])) for budget in config.budgets]
-        entries += [Entry(task, peer.name, "searched", row["parameters"], n) for n in steps]
-    entries += [Entry(task, peer.name, "authors", dict(peer.defaults), min(peer.steps, config.longest)) for task, peer in pairs]
+        row = json.loads(str(found["best"]))
+        entries += [Entry(task, peer.name, "searched", row["parameters"], max(2, round(budget / row["cost"])))
+                    for budget in config.budgets]
     entries.sort(key=lambda entry: entry.steps)  # the long ones last
 
     def both(entry: Entry) -> Arrays:
@@ -189,15 +186,16 @@ def compute(config: Contest, pieces: Pieces) -> Arrays:
 
     runs = [pieces(_name("run", entry.task, entry.method, entry.setting, str(entry.steps)), lambda e=entry: both(e))  # type: ignore[misc]
              for entry in tqdm(entries, desc="contest", unit="run")]
-    quick = [pieces(_name("speed", entry.task, entry.method, entry.setting), lambda e=entry: speed(e, config))["speed"]  # type: ignore[misc]
-             for entry in tqdm(entries, desc="speed and memory", unit="run")]
+    quick = {(task, peer.name): pieces(_name("speed", task, peer.name), lambda t=task, p=peer: speed(t, p, config))["speed"]  # type: ignore[misc]
+             for task, peer in tqdm(pairs, desc="speed and memory", unit="method")}
     _, images, labels = problem(config.tasks[0], FIRST, config.digits, config.seed)
     judge = mnist.load_classifier()
     with torch.no_grad():
         truth = judge.features(images).numpy()
     keys = ("psnr", "ssim", "agreement", "doubt", "residual", "passes", "diversity", "features")
     return {key: np.stack([run[key] for run in runs]) for key in keys} | {
-        "entries": np.array([json.dumps(vars(entry)) for entry in entries]), "speed": np.stack(quick), "truth": truth,
+        "entries": np.array([json.dumps(vars(entry)) for entry in entries]),
+        "speed": np.stack([quick[entry.task, entry.method] for entry in entries]), "truth": truth,
         "labels": labels.numpy(), "budgets": np.array(config.budgets), "digits": images[:SHOWN].numpy(),
         "observed": np.stack([_picture(task, config) for task in config.tasks]), "tasks": np.array(config.tasks),
         "shown": np.stack([run["images"][:SHOWN].astype(np.float32) for run in runs])}
@@ -205,7 +203,7 @@ def compute(config: Contest, pieces: Pieces) -> Arrays:
 
 def _picture(task: str, config: Contest) -> Any:  # noqa: ANN401 - an array
     """Return the observations of the shown digits as images."""
-    constraint, _, _ = problem(task, FIRST, SHOWN, config.seed)
+    constraint, _, _ = problem(task, FIRST, min(SHOWN, config.digits), config.seed)
     return constraint.pseudo_inverse(constraint.y).numpy()
 
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from jacobian_lab.constraint import Linear
+from jacobian_lab.constraint import Inpainting, Linear
 from jacobian_lab.denoiser import Denoiser
 from jacobian_lab.errors import InputError
 from jacobian_lab.sampler import seeded_noise
@@ -164,6 +164,9 @@ def ddrm(denoiser: Denoiser, problem: Linear, seeds: Sequence[int], steps: int, 
     ----------
     Kawar et al. (2022), *Denoising diffusion restoration models*, arXiv 2201.11793.
     """
+    if isinstance(problem, Inpainting) and (problem.mask != problem.mask[:1]).any():  # deepinv takes one operator for all
+        return torch.cat([ddrm(denoiser, problem.select(slice(i, i + 1)), seeds[i:i + 1], steps, eta, etab)
+                          for i in range(len(seeds))])
     y = _unit_range(denoiser, problem, len(seeds))
     ratios, _ = _ratios(denoiser)
     sigmas = [float(ratios[k]) / 2 for k in table(denoiser).times(steps)]
