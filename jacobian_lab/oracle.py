@@ -119,6 +119,46 @@ class GaussianMixture(nn.Module):
         x = means[b, k] + torch.einsum("bij,bj->bi", self.eigenvectors[k], variances[b, k].sqrt() * noise)
         return x.reshape(-1, *self.shape)
 
+    def conditioned(self, A: Tensor, y: Tensor, sigma: float = 0.0) -> GaussianMixture:
+        r"""Return the prior of what is left of x_0 after an observation `y = A x_0 + sigma noise`: again a mixture.
+
+        With `G_k = S_k A^T (A S_k A^T + sigma^2 I)^{-1}` component k becomes
+
+            N(m_k + G_k (y - A m_k), S_k - G_k A S_k),   weight w_k N(y; A m_k, A S_k A^T + sigma^2 I), normalised
+
+        Its `denoiser` is `E[x_0 | x_t, y]`: sampled without a constraint, it draws from p(x_0 | y).
+
+        Parameters
+        ----------
+        A : Tensor, shape (m, n)
+            On flattened samples.
+        y : Tensor, shape (m,)
+        sigma : float
+            Standard deviation of the noise; 0 for an exact observation.
+
+        Raises
+        ------
+        InputError
+            If the shapes do not fit, or `A S_k A^T + sigma^2 I` is singular: some of y is then certain beforehand.
+        """
+        if A.ndim != 2 or A.shape[1] != self.means.shape[1] or y.shape != A.shape[:1]:
+            raise InputError(f"A and y have shapes {tuple(A.shape)} and {tuple(y.shape)}: expected (m, {self.means.shape[1]}) "
+                             "and (m,)")
+        A, y = A.to(self.means), y.to(self.means)
+        covariances = (self.eigenvectors * self.eigenvalues[:, None]) @ self.eigenvectors.mT
+        seen = A @ covariances  # Cov[A x_0, x_0], (K, m, n)
+        factor, failed = torch.linalg.cholesky_ex(seen @ A.T + sigma**2 * torch.eye(len(y)).to(y))
+        if failed.any():
+            raise InputError(f"A S A^T + sigma^2 I is singular for component {int(failed.nonzero()[0])} and sigma = {sigma}: "
+                             "leave out redundant rows of A, or give the observation noise")
+        missing = y - self.means @ A.T
+        half = torch.linalg.solve_triangular(factor, seen, upper=False)
+        surprise = torch.linalg.solve_triangular(factor, missing[..., None], upper=False)
+        log_evidence = -0.5 * surprise.square().sum((1, 2)) - factor.diagonal(dim1=1, dim2=2).log().sum(1)
+        weights = torch.softmax(self.log_weights + log_evidence, dim=0)
+        return GaussianMixture(self.means + (half.mT @ surprise)[..., 0], covariances - half.mT @ half, self.schedule,
+                               weights.clamp(min=torch.finfo(weights.dtype).tiny), self.shape)
+
     def denoiser(self, prediction: Prediction = "sample") -> Denoiser:
         """Return the exact posterior mean, dressed as a network of the given prediction type."""
         return Denoiser(OracleNetwork(self, prediction), self.schedule, prediction, self.shape)

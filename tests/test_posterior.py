@@ -1,0 +1,69 @@
+"""The exact posterior of a linear observation."""
+
+import pytest
+import torch
+
+from conftest import SCHEDULES, SHAPE, make_gaussian, make_mixture, relative
+from jacobian_lab import DiscreteSchedule, InputError
+
+LINEAR = DiscreteSchedule.linear()
+
+
+def observed(oracle, rows, seed=0):
+    g = torch.Generator().manual_seed(seed)
+    return torch.randn(rows, 12, generator=g, dtype=torch.float64), torch.randn(rows, generator=g, dtype=torch.float64)
+
+
+def test_a_noisy_sample_as_observation_gives_the_denoisers_posterior(oracle_at):
+    """With A = alpha_t I and sigma = sigma_t the observation is x_t."""
+    oracle, x_t, t = oracle_at
+    alpha_t, sigma_t = (float(c) for c in oracle.schedule(t))
+    left = oracle.conditioned(alpha_t * torch.eye(12, dtype=torch.float64), x_t.flatten(), sigma_t)
+    weights, means, _ = oracle.posterior(x_t.flatten(1), t)
+    assert relative(left.log_weights.exp(), weights[0]) < 1e-9
+    assert relative(left.means, means[0]) < 1e-9
+    m = left.log_weights.exp() @ left.means
+    within = (left.eigenvectors * left.eigenvalues[:, None]) @ left.eigenvectors.mT
+    covariance = torch.einsum("k,kij->ij", left.log_weights.exp(), within + torch.einsum(
+        "ki,kj->kij", left.means - m, left.means - m))
+    assert relative(covariance, oracle.covariance(x_t, t)[0]) < 1e-8
+
+
+@pytest.mark.parametrize("sigma", [0.0, 0.3])
+def test_conditioning_commutes_with_the_diffusion(sigma):
+    """E[x_0 | x_t, y] by conditioning on y first, or by stacking y and x_t into one observation."""
+    oracle = make_gaussian(LINEAR)
+    A, y = observed(oracle, 4)
+    alpha_t, sigma_t = (float(c) for c in LINEAR(300))
+    x_t = torch.randn(1, *SHAPE, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    S = (oracle.eigenvectors[0] * oracle.eigenvalues[0]) @ oracle.eigenvectors[0].T
+    both = torch.cat([A, alpha_t * torch.eye(12, dtype=torch.float64)])
+    noise = torch.diag(torch.tensor([sigma**2] * 4 + [sigma_t**2] * 12, dtype=torch.float64))
+    gain = S @ both.T @ torch.linalg.inv(both @ S @ both.T + noise)
+    expected = oracle.means[0] + gain @ (torch.cat([y, x_t.flatten()]) - both @ oracle.means[0])
+    assert relative(oracle.conditioned(A, y, sigma).mean(x_t, 300).flatten(), expected) < 1e-8
+
+
+def test_an_exact_observation_holds_for_every_sample():
+    oracle = make_gaussian(LINEAR)
+    A, y = observed(oracle, 4)
+    x = oracle.conditioned(A, y).sample(10, torch.Generator().manual_seed(0)).flatten(1)
+    assert (x @ A.T - y).abs().max() < 1e-6
+    assert x.std(0).min() > 0.01
+
+
+def test_evidence_that_rules_a_component_out_leaves_it_the_smallest_weight_there_is():
+    oracle = make_mixture(LINEAR)
+    outside = oracle.eigenvectors[2, :, 0]  # along which the third component, of rank 2, does not vary
+    left = oracle.conditioned(outside[None], outside[None] @ oracle.means[2] + 1, 1e-3)
+    assert 0 < float(left.log_weights[2].exp()) < 1e-300
+    assert float(left.log_weights.exp().sum()) == pytest.approx(1)
+
+
+def test_impossible_observations_are_refused():
+    oracle = make_gaussian(SCHEDULES["flow"][0])
+    A, y = observed(oracle, 3)
+    with pytest.raises(InputError, match=r"expected \(m, 12\) and \(m,\)"):
+        oracle.conditioned(A, y[:2])
+    with pytest.raises(InputError, match=r"singular for component 0 and sigma = 0.0: leave out redundant rows"):
+        oracle.conditioned(torch.cat([A, torch.zeros(1, 12)]), torch.cat([y, y[:1]]))
