@@ -36,18 +36,18 @@ class Health:
 
 
 @torch.no_grad()
-def squared_errors(denoiser: Denoiser, images: Tensor, t: int, seed: int, batch_size: int = 250) -> Tensor:
+def squared_errors(denoiser: Denoiser, images: Tensor, t: int | float, seed: int, batch_size: int = 250) -> Tensor:
     """Return each image's mean squared error of D at time t, shape (N,); times (alpha_t / sigma_t)^2 it is epsilon's."""
     errors = []
     for i in range(0, len(images), batch_size):
         x0 = images[i:i + batch_size]
-        seeds = [seed_of(seed, t, i + k) for k in range(len(x0))]
+        seeds = [seed_of(seed, round(1000 * t) if isinstance(t, float) else t, i + k) for k in range(len(x0))]
         x_t = denoiser.schedule.add_noise(x0, t, seeded_noise(seeds, denoiser.shape, x0.device, x0.dtype))
         errors.append((denoiser(x_t, t) - x0).square().mean(dim=(1, 2, 3)))
     return torch.cat(errors)
 
 
-def noisy_digit(denoiser: Denoiser, image: Tensor, t: int, *seeds: int) -> Tensor:
+def noisy_digit(denoiser: Denoiser, image: Tensor, t: int | float, *seeds: int) -> Tensor:
     """Return one image, (1, H, W), as x_t of shape (1, 1, H, W); the seeds fix the noise, the same at every t."""
     noise = seeded_noise([seed_of(*seeds)], denoiser.shape, image.device, image.dtype)
     return denoiser.schedule.add_noise(image.unsqueeze(0), t, noise)
@@ -60,7 +60,7 @@ def draw(denoiser: Denoiser, seeds: Sequence[int], steps: int, device: torch.dev
     return last.x0.clamp(-1, 1)
 
 
-def health(denoiser: Denoiser, x_t: Tensor, t: int) -> Health:
+def health(denoiser: Denoiser, x_t: Tensor, t: int | float) -> Health:
     """Return the health of J at one noisy sample, from the dense Jacobian: n backward passes."""
     J = JacobianOperator(denoiser, x_t, t).dense().astype(np.float64)
     values = np.linalg.eigvalsh((J + J.T) / 2)

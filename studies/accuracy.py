@@ -29,8 +29,8 @@ class Accuracy(Config):
 
     digit: int = 0
     """Held-out digit whose Jacobian is taken."""
-    times: tuple[int, ...] = (300, 500, 700)
-    """Noise levels, 0 (clean) to 999 (noise)."""
+    times: tuple[int | float, ...] = (300, 500, 700)
+    """Noise levels, 0 (clean) to 999 (noise); of a flow, up to 1."""
     vectors: int = 16
     """Random vectors for the finite differences."""
     pairs: int = 100
@@ -60,7 +60,7 @@ def compute(config: Accuracy, pieces: Pieces) -> Arrays:
     V, U, W = (rng.standard_normal((n, count)) for count in (config.vectors, config.pairs, config.pairs))
     h = np.geomspace(1e-6, 1, 25)
 
-    def at(t: int) -> Arrays:
+    def at(t: int | float) -> Arrays:
         x_t = noisy_digit(single, image, t, config.seed, config.digit)
         exact, rounded = JacobianOperator(double, x_t.double(), t), JacobianOperator(single, x_t, t)
         dense, truth = rounded.dense(), exact.dense()
@@ -90,7 +90,7 @@ def table(arrays: Arrays) -> list[Row]:
     """Return the exact products' errors, then the differences' errors against h; the best h of each is marked."""
     rows: list[Row] = []
 
-    def row(t: int, quantity: str, h: float | str, value: float, note: str = "") -> None:
+    def row(t: int | float, quantity: str, h: float | str, value: float, note: str = "") -> None:
         rows.append({"time": t, "quantity": quantity, "h": h, "relative_error": value, "note": note})
 
     for k, t in enumerate(arrays["times"].tolist()):

@@ -17,8 +17,8 @@ class Audit(OnDigits):
     Prints a table for each noise level, and writes nothing. Exit status 1 if a check fails.
     """
 
-    times: tuple[int, ...] = (100, 500, 900)
-    """Noise levels, 0 (clean) to 999 (noise)."""
+    times: tuple[int | float, ...] = (100, 500, 900)
+    """Noise levels, 0 (clean) to 999 (noise); of a flow, up to 1."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -40,8 +40,8 @@ class Directions(Config):
 
     digit: int = 0
     """Held-out digit that is shown; digit i shows the class i % 10."""
-    time: int = 500
-    """Noise level that is shown, 0 (clean) to 999 (noise)."""
+    time: int | float = 500
+    """Noise level that is shown, 0 (clean) to 999 (noise); of a flow, up to 1."""
     pixel: tuple[int, int] = (16, 16)
     """Row and column, 0 to 31, of the pixel to invert: a dark one should become white, a bright one black."""
     target: int | None = None
@@ -52,7 +52,7 @@ class Directions(Config):
     """Exact Newton: singular values of J below rcond times the largest count as zero. The first one is surveyed."""
     digits: int = 5
     """Digits of the survey: this many, from `digit` on."""
-    times: tuple[int, ...] = (300, 500, 700)
+    times: tuple[int | float, ...] = (300, 500, 700)
     """Noise levels of the survey."""
     model: str = "denoiser"
     """Denoiser that ships, or the path of one that you trained."""
@@ -74,7 +74,7 @@ class Directions(Config):
                              f"{' '.join(map(str, self.rconds)) or 'none'}")
         check_times(self.times)
 
-    def cells(self) -> Iterator[tuple[int, int]]:
+    def cells(self) -> Iterator[tuple[int, int | float]]:
         """Yield the (digit, time) of the survey, the one that is shown first."""
         yield self.digit, self.time
         for i in range(self.digit, self.digit + self.digits):
@@ -91,7 +91,7 @@ def compute(config: Directions, pieces: Pieces) -> Arrays:
     for t in (config.time, *config.times):
         denoiser.schedule(t)  # an unknown time is refused before anything is computed
 
-    def compare(i: int, t: int) -> Arrays:
+    def compare(i: int, t: int | float) -> Arrays:
         x_t = noisy_digit(denoiser, images[i], t, config.seed, i)
         J = JacobianOperator(denoiser, x_t, t)
         d = J.products.d

@@ -34,8 +34,8 @@ class Eigenvalues(OnDigits):
     """Digits of the survey: this many, from `digit` on."""
     seeds: int = 2
     """Noises for each digit."""
-    times: tuple[int, ...] = (100, 200, 300, 400, 500, 600, 700, 800, 900)
-    """Noise levels, 0 (clean) to 999 (noise)."""
+    times: tuple[int | float, ...] = (100, 200, 300, 400, 500, 600, 700, 800, 900)
+    """Noise levels, 0 (clean) to 999 (noise); of a flow, up to 1."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -54,7 +54,7 @@ def compute(config: Eigenvalues, pieces: Pieces) -> Arrays:
         denoiser.schedule(t)  # an unknown time is refused before anything is computed
     cells = [(i, config.seed + s) for i in range(config.digit, config.digit + config.digits) for s in range(config.seeds)]
 
-    def at(t: int, digit: int, seed: int) -> Arrays:
+    def at(t: int | float, digit: int, seed: int) -> Arrays:
         J = operator_at(denoiser, images, digit, t, seed)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # the table tells: the skew part of an oracle is rounding
@@ -62,7 +62,7 @@ def compute(config: Eigenvalues, pieces: Pieces) -> Arrays:
         return {"largest": np.array([abs(r.values[0]) for r in found]), "error": np.array([r.errors[0] for r in found]),
                 "products": np.array([r.products for r in found]), "converged": np.array([r.converged for r in found])}
 
-    def truth(t: int) -> Arrays:
+    def truth(t: int | float) -> Arrays:
         A = operator_at(exact, images.cpu().double(), cells[0][0], t, cells[0][1]).dense()
         values = [np.linalg.eigvals(A), np.linalg.eigvalsh((A + A.T) / 2), np.linalg.eigvalsh((A - A.T) / 2j)]
         return {"truth": np.array([abs(v).max() for v in values])}

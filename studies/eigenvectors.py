@@ -33,8 +33,8 @@ class Eigenvectors(OnDigits):
 
     digit: int = 4
     """Held-out digit, 0 to 4999; digit i shows the class i % 10."""
-    time: int = 600
-    """Noise level, 0 (clean) to 999 (noise)."""
+    time: int | float = 600
+    """Noise level, 0 (clean) to 999 (noise); of a flow, up to 1."""
     count: int = 5
     """Leading eigenvectors."""
 

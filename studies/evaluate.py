@@ -32,8 +32,8 @@ class Evaluate(Config):
 
     model: str = "denoiser"
     """Denoiser that ships, or the path of one that you trained."""
-    times: tuple[int, ...] = (50, 100, 200, 300, 400, 500, 600, 700, 800, 900)
-    """Noise levels, 0 (clean) to 999 (noise)."""
+    times: tuple[int | float, ...] = (50, 100, 200, 300, 400, 500, 600, 700, 800, 900)
+    """Noise levels, 0 (clean) to 999 (noise); of a flow, up to 1."""
     images: int = 5000
     """Held-out digits for the error, at each noise level."""
     jacobians: int = 10
@@ -63,7 +63,7 @@ def compute(config: Evaluate, pieces: Pieces) -> Arrays:
     images = images.to(config.device)
     coefficients = [tuple(map(float, denoiser.schedule(t))) for t in config.times]
 
-    def at(t: int) -> Arrays:
+    def at(t: int | float) -> Arrays:
         squared = squared_errors(denoiser, images[:config.images], t, config.seed).cpu().double().numpy()
         found = []
         for i in range(config.jacobians):

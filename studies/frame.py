@@ -142,7 +142,7 @@ def run(study: Study[C], config: C) -> Path:
     return folder
 
 
-def check_times(times: tuple[int, ...]) -> None:
+def check_times(times: tuple[int | float, ...]) -> None:
     """Raise unless there are times, each once; whether the schedule has them, it says itself."""
     if not times or len(set(times)) != len(times):
         raise InputError(f"--times must be one or more different times: got {' '.join(map(str, times)) or 'none'}")

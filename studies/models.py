@@ -42,6 +42,6 @@ def model_files(config: OnDigits) -> Mapping[str, str]:
     return {} if config.model == ORACLE else {config.model: "denoiser"}
 
 
-def operator_at(denoiser: Denoiser, images: Tensor, digit: int, t: int, seed: int) -> JacobianOperator:
+def operator_at(denoiser: Denoiser, images: Tensor, digit: int, t: int | float, seed: int) -> JacobianOperator:
     """Return J at one noisy digit, in the images' precision; the noise depends on digit and seed, not on t."""
     return JacobianOperator(denoiser, noisy_digit(denoiser, images[digit], t, seed, digit), t)

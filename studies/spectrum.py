@@ -33,8 +33,8 @@ GRAYS = ("#222222", "#777777", "#bbbbbb")
 class Spectrum(OnDigits):
     """Draw the spectrum of J at one noisy digit. Example: jacobian-lab spectrum --digit 3 --time 700 --steps 40."""
 
-    time: int = 500
-    """Noise level, 0 (clean) to 999 (noise)."""
+    time: int | float = 500
+    """Noise level, 0 (clean) to 999 (noise); of a flow, up to 1."""
     steps: int = 50
     """Arnoldi steps."""
 

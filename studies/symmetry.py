@@ -31,9 +31,9 @@ class Symmetry(OnDigits):
 
     digits: int = 4
     """Digits of the survey: this many, from `digit` on."""
-    times: tuple[int, ...] = (100, 200, 300, 400, 500, 600, 700, 800, 900)
-    """Noise levels of the survey, 0 (clean) to 999 (noise)."""
-    shown: tuple[int, ...] = (300, 500, 700)
+    times: tuple[int | float, ...] = (100, 200, 300, 400, 500, 600, 700, 800, 900)
+    """Noise levels of the survey, 0 (clean) to 999 (noise); of a flow, up to 1."""
+    shown: tuple[int | float, ...] = (300, 500, 700)
     """Noise levels at which the first digit's column, row and skew part are drawn."""
     pixel: tuple[int, int] = (16, 16)
     """Row and column, 0 to 31, of the pixel whose column and row of J are drawn."""
@@ -56,11 +56,11 @@ def compute(config: Symmetry, pieces: Pieces) -> Arrays:
         denoiser.schedule(t)  # an unknown time is refused before anything is computed
     digits = range(config.digit, config.digit + config.digits)
 
-    def estimate(t: int, i: int) -> Arrays:
+    def estimate(t: int | float, i: int) -> Arrays:
         found = asymmetry(operator_at(denoiser, images, i, t, config.seed), seed=i)
         return {"value": np.array(found.value), "interval": np.array(found.interval()), "products": np.array(found.products)}
 
-    def truth(t: int) -> Arrays:
+    def truth(t: int | float) -> Arrays:
         J = operator_at(denoiser, images, config.digit, t, config.seed)
         A = J.dense().astype(np.float64)
         p = config.pixel[0] * SHAPE[2] + config.pixel[1]

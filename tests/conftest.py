@@ -57,16 +57,27 @@ def relative(a, b):
 @pytest.fixture
 def model(tmp_path):
     """A small random denoiser on disk: for what the command line does, not for what it finds."""
+    return save_small(tmp_path / "denoiser", "v")
+
+
+@pytest.fixture
+def flow(tmp_path):
+    """The same on a rectified flow."""
+    return save_small(tmp_path / "flow", "flow")
+
+
+def save_small(path, prediction):
+    """Save a small random denoiser; return its path as the command line takes it."""
     from mnist.weights import build_denoiser, save_model
 
     torch.manual_seed(0)
     architecture = {"channels": [32, 32, 32]}
-    denoiser = build_denoiser(architecture, "v")
+    denoiser = build_denoiser(architecture, prediction)
     for parameter in denoiser.network.parameters():
         if not parameter.any():
             torch.nn.init.normal_(parameter, std=0.02)
-    save_model(tmp_path / "denoiser", denoiser.network, {"kind": "denoiser", "architecture": architecture, "prediction": "v"})
-    return str(tmp_path / "denoiser")
+    save_model(path, denoiser.network, {"kind": "denoiser", "architecture": architecture, "prediction": prediction})
+    return str(path)
 
 
 def call(monkeypatch, capsys, *words):

@@ -111,6 +111,20 @@ def test_each_study_runs_on_the_oracle(run, words):
         assert abs(data["eigenvalues"].imag).max() < 1e-6
 
 
+@pytest.mark.parametrize("words", [
+    ("eigenvalues", "--digits", "1", "--seeds", "1", "--times", "0.5", "1"), ("spectrum", "--steps", "10", "--time", "0.5"),
+    ("symmetry", "--digits", "1", "--times", "0.5", "--shown", "0.5"), ("eigenvectors", "--time", "0.5", "--count", "2"),
+    ("evaluate", "--times", "0.3", "--images", "20", "--jacobians", "1", "--samples", "64", "--steps", "2"),
+])
+def test_each_study_takes_the_times_of_a_flow(run, flow, monkeypatch, capsys, words):
+    data, rows = run(*words, "--model", flow)
+    assert rows
+    assert data["times" if words[0] in ("eigenvalues", "symmetry", "evaluate") else "time"].flat[0] in (0.3, 0.5)
+    status, _, err = call(monkeypatch, capsys, words[0], "--model", flow)
+    assert status == 2
+    assert "a rectified flow takes a time in (0, 1]" in err
+
+
 def test_the_audit_prints_a_table_and_its_verdict_is_the_exit_status(monkeypatch, capsys, model):
     status, out, _ = call(monkeypatch, capsys, "audit", "--times", "500")
     assert status == 0
