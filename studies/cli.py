@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
@@ -15,6 +16,7 @@ from studies import (
     audit,
     benchmark,
     benchmark_eigenpairs,
+    contest,
     convergence,
     directions,
     eigenvalues,
@@ -51,12 +53,15 @@ def main() -> None:
 
 def _command(study: Study[Any]) -> Any:  # noqa: ANN401 - a function whose signature is built for tyro
     def command(config: Any) -> None:  # noqa: ANN401
-        folder = run(study, config)
-        print(f"{folder}/: figure.png, figure.pdf, table.csv, data.npz, config.json, manifest.json")
+        _report(run(study, config))
 
     command.__annotations__["config"] = Annotated[study.config, tyro.conf.arg(name="")]
     command.__doc__ = study.config.__doc__
     return command
+
+
+def _report(folder: Path) -> None:
+    print(f"{folder}/: figure.png, figure.pdf, table.csv, data.npz, config.json, manifest.json")
 
 
 def _audit(config: Annotated[audit.Audit, tyro.conf.arg(name="")]) -> None:
@@ -70,7 +75,8 @@ _audit.__doc__ = audit.Audit.__doc__
 def _benchmark(config: Annotated[
         Annotated[benchmark.ProductsBenchmark, tyro.conf.subcommand("products")]
         | Annotated[benchmark.DenseBenchmark, tyro.conf.subcommand("dense")]
-        | Annotated[benchmark_eigenpairs.EigenpairsBenchmark, tyro.conf.subcommand("eigenpairs")],
+        | Annotated[benchmark_eigenpairs.EigenpairsBenchmark, tyro.conf.subcommand("eigenpairs")]
+        | Annotated[contest.Contest, tyro.conf.subcommand("contest")],
         tyro.conf.arg(name="")]) -> None:
     """Time what the library computes beside what one would otherwise write. Example: jacobian-lab benchmark dense."""
     match config:
@@ -80,6 +86,8 @@ def _benchmark(config: Annotated[
             benchmark.dense(config)
         case benchmark_eigenpairs.EigenpairsBenchmark():
             benchmark_eigenpairs.run(config)
+        case contest.Contest():
+            _report(run(contest.STUDY, config))
 
 
 def _train(recipe: Annotated[

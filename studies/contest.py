@@ -45,7 +45,7 @@ STANDARD = tuple(name for name in METHODS if name not in ("TMPD", "RePaint", "DP
 
 @dataclass(frozen=True)
 class Contest(Config):
-    """Contest on linear inverse problems. Example: jacobian-lab contest --tasks half --digits 20 --again 5 --budgets 50."""
+    """Contest on linear inverse problems. Example: jacobian-lab benchmark contest --tasks half --digits 20 --again 5."""
 
     tasks: tuple[str, ...] = tuple(TASKS)
     """half, box, random, super-resolution, blur."""
