@@ -16,6 +16,7 @@ from studies import (
     audit,
     benchmark,
     benchmark_eigenpairs,
+    benchmark_memory,
     contest,
     convergence,
     directions,
@@ -76,6 +77,7 @@ def _benchmark(config: Annotated[
         Annotated[benchmark.ProductsBenchmark, tyro.conf.subcommand("products")]
         | Annotated[benchmark.DenseBenchmark, tyro.conf.subcommand("dense")]
         | Annotated[benchmark_eigenpairs.EigenpairsBenchmark, tyro.conf.subcommand("eigenpairs")]
+        | Annotated[benchmark_memory.MemoryBenchmark, tyro.conf.subcommand("memory")]
         | Annotated[contest.Contest, tyro.conf.subcommand("contest")],
         tyro.conf.arg(name="")]) -> None:
     """Time what the library computes beside what one would otherwise write. Example: jacobian-lab benchmark dense."""
@@ -86,6 +88,8 @@ def _benchmark(config: Annotated[
             benchmark.dense(config)
         case benchmark_eigenpairs.EigenpairsBenchmark():
             benchmark_eigenpairs.run(config)
+        case benchmark_memory.MemoryBenchmark():
+            benchmark_memory.run(config)
         case contest.Contest():
             _report(run(contest.STUDY, config))
 
