@@ -20,6 +20,7 @@ from studies import (
     contest,
     convergence,
     directions,
+    directions_budget,
     eigenvalues,
     eigenvectors,
     evaluate,
@@ -29,7 +30,8 @@ from studies import (
 from studies.frame import Study, run
 
 STUDIES: tuple[Study[Any], ...] = tuple(
-    module.STUDY for module in (directions, eigenvalues, spectrum, eigenvectors, symmetry, accuracy, evaluate, convergence))
+    module.STUDY for module in (directions, eigenvalues, spectrum, eigenvectors, symmetry, accuracy, evaluate, convergence,
+                                 directions_budget))
 
 
 def main() -> None:

@@ -17,8 +17,8 @@ STYLE: Any = {
     "savefig.dpi": 200, "pdf.fonttype": 42, "figure.constrained_layout.use": True,
 }
 COLOURS = {"inexact": "#0072b2", "exact": "#d55e00", "gradient": "#009e73", "central": "#0072b2", "forward": "#cc79a7",
-           "J": "#0072b2", "symmetric": "#009e73", "skew": "#d55e00"}
-LABELS = {"inexact": r"$J e$", "exact": r"$J^{+} e$", "gradient": r"$J^{T} e$",
+           "J": "#0072b2", "symmetric": "#009e73", "skew": "#d55e00", "krylov": "#cc79a7", "identity": "#555555"}
+LABELS = {"inexact": r"$J e$", "exact": r"$J^{+} e$", "gradient": r"$J^{T} e$", "krylov": "Krylov", "identity": "$e$",
           "J": "$J$", "symmetric": r"$(J + J^T)\,/\,2$", "skew": r"$(J - J^T)\,/\,2$"}
 
 
