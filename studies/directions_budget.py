@@ -6,7 +6,7 @@ passes of the whole batch: one for the sample, and for n Newton steps at each ti
     inexact, J e, and gradient, J^T e    2 n            Krylov, k products    n (k + 1)
     identity, e                          n              exact, J^+ e          1025 n: outside every budget, on few digits
 
-so that the budget buys the times. Step size and number of steps are searched on other digits at the middle budget: of the
+so that the budget buys the times. Step size and number of steps are searched on other digits, at each budget: of the
 settings that meet the constraint to `tolerance` the one that the judge doubts least. How far a sample is from the digits is the
 distance to the nearest real one in the judge's features, relative to that of the true digits: 1 is real.
 """
@@ -56,7 +56,7 @@ class DirectionsBudget(OnDigits):
     task: str = "half"
     """What is known of a digit: half, box, random, super-resolution, blur."""
     digits: int = 24
-    """Digits: this many, from `digit` on, up to held-out digit 999. The default run takes five to ten minutes."""
+    """Digits: this many, from `digit` on, up to held-out digit 999. The default run takes about ten minutes."""
     searched: int = 12
     """Digits of the search, from held-out digit 1000 on."""
     budgets: tuple[int, ...] = (60, 110, 220)
@@ -178,13 +178,14 @@ def compute(config: DirectionsBudget, pieces: Pieces) -> Arrays:
         return Problem(denoiser, judge, TASKS[config.task](digits[part], seeds), noise, digits[part], labels[part], real)
 
     other, shown = problem(OTHERS, config.searched), problem(config.digit, config.digits)
-    middle = sorted(config.budgets)[len(config.budgets) // 2]
     tried = [(kind, newton) for kind, newtons in SEARCH.items() for newton in newtons]
-    rows = [pieces(f"search-{i}", lambda newton=newton: _measures(other.run(newton, (middle - 1) // price(newton))))  # type: ignore[misc]
-            for i, (_, newton) in enumerate(tqdm(tried, desc="search", unit="setting"))]
+    cells = [(budget, i) for budget in config.budgets for i in range(len(tried))]
+    rows = [pieces(f"search-{b}-{i}", lambda b=b, n=tried[i][1]: _measures(other.run(n, (b - 1) // price(n))))  # type: ignore[misc]
+            for b, i in tqdm(cells, desc="search", unit="setting")]
     saw = {key: np.stack([row[key] for row in rows]) for key in MEASURES}
-    best = {kind: choose(saw, [i for i, (name, _) in enumerate(tried) if name == kind], config.tolerance) for kind in SEARCH}
-    plans = [(tried[i][1], budget, (budget - 1) // price(tried[i][1])) for i in best.values() for budget in config.budgets]
+    best = [choose(saw, [c for c, (b, i) in enumerate(cells) if (tried[i][0], b) == (kind, budget)], config.tolerance)
+            for kind in SEARCH for budget in config.budgets]
+    plans = [(tried[i][1], budget, (budget - 1) // price(tried[i][1])) for budget, i in (cells[c] for c in best)]
     plans += [(Newton("exact", 1, Fixed(1.0), rcond=rcond, refresh=False), 0, config.exact_times) for rcond in config.rconds]
     few = shown.select(slice(config.exact_digits))
     runs = [pieces(f"run-{i}", lambda n=newton, b=budget, t=times: (shown if b else few).run(n, t))  # type: ignore[misc]
@@ -203,9 +204,9 @@ def compute(config: DirectionsBudget, pieces: Pieces) -> Arrays:
         "direction": np.array([newton.direction for newton, _, _ in plans]), "budget": np.array([b for _, b, _ in plans]),
         "setting": np.array([describe(newton) for newton, _, _ in plans]),
         "count": np.array([len(run["residual"]) for run in runs]),
-        "search_direction": np.array([kind for kind, _ in tried]), "search_budget": np.array(middle),
-        "search_setting": np.array([describe(newton) for _, newton in tried]), "chosen": np.array(list(best.values())),
-        "tolerance": np.array(config.tolerance), "task": np.array(config.task)}
+        "search_direction": np.array([tried[i][0] for _, i in cells]), "search_budget": np.array([b for b, _ in cells]),
+        "search_setting": np.array([describe(tried[i][1]) for _, i in cells]), "chosen": np.array(best),
+        "tolerance": np.array(config.tolerance)}
 
 
 def choose(saw: Arrays, settings: list[int], tolerance: float) -> int:

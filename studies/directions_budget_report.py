@@ -28,7 +28,7 @@ def table(arrays: Arrays) -> list[Row]:
         rows.append(row | _worth({key: arrays[key][i, :arrays["count"][i]] for key in MEASURES}, arrays["distance_of_real"]))
     for i, direction in enumerate(arrays["search_direction"].tolist()):
         row = {"part": "search, chosen" if i in arrays["chosen"] else "search", "direction": direction,
-               "budget": int(arrays["search_budget"]), "setting": str(arrays["search_setting"][i])}
+               "budget": int(arrays["search_budget"][i]), "setting": str(arrays["search_setting"][i])}
         row |= dict.fromkeys(("times", "evaluations", "forward", "jvp", "vjp"), "")
         rows.append(row | _worth({key: arrays[f"search_{key}"][i] for key in MEASURES}, arrays["search_distance_of_real"]))
     return rows
@@ -57,23 +57,23 @@ def plot(arrays: Arrays) -> Figure:
     top, bottom = parts[0].subplots(2, 3)
     largest = [i for i in range(len(arrays["budget"])) if arrays["budget"][i] in (0, arrays["budget"].max())]
     for axes, key, label in ((top[0], "residuals", "residual"), (top[1], "sizes", r"$|x_t|$ / by rights")):
-        for i in largest:
+        for i in (i for i in largest if arrays["budget"][i]):
             axes.plot(arrays["evaluations"][i], arrays[key][i], **_line(arrays, i))
-        axes.set(xscale="log", yscale="log", xlabel="network evaluations", ylabel=label)
+        axes.set(yscale="log", xlabel="network evaluations", ylabel=label)
         _plain_ticks(axes.yaxis)
-    top[0].set_title(f"Along the largest budget, {int(arrays['budget'].max())}\n(median; exact: few digits)")
+    top[0].set_title(f"Along the largest budget, {int(arrays['budget'].max())}\n(median of the digits)")
     top[1].axhline(1, color="#999999", linewidth=0.5, zorder=0)
     top[1].set_title("Size of $x_t$, relative to\nthe noisy true digit's (median)")
     _plot_search(top[2], arrays)
     rows = [row for row in table(arrays) if not str(row["part"]).startswith("search")]
     for axes, key, label in zip(bottom, ("residual", "agreement", "distance"),
-                                ("residual", "agreement of the judge", "distance to digits"), strict=True):
+                                ("residual", "judge's agreement", "distance to digits"), strict=True):
         _plot_worth(axes, arrays, rows, key)
         axes.set(ylabel=label, xlabel="network evaluations")
     bottom[0].set(yscale="log", ylim=(min(float(row["residual"]) for row in rows if row["residual"] != "") / 2, None))
-    bottom[1].set(title="Samples, by what they cost (means, 95 % intervals)", ylim=(0, 1.02))
+    bottom[1].set(title="Samples, by what they cost\n(means, 95 % intervals; exact: means)", ylim=(0, 1.02))
     bottom[2].axhline(1, color="#999999", linewidth=0.5, zorder=0)
-    parts[0].legend(*top[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    parts[0].legend(*bottom[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     lines = [("true digit", arrays["truth"]), ("observed", arrays["observed"])]
     lines += [(f"{_name(arrays, i)}\n{arrays['evaluations'][i][np.isfinite(arrays['evaluations'][i])][-1]:.0f} evaluations",
                arrays["images"][i]) for i in largest]
@@ -87,7 +87,9 @@ def plot(arrays: Arrays) -> Figure:
 
 def _plot_search(axes: Axes, arrays: Arrays) -> None:
     """Draw each setting's residual and distance from the digits, the chosen ones filled."""
-    rows = [row for row in table(arrays) if str(row["part"]).startswith("search") and row["residual"] != ""]
+    budget = int(arrays["budget"].max())
+    rows = [row for row in table(arrays) if str(row["part"]).startswith("search") and row["budget"] == budget
+            and row["residual"] != ""]
     for row in rows:
         colour = COLOURS[str(row["direction"])]
         axes.plot(row["residual"], row["distance"], "o", color=colour,
@@ -95,14 +97,15 @@ def _plot_search(axes: Axes, arrays: Arrays) -> None:
     axes.axvline(float(arrays["tolerance"]), color="#999999", linewidth=0.5, zorder=0)
     axes.axhline(1, color="#999999", linewidth=0.5, zorder=0)
     axes.set(xscale="log", xlabel="residual", ylabel="distance to digits",
-             title=f"The search at {int(arrays['search_budget'])} evaluations\n(filled: chosen; lines: tolerance, real)")
+             title=f"The search at {budget} evaluations\n(filled: chosen; line: tolerance)")
     _plain_ticks(axes.xaxis)
 
 
 def _plain_ticks(axis: Axis) -> None:
-    """Write 0.02, 0.05, 0.1 ... on a logarithmic axis, at 1, 2 and 5 of a decade at most."""
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if np.ptp(np.log10(axis.get_view_interval())) < 2 else (1,)))
-    axis.set_major_formatter("{x:g}")
+    """Write 0.02, 0.05, 0.1 ... on a logarithmic axis, unless it spans many decades."""
+    if np.ptp(np.log10(axis.get_view_interval())) < 3:
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter("{x:g}")
     axis.set_minor_formatter(NullFormatter())
 
 
@@ -117,7 +120,7 @@ def _plot_worth(axes: Axes, arrays: Arrays, rows: list[Row], key: str) -> None:
         shift = 0.11 * (kinds.index(str(row["direction"])) - 1.5) if row["budget"] else 0.2 * (i - len(rows) + 1.5)
         x = [(budgets.index(r["budget"]) if r["budget"] else len(budgets)) + shift for r in mine]
         y, low, high = (np.array([float(r[name]) for r in mine]) for name in (key, f"{key}_low", f"{key}_high"))
-        bars = np.maximum(np.nan_to_num([y - np.maximum(low, 1e-9 * y), high - y]), 0)
+        bars = np.maximum([y - np.maximum(low, 1e-9 * y), high - y], 0) if row["budget"] else None
         axes.errorbar(x, y, yerr=bars, marker="o", elinewidth=0.8, **_line(arrays, i))
     ticks = [*map(str, budgets)]
     outside = [row for row in rows if not row["budget"]]

@@ -53,8 +53,10 @@ def test_a_run_spends_its_budgets_and_measures_the_samples(monkeypatch, capsys, 
     np.testing.assert_allclose(data["images"][1], last.x0.numpy(), atol=1e-5)
     assert float(runs[1]["residual"]) == pytest.approx(float(last.residual.mean()), rel=1e-4)
     searched = [row for row in rows if row["part"].startswith("search")]
-    assert [row["setting"] for row in searched] == list(settings)
-    assert {row["setting"] for row in searched if row["part"] == "search, chosen"} == {row["setting"] for row in runs}
+    assert [(row["budget"], row["setting"]) for row in searched] == [(budget, words) for budget in ("11", "14")
+                                                                    for words in settings]
+    assert ({(row["budget"], row["setting"]) for row in searched if row["part"] == "search, chosen"}
+            == {(row["budget"], row["setting"]) for row in runs})
 
 
 def test_the_search_takes_the_least_doubt_within_the_tolerance_or_else_the_least_residual():
