@@ -24,6 +24,7 @@ from studies import (
     eigenvalues,
     eigenvectors,
     evaluate,
+    posterior,
     spectrum,
     symmetry,
 )
@@ -31,7 +32,7 @@ from studies.frame import Study, run
 
 STUDIES: tuple[Study[Any], ...] = tuple(
     module.STUDY for module in (directions, eigenvalues, spectrum, eigenvectors, symmetry, accuracy, evaluate, convergence,
-                                 directions_budget))
+                                 directions_budget, posterior))
 
 
 def main() -> None:

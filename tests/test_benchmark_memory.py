@@ -40,3 +40,9 @@ def test_slips_are_named(monkeypatch, capsys, words, message):
     status, _, err = call(monkeypatch, capsys, "benchmark", "memory", *words)
     assert status == 2
     assert message in err
+
+
+def test_help_has_a_runnable_example(monkeypatch, capsys):
+    status, out, _ = call(monkeypatch, capsys, "benchmark", "memory", "--help")
+    assert status == 0
+    assert "Example: jacobian-lab benchmark memory" in " ".join(out.split())

@@ -1,10 +1,14 @@
-"""The exact posterior of a linear observation."""
+"""The exact posterior of a linear observation, and the study that compares samplers with it."""
 
+import csv
+
+import numpy as np
 import pytest
 import torch
 
-from conftest import SCHEDULES, SHAPE, make_gaussian, make_mixture, relative
+from conftest import SCHEDULES, SHAPE, call, make_gaussian, make_mixture, relative
 from jacobian_lab import DiscreteSchedule, InputError
+from studies import curves, posterior
 
 LINEAR = DiscreteSchedule.linear()
 
@@ -67,3 +71,62 @@ def test_impossible_observations_are_refused():
         oracle.conditioned(A, y[:2])
     with pytest.raises(InputError, match=r"singular for component 0 and sigma = 0.0: leave out redundant rows"):
         oracle.conditioned(torch.cat([A, torch.zeros(1, 12)]), torch.cat([y, y[:1]]))
+
+
+@pytest.mark.parametrize("observation", curves.OBSERVATIONS)
+def test_on_a_gaussian_the_matched_denoiser_is_the_posteriors(observation):
+    problem = curves.make_problem("Gaussian", observation, 0)
+    x_t = torch.randn(3, 1, 1, curves.N, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    for t in (50, 500, 900):
+        assert relative(problem.matched()(x_t, t), problem.posterior.mean(x_t, t)) < 1e-6
+
+
+def test_scores_are_near_zero_for_exact_samples_and_not_for_others():
+    problem = curves.make_problem("mixture", "half", 0)
+    g = torch.Generator().manual_seed(0)
+    mean, covariance, spread, weights = curves.scores(problem, problem.posterior.sample(20_000, g).flatten(1))
+    assert max(mean, covariance, weights) < 0.03
+    assert spread == pytest.approx(1, abs=0.02)
+    mean, covariance, spread, _ = curves.scores(problem, problem.posterior.means[:1].expand(10, -1))  # collapsed to a mode
+    assert mean > 0.2
+    assert covariance == pytest.approx(1)
+    assert spread < 1e-12
+    other = problem.posterior.means[:1] + 0.01 * torch.randn(50, curves.N, generator=g, dtype=torch.float64)
+    expected = 1 - float(problem.posterior.log_weights[0].exp())
+    assert curves.scores(problem, other)[3] == pytest.approx(expected, abs=1e-3)
+
+
+def test_the_study_tabulates_every_direction_and_exact_newton_meets_the_constraint(monkeypatch, capsys, tmp_path):
+    ways = (posterior.EXACT_DENOISER, posterior.FREE, "J e, secant", "J^+ e, step 1", *posterior.SHOWN)
+    monkeypatch.setattr(posterior, "WAYS", {way: posterior.WAYS[way] for way in ways})
+    status, _, err = call(monkeypatch, capsys, "posterior", "--samples", "40", "--exact-samples", "8", "--curves", "1",
+                          "--steps", "4", "--newton-steps", "2", "--out", tmp_path / "run")
+    assert status == 0, err
+    rows = list(csv.DictReader((tmp_path / "run" / "table.csv").read_text().splitlines()))
+    assert len(rows) == 2 * 2 * 2 * len(set(ways))
+    found = {(row["prior"], row["observation"], row["direction_and_step"], row["eta"]): row for row in rows}
+    exact = found["Gaussian", "half", "J^+ e, step 1", "0"]
+    assert float(exact["largest_residual_after_the_steps_of_any_time"]) < 1e-6
+    assert int(exact["passes"]) == 4 * (2 + curves.N)
+    assert float(found["Gaussian", "half", posterior.FREE, "0"]["mean_error"]) > 1
+    assert float(found["Gaussian", "half", posterior.EXACT_DENOISER, "0"]["mean_error"]) < 0.5
+    with np.load(tmp_path / "run" / "data.npz") as stored:
+        assert np.isfinite(stored["score"]).all()
+    assert (tmp_path / "run" / "figure.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize(("words", "message"), [
+    (("--samples", "3"), "--samples and --exact-samples must be at least 8"),
+    (("--steps", "0"), "steps must lie from 1 to 1000"),
+    (("--curves", "0"), "--curves and --newton-steps at least 1"),
+])
+def test_slips_are_named(monkeypatch, capsys, words, message):
+    status, _, err = call(monkeypatch, capsys, "posterior", *words)
+    assert status == 2
+    assert message in err
+
+
+def test_help_has_a_runnable_example(monkeypatch, capsys):
+    status, out, _ = call(monkeypatch, capsys, "posterior", "--help")
+    assert status == 0
+    assert "Example: jacobian-lab posterior" in " ".join(out.split())
