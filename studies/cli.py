@@ -24,15 +24,19 @@ from studies import (
     eigenvalues,
     eigenvectors,
     evaluate,
+    guide,
+    inpaint,
     posterior,
     spectrum,
+    style_transfer,
+    superres,
     symmetry,
 )
 from studies.frame import Study, run
 
 STUDIES: tuple[Study[Any], ...] = tuple(
     module.STUDY for module in (directions, eigenvalues, spectrum, eigenvectors, symmetry, accuracy, evaluate, convergence,
-                                 directions_budget, posterior))
+                                 directions_budget, posterior, inpaint, superres, style_transfer, guide))
 
 
 def main() -> None:
