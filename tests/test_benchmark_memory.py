@@ -19,8 +19,8 @@ def test_the_inexact_sampler_needs_what_sampling_needs_and_gradient_descent_a_gr
 def test_the_largest_batch_is_where_the_limit_is_passed(monkeypatch):
     monkeypatch.setattr("studies.benchmark_memory.measure", lambda batch, *_: (500.0, 500.0 + 2 * batch))
     config = MemoryBenchmark(batches=(16, 64), limit=1.5)
-    assert largest("inexact", config, {}, 500.0, 500.0 + 2 * 64) == 500
-    assert abs(largest("inexact", config, {}, 500.0, 500.0 + 3 * 64) - 500) <= 5  # predicted wrongly by a half
+    assert 485 <= largest("inexact", config, {}, 500.0, 500.0 + 2 * 64) <= 500
+    assert 485 <= largest("inexact", config, {}, 500.0, 500.0 + 3 * 64) <= 500  # predicted wrongly by a half
     assert largest("inexact", MemoryBenchmark(batches=(64,), limit=0.4), {}, 500.0, 600.0) == 0
 
 
