@@ -215,10 +215,11 @@ def grid(figure: Any, rows: Sequence[tuple[str, Sequence[NDArray[Any] | None]]],
     for row, (label, images) in zip(panels, rows, strict=True):
         for axes, image in zip(row, images, strict=True):
             if image is None:
-                axes.set_axis_off()
-                continue
-            show(axes, image)
-            axes.set_facecolor(UNKNOWN)
+                axes.set(xticks=[], yticks=[])
+                axes.spines[:].set_visible(False)
+            else:
+                show(axes, image)
+                axes.set_facecolor(UNKNOWN)
         row[0].set_ylabel(label, rotation=0, ha="right", va="center")
     for axes, title in zip(panels[0], titles, strict=False):
         axes.set_title(title)

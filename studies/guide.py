@@ -38,6 +38,8 @@ class Guide(Constrained):
 
     samples: int = 8
     """Noises, each guided towards each class."""
+    change: float = 0.4
+    """Largest change of a pixel of x_t in a Newton step; pixels are in [-1, 1]."""
     classes: tuple[int, ...] = tuple(range(10))
     """Digits wanted, 0 to 9."""
 
@@ -102,22 +104,22 @@ def table(arrays: Arrays) -> list[Row]:
     groups = {"real digits": arrays["real_right"], "guided": (arrays["named"] == classes).reshape(2, -1),
               "unconstrained": (arrays["free_named"][:, :, None] == classes).reshape(2, -1)}
     groups |= {f"guided to {c}": arrays["named"][:, :, k] == c for k, c in enumerate(classes.tolist())}
-    met = arrays["residual"][:, -1, -1] == 0
+    loss = float(np.median(arrays["residual"][:, -1, -1])) + TARGET
     rows: list[Row] = []
     for name, right in groups.items():
         for judge, values in zip(JUDGES, right, strict=True):
             rate, low, high = rate_interval(int(values.sum()), len(values))
             rows.append({"images": name, "judge": judge, "of": len(values), "right": rate, "right_low": low, "right_high": high,
                          **(spent(arrays["passes"] * name.startswith("guided"))),
-                         "loss_reached": float(met.mean()) if name == "guided" else ""})
+                         "cross_entropy_median": loss if name == "guided" else ""})
     return rows
 
 
 def plot(arrays: Arrays) -> Figure:
     """Draw noise by class; below, the loss along sampling and what the judges see."""
     classes, count = arrays["classes"].tolist(), min(SHOWN, len(arrays["images"]))
-    figure = Figure(figsize=(7.2, 0.62 * count + 2.2))
-    parts: Any = figure.subfigures(2, 1, height_ratios=(0.62 * count + 0.2, 2.0))
+    figure = Figure(figsize=(7.2, 0.62 * count + 2.4))
+    parts: Any = figure.subfigures(2, 1, height_ratios=(0.62 * count + 0.2, 2.2))
     grid(parts[0], [(f"noise {k}", [arrays["free"][k], *arrays["images"][k]]) for k in range(count)],
          ["free", *(f"to {c}" for c in classes)])
     left, right = parts[1].subplots(1, 2, width_ratios=(1, 1.6))
@@ -126,6 +128,7 @@ def plot(arrays: Arrays) -> Figure:
     left.set(ylabel="cross-entropy of the class", title=f"Loss, down to its target of {TARGET:g}\n"
              f"median, 10-90 % of {len(arrays['residual'])} samples")
     _plot_judges(right, arrays)
+    parts[1].legend(*right.get_legend_handles_labels(), loc="outside lower right", ncols=2)
     return figure
 
 
@@ -142,7 +145,6 @@ def _plot_judges(axes: Axes, arrays: Arrays) -> None:
                       label=f"{judge}: right on {100 * accuracy:.1f} % of real digits" if not k else None)
     axes.set(xticks=range(len(classes)), xticklabels=[str(c) for c in classes], ylim=(0, 1), xlabel="class wanted",
              ylabel="share named so", title=f"What the judges see in {arrays['named'].shape[1]} samples of each class")
-    axes.legend(loc="lower left")
 
 
 STUDY = Study("guide", Guide, compute, table, plot, models=Guide.models)

@@ -123,7 +123,7 @@ def plot(arrays: Arrays, observed: Mapping[str, NDArray[Any]], title: str, label
             (FREE, arrays["images"][methods.index(FREE), :, 0])]
     scored = [key for key in SCORES if key in arrays]
     width = 0.9 + 0.6 * len(numbers)
-    figure = Figure(figsize=(width + 2.7, 0.62 * len(rows) + 0.3))
+    figure = Figure(figsize=(width + 2.7, max(3.6, 0.62 * len(rows) + 0.3)))
     parts: Any = figure.subfigures(1, 2, width_ratios=(width, 2.7))
     grid(parts[0], [(name, images[:SHOWN]) for name, images in rows], [f"digit {number}" for number in numbers])
     panels = parts[1].subplots(1 + len(scored), 1, squeeze=False, height_ratios=[1.6, *[1.0] * len(scored)])[:, 0]

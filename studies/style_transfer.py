@@ -114,8 +114,8 @@ def table(arrays: Arrays) -> list[Row]:
 def plot(arrays: Arrays) -> Figure:
     """Draw noise by style; below, the loss along sampling, thickness and slant against the style's."""
     count = min(SHOWN, len(arrays["free"]))
-    figure = Figure(figsize=(7.2, 0.62 * count + 3.0))
-    parts: Any = figure.subfigures(2, 1, height_ratios=(0.62 * count + 0.82, 2.18))
+    figure = Figure(figsize=(7.2, 0.62 * count + 3.2))
+    parts: Any = figure.subfigures(2, 1, height_ratios=(0.62 * count + 0.82, 2.38))
     grid(parts[0], [("style of", [None, *arrays["style"]]),
                     *((f"noise {k}", [arrays["free"][k], *arrays["styled"][k]]) for k in range(count))],
          ["free", *map(str, arrays["numbers"].tolist())])
@@ -127,7 +127,7 @@ def plot(arrays: Arrays) -> Figure:
     for axes, (trait, label) in zip((middle, right), TRAITS.items(), strict=True):
         _plot_trait(axes, arrays, trait)
         axes.set(xlabel=f"{label.split(',')[0]} of the style", ylabel=label, title=trait.capitalize())
-    middle.legend(loc="upper left")
+    parts[1].legend(*middle.get_legend_handles_labels(), loc="outside lower right", ncols=2)
     return figure
 
 
