@@ -9,6 +9,12 @@ passes of the whole batch: one for the sample, and for n Newton steps at each ti
 so that the budget buys the times. Step size and number of steps are searched on other digits, at each budget: of the
 settings that meet the constraint to `tolerance` the one that the judge doubts least. How far a sample is from the digits is the
 distance to the nearest real one in the judge's features, relative to that of the true digits: 1 is real.
+
+Every direction within the budget meets the known half to an RMSE of 0.03; how near to a digit it stays tells them apart. `J e`
+and `J^T e` keep the digit: 1.1 times as far as real ones, 23 of 24 named rightly, hardly changed from 60 evaluations to 220;
+`J^T e` is ahead by 1 dB of PSNR and 0.02 of SSIM, digit by digit, and by nothing else. The identity and Krylov get the error
+down further at 220 (0.008 and 0.010, against 0.02), to samples twice as far; Krylov steps of size 1 to 1e-7, with no digit left.
+The exact direction, on two digits at 85 times the price of 60, misses by 0.36 with rcond 0.5, and with 0.1 leaves no digit.
 """
 
 from __future__ import annotations

@@ -71,7 +71,7 @@ def plot(arrays: Arrays) -> Figure:
         _plot_worth(axes, arrays, rows, key)
         axes.set(ylabel=label, xlabel="network evaluations")
     bottom[0].set(yscale="log", ylim=(min(float(row["residual"]) for row in rows if row["residual"] != "") / 2, None))
-    bottom[1].set(title="Samples, by what they cost\n(means, 95 % intervals; exact: means)", ylim=(0, 1.02))
+    bottom[1].set(title="Samples, by what they cost\n(means, 95 % intervals; exact: means)", ylim=(-0.03, 1.03))
     bottom[2].axhline(1, color="#999999", linewidth=0.5, zorder=0)
     parts[0].legend(*bottom[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     lines = [("true digit", arrays["truth"]), ("observed", arrays["observed"])]
@@ -132,14 +132,12 @@ def _plot_worth(axes: Axes, arrays: Arrays, rows: list[Row], key: str) -> None:
 def _name(arrays: Arrays, i: int) -> str:
     """Return a run's direction in words and signs."""
     direction = str(arrays["direction"][i])
-    label = LABELS[direction]
-    return (f"{direction}, {label}" if "$" in label else label) + (
-        f", {str(arrays['setting'][i]).split(', ')[-1]}" if direction in ("exact", "krylov") else "")
+    label = LABELS[direction] if direction == "krylov" else f"{direction}, {LABELS[direction]}"
+    return f"{label}, {str(arrays['setting'][i]).split(', ')[-1]}" if direction == "exact" else label
 
 
 def _line(arrays: Arrays, i: int) -> dict[str, Any]:
-    """Return how a run is drawn: the first exact run dashed, the others dotted."""
+    """Return how a run is drawn: the first exact one filled, the others hollow."""
     direction = str(arrays["direction"][i])
-    exact = np.flatnonzero(arrays["direction"] == "exact")
-    style = "-" if direction != "exact" else "--" if i == exact[0] else ":"
-    return {"color": COLOURS[direction], "linestyle": style, "label": _name(arrays, i)}
+    hollow = direction == "exact" and i != np.flatnonzero(arrays["direction"] == "exact")[0]
+    return {"color": COLOURS[direction], "markerfacecolor": "none" if hollow else COLOURS[direction], "label": _name(arrays, i)}
