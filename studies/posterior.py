@@ -13,13 +13,13 @@ gone, end elsewhere: J e and J^T e at the move of least |delta|, J^+ e where the
 (identity) ends at z, for it never leaves the known points.
 
 What is found, in posterior standard deviations of the mean. MMPS is as near as the exact denoiser, and both are as near as
-100 exact samples. Of the directions only e comes close: with fresh noise (eta = 1) 0.07 to 0.14 by the minimiser, without (eta = 0)
-0.2 to 0.6. J e does not sample the posterior: off by 0.3 to 1.1 without fresh noise and 0.14 to 0.45 with it by the paper's
-steps, by up to 3.6 by the minimiser; its covariance shrinks by little, but it favours a component of the mixture, by 0.17 to
-0.38 of the weight, and by the minimiser, where it most nearly collapses to a mode, by up to 0.7. J^T e is the same, J being
-symmetric. J^+ e with step 1 meets the observation of the Gaussian to 1e-12 at every time, and is the worse for it: the curve
-breaks where the known half ends, off by 1 to 4 without fresh noise. GMRES is as bad, the worse the more steps. Fresh noise
-helps all, for it makes x_t forget the moves.
+100 exact samples. Of the directions only e comes close: with fresh noise (eta = 1) 0.07 to 0.14 by the minimiser, without
+(eta = 0) 0.2 to 0.6. J e does not sample the posterior: off by 0.3 to 1.1 without fresh noise and 0.13 to 0.45 with it by the
+paper's steps, by up to 3.6 by the minimiser; its covariance shrinks by little, but it favours a component of the mixture, by
+0.17 to 0.38 of the weight, and by the minimiser, where it most nearly collapses to a mode, by up to 0.7. J^T e is the same, J
+being symmetric. J^+ e with step 1 meets the observation of the Gaussian to 1e-12 at every time, and is the worse for it: the
+curve breaks where the known half ends, off by 1 to 4 without fresh noise. GMRES is as bad, the worse the more steps. Fresh
+noise helps all, for it makes x_t forget the moves.
 """
 
 from __future__ import annotations
