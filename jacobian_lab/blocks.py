@@ -12,6 +12,7 @@ kept unless `J^T u` is asked for.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from jacobian_lab.denoiser import Denoiser
-from jacobian_lab.fallbacks import Differences, DoubleBackward, ForwardMode
+from jacobian_lab.fallbacks import Differences, DoubleBackward, ForwardMode, Function
 from jacobian_lab.linear import UnsupportedError
 from jacobian_lab.linearise import Linearisation
 from jacobian_lab.linops import JacobianOperator
@@ -68,6 +69,7 @@ class BatchJacobian:
                  spent: Spent | None = None) -> None:
         self.denoiser, self.x, self.t, self.method, self.graph = denoiser, x_t.detach(), t, products, graph
         self.spent = Spent() if spent is None else spent
+        self._function: Function = partial(denoiser, t=t)  # a method would tie self and the graphs into a cycle, freed late
         self._d: Tensor | None = None
         self._linear: Linearisation | ForwardMode | None = None
         self._reverse: DoubleBackward | None = None
@@ -109,21 +111,27 @@ class BatchJacobian:
         with differentiable():
             return self._reversed().vjp(u)
 
+    def dense(self) -> Tensor:
+        """Return the blocks, (B, n, n), row by row: n backward passes."""
+        units = torch.eye(self.x[0].numel(), dtype=self.x.dtype, device=self.x.device).reshape(-1, *self.x.shape[1:])
+        return torch.stack([self.vjp(unit.expand_as(self.x)).flatten(1) for unit in units], dim=1)
+
     def block(self, i: int) -> JacobianOperator:
         """Return J_i as an n x n operator, with exact products. Its passes are not counted here: they are of one sample."""
         return JacobianOperator(self.denoiser, self.x[i:i + 1], self.t)
 
     def on_arrays(self, v: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return `J_b v_b` for numpy vectors, (B, n): what `jacobian_lab.batched` works on."""
-        return self.arrays(self.jvp(torch.from_numpy(v).to(self.x).reshape(self.x.shape)))
+        return self.arrays(self.jvp(self.images(v)))
+
+    def images(self, v: NDArray[np.float64]) -> Tensor:
+        """Return numpy vectors, (B, n), as images, in the dtype and on the device of x_t."""
+        return torch.from_numpy(v).to(self.x).reshape(self.x.shape)
 
     @staticmethod
     def arrays(v: Tensor) -> NDArray[np.float64]:
         """Return images as numpy vectors, (B, n)."""
         return np.asarray(v.detach().cpu().double().flatten(1).numpy())
-
-    def _function(self, x: Tensor) -> Tensor:
-        return self.denoiser(x, self.t)
 
     def _linearised(self) -> Tensor:
         """Record the network at the batch, or fall back on forward mode; return D(x_t)."""

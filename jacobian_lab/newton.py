@@ -8,6 +8,9 @@ r"""The Newton step: from an error e, the change wanted in D(x_t), to a change d
 
 A step of size lambda turns e into `e - lambda J delta` to first order: `(I - lambda J^2) e` for the inexact direction.
 
+Under a constraint "exact" and "krylov" solve `P J delta = e`, P what the constraint sees: the rest of D may change. From
+e = P e a Krylov space of P J stays in the range of A^T, where the move that conditions a Gaussian on y lies.
+
 J is one Jacobian, or the block-diagonal one of a batch; `Newton` says how a sampler takes its steps, `newton_step` takes one.
 """
 
@@ -24,7 +27,7 @@ from torch import Tensor
 
 from jacobian_lab.batched import gmres_batch
 from jacobian_lab.blocks import BatchJacobian
-from jacobian_lab.constraint import Constraint
+from jacobian_lab.constraint import Constraint, Map
 from jacobian_lab.errors import InputError
 from jacobian_lab.products import Method
 from jacobian_lab.solve import gmres, lstsq
@@ -35,7 +38,7 @@ Values = TypeVar("Values", Tensor, NDArray[Any])
 
 
 def newton_direction(J: LinearOperator | NDArray[Any] | BatchJacobian, e: Values, kind: Kind, *, rcond: float | None = None,
-                     steps: int = 10) -> Values:
+                     steps: int = 10, seen: Map | None = None) -> Values:
     """Return the direction delta in which to move x_t so that D(x_t) changes by e.
 
     Parameters
@@ -50,6 +53,9 @@ def newton_direction(J: LinearOperator | NDArray[Any] | BatchJacobian, e: Values
         For "exact": singular values up to rcond times the largest count as zero; see `jacobian_lab.solve.lstsq`.
     steps : int
         For "krylov": products spent.
+    seen : callable, optional
+        With a `BatchJacobian`, for "exact" and "krylov": the projection P onto what is wanted to change, such as
+        `Constraint.seen`. The equation is then `P J delta = e`; without, all else in D is asked to stay as it is.
 
     Returns
     -------
@@ -69,7 +75,7 @@ def newton_direction(J: LinearOperator | NDArray[Any] | BatchJacobian, e: Values
     if kind not in get_args(Kind):
         raise InputError(f"unknown direction {kind!r}: expected one of {', '.join(get_args(Kind))}")
     if isinstance(J, BatchJacobian):
-        return _batch_direction(J, e, kind, rcond, steps)
+        return _batch_direction(J, e, kind, rcond, steps, seen or (lambda change: change))
     vector = _vector(e, J.shape[1])
     match kind:
         case "inexact":
@@ -87,7 +93,8 @@ def newton_direction(J: LinearOperator | NDArray[Any] | BatchJacobian, e: Values
     return np.asarray(delta, dtype=e.dtype).reshape(e.shape)
 
 
-def _batch_direction(J: BatchJacobian, e: Any, kind: Kind, rcond: float | None, steps: int) -> Any:  # noqa: ANN401 - a Tensor
+def _batch_direction(J: BatchJacobian, e: Any, kind: Kind, rcond: float | None, steps: int,  # noqa: ANN401 - a Tensor
+                     seen: Map) -> Any:  # noqa: ANN401
     if not isinstance(e, Tensor) or e.shape != J.x.shape:
         raise InputError(f"for a batch e is a tensor of the shape of x_t, {tuple(J.x.shape)}: got "
                          f"{tuple(e.shape) if isinstance(e, Tensor) else type(e).__name__}")
@@ -97,10 +104,15 @@ def _batch_direction(J: BatchJacobian, e: Any, kind: Kind, rcond: float | None, 
         case "gradient":
             return J.vjp(e)
         case "exact":
-            J.spent.vjp += e[0].numel()  # the dense blocks, row by row: as many as for one sample, each a pass of one
-            return torch.stack([newton_direction(J.block(i), e[i], kind, rcond=rcond) for i in range(len(e))])
+            columns = [seen(column.reshape(e.shape)).flatten(1) for column in J.dense().unbind(2)]
+            blocks = torch.stack(columns, dim=2).cpu().double().numpy()
+            return torch.stack([newton_direction(block, part, kind, rcond=rcond)
+                                for block, part in zip(blocks, e, strict=True)])
         case "krylov":
-            return torch.from_numpy(gmres_batch(J.on_arrays, J.arrays(e), steps)).to(e).reshape(e.shape)
+            def product(v: NDArray[np.float64]) -> NDArray[np.float64]:
+                return J.arrays(seen(J.jvp(J.images(v))))
+
+            return J.images(gmres_batch(product, J.arrays(e), steps))
     return e.clone()
 
 
@@ -170,5 +182,5 @@ def newton_step(J: BatchJacobian, constraint: Constraint, newton: Newton, progre
         From 0 at the sampler's first time to 1 at its last, for step sizes that fall.
     """
     e = constraint.error(J.d)
-    g = newton_direction(J, e, newton.direction, rcond=newton.rcond, steps=newton.krylov_steps)
+    g = newton_direction(J, e, newton.direction, rcond=newton.rcond, steps=newton.krylov_steps, seen=constraint.seen)
     return J.x + newton.step_size(J, e, g, constraint, progress).reshape(-1, 1, 1, 1) * g

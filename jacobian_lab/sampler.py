@@ -104,7 +104,7 @@ def sample(denoiser: Denoiser, noise: Tensor, times: Sequence[int] | Sequence[fl
         progress = i / max(1, len(times) - 1)
         skips = steps > 0 and s is not None and not newton.refresh
         for step in range(steps if skips else steps + 1):
-            wants_graph = newton.direction == "gradient" and step < steps
+            wants_graph = newton.direction in ("gradient", "exact") and step < steps
             J = BatchJacobian(denoiser, x_t, t, newton.products if step < steps else "forward", wants_graph, spent)
             last = s is None and step == steps
             x0 = constraint.project(J.d) if project and last and constraint is not None else J.d

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from jacobian_lab import Denoiser, DiscreteSchedule
+from jacobian_lab import Denoiser
 from jacobian_lab.constraint import Linear
 from jacobian_lab.newton import Kind, Newton
 from jacobian_lab.sampler import sample, seeded_noise
@@ -24,22 +24,26 @@ def paper(denoiser: Denoiser, problem: Linear, seeds: Sequence[int], steps: int,
     return _newton(denoiser, problem, seeds, denoiser.schedule.times(steps), "inexact", 5, Dynamic(c), 0.0, False)
 
 
-def inexact(denoiser: Denoiser, problem: Linear, seeds: Sequence[int], steps: int, c: float = 0.4, newton_steps: int = 1,
+def inexact(denoiser: Denoiser, problem: Linear, seeds: Sequence[int], steps: int, travel: float = 10.0, newton_steps: int = 1,
             eta: float = 1.0) -> Tensor:
-    """Return samples by inexact Newton with the step that brakes, fresh noise, and the projection where y has no noise."""
-    return _newton(denoiser, problem, seeds, _down(denoiser, steps), "inexact", newton_steps, Secant(c), eta, True)
+    """Return samples by inexact Newton with the step that brakes, fresh noise, and the projection where y has no noise.
+
+    `travel` is the way that all steps together may take a pixel of x_t: what suits does not depend on their number.
+    """
+    return _newton(denoiser, problem, seeds, _down(denoiser, steps), "inexact", newton_steps,
+                   Secant(travel / (steps * newton_steps)), eta, True)
 
 
-def gradient(denoiser: Denoiser, problem: Linear, seeds: Sequence[int], steps: int, c: float = 0.4, newton_steps: int = 1,
+def gradient(denoiser: Denoiser, problem: Linear, seeds: Sequence[int], steps: int, travel: float = 10.0, newton_steps: int = 1,
              eta: float = 1.0) -> Tensor:
     """Return samples as `inexact` does, along J^T e; its step cannot be told from g alone and is the dynamic one."""
-    return _newton(denoiser, problem, seeds, _down(denoiser, steps), "gradient", newton_steps, Dynamic(c), eta, True)
+    return _newton(denoiser, problem, seeds, _down(denoiser, steps), "gradient", newton_steps,
+                   Dynamic(travel / (steps * newton_steps)), eta, True)
 
 
 def _down(denoiser: Denoiser, steps: int) -> list[int] | list[float]:
     """Return times that end where J is nearly the identity, 1 % of the way: what is left of the error goes there."""
-    schedule = denoiser.schedule
-    return schedule.times(steps, schedule.steps // 100 - 1 if isinstance(schedule, DiscreteSchedule) else 0.01)
+    return denoiser.schedule.times(steps, denoiser.schedule.times(100)[-1])
 
 
 def _newton(denoiser: Denoiser, problem: Linear, seeds: Sequence[int], times: list[int] | list[float], direction: Kind,
@@ -50,10 +54,11 @@ def _newton(denoiser: Denoiser, problem: Linear, seeds: Sequence[int], times: li
     return last.x0
 
 
-STEPS: dict[str, tuple[float, ...]] = {"c": (0.2, 0.4, 0.8), "newton_steps": (1, 2, 4)}
+DEFAULTS = {"travel": 10.0, "newton_steps": 1}
+STEPS: dict[str, tuple[float, ...]] = {"travel": (5.0, 10.0, 20.0), "newton_steps": (1, 2, 4)}
 CONTESTANTS = (
-    Peer("inexact Newton", "jacobian-lab", inexact, {"c": 0.4, "newton_steps": 1}, STEPS, Passes(2), 50, "this project"),
-    Peer("gradient descent", "jacobian-lab", gradient, {"c": 0.4, "newton_steps": 1}, STEPS, Passes(1, 1), 50, "this project"),
+    Peer("inexact Newton", "jacobian-lab", inexact, DEFAULTS, STEPS, Passes(2), 50, "this project"),
+    Peer("gradient descent", "jacobian-lab", gradient, DEFAULTS, STEPS, Passes(1, 1), 50, "this project"),
     Peer("inexact Newton, paper", "jacobian-lab", paper, {"c": 0.2}, {}, Passes(11), 20, "Graikos, Jojic, Samaras 2025"),
     *PEERS,
 )

@@ -1,16 +1,20 @@
 """Krylov methods for many operators, and the Jacobian of a batch, against one at a time."""
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 import torch
 
 import networks
-from conftest import make_mixture, relative
+from conftest import make_gaussian, make_mixture, relative
 from jacobian_lab import DiscreteSchedule, InputError, JacobianOperator, newton_direction
 from jacobian_lab.batched import arnoldi_batch, gmres_batch, ritz_values_batch
 from jacobian_lab.blocks import BatchJacobian
 from jacobian_lab.constraint import Inpainting
 from jacobian_lab.masks import half
+from jacobian_lab.sampler import seeded_noise
 from jacobian_lab.solve import gmres
 from jacobian_lab.step_size import Backtracking, Dynamic, ExactMinimiser, Fixed, Spectral
 
@@ -150,3 +154,39 @@ def test_step_sizes_are_their_definitions_and_count_what_they_spend(batch):
 def test_bad_step_sizes_are_refused(make):
     with pytest.raises(InputError, match="must be"):
         make()
+
+
+def test_a_graph_is_freed_with_its_jacobian():
+    """Without waiting for the garbage collector: gradient descent would hold many steps' graphs at once."""
+    denoiser = networks.denoiser()
+    x_t = seeded_noise([0, 1], denoiser.shape, dtype=torch.float64)
+    J = BatchJacobian(denoiser, x_t, 500, graph=True)
+    J.vjp(J.d)
+    reverse = weakref.ref(J._reverse)
+    gc.disable()
+    try:
+        del J
+        assert reverse() is None
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize("kind", ["exact", "krylov"])
+def test_under_a_mask_the_unknown_pixels_may_change(kind):
+    """P J delta = e, not J delta = e: on a Gaussian, D then meets the known pixels, and moves elsewhere as J wants."""
+    oracle = make_gaussian(DiscreteSchedule.linear())
+    x_t = seeded_noise([0, 1], oracle.shape, dtype=torch.float64)
+    constraint = Inpainting(x_t.flip(0), half(oracle.shape))
+    J = BatchJacobian(oracle.denoiser(), x_t, 500, "exact")
+    e = constraint.error(J.d)
+    delta = newton_direction(J, e, kind, rcond=1e-12, steps=12, seen=constraint.seen)
+    truth = oracle.jacobian(x_t, 500)
+    known = half(oracle.shape).flatten()
+    expected = [torch.linalg.pinv(block[known]) @ part.flatten()[known] for block, part in zip(truth, e, strict=True)]
+    if kind == "exact":  # the least move of all that do it; Krylov's stays on the known pixels
+        assert relative(delta.flatten(1), torch.stack(expected)) < 1e-8
+    else:
+        assert delta.flatten(1)[:, ~known].abs().max() == 0
+    assert constraint.residual(J.denoise(x_t + delta)).max() < 1e-8
+    asked = newton_direction(J, e, kind, rcond=1e-12, steps=12)
+    assert (J.denoise(x_t + asked) - J.d - e).abs().max() < 1e-6

@@ -64,7 +64,7 @@ def test_its_scores_are_those_of_the_images(table):
 
 
 def test_a_run_does_not_depend_on_how_many_digits_it_has():
-    entry, config = Entry("random", "inexact Newton", "searched", {"c": 0.4, "newton_steps": 1}, 2), Contest()
+    entry, config = Entry("random", "inexact Newton", "searched", {"travel": 1.0, "newton_steps": 1}, 2), Contest()
     four, two = (execute(entry, config, FIRST, count, 0)["images"].astype(float) for count in (4, 2))
     np.testing.assert_allclose(four[:2], two, atol=5e-3)
     first, _, _ = problem("random", FIRST, 2, 0)
