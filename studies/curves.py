@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from jacobian_lab import Denoiser, DiscreteSchedule
-from jacobian_lab.constraint import Inpainting, Linear, Separable, resampling
+from jacobian_lab.constraint import Inpainting, Linear
 from jacobian_lab.masks import half
 from jacobian_lab.oracle import GaussianMixture
+from jacobian_lab.separable import Separable, resampling
 
 N, NOISE = 32, 0.1
 ORACLES, OBSERVATIONS = ("Gaussian", "mixture"), ("half", "noisy means")

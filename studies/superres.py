@@ -9,7 +9,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from jacobian_lab.constraint import shrink, super_resolution
+from jacobian_lab.separable import shrink, super_resolution
 from mnist.data import SHAPE
 from studies import observed
 from studies.constrained import read_gray

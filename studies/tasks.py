@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from jacobian_lab.constraint import Inpainting, Linear, blurring, gaussian_blur, shrink, super_resolution
+from jacobian_lab.constraint import Inpainting, Linear
 from jacobian_lab.masks import box, half, random_pixels
 from jacobian_lab.sampler import seed_of, seeded_noise
+from jacobian_lab.separable import blurring, gaussian_blur, shrink, super_resolution
 from mnist.data import SHAPE
 
 BLUR_WIDTH, BLUR_NOISE = 1.5, 0.05

@@ -10,10 +10,11 @@ from PIL import Image
 import mnist
 from conftest import call, relative
 from jacobian_lab import InputError
-from jacobian_lab.constraint import Inpainting, shrink
+from jacobian_lab.constraint import Inpainting
 from jacobian_lab.masks import half
 from jacobian_lab.newton import Newton
 from jacobian_lab.sampler import sample, seed_of, seeded_noise
+from jacobian_lab.separable import shrink
 from jacobian_lab.step_size import Secant
 from mnist.weights import build_denoiser, save_model
 from studies.guide import PixelJudge

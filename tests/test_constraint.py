@@ -10,9 +10,10 @@ from torch.nn import functional as F
 
 from conftest import relative
 from jacobian_lab import InputError
-from jacobian_lab.constraint import Inpainting, LinearMap, Separable, blur, blurring, gaussian_blur, shrink, super_resolution
+from jacobian_lab.constraint import Inpainting, LinearMap, blur
 from jacobian_lab.losses import Loss, class_label, layers, segmentation, style
 from jacobian_lab.masks import box, free_form, half, random_pixels
+from jacobian_lab.separable import Separable, blurring, gaussian_blur, shrink, super_resolution
 
 SHAPE = (2, 8, 8)
 

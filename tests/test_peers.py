@@ -9,9 +9,10 @@ import torch
 
 import mnist
 from jacobian_lab import Denoiser, InputError
-from jacobian_lab.constraint import Inpainting, Separable, shrink, super_resolution
+from jacobian_lab.constraint import Inpainting
 from jacobian_lab.masks import half, random_pixels
 from jacobian_lab.sampler import seeded_noise
+from jacobian_lab.separable import Separable, shrink, super_resolution
 from studies import peers_azula, peers_deepinv, peers_ours
 from studies.peers import PEERS, Counted, Passes
 
