@@ -32,6 +32,8 @@ from studies.contest_report import plot, table
 from studies.contestants import CONTESTANTS, OURS, paper
 from studies.frame import Arrays, Config, Pieces, Study
 from studies.peers import Counted, Peer
+from studies.peers_azula import azula
+from studies.peers_deepinv import deepinv
 from studies.statistics import scores
 from studies.tasks import TASKS
 
@@ -168,6 +170,9 @@ def clock(task: str, method: str, model: str, device: str) -> str:
 def compute(config: Contest, pieces: Pieces) -> Arrays:
     """Return the entries as JSON, and their scores, passes, speeds, features and shown images."""
     peers = [peer for peer in CONTESTANTS if peer.name in config.methods]
+    for library, load in (("azula", azula), ("deepinv", deepinv)):
+        if any(peer.library.startswith(library) for peer in peers):
+            load()  # if it is missing, say so before anything is computed
     pairs = [(task, peer) for task in config.tasks for peer in peers if peer.name != "RePaint" or task in MASKS]
     entries = [Entry(task, peer.name, "authors", dict(peer.defaults), min(peer.steps, config.longest)) for task, peer in pairs
                if peer.name not in OURS]

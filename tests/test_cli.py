@@ -14,7 +14,9 @@ from studies.directions import Directions
 
 @pytest.mark.parametrize("words", [[], ["directions"], ["eigenvalues"], ["spectrum"], ["eigenvectors"], ["symmetry"],
                                    ["accuracy"], ["evaluate"], ["audit"], ["benchmark", "products"], ["benchmark", "dense"],
-                                   ["benchmark", "eigenpairs"], ["train", "denoiser"], ["train", "classifier"]])
+                                   ["benchmark", "eigenpairs"], ["benchmark", "memory"], ["benchmark", "contest"],
+                                   ["convergence"], ["inpaint"], ["superres"], ["guide"], ["style"], ["posterior"],
+                                   ["directions-budget"], ["train", "denoiser"], ["train", "classifier"]])
 def test_help_has_a_runnable_example(monkeypatch, capsys, words):
     status, out, _ = call(monkeypatch, capsys, *words, "--help")
     assert status == 0
@@ -61,6 +63,9 @@ def test_help_has_a_runnable_example(monkeypatch, capsys, words):
     (["benchmark", "products", "--rounds", "0"], "--rounds and --batches must be at least 1"),
     (["benchmark", "dense", "--rounds", "0"], "--rounds must be at least 1: got 0"),
     (["benchmark", "eigenpairs", "--k", "0"], "expected k in 1 ... 100"),
+    (["benchmark", "contest", "--tasks", "deblur"], "--tasks must be of half, box, random, super-resolution, blur: got deblur"),
+    (["convergence", "--newton-steps", "0"], "--newton-steps must be at least 1: got 0"),
+    (["convergence", "--points", "21"], "--points must lie from 1 to the number of sampling times, 20: got 21"),
     (["accuracy", "--vectors", "0"], "--vectors must be at least 1"),
     (["accuracy", "--digit", "-1"], "--digit -1 is not a held-out digit"),
     (["accuracy", "--times", "1000"], "outside this schedule"),

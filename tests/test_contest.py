@@ -1,6 +1,7 @@
 """The contest: every method on the same problems, scores as defined, runs that fail shown, and a search on other digits."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -112,6 +113,13 @@ def test_intervals_cover():
 def test_bad_options_are_named(options, message):
     with pytest.raises(InputError, match=message):
         Contest(**options)
+
+
+def test_a_missing_library_is_named_before_anything_is_computed(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "azula", None)
+    with pytest.raises(InputError, match=r"jacobian-lab\[peers\]"):
+        run(contest.STUDY, Contest(methods=("DDIM", "DPS"), out=tmp_path / "run"))
+    assert not list(tmp_path.iterdir())
 
 
 def test_our_contestants_share_one_search_and_the_paper_has_its_own_setting():
