@@ -20,8 +20,12 @@ from jacobian_lab import (
     symmetric_part,
     trace,
 )
+from jacobian_lab.constraint import Inpainting
+from jacobian_lab.masks import half
+from jacobian_lab.newton import Newton
 from jacobian_lab.operators import Operator
-from jacobian_lab.sampler import seeded_noise
+from jacobian_lab.sampler import sample, seeded_noise
+from jacobian_lab.step_size import Secant
 from mnist.classifier import accuracy
 from mnist.evaluate import distances, draw, health, squared_errors
 
@@ -132,8 +136,22 @@ def test_the_posterior_mean_is_that_of_a_trained_network():
     assert found.largest > -2 * found.smallest
 
 
-def test_samples_look_like_digits_to_the_judge():
-    denoiser, classifier = mnist.load_denoiser(), mnist.load_classifier()
+@pytest.mark.parametrize("name", ["denoiser", "flow"])
+@pytest.mark.parametrize(("dtype", "bound"), [(torch.float64, 1e-7), (torch.float32, 1e-3)])
+def test_a_constrained_sample_is_the_same_alone_and_in_a_batch_of_16(name, dtype, bound):
+    """To rounding: a forward difference in float32 makes it a thousand times larger, and the next steps larger again."""
+    denoiser = mnist.load_denoiser(name, dtype=dtype)
+    images = mnist.digits("held-out")[0][:16].to(dtype)
+    noise = seeded_noise(range(16), denoiser.shape, dtype=dtype)
+    times, newton = denoiser.schedule.times(4), Newton("inexact", 2, Secant(0.2))
+    *_, all_16 = sample(denoiser, noise, times, Inpainting(images, half(denoiser.shape)), newton, eta=1, seeds=range(16))
+    *_, alone = sample(denoiser, noise[5:6], times, Inpainting(images[5:6], half(denoiser.shape)), newton, eta=1, seeds=[5])
+    assert relative(alone.x0[0], all_16.x0[5]) < bound
+
+
+@pytest.mark.parametrize("name", ["denoiser", "flow"])
+def test_samples_look_like_digits_to_the_judge(name):
+    denoiser, classifier = mnist.load_denoiser(name), mnist.load_classifier()
     images, labels = mnist.digits("held-out")
     assert accuracy(classifier, images[:500], labels[:500]) > 0.99
     samples = draw(denoiser, range(64), steps=20)
