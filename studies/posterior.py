@@ -12,15 +12,15 @@ all that meet the observation it has the least `delta^T J delta`. Directions tha
 itself (identity), repeated, and GMRES on `P J delta = e` from e, at once. The others end at the move of least |delta|: J^+ e at
 once, J e and J^T e when repeated.
 
-What is found, in posterior standard deviations of the mean, where 300 exact samples are off by 0.06. MMPS is as near as the exact
-denoiser, 0.03 to 0.05, and so is Krylov Newton where the observation has no noise: 0.03 to 0.05 by GMRES(10), forward passes
-only, and 0.04 to 0.34 by GMRES(3); with noise, up to 0.31 without fresh noise (eta = 0) and 0.10 with it (eta = 1), for its e
-stops at the noise of the observation. The covariance and the mixture's weights are right too. e comes close with fresh noise
-only, 0.05 to 0.29. J e does not sample the posterior: the paper's steps are off by 0.3 to 1.1 without fresh noise and by 0.13 to
-0.42 with it, the minimiser by up to 3.6; they favour a component of the mixture by 0.13 to 0.35 of the weight, the minimiser by
-up to 0.67, and shrink the spread by at most 14 % and 42 %. J^T e is the same, J being symmetric. J^+ e with step 1 meets the
-observation of the Gaussian to 1e-13 at every time and is the worst of all: the least |delta| uses directions in which x_t hardly
-varies, and the curve breaks where the known half ends.
+What is found, in posterior standard deviations of the mean, where 300 exact samples are off by 0.06. MMPS is as near as the
+exact denoiser, 0.03 to 0.05, and so is Krylov Newton where the observation has no noise: 0.03 to 0.05 by GMRES(10), forward
+passes only, and 0.04 to 0.34 by GMRES(3); with noise, up to 0.31 without fresh noise (eta = 0) and 0.10 with it (eta = 1),
+for its e stops at the noise of the observation. The covariance and the mixture's weights are right too. e comes close with
+fresh noise only, 0.05 to 0.29. J e does not sample the posterior: the paper's steps are off by 0.3 to 1.1 without fresh noise
+and by 0.13 to 0.42 with it, the minimiser by up to 3.6; they favour a component of the mixture by 0.13 to 0.35 of the weight,
+the minimiser by up to 0.67, and shrink the spread by at most 14 % and 42 %. J^T e is the same, J being symmetric. J^+ e with
+step 1 meets the observation of the Gaussian to 1e-13 at every time and is the worst of all: the least |delta| uses directions
+in which x_t hardly varies, and the curve breaks where the known half ends.
 """
 
 from __future__ import annotations
