@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import warnings
 from typing import Any
@@ -11,12 +12,15 @@ import torch
 from matplotlib.figure import Figure
 from torchmetrics.image.kid import KernelInceptionDistance
 
+from studies.constrained import grid
 from studies.frame import Arrays, Row
 from studies.statistics import mean_interval, rate_interval
-from studies.style import show
 
 SHADES = ("#0072b2", "#56b4e9", "#009e73", "#999999", "#e69f00", "#d55e00", "#cc79a7", "#8c564b", "#7f3fbf", "#bcbd22",
           "#17becf", "#444444", "#aa4499", "#117733")
+TICKS = (20, 50, 100, 200)
+SMALLEST = 1e-4
+"""Residual, on the pixels' scale, below which there is none to be seen."""
 MARKS = ("o", "s", "^", "x", "v", "D", "P", "*", "h", "<", ">", "d", "p", "8")
 
 
@@ -74,43 +78,46 @@ def table(arrays: Arrays) -> list[Row]:
 
 
 def plot(arrays: Arrays) -> Figure:
-    """Draw, for each task, agreement and residual against seconds and evaluations; below, the same digits by each method."""
+    """Draw, for each task, agreement and residual against evaluations and milliseconds; below, the first digits by each."""
     rows, tasks = table(arrays), arrays["tasks"].tolist()
     methods = list(dict.fromkeys(str(entry["method"]) for entry in _entries(arrays)))
     methods.sort(key=lambda name: ("Newton" not in name and "gradient" not in name, name))
-    figure = Figure(figsize=(7.2, 1.65 * len(tasks) + 0.7 + 0.32 * len(methods) + 0.6))
-    parts: Any = figure.subfigures(2, 1, height_ratios=[1.65 * len(tasks) + 0.7, 0.32 * len(methods) + 0.6])
+    searched = sum(any(row["method"] == name and row["setting"] == "searched" for row in rows) for name in methods)
+    top, below = 1.5 * len(tasks) + 0.8, 0.36 * (searched + 2) + 0.3
+    figure = Figure(figsize=(7.2, top + below))
+    parts: Any = figure.subfigures(2, 1, height_ratios=[top, below])
     panels: Any = parts[0].subplots(len(tasks), 4, squeeze=False)
     for line, task in zip(panels, tasks, strict=True):
         _curves(line, [row for row in rows if row["task"] == task], methods)
         line[0].set_ylabel(f"{task}\nagreement")
-    for axes, name in zip(panels[-1], ("evaluations", "ms for a digit", "evaluations", "ms for a digit"), strict=True):
+        line[2].set_ylabel("residual")
+    for axes, name in zip(panels[-1], ("evaluations", "ms for a digit") * 2, strict=True):
         axes.set_xlabel(name)
-    handles, labels = panels[0, 0].get_legend_handles_labels()
-    parts[0].legend(handles, labels, loc="outside upper center", ncols=5)
+    handles = dict(zip(*reversed(panels[0, 0].get_legend_handles_labels()), strict=True))
+    parts[0].legend(handles.values(), handles, loc="outside upper center", ncols=6, columnspacing=1.2, handletextpad=0.3,
+                    title="line: parameters searched; open: its authors' settings", title_fontsize=7)
     _gallery(parts[1], arrays, methods, tasks[0])
     return figure
 
 
 def _curves(line: Any, rows: list[Row], methods: list[str]) -> None:  # noqa: ANN401 - axes of matplotlib
-    for k, (key, against) in enumerate((("agreement", "evaluations"), ("agreement", "ms_per_digit"),
-                                        ("residual", "evaluations"), ("residual", "ms_per_digit"))):
-        axes = line[k]
-        for m, method in enumerate(methods):
-            for setting, filled in (("searched", SHADES[m]), ("authors", "none")):
-                found = [row for row in rows if row["method"] == method and row["setting"] == setting and row[key] != ""]
+    panels = itertools.product(("agreement", "residual"), ("evaluations", "ms_per_digit"))
+    for axes, (key, against) in zip(line, panels, strict=True):
+        for method, colour, mark in zip(methods, SHADES, MARKS, strict=False):
+            for setting, filled, style in (("searched", colour, "-"), ("authors", "none", "")):
+                found = [row for row in rows if (row["method"], row["setting"]) == (method, setting) and row.get(key, "") != ""]
                 if not found:
                     continue
                 x, y, low, high = (np.array([float(row[name]) for row in found])
                                    for name in (against, key, f"{key}_low", f"{key}_high"))
-                y = np.maximum(y, 1e-5) if key == "residual" else y
-                bars = [np.abs(y - np.minimum(low, y)), np.abs(np.maximum(high, y) - y)] if key == "agreement" else None
-                axes.errorbar(x, y, yerr=bars, color=SHADES[m], marker=MARKS[m], markerfacecolor=filled, linewidth=0.9,
-                              elinewidth=0.4, markersize=3.5, label=method if setting == "searched" else None,
-                              linestyle="-" if setting == "searched" else "")
-        axes.set(xscale="log", yscale="log" if key == "residual" else "linear")
-        if k == 2:
-            axes.set_ylabel("residual")
+                bars = np.maximum([y - low, high - y], 0) if key == "agreement" else None
+                axes.errorbar(x, np.maximum(y, SMALLEST) if key == "residual" else y, yerr=bars, color=colour, marker=mark, ls=style,
+                              markerfacecolor=filled, linewidth=0.9, elinewidth=0.4, markersize=3.5, label=method)
+        axes.set(xscale="log", xticks=TICKS, xticklabels=TICKS)
+        axes.minorticks_off()
+        if key == "residual":
+            axes.set(yscale="log", yticks=[SMALLEST, 1e-3, 1e-2, 1e-1], yticklabels=["0", "0.001", "0.01", "0.1"])
+            axes.minorticks_off()
 
 
 def _gallery(part: Any, arrays: Arrays, methods: list[str], task: str) -> None:  # noqa: ANN401 - a SubFigure
@@ -122,9 +129,5 @@ def _gallery(part: Any, arrays: Arrays, methods: list[str], task: str) -> None: 
               if (entry["method"], entry["task"], entry["setting"]) == (method, task, "searched")]
         if at:
             lines.append((method, arrays["shown"][max(at, key=lambda i: entries[i]["steps"])]))
-    panels = part.subplots(len(lines), len(arrays["digits"]), squeeze=False)
-    for panel, (name, images) in zip(panels, lines, strict=True):
-        for axes, image in zip(panel, images, strict=True):
-            show(axes, image)
-        panel[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=6)
+    grid(part, lines)
     part.suptitle(f"The first digits, {task}", fontsize=8)
