@@ -111,8 +111,9 @@ def _curves(line: Any, rows: list[Row], methods: list[str]) -> None:  # noqa: AN
                 x, y, low, high = (np.array([float(row[name]) for row in found])
                                    for name in (against, key, f"{key}_low", f"{key}_high"))
                 bars = np.maximum([y - low, high - y], 0) if key == "agreement" else None
-                axes.errorbar(x, np.maximum(y, SMALLEST) if key == "residual" else y, yerr=bars, color=colour, marker=mark, ls=style,
-                              markerfacecolor=filled, linewidth=0.9, elinewidth=0.4, markersize=3.5, label=method)
+                axes.errorbar(x, np.maximum(y, SMALLEST) if key == "residual" else y, yerr=bars, color=colour, marker=mark,
+                              markerfacecolor=filled, linewidth=0.9, elinewidth=0.4, markersize=3.5, label=method,
+                              linestyle=style)
         axes.set(xscale="log", xticks=TICKS, xticklabels=TICKS)
         axes.minorticks_off()
         if key == "residual":
