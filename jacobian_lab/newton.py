@@ -65,7 +65,7 @@ def newton_direction(J: LinearOperator | NDArray[Any] | BatchJacobian, e: Values
     Raises
     ------
     InputError
-        If the kind is unknown, or e has a wrong number of entries or is not finite.
+        If the kind is unknown, e has a wrong number of entries or is not finite, or `seen` comes without a batch.
 
     References
     ----------
@@ -76,6 +76,8 @@ def newton_direction(J: LinearOperator | NDArray[Any] | BatchJacobian, e: Values
         raise InputError(f"unknown direction {kind!r}: expected one of {', '.join(get_args(Kind))}")
     if isinstance(J, BatchJacobian):
         return _batch_direction(J, e, kind, rcond, steps, seen or (lambda change: change))
+    if seen is not None:
+        raise InputError("seen goes with a BatchJacobian: for one operator pass P J itself, such as masked rows of J.dense()")
     vector = _vector(e, J.shape[1])
     match kind:
         case "inexact":

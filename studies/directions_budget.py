@@ -62,7 +62,7 @@ class DirectionsBudget(OnDigits):
     task: str = "half"
     """What is known of a digit: half, box, random, super-resolution, blur."""
     digits: int = 24
-    """Digits: this many, from `digit` on, up to held-out digit 999. The default run takes about ten minutes."""
+    """Digits: this many, from `digit` on, up to held-out digit 999. The default run took 25 minutes on a busy core."""
     searched: int = 12
     """Digits of the search, from held-out digit 1000 on."""
     budgets: tuple[int, ...] = (60, 110, 220)

@@ -188,5 +188,7 @@ def test_under_a_mask_the_unknown_pixels_may_change(kind):
     else:
         assert delta.flatten(1)[:, ~known].abs().max() == 0
     assert constraint.residual(J.denoise(x_t + delta)).max() < 1e-8
+    with pytest.raises(InputError, match="seen goes with a BatchJacobian"):
+        newton_direction(truth[0].numpy(), e[0].numpy(), kind, seen=constraint.seen)
     asked = newton_direction(J, e, kind, rcond=1e-12, steps=12)
     assert (J.denoise(x_t + asked) - J.d - e).abs().max() < 1e-6
