@@ -210,6 +210,10 @@ class Inpainting(Linear):
 
     pseudo_inverse = adjoint
 
+    def project(self, x0: Tensor) -> Tensor:
+        """Return x_0 with the known pixels in their places, to the bit."""
+        return torch.where(self.mask, self.y.to(x0), super().project(x0))
+
     def count(self) -> Tensor:
         """Return the number of known pixels, shape (B,)."""
         return self.mask.flatten(1).sum(1)
