@@ -1,4 +1,8 @@
-r"""Observations by one matrix on the rows and one on the columns of an image: super-resolution, and Gaussian blur."""
+r"""Observations by one matrix on the rows and one on the columns of an image: super-resolution, and Gaussian blur.
+
+How small singular values are kept from amplifying noise: `Separable` by a constant damping, `Wiener` by one that it reads off
+the observations.
+"""
 
 from __future__ import annotations
 
@@ -33,8 +37,8 @@ class Separable(Linear):
         self.rows, self.columns = rows.double(), columns.double()
         (self._ur, s_r, self._vr), (self._uc, s_c, self._vc) = (
             torch.linalg.svd(matrix, full_matrices=False) for matrix in (self.rows, self.columns))
-        s = s_r[:, None] * s_c
-        self._weights = torch.where(s > 1e-6 * s.max(), s / (s**2 + self.damping), 0)
+        self._s = s_r[:, None] * s_c
+        self._weights = torch.where(self._s > 1e-6 * self._s.max(), self._s / (self._s**2 + self.damping), 0)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return `R x C^T`."""
@@ -46,8 +50,37 @@ class Separable(Linear):
 
     def pseudo_inverse(self, y: Tensor) -> Tensor:
         """Return `A^T (A A^T + damping)^{-1} y`."""
-        inner = self._weights.to(y) * (self._ur.to(y).T @ y @ self._uc.to(y))
+        return self._filter(y, self._weights)
+
+    def _filter(self, y: Tensor, weights: Tensor) -> Tensor:
+        inner = weights.to(y) * (self._ur.to(y).T @ y @ self._uc.to(y))
         return self._vr.to(y).T @ inner @ self._vc.to(y)
+
+
+class Wiener(Separable):
+    r"""Noisy observations whose singular values differ in size, as those of a blur do: the error by Wiener's filter.
+
+        e = r^2 A^T (r^2 A A^T + sigma^2)^{-1} (y - A x_0),   r^2 = max(0, |y - A x_0|^2 - m sigma^2) / tr(A A^T)
+
+    e is the best linear guess of what is missing in x_0, were that white with variance r^2; and r^2 is what the m observations
+    themselves say of it, since then `E |y - A x_0|^2 = r^2 tr(A A^T) + m sigma^2`. It falls as x_0 improves, so that small
+    singular values are left alone in time, where a damping of sigma^2 (r = 1) goes on to amplify their noise; it is 0 where
+    the noise explains all. Without noise, and for `pseudo_inverse` and `seen`, this is `Separable`.
+
+    References
+    ----------
+    Efron, Morris (1973), *Stein's estimation rule and its competitors - an empirical Bayes approach*: r^2 from the data.
+    """
+
+    def error(self, x0: Tensor) -> Tensor:
+        """Return e, of the shape of x_0."""
+        if not self.sigma:
+            return super().error(x0)
+        missing = self.missing(x0)
+        excess = missing.double().flatten(1).square().sum(1) - missing[0].numel() * self.sigma**2
+        s = self._s.to(excess)
+        r2 = excess.clamp(min=0).reshape(-1, 1, 1, 1) / (missing.shape[1] * s.square().sum())  # all channels share one A
+        return self._filter(missing, r2 * s / (r2 * s**2 + self.sigma**2))
 
 
 def resampling(size: int, factor: int, antialias: bool = True) -> Tensor:
@@ -82,6 +115,10 @@ def blurring(size: int, width: float) -> Tensor:
 
 
 def gaussian_blur(y: Tensor, width: float, sigma: float = 0.0, damping: float | None = None) -> Separable:
-    """Return the constraint that x_0, blurred by a Gaussian of standard deviation `width` pixels, be `y`, (B, C, H, W)."""
+    """Return the constraint that x_0, blurred by a Gaussian of standard deviation `width` pixels, be `y`, (B, C, H, W).
+
+    With a damping it is a plain `Separable`; without, `Wiener` finds its own.
+    """
     height, breadth = y.shape[-2:]
-    return Separable(y, blurring(height, width), blurring(breadth, width), sigma, damping)
+    kind = Wiener if damping is None else Separable
+    return kind(y, blurring(height, width), blurring(breadth, width), sigma, damping)

@@ -3,6 +3,9 @@ r"""Our sampler as contestants, in the form of the peers: run(denoiser, problem,
     inexact Newton, paper   20 times x 5 steps, lambda = c / max |J e|, DDIM                         2 n + 1 passes a time
     inexact Newton          fewer steps at more times, a step that brakes, fresh noise, exact projection: 2 n passes a time
     gradient descent        the same with J^T e in place of J e: n passes and n backward passes
+
+On noisy blur their error e is `jacobian_lab.separable.Wiener`'s. With a damping of sigma^2 throughout, late steps amplify the
+noise: on 60 digits of the search, at about 50 and 100 passes, PSNR is 1 to 2 dB lower for `inexact Newton`.
 """
 
 from __future__ import annotations
@@ -55,7 +58,7 @@ def _newton(denoiser: Denoiser, problem: Linear, seeds: Sequence[int], times: li
 
 
 DEFAULTS = {"travel": 10.0, "newton_steps": 1}
-STEPS: dict[str, tuple[float, ...]] = {"travel": (5.0, 10.0, 20.0), "newton_steps": (1, 2, 4)}
+STEPS: dict[str, tuple[float, ...]] = {"travel": (5.0, 10.0, 20.0, 40.0), "newton_steps": (1, 2, 4)}
 CONTESTANTS = (
     Peer("inexact Newton", "jacobian-lab", inexact, DEFAULTS, STEPS, Passes(2), 50, "this project"),
     Peer("gradient descent", "jacobian-lab", gradient, DEFAULTS, STEPS, Passes(1, 1), 50, "this project"),

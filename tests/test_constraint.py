@@ -13,7 +13,7 @@ from jacobian_lab import InputError
 from jacobian_lab.constraint import Inpainting, LinearMap, blur
 from jacobian_lab.losses import Loss, class_label, layers, segmentation, style
 from jacobian_lab.masks import box, free_form, half, random_pixels
-from jacobian_lab.separable import Separable, blurring, gaussian_blur, shrink, super_resolution
+from jacobian_lab.separable import Separable, Wiener, blurring, gaussian_blur, shrink, super_resolution
 
 SHAPE = (2, 8, 8)
 
@@ -32,7 +32,7 @@ def linear(kind, sigma=0.0):
         case "super-resolution":
             return super_resolution(shrink(x, 4), 4, sigma)
         case "gaussian blur":
-            return gaussian_blur(blurring(8, 0.7) @ x @ blurring(8, 0.7).T, 0.7, sigma)
+            return gaussian_blur(blurring(8, 0.7) @ x @ blurring(8, 0.7).T, 0.7, sigma, sigma**2)
         case "motion blur":
             return blur(x, torch.tensor([[0.1, 0.0, 0.0], [0.2, 0.5, 0.1], [0.0, 0.1, 0.0]]), sigma)
         case "scipy":
@@ -100,6 +100,26 @@ def test_noise_is_neither_fitted_nor_inverted(kind):
     assert near.isfinite().all()
     with pytest.raises(InputError, match="would copy the noise"):
         constraint.project(x0)
+
+
+def test_the_wiener_filter_reads_the_variance_of_the_error_off_the_observations():
+    generator = torch.Generator().manual_seed(0)
+    matrix_of_a_line = blurring(16, 1.0).float()
+    truth, sigma, r = torch.randn(64, 2, 16, 16, generator=generator), 0.05, 0.3
+    wrong = r * torch.randn(truth.shape, generator=generator)
+    y = matrix_of_a_line @ truth @ matrix_of_a_line.T + sigma * torch.randn(truth.shape, generator=generator)
+    constraint = gaussian_blur(y, 1.0, sigma)
+    assert isinstance(constraint, Wiener)
+    e = constraint.error(truth + wrong)
+    known = gaussian_blur(y, 1.0, sigma, sigma**2 / r**2).pseudo_inverse(constraint.missing(truth + wrong))  # r^2 given
+    left, best, constant = ((wrong + change).square().mean() for change in (
+        e, known, gaussian_blur(y, 1.0, sigma, sigma**2).pseudo_inverse(constraint.missing(truth + wrong))))
+    assert relative(e, known) < 0.1
+    assert left < 1.01 * best < constant  # the best linear guess, which a damping of sigma^2 is not
+    alone = gaussian_blur(y[:1], 1.0, sigma).error((truth + wrong)[:1])
+    assert torch.allclose(alone, e[:1], atol=1e-6)
+    quiet = matrix_of_a_line @ truth @ matrix_of_a_line.T
+    assert not gaussian_blur(quiet, 1.0, sigma).error(truth).any()  # the noise explains all that is missing
 
 
 def test_super_resolution_is_the_antialiased_bicubic_and_keeps_constants():
