@@ -19,14 +19,19 @@ The `shift` of Stable Diffusion 3's scheduler only says which times a sampler vi
 from __future__ import annotations
 
 import math
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias, get_args
 
 import torch
 from torch import Tensor, nn
 
-from jacobian_lab.denoiser import Denoiser, guided
+from jacobian_lab.denoiser import Denoiser, Prediction, guided
 from jacobian_lab.errors import InputError
-from jacobian_lab.pipelines import NETWORKS, Convention, Said, open_pipeline, read_convention
+from jacobian_lab.pipelines import INSTAFLOW, NETWORKS, Opened, open_pipeline
+from jacobian_lab.schedule import DiscreteSchedule, RectifiedFlow, Schedule
+
+Said: TypeAlias = Prediction | Literal["instaflow"]
+DIFFUSERS_NAMES: dict[Any, Prediction] = {"epsilon": "epsilon", "v_prediction": "v", "sample": "sample"}
 
 
 class Latent:
@@ -99,6 +104,11 @@ def load_latent(source: Any, *, prompt: str = "", negative_prompt: str = "", gui
         If the extra `sd` is not installed; the source cannot be found or is of another kind; weights are pickled; the
         prediction is unknown or contradicts; or the autoencoder does not fit the denoiser.
 
+    Notes
+    -----
+    A reflowed network knows the pairs of noise and data that it was trained on, so D is the mean of x_0 over those pairs, not
+    over independent noise; InstaFlow-0.9B, distilled at t = 1, means something at t = 1 only.
+
     References
     ----------
     Rombach et al. (2022), *High-resolution image synthesis with latent diffusion models*. Esser et al. (2024), *Scaling
@@ -109,14 +119,25 @@ def load_latent(source: Any, *, prompt: str = "", negative_prompt: str = "", gui
             raise InputError(f"{option} must be one string: got {text!r}")
     if not math.isfinite(guidance):
         raise InputError(f"guidance must be a finite number: got {guidance}")
-    pipeline, name = open_pipeline(source, device, dtype, download)
-    network = getattr(pipeline, NETWORKS[name])
-    convention = read_convention(pipeline, name, prediction)
-    shape, factor = _sizes(pipeline.vae, network)
-    embeddings = _embed(pipeline, NETWORKS[name], prompt, negative_prompt, guidance != 1)
-    conditioned = [Conditioned(network, embedding, convention) for embedding in embeddings]
+    opened = open_pipeline(source, device, dtype, download)
+    convention = _read_convention(opened, prediction)
+    shape, factor = _sizes(opened.pipeline.vae, opened.network)
+    embeddings = _embed(opened, prompt, negative_prompt, guidance != 1)
+    conditioned = [Conditioned(opened.network, embedding, convention) for embedding in embeddings]
     denoiser = Denoiser(guided(conditioned[0], conditioned[-1], guidance), convention.schedule, convention.prediction, shape)
-    return Latent(pipeline, denoiser.eval(), factor)
+    return Latent(opened.pipeline, denoiser.eval(), factor)
+
+
+@dataclass(frozen=True)
+class Convention:
+    """What a network predicts, and at which time: all that the Denoiser needs beside the network."""
+
+    schedule: Schedule
+    prediction: Prediction
+    time_scale: int = 1
+    """The network gets `t * time_scale`."""
+    sign: int = 1
+    """-1 where the network predicts `x_0 - noise`."""
 
 
 class Conditioned(nn.Module):
@@ -137,14 +158,59 @@ class Conditioned(nn.Module):
         return raw if self.sign == 1 else -raw
 
 
+def _read_convention(opened: Opened, said: Said | None) -> Convention:
+    """Read what the network predicts; what the user says must agree, except that "instaflow" overrides the scheduler.
+
+    Raises
+    ------
+    InputError
+        If the pipeline does not tell, contradicts the user, or comes from InstaFlow with a scheduler that knows nothing of it.
+    """
+    scheduler, origin = opened.pipeline.scheduler, opened.origin
+    if said is not None and said not in (*get_args(Prediction), "instaflow"):
+        raise InputError(f"unknown prediction {said!r}: expected one of {', '.join(get_args(Prediction))}, instaflow")
+    if opened.kind in INSTAFLOW and said not in (None, "instaflow"):
+        raise InputError(f"prediction={said!r}, but a {opened.kind} predicts x_0 - noise: leave it out")
+    if opened.kind in INSTAFLOW or said == "instaflow":
+        return _flow(scheduler, sign=-1)
+    kind = type(scheduler).__name__
+    flow = kind.startswith("FlowMatch") or scheduler.config.get("prediction_type") == "flow_prediction"
+    found = _flow(scheduler, sign=1) if flow else _from_table(scheduler)
+    if said is None and any(word in origin.lower() for word in ("instaflow", "rectified_flow")):
+        raise InputError(f"the weights come from {origin}, but the scheduler ({kind}) says {found.prediction!r}, as in "
+                         'InstaFlow\'s release. Pass prediction="instaflow" if the network predicts x_0 - noise, or '
+                         f"prediction={found.prediction!r} if the scheduler is right")
+    if said not in (None, found.prediction):
+        raise InputError(f"prediction={said!r}, but the scheduler ({kind}) says {found.prediction!r}: leave it out, or correct "
+                         "scheduler/scheduler_config.json")
+    return found
+
+
+def _flow(scheduler: Any, sign: int) -> Convention:  # noqa: ANN401
+    if scheduler.config.get("invert_sigmas"):
+        raise InputError(f"{type(scheduler).__name__} has invert_sigmas, time the other way round: expected data at 0")
+    return Convention(RectifiedFlow(), "flow", int(scheduler.config.num_train_timesteps), sign)
+
+
+def _from_table(scheduler: Any) -> Convention:  # noqa: ANN401
+    name, said = type(scheduler).__name__, scheduler.config.get("prediction_type")
+    table = getattr(scheduler, "alphas_cumprod", None)
+    if table is None:
+        raise InputError(f"{name} has no table alphas_cumprod, and is no flow: expected a scheduler such as DDIMScheduler or "
+                         "FlowMatchEulerDiscreteScheduler")
+    if said not in DIFFUSERS_NAMES:
+        raise InputError(f"the scheduler's prediction_type is {said!r}: expected one of {', '.join(DIFFUSERS_NAMES)}, "
+                         "flow_prediction (scheduler/scheduler_config.json)")
+    return Convention(DiscreteSchedule(table), DIFFUSERS_NAMES[said])
+
+
 @torch.no_grad()
-def _embed(pipeline: Any, network: str, prompt: str, negative_prompt: str,  # noqa: ANN401
-           both: bool) -> list[dict[str, Tensor]]:
+def _embed(opened: Opened, prompt: str, negative_prompt: str, both: bool) -> list[dict[str, Tensor]]:
     """Return the network's keyword arguments for the prompt and, if asked for both, for the negative prompt."""
-    device = pipeline._execution_device
-    options = {"device": device, "num_images_per_prompt": 1, "do_classifier_free_guidance": both,
+    pipeline = opened.pipeline
+    options = {"device": pipeline._execution_device, "num_images_per_prompt": 1, "do_classifier_free_guidance": both,
                "negative_prompt": negative_prompt if both else None}
-    if network == "unet":
+    if NETWORKS[opened.kind] == "unet":
         embeddings = [{"encoder_hidden_states": e} for e in pipeline.encode_prompt(prompt, **options)]
     else:
         positive, negative, pooled, negative_pooled = pipeline.encode_prompt(prompt, None, None, **options)

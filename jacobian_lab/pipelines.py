@@ -1,8 +1,9 @@
-"""A diffusers pipeline from a folder, a hub id or an object, and its scheduler as a schedule and a prediction type.
+"""A diffusers pipeline from a folder, a hub id or an object: safely, and whole or not at all.
 
 What is opened: `StableDiffusionPipeline` (1.x, 2.x), `StableDiffusion3Pipeline`, and InstaFlow's `RectifiedFlowPipeline`, which
-is a `StableDiffusionPipeline` whose network predicts a velocity. Safetensors only, no code from a repository, and nothing is
-downloaded unasked; the safety checker is left out.
+is a `StableDiffusionPipeline` whose network predicts a velocity. Safetensors only, no code from a repository, nothing is
+downloaded unasked, and a weight that is missing is an error where diffusers would draw it at random. The safety checker is
+left out.
 """
 
 from __future__ import annotations
@@ -10,118 +11,61 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any
 
 import torch
 from torch import nn
 
-from jacobian_lab.denoiser import Prediction
 from jacobian_lab.device import check_device
 from jacobian_lab.errors import InputError
-from jacobian_lab.schedule import DiscreteSchedule, RectifiedFlow, Schedule
 
-Said: TypeAlias = Prediction | Literal["instaflow"]
 INSTAFLOW = ("RectifiedFlowPipeline", "InstaFlowPipeline")
 """Class names of InstaFlow's own releases, and of the pipeline in diffusers' community folder."""
 NETWORKS = {"StableDiffusionPipeline": "unet", "StableDiffusion3Pipeline": "transformer", **dict.fromkeys(INSTAFLOW, "unet")}
 """Pipeline class -> its component that denoises."""
-DIFFUSERS_NAMES: dict[Any, Prediction] = {"epsilon": "epsilon", "v_prediction": "v", "sample": "sample"}
 UNUSED = ("safety_checker", "feature_extractor", "image_encoder")
-WEIGHTS = ("unet", "transformer", "vae", "text_encoder", "text_encoder_2", "text_encoder_3")
+MODELS = ("unet", "transformer", "vae", "text_encoder", "text_encoder_2", "text_encoder_3")
 
 
 @dataclass(frozen=True)
-class Convention:
-    """What a network predicts, and at which time: all that the Denoiser needs beside the network."""
+class Opened:
+    """A diffusers pipeline, its networks in evaluation mode and frozen."""
 
-    schedule: Schedule
-    prediction: Prediction
-    time_scale: int = 1
-    """The network gets `t * time_scale`."""
-    sign: int = 1
-    """-1 where the network predicts `x_0 - noise`."""
+    pipeline: Any
+    kind: str
+    """Name of its class, a key of NETWORKS; the class that a folder states may be InstaFlow's."""
+    origin: str
+    """Where its weights come from, as far as diffusers noted it."""
+
+    @property
+    def network(self) -> Any:  # noqa: ANN401
+        """The network that denoises."""
+        return getattr(self.pipeline, NETWORKS[self.kind])
 
 
-def open_pipeline(source: Any, device: torch.device | str | None, dtype: torch.dtype | None,  # noqa: ANN401
-                  download: bool) -> tuple[Any, str]:
-    """Return the pipeline, its networks in evaluation mode and frozen, and the name of its class.
-
-    The name is the one that a folder states, which may be InstaFlow's; see `jacobian_lab.latent.load_latent`.
-    """
+def open_pipeline(source: Any, device: torch.device | str | None, dtype: torch.dtype | None, download: bool) -> Opened:  # noqa: ANN401
+    """Open a source; the parameters are those of `jacobian_lab.latent.load_latent`, which says what is refused."""
     _check_extra()
     if device is not None:
         check_device(device)
-    if dtype is not None and not dtype.is_floating_point:
-        raise InputError(f"dtype must be a floating-point type: got {dtype}")
+    if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+        raise InputError(f"dtype must be a floating-point type such as torch.float32: got {dtype!r}")
     if isinstance(source, (str, Path)):
-        pipeline, name = _load(_folder(source, download), dtype or torch.float32)
+        opened = _load(_folder(source, download), dtype or torch.float32)
         dtype = None  # some parts may keep float32 on purpose (T5 in half precision)
     else:
-        pipeline = source
-        name = next((c.__name__ for c in type(pipeline).__mro__ if c.__name__ in NETWORKS), "")
-    if not name:
-        raise InputError(f"cannot take a {type(source).__name__}: expected a folder, a hub id, or one of {', '.join(NETWORKS)}")
-    modules = [part for part in pipeline.components.values() if isinstance(part, nn.Module)]
+        kind = next((c.__name__ for c in type(source).__mro__ if c.__name__ in NETWORKS), None)
+        if kind is None:
+            raise InputError(f"the source is a {type(source).__name__}: expected a folder, a hub id, or one of "
+                             f"{', '.join(NETWORKS)}")
+        opened = Opened(source, kind, _noted(source.config, getattr(source, NETWORKS[kind]).config))
+    modules = [part for part in opened.pipeline.components.values() if isinstance(part, nn.Module)]
     move = {key: value for key, value in (("device", device), ("dtype", dtype)) if value is not None}
     if move:
         _check_not_offloaded(modules)
     for part in modules:
         (part.to(**move) if move else part).eval().requires_grad_(False)
-    return pipeline, name
-
-
-def read_convention(pipeline: Any, name: str, said: Said | None) -> Convention:  # noqa: ANN401
-    """Read what the network predicts; `said` must agree, except that "instaflow" overrides the scheduler.
-
-    Parameters
-    ----------
-    pipeline, name
-        From `open_pipeline`.
-    said : str, optional
-        What the user says.
-
-    Raises
-    ------
-    InputError
-        If the pipeline does not tell, contradicts `said`, or its weights come from InstaFlow and its scheduler knows nothing
-        of it.
-    """
-    if said is not None and said not in (*get_args(Prediction), "instaflow"):
-        raise InputError(f"unknown prediction {said!r}: expected one of {', '.join(get_args(Prediction))}, instaflow")
-    if name in INSTAFLOW and said not in (None, "instaflow"):
-        raise InputError(f"prediction={said!r}, but a {name} predicts x_0 - noise: leave it out")
-    if name in INSTAFLOW or said == "instaflow":
-        return _flow(pipeline.scheduler, sign=-1)
-    config, kind = pipeline.scheduler.config, type(pipeline.scheduler).__name__
-    flow = kind.startswith("FlowMatch") or config.get("prediction_type") == "flow_prediction"
-    found = _flow(pipeline.scheduler, sign=1) if flow else _from_table(pipeline.scheduler)
-    origin = str(getattr(pipeline, NETWORKS[name]).config.get("_name_or_path") or pipeline.config.get("_name_or_path") or "")
-    if said is None and any(word in origin.lower() for word in ("instaflow", "rectified_flow")):
-        raise InputError(f"the weights come from {origin!r}, but the scheduler ({kind}) says {found.prediction!r}, as that of "
-                         'InstaFlow does. Pass prediction="instaflow" if the network predicts x_0 - noise, or '
-                         f"prediction={found.prediction!r} if the scheduler is right")
-    if said not in (None, found.prediction):
-        raise InputError(f"prediction={said!r}, but the scheduler ({kind}) says {found.prediction!r}: leave it out, or correct "
-                         "scheduler/scheduler_config.json")
-    return found
-
-
-def _flow(scheduler: Any, sign: int) -> Convention:  # noqa: ANN401
-    if scheduler.config.get("invert_sigmas"):
-        raise InputError(f"{type(scheduler).__name__} has invert_sigmas, time the other way round: expected data at 0")
-    return Convention(RectifiedFlow(), "flow", int(scheduler.config.num_train_timesteps), sign)
-
-
-def _from_table(scheduler: Any) -> Convention:  # noqa: ANN401
-    name, said = type(scheduler).__name__, scheduler.config.get("prediction_type")
-    table = getattr(scheduler, "alphas_cumprod", None)
-    if table is None:
-        raise InputError(f"{name} has no table alphas_cumprod, and is no flow: expected a scheduler such as DDIMScheduler or "
-                         "FlowMatchEulerDiscreteScheduler")
-    if said not in DIFFUSERS_NAMES:
-        raise InputError(f"the scheduler's prediction_type is {said!r}: expected one of {', '.join(DIFFUSERS_NAMES)}, "
-                         "flow_prediction (scheduler/scheduler_config.json)")
-    return Convention(DiscreteSchedule(table), DIFFUSERS_NAMES[said])
+    return opened
 
 
 def _check_extra() -> None:
@@ -136,7 +80,7 @@ def _check_extra() -> None:
 def _folder(source: str | Path, download: bool) -> Path:
     """Return the folder of a pipeline: itself, or the snapshot of a hub id."""
     folder = Path(source).expanduser()
-    if folder.is_dir():
+    if str(source) and folder.is_dir():
         return folder
     if isinstance(source, Path) or source.count("/") != 1 or source[0] in "./~":
         raise InputError(f"there is no folder {str(source)!r}: expected a folder in diffusers' format, or a hub id OWNER/NAME")
@@ -170,7 +114,7 @@ def _read_index(folder: Path) -> dict[str, Any]:
         raise InputError(f"{str(path)!r} is no JSON: {error}") from error
     if not any((index.get(network) or [None])[0] for network in ("unet", "transformer")):
         raise InputError(f"{str(folder)!r} has no unet and no transformer in its model_index.json: nothing there denoises")
-    if index.get("_class_name") not in NETWORKS:
+    if str(index.get("_class_name")) not in NETWORKS:
         raise InputError(f"{str(folder)!r} is a {index.get('_class_name')}: expected one of {', '.join(NETWORKS)}")
     return index
 
@@ -182,39 +126,66 @@ def _pipeline_class(index: dict[str, Any]) -> Any:  # noqa: ANN401
     return getattr(diffusers, "StableDiffusionPipeline" if name in INSTAFLOW else name)
 
 
-def _check_weights(folder: Path, index: dict[str, Any]) -> None:
-    for name in WEIGHTS:
-        if (index.get(name) or [None])[0] is None:
-            continue
-        files = [path.name for path in (folder / name).glob("*")]
-        if any(file.endswith(".safetensors") for file in files):
-            continue
-        pickled = [file for file in files if file.endswith((".bin", ".ckpt", ".pt", ".pth"))]
-        if pickled:
-            raise InputError(f"{str(folder / name)!r} has pickled weights only ({pickled[0]}), which can run code when they "
-                             "are read: save the pipeline anew with save_pretrained, which writes safetensors")
-        raise InputError(f"{str(folder / name)!r} has no weights: expected a .safetensors file")
-
-
-def _load(folder: Path, dtype: torch.dtype) -> tuple[Any, str]:
+def _load(folder: Path, dtype: torch.dtype) -> Opened:
     from safetensors import SafetensorError
 
     index = _read_index(folder)
-    _check_weights(folder, index)
-    unused: dict[str, Any] = {name: None for name in UNUSED if name in index}
-    if "safety_checker" in unused:
-        unused["requires_safety_checker"] = False
+    parts = {name: entry for name, entry in index.items() if isinstance(entry, list) and entry[0] and name not in UNUSED}
+    for name in parts:
+        if not (folder / name).is_dir():
+            raise InputError(f"{str(folder)!r} has no folder {name}, which its model_index.json names")
+    given: dict[str, Any] = {name: None for name in UNUSED if name in index}
+    if "safety_checker" in given:
+        given["requires_safety_checker"] = False
     try:
-        pipeline = _pipeline_class(index).from_pretrained(folder, use_safetensors=True, trust_remote_code=False,
-                                                          local_files_only=True, dtype=dtype, **unused)
+        given |= {name: _load_model(folder / name, *parts[name], dtype) for name in MODELS if name in parts}
+        pipeline = _pipeline_class(index).from_pretrained(folder, trust_remote_code=False, local_files_only=True, **given)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        if isinstance(error, InputError):
+            raise
         raise InputError(f"diffusers cannot load {str(folder)!r}: {_first_line(error)}") from error
-    return pipeline, index["_class_name"]
+    network = folder / NETWORKS[index["_class_name"]]  # what its file notes, diffusers overwrites by the folder
+    return Opened(pipeline, index["_class_name"], _noted(index, json.loads((network / "config.json").read_text()), str(folder)))
+
+
+def _load_model(folder: Path, library: str, kind: str, dtype: torch.dtype) -> nn.Module:
+    """Return one network; unlike diffusers, refuse a file that lacks some of its weights."""
+    import diffusers
+    import transformers
+
+    model_class = getattr({"diffusers": diffusers, "transformers": transformers}.get(library), kind, None)
+    if model_class is None:
+        raise InputError(f"{str(folder)!r} is a {library}.{kind}: expected a class of diffusers or transformers; other code is "
+                         "not run")
+    _check_safetensors(folder)
+    model, found = model_class.from_pretrained(folder, use_safetensors=True, local_files_only=True, dtype=dtype,
+                                               output_loading_info=True)
+    if found["missing_keys"]:
+        raise InputError(f"{str(folder)!r} lacks {len(found['missing_keys'])} weights, the first of them "
+                         f"{min(found['missing_keys'])}: the file is damaged, or of another model")
+    return model  # type: ignore[no-any-return]
+
+
+def _check_safetensors(folder: Path) -> None:
+    names = [path.name for path in folder.iterdir()]
+    if any(name.endswith(".safetensors") for name in names):
+        return
+    pickled = [name for name in names if name.endswith((".bin", ".ckpt", ".pt", ".pth"))]
+    if pickled:
+        raise InputError(f"{str(folder)!r} has pickled weights only ({pickled[0]}), which can run code when they are read: "
+                         "save the pipeline anew with save_pretrained, which writes safetensors")
+    raise InputError(f"{str(folder)!r} has no weights: expected a .safetensors file")
 
 
 def _check_not_offloaded(modules: list[nn.Module]) -> None:
     if any(hasattr(module, hook) for part in modules for module in part.modules() for hook in ("_hf_hook", "_diffusers_hook")):
         raise InputError("this pipeline is offloaded: its hooks place the weights. Leave device and dtype out")
+
+
+def _noted(*configs: Any) -> str:  # noqa: ANN401
+    """Return the names that configurations note, or strings."""
+    names = [config if isinstance(config, str) else str(config.get("_name_or_path") or "") for config in configs]
+    return ", ".join(dict.fromkeys(name for name in names if name))
 
 
 def _first_line(error: BaseException) -> str:
