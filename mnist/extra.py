@@ -1,0 +1,24 @@
+"""The libraries of the extra `sd`, imported when they are needed: diffusers alone takes five seconds."""
+
+from importlib import import_module
+from typing import Any
+
+from jacobian_lab.errors import InputError
+
+
+def diffusers() -> Any:  # noqa: ANN401 - a module
+    """Return the module diffusers."""
+    return _load("diffusers")
+
+
+def transformers() -> Any:  # noqa: ANN401 - a module
+    """Return the module transformers."""
+    return _load("transformers")
+
+
+def _load(name: str) -> Any:  # noqa: ANN401
+    try:
+        return import_module(name)
+    except ImportError as error:
+        raise InputError(f"the latent model needs {name}, which is not installed or does not load ({error}): "
+                         'pip install -e ".[sd]"') from error
