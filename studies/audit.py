@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import mnist
 from jacobian_lab import InputError, audit
 from studies.frame import check_times
-from studies.models import OnDigits, load_model, operator_at
+from studies.models import OnModel, operator_at
 
 
 @dataclass(frozen=True)
-class Audit(OnDigits):
+class Audit(OnModel):
     """Check J before any analysis. Example: jacobian-lab audit --digit 3 --times 500.
 
     Prints a table for each noise level, and writes nothing. Exit status 1 if a check fails.
@@ -29,14 +28,13 @@ class Audit(OnDigits):
 
 def report(config: Audit) -> bool:
     """Print the audits; return whether all checks pass."""
-    denoiser = load_model(config.model, config.device)
-    images = mnist.digits("held-out")[0].to(config.device)
+    model = config.load()
     for t in config.times:
-        denoiser.schedule(t)  # an unknown time is refused before anything is computed
-    passed = True
+        model.denoiser.schedule(t)  # an unknown time is refused before anything is computed
+    inputs, passed = config.inputs(model), True
     for t in config.times:
-        found = audit(operator_at(denoiser, images, config.digit, t, config.seed), config.seed)
-        print(f"{config.model}, digit {config.digit}, t = {t}\n{found}\n")
+        found = audit(operator_at(model.denoiser, inputs.clean[0], config.digit, t, config.seed), config.seed)
+        print(f"{config.model}, {inputs.names[0]}, t = {t}\n{found}\n")
         passed = passed and bool(found)
     print("all checks pass" if passed else "some checks fail: J is not to be trusted before they are mended")
     return passed

@@ -1,14 +1,15 @@
-r"""Does the error fall as the spectrum of J predicts? Half-masked digits, the paper's step sizes, and dense Jacobians.
+r"""Does the error fall as the spectrum of J predicts? Half-masked samples, the paper's step sizes, and dense Jacobians.
 
 An inexact step with the mask P and the size lambda sends the error e to `(I - lambda P J^2 P) e`; the paper's picture is its
 leading eigenvalue mu alone, a contraction by `|1 - lambda mu^2|` that diverges from `lambda mu^2 = 2` on. Left, what happens
 along the sampling trajectory; right of it and below, at the x_t that each rule visits, what was predicted of the next step.
+Of a latent model the mask is on the latent; where J is too large to be dense, its products and 10 Arnoldi steps predict.
 
-Where the picture holds, and where it does not: the linear model holds to a percent, but for steps of several units at high
-noise; the leading eigenvalue alone does not, for most of e lies outside the leading eigenvectors, ever more so after the
-first steps, and the mask takes from them what is left; complex eigenvalues and asymmetry change next to nothing. A rule
-`lambda mu^2 = c` is exact in one place only: where its own large steps have driven x_t so far from the data that J is nearly
-alpha_t I, every direction is a leading one, and c = 3 doubles the error at each step.
+Where the picture holds for the pixel model that ships, and where it does not: the linear model holds to a percent, but for
+steps of several units at high noise; the leading eigenvalue alone does not, for most of e lies outside the leading
+eigenvectors, ever more so after the first steps, and the mask takes from them what is left; complex eigenvalues and asymmetry
+change next to nothing. A rule `lambda mu^2 = c` is exact in one place only: where its own large steps have driven x_t so far
+from the data that J is nearly alpha_t I, every direction is a leading one, and c = 3 doubles the error at each step.
 """
 
 from __future__ import annotations
@@ -33,9 +34,10 @@ from jacobian_lab.masks import half
 from jacobian_lab.newton import Newton
 from jacobian_lab.sampler import sample, seed_of, seeded_noise
 from jacobian_lab.step_size import Dynamic, Spectral, StepSize
+from mnist.data import SHAPE
 from studies.contraction import RANKS, contraction
 from studies.frame import Arrays, Pieces, Row, Study
-from studies.models import OnDigits, load_model, model_files
+from studies.models import Inputs, Model, OnModel, model_files
 
 SHADES = ("#0072b2", "#009e73", "#d55e00", "#000000", "#cc79a7", "#56b4e9")
 FACTORS = {
@@ -64,7 +66,7 @@ LIMIT = 2.5
 
 
 @dataclass(frozen=True)
-class Convergence(OnDigits):
+class Convergence(OnModel):
     """Follow the error along sampling, beside what J predicts. Example: jacobian-lab convergence --digits 4 --points 3."""
 
     digits: int = 16
@@ -78,7 +80,7 @@ class Convergence(OnDigits):
     change: float = 0.2
     """Of the dynamic rule: largest change of a pixel of x_t in a Newton step; pixels are in [-1, 1]."""
     jacobians: int = 3
-    """Digits whose dense Jacobians are taken, 1024 backward passes each."""
+    """Digits whose dense Jacobians are taken, a backward pass for each entry of x_t."""
     points: int = 5
     """Sampling times at which they are taken, at the first Newton step, for each rule."""
 
@@ -103,22 +105,18 @@ class Convergence(OnDigits):
 
 def compute(config: Convergence, pieces: Pieces) -> Arrays:
     """Return trajectories, (rules, digits, times, steps + 1), and contractions, (rules, points, digits of them)."""
-    denoiser = load_model(config.model, config.device)
-    classifier = mnist.load_classifier(device=config.device)
-    chosen = slice(config.digit, config.digit + config.digits)
-    images, labels = (x[chosen].to(config.device) for x in mnist.digits("held-out"))
-    noise = seeded_noise([seed_of(config.seed, i) for i in range(chosen.start, chosen.stop)], denoiser.shape, config.device)
-    constraint = Inpainting(images, half(denoiser.shape))
+    model = config.load()
+    denoiser, inputs = model.denoiser, config.inputs(model, config.digits)
+    noise = seeded_noise([seed_of(config.seed, i) for i in inputs.numbers], denoiser.shape, config.device)
+    constraint = Inpainting(inputs.clean, half(denoiser.shape))
     times, rules = denoiser.schedule.times(config.steps), list(config.rules().values())
     at = np.unique(np.linspace(0, config.steps - 1, config.points).round().astype(int))
+    count = min(config.jacobians, len(inputs.numbers))
 
     def follow(rule: StepSize) -> Arrays:
         found = trajectory(denoiser, constraint, noise, times, Newton("inexact", config.newton_steps, rule))
         last = torch.from_numpy(found.pop("last")).to(noise)
-        with torch.no_grad():
-            label = classifier(last.nan_to_num()).argmax(1)
-        right = (label == labels) & last.isfinite().flatten(1).all(1)
-        return found | {"agrees": right.cpu().numpy(), "x_t": found["x_t"][:config.jacobians, at]}
+        return found | {"agrees": agreement(model, inputs, last), "x_t": found["x_t"][:count, at]}
 
     def contract(x_t: NDArray[Any], k: int, i: int, rule: StepSize) -> Arrays:
         if not np.isfinite(x_t).all():
@@ -129,15 +127,28 @@ def compute(config: Convergence, pieces: Pieces) -> Arrays:
 
     runs = [pieces(f"trajectory-{r}", lambda rule=rule: follow(rule))  # type: ignore[misc]
             for r, rule in enumerate(tqdm(rules, desc="rules", unit="rule"))]
-    cells = [(r, p, i) for r in range(len(rules)) for p in range(len(at)) for i in range(config.jacobians)]
+    cells = [(r, p, i) for r in range(len(rules)) for p in range(len(at)) for i in range(count)]
     found = [pieces(f"jacobian-{r}-{p}-{i}", lambda r=r, p=p, i=i: contract(runs[r]["x_t"][i, p], int(at[p]), i, rules[r]))  # type: ignore[misc]
              for r, p, i in tqdm(cells, desc="dense Jacobians", unit="Jacobian")]
-    shape = (len(rules), len(at), config.jacobians)
+    shape = (len(rules), len(at), count)
     return {key: np.stack([run[key] for run in runs]) for key in ("residual", "size", "agrees")} | {
         key: np.stack([cell.get(key, np.full_like(value, np.nan)) for cell in found]).reshape(*shape, *value.shape)
         for key, value in found[0].items()} | {
-        "rules": np.array(list(config.rules())), "times": np.array(times), "at": at,
+        "rules": np.array(list(config.rules())), "times": np.array(times), "at": at, "space": np.array(model.space),
+        "sizes": np.array([model.size, int(constraint.mask[0].sum())]),
         "scale": np.array([float((alpha_t**2 + sigma_t**2).sqrt()) for alpha_t, sigma_t in map(denoiser.schedule, times)])}
+
+
+@torch.no_grad()
+def agreement(model: Model, inputs: Inputs, samples: Tensor) -> NDArray[Any]:
+    """Return whether the classifier sees in each sample what was masked, (N,); NaN for images that are no digits."""
+    if model.image_shape != SHAPE:
+        return np.full(len(samples), np.nan)
+    classifier = mnist.load_classifier(device=model.device)
+    labels = classifier(inputs.images).argmax(1) if inputs.labels is None else inputs.labels
+    seen = classifier(model.decode(samples.nan_to_num())).argmax(1)
+    right: NDArray[Any] = ((seen == labels) & samples.isfinite().flatten(1).all(1)).cpu().numpy()
+    return right
 
 
 def trajectory(denoiser: Denoiser, constraint: Inpainting, noise: Tensor, times: list[int] | list[float],
@@ -219,9 +230,10 @@ def plot(arrays: Arrays) -> Figure:
     """Draw error and size of x_t along the trajectories, where e lies, and three predictions against what was measured."""
     figure = Figure(figsize=(7.2, 5.2))
     top, bottom = figure.subplots(2, 3)
+    latent = ", latent" if str(arrays["space"]) == "latent" else ""
     for axes, (key, (label, title, limits)) in zip(top, TRAJECTORIES.items(), strict=False):
         _plot_trajectories(axes, arrays, key, limits)
-        axes.set(ylabel=label, title=title + f"median, 10-90 % of {arrays[key].shape[1]} digits")
+        axes.set(ylabel=label + latent, title=title + f"median, 10-90 % of {arrays[key].shape[1]} samples")
     top[1].plot(arrays["scale"], ":", color="#555555", linewidth=0.8)
     top[1].text(len(arrays["times"]) - 1, arrays["scale"][-1] * 0.93, "by rights", ha="right", va="top", fontsize=6)
     _plot_shares(top[2], arrays)
@@ -231,13 +243,15 @@ def plot(arrays: Arrays) -> Figure:
                 x, y = arrays[key][r].reshape(-1), arrays["measured"][r].reshape(-1)
                 axes.plot(np.minimum(x, LIMIT), y, marker, color=colour, markersize=4 if marker in "os" else 3,
                           markerfacecolor="none", markeredgewidth=0.8, clip_on=False)
-            axes.plot([], [], marker, color="#333333", markersize=4, markerfacecolor="none", markeredgewidth=0.8, label=label)
+            if np.isfinite(arrays[key]).any():
+                axes.plot([], [], marker, color="#333333", markersize=4, markerfacecolor="none", markeredgewidth=0.8,
+                          label=label)
         axes.plot([0, LIMIT], [0, LIMIT], color="#999999", linewidth=0.6, zorder=0)
         axes.axhline(1, color="#999999", linewidth=0.6, linestyle=":", zorder=0)
         axes.set(title=title, xlabel=r"predicted $|e|$ after / before", xlim=(0, LIMIT), ylim=(0, LIMIT), aspect="equal")
         axes.legend(loc="upper left", handletextpad=0.2)
     bottom[0].set_ylabel("measured $|e|$ after / before")
-    top[0].plot([], [], "x", color="#333333", markeredgewidth=0.8, label="a digit that diverged")
+    top[0].plot([], [], "x", color="#333333", markeredgewidth=0.8, label="a sample that diverged")
     figure.legend(*top[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(arrays["rules"]) + 1)
     return figure
 
@@ -261,10 +275,14 @@ def _plot_trajectories(axes: Axes, arrays: Arrays, key: str, limits: tuple[float
 
 def _plot_shares(axes: Axes, arrays: Arrays) -> None:
     """Draw the share of e in leading eigenspaces at the dynamic rule's points: first, middle and last time."""
+    if not np.isfinite(arrays["share"]).any():
+        axes.set_axis_off()
+        axes.text(0.5, 0.5, "J is too large\nfor its eigenspaces", ha="center", va="center", transform=axes.transAxes)
+        return
     points = sorted({0, len(arrays["at"]) // 2, len(arrays["at"]) - 1})
     for p, shade in zip(points, ("#000000", "#7a7a7a", "#bdbdbd"), strict=False):
-        for key, line in (("share", "-"), ("share_mask", "--")):
-            axes.plot(RANKS, np.nanmean(arrays[key][-1, p], axis=0), line, color=shade,
+        for key, line, size in (("share", "-", arrays["sizes"][0]), ("share_mask", "--", arrays["sizes"][1])):
+            axes.plot(np.minimum(RANKS, size), np.nanmean(arrays[key][-1, p], axis=0), line, color=shade,
                       label=f"$t$ = {arrays['times'][arrays['at'][p]]:g}" if key == "share" else None)
     axes.plot([], [], "-", color="#333333", label="of $J$")
     axes.plot([], [], "--", color="#333333", label="of $P J^2 P$")

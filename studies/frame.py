@@ -39,10 +39,13 @@ from jacobian_lab.device import check_device
 from mnist.files import write_whole
 from mnist.weights import read_card
 from studies.style import STYLE
+from studies.weights import pipeline_hash
 
 Arrays: TypeAlias = dict[str, NDArray[Any]]
 Row: TypeAlias = dict[str, str | int | float]
 LIBRARIES = ("jacobian-lab", "torch", "numpy", "scipy", "matplotlib")
+PIPELINE, PIPELINE_LIBRARIES = "pipeline", ("diffusers", "transformers")
+"""The kind of a model in diffusers' format, and what else runs it."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +97,7 @@ class Study(Generic[C]):
     table: Callable[[Arrays], list[Row]]
     plot: Callable[[Arrays], Figure]
     models: Callable[[C], Mapping[str, str]]
-    """The models that a config uses, name or path -> kind, for the manifest."""
+    """The models that a config uses, name or path -> kind (of a card, or "pipeline"), for the manifest."""
 
 
 def run(study: Study[C], config: C) -> Path:
@@ -162,6 +165,7 @@ def draw(study: Study[C], arrays: Arrays, folder: Path) -> None:
 
 def manifest(study: Study[C], config: C, started: float, found: int) -> dict[str, Any]:
     """Return what a reader needs to repeat the run."""
+    libraries = (*LIBRARIES, *(PIPELINE_LIBRARIES if PIPELINE in study.models(config).values() else ()))
     return {
         "study": study.name,
         "command": shlex.join(["jacobian-lab", *sys.argv[1:]]),
@@ -169,7 +173,7 @@ def manifest(study: Study[C], config: C, started: float, found: int) -> dict[str
         "seconds": round(time.time() - started, 1),
         "pieces_from_an_interrupted_run": found,
         "git": _git(),
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}},
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in libraries}},
         "machine": f"{platform.system()} {platform.machine()}",
         "device": config.device,
         "seed": config.seed,
@@ -180,7 +184,8 @@ def manifest(study: Study[C], config: C, started: float, found: int) -> dict[str
 def _claim(study: Study[C], config: C) -> dict[str, Any]:
     """Return what makes a run this one: the study, its options without the folder, and the weights that they name."""
     options = {key: value for key, value in dataclasses.asdict(config).items() if key != "out"}
-    weights = {name: read_card(name, kind).get("sha256") for name, kind in study.models(config).items()}
+    weights = {name: pipeline_hash(name) if kind == PIPELINE else read_card(name, kind).get("sha256")
+               for name, kind in study.models(config).items()}
     claim: dict[str, Any] = json.loads(json.dumps({"study": study.name, **options, "weights": weights}, default=str))
     return claim
 

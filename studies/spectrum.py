@@ -2,7 +2,7 @@ r"""The whole spectrum of J at one noisy digit, and what a few Arnoldi steps see
 
 All eigenvalues in the complex plane, in the numerical range and in Bendixson's box, with pseudospectra from one Arnoldi
 factorisation; Ritz values as they converge, with their error against the dense spectrum and their residual; and how fast
-eigenvalues and singular values fall.
+eigenvalues and singular values fall. Where J is too large to be written down, all of this is of J on the Krylov space, H.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 from tqdm import tqdm
 
-import mnist
 from jacobian_lab import Arnoldi, InputError, bendixson_box, numerical_range, pseudospectrum
 from studies.frame import Arrays, Pieces, Row, Study
-from studies.models import OnDigits, load_model, model_files, operator_at
+from studies.models import DENSE, OnModel, model_files, operator_at
 from studies.style import COLOURS, LABELS
 
 LEVELS = (1e-3, 1e-2, 1e-1)
@@ -30,7 +30,7 @@ GRAYS = ("#222222", "#777777", "#bbbbbb")
 
 
 @dataclass(frozen=True)
-class Spectrum(OnDigits):
+class Spectrum(OnModel):
     """Draw the spectrum of J at one noisy digit. Example: jacobian-lab spectrum --digit 3 --time 700 --steps 40."""
 
     time: int | float = 500
@@ -40,23 +40,19 @@ class Spectrum(OnDigits):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 10 <= self.steps <= 1024:
-            raise InputError(f"--steps must lie from 10 to 1024: got {self.steps}")
+        if not 10 <= self.steps <= DENSE:
+            raise InputError(f"--steps must lie from 10 to {DENSE}: got {self.steps}")
 
 
 def compute(config: Spectrum, pieces: Pieces) -> Arrays:
     """Return spectra, Ritz values (steps, steps) with NaN beyond each step, and the sets around them; all in float64."""
     if torch.device(config.device).type == "mps":
         raise InputError("--device mps has no float64, in which this study computes: take cpu")
-    denoiser = load_model(config.model, config.device, torch.float64)
-    images = mnist.digits("held-out")[0].to(config.device, torch.float64)
-    J = operator_at(denoiser, images, config.digit, config.time, config.seed)
-
-    def dense() -> Arrays:
-        A = J.dense()
-        return {"eigenvalues": np.linalg.eigvals(A), "symmetric": np.linalg.eigvalsh((A + A.T) / 2),
-                "skew": np.linalg.eigvalsh((A - A.T) / 2j), "singular": np.linalg.svd(A, compute_uv=False),
-                "range": numerical_range(A, 48), "box": np.array(bendixson_box(A))}
+    model = config.load(dtype=torch.float64)
+    if config.steps > model.size:
+        raise InputError(f"--steps must lie from 10 to {model.size}, the size of this model's J: got {config.steps}")
+    inputs = config.inputs(model)
+    J = operator_at(model.denoiser, inputs.clean[0], config.digit, config.time, config.seed)
 
     def krylov() -> Arrays:
         f = Arnoldi(J, seed=config.seed)
@@ -66,9 +62,21 @@ def compute(config: Spectrum, pieces: Pieces) -> Arrays:
             f.extend(1)
             ritz[m, :m + 1], bounds[m, :m + 1] = f.ritz()
         return {"ritz": ritz, "bounds": bounds, "inner_range": numerical_range(f, 48), "inner_box": np.array(bendixson_box(f)),
-                **_sets(f)}
+                **_sets(f), **({} if model.is_dense else _whole(f.projected))}
 
-    return pieces("dense", dense) | pieces("krylov", krylov) | {"time": np.array(config.time), "digit": np.array(config.digit)}
+    return (pieces("dense", lambda: _whole(J.dense())) if model.is_dense else {}) | pieces("krylov", krylov) | {
+        "time": np.array(config.time), "name": np.array(inputs.names[0]), "size": np.array(model.size)}
+
+
+def _whole(A: NDArray[np.float64]) -> Arrays:
+    """Return all eigenvalues of a matrix, of its parts, its singular values, and the sets around its spectrum."""
+    return {"eigenvalues": np.linalg.eigvals(A), "symmetric": np.linalg.eigvalsh((A + A.T) / 2),
+            "skew": np.linalg.eigvalsh((A - A.T) / 2j), "singular": np.linalg.svd(A, compute_uv=False),
+            "range": numerical_range(A, 48), "box": np.array(bendixson_box(A))}
+
+
+def _is_dense(arrays: Arrays) -> bool:
+    return len(arrays["eigenvalues"]) == int(arrays["size"])
 
 
 def _sets(f: Arnoldi) -> Arrays:
@@ -81,13 +89,17 @@ def _sets(f: Arnoldi) -> Arrays:
 
 
 def table(arrays: Arrays) -> list[Row]:
-    """Return the figures of the spectrum, then the leading eigenvalues with error and residual of their Ritz values."""
+    """Return the figures of the spectrum, then the leading eigenvalues with error and residual of their Ritz values.
+
+    Without the dense J: the same of H, whose eigenvalues are the Ritz values, so that there is no error to state.
+    """
     values, box, inner = arrays["eigenvalues"], arrays["box"], arrays["inner_box"]
     largest = float(abs(values).max())
-    counts = {"eigenvalues": len(values), "of_these_complex": int((abs(values.imag) > 1e-10 * largest).sum()),
+    counts = {"eigenvalues" if _is_dense(arrays) else "ritz_values": len(values),
+              "of_these_complex": int((abs(values.imag) > 1e-10 * largest).sum()),
               "with_negative_real_part": int((values.real < 0).sum()),
               "above_1_percent_of_the_largest": int((abs(values) > 0.01 * largest).sum())}
-    figures = {**counts, "trace": values.sum().real, "largest_eigenvalue": largest,
+    figures = {**counts, "trace" if _is_dense(arrays) else "trace_of_H": values.sum().real, "largest_eigenvalue": largest,
                "largest_singular_value": arrays["singular"][0],
                "smallest_real_part": values.real.min(), "largest_imaginary_part": values.imag.max(),
                **{f"box_{k}": v for k, v in zip(("left", "right", "height"), box, strict=True)},
@@ -97,7 +109,7 @@ def table(arrays: Arrays) -> list[Row]:
     for k, value in enumerate(_leading(arrays, 10)):
         error, bound = _convergence(arrays, value)
         rows.append({"quantity": f"eigenvalue_{k + 1}", "real": float(value.real), "imaginary": float(value.imag),
-                     "error": float(error[-1]), "residual": float(bound[-1])})
+                     "error": float(error[-1]) if _is_dense(arrays) else "", "residual": float(bound[-1])})
     return rows
 
 
@@ -110,11 +122,12 @@ def plot(arrays: Arrays) -> Figure:
     values = np.sort(abs(arrays["eigenvalues"]))[::-1]
     negative = -arrays["symmetric"][arrays["symmetric"] < 0]
     index = np.arange(1, len(values) + 1)
-    decay.loglog(index, arrays["singular"], color="#cc79a7", label=r"singular values of $J$")
-    decay.loglog(index, values, color=COLOURS["J"], label=r"|eigenvalues| of $J$")
+    of, where = ("$J$", "") if _is_dense(arrays) else ("$H$", " on the Krylov space")
+    decay.loglog(index, arrays["singular"], color="#cc79a7", label=f"singular values of {of}")
+    decay.loglog(index, values, color=COLOURS["J"], label=f"|eigenvalues| of {of}")
     decay.loglog(index, np.sort(abs(arrays["skew"]))[::-1], color=COLOURS["skew"], label=f"|eigenvalues| of {LABELS['skew']}")
     decay.loglog(index[:len(negative)], negative, color=COLOURS["symmetric"], label=f"negative ones of {LABELS['symmetric']}")
-    decay.set(xlabel="index", ylabel="size", title="Decay", ylim=(1e-6 * values[0], 2 * values[0]))
+    decay.set(xlabel="index", ylabel="size", title="Decay" + where, ylim=(1e-6 * values[0], 2 * values[0]))
     for axes in (plane, ritz, decay, errors):
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)
     return figure
@@ -130,13 +143,16 @@ def _plot_plane(axes: Any, arrays: Arrays) -> None:  # noqa: ANN401 - axes of ma
               linewidth=0.8, label="Bendixson's box")
     closed = np.append(arrays["range"], arrays["range"][0])
     axes.plot(closed.real, closed.imag, color=COLOURS["symmetric"], linewidth=1, label="numerical range")
-    axes.plot(values.real, values.imag, ".", color=COLOURS["J"], markersize=2.5, label=f"{len(values)} eigenvalues")
+    kind = "eigenvalues" if _is_dense(arrays) else "Ritz values"
+    axes.plot(values.real, values.imag, ".", color=COLOURS["J"], markersize=2.5, label=f"{len(values)} {kind}")
     axes.plot([], [], color=GRAYS[1], linewidth=0.7, label="pseudospectra, Arnoldi")
     axes.set(xlabel="real part", ylabel="imaginary part",
-             title=f"Spectrum of $J$, digit {arrays['digit']}, $t$ = {arrays['time']}")
-    height = np.ptp(arrays["grid_y"])
-    axes.set_ylim(arrays["grid_y"][0], arrays["grid_y"][-1] + 0.9 * height)
+             title=f"Spectrum of $J$, {arrays['name']}, $t$ = {arrays['time']}")
+    bottom, room = min(arrays["grid_y"][0], -1.1 * height), np.ptp(arrays["grid_y"])
     near = values[abs(values) < 0.03 * largest]
+    axes.set_ylim(bottom, -bottom + (0.9 * room if len(near) else 0))
+    if not len(near):
+        return
     zoom = axes.inset_axes((0.42, 0.6, 0.54, 0.36))
     zoom.plot(near.real, near.imag, ".", color=COLOURS["J"], markersize=2)
     zoom.set_title("around zero", fontsize=7, pad=2)
@@ -158,7 +174,7 @@ def _plot_ritz(ritz: Any, errors: Any, arrays: Arrays) -> None:  # noqa: ANN401
         errors.semilogy(steps, np.maximum(error, 1e-16), color=colour, label=f"{value.real:.3g}" + (
             f" + {value.imag:.2g}i" if value.imag else ""))
         errors.semilogy(steps, bound, ":", color=colour)
-    errors.plot([], [], "-", color="#333333", label="error")
+    errors.plot([], [], "-", color="#333333", label="error" if _is_dense(arrays) else "distance from the last")
     errors.plot([], [], ":", color="#333333", label="residual, from $H$ alone")
     errors.set(xlabel="Arnoldi steps", ylabel="error of the eigenvalue", title="Convergence of the leading eigenvalues",
                ylim=(1e-17, None))

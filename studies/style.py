@@ -23,10 +23,20 @@ LABELS = {"inexact": r"$J e$", "exact": r"$J^{+} e$", "gradient": r"$J^{T} e$", 
 
 
 def show(axes: Axes, image: NDArray[Any], title: str = "", limit: float | None = None) -> AxesImage:
-    """Show a (1, H, W) image without ticks: gray in [-1, 1], or with a `limit` diverging in [-limit, limit]."""
+    """Show a (C, H, W) image without ticks: gray or colours in [-1, 1], or with a `limit` diverging in [-limit, limit].
+
+    One channel is an image, three are colours, whose mean is shown if signed; more are a latent's, side by side.
+    """
     signed = limit is not None
     bound = limit if limit is not None else 1.0
-    drawn = axes.imshow(image[0], cmap="RdBu_r" if signed else "gray", vmin=-bound, vmax=bound)
+    if len(image) == 3:
+        image = image.mean(0, keepdims=True) if signed else (image.clip(-1, 1) + 1) / 2
+    flat = image.transpose(1, 2, 0) if len(image) == 3 else tile(image)
+    drawn = axes.imshow(flat, cmap="RdBu_r" if signed else "gray", vmin=-bound, vmax=bound)
+    if len(image) > 3:
+        for line, size, whole in zip((axes.axhline, axes.axvline), image.shape[1:], flat.shape, strict=True):
+            for edge in range(size, whole, size):
+                line(edge - 0.5, color="#777777", linewidth=0.4)
     axes.set_title(title)
     axes.set_xticks([])
     axes.set_yticks([])
@@ -34,6 +44,18 @@ def show(axes: Axes, image: NDArray[Any], title: str = "", limit: float | None =
         spine.set_visible(True)
         spine.set_linewidth(0.4)
     return drawn
+
+
+def tile(image: NDArray[Any]) -> NDArray[Any]:
+    """Lay the channels of a (C, H, W) image side by side, in rows as equal as may be: (rows H, C / rows W)."""
+    channels, height, width = image.shape
+    rows = tile_rows(channels)
+    return image.reshape(rows, -1, height, width).swapaxes(1, 2).reshape(rows * height, -1)
+
+
+def tile_rows(channels: int) -> int:
+    """Return in how many rows `tile` lays channels: the largest divisor that is at most the root."""
+    return max(k for k in range(1, int(channels**0.5) + 1) if channels % k == 0)
 
 
 def spread(axes: Axes, x: NDArray[Any], groups: list[NDArray[Any]], label: str, colour: str, style: str = "-") -> None:

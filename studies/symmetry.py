@@ -2,7 +2,8 @@ r"""How far J is from symmetric, and where.
 
 Inexact Newton moves along a column of J, gradient descent along a row: for a posterior mean they are the same. Against the
 noise level, the asymmetry `|J - J^T|_F / |J + J^T|_F` from products with random vectors, with 95 % intervals, and the dense
-truth; where in the image the skew part lives; and the column and the row of one pixel, at one x_t, one t and one scale.
+truth where J is small enough; where in the image the skew part lives; and the column and the row of one pixel, or of one
+channel of a latent pixel, at one x_t, one t and one scale.
 """
 
 from __future__ import annotations
@@ -11,22 +12,23 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 from tqdm import tqdm
 
-import mnist
-from jacobian_lab import InputError, asymmetry
-from mnist.data import SHAPE
+from jacobian_lab import InputError, JacobianOperator, asymmetry, diagonal, skew_part, symmetric_part
+from jacobian_lab.operators import Operator
 from studies.frame import Arrays, Pieces, Row, Study, check_times
-from studies.models import OnDigits, load_model, model_files, operator_at
-from studies.style import COLOURS, show
+from studies.models import OnModel, model_files, operator_at
+from studies.style import COLOURS, show, tile_rows
 
 TITLES = ("$D(x_t)$", "column of $J$:\ninexact Newton", "row of $J$:\ngradient descent", "difference",
           "norm of the rows\nof the skew part", "and of the\nsymmetric part")
 
 
 @dataclass(frozen=True)
-class Symmetry(OnDigits):
+class Symmetry(OnModel):
     """Measure how far J is from symmetric, and where. Example: jacobian-lab symmetry --digits 1 --times 300 700 --shown 500."""
 
     digits: int = 4
@@ -35,50 +37,85 @@ class Symmetry(OnDigits):
     """Noise levels of the survey, 0 (clean) to 999 (noise); of a flow, up to 1."""
     shown: tuple[int | float, ...] = (300, 500, 700)
     """Noise levels at which the first digit's column, row and skew part are drawn."""
-    pixel: tuple[int, int] = (16, 16)
-    """Row and column, 0 to 31, of the pixel whose column and row of J are drawn."""
+    pixel: tuple[int, int] | None = None
+    """Row and column, from 0, of the pixel, or latent pixel, whose column and row of J are drawn; by default in the middle."""
+    channel: int = 0
+    """Its channel, from 0: a latent pixel has several."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_times(self.times)
         check_times(self.shown)
-        if not all(0 <= at < size for at, size in zip(self.pixel, SHAPE[1:], strict=True)):
-            raise InputError(f"--pixel {self.pixel[0]} {self.pixel[1]} is outside the image: expected row and column, 0 to 31")
         if not 1 <= self.digits <= 5000 - self.digit:
             raise InputError(f"--digits must lie from 1 to {5000 - self.digit}: got {self.digits}")
+
+    def entry(self, shape: tuple[int, int, int]) -> tuple[int, int, int]:
+        """Return channel, row and column of the pixel in samples of a shape."""
+        channels, height, width = shape
+        row, column = self.pixel or (height // 2, width // 2)
+        if not (0 <= row < height and 0 <= column < width):
+            raise InputError(f"--pixel {row} {column} is outside the image: expected row and column, 0 to {height - 1} and "
+                             f"0 to {width - 1}")
+        if not 0 <= self.channel < channels:
+            raise InputError(f"--channel {self.channel} is none of the model's: expected 0 to {channels - 1}")
+        return self.channel, row, column
 
 
 def compute(config: Symmetry, pieces: Pieces) -> Arrays:
     """Return estimates (times, digits), the first digit's truth, and images at the shown times."""
-    denoiser = load_model(config.model, config.device)
-    images = mnist.digits("held-out")[0].to(config.device)
+    model = config.load()
+    shape = model.denoiser.shape
+    entry = config.entry(shape)
     for t in (*config.times, *config.shown):
-        denoiser.schedule(t)  # an unknown time is refused before anything is computed
-    digits = range(config.digit, config.digit + config.digits)
+        model.denoiser.schedule(t)  # an unknown time is refused before anything is computed
+    inputs = config.inputs(model, config.digits)
 
-    def estimate(t: int | float, i: int) -> Arrays:
-        found = asymmetry(operator_at(denoiser, images, i, t, config.seed), seed=i)
+    def at(t: int | float, k: int) -> JacobianOperator:
+        return operator_at(model.denoiser, inputs.clean[k], inputs.numbers[k], t, config.seed)
+
+    def estimate(t: int | float, k: int) -> Arrays:
+        found = asymmetry(at(t, k), seed=inputs.numbers[k])
         return {"value": np.array(found.value), "interval": np.array(found.interval()), "products": np.array(found.products)}
 
-    def truth(t: int | float) -> Arrays:
-        J = operator_at(denoiser, images, config.digit, t, config.seed)
-        A = J.dense().astype(np.float64)
-        p = config.pixel[0] * SHAPE[2] + config.pixel[1]
-        energy = [np.sqrt(np.square(A + sign * A.T).sum(1)).reshape(SHAPE) / 2 for sign in (-1, 1)]
-        return {"truth": np.array(np.linalg.norm(A - A.T) / np.linalg.norm(A + A.T)), "denoised": J.products.d[0].cpu().numpy(),
-                "column": A[:, p].reshape(SHAPE), "row": A[p].reshape(SHAPE), "skew": energy[0], "symmetric": energy[1]}
+    def first(t: int | float) -> Arrays:
+        J = at(t, 0)
+        with torch.no_grad():
+            denoised = model.decode(J.products.d)[0].cpu().numpy()
+        unit = int(np.ravel_multi_index(entry, shape))
+        found = seen_whole(J.dense().astype(np.float64), unit) if model.is_dense else seen_by_products(J, unit)
+        return {key: a.reshape(shape) if a.ndim else a for key, a in found.items()} | {"denoised": denoised}
 
-    work = [(t, i) for t in config.times for i in digits]
-    found = [pieces(f"time-{t}-digit-{i}", lambda t=t, i=i: estimate(t, i))  # type: ignore[misc]
-             for t, i in tqdm(work, desc="asymmetry", unit="Jacobian")]
-    dense = {t: pieces(f"dense-{t}", lambda t=t: truth(t))  # type: ignore[misc]
-             for t in tqdm(dict.fromkeys((*config.times, *config.shown)), desc="dense truth", unit="Jacobian")}
-    shape = (len(config.times), config.digits)
-    return {key: np.stack([f[key] for f in found]).reshape(*shape, *found[0][key].shape) for key in found[0]} | {
+    work = [(t, k) for t in config.times for k in range(len(inputs.numbers))]
+    found = [pieces(f"time-{t}-digit-{inputs.numbers[k]}", lambda t=t, k=k: estimate(t, k))  # type: ignore[misc]
+             for t, k in tqdm(work, desc="asymmetry", unit="Jacobian")]
+    needed = (*config.times, *config.shown) if model.is_dense else config.shown
+    title = "dense truth" if model.is_dense else "columns and rows"
+    dense = {t: pieces(f"dense-{t}", lambda t=t: first(t))  # type: ignore[misc]
+             for t in tqdm(dict.fromkeys(needed), desc=title, unit="Jacobian")}
+    truth = {t: float(dense[t]["truth"]) if t in dense else np.nan for t in (*config.times, *config.shown)}
+    cells = (len(config.times), len(inputs.numbers))
+    return {key: np.stack([f[key] for f in found]).reshape(*cells, *found[0][key].shape) for key in found[0]} | {
         key: np.stack([dense[t][key] for t in config.shown]) for key in ("denoised", "column", "row", "skew", "symmetric")} | {
-        "truth": np.array([dense[t]["truth"] for t in config.times]), "times": np.array(config.times),
-        "shown": np.array(config.shown), "shown_truth": np.array([dense[t]["truth"] for t in config.shown]),
-        "pixel": np.array(config.pixel), "digits": np.array(digits)}
+        "truth": np.array([truth[t] for t in config.times]), "times": np.array(config.times), "entry": np.array(entry),
+        "shown": np.array(config.shown), "shown_truth": np.array([truth[t] for t in config.shown]),
+        "digits": np.array(inputs.numbers), "names": np.array(inputs.names)}
+
+
+def seen_whole(A: NDArray[np.float64], unit: int) -> Arrays:
+    """Return the asymmetry of the dense J, its column and row at an entry, and norms of the rows of its two parts, (n,)."""
+    return {"truth": np.array(np.linalg.norm(A - A.T) / np.linalg.norm(A + A.T)), "column": A[:, unit], "row": A[unit],
+            **{name: np.linalg.norm(A + sign * A.T, axis=1) / 2 for name, sign in (("skew", -1), ("symmetric", 1))}}
+
+
+def seen_by_products(J: JacobianOperator, unit: int) -> Arrays:
+    """Return the same from products: the asymmetry is not known, the rows' norms are estimates (the diagonal of B B^T)."""
+    e = np.zeros(J.shape[0])
+    e[unit] = 1
+    norms = {}
+    for name, part in (("skew", skew_part(J)), ("symmetric", symmetric_part(J))):
+        square = Operator(J.shape, J.dtype, *[lambda V, B=part: B @ (B.T @ V)] * 2)
+        norms[name] = np.sqrt(np.maximum(diagonal(square).value, 0))
+    return {"truth": np.array(np.nan), "column": J @ e, "row": J.T @ e, **norms}
 
 
 def table(arrays: Arrays) -> list[Row]:
@@ -88,7 +125,8 @@ def table(arrays: Arrays) -> list[Row]:
         for i, digit in enumerate(arrays["digits"].tolist()):
             low, high = arrays["interval"][k, i].tolist()
             rows.append({"time": t, "digit": digit, "quantity": "asymmetry", "value": float(arrays["value"][k, i]),
-                         "low_95": low, "high_95": high, "dense": float(arrays["truth"][k]) if i == 0 else "",
+                         "low_95": low, "high_95": high,
+                         "dense": float(arrays["truth"][k]) if i == 0 and np.isfinite(arrays["truth"][k]) else "",
                          "products": int(arrays["products"][k, i])})
     for k, t in enumerate(arrays["shown"].tolist()):
         a, b = arrays["column"][k].reshape(-1), arrays["row"][k].reshape(-1)
@@ -114,29 +152,40 @@ def plot(arrays: Arrays) -> Figure:
         row[0].set_ylabel(f"$t$ = {arrays['shown'][k]}")
         for panel, image in zip(row[1:4], (images["column"], images["row"], images["column"] - images["row"]), strict=True):
             drawn = show(panel, image, "", limit)
-        for panel, edge in zip(row[:4], ("#e69f00", "k", "k", "k"), strict=True):
-            panel.plot(*arrays["pixel"][::-1], "s", markersize=4, markerfacecolor="none", markeredgecolor=edge,
-                       markeredgewidth=0.6)
+        places = _places(arrays["entry"], images["column"].shape, arrays["denoised"][k].shape)
+        for panel, edge, place in zip(row[:4], ("#e69f00", "k", "k", "k"), (places[0], *[places[1]] * 3), strict=True):
+            panel.plot(*place, "s", markersize=4, markerfacecolor="none", markeredgecolor=edge, markeredgewidth=0.6)
         bottom.colorbar(drawn, ax=row[3], pad=0.02, aspect=12)
         for panel, name in zip(row[4:], ("skew", "symmetric"), strict=True):
-            bottom.colorbar(panel.imshow(images[name][0], cmap="magma", vmin=0), ax=panel, pad=0.02, aspect=12)
+            energy = np.linalg.norm(images[name], axis=0)  # of all channels of a pixel
+            bottom.colorbar(panel.imshow(energy, cmap="magma", vmin=0), ax=panel, pad=0.02, aspect=12)
             panel.set(xticks=[], yticks=[])
     for panel, title in zip(panels[0], TITLES, strict=True):
         panel.set_title(title, fontsize=7)
     return figure
 
 
+def _places(entry: NDArray[np.int_], shape: tuple[int, ...], image: tuple[int, ...]) -> tuple[tuple[float, float], ...]:
+    """Return where (x, y) an entry of a sample lies in the decoded image, and in the sample as `show` draws it."""
+    (channel, row, column), (channels, height, width), factor = entry.tolist(), shape, image[1] / shape[1]
+    across = channels // tile_rows(channels)
+    tile = divmod(channel, across) if channels > 3 else (0, 0)
+    return ((factor * (column + 0.5) - 0.5, factor * (row + 0.5) - 0.5), (tile[1] * width + column, tile[0] * height + row))
+
+
 def _plot_survey(axes: Any, arrays: Arrays) -> None:  # noqa: ANN401 - axes of matplotlib
-    digits, times = arrays["digits"].tolist(), arrays["times"]
-    spacing = 12 * (np.arange(len(digits)) - (len(digits) - 1) / 2)
+    names, times = arrays["names"].tolist(), arrays["times"]
+    apart = min(np.diff(np.sort(times)).min(), np.ptp(times) / 8) if len(times) > 1 else times[0] / 8
+    spacing = 0.12 * apart * (np.arange(len(names)) - (len(names) - 1) / 2)
     shades = ("#0072b2", "#cc79a7", "#009e73", "#e69f00", "#56b4e9")
-    for i, digit in enumerate(digits):
+    for i, name in enumerate(names):
         value, (low, high) = arrays["value"][:, i], arrays["interval"][:, i].T
         axes.errorbar(times + spacing[i], value, yerr=[value - low, high - value], fmt="o", color=shades[i % len(shades)],
-                      elinewidth=1, capsize=2, label=f"digit {digit}")
-    axes.plot(times + spacing[0], arrays["truth"], "_", color=COLOURS["skew"], markersize=12, markeredgewidth=1.3,
-              label=f"digit {digits[0]}, dense")
-    products = f"{int(arrays['products'].mean())} products each, not {np.prod(SHAPE)}"
+                      elinewidth=1, capsize=2, label=name)
+    if np.isfinite(arrays["truth"]).all():
+        axes.plot(times + spacing[0], arrays["truth"], "_", color=COLOURS["skew"], markersize=12, markeredgewidth=1.3,
+                  label=f"{names[0]}, dense")
+    products = f"{int(arrays['products'].mean())} products each, not {arrays['column'][0].size}"
     axes.set(xlabel="time $t$", ylabel=r"$|J - J^T|_F \,/\, |J + J^T|_F$", ylim=(0, None), xticks=times,
              title=f"Asymmetry of $J$ with 95 % intervals: {products}")
     axes.legend(ncols=2)
