@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import tyro
 
 from jacobian_lab import InputError
-from mnist.recipe import ClassifierRecipe, DenoiserRecipe
+from mnist.recipe import AutoencoderRecipe, ClassifierRecipe, DenoiserRecipe, LatentRecipe
 from mnist.train import train
 from studies import (
     accuracy,
@@ -17,6 +17,7 @@ from studies import (
     benchmark,
     benchmark_eigenpairs,
     benchmark_memory,
+    captions,
     contest,
     convergence,
     directions,
@@ -24,6 +25,7 @@ from studies import (
     eigenvalues,
     eigenvectors,
     evaluate,
+    guidance,
     guide,
     inpaint,
     posterior,
@@ -36,7 +38,8 @@ from studies.frame import Study, run
 
 STUDIES: tuple[Study[Any], ...] = tuple(
     module.STUDY for module in (directions, eigenvalues, spectrum, eigenvectors, symmetry, accuracy, evaluate, convergence,
-                                 directions_budget, posterior, inpaint, superres, style_transfer, guide))
+                                 directions_budget, posterior, inpaint, superres, style_transfer, guide, guidance,
+                                 captions))
 
 
 def main() -> None:
@@ -103,10 +106,14 @@ def _benchmark(config: Annotated[
 
 def _train(recipe: Annotated[
         Annotated[DenoiserRecipe, tyro.conf.subcommand("denoiser")]
-        | Annotated[ClassifierRecipe, tyro.conf.subcommand("classifier")], tyro.conf.arg(name="")]) -> None:
+        | Annotated[ClassifierRecipe, tyro.conf.subcommand("classifier")]
+        | Annotated[AutoencoderRecipe, tyro.conf.subcommand("autoencoder")]
+        | Annotated[LatentRecipe, tyro.conf.subcommand("latent")], tyro.conf.arg(name="")]) -> None:
     """Train a small MNIST model. Example: jacobian-lab train denoiser --data-folder ~/data."""
     path = train(recipe)
-    print(f"{path}.safetensors and its card {path}.json; load it with mnist.load_{path.name}({str(path)!r})")
+    use = {"autoencoder": f"jacobian-lab train latent --autoencoder {path}",
+           "latent": f"--model {path.with_name('pipeline')}"}.get(path.name, f"mnist.load_{path.name}({str(path)!r})")
+    print(f"{path}.safetensors and its card {path}.json; use it by {use}")
 
 
 if __name__ == "__main__":
