@@ -169,8 +169,9 @@ def table(arrays: Arrays) -> list[Row]:
         tail: Row = {"converged": int(arrays["converged"][cell]), "products": int(arrays["products"][cell])}
         for key in MEASURES:
             low, high = arrays[f"{key}_interval"][cell].tolist()
+            truth = float(arrays[f"{key}_dense"][k, s])
             rows.append({**head, "quantity": "|eigenvalue| 1" if key == "largest" else key, "value": float(arrays[key][cell]),
-                         "low": low, "high": high, "dense": _known(float(arrays[f"{key}_dense"][k, s])) if i == 0 else "", **tail})
+                         "low": low, "high": high, "dense": truth if i == 0 and np.isfinite(truth) else "", **tail})
         rows += [{**head, "quantity": f"|eigenvalue| {rank}", "value": value, "low": "", "high": "", "dense": "", **tail}
                  for rank, value in enumerate(arrays["eigenvalues"][cell][1:].tolist(), start=2)]
         if i == 0 and np.isfinite(arrays["smallest_real_dense"][k, s]):
@@ -178,10 +179,6 @@ def table(arrays: Arrays) -> list[Row]:
             rows.append({**head, "quantity": "smallest real part of an eigenvalue", "value": smallest, "low": "", "high": "",
                          "dense": smallest, "converged": "", "products": ""})
     return rows
-
-
-def _known(value: float) -> float | str:
-    return value if np.isfinite(value) else ""
 
 
 def plot(arrays: Arrays) -> Figure:
