@@ -15,6 +15,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -91,7 +92,11 @@ def largest(way: str, config: MemoryBenchmark, environment: dict[str, str], befo
 
 def measure(batch: int, way: str, model: str, environment: dict[str, str]) -> tuple[float, float]:
     """Return MB resident before the batch is sampled, and at the peak, of a process that does only this."""
-    code = f"from studies.benchmark_memory import resident; print(*resident({batch}, {way!r}, {model!r}))"
+    return alone(f"from studies.benchmark_memory import resident; print(*resident({batch}, {way!r}, {model!r}))", environment)
+
+
+def alone(code: str, environment: dict[str, str]) -> tuple[float, float]:
+    """Return the two numbers that Python code prints in a process of its own."""
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True,
                           env={**os.environ, **environment})
     before, peak = map(float, done.stdout.split())
@@ -101,10 +106,15 @@ def measure(batch: int, way: str, model: str, environment: dict[str, str]) -> tu
 def resident(batch: int, way: str, model: str) -> tuple[float, float]:
     """Sample the batch in this process; return what `measure` returns."""
     denoiser = mnist.load_denoiser(model)
-    _sample(denoiser, 2, WAYS[way])
+    return watched(lambda size: _sample(denoiser, size, WAYS[way]), batch)
+
+
+def watched(work: Callable[[int], None], batch: int) -> tuple[float, float]:
+    """Do the work for two samples, then for the batch; return MB resident between the two, and at the peak from there on."""
+    work(2)
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here
     before = _status("VmRSS")
-    _sample(denoiser, batch, WAYS[way])
+    work(batch)
     return before, _status("VmHWM")
 
 
