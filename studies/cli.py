@@ -25,6 +25,7 @@ from studies import (
     eigenvalues,
     eigenvectors,
     evaluate,
+    full_size,
     guidance,
     guide,
     inpaint,
@@ -33,13 +34,14 @@ from studies import (
     style_transfer,
     superres,
     symmetry,
+    vae_newton,
 )
 from studies.frame import Study, run
 
 STUDIES: tuple[Study[Any], ...] = tuple(
     module.STUDY for module in (directions, eigenvalues, spectrum, eigenvectors, symmetry, accuracy, evaluate, convergence,
                                  directions_budget, posterior, inpaint, superres, style_transfer, guide, guidance,
-                                 captions))
+                                 captions, vae_newton))
 
 
 def main() -> None:
@@ -88,6 +90,7 @@ def _benchmark(config: Annotated[
         | Annotated[benchmark.DenseBenchmark, tyro.conf.subcommand("dense")]
         | Annotated[benchmark_eigenpairs.EigenpairsBenchmark, tyro.conf.subcommand("eigenpairs")]
         | Annotated[benchmark_memory.MemoryBenchmark, tyro.conf.subcommand("memory")]
+        | Annotated[full_size.FullSize, tyro.conf.subcommand("full-size")]
         | Annotated[contest.Contest, tyro.conf.subcommand("contest")],
         tyro.conf.arg(name="")]) -> None:
     """Time what the library computes beside what one would otherwise write. Example: jacobian-lab benchmark dense."""
@@ -100,6 +103,8 @@ def _benchmark(config: Annotated[
             benchmark_eigenpairs.run(config)
         case benchmark_memory.MemoryBenchmark():
             benchmark_memory.run(config)
+        case full_size.FullSize():
+            full_size.run(config)
         case contest.Contest():
             _report(run(contest.STUDY, config))
 
