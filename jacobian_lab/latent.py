@@ -95,8 +95,9 @@ def load_latent(source: Any, *, prompt: str = "", negative_prompt: str = "", gui
     prediction : {"epsilon", "v", "sample", "flow", "instaflow"}, optional
         Read from the scheduler by default; a value that contradicts the scheduler is refused. Only "instaflow" overrides it: a
         flow whose network predicts `x_0 - noise` at 1000 t. InstaFlow's public weights say so by the class of their
-        pipeline, `RectifiedFlowPipeline`, and need no argument; loaded or saved anew as a `StableDiffusionPipeline` their
-        scheduler says "epsilon", which is wrong, and nothing else tells.
+        pipeline, `RectifiedFlowPipeline`, and need no argument. Loaded or saved anew as a `StableDiffusionPipeline`, they
+        have a scheduler that knows nothing of a flow: then you are asked, if diffusers noted where they came from, and
+        otherwise nothing tells.
 
     Raises
     ------

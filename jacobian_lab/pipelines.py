@@ -60,7 +60,7 @@ def open_pipeline(source: Any, device: torch.device | str | None, dtype: torch.d
                              f"{', '.join(NETWORKS)}")
         opened = Opened(source, kind, _noted(source.config, getattr(source, NETWORKS[kind]).config))
     modules = [part for part in opened.pipeline.components.values() if isinstance(part, nn.Module)]
-    move = {key: value for key, value in (("device", device), ("dtype", dtype)) if value is not None}
+    move: dict[str, Any] = {key: value for key, value in (("device", device), ("dtype", dtype)) if value is not None}
     if move:
         _check_not_offloaded(modules)
     for part in modules:
@@ -130,7 +130,8 @@ def _load(folder: Path, dtype: torch.dtype) -> Opened:
     from safetensors import SafetensorError
 
     index = _read_index(folder)
-    parts = {name: entry for name, entry in index.items() if isinstance(entry, list) and entry[0] and name not in UNUSED}
+    parts = {name: (str(entry[0]), str(entry[1])) for name, entry in index.items()
+             if isinstance(entry, list) and entry[0] and name not in UNUSED}
     for name in parts:
         if not (folder / name).is_dir():
             raise InputError(f"{str(folder)!r} has no folder {name}, which its model_index.json names")
@@ -138,7 +139,7 @@ def _load(folder: Path, dtype: torch.dtype) -> Opened:
     if "safety_checker" in given:
         given["requires_safety_checker"] = False
     try:
-        given |= {name: _load_model(folder / name, *parts[name], dtype) for name in MODELS if name in parts}
+        given |= {name: _load_model(folder / name, dtype, *parts[name]) for name in MODELS if name in parts}
         pipeline = _pipeline_class(index).from_pretrained(folder, trust_remote_code=False, local_files_only=True, **given)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         if isinstance(error, InputError):
@@ -148,7 +149,7 @@ def _load(folder: Path, dtype: torch.dtype) -> Opened:
     return Opened(pipeline, index["_class_name"], _noted(index, json.loads((network / "config.json").read_text()), str(folder)))
 
 
-def _load_model(folder: Path, library: str, kind: str, dtype: torch.dtype) -> nn.Module:
+def _load_model(folder: Path, dtype: torch.dtype, library: str, kind: str) -> nn.Module:
     """Return one network; unlike diffusers, refuse a file that lacks some of its weights."""
     import diffusers
     import transformers
@@ -163,7 +164,7 @@ def _load_model(folder: Path, library: str, kind: str, dtype: torch.dtype) -> nn
     if found["missing_keys"]:
         raise InputError(f"{str(folder)!r} lacks {len(found['missing_keys'])} weights, the first of them "
                          f"{min(found['missing_keys'])}: the file is damaged, or of another model")
-    return model  # type: ignore[no-any-return]
+    return model
 
 
 def _check_safetensors(folder: Path) -> None:
