@@ -126,8 +126,9 @@ def latent_inpainting(y: Tensor, mask: Tensor, encode: Map) -> Inpainting:
     """Return the constraint that latents be those of y where all pixels of a latent pixel are known; it needs no decoder.
 
     Unknown pixels do not leak: before y is encoded they are filled with the mean of the known ones of their channel. The
-    encoder sees further than a latent pixel, so that next to the mask's edge the latents are those of the filled image; only
-    `Decoded(Inpainting(y, mask), ...)` is exact about the edge, and about latent pixels that are known in part.
+    encoder sees further than a latent pixel, with attention the whole image, so that the latents, most of all next to the
+    mask's edge, are those of the filled image; only `Decoded(Inpainting(y, mask), ...)` is exact about the edge, and about
+    latent pixels that are known in part.
 
     Parameters
     ----------
