@@ -76,6 +76,7 @@ def free_form(shape: Shape, strokes: int = 3, thickness: float = 0.1, seed: int 
     rows, columns = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
     mask = torch.ones(height, width, dtype=torch.bool)
     size, radius = min(height, width), thickness * min(height, width) / 2
+    reach = math.ceil(radius) + 1  # of the brush: pixels further away need no test
     for _ in range(strokes):
         at = torch.rand(2, generator=generator) * torch.tensor([height, width])
         angle = 2 * math.pi * float(torch.rand((), generator=generator))
@@ -84,6 +85,8 @@ def free_form(shape: Shape, strokes: int = 3, thickness: float = 0.1, seed: int 
             move = size / 4 * torch.tensor([math.sin(angle), math.cos(angle)])
             for share in torch.linspace(0, 1, 2 * size):
                 row, column = (at + share * move).tolist()
-                mask &= (rows - row) ** 2 + (columns - column) ** 2 > radius**2
+                near = tuple(slice(max(0, math.floor(middle) - reach), max(0, math.floor(middle) + reach + 1))
+                             for middle in (row, column))
+                mask[near] &= (rows[near] - row) ** 2 + (columns[near] - column) ** 2 > radius**2
             at = (at + move).clamp(min=0).minimum(torch.tensor([float(height), float(width)]))
     return mask.unsqueeze(0)

@@ -1,43 +1,49 @@
-"""What the studies of constrained sampling share: options, the digits or the user's file, sampling in pieces, their drawing."""
+"""What the studies of constrained sampling share: options, sampling in pieces, in pixels or latents, and their drawing.
+
+What is wanted is always wanted of images. For a model of latents it goes in through the autoencoder, by `Constrained.carried`,
+and `draw` decodes what comes out; the sampler and its Newton step are the same.
+"""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from tqdm import tqdm
 
-import mnist
 from jacobian_lab import Denoiser, InputError
-from jacobian_lab.constraint import Constraint
+from jacobian_lab.constraint import Constraint, Inpainting
+from jacobian_lab.latent_constraint import Decoded, latent_inpainting
 from jacobian_lab.newton import Kind, Newton
 from jacobian_lab.sampler import sample, seed_of, seeded_noise
 from jacobian_lab.step_size import Dynamic, Secant, StepSize
-from mnist.data import SHAPE, from_bytes
-from studies.frame import Arrays, Config, Pieces
-from studies.models import ORACLE
+from studies.frame import Arrays, Pieces
+from studies.models import Guided, Model, is_latent, model_files
 from studies.style import show
+from studies.weights import is_gray
 
-BATCH = 50
+BATCH, PIXELS = 50, 50 * 32 * 32
+"""Most samples that are drawn together, and most pixels: one large image at a time."""
 UNKNOWN = "#8fb0cf"
 Rule = Literal["secant", "dynamic"]
+Through = Literal["secant", "tangent", "backprop", "latents"]
 
 
 @dataclass(frozen=True)
-class Constrained(Config):
+class Constrained(Guided):
     """Options of a study of constrained sampling."""
 
-    model: str = "denoiser"
-    """Denoiser that ships, the path of one that you trained, or "oracle": ten Gaussians, whose J is known in closed form."""
+    through: Through = "secant"
+    """Of a latent model: how the change wanted of pixels becomes one of the latent. By differences of the encoder, "secant" or
+    "tangent" (VAE-Newton, no graph); "backprop" through the decoder; "latents", of masks only: latents are known where all
+    their pixels are, and no decoder is asked."""
     samples: int = 3
     """Samples, each from noise of its own."""
     steps: int = 20
@@ -49,14 +55,12 @@ class Constrained(Config):
     direction: Kind = "inexact"
     """Of a Newton step: inexact J e, gradient J^T e, exact J^+ e (slow: the dense J of each sample), krylov, identity e."""
     change: float = 0.2
-    """Largest change of a pixel of x_t in a Newton step; pixels are in [-1, 1]."""
+    """Largest change of a pixel of x_t, or of a number of a noisy latent, in a Newton step; pixels are in [-1, 1], latents have
+    unit variance."""
     rule: Rule = "secant"
     """Size of a Newton step: the paper's "dynamic" always moves a pixel by --change, "secant" brakes where the goal is near."""
     eta: float = 1.0
     """Share of fresh noise at each time, from 0 (DDIM) to 1 (DDPM's ancestral sampling)."""
-    hashes: dict[str, str] = field(init=False, default_factory=dict)
-    """SHA-256 of the user's files, found here, so that a run with another content is another run."""
-
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.samples < 1 or self.steps < 1 or self.last_of < 1 or self.newton_steps < 1:
@@ -69,6 +73,16 @@ class Constrained(Config):
         if self.rule == "secant" and self.direction in ("exact", "krylov"):
             raise InputError(f"--rule secant takes g for J e, and would brake --direction {self.direction} wrongly: add "
                              "--rule dynamic")
+        if not is_latent(self.model):
+            self._refuse_unless_default("through")
+        if self.through == "latents" and not self.has_mask:
+            raise InputError("--through latents is for masks, of the study inpaint: latents are known where all their pixels "
+                             "are. Take secant, tangent or backprop")
+
+    @property
+    def has_mask(self) -> bool:
+        """Whether what is wanted are known pixels."""
+        return False
 
     def newton(self) -> Newton:
         """Return how the sampler takes its Newton steps."""
@@ -86,87 +100,35 @@ class Constrained(Config):
 
     def models(self) -> Mapping[str, str]:
         """Return the models with weights, for the manifest."""
-        return {**({} if self.model == ORACLE else {self.model: "denoiser"}), "classifier": "classifier"}
+        gray = not is_latent(self.model) or is_gray(self.model)  # the classifier is of digits
+        return {**model_files(self), **({"classifier": "classifier"} if gray else {})}
+
+    def carried(self, wanted: Constraint, model: Model) -> Constraint:
+        """Return what is wanted of images as what is wanted in the model's space."""
+        if model.space == "pixels":
+            return wanted
+        if self.through != "latents":
+            return Decoded(wanted, model.encode, model.decode, self.through)
+        assert isinstance(wanted, Inpainting)
+        try:
+            return latent_inpainting(wanted.y, wanted.mask, model.encode)
+        except InputError as error:
+            raise InputError(f"--through latents does not do for this mask, --through secant does: {error}") from error
 
 
-class Digits(NamedTuple):
-    """Clean images, (N, 1, 32, 32), what they show, and the numbers that their noise is seeded by."""
-
-    images: Tensor
-    labels: Tensor
-    numbers: list[int]
+def batch_size(model: Model) -> int:
+    """Return how many samples are drawn together."""
+    _, height, width = model.image_shape
+    return min(BATCH, max(1, PIXELS // (height * width)))
 
 
-@dataclass(frozen=True)
-class OfDigits(Constrained):
-    """Options of a study of held-out digits, or of an image of the user's."""
-
-    digit: int = 0
-    """First held-out digit, 0 to 4999; digit i shows the class i % 10."""
-    digits: int = 24
-    """Digits: this many, from `digit` on."""
-    image: Path | None = None
-    """In their place an image file, white on black, 32x32 or 28x28 pixels; what it shows is what the classifier sees in it."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0 <= self.digit < 5000:
-            raise InputError(f"--digit {self.digit} is not a held-out digit: expected 0 to 4999")
-        if not 1 <= self.digits <= 5000 - self.digit:
-            raise InputError(f"--digits must lie from 1 to {5000 - self.digit}: got {self.digits}")
-        if self.image is not None:
-            read_gray(self.image, "--image", self.sides())
-            self.hashes["image"] = file_hash(self.image)
-
-    def sides(self) -> tuple[int, ...]:
-        """Return the sides, in pixels, that the image may have."""
-        return SHAPE[1], SHAPE[1] - 4
-
-    @torch.no_grad()
-    def load(self) -> Digits:
-        """Return the digits, or the image."""
-        if self.image is not None:
-            image = as_digit(read_gray(self.image, "--image", self.sides())).to(self.device)
-            return Digits(image, mnist.load_classifier(device=self.device)(image).argmax(1), [self.digit])
-        chosen = slice(self.digit, self.digit + self.digits)
-        images, labels = (x[chosen].to(self.device) for x in mnist.digits("held-out"))
-        return Digits(images, labels, list(range(chosen.start, chosen.stop)))
-
-    def seeds(self, numbers: Sequence[int]) -> list[int]:
-        """Return the seeds of the noise: `samples` for each digit, one digit after the other."""
-        return [seed_of(self.seed, number, k) for number in numbers for k in range(self.samples)]
+@torch.no_grad()
+def in_batches(function: Callable[[Tensor], Tensor], x: Tensor, model: Model) -> Tensor:
+    """Return a function of samples, a few at a time."""
+    return torch.cat([function(part) for part in torch.split(x, batch_size(model))])
 
 
-def read_gray(path: Path, option: str, sides: tuple[int, ...]) -> NDArray[np.uint8]:
-    """Return an image file as gray pixels, (side, side) in [0, 255]; raise unless it is square, of one of these sides."""
-    wanted = f"{option} must be an image of {' or '.join(f'{side}x{side}' for side in sides)} pixels"
-    try:
-        with Image.open(path) as image:
-            gray = np.array(image.convert("L"))
-    except FileNotFoundError as error:
-        raise InputError(f"there is no file {path}: {wanted}") from error
-    except UnidentifiedImageError as error:
-        raise InputError(f"{path} is not an image that can be read: {wanted}; PNG will do") from error
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error}): {wanted}") from error
-    height, width = gray.shape
-    if height != width or height not in sides:
-        raise InputError(f"{path} has {width}x{height} pixels: {wanted}. Crop it and scale it")
-    return gray
-
-
-def file_hash(path: Path) -> str:
-    """Return the SHA-256 of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def as_digit(gray: NDArray[np.uint8]) -> Tensor:
-    """Return gray pixels as (1, 1, 32, 32) in [-1, 1], padded with background from 28 to 32 as MNIST is."""
-    padded = from_bytes(gray[None])
-    return padded if len(gray) == SHAPE[1] - 4 else padded[..., 2:-2, 2:-2]
-
-
-def draw(config: Constrained, denoiser: Denoiser, seeds: Sequence[int], pieces: Pieces, name: str,
+def draw(config: Constrained, model: Model, seeds: Sequence[int], pieces: Pieces, name: str,
          constraint: Callable[[slice], Constraint] | None = None) -> Arrays:
     """Return a sample for each seed, drawn in pieces that are kept on disk.
 
@@ -178,26 +140,31 @@ def draw(config: Constrained, denoiser: Denoiser, seeds: Sequence[int], pieces: 
     Returns
     -------
     dict
-        "images" (N, 1, 32, 32); "residual" (N, times, Newton steps + 1), with a constraint only; "passes" (N, 3), forward
-        passes, J v and J^T u.
+        "images" (N, c, H, W), decoded; "residual" (N, times, Newton steps + 1) of the images on the way, with a constraint
+        only; "passes" (N, 3) of the denoiser: forward passes, J v and J^T u.
     """
+    denoiser, batch = model.denoiser, batch_size(model)
     times = config.times(denoiser)
 
+    @torch.no_grad()
     def piece(part: slice) -> Arrays:
         wanted = None if constraint is None else constraint(part)
+        goal = None if wanted is None else config.carried(wanted, model)
         noise = seeded_noise(seeds[part], denoiser.shape, config.device)
         shape = (len(times), 1 if wanted is None else config.newton_steps + 1)
         residual = []
-        states = sample(denoiser, noise, times, wanted, None if wanted is None else config.newton(), eta=config.eta,
+        states = sample(denoiser, noise, times, goal, None if goal is None else config.newton(), eta=config.eta,
                         seeds=seeds[part])
         for state in tqdm(states, total=shape[0] * shape[1], desc="states", leave=False):
-            if state.residual is not None:
-                residual.append(state.residual.cpu().numpy())
+            if wanted is not None and state.residual is not None:
+                of_latents = config.through == "latents"  # the other goals tell what the decoded images miss
+                missing = wanted.residual(model.decode(state.x0)) if of_latents else state.residual
+                residual.append(missing.cpu().numpy())
         passes = (state.spent.forward, state.spent.jvp, state.spent.vjp)
-        found = {"images": state.x0.cpu().numpy(), "passes": np.tile(passes, (len(noise), 1))}
+        found = {"images": model.decode(state.x0).cpu().numpy(), "passes": np.tile(passes, (len(noise), 1))}
         return found | ({"residual": np.stack(residual, 1).reshape(-1, *shape)} if residual else {})
 
-    parts = [slice(at, min(at + BATCH, len(seeds))) for at in range(0, len(seeds), BATCH)]
+    parts = [slice(at, min(at + batch, len(seeds))) for at in range(0, len(seeds), batch)]
     found = [pieces(f"{name}-{part.start}", lambda part=part: piece(part))  # type: ignore[misc]
              for part in tqdm(parts, desc=name, unit="batch")]
     return {key: np.concatenate([cell[key] for cell in found]) for key in found[0]}
@@ -210,7 +177,7 @@ def spent(passes: NDArray[Any]) -> dict[str, int]:
 
 def grid(figure: Any, rows: Sequence[tuple[str, Sequence[NDArray[Any] | None]]],  # noqa: ANN401 - a Figure or a SubFigure
          titles: Sequence[str] = ()) -> None:
-    """Show rows of images, each with its label; None leaves a gap, and NaN pixels, unknown ones, have a colour of their own."""
+    """Show rows of images, each with its label; None leaves a gap."""
     panels = figure.subplots(len(rows), len(rows[0][1]), squeeze=False, gridspec_kw={"wspace": 0, "hspace": 0})
     for row, (label, images) in zip(panels, rows, strict=True):
         for axes, image in zip(row, images, strict=True):
@@ -218,11 +185,28 @@ def grid(figure: Any, rows: Sequence[tuple[str, Sequence[NDArray[Any] | None]]],
                 axes.set(xticks=[], yticks=[])
                 axes.spines[:].set_visible(False)
             else:
-                show(axes, image)
-                axes.set_facecolor(UNKNOWN)
+                _show(axes, image)
         row[0].set_ylabel(label, rotation=0, ha="right", va="center")
     for axes, title in zip(panels[0], titles, strict=False):
         axes.set_title(title)
+
+
+def tiles(figure: Any, images: Sequence[tuple[str, NDArray[Any]]]) -> None:  # noqa: ANN401
+    """Show images with their titles, four in a row."""
+    panels = figure.subplots(-(-len(images) // 4), 4, squeeze=False).reshape(-1)
+    for axes, (title, image) in zip(panels, images, strict=False):
+        _show(axes, image)
+        axes.set_title(title)
+    for axes in panels[len(images):]:
+        axes.set_axis_off()
+
+
+def _show(axes: Axes, image: NDArray[Any]) -> None:
+    """Show an image; NaN pixels, unknown ones, have a colour of their own."""
+    if len(image) == 3:
+        image = np.where(np.isnan(image), 2 * np.array(to_rgb(UNKNOWN))[:, None, None] - 1, image)
+    show(axes, image)
+    axes.set_facecolor(UNKNOWN)
 
 
 def plot_along(axes: Axes, values: NDArray[Any], times: NDArray[Any], colour: str) -> None:

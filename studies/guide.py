@@ -19,9 +19,9 @@ from torch import Tensor
 import mnist
 from jacobian_lab import InputError
 from jacobian_lab.losses import class_label
+from mnist.data import SHAPE
 from studies.constrained import Constrained, draw, grid, plot_along, spent
 from studies.frame import Arrays, Pieces, Row, Study
-from studies.models import load_model
 from studies.statistics import rate_interval
 from studies.style import COLOURS
 
@@ -39,7 +39,7 @@ class Guide(Constrained):
     samples: int = 8
     """Noises, each guided towards each class."""
     change: float = 0.4
-    """Largest change of a pixel of x_t in a Newton step; pixels are in [-1, 1]."""
+    """Largest change of a pixel of x_t, or of a number of a noisy latent, in a Newton step."""
     classes: tuple[int, ...] = tuple(range(10))
     """Digits wanted, 0 to 9."""
 
@@ -77,12 +77,15 @@ class PixelJudge:
 
 def compute(config: Guide, pieces: Pieces) -> Arrays:
     """Return "images" (noises, classes, ...), what both judges see in them, (2, noises, classes), the loss along sampling."""
-    denoiser, classifier = load_model(config.model, config.device), mnist.load_classifier(device=config.device)
+    model, classifier = config.load(), mnist.load_classifier(device=config.device)
+    if model.image_shape != SHAPE:
+        raise InputError(f"guide needs a classifier of what is drawn, and has one of digits, {SHAPE}: --model {config.model} "
+                         f"makes images of {model.image_shape}")
     noises = config.noise_seeds()
     wanted = torch.tensor(config.classes, device=config.device).repeat(len(noises))
-    guided = draw(config, denoiser, [seed for seed in noises for _ in config.classes], pieces, "guided",
+    guided = draw(config, model, [seed for seed in noises for _ in config.classes], pieces, "guided",
                   lambda part: class_label(classifier, wanted[part], TARGET))
-    free = draw(config, denoiser, noises, pieces, "unconstrained")
+    free = draw(config, model, noises, pieces, "unconstrained")
     digits, labels = mnist.digits("held-out")
     second = PixelJudge(digits[:LEARNT], labels[:LEARNT])
 
@@ -91,11 +94,11 @@ def compute(config: Guide, pieces: Pieces) -> Arrays:
         return torch.stack([classifier(images.to(config.device).clamp(-1, 1)).argmax(1).cpu(), second(images)]).numpy()
 
     shape = (len(noises), len(config.classes))
-    return {"images": guided["images"].reshape(*shape, *denoiser.shape), "free": free["images"],
+    return {"images": guided["images"].reshape(*shape, *SHAPE), "free": free["images"],
             "named": judge(torch.from_numpy(guided["images"])).reshape(2, *shape),
             "free_named": judge(torch.from_numpy(free["images"])), "residual": guided["residual"],
             "real_right": judge(digits[LEARNT:]) == labels[LEARNT:].numpy(), "passes": guided["passes"],
-            "times": np.array(config.times(denoiser)), "classes": np.array(config.classes)}
+            "times": np.array(config.times(model.denoiser)), "classes": np.array(config.classes)}
 
 
 def table(arrays: Arrays) -> list[Row]:

@@ -1,12 +1,14 @@
-"""What lies behind a mask? Samples that agree with the known pixels of a digit, beside what the same noise draws freely."""
+"""What lies behind a mask? Samples that agree with the known pixels of an image, beside what the same noise draws freely."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from matplotlib.figure import Figure
+from PIL import Image, ImageOps
 from torch import Tensor
 from torch.nn.functional import pad
 
@@ -16,9 +18,10 @@ from jacobian_lab.masks import box, free_form, half, random_pixels
 from jacobian_lab.sampler import seed_of
 from mnist.data import SHAPE
 from studies import observed
-from studies.constrained import file_hash, read_gray
 from studies.frame import Arrays, Pieces, Study
+from studies.models import Shape, image_hash, is_latent, open_image
 from studies.observed import Observed, measure, table
+from studies.subjects import read_gray
 
 MASKS = ("left", "right", "top", "bottom", "box", "free-form", "random")
 OF_MASKS = 10**6  # in the seeds of random masks, where those of the noise have the number of the sample
@@ -30,7 +33,7 @@ class Inpaint(Observed):
 
     mask: str = "left"
     """What is known: the left, right, top or bottom half; all but a "box"; all but "free-form" strokes; "random" pixels; or
-    the path of an image file, 32x32 or 28x28 pixels, white where a pixel is known."""
+    the path of an image file, white where a pixel is known: of digits 32x32 or 28x28 pixels, else its middle is scaled."""
     side: int = 16
     """Of the box: pixels."""
     strokes: int = 3
@@ -43,46 +46,61 @@ class Inpaint(Observed):
         if self.mask not in MASKS and not Path(self.mask).is_file():
             raise InputError(f"--mask must be {', '.join(MASKS)}, or the path of an image file: got {self.mask!r}, and no "
                              "such file exists")
-        self.known([0])  # a bad mask is refused before anything is computed
+        if not is_latent(self.model):
+            self.known([0])  # a bad mask is refused before anything is computed; a pipeline's shape is not known yet
         if self.mask not in MASKS:
-            self.hashes["mask"] = file_hash(Path(self.mask))
+            self.hashes["mask"] = image_hash(Path(self.mask), "--mask")
 
-    def known(self, numbers: list[int]) -> Tensor:
-        """Return the masks, (N, 1, 32, 32), True where a pixel is known; drawn at random, each digit's own."""
+    @property
+    def has_mask(self) -> bool:
+        """Whether what is wanted are known pixels: they are."""
+        return True
+
+    def known(self, numbers: list[int], shape: Shape = SHAPE) -> Tensor:
+        """Return the masks, (N, 1, H, W), True where a pixel is known; drawn at random, each image's own."""
         def mask(seed: int) -> Tensor:
             match self.mask:
                 case "left" | "right" | "top" | "bottom":
-                    return half(SHAPE, self.mask)
+                    return half(shape, self.mask)
                 case "box":
-                    return box(SHAPE, self.side)
+                    return box(shape, self.side)
                 case "free-form":
-                    return free_form(SHAPE, self.strokes, seed=seed)
+                    return free_form(shape, self.strokes, seed=seed)
                 case "random":
-                    return random_pixels(SHAPE, self.share, seed)
-            return read_mask(Path(self.mask))
+                    return random_pixels(shape, self.share, seed)
+            return read_mask(Path(self.mask), shape)
 
         return torch.stack([mask(seed_of(self.seed, number, OF_MASKS)) for number in numbers])
 
 
-def read_mask(path: Path) -> Tensor:
-    """Return the mask of an image file, (1, 32, 32), True where it is white; what pads 28 to 32 pixels is known."""
-    white = torch.from_numpy(read_gray(path, "--mask", (SHAPE[1], SHAPE[1] - 4))) > 127
+def read_mask(path: Path, shape: Shape = SHAPE) -> Tensor:
+    """Return the mask of an image file, (1, H, W), True where it is white.
+
+    For digits, what pads 28 to 32 pixels is known. For other images its middle is scaled as theirs is, by nearest neighbours,
+    so that a mask painted over an image fits it.
+    """
+    if shape == SHAPE:
+        gray = read_gray(path, "--mask", (SHAPE[1], SHAPE[1] - 4))
+    else:
+        gray = np.array(ImageOps.fit(open_image(path, "--mask", "L"), shape[:0:-1], Image.Resampling.NEAREST))
+    white = torch.from_numpy(gray) > 127
     if not white.any():
         raise InputError(f"the mask {path} is black everywhere, so that no pixel is known: paint the known ones white")
-    margin = (SHAPE[1] - len(white)) // 2
+    margin = (shape[1] - len(white)) // 2  # none but of a small mask of digits
     return pad(white, (margin,) * 4, value=True)[None]
 
 
 def compute(config: Inpaint, pieces: Pieces) -> Arrays:
-    """Return what `measure` finds, and the observed digits, NaN where a pixel is unknown."""
-    digits = config.load()
-    known = config.known(digits.numbers).to(config.device)
-    found = measure(config, pieces, Inpainting(digits.images, known), digits.numbers, digits, {})
-    return found | {"observed": torch.where(known, digits.images, torch.nan).cpu().numpy()}
+    """Return what `measure` finds, and the observed images, NaN where a pixel is unknown."""
+    model = config.load()
+    truth = config.inputs(model)
+    known = config.known(truth.numbers, model.image_shape).to(config.device)
+    found = measure(config, pieces, model, Inpainting(truth.images, known), truth, {})
+    return found | {"observed": torch.where(known, truth.images, torch.nan).cpu().numpy()}
 
 
 def plot(arrays: Arrays) -> Figure:
-    """Draw the samples of some digits, the error of the known pixels along sampling, and the scores."""
+    """Draw some samples, the error of the known pixels along sampling, and the scores."""
     return observed.plot(arrays, {"observed": arrays["observed"]}, "Known pixels along sampling", "RMSE of the known pixels")
 
 

@@ -128,27 +128,20 @@ class OnDigits(Config):
 
 
 @dataclass(frozen=True)
-class OnImages(OnDigits):
-    """Options of a study of noisy digits or of an image, in pixels or latents."""
+class Prompted(Config):
+    """Options of a study of a model in pixels or latents."""
 
     model: str = "mnist"
     """mnist, mnist-flow, oracle or a denoiser's path; of latents mnist-latent, a pipeline's folder or its hub id."""
-    image: Path | None = None
-    """An image file in place of digits: its middle, scaled to the model's size. Models of other images than digits need it."""
     prompt: str = ""
     """Of a latent model: what the image shows, such as "a photo of a seven"."""
     negative_prompt: str = ""
     """Of a latent model: what guidance leads away from."""
     hashes: dict[str, str] = field(init=False, default_factory=dict)
-    """SHA-256 of the image and of a pipeline's configuration, found here, so that another content is another run."""
+    """SHA-256 of the user's files and of a pipeline's configuration, found here, so that another content is another run."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.image is not None:
-            try:
-                self.hashes["image"] = file_hash(self.image)
-            except OSError as error:
-                raise InputError(f"--image {self.image} cannot be read: {error.strerror}. Expected an image file") from error
         if is_latent(self.model):
             self.hashes["configuration"] = pipeline_hash(self.model, ".json")
         else:
@@ -165,33 +158,10 @@ class OnImages(OnDigits):
         """Return the weights that are used, name -> kind, for the manifest."""
         return model_files(self)
 
-    @torch.no_grad()
-    def inputs(self, model: Model, count: int = 1) -> Inputs:
-        """Return `count` digits from `digit` on, or the image, on the model's device and in its precision.
-
-        Raises
-        ------
-        InputError
-            If the model's images are no digits, and no image file is named.
-        """
-        if self.image is not None:
-            images, labels = read_image(self.image, model.image_shape), None
-            numbers, names = [self.digit], [self.image.name]
-        elif model.image_shape != SHAPE:
-            wanted, digits = ("x".join(map(str, shape)) for shape in (model.image_shape, SHAPE))
-            raise InputError(f"--model {self.model} takes images of {wanted} (channels, height, width), digits are "
-                             f"{digits}: name an image with --image FILE, of any size")
-        else:
-            numbers = list(range(self.digit, self.digit + count))
-            images, labels = (x[self.digit:self.digit + count] for x in mnist.digits("held-out"))
-            labels, names = labels.to(model.device), [f"digit {i}" for i in numbers]
-        images = images.to(model.device, model.dtype)
-        return Inputs(images, model.encode(images), labels, numbers, names)
-
 
 @dataclass(frozen=True)
-class OnModel(OnImages):
-    """Options of a study of one J, guided or not."""
+class Guided(Prompted):
+    """Options of a study of one denoiser, guided or not."""
 
     guidance: float = 1.0
     """Of a latent model: scale of classifier-free guidance, negative + guidance (prompt - negative); 1 is off, the prompt's."""
@@ -211,11 +181,74 @@ class OnModel(OnImages):
                           guidance=self.guidance)
 
 
-def model_files(config: OnDigits) -> Mapping[str, str]:
+@dataclass(frozen=True)
+class OnImages(Prompted, OnDigits):
+    """Options of a study of noisy digits or of an image, in pixels or latents."""
+
+    image: Path | None = None
+    """An image file in place of digits: its middle, scaled to the model's size. Models of other images than digits need it."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.image is not None:
+            self.hashes["image"] = image_hash(self.image, "--image")
+
+    @torch.no_grad()
+    def inputs(self, model: Model, count: int = 1) -> Inputs:
+        """Return `count` digits from `digit` on, or the image, on the model's device and in its precision.
+
+        Raises
+        ------
+        InputError
+            If the model's images are no digits, and no image file is named.
+        """
+        if self.image is not None:
+            images, labels = read_image(self.image, model.image_shape), None
+            numbers, names = [self.digit], [self.image.name]
+        else:
+            check_digits(self.model, model)
+            numbers = list(range(self.digit, self.digit + count))
+            images, labels = (x[self.digit:self.digit + count] for x in mnist.digits("held-out"))
+            labels, names = labels.to(model.device), [f"digit {i}" for i in numbers]
+        images = images.to(model.device, model.dtype)
+        return Inputs(images, model.encode(images), labels, numbers, names)
+
+
+@dataclass(frozen=True)
+class OnModel(OnImages, Guided):
+    """Options of a study of one J, guided or not."""
+
+
+def model_files(config: OnDigits | Prompted) -> Mapping[str, str]:
     """Return the models with weights that a config names, for the manifest."""
     if is_latent(config.model):
         return {config.model: PIPELINE}
     return {} if config.model == ORACLE else {ALIASES.get(config.model, config.model): "denoiser"}
+
+
+def check_digits(name: str, model: Model) -> None:
+    """Raise unless a model, called so by the user, is of digits."""
+    if model.image_shape != SHAPE:
+        wanted, digits = ("x".join(map(str, shape)) for shape in (model.image_shape, SHAPE))
+        raise InputError(f"--model {name} takes images of {wanted} (channels, height, width), digits are {digits}: name an "
+                         "image with --image FILE, of any size")
+
+
+def image_hash(path: Path, option: str) -> str:
+    """Return the SHA-256 of a file that the user named, or raise."""
+    try:
+        return file_hash(path)
+    except OSError as error:
+        raise InputError(f"{option} {path} cannot be read: {error.strerror}. Expected an image file") from error
+
+
+def open_image(path: Path, option: str, mode: Literal["L", "RGB"]) -> Image.Image:
+    """Return an image file that the user named, upright, gray ("L") or RGB, or raise."""
+    try:
+        with Image.open(path) as file:
+            return ImageOps.exif_transpose(file).convert(mode)
+    except OSError as error:
+        raise InputError(f"{option} {path} is not an image that can be read ({error}): PNG and JPEG will do") from error
 
 
 def read_image(path: Path, shape: Shape) -> Tensor:
@@ -223,12 +256,8 @@ def read_image(path: Path, shape: Shape) -> Tensor:
     channels, height, width = shape
     if channels not in (1, 3):
         raise InputError(f"--image {path}: the model's images have {channels} channels, expected 1 (gray) or 3 (RGB)")
-    try:
-        with Image.open(path) as file:
-            upright = ImageOps.exif_transpose(file).convert("L" if channels == 1 else "RGB")
-            pixels = np.array(ImageOps.fit(upright, (width, height), Image.Resampling.LANCZOS))
-    except OSError as error:
-        raise InputError(f"--image {path} is not an image that can be read ({error}): PNG and JPEG will do") from error
+    upright = open_image(path, "--image", "L" if channels == 1 else "RGB")
+    pixels = np.array(ImageOps.fit(upright, (width, height), Image.Resampling.LANCZOS))
     return (torch.from_numpy(pixels).float() / 127.5 - 1).reshape(height, width, channels).permute(2, 0, 1).unsqueeze(0)
 
 

@@ -1,4 +1,8 @@
-"""Samples that must reproduce an observation, y = A x: what the studies `inpaint` and `superres` compute, tell and draw."""
+"""Samples that must reproduce an observation, y = A x: what the studies `inpaint` and `superres` compute, tell and draw.
+
+Images are scored as they are, decoded if the model's space is latent. What the autoencoder makes of the truth is then scored
+with them: it bounds what can be drawn.
+"""
 
 from __future__ import annotations
 
@@ -15,15 +19,18 @@ from torch import Tensor
 
 import mnist
 from jacobian_lab.constraint import Linear
-from studies.constrained import Digits, OfDigits, draw, grid, plot_along, spent
+from studies.constrained import draw, grid, in_batches, plot_along, spent, tiles
 from studies.frame import Arrays, Pieces, Row
-from studies.models import load_model
-from studies.statistics import mean_interval, rate_interval, scores
+from studies.models import Inputs, Model
+from studies.statistics import fidelity, mean_interval, rate_interval, scores
 from studies.style import COLOURS
+from studies.subjects import OfDigits
 
-SAMPLED, PROJECTED, FREE = "sampled", "projected", "unconstrained"
+SAMPLED, PROJECTED, FREE, AUTOENCODER = "sampled", "projected", "unconstrained", "autoencoder"
 SHOWN = 6
 ROWS = 3
+LARGE = 32
+"""Pixels on a side, beyond which an image is shown large."""
 SCORES = {"psnr": "PSNR, dB", "agreement": "judge's agreement with the digit"}
 
 
@@ -35,47 +42,54 @@ class Observed(OfDigits):
     """Show the samples after the exact projection onto the observation; the table has both."""
 
 
-def measure(config: Observed, pieces: Pieces, problem: Linear, numbers: list[int], truth: Digits | None,
+def measure(config: Observed, pieces: Pieces, model: Model, problem: Linear, truth: Inputs | None,
             others: Mapping[str, Tensor]) -> Arrays:
     """Return samples and their scores.
 
     Parameters
     ----------
     problem : Linear
-        What is observed, of N digits, without noise.
-    numbers : list of int
-        The numbers of the digits, which seed the noise.
-    truth : Digits or None
-        What scores compare with, if it is known.
+        What is observed, of N images, without noise.
+    truth : Inputs or None
+        The images, which scores compare with, if they are known; otherwise N is 1.
     others : mapping
-        Images by other methods, (N, 1, 32, 32), which are scored too.
+        Images by other methods, (N, c, H, W), which are scored too.
 
     Returns
     -------
     dict
-        "methods"; "images" (methods, N, samples, 1, 32, 32); "missing", the residual of each, and with a truth the scores
-        "psnr", "ssim", "agreement"; "residual" (N samples, times, steps + 1) along sampling; "passes", "times", "numbers".
+        "methods"; "images" (methods, N, samples, c, H, W); "missing", the residual of each, and with a truth the scores
+        "psnr", "ssim", of digits "agreement"; "residual" (N samples, times, steps + 1) along sampling; "passes", "times",
+        "numbers", "names".
     """
-    denoiser, classifier = load_model(config.model, config.device), mnist.load_classifier(device=config.device)
+    numbers, names = (truth.numbers, truth.names) if truth else ([config.digit], ["image"])
     seeds, owner = config.seeds(numbers), torch.arange(len(numbers)).repeat_interleave(config.samples)
-    drawn = draw(config, denoiser, seeds, pieces, "constrained", lambda part: problem.select(owner[part]))
-    free = draw(config, denoiser, seeds, pieces, "unconstrained")
+    drawn = draw(config, model, seeds, pieces, "constrained", lambda part: problem.select(owner[part]))
+    free = draw(config, model, seeds, pieces, "unconstrained")
     every = problem.select(owner)
     sampled, unconstrained = (torch.from_numpy(run["images"]).to(problem.y) for run in (drawn, free))
+    if truth and model.space == "latent":
+        others = {AUTOENCODER: in_batches(model.decode, truth.clean, model), **others}
     images = {SAMPLED: sampled, PROJECTED: every.project(sampled), FREE: unconstrained} | {
         name: image[owner] for name, image in others.items()}
     found: dict[str, list[NDArray[Any]]] = {}
     for image in images.values():
         values = {"images": image.cpu().numpy(), "missing": every.residual(image).cpu().numpy()}
-        if truth is not None:
-            judged = scores(image, truth.images[owner], truth.labels[owner], classifier)
-            values |= {key: judged[key] for key in ("psnr", "ssim", "agreement")}
-        for key, value in values.items():
+        for key, value in (values | (_scores(image, truth, owner) if truth else {})).items():
             found.setdefault(key, []).append(value.reshape(len(numbers), config.samples, *value.shape[1:]))
     return {key: np.stack(values) for key, values in found.items()} | {
         "methods": np.array(list(images)), "residual": drawn["residual"], "passes": drawn["passes"],
-        "free_passes": free["passes"], "times": np.array(config.times(denoiser)), "numbers": np.array(numbers),
-        "project": np.array(config.project)} | ({} if truth is None else {"truth": truth.images.cpu().numpy()})
+        "free_passes": free["passes"], "times": np.array(config.times(model.denoiser)), "numbers": np.array(numbers),
+        "names": np.array(names),
+        "project": np.array(config.project)} | ({"truth": truth.images.cpu().numpy()} if truth else {})
+
+
+def _scores(images: Tensor, truth: Inputs, owner: Tensor) -> dict[str, NDArray[Any]]:
+    """Return what images are worth beside the truth; what they show is judged of digits only."""
+    if truth.labels is None:
+        return fidelity(images, truth.images[owner])
+    judged = scores(images, truth.images[owner], truth.labels[owner], mnist.load_classifier(device=images.device))
+    return {key: judged[key] for key in ("psnr", "ssim", "agreement")}
 
 
 def table(arrays: Arrays) -> list[Row]:
@@ -106,27 +120,33 @@ def interval(values: NDArray[Any], key: str) -> tuple[float, float, float]:
 
 
 def plot(arrays: Arrays, observed: Mapping[str, NDArray[Any]], title: str, label: str) -> Figure:
-    """Draw images of some digits; beside them the residual along sampling, and the scores.
+    """Draw images, in a row for each method or, large ones, side by side; with them the residual along sampling, and scores.
 
     Parameters
     ----------
     observed : mapping
-        Rows of images, (N, 1, H, W), below the truth.
+        Rows of images, (N, c, H, W), below the truth.
     title, label : str
         Of the residual and of its axis.
     """
-    methods, numbers = arrays["methods"].tolist(), arrays["numbers"].tolist()[:SHOWN]
+    methods, names = arrays["methods"].tolist(), arrays["names"].tolist()[:SHOWN]
     shown = PROJECTED if arrays["project"] else SAMPLED
     sampled = arrays["images"][methods.index(shown)]
     rows = [*([("truth", arrays["truth"])] if "truth" in arrays else []), *observed.items(),
             *((shown if not k else "", sampled[:, k]) for k in range(min(ROWS, sampled.shape[1]))),
-            (FREE, arrays["images"][methods.index(FREE), :, 0])]
+            *((method, arrays["images"][methods.index(method), :, 0]) for method in (FREE, AUTOENCODER) if method in methods)]
     scored = [key for key in SCORES if key in arrays]
-    width = 0.9 + 0.6 * len(numbers)
-    figure = Figure(figsize=(width + 2.7, max(3.6, 0.62 * len(rows) + 0.3)))
-    parts: Any = figure.subfigures(1, 2, width_ratios=(width, 2.7))
-    grid(parts[0], [(name, images[:SHOWN]) for name, images in rows], [f"digit {number}" for number in numbers])
-    panels = parts[1].subplots(1 + len(scored), 1, squeeze=False, height_ratios=[1.6, *[1.0] * len(scored)])[:, 0]
+    if sampled.shape[-1] > LARGE:
+        figure = Figure(figsize=(7.2, 1.95 * -(-len(rows) // 4) + 2.2))
+        parts: Any = figure.subfigures(2, 1, height_ratios=(1.95 * -(-len(rows) // 4), 2.2))
+        tiles(parts[0], [(name or shown, images[0]) for name, images in rows])
+        panels = parts[1].subplots(1, 1 + len(scored), squeeze=False)[0]
+    else:
+        width = 0.9 + 0.6 * len(names)
+        figure = Figure(figsize=(width + 2.7, max(3.6, 0.62 * len(rows) + 0.3)))
+        parts = figure.subfigures(1, 2, width_ratios=(width, 2.7))
+        grid(parts[0], [(name, images[:SHOWN]) for name, images in rows], names)
+        panels = parts[1].subplots(1 + len(scored), 1, squeeze=False, height_ratios=[1.6, *[1.0] * len(scored)])[:, 0]
     plot_along(panels[0], arrays["residual"], arrays["times"], COLOURS["inexact"])
     panels[0].set(ylabel=label, title=f"{title}\nmedian, 10-90 % of {len(arrays['residual'])} samples")
     for axes, key in zip(panels[1:], scored, strict=True):

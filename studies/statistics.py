@@ -33,8 +33,18 @@ def rate_interval(successes: int, trials: int) -> Interval:
 
 
 @torch.no_grad()
+def fidelity(images: Tensor, truth: Tensor) -> dict[str, NDArray[Any]]:
+    """Return "psnr" in dB (peak 2) and "ssim" of images, (N, c, H, W), clamped to [-1, 1], arrays of shape (N,)."""
+    images = images.clamp(-1, 1)
+    error = (images - truth).square().flatten(1).mean(1).clamp(min=1e-10)
+    ssim = structural_similarity_index_measure(images, truth, data_range=(-1.0, 1.0), reduction="none")
+    assert isinstance(ssim, Tensor)
+    return {"psnr": (10 * torch.log10(4 / error)).cpu().numpy(), "ssim": ssim.cpu().numpy()}
+
+
+@torch.no_grad()
 def scores(images: Tensor, truth: Tensor, labels: Tensor, classifier: Classifier) -> dict[str, NDArray[Any]]:
-    """Return what each image is worth, arrays of shape (N,).
+    """Return what each image of a digit is worth, arrays of shape (N,).
 
     Parameters
     ----------
@@ -48,14 +58,9 @@ def scores(images: Tensor, truth: Tensor, labels: Tensor, classifier: Classifier
     Returns
     -------
     dict
-        "psnr" in dB (peak 2), "ssim", "agreement" (whether the judge names the true digit) and "doubt", the judge's
-        cross-entropy of it in nats.
+        What `fidelity` returns, "agreement" (whether the judge names the true digit) and "doubt", the judge's cross-entropy
+        of it in nats.
     """
-    images = images.clamp(-1, 1)
-    error = (images - truth).square().flatten(1).mean(1).clamp(min=1e-10)
-    ssim = structural_similarity_index_measure(images, truth, data_range=(-1.0, 1.0), reduction="none")
-    logits = classifier(images)
+    logits = classifier(images.clamp(-1, 1))
     doubt = torch.nn.functional.cross_entropy(logits, labels, reduction="none")
-    assert isinstance(ssim, Tensor)
-    return {"psnr": (10 * torch.log10(4 / error)).cpu().numpy(), "ssim": ssim.cpu().numpy(),
-            "agreement": (logits.argmax(1) == labels).cpu().numpy(), "doubt": doubt.cpu().numpy()}
+    return fidelity(images, truth) | {"agreement": (logits.argmax(1) == labels).cpu().numpy(), "doubt": doubt.cpu().numpy()}

@@ -1,4 +1,4 @@
-"""Which digits shrink to these few pixels? Samples that do, beside the shortest answer, A^+ y, and what is drawn freely."""
+"""Which images shrink to these few pixels? Samples that do, beside the shortest answer, A^+ y, and what is drawn freely."""
 
 from __future__ import annotations
 
@@ -9,51 +9,62 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from jacobian_lab import InputError
 from jacobian_lab.separable import shrink, super_resolution
 from mnist.data import SHAPE
 from studies import observed
-from studies.constrained import read_gray
 from studies.frame import Arrays, Pieces, Study
+from studies.models import Shape, open_image, read_image
 from studies.observed import Observed, measure, table
+from studies.subjects import read_gray
 
 SHORTEST = "pseudo-inverse"
 
 
 @dataclass(frozen=True)
 class Superres(Observed):
-    """Enlarge shrunk digits; an --image is the small one, 16x16, 8x8 or 4x4 pixels for the factors 2, 4, 8.
+    """Enlarge shrunk digits, or an --image: 16x16, 8x8 or 4x4 pixels for the factors 2, 4, 8.
 
-    Example: jacobian-lab superres --factor 4 --digits 8.
+    For a model of other images it is the small image if it has just its size, W / factor x H / factor, and else at least the
+    full size, W x H, which is shrunk here and then scored against. Example: jacobian-lab superres --factor 4 --digits 8.
     """
 
     factor: Literal[2, 4, 8] = 4
     """How much smaller the observed image is, in each direction: bicubic, antialiased."""
 
-    def sides(self) -> tuple[int, ...]:
-        """Return the side, in pixels, that the user's image has: that of the small one."""
-        return (SHAPE[1] // self.factor,)
-
-    def small(self) -> Tensor:
-        """Return the user's small image, (1, 1, h, w), in [-1, 1]."""
+    def read(self, shape: Shape) -> Tensor:
+        """Return the user's image, (1, c, h, w) or whole, (1, c, H, W), in [-1, 1]."""
         assert self.image is not None
-        return torch.from_numpy(read_gray(self.image, "--image", self.sides())).float()[None, None] / 127.5 - 1
+        channels, height, width = shape
+        h, w = height // self.factor, width // self.factor
+        if shape == SHAPE:
+            return torch.from_numpy(read_gray(self.image, "--image", (w,))).float()[None, None] / 127.5 - 1
+        size = open_image(self.image, "--image", "RGB").size
+        if size == (w, h):
+            return read_image(self.image, (channels, h, w))
+        if size[0] < width or size[1] < height:
+            raise InputError(f"{self.image} has {size[0]}x{size[1]} pixels: --image must be the small image, {w}x{h} pixels, "
+                             f"or one of at least {width}x{height}, which is shrunk")
+        return read_image(self.image, shape)
 
 
 def compute(config: Superres, pieces: Pieces) -> Arrays:
     """Return what `measure` finds, the small images and the shortest answers."""
-    truth = None if config.image is not None else config.load()
-    if truth is not None:
-        y, numbers = shrink(truth.images, config.factor), truth.numbers
+    model = config.load()
+    small = None if config.image is None else config.read(model.image_shape)
+    if small is None or tuple(small.shape[1:]) == model.image_shape:
+        truth = config.inputs(model)
+        y = shrink(truth.images, config.factor)
     else:
-        y, numbers = config.small().to(config.device), [config.digit]
+        truth, y = None, small.to(config.device)
     problem = super_resolution(y, config.factor)
     shortest = problem.pseudo_inverse(y)
-    found = measure(config, pieces, problem, numbers, truth, {SHORTEST: shortest})
+    found = measure(config, pieces, model, problem, truth, {SHORTEST: shortest})
     return found | {"observed": y.cpu().numpy(), "shortest": shortest.cpu().numpy()}
 
 
 def plot(arrays: Arrays) -> Figure:
-    """Draw the samples of some digits, the error of the shrunk image along sampling, and the scores."""
+    """Draw some samples, the error of the shrunk image along sampling, and the scores."""
     return observed.plot(arrays, {"observed, $y$": arrays["observed"], "pseudo-inverse,\n$A^{+} y$": arrays["shortest"]},
                          "Shrunk image along sampling", "RMSE of the shrunk image")
 

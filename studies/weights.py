@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from functools import lru_cache
 from pathlib import Path
 
@@ -24,24 +25,48 @@ def pipeline_folder(name: str) -> Path:
         from mnist.latent import PIPELINE
 
         return PIPELINE
+    return cached_folder(name, f"--model {name}", f"no denoiser {name}.json, ")
+
+
+def cached_folder(name: str, option: str, also: str = "") -> Path:
+    """Return a folder in the hub's format: the user's own, or a hub id's in the local cache.
+
+    Raises
+    ------
+    InputError
+        If there is none: `option` is how the user named it, `also` what else was looked for.
+    """
     if Path(name).is_dir():
         return Path(name)
     try:
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
     except ImportError as error:
-        raise InputError(f"--model {name} is a hub id, which needs diffusers and transformers ({error}): "
+        raise InputError(f"{option} is a hub id, which needs diffusers and transformers ({error}): "
                          'pip install "jacobian-lab[sd]"') from error
     try:
         return Path(snapshot_download(name, local_files_only=True))
     except (HFValidationError, LocalEntryNotFoundError) as error:
-        raise InputError(f"--model {name}: there is no such folder, no denoiser {name}.json, and no such hub id in the "
-                         f"local cache. `hf download {name}` fetches it, as does load_latent(..., download=True)") from error
+        raise InputError(f"{option}: there is no such folder, {also}and no such hub id in the local cache. "
+                         f"`hf download {name}` fetches it") from error
 
 
 def pipeline_hash(name: str, ending: str = ".safetensors") -> str:
     """Return one SHA-256 over the files of a pipeline with this ending, their places in the folder included."""
-    folder, total = pipeline_folder(name), hashlib.sha256()
+    return folder_hash(pipeline_folder(name), ending)
+
+
+def is_gray(name: str) -> bool:
+    """Return whether a pipeline's images are gray, as digits are; of a broken one too, which is refused once it is opened."""
+    try:
+        return int(json.loads((pipeline_folder(name) / "vae" / "config.json").read_text())["in_channels"]) == 1
+    except (OSError, ValueError, KeyError, TypeError):
+        return True
+
+
+def folder_hash(folder: Path, ending: str) -> str:
+    """Return one SHA-256 over the files of a folder with this ending, their places included."""
+    total = hashlib.sha256()
     for path in sorted(folder.rglob(f"*{ending}")):
         total.update(f"{path.relative_to(folder).as_posix()} {file_hash(path)}\n".encode())
     return total.hexdigest()
