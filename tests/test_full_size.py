@@ -41,7 +41,7 @@ def test_the_printed_table(monkeypatch, capsys):
     monkeypatch.setattr(full_size, "networks", lambda: counts)
     full_size.run(FullSize(flops=1e13))
     lines = capsys.readouterr().out.splitlines()
-    assert lines[2].split() == "model 0 1000 M 2.0 GB 2.00 TFLOP 1.0 GB 5.00 TFLOP 4.0 GB".split()
+    assert " ".join(lines[2].split()) == "model 0 1000 M 2.0 GB 2.00 TFLOP 1.0 GB 5.00 TFLOP 4.0 GB"
     assert "constrained 220 passes 44.0 s" in lines[-1]
 
 
