@@ -26,6 +26,8 @@ from mnist.unet import UNet
 Card: TypeAlias = dict[str, Any]
 Model = TypeVar("Model", Denoiser, Classifier)
 SHIPPED = Path(__file__).parent / "weights"
+ALIASES = {"mnist": "denoiser", "mnist-flow": "flow"}
+"""What studies call the models that ship."""
 
 
 def load_denoiser(name: str | Path = "denoiser", device: torch.device | str = "cpu",
@@ -132,5 +134,5 @@ def _build(name: str | Path, build: Callable[[], Model]) -> Model:
 
 def _files(name: str | Path) -> Path:
     """Return the path, without ending, of a shipped name or a user's path."""
-    text = str(name)
+    text = ALIASES.get(str(name), str(name))
     return SHIPPED / text if "/" not in text and "\\" not in text else Path(text)

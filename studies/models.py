@@ -27,12 +27,11 @@ from jacobian_lab import Denoiser, InputError, JacobianOperator
 from mnist.data import SHAPE
 from mnist.evaluate import noisy_digit
 from mnist.oracle import load_oracle
-from mnist.weights import SHIPPED
+from mnist.weights import ALIASES, SHIPPED
 from studies.frame import PIPELINE, Config
 from studies.weights import LATENT, file_hash, pipeline_folder, pipeline_hash
 
 ORACLE = "oracle"
-ALIASES = {"mnist": "denoiser", "mnist-flow": "flow"}
 HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+")
 DENSE = 1024
 """Largest n for which the dense J, n x n, is taken as the truth."""
