@@ -30,7 +30,7 @@ from jacobian_lab.masks import half
 from jacobian_lab.newton import Newton
 from jacobian_lab.sampler import State, sample, seed_of, seeded_noise
 from jacobian_lab.separable import shrink
-from jacobian_lab.step_size import Dynamic
+from jacobian_lab.step_size import Secant
 from mnist.classifier import Classifier
 from mnist.data import SHAPE
 from studies.benchmark_memory import STRICT, alone, watched
@@ -64,7 +64,9 @@ class VaeNewton(OnDigits):
     newton_steps: int = 5
     """Newton steps at each time."""
     change: float = 0.2
-    """Largest change of an entry of the noisy latent in a Newton step."""
+    """Largest change of an entry of the noisy latent in a Newton step; less where the goal is near."""
+    eta: float = 1.0
+    """Share of fresh noise at each time, from 0 (DDIM) to 1 (DDPM's ancestral sampling)."""
     measured: int = 5
     """Digits on which the premises are measured, from `digit` on."""
     times: tuple[int | float, ...] = (100, 300, 500, 700, 900)
@@ -86,6 +88,8 @@ class VaeNewton(OnDigits):
         if self.steps < 1 or self.newton_steps < 1 or not self.change > 0:
             raise InputError("--steps and --newton-steps must be at least 1 and --change positive: got "
                              f"{self.steps}, {self.newton_steps}, {self.change}")
+        if not 0 <= self.eta <= 1:
+            raise InputError(f"--eta must lie from 0 to 1: got {self.eta}")
         if not Path("/proc/self/clear_refs").exists():
             raise InputError("peak memory is read from /proc, which this system does not have: run it on Linux")
 
@@ -95,7 +99,7 @@ class VaeNewton(OnDigits):
 
     def newton(self) -> Newton:
         """Return how the sampler takes its Newton steps."""
-        return Newton("inexact", self.newton_steps, Dynamic(self.change))
+        return Newton("inexact", self.newton_steps, Secant(self.change))
 
 
 class Counted:
@@ -178,7 +182,7 @@ def states_of(config: VaeNewton, model: Model, constraint: Constraint | None, se
     """Sample a latent for each seed."""
     noise = seeded_noise(seeds, model.denoiser.shape, config.device)
     return sample(model.denoiser, noise, model.denoiser.schedule.times(config.steps), constraint,
-                  None if constraint is None else config.newton())
+                  None if constraint is None else config.newton(), eta=config.eta, seeds=seeds)
 
 
 def constrain(encode: Map, decode: Map, problem: Linear, method: str) -> Constraint | None:
@@ -234,6 +238,8 @@ def table(arrays: Arrays) -> list[Row]:
                 "peak_by_backprop": float(peaks[k] / peaks[names.index([task, "backprop"])])}
         for v, name in enumerate(VECTORS):
             row[f"roundtrip, {name}"] = float(np.median(arrays["roundtrip"][..., v]))
+        for v, name in enumerate(("largest eigenvalue", "norm", "share of negative eigenvalues")):
+            row[f"{name} of J_E P J_D"] = float(np.median(arrays["loop"][:, :, tasks.index(task), v]))
         for r, name in enumerate(REFERENCES):
             row[f"cosine with {name}"] = "" if method not in FORMS else float(np.median(
                 arrays["cosines"][:, :, tasks.index(task), FORMS.index(method), r]))

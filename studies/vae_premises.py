@@ -6,6 +6,9 @@ At the posterior mean z of a noisy digit's latent and the image x = D(z), with t
                    For the latter also the secant, |E(D(z + v)) - E(D(z)) - v| / |v|
     cosines        of each form's error of z with J_D^T e, J_D^+ e, and J_D^+ e with the singular values of J_D below a tenth
                    of the largest cut off, since they fall by thousands; e is what the image's constraint wants
+    loop           J_E P J_D, P what the constraint sees: by a step of VAE-Newton a change v of z that is wanted becomes
+                   v - J_E P J_D v, to first order. An eigenvalue is 1 at best, and v grows where its real part is negative; a
+                   norm far above the largest |eigenvalue| tells of v that grow before they fall
     residual       of D(z + s d) against s, over that of D(z), for each form's d and for d = J_D^+ e, cut off
 """
 
@@ -74,7 +77,8 @@ def premises(model: Model, image: Tensor, others: Tensor, t: int | float, seed: 
     -------
     dict
         "roundtrip" (3,), medians over v; "cosines" (tasks, forms, references); "by_step" (tasks, forms and J_D^+ e, steps);
-        "singular_values" of J_D, falling.
+        "singular_values" of J_D, falling; "loop" (tasks, 3): the largest |eigenvalue|, the norm, and how many of those above
+        5 % of it, by |eigenvalue|, have a negative real part, as a share.
     """
     with torch.no_grad():
         clean = model.encode(image[None])
@@ -87,8 +91,19 @@ def premises(model: Model, image: Tensor, others: Tensor, t: int | float, seed: 
     digits, secant = (v.double().cpu().flatten(1).numpy() for v in (others - clean, moved))
     roundtrip = [_missed(random @ J_D.T @ J_E.T, random), _missed(digits @ J_D.T @ J_E.T, digits), _missed(secant, digits)]
     cosines, by_step = zip(*(_towards(model, problem(image[None]), z, x, J_D) for problem in TASKS.values()), strict=True)
+    loops = [loop(problem(image[None]), J_D, J_E, x) for problem in TASKS.values()]
     return {"roundtrip": np.array(roundtrip), "cosines": np.stack(cosines), "by_step": np.stack(by_step),
-            "singular_values": np.linalg.svd(J_D, compute_uv=False)}
+            "singular_values": np.linalg.svd(J_D, compute_uv=False), "loop": np.array(loops)}
+
+
+def loop(constraint: Linear, J_D: NDArray[np.float64], J_E: NDArray[np.float64], x: Tensor) -> tuple[float, float, float]:
+    """Return of J_E P J_D the largest |eigenvalue|, the norm, and the share of negative real parts; see `premises`."""
+    columns = torch.from_numpy(J_D.T).to(x).reshape(-1, *x.shape[1:])
+    product = J_E @ constraint.seen(columns).double().cpu().flatten(1).numpy().T
+    values = np.linalg.eigvals(product)
+    size = np.abs(values)
+    seen = values[size > 0.05 * size.max()]
+    return float(size.max()), float(np.linalg.norm(product, 2)), float(np.mean(seen.real < 0))
 
 
 def _missed(found: NDArray[np.float64], v: NDArray[np.float64]) -> float:

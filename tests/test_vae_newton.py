@@ -15,7 +15,7 @@ from jacobian_lab.newton import Newton
 from jacobian_lab.products import differentiable
 from jacobian_lab.sampler import sample, seed_of, seeded_noise
 from jacobian_lab.separable import shrink, super_resolution
-from jacobian_lab.step_size import Dynamic
+from jacobian_lab.step_size import Secant
 from studies import vae_newton
 from studies.models import Model, open_model
 from studies.vae_newton import ROWS, VaeNewton, memory
@@ -58,8 +58,12 @@ def test_the_premises_of_a_perfect_linear_autoencoder_are_met():
     np.testing.assert_allclose(found["roundtrip"], 0, atol=1e-12)
     np.testing.assert_allclose(found["cosines"], 1, atol=1e-10)
     np.testing.assert_allclose(found["singular_values"], 1)
+    Q = dense_decoder(model.decode, torch.zeros(1, *LATENT, dtype=torch.float64))
     for k, problem in enumerate(TASKS.values()):
         constraint = problem(images[3:4])
+        P = constraint.seen(torch.eye(1024, dtype=torch.float64).reshape(-1, 1, 32, 32)).flatten(1).numpy()
+        largest = np.linalg.eigvalsh(Q.T @ P @ Q)[-1]  # here symmetric, at most 1
+        np.testing.assert_allclose(found["loop"][k], [largest, largest, 0], rtol=1e-9)
         noise = seeded_noise([seed_of(0, 3)], LATENT, dtype=torch.float64)
         x = model.decode(model.denoiser.schedule.add_noise(model.encode(images[3:4]), 400, noise) / 2)
         moved = model.decode(model.encode(constraint.error(x)))
@@ -154,9 +158,11 @@ def test_the_study_samples_as_the_sampler_does_and_counts_what_it_spends(monkeyp
         data = dict(stored)
     model, images = open_model(folder, "cpu"), mnist.digits("held-out")[0][3:5]
     problem = super_resolution(shrink(images, 4), 4)
-    noise = seeded_noise([seed_of(0, i) for i in (3, 4)], LATENT)
+    seeds = [seed_of(0, i) for i in (3, 4)]
+    noise = seeded_noise(seeds, LATENT)
     constraint = Decoded(problem, model.encode, model.decode, "tangent")
-    *_, last = sample(model.denoiser, noise, model.denoiser.schedule.times(2), constraint, Newton("inexact", 2, Dynamic(0.2)))
+    newton = Newton("inexact", 2, Secant(0.2))
+    *_, last = sample(model.denoiser, noise, model.denoiser.schedule.times(2), constraint, newton, eta=1.0, seeds=seeds)
     drawn, k = constraint.images(last.x0), ROWS.index(("4x super-resolution", "tangent"))
     assert relative(data["images"][k], drawn) < 1e-4
     np.testing.assert_allclose(data["missing"][k], problem.residual(drawn), rtol=1e-4)
@@ -168,7 +174,8 @@ def test_the_study_samples_as_the_sampler_does_and_counts_what_it_spends(monkeyp
 
 @pytest.mark.parametrize(("words", "message"), [
     (("--model", "denoiser"), "is no latent model: take mnist-latent"), (("--digits", "0"), "--digits, --measured and --batch"),
-    (("--change", "0"), "--change positive"), (("--times", "500", "500"), "different times"),
+    (("--change", "0"), "--change positive"),
+    (("--eta", "2"), "--eta must lie from 0 to 1"), (("--times", "500", "500"), "different times"),
 ])
 def test_slips_are_named(monkeypatch, capsys, tmp_path, folder, words, message):
     status, _, err = call(monkeypatch, capsys, "vae-newton", *(() if "--model" in words else ("--model", folder)), *words,
