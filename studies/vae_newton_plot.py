@@ -26,8 +26,8 @@ def plot(arrays: Arrays) -> Figure:
         rows += [(method, arrays["images"][k]) for k, (of, method) in enumerate(arrays["rows"].tolist())
                  if of == task and method not in ("autoencoder", "unconstrained")]
     rows.append(("autoencoder\nof the truth", arrays["images"][0]))
-    figure = Figure(figsize=(9.6, 7.2))
-    parts: Any = figure.subfigures(1, 2, width_ratios=(4.1, 5.5))
+    figure = Figure(figsize=(9.8, 7.0))
+    parts: Any = figure.subfigures(1, 2, width_ratios=(4.5, 5.3))
     grid(parts[0], [(name, list(images[:SHOWN])) for name, images in rows])
     panels = parts[1].subplots(4, 2)
     for column, task in enumerate(TASKS):
@@ -35,10 +35,9 @@ def plot(arrays: Arrays) -> Figure:
         _plot_steps(panels[1, column], arrays, column)
         _plot_sampling(panels[2, column], arrays, task)
         panels[0, column].set_title(task)
-    panels[0, 0].legend(*_legend(panels[0, 0]), loc="lower left", ncols=2)
-    panels[1, 0].legend(loc="upper left")
     _plot_roundtrip(panels[3, 0], arrays)
     _plot_memory(panels[3, 1], arrays)
+    parts[1].legend(*_legend(panels[0, 0]), loc="outside upper center", ncols=6, columnspacing=1.2)
     return figure
 
 
@@ -49,24 +48,26 @@ def _plot_cosines(axes: Axes, arrays: Arrays, task: int) -> None:
         for r, style in enumerate(STYLES.values()):
             if form != "backprop" or r:
                 axes.plot(arrays["times"], found[:, f, r], style, color=COLOURS[form])
-    axes.set(xlabel="time $t$", ylabel="cosine", ylim=(min(0, found.min()), 1.02))
+    axes.set(xlabel="time $t$", ylabel="cosine with", ylim=(min(0, found.min()), 1.02))
 
 
 def _legend(axes: Axes) -> tuple[list[Any], list[str]]:
+    """Return a line and a label for each form and each reference: one legend serves all panels."""
     forms = [axes.plot([], [], color=COLOURS[form])[0] for form in FORMS]
     styles = [axes.plot([], [], style, color=GRAY)[0] for style in STYLES.values()]
-    return forms + styles, [*FORMS, *(f"with {name}" for name in STYLES)]
+    return forms + styles, [*FORMS, *STYLES]
 
 
 def _plot_steps(axes: Axes, arrays: Arrays, task: int) -> None:
     """Draw the median residual of D(z + s d), relative to that at s = 0, against s."""
     found = np.median(arrays["by_step"][:, :, task], axis=(0, 1))
     for values, form in zip(found, [*FORMS, "$J_D^{+} e$, cut off"], strict=True):
-        axes.plot(STEPS, values, color=COLOURS.get(form, GRAY), label=form)
+        axes.plot(STEPS, values, color=COLOURS.get(form, GRAY))
     axes.set(xlabel="step $s$", ylabel="residual of $D(z + s d)$", ylim=(0, max(1.1, min(2.0, found.max()))))
 
 
 def _plot_sampling(axes: Axes, arrays: Arrays, task: str) -> None:
+    """Draw the residual along sampling: median, and 10 to 90 % of the digits."""
     for k, (of, method) in enumerate(arrays["rows"].tolist()):
         if of == task and method in FORMS:
             plot_along(axes, arrays["residual"][k], arrays["sampling_times"], COLOURS[method])
@@ -74,12 +75,13 @@ def _plot_sampling(axes: Axes, arrays: Arrays, task: str) -> None:
 
 
 def _plot_roundtrip(axes: Axes, arrays: Arrays) -> None:
+    """Draw how much of v the round trip misses: median, and range over the digits."""
     for k, label in enumerate(("random $v$", "$v$ to other digits", "the same, secant")):
         found, colour = arrays["roundtrip"][:, :, k], (GRAY, COLOURS["tangent"], COLOURS["secant"])[k]
         axes.plot(arrays["times"], np.median(found, 1), "o-", color=colour, label=label)
         axes.fill_between(arrays["times"], found.min(1), found.max(1), color=colour, alpha=0.12, linewidth=0)
-    axes.set(xlabel="time $t$", ylabel="$|J_E J_D v - v|\\,/\\,|v|$", ylim=(0, None))
-    axes.legend()
+    axes.set(xlabel="time $t$", ylabel="$|J_E J_D v - v|\\,/\\,|v|$", ylim=(0, 1.6 * arrays["roundtrip"].max()))
+    axes.legend(loc="upper left", borderpad=0)
 
 
 def _plot_memory(axes: Axes, arrays: Arrays) -> None:
