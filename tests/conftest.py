@@ -1,10 +1,14 @@
 """Shared oracles, in float64, for all schedules and prediction types."""
 
+import csv
+import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from torch.overrides import TorchFunctionMode
 
 from jacobian_lab import DiscreteSchedule, RectifiedFlow
 from jacobian_lab.oracle import GaussianMixture, gaussian
@@ -93,3 +97,34 @@ def call(monkeypatch, capsys, *words):
     printed = capsys.readouterr()
     assert "Traceback" not in printed.err
     return status, printed.out, printed.err
+
+
+@pytest.fixture
+def run(monkeypatch, capsys, tmp_path):
+    """Run a study; return its arrays, the rows of its table, and the manifest."""
+    def command(*words):
+        status, _, err = call(monkeypatch, capsys, *words, "--out", tmp_path / "run")
+        assert status == 0, err
+        with np.load(tmp_path / "run" / "data.npz") as stored:
+            data = dict(stored)
+        assert (tmp_path / "run" / "figure.png").stat().st_size > 10_000
+        rows = list(csv.DictReader((tmp_path / "run" / "table.csv").read_text().splitlines()))
+        return data, rows, json.loads((tmp_path / "run" / "manifest.json").read_text())
+
+    return command
+
+
+class NoGraph(TorchFunctionMode):
+    """Counts the results of PyTorch's functions, and those of them that require a gradient."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = self.graph = 0
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        out = function(*args, **(kwargs or {}))
+        for value in out if isinstance(out, tuple | list) else (out,):
+            if isinstance(value, torch.Tensor):
+                self.seen += 1
+                self.graph += value.requires_grad
+        return out

@@ -12,6 +12,16 @@ TOKENS = 16  # real: 77
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
+def miniature(folder, channels=(8, 8, 16), unet_channels=(16, 32), seed=0):
+    """Save mnist's miniature, narrower and with random weights; return the folder."""
+    from mnist.latent import AUTOENCODER, UNET, Captioned, build_autoencoder, build_pipeline
+
+    torch.manual_seed(seed)
+    autoencoder = build_autoencoder(AUTOENCODER | {"block_out_channels": channels})
+    build_pipeline(autoencoder, Captioned(UNET | {"block_out_channels": unet_channels})).save_pretrained(folder)
+    return folder
+
+
 def stable_diffusion(prediction="epsilon", seed=0):
     """SD 1.5 ("epsilon") or SD 2.1-v ("v_prediction"); 8 x 8 latents of 64 x 64 images."""
     import diffusers

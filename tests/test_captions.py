@@ -4,6 +4,7 @@ import csv
 import json
 
 import numpy as np
+import pipelines
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -22,12 +23,7 @@ diffusers = pytest.importorskip("diffusers")
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    torch.manual_seed(0)
-    autoencoder = latent.build_autoencoder(latent.AUTOENCODER | {"block_out_channels": (8, 8, 16)})
-    path = tmp_path_factory.mktemp("pipelines") / "narrow"
-    captioned = latent.Captioned(latent.UNET | {"block_out_channels": (16, 32)})
-    latent.build_pipeline(autoencoder, captioned).save_pretrained(path)
-    return path
+    return pipelines.miniature(tmp_path_factory.mktemp("pipelines") / "narrow")
 
 
 def test_our_sampler_draws_what_diffusers_draws(folder):

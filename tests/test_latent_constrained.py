@@ -41,12 +41,8 @@ COLOUR = (3, 64, 64)
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
     """A miniature and a pipeline of colour images, both random, and a small CLIP; as diffusers and transformers save them."""
-    from mnist.latent import AUTOENCODER, UNET, Captioned, build_autoencoder, build_pipeline
-
     root = tmp_path_factory.mktemp("models")
-    torch.manual_seed(0)
-    build_pipeline(build_autoencoder(AUTOENCODER | {"block_out_channels": (8, 8, 16)}),
-                   Captioned(UNET | {"block_out_channels": (16, 32)})).save_pretrained(root / "mini")
+    pipelines.miniature(root / "mini")
     pipelines.stable_diffusion().save_pretrained(root / "colour")
     torch.manual_seed(0)
     transformers.CLIPVisionModel(transformers.CLIPVisionConfig(

@@ -3,9 +3,8 @@
 import pytest
 import torch
 from torch import nn
-from torch.overrides import TorchFunctionMode
 
-from conftest import make_mixture, relative
+from conftest import NoGraph, make_mixture, relative
 from jacobian_lab import DiscreteSchedule, InputError
 from jacobian_lab.constraint import Inpainting, LinearMap
 from jacobian_lab.latent_constraint import Decoded, latent_inpainting, latent_mask
@@ -142,22 +141,6 @@ def test_samples_of_a_batch_do_not_see_each_other_and_nothing_wanted_is_nothing_
     assert relative(both.residual(z), inpainting.residual(curved.decode(z))) == 0
     content = Decoded(Inpainting(curved.decode(z), half(IMAGE)), curved.encode, curved.decode, form)
     assert not content.error(z).any()
-
-
-class NoGraph(TorchFunctionMode):
-    """Notes each result of each function of PyTorch that requires a gradient."""
-
-    def __init__(self):
-        super().__init__()
-        self.seen = self.graph = 0
-
-    def __torch_function__(self, function, types, args=(), kwargs=None):
-        out = function(*args, **(kwargs or {}))
-        for value in out if isinstance(out, tuple | list) else (out,):
-            if isinstance(value, torch.Tensor):
-                self.seen += 1
-                self.graph += value.requires_grad
-        return out
 
 
 @pytest.mark.parametrize("name", ["inpainting", "super-resolution"])

@@ -1,6 +1,5 @@
 """Each study of the spectrum and of symmetry finds what dense linear algebra finds, on a small network and on the oracle."""
 
-import csv
 
 import numpy as np
 import pytest
@@ -12,20 +11,6 @@ from mnist.evaluate import noisy_digit
 from mnist.oracle import load_oracle
 
 
-@pytest.fixture
-def run(monkeypatch, capsys, tmp_path):
-    """Run a study; return its arrays and the rows of its table."""
-    def command(*words):
-        status, _, err = call(monkeypatch, capsys, *words, "--out", tmp_path / "run")
-        assert status == 0, err
-        with np.load(tmp_path / "run" / "data.npz") as stored:
-            data = dict(stored)
-        assert (tmp_path / "run" / "figure.png").stat().st_size > 10_000
-        return data, list(csv.DictReader((tmp_path / "run" / "table.csv").read_text().splitlines()))
-
-    return command
-
-
 def dense(denoiser, digit, t, seed=0):
     """J in float64 by torch.func.jacrev."""
     image = mnist.digits("held-out")[0][digit].double()
@@ -33,7 +18,7 @@ def dense(denoiser, digit, t, seed=0):
 
 
 def test_eigenvalues(run, model):
-    data, rows = run("eigenvalues", "--model", model, "--digits", "1", "--seeds", "2", "--times", "300", "900")
+    data, rows, _ = run("eigenvalues", "--model", model, "--digits", "1", "--seeds", "2", "--times", "300", "900")
     assert data["largest"].shape == (2, 2, 3)
     for k, t in enumerate((300, 900)):
         A = dense(mnist.load_denoiser(model), 0, t, seed=1)
@@ -46,7 +31,7 @@ def test_eigenvalues(run, model):
 
 
 def test_spectrum(run, model):
-    data, rows = run("spectrum", "--model", model, "--digit", "2", "--time", "700", "--steps", "12")
+    data, rows, _ = run("spectrum", "--model", model, "--digit", "2", "--time", "700", "--steps", "12")
     values = np.linalg.eigvals(dense(mnist.load_denoiser(model), 2, 700))
     assert relative(np.sort(abs(data["eigenvalues"])), np.sort(abs(values))) < 1e-10
     assert data["ritz"].shape == (12, 12)
@@ -70,7 +55,7 @@ def test_spectrum(run, model):
 
 
 def test_eigenvectors_are_the_principal_components_of_the_oracles_posterior(run):
-    data, rows = run("eigenvectors", "--model", "oracle", "--digit", "3", "--time", "500", "--count", "3")
+    data, rows, _ = run("eigenvectors", "--model", "oracle", "--digit", "3", "--time", "500", "--count", "3")
     oracle, image = load_oracle(), mnist.digits("held-out")[0][3]
     x_t = noisy_digit(oracle, image, 500, 0, 3)
     covariance = oracle.double().network.oracle.covariance(x_t.double(), 500)[0].numpy()
@@ -82,7 +67,7 @@ def test_eigenvectors_are_the_principal_components_of_the_oracles_posterior(run)
 
 
 def test_symmetry(run, model):
-    data, rows = run("symmetry", "--model", model, "--digits", "2", "--times", "200", "600", "--shown", "600",
+    data, rows, _ = run("symmetry", "--model", model, "--digits", "2", "--times", "200", "600", "--shown", "600",
                      "--pixel", "3", "9")
     A = dense(mnist.load_denoiser(model), 0, 600)
     truth = np.linalg.norm(A - A.T) / np.linalg.norm(A + A.T)
@@ -101,7 +86,7 @@ def test_symmetry(run, model):
     ("symmetry", "--digits", "1", "--times", "500", "--shown", "500"),
 ])
 def test_each_study_runs_on_the_oracle(run, words):
-    data, rows = run(*words, "--model", "oracle")
+    data, rows, _ = run(*words, "--model", "oracle")
     assert rows
     if words[0] == "symmetry":
         assert data["value"].max() < 1e-4
@@ -117,7 +102,7 @@ def test_each_study_runs_on_the_oracle(run, words):
     ("evaluate", "--times", "0.3", "--images", "20", "--jacobians", "1", "--samples", "64", "--steps", "2"),
 ])
 def test_each_study_takes_the_times_of_a_flow(run, flow, monkeypatch, capsys, words):
-    data, rows = run(*words, "--model", flow)
+    data, rows, _ = run(*words, "--model", flow)
     assert rows
     assert data["times" if words[0] in ("eigenvalues", "symmetry", "evaluate") else "time"].flat[0] in (0.3, 0.5)
     status, _, err = call(monkeypatch, capsys, words[0], "--model", flow)

@@ -3,12 +3,12 @@
 import csv
 
 import numpy as np
+import pipelines
 import pytest
 import torch
-from torch.overrides import TorchFunctionMode
 
 import mnist
-from conftest import call, relative
+from conftest import NoGraph, call, relative
 from jacobian_lab import Denoiser, DiscreteSchedule, InputError
 from jacobian_lab.latent_constraint import Decoded
 from jacobian_lab.newton import Newton
@@ -28,13 +28,7 @@ LATENT = (4, 8, 8)
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """The miniature's pipeline, narrow and with random weights."""
-    from mnist.latent import AUTOENCODER, UNET, Captioned, build_autoencoder, build_pipeline
-
-    torch.manual_seed(0)
-    autoencoder = build_autoencoder(AUTOENCODER | {"block_out_channels": (8, 8, 8)})
-    path = tmp_path_factory.mktemp("pipelines") / "narrow"
-    build_pipeline(autoencoder, Captioned(UNET | {"block_out_channels": (16, 16)})).save_pretrained(path)
-    return str(path)
+    return str(pipelines.miniature(tmp_path_factory.mktemp("pipelines") / "narrow", (8, 8, 8), (16, 16)))
 
 
 class Shrinking(torch.nn.Module):
@@ -91,22 +85,6 @@ def test_the_dense_jacobians_are_those_of_jacrev():
         J_D, J_E = (torch.func.jacrev(function)(at).reshape(-1, at.numel()) for function, at in ((decode, z), (encode, x)))
     assert relative(dense_decoder(decode, z), J_D) < 1e-10
     assert relative(dense_encoder(encode, x), J_E) < 1e-10
-
-
-class NoGraph(TorchFunctionMode):
-    """Counts the results of PyTorch's functions, and those of them that require a gradient."""
-
-    def __init__(self):
-        super().__init__()
-        self.seen = self.graph = 0
-
-    def __torch_function__(self, function, types, args=(), kwargs=None):
-        out = function(*args, **(kwargs or {}))
-        for value in out if isinstance(out, tuple | list) else (out,):
-            if isinstance(value, torch.Tensor):
-                self.seen += 1
-                self.graph += value.requires_grad
-        return out
 
 
 @pytest.mark.parametrize("form", FORMS)
