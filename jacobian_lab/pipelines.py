@@ -18,6 +18,7 @@ from torch import nn
 
 from jacobian_lab.device import check_device
 from jacobian_lab.errors import InputError
+from jacobian_lab.extra import diffusers, transformers
 
 INSTAFLOW = ("RectifiedFlowPipeline", "InstaFlowPipeline")
 """Class names of InstaFlow's own releases, and of the pipeline in diffusers' community folder."""
@@ -45,7 +46,7 @@ class Opened:
 
 def open_pipeline(source: Any, device: torch.device | str | None, dtype: torch.dtype | None, download: bool) -> Opened:  # noqa: ANN401
     """Open a source; the parameters are those of `jacobian_lab.latent.load_latent`, which says what is refused."""
-    _check_extra()
+    diffusers(), transformers()  # if one is missing, say so first
     if device is not None:
         check_device(device)
     if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
@@ -66,15 +67,6 @@ def open_pipeline(source: Any, device: torch.device | str | None, dtype: torch.d
     for part in modules:
         (part.to(**move) if move else part).eval().requires_grad_(False)
     return opened
-
-
-def _check_extra() -> None:
-    try:
-        import diffusers  # noqa: F401
-        import transformers  # noqa: F401
-    except ImportError as error:
-        raise InputError(f"Stable Diffusion needs diffusers and transformers ({error}): "
-                         'pip install "jacobian-lab[sd]"') from error
 
 
 def _folder(source: str | Path, download: bool) -> Path:
@@ -120,10 +112,8 @@ def _read_index(folder: Path) -> dict[str, Any]:
 
 
 def _pipeline_class(index: dict[str, Any]) -> Any:  # noqa: ANN401
-    import diffusers
-
     name = index["_class_name"]
-    return getattr(diffusers, "StableDiffusionPipeline" if name in INSTAFLOW else name)
+    return getattr(diffusers(), "StableDiffusionPipeline" if name in INSTAFLOW else name)
 
 
 def _load(folder: Path, dtype: torch.dtype) -> Opened:
@@ -151,10 +141,8 @@ def _load(folder: Path, dtype: torch.dtype) -> Opened:
 
 def _load_model(folder: Path, dtype: torch.dtype, library: str, kind: str) -> nn.Module:
     """Return one network; unlike diffusers, refuse a file that lacks some of its weights."""
-    import diffusers
-    import transformers
-
-    model_class = getattr({"diffusers": diffusers, "transformers": transformers}.get(library), kind, None)
+    libraries = {"diffusers": diffusers(), "transformers": transformers()}
+    model_class = getattr(libraries.get(library), kind, None)
     if model_class is None:
         raise InputError(f"{str(folder)!r} is a {library}.{kind}: expected a class of diffusers or transformers; other code is "
                          "not run")

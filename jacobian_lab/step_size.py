@@ -18,6 +18,7 @@ from typing import Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from jacobian_lab.batched import ritz_values_batch
@@ -118,8 +119,12 @@ class Spectral:
 
     def __call__(self, J: BatchJacobian, e: Tensor, g: Tensor, constraint: Constraint, progress: float) -> Tensor:  # noqa: ARG002
         """Return c / mu^2, and 0 where no eigenvalue was seen; see `StepSize`."""
-        mu = np.abs(ritz_values_batch(J.on_arrays, J.arrays(e), min(self.steps, e[0].numel()))).max(1)
+        mu = self.mu(J, e)
         return torch.from_numpy(np.where(mu > 0, self.c / np.where(mu > 0, mu, 1) ** 2, 0)).to(g)
+
+    def mu(self, J: BatchJacobian, e: Tensor) -> NDArray[np.float64]:
+        """Return the largest |Ritz value| of each sample's J, shape (B,), an estimate of its largest |eigenvalue|."""
+        return np.asarray(np.abs(ritz_values_batch(J.on_arrays, J.arrays(e), min(self.steps, e[0].numel()))).max(1))
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from mnist.extra import diffusers, transformers
+from jacobian_lab.extra import diffusers, transformers
 from mnist.weights import SHIPPED
 
 if TYPE_CHECKING:

@@ -86,21 +86,20 @@ def reconstruction_psnr(autoencoder: nn.Module, batch_size: int = 500) -> float:
 
 def _latent(recipe: LatentRecipe) -> Task:
     autoencoder = load_autoencoder(recipe.autoencoder)
-    scale = torch.tensor(1.0)
 
     def inputs(images: Tensor) -> Tensor:
         found = moments(autoencoder, images)
         mean, deviation = found.chunk(2, 1)
-        scale.copy_((mean.square() + deviation.square()).mean() - mean.mean() ** 2).pow_(-0.5)
-        return found * scale
+        variance = (mean.square() + deviation.square()).mean() - mean.mean() ** 2
+        autoencoder.register_to_config(scaling_factor=float(variance**-0.5))  # type: ignore[operator]
+        return found * autoencoder.config.scaling_factor  # type: ignore[union-attr, operator]
 
     def finish(network: nn.Module, path: Path) -> Card:
         assert isinstance(network, Captioned)
-        autoencoder.register_to_config(scaling_factor=float(scale))  # type: ignore[operator]
         prediction = {"v": "v_prediction"}.get(recipe.prediction, recipe.prediction)
         save_pipeline(path.with_name("pipeline"), build_pipeline(autoencoder, network, prediction))
         network.float()  # the pipeline's parts were halved
-        return {"scaling_factor": float(scale)}
+        return {"scaling_factor": autoencoder.config.scaling_factor}  # type: ignore[union-attr]
 
     architecture = UNET | {"block_out_channels": list(recipe.channels)}
     network = Captioned(architecture)

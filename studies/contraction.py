@@ -19,7 +19,7 @@ from jacobian_lab.blocks import BatchJacobian
 from jacobian_lab.constraint import Inpainting
 from jacobian_lab.newton import newton_direction
 from jacobian_lab.operators import Matrix, Operator
-from jacobian_lab.step_size import StepSize
+from jacobian_lab.step_size import Spectral, StepSize
 from studies.frame import Arrays
 from studies.models import DENSE
 
@@ -46,6 +46,7 @@ def contraction(denoiser: Denoiser, x_t: Tensor, t: int | float, constraint: Inp
     found = (predictions(A.dense().astype(np.float64), known, error, float(size)) if A.shape[0] <= DENSE
              else predictions_by_products(A, known, error, float(size)))
     return found | {
+        "arnoldi": np.array(float(Spectral().mu(J, e)[0])),
         "measured": np.array(float(after.norm() / e.norm())), "move": np.array(float((size * g).abs().max()))}
 
 
@@ -59,7 +60,7 @@ def predictions(A: NDArray[np.float64], known: NDArray[np.bool_], e: NDArray[np.
         the largest eigenvalue mu of J as "real" and "complex", or nu of P J^2 P, "mask"; by all eigenvalues, the spectral
         "radius" and "radius_mask". Then "share" and "share_mask", the part of |e|^2 in the leading eigenspaces of J and of
         P J^2 P, by their sizes `RANKS`; "reached", in those of P J^2 P with `|lambda nu| > 0.1`, what a step can change; and
-        "ratio", |nu / mu^2| of the largest eigenvalues, what the mask leaves.
+        "mu", |mu|, and "ratio", |nu / mu^2| of the largest eigenvalues, what the mask leaves.
     """
     mu, share = _eigenspaces(A, e)
     nu, share_mask = _eigenspaces((A @ A)[np.ix_(known, known)], e[known])
@@ -86,7 +87,7 @@ def _factors(A: Matrix, S: Matrix, known: NDArray[np.bool_], e: NDArray[np.float
     after = {"linear": known * (A @ (A @ e)), "symmetric": known * (S @ (S @ e)), "without_mask": A @ (A @ e)}
     return {name: np.array(np.linalg.norm(e - size * change) / length) for name, change in after.items()} | {
         "real": np.array(abs(1 - size * abs(mu) ** 2)), "complex": np.array(abs(1 - size * mu**2)),
-        "mask": np.array(abs(1 - size * nu)), "ratio": np.array(abs(nu) / abs(mu) ** 2)}
+        "mask": np.array(abs(1 - size * nu)), "mu": np.array(abs(mu)), "ratio": np.array(abs(nu) / abs(mu) ** 2)}
 
 
 def _eigenspaces(A: NDArray[np.float64], e: NDArray[np.float64]) -> tuple[NDArray[Any], NDArray[np.float64]]:

@@ -212,6 +212,7 @@ def findings(arrays: Arrays) -> dict[str, NDArray[Any]]:
             "finding: the same of the linear model, where no pixel of x_t moves by more than 1": errors["linear"][small],
             "finding: the same of it elsewhere": errors["linear"][~small],
             "finding: |1 - lambda mu^2| by the complex mu less that by |mu|": arrays["complex"] - arrays["real"],
+            "finding: |mu by 10 Arnoldi steps / mu - 1|": abs(arrays["arnoldi"] / arrays["mu"] - 1),
             "finding: |nu / mu^2|: what the mask leaves of the largest eigenvalue": arrays["ratio"],
             **{f"finding: share of |e|^2 in the {rank} leading eigenvectors of {operator}": arrays[key][..., k]
                for key, operator in OPERATORS.items() for k, rank in enumerate(RANKS) if rank in (1, 20, 100)},
@@ -250,6 +251,10 @@ def plot(arrays: Arrays) -> Figure:
         axes.axhline(1, color="#999999", linewidth=0.6, linestyle=":", zorder=0)
         axes.set(title=title, xlabel=r"predicted $|e|$ after / before", xlim=(0, LIMIT), ylim=(0, LIMIT), aspect="equal")
         axes.legend(loc="upper left", handletextpad=0.2)
+    if np.isfinite(arrays["share"]).any():  # mu is of the dense J
+        off = 100 * abs(arrays["arnoldi"] / arrays["mu"] - 1)
+        bottom[1].text(LIMIT, 0.05, f"$\\mu$ is the dense $J$'s; 10 Arnoldi steps\n"
+                       f"are off by {np.nanmedian(off):.2g} % (median), {np.nanmax(off):.2g} % (worst)", ha="right", va="bottom", fontsize=6)
     bottom[0].set_ylabel("measured $|e|$ after / before")
     top[0].plot([], [], "x", color="#333333", markeredgewidth=0.8, label="a sample that diverged")
     figure.legend(*top[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(arrays["rules"]) + 1)

@@ -34,7 +34,7 @@ def clip_hash(source: str) -> str:
     ending = next((ending for ending in (".safetensors", ".bin") if any(folder.rglob(f"*{ending}"))), None)
     if ending is None:
         raise InputError(f"--features {source}: there are no weights in {folder}, .safetensors or .bin")
-    return folder_hash(folder, ending)
+    return folder_hash(folder, (ending,))
 
 
 def load_features(source: str, names: Sequence[str], device: str) -> Features:

@@ -24,11 +24,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from jacobian_lab import DiscreteSchedule, InputError
 from jacobian_lab.constraint import Inpainting
+from jacobian_lab.extra import diffusers
 from jacobian_lab.masks import half
 from jacobian_lab.newton import Newton
 from jacobian_lab.oracle import gaussian
 from jacobian_lab.sampler import sample, seeded_noise
-from mnist.extra import diffusers
 
 DOWN, UP = "CrossAttnDownBlock2D", "CrossAttnUpBlock2D"
 BLOCKS = {"down_block_types": (DOWN, DOWN, DOWN, "DownBlock2D"), "up_block_types": ("UpBlock2D", UP, UP, UP),

@@ -29,7 +29,7 @@ from mnist.evaluate import noisy_digit
 from mnist.oracle import load_oracle
 from mnist.weights import ALIASES, SHIPPED
 from studies.frame import PIPELINE, Config
-from studies.weights import LATENT, file_hash, pipeline_folder, pipeline_hash
+from studies.weights import LATENT, file_hash, pipeline_folder
 
 ORACLE = "oracle"
 HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+")
@@ -95,7 +95,7 @@ def load_model(name: str, device: str, dtype: torch.dtype = torch.float32) -> De
     if is_latent(name):
         raise InputError(f"--model {name} denoises latents, and here pixels are wanted: take mnist, mnist-flow, oracle, or the "
                          "path of a denoiser that you trained, without ending")
-    return load_oracle(device, dtype) if name == ORACLE else mnist.load_denoiser(ALIASES.get(name, name), device, dtype)
+    return load_oracle(device, dtype) if name == ORACLE else mnist.load_denoiser(name, device, dtype)
 
 
 def open_model(name: str, device: str, dtype: torch.dtype = torch.float32, *, prompt: str = "", negative_prompt: str = "",
@@ -137,13 +137,11 @@ class Prompted(Config):
     negative_prompt: str = ""
     """Of a latent model: what guidance leads away from."""
     hashes: dict[str, str] = field(init=False, default_factory=dict)
-    """SHA-256 of the user's files and of a pipeline's configuration, found here, so that another content is another run."""
+    """SHA-256 of the user's files, found here, so that another content is another run."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if is_latent(self.model):
-            self.hashes["configuration"] = pipeline_hash(self.model, ".json")
-        else:
+        if not is_latent(self.model):
             self._refuse_unless_default("prompt", "negative_prompt")
 
     def _refuse_unless_default(self, *names: str) -> None:

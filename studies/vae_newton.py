@@ -13,7 +13,7 @@ graph of the back-propagated form is freed as it is used.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from time import process_time
 
@@ -39,7 +39,7 @@ from studies.models import Model, OnDigits, is_latent, model_files, open_model
 from studies.statistics import mean_interval, rate_interval, scores
 from studies.vae_newton_plot import plot
 from studies.vae_premises import FACTOR, FORMS, MASKED, REFERENCES, TASKS, VECTORS, premises
-from studies.weights import LATENT, pipeline_hash
+from studies.weights import LATENT
 
 AUTOENCODER, MASK = "autoencoder", "latent mask"
 ROWS = [(task, method) for task in TASKS for method in (AUTOENCODER, "unconstrained", MASK, *FORMS)
@@ -73,15 +73,12 @@ class VaeNewton(OnDigits):
     """Noise levels at which the premises are measured."""
     batch: int = 64
     """Digits that are sampled together where peak memory is measured."""
-    hashes: dict[str, str] = field(init=False, default_factory=dict)
-    """SHA-256 of the pipeline's configuration, found here, so that another content is another run."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_times(self.times)
         if not is_latent(self.model):
             raise InputError(f"--model {self.model} is no latent model: take {LATENT}, or the folder of a pipeline of digits")
-        self.hashes["configuration"] = pipeline_hash(self.model, ".json")
         if not all(1 <= count <= 5000 - self.digit for count in (self.digits, self.measured, self.batch)):
             raise InputError(f"--digits, --measured and --batch must lie from 1 to {5000 - self.digit}: got {self.digits}, "
                              f"{self.measured}, {self.batch}")

@@ -11,6 +11,8 @@ from jacobian_lab import InputError
 
 LATENT = "mnist-latent"
 """The miniature Stable Diffusion that ships."""
+LOADED = (".safetensors", ".json", ".txt", ".model")
+"""Endings of the files that make a pipeline: the last two are of tokenizers."""
 
 
 def pipeline_folder(name: str) -> Path:
@@ -51,9 +53,9 @@ def cached_folder(name: str, option: str, also: str = "") -> Path:
                          f"`hf download {name}` fetches it") from error
 
 
-def pipeline_hash(name: str, ending: str = ".safetensors") -> str:
-    """Return one SHA-256 over the files of a pipeline with this ending, their places in the folder included."""
-    return folder_hash(pipeline_folder(name), ending)
+def pipeline_hash(name: str) -> str:
+    """Return one SHA-256 over what a pipeline is made of: weights, configurations, tokenizers."""
+    return folder_hash(pipeline_folder(name), LOADED)
 
 
 def is_gray(name: str) -> bool:
@@ -64,10 +66,10 @@ def is_gray(name: str) -> bool:
         return True
 
 
-def folder_hash(folder: Path, ending: str) -> str:
-    """Return one SHA-256 over the files of a folder with this ending, their places included."""
+def folder_hash(folder: Path, endings: tuple[str, ...]) -> str:
+    """Return one SHA-256 over the files of a folder with one of these endings, their places included."""
     total = hashlib.sha256()
-    for path in sorted(folder.rglob(f"*{ending}")):
+    for path in sorted(path for path in folder.rglob("*") if path.suffix in endings):
         total.update(f"{path.relative_to(folder).as_posix()} {file_hash(path)}\n".encode())
     return total.hexdigest()
 

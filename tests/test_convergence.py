@@ -28,6 +28,7 @@ def test_predictions_of_a_diagonal_matrix_are_those_of_the_equation():
     assert found["radius"] == pytest.approx(1)
     assert found["radius_mask"] == pytest.approx(1 - 0.25 * 0.25)
     assert found["ratio"] == pytest.approx(1)
+    assert found["mu"] == pytest.approx(2)
     np.testing.assert_allclose(found["share"][:3], [0, 9 / 25, 1], atol=1e-12)  # of 1, 2 and 4 (for 5) eigenvectors
     assert found["reached"] == pytest.approx(9 / 25)  # lambda mu^2 = 1, 0.25, 0.06
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 import mnist
-from jacobian_lab import InputError
-from mnist import extra, latent
+from jacobian_lab import InputError, extra
+from mnist import latent
 from mnist.recipe import AutoencoderRecipe, LatentRecipe
 from mnist.train import Run, train
 
@@ -115,5 +115,5 @@ def test_bad_recipes_and_a_missing_extra_are_named(folder, tmp_path, monkeypatch
     with pytest.raises(InputError, match="no model"):
         train(recipe(folder, tmp_path / "nowhere" / "autoencoder", tmp_path / "run"))
     monkeypatch.setattr(extra, "import_module", lambda name: (_ for _ in ()).throw(ImportError(f"No module named {name!r}")))
-    with pytest.raises(InputError, match="needs transformers, which is not installed"):
+    with pytest.raises(InputError, match="need transformers, which is not installed"):
         latent.build_tokenizer()

@@ -11,6 +11,7 @@ import networks
 from conftest import call, relative
 from jacobian_lab import Arnoldi, InputError, JacobianOperator, arnoldi
 from jacobian_lab.latent import load_latent
+from jacobian_lab.sampler import seed_of, seeded_noise
 from mnist.evaluate import noisy_digit
 from studies import contraction, guidance, models
 from studies.contraction import predictions, predictions_by_products
@@ -111,6 +112,14 @@ def test_convergence_on_a_half_masked_latent(run, folder):
     assert data["sizes"].tolist() == [256, 128]
     np.testing.assert_allclose(data["real"][0], 0.5, rtol=0.3)  # |1 - lambda mu^2|, mu from 10 Arnoldi steps
     np.testing.assert_allclose(data["linear"][1], data["measured"][1], rtol=0.01)  # steps of 0.02
+    config = OnModel(model=str(folder))
+    model = config.load()
+    t = int(data["times"][0])
+    x_t = seeded_noise([seed_of(0, 0)], (4, 8, 8)) * data["scale"][0]
+    mu = abs(np.linalg.eigvals(JacobianOperator(model.denoiser, x_t, t).dense().astype(np.float64))).max()
+    np.testing.assert_allclose(data["mu"][:, 0, 0], mu, rtol=1e-4)  # each rule starts there
+    np.testing.assert_allclose(data["arnoldi"][:, 0, 0], mu, rtol=0.15)
+    assert any("mu by 10 Arnoldi steps" in row["quantity"] for row in rows)
     assert manifest["weights"].keys() == {str(folder), "classifier"}
     assert any(row["quantity"] == "classifier agrees with the true digit" and row["of"] == "2" for row in rows)
 

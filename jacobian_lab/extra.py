@@ -20,5 +20,5 @@ def _load(name: str) -> Any:  # noqa: ANN401
     try:
         return import_module(name)
     except ImportError as error:
-        raise InputError(f"the latent model needs {name}, which is not installed or does not load ({error}): "
-                         'pip install -e ".[sd]"') from error
+        raise InputError(f"latent models need {name}, which is not installed or does not load ({error}): "
+                         'pip install "jacobian-lab[sd]" (in a checkout: pip install -e ".[sd]")') from error
