@@ -253,8 +253,9 @@ def plot(arrays: Arrays) -> Figure:
         axes.legend(loc="upper left", handletextpad=0.2)
     if np.isfinite(arrays["share"]).any():  # mu is of the dense J
         off = 100 * abs(arrays["arnoldi"] / arrays["mu"] - 1)
-        bottom[1].text(LIMIT, 0.05, f"$\\mu$ is the dense $J$'s; 10 Arnoldi steps\n"
-                       f"are off by {np.nanmedian(off):.2g} % (median), {np.nanmax(off):.2g} % (worst)", ha="right", va="bottom", fontsize=6)
+        words = (f"of the dense $J$; 10 Arnoldi steps\nmiss it by {np.nanmedian(off):.2g} % (median),\n"
+                 f"{np.nanmax(off):.2g} % (most)")
+        bottom[1].text(LIMIT, 0.05, f"$\\mu$ {words}", ha="right", va="bottom", fontsize=6)
     bottom[0].set_ylabel("measured $|e|$ after / before")
     top[0].plot([], [], "x", color="#333333", markeredgewidth=0.8, label="a sample that diverged")
     figure.legend(*top[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(arrays["rules"]) + 1)
