@@ -58,7 +58,7 @@ def _newton(denoiser: Denoiser, problem: Linear, seeds: Sequence[int], times: li
 
 
 DEFAULTS = {"travel": 10.0, "newton_steps": 1}
-STEPS: dict[str, tuple[float, ...]] = {"travel": (5.0, 10.0, 20.0, 40.0), "newton_steps": (1, 2, 4)}
+STEPS: dict[str, tuple[float, ...]] = {"travel": (10.0, 20.0, 40.0, 80.0), "newton_steps": (1, 2, 4)}
 CONTESTANTS = (
     Peer("inexact Newton", "jacobian-lab", inexact, DEFAULTS, STEPS, Passes(2), 50, "this project"),
     Peer("gradient descent", "jacobian-lab", gradient, DEFAULTS, STEPS, Passes(1, 1), 50, "this project"),
