@@ -71,7 +71,12 @@ def rule(*names: str) -> Callable[[Rule], Rule]:
 
 def diagonal(d: Tensor | float) -> Linear:
     """Return the product with a number, or with a tensor that broadcasts to the argument's shape without enlarging it."""
-    return Linear(lambda t: t * d, lambda u: u * d, d)
+    def scale(t: Tensor) -> Tensor:
+        if isinstance(d, Tensor) and d.ndim == 4 and t.stride(2) == 1:  # a product of two layouts takes three times as long
+            return t * d.contiguous(memory_format=torch.channels_last)
+        return t * d
+
+    return Linear(scale, scale, d)
 
 
 IDENTITY = Linear(lambda t: t, lambda u: u, 1.0)
@@ -90,8 +95,9 @@ def gathered(u: Tensor, shape: Sequence[int]) -> Tensor:
 
 
 def images(t: Tensor, shape: Sequence[int], layout: torch.memory_format) -> Tensor:
-    """Merge the K vectors with the batch, (K, B, ...) -> (K B, ...), in a memory layout."""
-    merged = t.reshape(-1, *shape[1:]).contiguous(memory_format=layout)
+    """Merge the K vectors with the batch, (K, B, ...) -> (K B, ...), in a memory layout, or the one that is faster for many."""
+    merged = t.reshape(-1, *shape[1:])
+    merged = merged.contiguous(memory_format=torch.channels_last if _is_better_channels_last(merged) else layout)
     if len(merged) == 1 and layout is torch.channels_last:  # a stride that means nothing, from which kernels guess the layout
         return merged.as_strided(merged.shape, (merged.numel(), *merged.stride()[1:]))
     return merged
@@ -101,6 +107,12 @@ def layout_of(x: Tensor) -> torch.memory_format:
     """Return the memory layout that kernels take for x."""
     last = x.ndim == 4 and not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
     return torch.channels_last if last else torch.contiguous_format
+
+
+def _is_better_channels_last(x: Tensor) -> bool:
+    """Whether x is for oneDNN, which computes in this layout and sorts any other; fewer images do not repay the change."""
+    return (x.ndim == 4 and len(x) >= 16 and x.device.type == "cpu" and x.dtype is torch.float32
+            and torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
 
 
 def filled(tangents: Sequence[Tensor | None], shapes: Sequence[Sequence[int]]) -> list[Tensor]:

@@ -33,10 +33,11 @@ def _group_norm(call: Call) -> list[Linear] | None:
     scale = rstd.repeat_interleave(channels // groups, dim=1).reshape(batch, channels, *(1,) * (x.ndim - 2))
 
     def project(t: Tensor) -> Tensor:
-        many = len(t) * batch
+        count, t = len(t), images(t, shape, layout)
+        repeated = images(x_hat.contiguous(memory_format=layout_of(t)).expand(count, *shape), shape, layout)
         return aten.native_group_norm_backward(
-            images(t, shape, layout), images(x_hat.expand(len(t), *shape), shape, layout), rstd.new_zeros(many, groups),
-            rstd.new_ones(many, groups), None, many, channels, pixels, groups, [True, False, False])[0].reshape(-1, *shape)
+            t, repeated, rstd.new_zeros(len(t), groups), rstd.new_ones(len(t), groups), None, len(t), channels, pixels, groups,
+            [True, False, False])[0].reshape(-1, *shape)
 
     return _normalised(project, call, scale, None if gamma is None else gamma.reshape(1, -1, *(1,) * (x.ndim - 2)))
 

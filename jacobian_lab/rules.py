@@ -238,7 +238,7 @@ def _convolution(call: Call) -> Linear | None:
 
     def pull(u: Tensor) -> Tensor:
         u = images(u, after, layout)
-        t = torch.empty((len(u), *before[1:]), dtype=u.dtype, device=u.device, memory_format=layout)  # its shape is asked for
-        return aten.convolution_backward(u, t, weight, None, *geometry, [True, False, False])[0].reshape(-1, *before)
+        like = torch.empty((len(u), *before[1:]), dtype=u.dtype, device=u.device, memory_format=layout_of(u))  # never read
+        return aten.convolution_backward(u, like, weight, None, *geometry, [True, False, False])[0].reshape(-1, *before)
 
     return Linear(push, pull)

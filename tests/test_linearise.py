@@ -6,6 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+import jacobian_lab.linear
 from conftest import relative
 from jacobian_lab.linear import UnsupportedError
 from jacobian_lab.linearise import Linearisation
@@ -140,8 +141,11 @@ OPERATIONS = {
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize("channels_last", [False, True])
 @pytest.mark.parametrize("name", OPERATIONS)
-def test_an_operation_agrees_with_pytorch(name):
+def test_an_operation_agrees_with_pytorch(name, channels_last, monkeypatch):
+    if channels_last:  # what float32 does with many vectors on a CPU
+        monkeypatch.setattr(jacobian_lab.linear, "_is_better_channels_last", lambda x: x.ndim == 4)
     function, x = OPERATIONS[name], weights(*SHAPE, seed=1)
     with sdpa_kernel(SDPBackend.MATH):
         truth = torch.autograd.functional.jacobian(honest(name), x)

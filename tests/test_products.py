@@ -99,6 +99,15 @@ def test_the_recording_gives_the_value_that_the_network_gives():
         assert torch.equal(Products(model, X.float(), 300).d, model(X.float(), 300))
 
 
+def test_many_vectors_in_the_layout_of_their_own_are_as_exact_as_few():
+    model = networks.unet(torch.float32)
+    products, truth = Products(model, X.float(), 300), networks.truth(networks.unet(), X, 300)
+    V = torch.randn(40, *networks.SHAPE, generator=torch.Generator().manual_seed(2))
+    for vectors in (V, V[:3]):
+        assert relative(products.jvp(vectors).double().flatten(1), vectors.double().flatten(1) @ truth.T) < 5e-6
+        assert relative(products.vjp(vectors).double().flatten(1), vectors.double().flatten(1) @ truth) < 5e-6
+
+
 def test_a_fault_of_the_network_itself_is_not_hidden_by_a_fallback():
     def broken(x, t):
         raise RuntimeError("no such layer")
