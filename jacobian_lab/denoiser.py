@@ -10,7 +10,8 @@ posterior mean by two coefficients, `D = c_x x_t + c_out F(x_t, t)`, for every s
     "flow"       noise - x_0            1 / (a + s)      -s / (a + s)
 
 Everything downstream knows D only. The network is called as `network(x, t)`, x of shape (B, C, H, W), t of shape (B,):
-int64 for a discrete schedule, in the dtype of x for a flow.
+int64 for a discrete schedule; for a flow in the dtype of x, but float32 where x is in half precision, which would round the time
+(bfloat16 has nothing between 0.498 and 0.5).
 """
 
 from __future__ import annotations
@@ -104,7 +105,7 @@ class Denoiser(nn.Module):
         x = x_t if x_t.ndim == 4 else x_t.unsqueeze(0)
         time = self.schedule.time_tensor(t)
         c_x, c_out = (per_sample(c, x) for c in coefficients(self.prediction, *self.schedule(time)))
-        time = time.to(x.device, x.dtype) if time.is_floating_point() else time.to(x.device)
+        time = time.to(x.device, torch.promote_types(x.dtype, torch.float32) if time.is_floating_point() else None)
         raw = self.network(x, time.expand(x.shape[0]))
         if raw.shape != x.shape:
             raise InputError(f"the network returned shape {tuple(raw.shape)} for an input of {tuple(x.shape)}: expected "

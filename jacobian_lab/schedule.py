@@ -88,7 +88,7 @@ class DiscreteSchedule(Schedule):
     Parameters
     ----------
     alphas_cumprod : Tensor, shape (T,)
-        The table alpha_bar, in (0, 1], non-increasing.
+        The table alpha_bar, in (0, 1], non-increasing; the last one may be 0 (zero terminal SNR: pure noise).
 
     References
     ----------
@@ -98,8 +98,9 @@ class DiscreteSchedule(Schedule):
 
     def __init__(self, alphas_cumprod: Tensor) -> None:
         table = torch.as_tensor(alphas_cumprod, dtype=torch.float64, device="cpu")
-        if table.ndim != 1 or not len(table) or not ((table > 0) & (table <= 1)).all() or (table.diff() > 0).any():
-            raise InputError("alphas_cumprod must be a vector in (0, 1] that does not increase: "
+        falls = table.ndim == 1 and len(table) > 0 and not (table.diff() > 0).any()
+        if not falls or not ((table >= 0) & (table <= 1)).all() or not (table[:-1] > 0).all():
+            raise InputError("alphas_cumprod must be a vector in (0, 1] that does not increase, of which the last may be 0: "
                              f"got {table}")
         self.alphas_cumprod = table
 

@@ -214,6 +214,13 @@ def test_precision_is_explicit_and_a_loaded_pipeline_stays_as_it_is(folders):
     assert relative(coarse.float(), load_latent(folders["sd1"]).denoiser(x, 500)) < 0.05
 
 
+def test_half_precision_does_not_round_the_time_of_a_flow(folders):
+    latent, seen = load_latent(folders["sd3"], dtype=torch.bfloat16), []
+    latent.pipeline.transformer.register_forward_pre_hook(lambda _, args, given: seen.append(given["timestep"]), with_kwargs=True)
+    assert latent.denoiser(noise(latent).bfloat16(), 0.4993).dtype == torch.bfloat16
+    assert float(seen[0]) == pytest.approx(499.3, abs=1e-3)
+
+
 def test_an_offloaded_pipeline_keeps_working(folders):
     accelerate = pytest.importorskip("accelerate")
     plain = load_latent(folders["sd1"], **PROMPTS, guidance=3.0)

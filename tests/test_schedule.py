@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from conftest import SCHEDULES
-from jacobian_lab import DiscreteSchedule, InputError, RectifiedFlow
+from jacobian_lab import Denoiser, DiscreteSchedule, InputError, RectifiedFlow
 
 DISCRETE = [name for name in SCHEDULES if name != "flow"]
 
@@ -94,7 +94,18 @@ def test_wrong_shapes_are_named():
         schedule(torch.zeros(2, 2, dtype=torch.long))
 
 
-@pytest.mark.parametrize("table", [[0.5, 0.6], [1.5, 0.6], [0.5, 0.0], [[1.0, 1.0]], []])
+@pytest.mark.parametrize("table", [[0.5, 0.6], [1.5, 0.6], [0.5, 0.0, 0.0], [0.5, -0.1], [[1.0, 1.0]], []])
 def test_an_impossible_table_is_refused(table):
     with pytest.raises(InputError, match="vector in"):
         DiscreteSchedule(torch.tensor(table))
+
+
+def test_a_table_may_end_at_pure_noise():
+    schedule = DiscreteSchedule(torch.tensor([0.9, 0.5, 0.0]))
+    assert [float(c) for c in schedule(2)] == [0.0, 1.0]
+    x, raw = torch.randn(2, 1, 1, 2, 2, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(Denoiser(lambda x, t: raw, schedule, "v", (1, 2, 2))(x, 2), -raw)
+    noise = Denoiser(lambda x, t: raw, schedule, "epsilon", (1, 2, 2))
+    assert noise(x, 1).isfinite().all()
+    with pytest.raises(InputError, match="does not determine the sample where alpha_t = 0"):
+        noise(x, 2)
