@@ -146,19 +146,27 @@ def _load_model(folder: Path, dtype: torch.dtype, library: str, kind: str) -> nn
     if model_class is None:
         raise InputError(f"{str(folder)!r} is a {library}.{kind}: expected a class of diffusers or transformers; other code is "
                          "not run")
-    _check_safetensors(folder)
     model, found = model_class.from_pretrained(folder, use_safetensors=True, local_files_only=True, dtype=dtype,
-                                               output_loading_info=True)
+                                               variant=_variant(folder), output_loading_info=True)
     if found["missing_keys"]:
         raise InputError(f"{str(folder)!r} lacks {len(found['missing_keys'])} weights, the first of them "
                          f"{min(found['missing_keys'])}: the file is damaged, or of another model")
     return model
 
 
-def _check_safetensors(folder: Path) -> None:
+def _variant(folder: Path) -> str | None:
+    """Return None if the folder has weights of the plain name, or the variant that it has instead, such as "fp16".
+
+    Raises
+    ------
+    InputError
+        If it has no safetensors.
+    """
     names = [path.name for path in folder.iterdir()]
-    if any(name.endswith(".safetensors") for name in names):
-        return
+    variants = sorted(name.removesuffix(".safetensors").partition(".")[2].partition("-")[0] for name in names
+                      if name.endswith(".safetensors"))  # "model.fp16-00001-of-00002.safetensors" is of "fp16"
+    if variants:
+        return variants[0] or None
     pickled = [name for name in names if name.endswith((".bin", ".ckpt", ".pt", ".pth"))]
     if pickled:
         raise InputError(f"{str(folder)!r} has pickled weights only ({pickled[0]}), which can run code when they are read: "

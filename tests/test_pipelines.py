@@ -4,6 +4,7 @@ import shutil
 import sys
 
 import pytest
+import torch
 from torch import nn
 
 from jacobian_lab import InputError
@@ -52,6 +53,17 @@ def test_a_hub_id_comes_from_the_cache_and_is_not_fetched_unasked(folder, tmp_pa
     assert asked == [True, True]
     with pytest.raises(InputError, match="the hub said: no network here"):
         load_latent("nobody/other", download=True)
+
+
+@pytest.mark.parametrize("shard", ["10GB", "300KB"])
+def test_a_folder_of_another_variant_only_is_read(tmp_path, shard):
+    pipeline = pipelines.stable_diffusion()
+    pipeline.save_pretrained(tmp_path, variant="fp16", max_shard_size=shard)
+    assert not list(tmp_path.glob("*/diffusion_pytorch_model.safetensors"))
+    opened = load_latent(tmp_path).pipeline
+    for part in ("unet", "vae", "text_encoder"):
+        ours, theirs = getattr(opened, part).state_dict(), getattr(pipeline, part).state_dict()
+        assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
 def drop_a_weight(folder):
