@@ -10,8 +10,8 @@ posterior mean by two coefficients, `D = c_x x_t + c_out F(x_t, t)`, for every s
     "flow"       noise - x_0            1 / (a + s)      -s / (a + s)
 
 Everything downstream knows D only. The network is called as `network(x, t)`, x of shape (B, C, H, W), t of shape (B,):
-int64 for a discrete schedule; for a flow in the dtype of x, but float32 where x is in half precision, which would round the time
-(bfloat16 has nothing between 0.498 and 0.5).
+int64 for a discrete schedule; for a flow in the dtype of x, but float32 where x is in half precision, which would round the
+time (bfloat16 has nothing between 0.498 and 0.5).
 """
 
 from __future__ import annotations

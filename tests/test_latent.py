@@ -216,7 +216,8 @@ def test_precision_is_explicit_and_a_loaded_pipeline_stays_as_it_is(folders):
 
 def test_half_precision_does_not_round_the_time_of_a_flow(folders):
     latent, seen = load_latent(folders["sd3"], dtype=torch.bfloat16), []
-    latent.pipeline.transformer.register_forward_pre_hook(lambda _, args, given: seen.append(given["timestep"]), with_kwargs=True)
+    latent.pipeline.transformer.register_forward_pre_hook(lambda _, args, given: seen.append(given["timestep"]),
+                                                          with_kwargs=True)
     assert latent.denoiser(noise(latent).bfloat16(), 0.4993).dtype == torch.bfloat16
     assert float(seen[0]) == pytest.approx(499.3, abs=1e-3)
 
