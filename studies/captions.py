@@ -53,9 +53,9 @@ class Captions(Config):
         if not self.guidances or len(set(self.guidances)) != len(self.guidances) or not np.isfinite(self.guidances).all():
             raise InputError("--guidances must be one or more different numbers: got "
                              f"{' '.join(map(str, self.guidances)) or 'none'}")
-        if self.samples < SHOWN or not 1 <= self.stock <= self.samples or self.steps < 1 or not 2 <= self.images <= 5000:
+        if self.samples < SHOWN or not 1 <= self.stock <= self.samples or self.steps < 1 or not 10 <= self.images <= 5000:
             raise InputError(f"--samples must be at least {SHOWN}, --stock from 1 to --samples, --steps at least 1, --images "
-                             f"from 2 to 5000: got {self.samples}, {self.stock}, {self.steps}, {self.images}")
+                             f"from 10 to 5000: got {self.samples}, {self.stock}, {self.steps}, {self.images}")
 
     def models(self) -> Mapping[str, str]:
         """Return the models with weights, for the manifest."""

@@ -192,8 +192,11 @@ def _claim(study: Study[C], config: C) -> dict[str, Any]:
 
 def _check_claim(folder: Path, wanted: dict[str, Any]) -> None:
     """Raise if the folder is not free for this run."""
-    if not folder.exists() or (folder.is_dir() and all(path.suffix == ".partial" for path in folder.iterdir())):
-        return
+    if folder.is_symlink() or folder.resolve() == Path.cwd():
+        raise InputError(f"{folder} is a link or the working directory, which no run can replace: choose another --out")
+    left = folder.iterdir() if folder.is_dir() else ()
+    if not folder.exists() or (folder.is_dir() and all(path.suffix == ".partial" and path.is_file() for path in left)):
+        return  # free: at most files that were never finished; a folder of that name is another run, which goes on
     try:
         found = dict(json.loads((folder / "config.json").read_text()))
     except (OSError, ValueError, TypeError) as error:

@@ -186,3 +186,15 @@ def test_outside_a_repository_the_manifest_says_so(tmp_path, monkeypatch):
     monkeypatch.setattr(frame, "__file__", str(tmp_path / "frame.py"))
     folder = run(Squares().study(), Options(out=tmp_path / "run"))
     assert json.loads((folder / "manifest.json").read_text())["git"] is None
+
+
+def test_no_run_takes_another_one_with_it(tmp_path, monkeypatch):
+    other = tmp_path / "runs" / "other.partial"
+    other.mkdir(parents=True)
+    (other / "piece.npz").write_bytes(b"dear")
+    (tmp_path / "link").symlink_to(tmp_path / "runs")
+    monkeypatch.chdir(tmp_path)
+    for out, message in (("runs", "is not the folder of a run"), (".", "the working directory"), ("link", "is a link")):
+        with pytest.raises(InputError, match=message):
+            run(Squares().study(), Options(out=Path(out)))
+    assert (other / "piece.npz").read_bytes() == b"dear"
