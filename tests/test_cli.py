@@ -40,7 +40,7 @@ def test_help_has_a_runnable_example(monkeypatch, capsys, words):
     (["directions", "--times"], "--times must be one or more different times: got none"),
     (["directions", "--seed", "-1"], "--seed must lie from 0 to 2^63 - 1: got -1"),
     (["directions", "--seed", str(2**63)], "--seed must lie from 0"),
-    (["directions", "--out", "."], ". exists and is not the folder of a run"),
+    (["directions", "--out", "."], ". is a link or the working directory, which no run can replace"),
     (["directions", "--out", "/"], "/ exists and is not the folder of a run"),
     (["directions", "--model", "unet"], "no model 'unet'"),
     (["directions", "--device", "cuda:9"], "device 'cuda:9' cannot be used"),
