@@ -45,14 +45,14 @@ def _by_autograd(call: Call) -> Linear:
 
     def push(*ts: Tensor) -> Any:  # noqa: ANN401 - one tensor or several
         pushed: list[Tensor | None] = [None] * len(outs)
-        found = torch.autograd.grad([pulled[k] for k in through], zeros, [ts[k] for k in through], retain_graph=True,
+        found = torch.autograd.grad([pulled[k] for k in through], zeros, [ts[k].contiguous() for k in through], retain_graph=True,
                                     is_grads_batched=True, materialize_grads=True)
         for k, t in zip(where, found, strict=True):
             pushed[k] = t
         return pushed if isinstance(out, (list, tuple)) else pushed[0]
 
     def pull(*vs: Tensor | None) -> Any:  # noqa: ANN401
-        us = filled([vs[k] for k in where], [y.shape for y in ys])
+        us = [u.contiguous() for u in filled([vs[k] for k in where], [y.shape for y in ys])]  # torch errs in other layouts
         return torch.autograd.grad(ys, leaves, us, retain_graph=True, is_grads_batched=True, materialize_grads=True)
 
     return Linear(push, pull)
