@@ -52,7 +52,8 @@ def _by_autograd(call: Call) -> Linear:
         return pushed if isinstance(out, (list, tuple)) else pushed[0]
 
     def pull(*vs: Tensor | None) -> Any:  # noqa: ANN401
-        us = [u.contiguous() for u in filled([vs[k] for k in where], [y.shape for y in ys])]  # torch errs in other layouts
+        # contiguous: PyTorch's batched derivative of batch norm is wrong in channels last
+        us = [u.contiguous() for u in filled([vs[k] for k in where], [y.shape for y in ys])]
         return torch.autograd.grad(ys, leaves, us, retain_graph=True, is_grads_batched=True, materialize_grads=True)
 
     return Linear(push, pull)
