@@ -45,7 +45,8 @@ def _by_autograd(call: Call) -> Linear:
 
     def push(*ts: Tensor) -> Any:  # noqa: ANN401 - one tensor or several
         pushed: list[Tensor | None] = [None] * len(outs)
-        found = torch.autograd.grad([pulled[k] for k in through], zeros, [ts[k].contiguous() for k in through], retain_graph=True,
+        tangents = [ts[k].contiguous() for k in through]
+        found = torch.autograd.grad([pulled[k] for k in through], zeros, tangents, retain_graph=True,
                                     is_grads_batched=True, materialize_grads=True)
         for k, t in zip(where, found, strict=True):
             pushed[k] = t
