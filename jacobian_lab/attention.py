@@ -33,7 +33,8 @@ class Attention:
         if mask is not None:
             scores = scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask
         self.active, self.shapes, self.after = call.active, [x.shape for x in call.inputs], call.out.shape
-        self.P, self.O = scores.softmax(-1).flatten(0, -3), call.out.flatten(0, -3)  # (heads, n, m), (heads, n, e)
+        P = scores.softmax(-1).masked_fill(scores.isneginf().all(-1, keepdim=True), 0)  # nothing to attend to: no output
+        self.P, self.O = P.flatten(0, -3), call.out.flatten(0, -3)  # (heads, n, m), (heads, n, e)
         self.q, self.k, self.v = (x.flatten(0, -3) for x in (q * scale, k * scale, v))
         self.v1 = torch.cat([self.v, torch.ones_like(self.v[..., :1])], -1)
         self.limit = max(1, BYTES.get(call.out.device.type, 2**28) // (self.P[0].numel() * self.P.element_size()))

@@ -24,6 +24,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from jacobian_lab.denoiser import coefficients
 from jacobian_lab.errors import InputError
+from jacobian_lab.linear import MANY
 from jacobian_lab.linops import JacobianOperator
 from jacobian_lab.products import differentiable
 
@@ -87,7 +88,7 @@ class Report:
 
 
 def audit(J: JacobianOperator, seed: int = 0) -> Report:
-    """Check a denoiser's Jacobian operator against independent computations: about 50 forward passes.
+    """Check a denoiser's Jacobian operator against independent computations: about 80 forward passes.
 
     Parameters
     ----------
@@ -99,7 +100,7 @@ def audit(J: JacobianOperator, seed: int = 0) -> Report:
     -------
     Report
         With the checks "finite", "evaluation mode", "precision", "repeatable", "samples apart", "linear", "differences",
-        "secant", "adjoint" and "autograd".
+        "secant", "adjoint", "many at once" and "autograd".
 
     References
     ----------
@@ -120,6 +121,8 @@ def audit(J: JacobianOperator, seed: int = 0) -> Report:
     difference = _difference(J, v, h)
     u = Jv / _size(Jv)  # the direction in which an error of J^T shows most
     back, gradient = _transposed(J, u), _autograd(J, u)
+    V, U = (np.column_stack([a, np.random.default_rng(seed + 1).standard_normal((n, MANY - 1))]) for a in (v, u))
+    together = max(_ratio((J @ V)[:, 0] - Jv, Jv), 0 if np.isnan(back).any() else _ratio((J.T @ U)[:, 0] - back, back))
     differences = "difference" in J.products.path
     checks = (
         Check("finite", float((~np.isfinite(Jv)).sum()), 0,
@@ -135,6 +138,8 @@ def audit(J: JacobianOperator, seed: int = 0) -> Report:
               "J tells nothing of finite steps"),
         Check("adjoint", abs(float(u @ Jv - v @ back)) / _size(Jv), 10 * noise + rounding if differences else rounding,
               "J^T is missing, or not the transpose of J: take both at the same x_t, time, weights and precision"),
+        Check("many at once", together, 10 * (noise + rounding if differences else rounding),
+              "a vector among many gets another product than alone, by other kernels: take them one by one"),
         Check("autograd", abs(float(u @ difference - v @ gradient)) / _size(difference), limit,
               "autograd's J^T disagrees with differences: an inner no_grad or detach, a value read out, a custom backward. "
               "Methods that back-propagate will use another J than this one"),

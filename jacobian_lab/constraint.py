@@ -15,6 +15,7 @@ images only: no denoiser, no time, no noise.
 from __future__ import annotations
 
 import copy
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Self
@@ -25,7 +26,7 @@ from scipy.sparse.linalg import LinearOperator
 from torch import Tensor
 from torch.nn import functional as F
 
-from jacobian_lab.errors import InputError
+from jacobian_lab.errors import ConvergenceWarning, InputError
 
 Map = Callable[[Tensor], Tensor]
 
@@ -180,7 +181,7 @@ class Inpainting(Linear):
 
     Parameters
     ----------
-    y : Tensor, shape (B, C, H, W) or (1, C, H, W)
+    y : Tensor, shape (B, C, H, W), or (1, C, H, W) or (C, H, W) for all samples
         The images; what the mask does not mark is ignored (it may be anything finite).
     mask : Tensor of bool, shape (C or 1, H, W) or (B, C or 1, H, W)
         True where a pixel is known; see `jacobian_lab.masks`.
@@ -191,6 +192,7 @@ class Inpainting(Linear):
     def __init__(self, y: Tensor, mask: Tensor, sigma: float = 0.0) -> None:
         if mask.dtype != torch.bool:
             raise InputError(f"the mask must be boolean, True where a pixel is known: got {mask.dtype}; write mask > 0.5")
+        y = y.unsqueeze(0) if y.ndim == 3 else y
         try:
             mask, y = torch.broadcast_tensors(mask, y)  # type: ignore[no-untyped-call]
         except RuntimeError as error:
@@ -227,7 +229,7 @@ class Inpainting(Linear):
 
 
 class LinearMap(Linear):
-    """Any linear A, given with its adjoint; `A^+` by conjugate gradients on `A A^T + damping`.
+    """Any linear A, given with its adjoint; `A^+` by conjugate gradients for least squares (CGLS).
 
     Parameters
     ----------
@@ -239,7 +241,12 @@ class LinearMap(Linear):
     steps : int
         Most steps of conjugate gradients.
     rtol : float
-        Relative residual of each sample at which they stop.
+        They stop, sample by sample, at a residual r of `rtol |y|`, or, where y is not in the range of A, of
+        `|A^T r| = rtol |A| |r|`.
+
+    References
+    ----------
+    Paige, Saunders (1982), *LSQR*: the method and the two rules.
     """
 
     def __init__(self, y: Tensor, forward: Map, adjoint: Map, sigma: float = 0.0, damping: float | None = None,
@@ -266,23 +273,40 @@ class LinearMap(Linear):
         return self._adjoint(y)
 
     def pseudo_inverse(self, y: Tensor) -> Tensor:
-        """Return `A^T z` with `(A A^T + damping) z = y`, each sample with its own conjugate gradients."""
-        def dot(a: Tensor, b: Tensor) -> Tensor:
-            return (a * b).flatten(1).sum(1).reshape(-1, *[1] * (y.ndim - 1))
+        """Return the x of least `|A x - y|^2 + damping |x|^2`, and of those the smallest; y need not be in the range of A.
 
-        z, r, p = torch.zeros_like(y), y, y
-        size = left = dot(r, r)
-        for _ in range(self.steps):
-            Ap = self._forward(self._adjoint(p)) + self.damping * p
-            curvature = dot(p, Ap)
-            going = (left > self.rtol**2 * size) & (curvature > 0)
+        Warns
+        -----
+        ConvergenceWarning
+            If `steps` do not suffice.
+        """
+        def size(a: Tensor) -> Tensor:
+            return a.flatten(1).square().sum(1)
+
+        def times(factor: Tensor, a: Tensor) -> Tensor:
+            return factor.reshape(-1, *[1] * (a.ndim - 1)) * a
+
+        r, s = y, self._adjoint(y)
+        x, p, slope = torch.zeros_like(s), s, size(s)  # slope: |A^T r - damping x|^2
+        going, norm = slope > 0, torch.zeros_like(slope)
+        for _ in range(self.steps if going.any() else 0):
+            Ap = self._forward(p)
+            curvature = size(Ap) + self.damping * size(p)
+            norm = torch.maximum(norm, torch.where(going, curvature / size(p), 0))  # |A|^2 + damping, from below
+            going = going & (curvature > 0)
+            step = torch.where(going, slope / curvature, 0)
+            x, r, before = x + times(step, p), r - times(step, Ap), slope
+            s = self._adjoint(r) - self.damping * x
+            slope, left = size(s), size(r)
+            going = going & (left > self.rtol**2 * size(y)) & (slope > self.rtol**2 * norm * (left + self.damping * size(x)))
+            p = s + times(torch.where(going, slope / before, 0), p)
             if not going.any():
                 break
-            step = torch.where(going, left / curvature, 0)
-            z, r, before = z + step * p, r - step * Ap, left
-            left = torch.where(going, dot(r, r), left)
-            p = r + torch.where(going, left / before, 0) * p
-        return self._adjoint(z)
+        if going.any():
+            warnings.warn(f"A^+ by {self.steps} steps of conjugate gradients has not converged for {int(going.sum())} of "
+                          f"{len(y)} samples, relative residual {float((left / size(y))[going].max()) ** 0.5:.1e}: allow more "
+                          "steps, a larger rtol, or damping", ConvergenceWarning, stacklevel=2)
+        return x
 
 
 def blur(y: Tensor, kernel: Tensor, sigma: float = 0.0, damping: float | None = None) -> LinearMap:
@@ -297,6 +321,7 @@ def blur(y: Tensor, kernel: Tensor, sigma: float = 0.0, damping: float | None = 
     if kernel.ndim != 2 or not all(size % 2 for size in kernel.shape):
         raise InputError(f"the kernel must have an odd height and width: got shape {tuple(kernel.shape)}")
     height, width = kernel.shape
+    y = y.unsqueeze(0) if y.ndim == 3 else y
 
     def forward(x: Tensor) -> Tensor:
         padded = F.pad(x.flatten(0, 1).unsqueeze(1), (width // 2, width // 2, height // 2, height // 2), mode="reflect")

@@ -97,8 +97,11 @@ class Denoiser(nn.Module):
         Raises
         ------
         InputError
-            If a shape is wrong, or a time is not of the schedule.
+            If a shape or dtype is wrong, or a time is not of the schedule.
         """
+        if not isinstance(x_t, Tensor) or not x_t.is_floating_point():
+            raise InputError("x_t must be a floating-point tensor: got "
+                             f"{x_t.dtype if isinstance(x_t, Tensor) else type(x_t).__name__}")
         if tuple(x_t.shape[-3:]) != self.shape or x_t.ndim not in (3, 4):
             expected = ", ".join(map(str, self.shape))
             raise InputError(f"x_t has shape {tuple(x_t.shape)}: expected (B, {expected}) or ({expected})")
@@ -106,7 +109,14 @@ class Denoiser(nn.Module):
         time = self.schedule.time_tensor(t)
         c_x, c_out = (per_sample(c, x) for c in coefficients(self.prediction, *self.schedule(time)))
         time = time.to(x.device, torch.promote_types(x.dtype, torch.float32) if time.is_floating_point() else None)
-        raw = self.network(x, time.expand(x.shape[0]))
+        try:
+            raw = self.network(x, time.expand(x.shape[0]))
+        except RuntimeError as error:
+            weights = {p.dtype for p in self.parameters() if p.is_floating_point()}
+            if weights and x.dtype not in weights:
+                raise InputError(f"x_t is {x.dtype}, the network's weights are {', '.join(sorted(map(str, weights)))}: convert "
+                                 "one of them, x_t.to(dtype) or denoiser.to(dtype)") from error
+            raise
         if raw.shape != x.shape:
             raise InputError(f"the network returned shape {tuple(raw.shape)} for an input of {tuple(x.shape)}: expected "
                              "the same shape (a network that also learns a variance returns 2 C channels: keep C)")

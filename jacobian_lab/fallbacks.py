@@ -101,8 +101,9 @@ class Differences(DoubleBackward):
         As in `DoubleBackward`.
     kind : {"forward", "central"}
     step : float, optional
-        Step h relative to the size of x: each v is scaled so that `h |v| = step |x|`. By default `2 eps**(1/2)` ("forward")
-        or `eps**(1/3)` ("central") of the dtype: where `jacobian-lab accuracy` finds the optimum on the MNIST denoiser.
+        Step h relative to the size of x: each v is scaled so that `h |v| = step |x|`, or `step` at x = 0. By default
+        `2 eps**(1/2)` ("forward") or `eps**(1/3)` ("central") of the dtype: where `jacobian-lab accuracy` finds the optimum on
+        the MNIST denoiser.
     value : Tensor, optional
         `function(x)`, if it is known: a forward difference then costs one pass.
     """
@@ -117,8 +118,8 @@ class Differences(DoubleBackward):
     @torch.no_grad()
     def jvp(self, v: Tensor) -> Tensor:
         """Return `J v` for each row of `v`."""
-        size = v.flatten(1).norm(dim=1)
-        h = (self.step * self.x.flatten(1).norm(dim=1) / torch.where(size > 0, size, 1)).reshape(-1, 1, 1, 1)
+        length, size = (torch.where(norm > 0, norm, 1) for norm in (self.x.flatten(1).norm(dim=1), v.flatten(1).norm(dim=1)))
+        h = (self.step * length / size).reshape(-1, 1, 1, 1)
         ahead = self.function(self.x + h * v)
         if self.kind == "forward":
             if self._value is None:

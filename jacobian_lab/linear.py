@@ -54,6 +54,8 @@ class Linear:
     """Set where the map is the product with it, in the shape of the argument: neighbours are merged."""
 
 
+MANY = 16
+"""Vectors from which on products run in a layout of their own."""
 Rule: TypeAlias = Callable[[Call], Linear | list[Linear] | None]
 """A list of maps is applied one after the other; None leaves the operation to PyTorch's derivative."""
 RULES: dict[str, Rule] = {}
@@ -111,7 +113,7 @@ def layout_of(x: Tensor) -> torch.memory_format:
 
 def _is_better_channels_last(x: Tensor) -> bool:
     """Whether x is for oneDNN, which computes in this layout and sorts any other; fewer images do not repay the change."""
-    return (x.ndim == 4 and len(x) >= 16 and x.device.type == "cpu" and x.dtype is torch.float32
+    return (x.ndim == 4 and len(x) >= MANY and x.device.type == "cpu" and x.dtype is torch.float32
             and torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
 
 

@@ -38,8 +38,8 @@ class Loss(Constraint):
 
     def error(self, x0: Tensor) -> Tensor:
         """Return `-(L - target) grad L / |grad L|^2`, at most 1 in any pixel; zero where the target is reached."""
-        with torch.enable_grad():
-            x = x0.detach().requires_grad_()
+        with torch.inference_mode(False), torch.enable_grad():
+            x = (x0.clone() if x0.is_inference() else x0.detach()).requires_grad_()
             loss = self._checked(self.function(x), x)
             gradient, = torch.autograd.grad(loss.sum(), x)
         excess = (loss.detach() - self.target).clamp(min=0)
@@ -145,7 +145,7 @@ def layers(network: nn.Module, names: Sequence[str]) -> Features:
 
         def keep(name: str) -> Callable[..., None]:
             def hook(_module: nn.Module, _input: Any, output: Tensor) -> None:  # noqa: ANN401 - as PyTorch calls it
-                found[name] = output
+                found[name] = output.clone()  # an activation in place may follow
             return hook
 
         hooks = [modules[name].register_forward_hook(keep(name)) for name in names]

@@ -48,8 +48,7 @@ def box(shape: Shape, side: int) -> Tensor:
 def random_pixels(shape: Shape, share: float, seed: int = 0) -> Tensor:
     """Return the mask that knows a `share`, in (0, 1], of the pixels, chosen at random: exactly so many."""
     _, height, width = shape
-    count = round(share * height * width)
-    if not 0 < share <= 1 or not count:
+    if not 0 < share <= 1 or not (count := round(share * height * width)):
         raise InputError(f"the share of known pixels must lie in (0, 1] and mark at least one of {height * width}: got {share}")
     order = torch.randperm(height * width, generator=torch.Generator().manual_seed(seed))
     mask = torch.zeros(height * width, dtype=torch.bool)
@@ -78,10 +77,10 @@ def free_form(shape: Shape, strokes: int = 3, thickness: float = 0.1, seed: int 
     size, radius = min(height, width), thickness * min(height, width) / 2
     reach = math.ceil(radius) + 1  # of the brush: pixels further away need no test
     for _ in range(strokes):
-        at = torch.rand(2, generator=generator) * torch.tensor([height, width])
-        angle = 2 * math.pi * float(torch.rand((), generator=generator))
+        at = torch.rand(2, generator=generator, dtype=torch.float32) * torch.tensor([height, width])
+        angle = 2 * math.pi * float(torch.rand((), generator=generator, dtype=torch.float32))
         for _ in range(4):
-            angle += float(torch.rand((), generator=generator)) * math.pi - math.pi / 2
+            angle += float(torch.rand((), generator=generator, dtype=torch.float32)) * math.pi - math.pi / 2
             move = size / 4 * torch.tensor([math.sin(angle), math.cos(angle)])
             for share in torch.linspace(0, 1, 2 * size):
                 row, column = (at + share * move).tolist()

@@ -166,8 +166,14 @@ class Newton:
     def __post_init__(self) -> None:
         if self.direction not in get_args(Kind):
             raise InputError(f"unknown direction {self.direction!r}: expected one of {', '.join(get_args(Kind))}")
-        if self.steps < 0 or self.krylov_steps < 1:
-            raise InputError(f"steps must be at least 0 and krylov_steps at least 1: got {self.steps}, {self.krylov_steps}")
+        if self.products not in get_args(Method):
+            raise InputError(f"unknown products {self.products!r}: expected one of {', '.join(get_args(Method))}")
+        if not isinstance(self.steps, int) or self.steps < 0 or self.krylov_steps < 1:
+            raise InputError(f"steps must be an integer of at least 0 and krylov_steps at least 1: got {self.steps}, "
+                             f"{self.krylov_steps}")
+        if not callable(self.step_size):
+            raise InputError(f"step_size must be a rule of jacobian_lab.step_size: got {self.step_size!r}; for a fixed lambda "
+                             "pass Fixed(lambda)")
 
 
 def newton_step(J: BatchJacobian, constraint: Constraint, newton: Newton, progress: float = 0.0) -> Tensor:

@@ -103,7 +103,7 @@ class Counted(LinearOperator):  # type: ignore[misc]
     """An operator in float64 that counts its products, `products`: a matrix of k columns counts k."""
 
     def __init__(self, A: Matrix) -> None:
-        self.operator = aslinearoperator(A)
+        self.operator = real(A)
         self.products = 0
         super().__init__(np.dtype(np.float64), self.operator.shape)
 
@@ -122,9 +122,20 @@ class Counted(LinearOperator):  # type: ignore[misc]
         return self._rmatmat(x.reshape(-1, 1))[:, 0]
 
 
+def real(A: Matrix) -> LinearOperator:
+    """Return A as a LinearOperator, or raise if it is none, or complex."""
+    try:
+        operator = aslinearoperator(A)
+    except TypeError as error:
+        raise InputError(f"expected a LinearOperator or a numpy matrix: got {type(A).__name__}") from error
+    if np.issubdtype(operator.dtype, np.complexfloating):
+        raise InputError(f"expected a real operator: got {operator.dtype}; take its real or its imaginary part")
+    return operator
+
+
 def square(A: Matrix) -> LinearOperator:
-    """Return A as a LinearOperator, or raise if it is not square."""
-    operator = aslinearoperator(A)
+    """Return A as a LinearOperator, or raise if it is not square and real."""
+    operator = real(A)
     if operator.shape[0] != operator.shape[1]:
         raise InputError(f"expected a square operator: got {operator.shape[0]} x {operator.shape[1]}")
     return operator

@@ -22,7 +22,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from jacobian_lab.denoiser import Denoiser
 from jacobian_lab.errors import InputError
 from jacobian_lab.fallbacks import Differences, DoubleBackward, ForwardMode
-from jacobian_lab.linear import UnsupportedError
+from jacobian_lab.linear import MANY, UnsupportedError
 from jacobian_lab.linearise import Linearisation
 from jacobian_lab.schedule import Time
 
@@ -100,9 +100,11 @@ class Products:
         self._chunk: int | None = None
         self._exact: Products | None = None
         self._reverse_fault: str | None = None
+        self._weights = [(p, p._version, p.dtype) for p in denoiser.parameters() if not p.is_inference()]
 
     def jvp(self, v: Tensor) -> Tensor:
         """Return `J v` for each row of `v`, shape (K, C, H, W)."""
+        self._check_weights()
         with differentiable():
             return self._in_chunks(v, self._otherwise.jvp if self._linear is None else self._linear.jvp)
 
@@ -114,6 +116,7 @@ class Products:
         InputError
             If the network has no derivative that agrees with a finite difference.
         """
+        self._check_weights()
         if self.method != "exact":
             self._exact = self._exact or Products(self.denoiser, self.x, self.t, memory=self.memory)
             return self._exact.vjp(u)
@@ -137,6 +140,11 @@ class Products:
     def forget(self) -> None:
         """Free the graphs that the fallbacks keep."""
         self._otherwise.forget()
+
+    def _check_weights(self) -> None:
+        """Raise if a weight was written to: what is kept here is half of the old network, half of the new."""
+        if any(p._version != version or p.dtype != dtype for p, version, dtype in self._weights):
+            raise InputError("the network's weights changed since this operator was made: make it anew")
 
     def _function(self, x: Tensor) -> Tensor:
         return self.denoiser(x, self.t)
@@ -215,9 +223,9 @@ class Products:
 
 
 def _check_adjoint(linear: Linearisation, x: Tensor) -> None:
-    """Raise unless `<u, J v> = <J^T u, v>` for one pair."""
+    """Raise unless `<u, J v> = <J^T u, v>`, summed over as many pairs as take the layout of many."""
     generator = torch.Generator().manual_seed(0)
-    u, v = (torch.randn(1, *x.shape, generator=generator, dtype=torch.float64).to(x) for _ in range(2))
+    u, v = (torch.randn(MANY, *x.shape, generator=generator, dtype=torch.float64).to(x) for _ in range(2))
     with torch.no_grad():
         Jv, Jtu = linear.jvp(v), linear.vjp(u)
     gap = float(((u * Jv).sum() - (Jtu * v).sum()).abs() / (u.norm() * Jv.norm() + Jtu.norm() * v.norm()))

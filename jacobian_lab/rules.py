@@ -141,15 +141,15 @@ def _pad(call: Call) -> Linear:
 def _on_images(call: Call) -> Linear:
     """Apply the operation itself: it is linear, and the K vectors are so many more images."""
     func, rest = call.func, call.args[1:]
-    before, after = call.args[0].shape, call.out.shape
+    before, after, last = call.args[0].shape, call.out.shape, 2 if call.name.endswith("1d") else 3
     inverse = {"pixel_shuffle": aten.pixel_unshuffle, "pixel_unshuffle": aten.pixel_shuffle}.get(call.name)
 
     def push(t: Tensor) -> Tensor:
-        return func(t.reshape(-1, *before[-3:]), *rest).reshape(-1, *after)
+        return func(t.reshape(-1, *before[-last:]), *rest).reshape(-1, *after)
 
     def pull(u: Tensor) -> Tensor:
         if inverse is not None:
-            return inverse(u.reshape(-1, *after[-3:]), *rest).reshape(-1, *before)
+            return inverse(u.reshape(-1, *after[-last:]), *rest).reshape(-1, *before)
         if call.name == "upsample_nearest2d":
             size = (len(u) * before[0], *before[1:])
             return aten.upsample_nearest2d_backward(u.reshape(-1, *after[1:]), rest[0], size, *rest[1:]).reshape(-1, *before)
@@ -190,7 +190,7 @@ def _multiply(call: Call) -> Linear:
 def _divide(call: Call) -> Linear | None:
     if len(call.args) == 3:  # with rounding
         return None
-    divisor = call.args[1]
+    divisor = call.args[1].to(call.out) if isinstance(call.args[1], Tensor) else call.args[1]  # 1 / integers is in float32
     return weighted(call, [(1 / divisor, -call.out / divisor)[i] for i in call.active])
 
 

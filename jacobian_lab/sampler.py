@@ -59,7 +59,7 @@ def seeded_noise(seeds: Sequence[int], shape: Shape, device: torch.device | str 
 
     It is drawn on the CPU in float32 and moved: a seed means the same on every device, in every precision and every batch.
     """
-    samples = [torch.randn(shape, generator=torch.Generator().manual_seed(int(seed))) for seed in seeds]
+    samples = [torch.randn(shape, generator=torch.Generator().manual_seed(int(seed)), dtype=torch.float32) for seed in seeds]
     return torch.stack(samples).to(device, dtype)
 
 
@@ -139,6 +139,8 @@ def _check(noise: Tensor, times: Sequence[int] | Sequence[float], constraint: Co
         raise InputError(f"times must decrease: got {list(times)}; denoiser.schedule.times(steps) makes such a list")
     if constraint is None and (newton is not None or project):
         raise InputError("Newton steps and the projection are towards a constraint: got none")
+    if not noise.isfinite().all():
+        raise InputError(f"the noise has {int((~noise.isfinite()).sum())} values of {noise.numel()} that are not finite")
     if not 0 <= eta <= 1:
         raise InputError(f"eta must lie from 0 (DDIM) to 1 (ancestral sampling): got {eta}")
     if eta and (seeds is None or len(seeds) != len(noise)):

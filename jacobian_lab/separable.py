@@ -30,7 +30,7 @@ class Separable(Linear):
     """
 
     def __init__(self, y: Tensor, rows: Tensor, columns: Tensor, sigma: float = 0.0, damping: float | None = None) -> None:
-        super().__init__(y, sigma, damping)
+        super().__init__(y.unsqueeze(0) if y.ndim == 3 else y, sigma, damping)
         if tuple(y.shape[-2:]) != (len(rows), len(columns)):
             raise InputError(f"matrices of {tuple(rows.shape)} and {tuple(columns.shape)} observe images of {len(rows)} x "
                              f"{len(columns)}: got y of shape {tuple(y.shape)}")
@@ -106,8 +106,8 @@ def shrink(x: Tensor, factor: int) -> Tensor:
 
 def blurring(size: int, width: float) -> Tensor:
     """Return the matrix, (size, size), that blurs a line by a Gaussian of standard deviation `width` pixels; edges repeat."""
-    if not width > 0:
-        raise InputError(f"the width of the blur must be positive, in pixels: got {width}")
+    if not 0 < width < np.inf:
+        raise InputError(f"the width of the blur must be positive and finite, in pixels: got {width}")
     reach = int(np.ceil(4 * width))
     kernel = torch.exp(-0.5 * (torch.arange(-reach, reach + 1, dtype=torch.float64) / width) ** 2)
     lines = F.pad(torch.eye(size, dtype=torch.float64)[:, None], (reach, reach), mode="replicate")

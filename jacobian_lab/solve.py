@@ -21,7 +21,7 @@ import scipy.sparse.linalg
 from numpy.typing import ArrayLike, NDArray
 
 from jacobian_lab.errors import ConvergenceWarning, InputError
-from jacobian_lab.operators import Counted, Matrix
+from jacobian_lab.operators import Counted, Matrix, real
 
 Array: TypeAlias = NDArray[np.float64]
 
@@ -171,6 +171,8 @@ def gmres(A: Matrix, b: ArrayLike, steps: int = 10, rtol: float | None = None) -
         return _finish(operator, x, rhs, True, f"GMRES, {taken} steps: residual below rtol {rtol or 0.0:.1e}")
     if rtol is None and taken == min(steps, len(rhs)):
         return _finish(operator, x, rhs, True, f"GMRES, {taken} steps as asked")
+    if taken < min(steps, len(rhs)) and _residual(operator @ x, rhs) <= 10 * np.sqrt(len(rhs)) * np.finfo(np.float64).eps:
+        return _finish(operator, x, rhs, True, f"GMRES, {taken} steps: the Krylov space contains the solution")
     if taken < min(steps, len(rhs)):
         return _finish(operator, x, rhs, False, f"GMRES: the Krylov space is exhausted after {taken} of {steps} steps: A is "
                        "singular on it; take lsmr")
@@ -180,6 +182,7 @@ def gmres(A: Matrix, b: ArrayLike, steps: int = 10, rtol: float | None = None) -
 
 def as_matrix(A: Matrix) -> Array:
     """Return A as a dense float64 array: by its own `dense()` if it has one, else from 64 unit vectors at a time."""
+    real(A)
     if isinstance(A, np.ndarray):
         return A.astype(np.float64, copy=False)
     if hasattr(A, "dense"):
@@ -206,6 +209,8 @@ def _residual(product: Array, rhs: Array) -> float:
 
 
 def _vector(b: ArrayLike, A: Matrix) -> Array:
+    if np.iscomplexobj(b):
+        raise InputError("the right-hand side is complex: solve for its real and its imaginary part")
     vector = np.asarray(b, dtype=np.float64)
     if vector.shape != (A.shape[0],):
         raise InputError(f"the right-hand side has shape {vector.shape}: expected ({A.shape[0]},)")

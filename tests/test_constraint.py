@@ -6,10 +6,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.sparse.linalg import aslinearoperator
+from torch import nn
 from torch.nn import functional as F
 
 from conftest import relative
-from jacobian_lab import InputError
+from jacobian_lab import ConvergenceWarning, InputError
 from jacobian_lab.constraint import Inpainting, LinearMap, blur
 from jacobian_lab.losses import Loss, class_label, layers, segmentation, style
 from jacobian_lab.masks import box, free_form, half, random_pixels
@@ -225,3 +226,42 @@ def test_masks():
 def test_bad_input_is_named(make, message):
     with pytest.raises(InputError, match=message):
         make()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_pseudo_inverse_of_contradictory_observations_is_that_of_least_squares(dtype):
+    rng = np.random.default_rng(0)
+    A = rng.standard_normal((20, 12))
+    y = A @ rng.standard_normal((12, 2)) + 0.01 * rng.standard_normal((20, 2))
+    twice = np.array([[1.0, 0, 0, 0], [1, 0, 0, 0], [0, 0, 0, 1]])
+    for matrix, observed, shape in ((A, y, (1, 3, 4)), (twice, np.array([[1.0], [1.1], [0.3]]), (1, 2, 2))):
+        constraint = LinearMap.from_operator(torch.tensor(observed.T, dtype=dtype), aslinearoperator(matrix), shape)
+        found = constraint.error(torch.zeros(observed.shape[1], *shape, dtype=dtype)).flatten(1).numpy().T
+        assert relative(found, np.linalg.pinv(matrix) @ observed) < 1e-4
+
+
+def test_too_few_steps_of_conjugate_gradients_warn():
+    y = images(seed=3).double()
+    constraint = LinearMap(y, lambda x: x * weights, lambda u: u * weights, steps=2)
+    weights = torch.linspace(0.01, 1, y[0].numel(), dtype=torch.float64).reshape(y[0].shape)
+    with pytest.warns(ConvergenceWarning, match="2 steps of conjugate gradients has not converged for 3 of 3 samples"):
+        constraint.error(torch.zeros_like(y))
+
+
+def test_one_image_in_colour_is_one_observation():
+    y, mask = images(seed=4, count=1, shape=(3, 8, 8))[0], torch.rand(1, 8, 8) > 0.5
+    x0 = images(seed=5, shape=(3, 8, 8))
+    for constraint in (lambda y: Inpainting(y, mask), lambda y: super_resolution(y[..., ::2, ::2], 2),
+                       lambda y: blur(y, torch.ones(1, 1))):
+        assert torch.equal(constraint(y).residual(x0), constraint(y[None]).residual(x0))
+
+
+def test_losses_work_in_inference_mode_and_layers_come_before_an_activation_in_place():
+    network, x = nn.Sequential(nn.Conv2d(2, 4, 3), nn.ReLU(inplace=True)).double(), images()
+    with torch.no_grad():
+        found, = layers(network, ["0"])(x)
+        assert torch.equal(found, network[0](x))
+    loss = Loss(lambda z: z.square().mean((1, 2, 3)))
+    with torch.inference_mode():
+        error = loss.error(images())
+    assert torch.equal(error, loss.error(x))

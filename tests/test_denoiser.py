@@ -120,3 +120,14 @@ def test_constructor_and_noise_prediction_at_pure_noise_refuse():
         Denoiser(lambda x, t: x, RectifiedFlow(), "epsilon", SHAPE)(torch.zeros(SHAPE), 1.0)
     with pytest.raises(InputError, match="expected 2 times"):
         Denoiser(lambda x, t: x, RectifiedFlow(), "flow", SHAPE)(torch.zeros(2, *SHAPE), torch.tensor([0.1, 0.2, 0.3]))
+
+
+def test_another_precision_and_other_kinds_of_array_are_named():
+    denoiser = Denoiser(nn.Conv2d(SHAPE[0], SHAPE[0], 3, padding=1), DiscreteSchedule.linear(), "v", SHAPE)
+    denoiser.network.forward = lambda x, t: nn.Conv2d.forward(denoiser.network, x)
+    with pytest.raises(InputError, match=r"x_t is torch.float64, the network's weights are torch.float32: convert one of them"):
+        denoiser(torch.zeros(1, *SHAPE, dtype=torch.float64), 7)
+    with pytest.raises(InputError, match="floating-point tensor: got ndarray"):
+        denoiser(torch.zeros(1, *SHAPE).numpy(), 7)
+    with pytest.raises(InputError, match=r"floating-point tensor: got torch\.int64"):
+        denoiser(torch.zeros(1, *SHAPE).long(), 7)

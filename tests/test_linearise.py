@@ -92,6 +92,10 @@ OPERATIONS = {
     "activations": lambda x: F.silu(x) + F.gelu(x) + F.gelu(x, approximate="tanh") * F.mish(x) + F.softplus(x) + F.elu(x),
     "kinks": lambda x: F.relu(x) + F.leaky_relu(x) + F.hardswish(x) + x.abs() + x.clamp(-0.5, 0.5) + F.relu6(2 * x),
     "elementary": lambda x: torch.exp(x) + torch.log(x**2 + 1) + torch.sqrt(x.abs() + 1) + torch.sin(x) * torch.erf(x),
+    "quotient by integers": lambda x: x / torch.arange(3, 9),
+    "upsampling 1d": lambda x: F.interpolate(x[:, 0], scale_factor=2) ** 2,
+    "attention, nothing to attend to": lambda x: F.scaled_dot_product_attention(
+        qkv(x), qkv(x).flip(1), qkv(x) ** 2, attn_mask=torch.arange(16).reshape(4, 4) > 3),
     "quotients": lambda x: x / (1 + x**2) + 2 / (3 + x.square()) - (1 - x) / 3,
     "broadcasting": lambda x: x * x[:, :1] + x[0] - x.mean((2, 3), keepdim=True) / (1 + x[:, :, :1, :1] ** 2),
     "enlarging": lambda x: x[:, :, 0, 0][:, :, None, None] * weights(6, 6) + x[0, 0, 0, 0],

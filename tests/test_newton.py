@@ -4,6 +4,7 @@ import torch
 
 from conftest import make_gaussian, relative
 from jacobian_lab import DiscreteSchedule, InputError, JacobianOperator, dynamic_step_size, newton_direction
+from jacobian_lab.newton import Newton
 
 
 def test_one_exact_step_on_a_gaussian_prior_reaches_the_target(schedule_and_time):
@@ -54,3 +55,13 @@ def test_bad_errors_and_kinds_are_named():
             newton_direction(J, e, "inexact")
     with pytest.raises(InputError, match="1 values of 4 that are not finite"):
         newton_direction(J, np.array([1, np.inf, 0, 0]), "gradient")
+
+
+@pytest.mark.parametrize(("options", "message"), [
+    ({"products": "fd"}, "unknown products 'fd': expected one of exact, forward, central"),
+    ({"step_size": 0.1}, r"got 0.1; for a fixed lambda pass Fixed\(lambda\)"),
+    ({"steps": 1.5}, "steps must be an integer of at least 0"),
+])
+def test_what_makes_no_newton_step_is_refused_at_once(options, message):
+    with pytest.raises(InputError, match=message):
+        Newton(**options)

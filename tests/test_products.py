@@ -133,3 +133,47 @@ def test_modules_that_take_fused_kernels_without_gradients_are_recorded_all_the_
         products = Products(model, X, 500)
     assert products.path == "linearised"
     assert relative(products.jvp(V).flatten(1), V.flatten(1) @ networks.truth(model, X, 500).T) < 1e-12
+
+
+class InstanceNormed(nn.Module):
+    def __init__(self):
+        super().__init__()
+        first, last = nn.Conv2d(1, 8, 3, padding=1), nn.Conv2d(8, 1, 3, padding=1)
+        self.layers = nn.Sequential(first, nn.InstanceNorm2d(8), nn.SiLU(), last)
+
+    def forward(self, x, t):
+        return self.layers(x)
+
+
+def instance_normed():
+    torch.manual_seed(0)
+    return Denoiser(InstanceNormed().eval(), DiscreteSchedule.linear(), "v", networks.SHAPE)
+
+
+def test_a_borrowed_derivative_is_right_for_many_vectors():
+    model = instance_normed()  # PyTorch's batched derivative of its statistics is wrong in channels last
+    truth = networks.truth(instance_normed().double(), X, 300)
+    products = Products(model, X.float(), 300)
+    assert products.path == "linearised"
+    V = torch.randn(40, *networks.SHAPE, generator=torch.Generator().manual_seed(2))
+    assert relative(products.jvp(V).double().flatten(1), V.double().flatten(1) @ truth.T) < 5e-6
+    assert relative(products.vjp(V).double().flatten(1), V.double().flatten(1) @ truth) < 5e-6
+
+
+def test_an_operator_does_not_outlive_its_weights():
+    model = networks.unet()
+    products = [Products(model, X, 300, method) for method in ("exact", "forward")]
+    with torch.no_grad():
+        next(model.parameters()).mul_(2)
+    for product in (p.jvp for p in products):
+        with pytest.raises(InputError, match="weights changed since this operator was made"):
+            product(V)
+    with pytest.raises(InputError, match="weights changed"):
+        products[0].vjp(V)
+
+
+def test_differences_at_zero():
+    model, zero = networks.unet(), torch.zeros_like(X)
+    exact = Products(model, zero, 300).jvp(V)
+    assert relative(Products(model, zero, 300, "central").jvp(V), exact) < 1e-8
+    assert relative(Products(model, zero, 300, "forward").jvp(V), exact) < 1e-5

@@ -3,6 +3,7 @@ import torch
 
 from conftest import SCHEDULES, make_gaussian, make_mixture, relative
 from jacobian_lab import DiscreteSchedule, InputError, RectifiedFlow
+from jacobian_lab.masks import free_form
 from jacobian_lab.sampler import sample, seeded_noise
 
 
@@ -49,3 +50,19 @@ def test_times_that_do_not_fall_are_refused():
     for times in ([], [0.5, 0.5], [0.1, 0.9]):
         with pytest.raises(InputError, match="times must decrease"):
             list(sample(oracle.denoiser(), torch.zeros(1, *oracle.shape), times))
+
+
+def test_a_seed_means_the_same_whatever_the_default_dtype():
+    noise, mask = seeded_noise([0], (1, 4, 4)), free_form((1, 32, 32), seed=1)
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert torch.equal(seeded_noise([0], (1, 4, 4)), noise)
+        assert torch.equal(free_form((1, 32, 32), seed=1), mask)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def test_noise_that_is_not_finite_is_not_called_divergence():
+    oracle = make_gaussian(DiscreteSchedule.linear())
+    with pytest.raises(InputError, match="the noise has .* values .* that are not finite"):
+        next(sample(oracle.denoiser("v"), torch.full((1, *oracle.shape), torch.nan), [999]))

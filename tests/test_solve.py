@@ -156,3 +156,20 @@ def test_bad_input_is_named():
             solver(A, b, steps=0)
     with pytest.raises(InputError, match="rank must lie from 0 to 20: got 21"):
         truncated_svd(A, b).solution(21)
+
+
+def test_gmres_whose_krylov_space_contains_the_solution_has_converged():
+    A = matrix(0, 10, 10, condition=10)[0]
+    A = A @ A.T
+    vector = np.linalg.eigh(A)[1][:, -1]
+    solution = gmres(A, vector, steps=5)
+    assert solution.converged, solution.message
+    assert relative(A @ solution.x, vector) < 1e-14
+
+
+@pytest.mark.parametrize("call", [lstsq, lsmr, gmres])
+def test_complex_operators_and_vectors_are_refused(call):
+    with pytest.raises(InputError, match="expected a real operator: got complex128"):
+        call(1j * np.eye(5), np.ones(5))
+    with pytest.raises(InputError, match="right-hand side is complex"):
+        call(np.eye(5), 1j * np.ones(5))

@@ -105,3 +105,11 @@ def test_bad_input_is_refused(call, message):
 def test_an_accuracy_out_of_reach_warns():
     with pytest.warns(ConvergenceWarning, match="take a larger sketch"):
         trace(MATRICES["flat"], rtol=1e-9)
+
+
+@pytest.mark.parametrize("estimator", [trace, diagonal, frobenius_norm, asymmetry])
+def test_what_is_no_real_operator_is_refused(estimator):
+    with pytest.raises(InputError, match="expected a real operator: got complex128"):
+        estimator(1j * np.eye(50))
+    with pytest.raises(InputError, match="expected a LinearOperator or a numpy matrix: got list"):
+        estimator([[1.0]])
