@@ -178,7 +178,7 @@ def plot(arrays: Arrays) -> Figure:
         spread(right, arrays["sweep"], list(arrays["sweep_cosine"][shown, k].T), f"cosine with {NAMES[k]}", COLOURS[KINDS[k]])
     spread(right, arrays["sweep"], list(arrays["sweep_residual"][shown].T), r"$|e - J J^{+} e| \,/\, |e|$", COLOURS["exact"])
     right.axvline(float(rcond), color="#999999", linewidth=0.5)
-    right.set(xscale="log", xlabel="rcond", title=rf"$J^{{+}}e$ by rcond, $t$ = {int(cells[0, 1])}")
+    right.set(xscale="log", xlabel="rcond", title=rf"$J^{{+}}e$ by rcond, $t$ = {cells[0, 1]:g}")
     for axes in (left, middle, right):
         axes.axhline(0, color="#999999", linewidth=0.5)
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2))
@@ -186,14 +186,14 @@ def plot(arrays: Arrays) -> Figure:
 
 
 def _plot_images(figure: Any, arrays: Arrays) -> None:  # noqa: ANN401 - a SubFigure has Figure's methods and no common type
-    i, t = arrays["cells"][0].tolist()
+    i, t = arrays["cells"][0]
     count = len(arrays["rconds"])
     order = [INEXACT, *range(EXACT, EXACT + count), GRADIENT]
     axes = figure.subplots(3, 1 + len(order))
     after, steps = arrays["after"][0], arrays["steps"][0]
     changes = after - arrays["denoised"][0]
-    show(axes[0, 0], arrays["x_t"][0] / 3, rf"$x_t \,/\, 3$, $t$ = {t}")
-    show(axes[1, 0], arrays["denoised"][0], f"$D(x_t)$, digit {i}")
+    show(axes[0, 0], arrays["x_t"][0] / 3, rf"$x_t \,/\, 3$, $t$ = {t:g}")
+    show(axes[1, 0], arrays["denoised"][0], f"$D(x_t)$, digit {i:g}")
     show(axes[2, 0], arrays["error"][0], "$e$, the wish", float(np.abs(arrays["error"][0]).max()))
     for column, k in enumerate(order, start=1):
         name = f"{NAMES[min(k, EXACT)]}" + (f", rcond {arrays['rconds'][k - EXACT]:g}" if k >= EXACT else "")

@@ -103,14 +103,15 @@ def plot(arrays: Arrays) -> Figure:
     figure = Figure(figsize=(7.2, 2.9))
     left, right = figure.subplots(1, 2)
     times = arrays["times"]
+    line = "-" if len(times) > 1 else "_"
     for p, part in enumerate(PARTS):
-        spread(left, times, list(arrays["largest"][:, :, p]), LABELS[part], COLOURS[part], "-")
+        spread(left, times, list(arrays["largest"][:, :, p]), LABELS[part], COLOURS[part], line)
         left.plot(times, arrays["truth"][:, p], "o", color=COLOURS[part], markerfacecolor="none", markersize=5)
-        right.semilogy(times, arrays["error"][:, 0, p], "-", color=COLOURS[part])
+        right.semilogy(times, arrays["error"][:, 0, p], line, color=COLOURS[part])
         error = np.abs(arrays["largest"][:, 0, p] - arrays["truth"][:, p])
         right.semilogy(times, np.maximum(error, 1e-9), "o", color=COLOURS[part], markerfacecolor="none", markersize=5)
     first = str(arrays["names"][0])
-    right.plot([], [], "-", color="#333333", label="bound that the result states")
+    right.plot([], [], line, color="#333333", label="bound that the result states")
     if np.isfinite(arrays["truth"]).all():
         hollow = {"color": "#333333", "markerfacecolor": "none", "markersize": 5}
         left.plot([], [], "o", **hollow, label=f"{first}, dense")

@@ -22,6 +22,8 @@ import shutil
 import subprocess
 import sys
 import time
+import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -78,10 +80,9 @@ class Pieces:
     def __call__(self, name: str, compute: Callable[[], Arrays]) -> Arrays:
         """Return the piece of this name: from disk if it is there, else computed and written whole."""
         path = self.folder / f"{name}.npz"
-        if path.is_file():
+        if path.is_file() and (stored := _stored(path)) is not None:
             self.found += 1
-            with np.load(path) as stored:
-                return dict(stored)
+            return stored
         arrays = compute()
         _save(path, arrays)
         return arrays
@@ -117,8 +118,10 @@ def run(study: Study[C], config: C) -> Path:
     if (folder / "config.json").is_file():
         if not (folder / "data.npz").is_file():
             raise InputError(f"{folder} is the folder of this run, but its data.npz is gone: remove the folder and run again")
-        with np.load(folder / "data.npz") as stored:
-            draw(study, dict(stored), folder)
+        stored = _stored(folder / "data.npz")
+        if stored is None:
+            raise InputError(f"{folder / 'data.npz'} is damaged: remove the folder {folder} and run again")
+        draw(study, stored, folder)
         return folder
     try:
         partial.mkdir(parents=True, exist_ok=True)
@@ -218,6 +221,15 @@ def _csv(rows: list[Row]) -> bytes:
     writer.writeheader()
     writer.writerows({key: f"{value:.6g}" if isinstance(value, float) else value for key, value in row.items()} for row in rows)
     return text.getvalue().encode()
+
+
+def _stored(path: Path) -> Arrays | None:
+    """Return the arrays of a file, or None if it is damaged."""
+    try:
+        with path.open("rb") as file, np.load(file) as stored:  # np.load would leave a damaged file open
+            return dict(stored)
+    except (ValueError, EOFError, OSError, zipfile.BadZipFile, zlib.error):
+        return None
 
 
 def _save(path: Path, arrays: Arrays) -> None:

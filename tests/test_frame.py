@@ -198,3 +198,19 @@ def test_no_run_takes_another_one_with_it(tmp_path, monkeypatch):
         with pytest.raises(InputError, match=message):
             run(Squares().study(), Options(out=Path(out)))
     assert (other / "piece.npz").read_bytes() == b"dear"
+
+
+def test_damaged_pieces_are_computed_again_and_damaged_results_told(tmp_path):
+    squares = Squares()
+    squares.fails_at = 2
+    with pytest.raises(KeyboardInterrupt):
+        run(squares.study(), Options(out=tmp_path / "run"))
+    for name, kept in (("piece-0", 0), ("piece-1", 60)):
+        path = tmp_path / "run.partial" / f"{name}.npz"
+        path.write_bytes(path.read_bytes()[:kept] or b"no archive")
+    squares.fails_at, squares.computed = None, []
+    run(squares.study(), Options(out=tmp_path / "run"))
+    assert squares.computed == [0, 1, 2]
+    (tmp_path / "run" / "data.npz").write_bytes((tmp_path / "run" / "data.npz").read_bytes()[:100])
+    with pytest.raises(InputError, match=r"data.npz is damaged: remove the folder"):
+        run(squares.study(), Options(out=tmp_path / "run"))
