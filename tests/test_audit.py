@@ -165,3 +165,12 @@ def test_no_alarm_on_oracles(oracle_at, prediction):
     report = audit(JacobianOperator(oracle.denoiser(prediction), x_t, t))
     assert report, str(report)
     assert np.isfinite(report.noise)
+
+
+def test_products_that_are_wrong_for_many_vectors_only_are_named():
+    J = JacobianOperator(networks.unet(torch.float32), X, 300)
+    linear = J.products._linear
+    right = linear.vjp
+    linear.vjp = lambda u: right(u) * (1.5 if len(u) > 15 else 1)
+    report = audit(J)
+    assert [check.name for check in report.checks if not check.passed] == ["many at once"]
