@@ -169,8 +169,8 @@ class Newton:
         if self.products not in get_args(Method):
             raise InputError(f"unknown products {self.products!r}: expected one of {', '.join(get_args(Method))}")
         if not isinstance(self.steps, int) or self.steps < 0 or self.krylov_steps < 1:
-            raise InputError(f"steps must be an integer of at least 0 and krylov_steps at least 1: got {self.steps}, "
-                             f"{self.krylov_steps}")
+            raise InputError("steps must be at least 0 and krylov_steps at least 1, whole numbers: got "
+                             f"{self.steps}, {self.krylov_steps}")
         if not callable(self.step_size):
             raise InputError(f"step_size must be a rule of jacobian_lab.step_size: got {self.step_size!r}; for a fixed lambda "
                              "pass Fixed(lambda)")
