@@ -21,6 +21,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from jacobian_lab.linear import diagonal
@@ -52,7 +53,8 @@ class Linearisation:
         If the recording cannot represent what the function does: the message names the operation.
     """
 
-    def __init__(self, function: Callable[[Tensor], Tensor], x: Tensor) -> None:
+    def __init__(self, function: Callable[[Tensor], Tensor], x: Tensor, known: Any = ()) -> None:
+        self.coarsest, self.reads = float(torch.finfo(x.dtype).eps), ()
         recorder = Recorder(function, x)
         self.value, self._sizes = recorder.value, recorder.sizes
         steps, self.output = _merged(_needed(recorder.steps(), recorder.output), recorder.output)

@@ -45,6 +45,13 @@ class JacobianOperator(Operator):
 
     Attributes
     ----------
+    path : str
+        How `J v` is computed: "linearised", "double backward", "forward mode", "central difference", "forward difference".
+    product_error : float
+        How far `J v`, and `J^T u` once it was asked for, may be off relative to its size, as far as central differences of the
+        network's output and the adjoint identity tell. An exact product is usually far more exact than that.
+    rounding : float
+        Relative error that each product is known to have beyond rounding: that of the differences, where it is they.
     products : Products
         The products on tensors, (K, C, H, W); `products.d` is D(x_t, t).
     sample_shape : (int, int, int)
@@ -54,7 +61,13 @@ class JacobianOperator(Operator):
     Raises
     ------
     InputError
-        If x_t has a wrong shape or is not finite, t is not of the schedule, or the network is in training mode.
+        If x_t has a wrong shape or is not finite, t is not of the schedule, or the network is in training mode or returns
+        something else at each call.
+
+    Warns
+    -----
+    DerivativeWarning
+        If exact products were asked for and only finite differences pass the check.
 
     Notes
     -----
@@ -70,6 +83,21 @@ class JacobianOperator(Operator):
         n = self.products.x.numel()
         dtype = np.float64 if self.products.x.dtype == torch.float64 else np.float32
         super().__init__((n, n), dtype, self._on_columns(self.products.jvp), self._on_columns(self.products.vjp))
+
+    @property
+    def path(self) -> str:
+        """How `J v` is computed."""
+        return self.products.path
+
+    @property
+    def product_error(self) -> float:
+        """How far products may be off relative to their size, as far as they could be checked."""
+        return self.products.error
+
+    @property
+    def rounding(self) -> float:
+        """Relative error that each product is known to have: of differences, what was measured; else 0, beyond the dtype's."""
+        return self.products.error if self.path.endswith("difference") else 0.0
 
     def dense(self) -> Array:
         """Return J as a numpy array, (n, n), in chunks that fit in the operator's `memory`.

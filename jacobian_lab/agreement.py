@@ -1,0 +1,157 @@
+r"""Do products agree with differences of the network's own output F, as far as differences can tell?
+
+    d_h = (F(x + h v) - F(x - h v)) / (2 h)
+
+F, not the posterior mean D = c_x x + c_out F: there the linear part, which is right by itself, hides errors of the network's.
+A first step h is enough where `|F' v - d_h|` is a thousandth of |d_h|. Where it is more, a sweep over steps tells the
+resolution: the least change from one step to the next, which truncation bounds above and rounding below.
+
+References
+----------
+Higham (2002), *Accuracy and stability of numerical algorithms*, section 1.14; More, Wild (2012), *Estimating derivatives of
+noisy simulations*.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+Function: TypeAlias = Callable[[Tensor], Tensor]
+CLOSE = 1e-3
+"""Relative difference that settles the matter at the first step: a central difference in float32 resolves about 1e-4."""
+MULTIPLES = (30.0, 10.0, 3.0, 1.0, 1 / 3, 0.1, 1 / 30)
+"""Steps of the sweep, in units of the first one."""
+MARGIN = 3.0
+"""How many resolutions apart products may lie."""
+TOGETHER = 8
+"""Points of one pass at most: more would take memory that the products themselves may not need."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a comparison found."""
+
+    agrees: bool
+    error: float
+    """Largest distance over the pairs, relative to the product: how far differences confirm it, and no farther."""
+    flat: bool = False
+    """Whether the derivative is zero though a larger step changes the output: the network is piecewise constant."""
+
+
+class Comparison:
+    """Central differences of F at samples x_i along directions v_i, i = 1 ... m.
+
+    Parameters
+    ----------
+    function : callable
+        F, from (B, ...) to the same shape.
+    x, v : Tensor, shape (m, ...)
+    eps : float
+        Of the coarsest precision in which F computes: the first step is `eps**(1/3)` of the length of x.
+    scale : float
+        Root mean square that x has by its schedule; the step is not taken of a shorter x.
+
+    Attributes
+    ----------
+    value : Tensor, shape (m, ...)
+        F at x, evaluated together with other points.
+    together : bool
+        Whether F takes a batch of these samples at all.
+    """
+
+    def __init__(self, function: Function, x: Tensor, v: Tensor, eps: float, scale: float = 1.0) -> None:
+        self.function, self.x, self.v, self.eps, self.together = function, x, v, eps, True
+        length = x.flatten(1).norm(dim=1).clamp(min=0.1 * scale * x[0].numel() ** 0.5)
+        size = v.flatten(1).norm(dim=1)
+        self._h = (length / torch.where(size > 0, size, 1)).reshape(-1, *(1,) * (x.ndim - 1))
+        self._found: dict[float, Tensor] = {}
+        self.value = self._first()
+
+    @property
+    def step(self) -> float:
+        """The first step, relative to the length of x."""
+        return float(self.eps ** (1 / 3))
+
+    def apart(self) -> Comparison:
+        """Evaluate one point at a time from now on: the samples of a batch see each other. Return itself."""
+        self.together = False
+        self._found.clear()
+        self.value = self._first()
+        return self
+
+    def verdict(self, products: Tensor) -> Verdict:
+        """Return whether `F'(x_i) v_i`, (m, ...), agree with the differences."""
+        gap, size = _norms(products - self.difference(1.0)), _norms(self.difference(1.0))
+        if bool((gap <= CLOSE * size).all()):
+            return Verdict(True, float((gap / size.clamp(min=torch.finfo(gap.dtype).tiny)).max()))
+        steps = [self.difference(multiple) for multiple in MULTIPLES]
+        gaps, sizes = (torch.stack([_norms(d) for d in many]) for many in ([products - d for d in steps], steps))
+        gaps, own = gaps.nan_to_num(torch.inf, torch.inf).amin(0), _norms(products)
+        limit = torch.maximum(CLOSE * own, MARGIN * _resolution(steps, sizes))
+        error = gaps / torch.where(own > 0, own, sizes.amax(0)).clamp(min=torch.finfo(own.dtype).tiny)
+        flat = bool(((own <= 1e-6 * sizes.amax(0)) & (gaps <= limit)).any())
+        return Verdict(bool((gaps <= limit).all()), float(error.max()), flat)
+
+    def best(self) -> tuple[float, float]:
+        """Return the step that differences resolve most with, relative to the length of x, and their error there.
+
+        The error is twice the change from the next larger step: where truncation rules, the change is nearly the error of the
+        larger one; where rounding rules, of the smaller one; and other directions may be worse than these.
+        """
+        steps = [self.difference(multiple) for multiple in MULTIPLES]
+        sizes = torch.stack([_norms(d) for d in steps])
+        changes = _changes(steps, sizes)
+        relative = (changes / sizes[1:].clamp(min=torch.finfo(sizes.dtype).tiny)).amax(1)
+        i = int(relative.argmin())
+        return MULTIPLES[i + 1] * self.step, 2 * float(relative[i])
+
+    def difference(self, multiple: float) -> Tensor:
+        """Return d_h, (m, ...), in float64, h the first step times the multiple."""
+        if multiple not in self._found:
+            h = (multiple * self.step * self._h).to(self.x.dtype)
+            outputs = self._evaluate(torch.cat([self.x + h * self.v, self.x - h * self.v]))
+            self._found[multiple] = self._central(outputs, h)
+        return self._found[multiple]
+
+    def _first(self) -> Tensor:
+        """Evaluate x and what the first difference needs in one pass, with a foreign sample that would disturb the others."""
+        h = (self.step * self._h).to(self.x.dtype)
+        m, foreign = len(self.x), self.x[:1].flatten().flip(0).reshape(self.x[:1].shape)
+        points = [self.x, self.x + h * self.v, self.x - h * self.v]
+        outputs = self._evaluate(torch.cat([*points, foreign] if self.together else points))
+        self._found[1.0] = self._central(outputs[m:3 * m], h)
+        return outputs[:m]
+
+    def _central(self, outputs: Tensor, h: Tensor) -> Tensor:
+        ahead, behind = outputs.double().chunk(2)
+        return (ahead - behind) / (2 * h.double())
+
+    @torch.no_grad()
+    def _evaluate(self, points: Tensor) -> Tensor:
+        if self.together:
+            try:
+                return torch.cat([self.function(some) for some in points.split(TOGETHER)])
+            except Exception:  # noqa: BLE001 - a network of one batch size (traced, exported, conditions of one sample)
+                self.together = False
+        return torch.cat([self.function(one[None]) for one in points])
+
+
+def _resolution(steps: list[Tensor], sizes: Tensor) -> Tensor:
+    """Return the least change of each difference from one step to the next, (m,)."""
+    return _changes(steps, sizes).amin(0)
+
+
+def _changes(steps: list[Tensor], sizes: Tensor) -> Tensor:
+    """Return `|d_h - d_h'|` of neighbouring steps, (steps - 1, m); infinite where no digit of F changed, but does elsewhere."""
+    changes = torch.stack([_norms(a - b) for a, b in zip(steps, steps[1:], strict=False)]).nan_to_num(torch.inf, torch.inf)
+    nothing = (sizes[:-1] == 0) & (sizes[1:] == 0) & (sizes.nan_to_num() > 0).any(0)
+    return changes.masked_fill(nothing, torch.inf)
+
+
+def _norms(x: Tensor) -> Tensor:
+    return x.double().flatten(1).norm(dim=1)
