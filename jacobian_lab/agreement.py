@@ -28,6 +28,10 @@ MULTIPLES = (30.0, 10.0, 3.0, 1.0, 1 / 3, 0.1, 1 / 30)
 """Steps of the sweep, in units of the first one."""
 MARGIN = 3.0
 """How many resolutions apart products may lie."""
+ROUNDING = 30.0
+"""In units of eps: rounding in the output of a network."""
+FLAT = 10.0
+"""In units of that rounding: by how much the largest step of the sweep moves the output of a network that is not constant."""
 TOGETHER = 8
 """Points of one pass at most: more would take memory that the products themselves may not need."""
 
@@ -86,16 +90,16 @@ class Comparison:
 
     def verdict(self, products: Tensor) -> Verdict:
         """Return whether `F'(x_i) v_i`, (m, ...), agree with the differences."""
+        own, floor = _norms(products), self._floor()
         gap, size = _norms(products - self.difference(1.0)), _norms(self.difference(1.0))
-        if bool((gap <= CLOSE * size).all()):
-            return Verdict(True, float((gap / size.clamp(min=torch.finfo(gap.dtype).tiny)).max()))
+        if bool((gap <= torch.maximum(CLOSE * size, floor)).all()):
+            return Verdict(True, float((gap / torch.maximum(size, floor)).max()))
         steps = [self.difference(multiple) for multiple in MULTIPLES]
         gaps, sizes = (torch.stack([_norms(d) for d in many]) for many in ([products - d for d in steps], steps))
-        gaps, own = gaps.nan_to_num(torch.inf, torch.inf).amin(0), _norms(products)
-        limit = torch.maximum(CLOSE * own, MARGIN * _resolution(steps, sizes))
-        error = gaps / torch.where(own > 0, own, sizes.amax(0)).clamp(min=torch.finfo(own.dtype).tiny)
-        flat = bool(((own <= 1e-6 * sizes.amax(0)) & (gaps <= limit)).any())
-        return Verdict(bool((gaps <= limit).all()), float(error.max()), flat)
+        gaps = gaps.nan_to_num(torch.inf, torch.inf).amin(0)
+        limit = torch.maximum(torch.maximum(CLOSE * own, MARGIN * _resolution(steps, sizes)), floor)
+        flat = (own <= floor) & (sizes[0] * MULTIPLES[0] * self.step > FLAT * floor)
+        return Verdict(bool((gaps <= limit).all()), float((gaps / torch.maximum(own, floor)).max()), bool(flat.any()))
 
     def best(self) -> tuple[float, float]:
         """Return the step that differences resolve most with, relative to the length of x, and their error there.
@@ -117,6 +121,10 @@ class Comparison:
             outputs = self._evaluate(torch.cat([self.x + h * self.v, self.x - h * self.v]))
             self._found[multiple] = self._central(outputs, h)
         return self._found[multiple]
+
+    def _floor(self) -> Tensor:
+        """Return the size of products that are nothing but rounding: that of F over a step of the length of x, (m,)."""
+        return (ROUNDING * self.eps * _norms(self.value) / self._h.flatten().double()).clamp(min=torch.finfo(torch.float64).tiny)
 
     def _first(self) -> Tensor:
         """Evaluate x and what the first difference needs in one pass, with a foreign sample that would disturb the others."""

@@ -44,6 +44,8 @@ CHECKED = 2
 """Samples of a batch at which products are compared with differences."""
 ADJOINT = 100.0
 """In units of eps: how far `<u, J v>` and `<J^T u, v>` may lie apart, relative to |u| |J v| + |J^T u| |v|."""
+NOTHING = 0.1
+"""Of |F| / |x|: products of F' that are much smaller consist of rounding."""
 Engine = Linearisation | DoubleBackward
 
 
@@ -87,14 +89,16 @@ class Ladder:
         Of `J v`, once it was chosen.
     error : float
         Relative distance of products of F' to differences at the check, and of `J^T` to `J`: how far they are confirmed.
+    disagreement : float
+        Of derivatives that were rejected, relative to theirs; 0 where none was.
     """
 
     def __init__(self, denoiser: Denoiser, x: Tensor, t: Time, method: str = "exact", step: float | None = None,
                  like: Choice | None = None) -> None:
         self.function: Function = partial(denoiser.output, t=t)
         self.x, self._t, self.method, self._step = x, t, method, step
-        self.path = self.reason = self._reverse_fault = ""
-        self.error, self.together = 0.0, True
+        self.path = self.reason = ""
+        self.error, self.disagreement, self.together = 0.0, 0.0, True
         self.linear: Linearisation | None = None
         self._forward: Engine | None = None
         self._reverse: Engine | None = None
@@ -228,6 +232,8 @@ class Ladder:
             if verdict.agrees:
                 self._accept(engine, path, self._why() if path == "linearised" else reason, verdict)
                 return products
+            if verdict.error < torch.inf:
+                self.disagreement = max(self.disagreement, verdict.error)
             reason = f"the recording {problem}" if path == "linearised" else f"{reason}; no {path}: {problem}"
         step, error = comparison.best()
         engine = self._engine("central difference", self._step or step)
@@ -280,7 +286,8 @@ class Ladder:
             y = self.jvp(v)
         inner = (u.double() * y.double()).flatten(2).sum(2) - (z.double() * v.double()).flatten(2).sum(2)
         u_size, y_size, z_size, v_size = (a.double().flatten(2).norm(dim=2) for a in (u, y, z, v))
-        size = u_size * y_size + z_size * v_size
+        slope = self.value.double().norm() / self.x.double().norm().clamp(min=self._scale)
+        size = u_size * y_size + z_size * v_size + NOTHING * slope * u_size * v_size
         return float((inner.abs() / size.clamp(min=torch.finfo(size.dtype).tiny)).max())
 
     def _apply(self, engine: Engine, vectors: Tensor, transposed: bool = False) -> Tensor:

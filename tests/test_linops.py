@@ -205,7 +205,7 @@ def test_training_mode_and_a_broken_network_are_told_apart():
         JacobianOperator(networks.denoiser().train(), x, 5)
     denoiser = networks.denoiser()
     denoiser.network.first.weight.data[:] = float("inf")
-    with pytest.raises(InputError, match=r"the network's output D\(x_t, t\) has 64 values .* though x_t is finite"):
+    with pytest.raises(InputError, match=r"the network's output F\(x_t, t\) has 64 values .* though x_t is finite"):
         JacobianOperator(denoiser, x, 5)
 
 
