@@ -47,6 +47,25 @@ class Verdict:
     """Whether the derivative is zero though a larger step changes the output: the network is piecewise constant."""
 
 
+@dataclass(frozen=True)
+class Sweep:
+    """Products beside differences of falling steps, for m pairs of a sample and a direction."""
+
+    gaps: Tensor
+    """`|F' v - d_h|`, shape (steps, m)."""
+    own: Tensor
+    """`|F' v|`, and at least the size of rounding, shape (m,)."""
+    limit: Tensor
+    """How far products and differences may lie apart, shape (m,): a thousandth, or three times what differences resolve."""
+    flat: Tensor
+    """Whether the derivative is zero though the largest step changes the output, shape (m,)."""
+
+    @property
+    def least(self) -> Tensor:
+        """The smallest gap over the steps, shape (m,)."""
+        return self.gaps.amin(0)
+
+
 class Comparison:
     """Central differences of F at samples x_i along directions v_i, i = 1 ... m.
 
@@ -90,16 +109,22 @@ class Comparison:
 
     def verdict(self, products: Tensor) -> Verdict:
         """Return whether `F'(x_i) v_i`, (m, ...), agree with the differences."""
-        own, floor = _norms(products), self._floor()
-        gap, size = _norms(products - self.difference(1.0)), _norms(self.difference(1.0))
+        first, floor = self.difference(1.0), self._floor()
+        gap, size = _norms(products - first), _norms(first)
         if bool((gap <= torch.maximum(CLOSE * size, floor)).all()):
             return Verdict(True, float((gap / torch.maximum(size, floor)).max()))
-        steps = [self.difference(multiple) for multiple in MULTIPLES]
+        found = self.sweep(products)
+        return Verdict(bool((found.least <= found.limit).all()), float((found.least / found.own).max()), bool(found.flat.any()))
+
+    def sweep(self, products: Tensor, multiples: tuple[float, ...] = MULTIPLES) -> Sweep:
+        """Compare `F'(x_i) v_i`, (m, ...), with differences of all these steps, in units of the first one, falling."""
+        steps, floor = [self.difference(multiple) for multiple in multiples], self._floor()
         gaps, sizes = (torch.stack([_norms(d) for d in many]) for many in ([products - d for d in steps], steps))
-        gaps = gaps.nan_to_num(torch.inf, torch.inf).amin(0)
-        limit = torch.maximum(torch.maximum(CLOSE * own, MARGIN * _resolution(steps, sizes)), floor)
-        flat = (own <= floor) & (sizes[0] * MULTIPLES[0] * self.step > FLAT * floor)
-        return Verdict(bool((gaps <= limit).all()), float((gaps / torch.maximum(own, floor)).max()), bool(flat.any()))
+        gaps, own = gaps.nan_to_num(torch.inf, torch.inf), _norms(products)
+        resolution = _changes(steps, sizes).amin(0)
+        limit = torch.maximum(torch.maximum(CLOSE * own, MARGIN * resolution), floor)
+        flat = (own <= floor) & (sizes[0] * multiples[0] * self.step > FLAT * floor)
+        return Sweep(gaps, torch.maximum(own, floor), limit, flat)
 
     def best(self) -> tuple[float, float]:
         """Return the step that differences resolve most with, relative to the length of x, and their error there.
@@ -147,11 +172,6 @@ class Comparison:
             except Exception:  # noqa: BLE001 - a network of one batch size (traced, exported, conditions of one sample)
                 self.together = False
         return torch.cat([self.function(one[None]) for one in points])
-
-
-def _resolution(steps: list[Tensor], sizes: Tensor) -> Tensor:
-    """Return the least change of each difference from one step to the next, (m,)."""
-    return _changes(steps, sizes).amin(0)
 
 
 def _changes(steps: list[Tensor], sizes: Tensor) -> Tensor:

@@ -101,8 +101,8 @@ def check_apart(function: Callable[[Tensor], Tensor], x: Tensor, value: Tensor, 
     if not is_repeated(again, value, torch.finfo(value.dtype).eps):
         gap = float((again - value).norm() / value.norm())
         raise InputError(f"the network returns something else each time: two calls at one x_t and t differ by {gap:.1e} of the "
-                         "output. It draws noise or keeps a state (a counter, a cache, running statistics): make it "
-                         "deterministic, or it has no Jacobian")
+                         "output. It draws noise, keeps a state (a counter, a cache, running statistics), or computes "
+                         "something else where gradients are wanted: make it deterministic, or it has no Jacobian")
     if len(x) > 1:
         raise InputError(f"samples of a batch see each other: the first one's output is another alone than among {len(x)} "
                          "(batch statistics, attention over the batch). Take one sample at a time")

@@ -89,6 +89,8 @@ class Ladder:
         Of `J v`, once it was chosen.
     error : float
         Relative distance of products of F' to differences at the check, and of `J^T` to `J`: how far they are confirmed.
+    scale : float
+        Root mean square that x has by its schedule, for data of size 1.
     disagreement : float
         Of derivatives that were rejected, relative to theirs; 0 where none was.
     """
@@ -103,7 +105,7 @@ class Ladder:
         self._forward: Engine | None = None
         self._reverse: Engine | None = None
         self._checked: tuple[Tensor, Tensor] | None = None  # directions and products of the check
-        self._scale = float(sum(c.square().max() for c in denoiser.schedule(t)) ** 0.5)
+        self.scale = float(sum(c.square().max() for c in denoiser.schedule(t)) ** 0.5)
         with modules_called() as called:
             self.value, self.eps, self._failure = self._run(denoiser)
         modules = {id(module): module for module in [*called, *(m for m in denoiser.modules() if m is not denoiser)]}
@@ -209,7 +211,7 @@ class Ladder:
     def _compare_at(self, v: Tensor) -> Comparison:
         """Return the differences along v; raise if F does not give the same value again, or its samples see each other."""
         pairs, value = self._pairs(self.x.expand(v.shape)), self._pairs(self.value.expand(v.shape))
-        comparison = Comparison(self.function, pairs, self._pairs(v), self.eps, self._scale)
+        comparison = Comparison(self.function, pairs, self._pairs(v), self.eps, self.scale)
         if not is_repeated(comparison.value, value, self.eps):
             check_apart(self.function, self.x, self.value, comparison.value[:1], self.eps)
             comparison = comparison.apart()
@@ -286,7 +288,7 @@ class Ladder:
             y = self.jvp(v)
         inner = (u.double() * y.double()).flatten(2).sum(2) - (z.double() * v.double()).flatten(2).sum(2)
         u_size, y_size, z_size, v_size = (a.double().flatten(2).norm(dim=2) for a in (u, y, z, v))
-        slope = self.value.double().norm() / self.x.double().norm().clamp(min=self._scale)
+        slope = self.value.double().norm() / self.x.double().norm().clamp(min=self.scale)
         size = u_size * y_size + z_size * v_size + NOTHING * slope * u_size * v_size
         return float((inner.abs() / size.clamp(min=torch.finfo(size.dtype).tiny)).max())
 

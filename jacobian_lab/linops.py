@@ -102,13 +102,14 @@ class JacobianOperator(Operator):
     def dense(self) -> Array:
         """Return J as a numpy array, (n, n), in chunks that fit in the operator's `memory`.
 
-        Rows by `J^T u` for unit vectors u; columns by `J v` for finite differences.
+        Rows by `J^T u` for unit vectors u; columns by `J v` for finite differences, or where there is no J^T.
         """
         n = self.shape[0]
         dense, chunk = np.empty(self.shape, dtype=self.dtype), min(n, self.products.chunk())
+        by_columns = self.path.endswith("difference") or not self.products.has_transpose()
         for start in range(0, n, chunk):
             units = np.eye(n, min(chunk, n - start), -start, dtype=self.dtype)
-            if self.products.path.endswith("difference"):
+            if by_columns:
                 dense[:, start:start + chunk] = self.matmat(units)
             else:
                 dense[start:start + chunk] = self.rmatmat(units).T

@@ -142,6 +142,14 @@ class Products:
         with differentiable():
             return self._in_chunks(u, transposed=True)
 
+    def has_transpose(self) -> bool:
+        """Return whether there is a derivative whose transpose agrees with `J v`."""
+        try:
+            self.vjp(torch.ones_like(self.x))
+        except InputError:
+            return False
+        return True
+
     def chunk(self) -> int:
         """Return how many vectors fit in `memory`: one pass takes no more."""
         if self._chunk is None:
