@@ -1,4 +1,4 @@
-r"""Do products agree with differences of the network's own output F, as far as differences can tell?
+r"""Whether products agree with differences of the network's own output F, as far as differences can tell.
 
     d_h = (F(x + h v) - F(x - h v)) / (2 h)
 
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TypeAlias
 
 import torch
@@ -78,6 +79,8 @@ class Comparison:
         Of the coarsest precision in which F computes: the first step is `eps**(1/3)` of the length of x.
     scale : float
         Root mean square that x has by its schedule; the step is not taken of a shorter x.
+    onto : Tensor, shape (m, ...), optional
+        Compare only the components along these, (m, 1): those of `F' v` along u are `<F'^T u, v> / |u|`.
 
     Attributes
     ----------
@@ -87,8 +90,10 @@ class Comparison:
         Whether F takes a batch of these samples at all.
     """
 
-    def __init__(self, function: Function, x: Tensor, v: Tensor, eps: float, scale: float = 1.0) -> None:
+    def __init__(self, function: Function, x: Tensor, v: Tensor, eps: float, scale: float = 1.0,
+                 onto: Tensor | None = None) -> None:
         self.function, self.x, self.v, self.eps, self.together = function, x, v, eps, True
+        self._onto = None if onto is None else _unit(onto.double().flatten(1))
         length = x.flatten(1).norm(dim=1).clamp(min=0.1 * scale * x[0].numel() ** 0.5)
         size = v.flatten(1).norm(dim=1)
         self._h = (length / torch.where(size > 0, size, 1)).reshape(-1, *(1,) * (x.ndim - 1))
@@ -108,7 +113,7 @@ class Comparison:
         return self
 
     def verdict(self, products: Tensor) -> Verdict:
-        """Return whether `F'(x_i) v_i`, (m, ...), agree with the differences."""
+        """Return whether `F'(x_i) v_i`, (m, ...), or their components, (m, 1), agree with the differences."""
         first, floor = self.difference(1.0), self._floor()
         gap, size = _norms(products - first), _norms(first)
         if bool((gap <= torch.maximum(CLOSE * size, floor)).all()):
@@ -149,7 +154,8 @@ class Comparison:
 
     def _floor(self) -> Tensor:
         """Return the size of products that are nothing but rounding: that of F over a step of the length of x, (m,)."""
-        return (ROUNDING * self.eps * _norms(self.value) / self._h.flatten().double()).clamp(min=torch.finfo(torch.float64).tiny)
+        change = ROUNDING * self.eps * _norms(self.value)
+        return (change / self._h.flatten().double()).clamp(min=torch.finfo(torch.float64).tiny)
 
     def _first(self) -> Tensor:
         """Evaluate x and what the first difference needs in one pass, with a foreign sample that would disturb the others."""
@@ -162,23 +168,44 @@ class Comparison:
 
     def _central(self, outputs: Tensor, h: Tensor) -> Tensor:
         ahead, behind = outputs.double().chunk(2)
-        return (ahead - behind) / (2 * h.double())
+        d = (ahead - behind) / (2 * h.double())
+        return d if self._onto is None else (d.flatten(1) * self._onto).sum(1, keepdim=True)
 
     @torch.no_grad()
     def _evaluate(self, points: Tensor) -> Tensor:
         if self.together:
             try:
-                return torch.cat([self.function(some) for some in points.split(TOGETHER)])
-            except Exception:  # noqa: BLE001 - a network of one batch size (traced, exported, conditions of one sample)
+                return torch.cat([self.function(some) for some in torch.split(points, TOGETHER)])
+            except Exception:  # a network of one batch size (traced, exported, conditions of one sample)
                 self.together = False
         return torch.cat([self.function(one[None]) for one in points])
 
 
+def probes(x: Tensor) -> Tensor:
+    """Return the directions of the check at one sample, (2, 1, C, H, W): random, and structured.
+
+    A number that the network reads out (a norm, a mean, a maximum) is an error of rank one: random vectors see it as one over
+    sqrt(n), structured ones, x itself, a constant, a slope, in full.
+    """
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(2, *x.shape, generator=generator, dtype=torch.float64).to(x.device)
+    along = torch.linspace(-1, 1, x.shape[-1], dtype=torch.float64, device=x.device).expand(x.shape)
+    parts = [x.double(), torch.ones_like(along), along, along.square()]
+    unit = noise[1] / noise[1].norm()
+    for part, weight in zip(parts, (1.0, 0.7, 0.5, 0.3), strict=True):
+        unit = unit + weight * part / part.norm().clamp(min=1e-300)
+    return torch.stack([noise[0] / noise[0].norm(), unit / unit.norm()]).to(x.dtype) * x[0].numel() ** 0.5
+
+
 def _changes(steps: list[Tensor], sizes: Tensor) -> Tensor:
     """Return `|d_h - d_h'|` of neighbouring steps, (steps - 1, m); infinite where no digit of F changed, but does elsewhere."""
-    changes = torch.stack([_norms(a - b) for a, b in zip(steps, steps[1:], strict=False)]).nan_to_num(torch.inf, torch.inf)
+    changes = torch.stack([_norms(a - b) for a, b in pairwise(steps)]).nan_to_num(torch.inf, torch.inf)
     nothing = (sizes[:-1] == 0) & (sizes[1:] == 0) & (sizes.nan_to_num() > 0).any(0)
     return changes.masked_fill(nothing, torch.inf)
+
+
+def _unit(x: Tensor) -> Tensor:
+    return x / x.norm(dim=1, keepdim=True).clamp(min=torch.finfo(x.dtype).tiny)
 
 
 def _norms(x: Tensor) -> Tensor:

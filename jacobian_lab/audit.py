@@ -19,18 +19,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from jacobian_lab.agreement import Comparison
+from jacobian_lab.agreement import Comparison, probes
 from jacobian_lab.errors import InputError
 from jacobian_lab.guards import CoarsestPrecision, differentiable
-from jacobian_lab.ladder import probes
 from jacobian_lab.linear import MANY
 from jacobian_lab.linops import JacobianOperator
+from jacobian_lab.schedule import Time
 from jacobian_lab.symmetry import diagonal
 
 Array: TypeAlias = NDArray[np.float64]
 STEPS = tuple(float(h) for h in np.geomspace(1e-1, 1e-6, 16))
 """Steps of the central differences, relative to |x_t|."""
 TINY = 1e-300  # for a divisor 0: nothing by nothing is 0
+LINEAR = np.array([2.0, -3.0])
+"""Coefficients of two vectors."""
 SECANT = 1e-2
 """The size of a Newton step, relative to |x_t|."""
 EXACT = 1024
@@ -132,7 +134,7 @@ class _Subject:
         self.rounding = 30 * self.eps * max(float(np.sqrt(self.n)), 10.0)
 
     @torch.no_grad()
-    def output(self, x: Tensor, t: float | int | None = None) -> Tensor:
+    def output(self, x: Tensor, t: Time | None = None) -> Tensor:
         """Return F(x, t), at the operator's time by default."""
         return self.denoiser.output(x, self.t if t is None else t)
 
@@ -217,7 +219,7 @@ def _products(s: _Subject, seed: int) -> tuple[tuple[Check, ...], tuple[tuple[fl
         Check("derivative", s.ladder.disagreement, 0,
               "a derivative that was tried disagrees with differences of the network's output: a part that PyTorch cannot see, "
               "a number read out, a cache. The path taken is the next one; see its reason"),
-        Check("linear", _ratio(s.J @ (2 * rows[0] - 3 * rows[1]) - 2 * single[0] + 3 * single[1], 2 * single[0] - 3 * single[1]),
+        Check("linear", _ratio(s.J @ (LINEAR @ rows) - LINEAR @ single, LINEAR @ single),
               s.rounding + s.loose, "J (2 v - 3 w) is not 2 J v - 3 J w: products are no derivative"),
         Check("differences", float(errors.min(0).max()), limit,
               "J v disagrees with central differences at every step, by more than these differ from each other"),
@@ -257,8 +259,7 @@ def _autograd(s: _Subject, w: Array, back: Array, v: Array, Jv: Array, limit: fl
     with torch.enable_grad():
         x = s.x.clone().requires_grad_()
         try:
-            gradient, = torch.autograd.grad(s.denoiser(x, s.t), x, s.tensor(w[None]))
-            gradient = gradient.cpu().double().numpy().reshape(-1)
+            gradient = torch.autograd.grad(s.denoiser(x, s.t), x, s.tensor(w[None]))[0].cpu().double().numpy().reshape(-1)
         except (RuntimeError, NotImplementedError):
             gradient = np.full(s.n, np.nan)
     missing = not np.isfinite(back).all()

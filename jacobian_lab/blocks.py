@@ -61,7 +61,7 @@ class BatchJacobian:
     products : {"exact", "forward", "central"}
         How `J v` is computed; a forward difference, one pass, by default.
     graph : bool
-        Record the network as D(x_t) is computed, so that `J^T u` costs a backward pass and nothing else.
+        Compute D(x_t) with PyTorch's graph, so that `J^T u` costs a backward pass and nothing else.
     spent : Spent, optional
         Where passes are counted; an own count by default. The check's few passes of two samples are not counted.
     like : BatchJacobian, optional
@@ -79,9 +79,8 @@ class BatchJacobian:
                  spent: Spent | None = None, like: BatchJacobian | None = None) -> None:
         self.denoiser, self.x, self.t, self.method, self.graph = denoiser, denoiser.batched(x_t).detach(), t, products, graph
         self.spent = Spent() if spent is None else spent
-        self.eps = float(torch.finfo(x_t.dtype).eps) if like is None else like.eps
-        chosen = None if like is None or like._ladder is None else like._ladder.choice()
-        self._like = chosen if chosen is not None and chosen.t == t else None
+        self.eps: float = float(torch.finfo(x_t.dtype).eps) if like is None else like.eps
+        self._like = None if like is None or like._ladder is None else like._ladder.choice()
         self._function: Function = partial(denoiser.output, t=t)  # a method would tie self and the graphs into a cycle
         self._d: Tensor | None = None
         self._value: Tensor | None = None
@@ -180,5 +179,7 @@ class BatchJacobian:
         if self._ladder is None:
             self.spent.forward += 1
             with differentiable():
-                self._ladder = Ladder(self.denoiser, self.x, self.t, like=self._like)
+                self._ladder = Ladder(self.denoiser, self.x, self.t, graph=self.graph and self.method != "exact",
+                                      like=self._like)
+        self._ladder.check_weights()
         return self._ladder

@@ -39,7 +39,7 @@ def differentiable() -> Iterator[None]:
         stack.enter_context(torch.enable_grad())
         stack.enter_context(sdpa_kernel(SDPBackend.MATH))
         if "_dynamo" in vars(torch):  # something was compiled: whoever compiles has imported it
-            stack.enter_context(torch.compiler.set_stance("force_eager"))  # type: ignore[no-untyped-call]
+            stack.enter_context(torch.compiler.set_stance("force_eager"))
         yield
 
 
@@ -47,8 +47,12 @@ def differentiable() -> Iterator[None]:
 def modules_called() -> Iterator[list[nn.Module]]:
     """Collect the modules that are called inside, each once; a network that is a function hides them from `named_modules`."""
     found: dict[int, nn.Module] = {}
-    handle = nn.modules.module.register_module_forward_pre_hook(lambda module, _: found.setdefault(id(module), module) and None)
     listed: list[nn.Module] = []
+
+    def note(module: nn.Module, _: Any) -> None:  # noqa: ANN401 - its arguments
+        found[id(module)] = module
+
+    handle = nn.modules.module.register_module_forward_pre_hook(note)
     try:
         yield listed
     finally:
@@ -122,14 +126,14 @@ class Weights:
 
     def __init__(self, modules: Iterable[nn.Module]) -> None:
         self._places = [(store, name) for module in modules for store in (module._parameters, module._buffers)
-                        for name, tensor in store.items() if tensor is not None]
-        self._places = [(store, name) for store, name in self._places if _is_plain(store[name])]
+                        for name, tensor in store.items() if tensor is not None and _is_plain(tensor)]
         self._remember()
 
     @property
     def tensors(self) -> list[Tensor]:
         """All that is watched, detached."""
-        return [store[name].detach() if isinstance(store.get(name), Tensor) else torch.zeros(0) for store, name in self._places]
+        found = (store.get(name) for store, name in self._places)
+        return [torch.zeros(0) if tensor is None else tensor.detach() for tensor in found]
 
     def check(self) -> None:
         """Raise if a value changed: what is kept of a recording is half of the old network, half of the new."""
@@ -158,7 +162,7 @@ class Weights:
         """Return a sum and a norm of each: read once, in the precision of the weights."""
         floating = [t for t in tensors if t.is_floating_point() and t.numel()]
         others = [t.double().sum() for t in tensors if not t.is_floating_point()]
-        norms = [torch.stack(torch._foreach_norm(same)) for same in _by_kind(floating)]  # type: ignore[attr-defined]
+        norms = [torch.stack(torch._foreach_norm(same)) for same in _by_kind(floating)]
         return [*norms, *(torch.stack([t.sum() for t in same]) for same in _by_kind(floating)), *others]
 
     @staticmethod

@@ -15,12 +15,12 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
-from scipy.sparse.linalg import LinearOperator, aslinearoperator
+from scipy.sparse.linalg import LinearOperator
 from torch import Tensor
 
 from jacobian_lab.denoiser import Denoiser
 from jacobian_lab.errors import InputError
-from jacobian_lab.operators import Apply, Array, Matrix, Operator, square
+from jacobian_lab.operators import Apply, Array, Matrix, Operator, real, square
 from jacobian_lab.products import Method, Products
 from jacobian_lab.schedule import Time
 
@@ -158,7 +158,7 @@ def restriction(A: Matrix, rows: Tensor | ArrayLike, columns: Tensor | ArrayLike
     rows, columns : array of bool
         Masks of as many entries as A has rows and columns, in any shape, such as (C, H, W). `columns` is `rows` by default.
     """
-    A = aslinearoperator(A)
+    A = real(A)
     transpose = A.T
     r = _entries(rows, A.shape[0], "rows")
     c = _entries(rows if columns is None else columns, A.shape[1], "columns")

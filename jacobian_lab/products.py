@@ -16,10 +16,11 @@ from typing import Literal, TypeAlias, get_args
 import torch
 from torch import Tensor
 
+from jacobian_lab.agreement import probes
 from jacobian_lab.denoiser import Denoiser
 from jacobian_lab.errors import InputError
 from jacobian_lab.guards import check_finite, differentiable
-from jacobian_lab.ladder import Ladder, probes
+from jacobian_lab.ladder import Ladder
 from jacobian_lab.schedule import Time
 
 Method: TypeAlias = Literal["exact", "forward", "central"]
@@ -170,6 +171,7 @@ class Products:
 
     def _in_chunks(self, vectors: Tensor, transposed: bool) -> Tensor:
         """Return `c_x w + c_out F' w` for each vector w, with F' or its transpose, in passes of even size."""
+        self.ladder.check_weights()
         product = self.ladder.vjp if transposed else self.ladder.jvp
         passes = max(1, -(-len(vectors) // self.chunk()))
         parts = [self._c_x * some + self._c_out * product(some.unsqueeze(1)).squeeze(1)

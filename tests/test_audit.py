@@ -222,7 +222,8 @@ def test_no_alarm_on_oracles(oracle_at, prediction):
     assert np.isfinite(report.noise)
 
 
-@pytest.mark.parametrize(("columns", "count"), [(slice(0, 99), 16), (slice(1, 99), 16), (slice(15, 16), 16), (slice(16, 17), 17)])
+@pytest.mark.parametrize(("columns", "count"), [(slice(0, 99), 16), (slice(1, 99), 16), (slice(15, 16), 16),
+                                                (slice(16, 17), 17)])
 @pytest.mark.parametrize("product", ["jvp", "vjp"])
 def test_products_that_are_wrong_for_many_vectors_only_are_named(product, columns, count):
     J = JacobianOperator(networks.unet(torch.float32), X, 300)
