@@ -56,13 +56,13 @@ def _pointwise_complex(call: Call) -> Linear:
     inputs = [(x.shape, x.dtype) for x in call.inputs]
 
     def push(*ts: Tensor) -> Tensor:
-        found = [sum(cast(conjugate(a) * spread(t, after), out.dtype.to_real()) for t, a in zip(ts, part, strict=True))
-                 for part in parts]
-        return torch.complex(*found) if out_complex else found[0]
+        found = [torch.stack([cast(conjugate(a) * spread(t, after), out.dtype.to_real())
+                              for t, a in zip(ts, part, strict=True)]).sum(0) for part in parts]
+        return torch.complex(found[0], found[1]) if out_complex else found[0]
 
     def pull(u: Tensor) -> list[Tensor]:
         us = (u.real, u.imag) if out_complex else (u,)
-        return [gathered(cast(sum(v * part[k] for v, part in zip(us, parts, strict=True)), dtype), shape)
+        return [gathered(cast(torch.stack([v * part[k] for v, part in zip(us, parts, strict=True)]).sum(0), dtype), shape)
                 for k, (shape, dtype) in enumerate(inputs)]
 
     return Linear(push, pull)

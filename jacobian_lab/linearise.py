@@ -117,7 +117,7 @@ def _merged(steps: list[Step], output: int) -> tuple[list[Step], int]:
     for step in steps:
         step = replace(step, inputs=tuple(names.get(i, i) for i in step.inputs))
         d, source = step.linear.diagonal, step.inputs[0]
-        if isinstance(d, (int, float)) and d == 1:
+        if not isinstance(d, Tensor) and d == 1:
             names[step.outputs[0]] = source
             uses[source] += uses[step.outputs[0]] - 1
             continue

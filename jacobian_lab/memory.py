@@ -83,7 +83,7 @@ class Memory:
         untyped = tensor.untyped_storage()
         found = self._storages.get(untyped._cdata)
         if found is None:
-            found = self._storages[untyped._cdata] = Storage(StorageWeakRef(untyped))
+            found = self._storages[untyped._cdata] = Storage(StorageWeakRef(untyped))  # type: ignore[no-untyped-call]
         return found
 
     def number(self, tensor: Tensor) -> int | None:

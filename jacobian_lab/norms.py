@@ -49,11 +49,12 @@ def _layer_norm(call: Call) -> list[Linear] | None:
     x, shape, gamma, *_ = call.args
     _, mean, rstd = call.out
     x_hat = ((x - mean) * rstd).to(x.dtype)
+    like = rstd.to(x.dtype) if x.device.type == "cpu" else rstd  # of another precision there only beside a gamma of that
 
     def project(t: Tensor) -> Tensor:
         many = (len(t), *rstd.shape)
-        return aten.native_layer_norm_backward(t.contiguous(), x_hat.expand(t.shape).contiguous(), shape, rstd.new_zeros(many),
-                                               rstd.new_ones(many), None, None, [True, False, False])[0]
+        return aten.native_layer_norm_backward(t.contiguous(), x_hat.expand(t.shape).contiguous(), shape, like.new_zeros(many),
+                                               like.new_ones(many), None, None, [True, False, False])[0]
 
     return _normalised(project, call, rstd, gamma)
 
@@ -78,7 +79,7 @@ def _of_the_batch(call: Call) -> list[Linear]:
 
 
 @rule("native_batch_norm", "_native_batch_norm_legit_no_training", "cudnn_batch_norm", "miopen_batch_norm")
-def _batch_norm(call: Call) -> Linear | None:
+def _batch_norm(call: Call) -> Linear | list[Linear] | None:
     x, gamma, _, _, variance, *_, eps = call.args
     if call.active != (0,):
         return None

@@ -315,7 +315,7 @@ HIDDEN = {
     "numpy": in_numpy, "autograd.Function": Hook.apply, "numpy under inference": torch.inference_mode()(in_numpy),
     "thread": in_a_thread, "pointer": by_pointer, "out of numpy": into_its_own_memory, "buffer": through_a_buffer, "list": by_list,
     "dlpack": by_dlpack, "capsule": lambda x: torch.from_dlpack(torch.utils.dlpack.to_dlpack(x.detach() * 1)),
-    "numpy function": lambda x: torch.as_tensor(np.tanh(x.detach())), "number of a list": lambda x: torch.tensor([x.std().item()]),
+    "numpy function": lambda x: torch.as_tensor(np.tanh(np.asarray(x.detach()))), "number of a list": lambda x: torch.tensor([x.std().item()]),
 }
 
 
