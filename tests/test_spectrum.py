@@ -11,7 +11,8 @@ import networks
 from jacobian_lab import ConvergenceWarning, InputError, JacobianOperator
 from jacobian_lab.krylov_schur import RANKS
 from jacobian_lab.operators import Operator
-from jacobian_lab.spectrum import eigenpairs, singular_values
+from jacobian_lab.singular import singular_values
+from jacobian_lab.spectrum import eigenpairs
 
 RNG = np.random.default_rng(0)
 
