@@ -54,8 +54,8 @@ class Arnoldi:
     products : int
         Products with A spent.
     unit : float
-        The power of two in whose multiples it computes: 1, but for operators so large or so small that squares of the entries of
-        their products would overflow or underflow.
+        The power of two in whose multiples it computes: 1, unless the operator is so large or so small that squares of the
+        entries of its products would overflow or underflow.
     breakdowns : list of int
         Steps at which the Krylov space was invariant: the subdiagonal entry is zero, and a random vector orthogonal to the
         basis went on. m = n is the last.
@@ -220,8 +220,8 @@ class Arnoldi:
         size = float(np.linalg.norm(H))
         if not difference <= 100 * self.operator.rounding * size:
             raise InputError(f"{path} belongs to another operator: a product differs from the factorisation by "
-                             f"{difference / size if size else np.inf:.1e} of its size; load it with the operator that it was made of, or "
-                             "start anew")
+                             f"{difference / size if size else np.inf:.1e} of its size; load it with the operator that it was "
+                             "made of, or start anew")
 
     def _step(self) -> None:
         m = self.steps
@@ -250,8 +250,8 @@ class Arnoldi:
         return float(np.abs(self._H[:, :self.steps]).max(initial=0.0))
 
     def _random(self, m: int) -> Array:
-        """Return a random unit vector orthogonal to the first m of the basis, the same for the same seed and m."""
-        return self._orthogonal(np.random.default_rng([self.seed, m]).standard_normal(self.size), m)[0]
+        """Return a random unit vector orthogonal to the first m of the basis, another one after each breakdown."""
+        return self._orthogonal(np.random.default_rng([self.seed, m, len(self.breakdowns)]).standard_normal(self.size), m)[0]
 
     def _orthogonal(self, vector: Array, m: int | None = None) -> tuple[Array, float]:
         Q = self._Q[:, :self.steps if m is None else m]

@@ -144,11 +144,11 @@ class KrylovSchur:
             self._steps(max(2 if left > self.tolerance else 1, f.steps // 16))
 
     def _search(self, Z: Array, count: int, coupling: Array) -> bool | None:
-        """Search outside the wanted space; return whether it settled within the limits, or None if it found something better."""
+        """Search outside the wanted space; return whether it settled within the limits, or None if it found better values."""
         f, best = self.factorisation, self._ranks(self.T)
         if self.whole and self._first is None:
             self._first = f.snapshot()
-        elsewhere = np.random.default_rng([f.seed, f.products]).standard_normal(f.size)
+        elsewhere = np.random.default_rng([f.seed, f.products, f.size, 1]).standard_normal(f.size)
         f.restart(Z[:, :count], self.T, coupling[:count], elsewhere)
         self.room = min(max(self.room, count + OUTSIDE), f.size)
         self._steps(OUTSIDE)
@@ -169,9 +169,10 @@ class KrylovSchur:
             self._steps(max(1, f.steps // 16))
 
     def _is_settled(self, T: Array, coupling: Array, worst: float) -> bool:
-        """Return whether no eigenvalue outside can be better than the worst of the wanted, as far as the Ritz values there tell.
+        """Return whether no eigenvalue outside can be better than the worst of the wanted, as far as the Ritz values tell.
 
-        Each is known to the tolerance, or below the worst by its residual: the best one by `MARGIN` times that and its condition.
+        Each is known to the tolerance, or below the worst by its residual; the best one by `MARGIN` times its residual and
+        condition.
         """
         if not len(T):
             return False
@@ -211,9 +212,9 @@ class KrylovSchur:
         if self.symmetric:
             skew, even = float(np.linalg.norm(H - H.T)), float(np.linalg.norm(H + H.T))
             if skew > 20 * self.tolerance:
-                raise InputError(f"symmetric=True, but the operator is not symmetric: |A - A^T| / |A + A^T| is "
-                                 f"{skew / even if even else np.inf:.1e} on a space of {len(H)} vectors; take its symmetric_part, "
-                                 "or symmetric=False")
+                raise InputError("symmetric=True, but the operator is not symmetric: |A - A^T| / |A + A^T| is "
+                                 f"{skew / even if even else np.inf:.1e} on a space of {len(H)} vectors; take its "
+                                 "symmetric_part, or symmetric=False")
             values, Z = scipy.linalg.eigh((H + H.T) / 2, driver="ev")  # numpy's wakes threads that slow the next product
             order = np.argsort(-RANKS[self.which](values), kind="stable")
             return Z[:, order], np.diag(values[order]), min(self.k, len(H))

@@ -23,8 +23,6 @@ Apply: TypeAlias = Callable[[Array], Array]
 Matrix: TypeAlias = LinearOperator | NDArray[Any]
 MatrixLinearOperator = type(aslinearoperator(np.zeros((1, 1))))
 """SciPy's operator of a matrix, which has no public name."""
-ORDINARY = 1e100
-"""Products whose largest entry lies in [1 / ORDINARY, ORDINARY] can be squared and summed without overflow or underflow."""
 DENSE = 2**30
 """Bytes that a dense matrix and three more of its size may take: n x n up to n = 5,792."""
 
@@ -119,8 +117,8 @@ class Operator(LinearOperator):  # type: ignore[misc]
             raise InputError(f"a product of the {self.shape[0]} x {self.shape[1]} operator has shape {product.shape}: expected "
                              f"{(rows, X.shape[1])}")
         if np.iscomplexobj(product):
-            raise InputError(f"a product of the operator is {product.dtype}, but its dtype is {self.dtype}: expected real numbers; "
-                             "take the real or the imaginary part")
+            raise InputError(f"a product of the operator is {product.dtype}, but its dtype is {self.dtype}: expected real "
+                             "numbers; take the real or the imaginary part")
         return product.astype(np.result_type(self.dtype, X.dtype), copy=False)
 
     def _transpose(self) -> Operator:
@@ -137,8 +135,8 @@ class Counted(LinearOperator):  # type: ignore[misc]
     ----------
     A : LinearOperator or array
     scaled : bool
-        Divide every product by `unit`: a power of two near the largest entry of the first product that is not zero, where that
-        entry is beyond `ORDINARY`, and else 1.
+        Divide every product by `unit`: a power of two near the largest entry of the first product that is not zero, if squares
+        of squares of that entry overflow or underflow in the operator's dtype, and else 1.
     """
 
     def __init__(self, A: Matrix, scaled: bool = False) -> None:
@@ -152,15 +150,20 @@ class Counted(LinearOperator):  # type: ignore[misc]
 
     @property
     def rounding(self) -> float:
-        """Relative error of a product: the rounding of its sums in A's dtype, or what else it is known to have if that is more."""
+        """Relative error of a product: the rounding of its sums in A's dtype, or what it is known to have beyond that."""
+        return self.rounding_with(1.0)
+
+    def rounding_with(self, room: float) -> float:
+        """Return `rounding`, that of the sums with so much room."""
         eps = float(np.finfo(self.operator.dtype).eps)
-        return max(eps * float(np.sqrt(max(self.shape))), self.provenance.rounding)
+        return max(room * eps * float(np.sqrt(max(self.shape))), self.provenance.rounding)
 
     def at_scale(self, largest: float) -> None:
         """Fix the unit for entries up to `largest`."""
         if largest and np.isfinite(largest):
             self._undecided = False
-            if not 1 / ORDINARY <= largest <= ORDINARY:
+            ordinary = float(np.finfo(self.operator.dtype).max) ** 0.25
+            if not 1 / ordinary <= largest <= ordinary:
                 self.unit = float(2.0 ** np.floor(np.log2(largest)))
 
     @contextmanager
@@ -216,7 +219,7 @@ def provenance(A: Matrix) -> Provenance:
 
 
 def real(A: Matrix) -> LinearOperator:
-    """Return A as a LinearOperator of floating point numbers, with products that are checked, or raise if it is none."""
+    """Return A as a LinearOperator of real floating point numbers, whose products are checked, or raise if it is none."""
     try:
         operator = aslinearoperator(A)
     except TypeError as error:
@@ -267,8 +270,8 @@ def _foreign(A: LinearOperator, transposed: bool) -> Apply:
     def vector(x: Array) -> Array:
         y = np.asarray(A._rmatvec(x) if transposed else A._matvec(x))
         if y.shape not in ((rows,), (rows, 1)):
-            raise InputError(f"{name} of the {A.shape[0]} x {A.shape[1]} operator returns shape {y.shape} for a vector of shape "
-                             f"({columns},): expected ({rows},)")
+            raise InputError(f"{name} of the {A.shape[0]} x {A.shape[1]} operator returns shape {y.shape} for a vector of "
+                             f"shape ({columns},): expected ({rows},)")
         return y.reshape(rows)
 
     def apply(X: Array) -> Array:

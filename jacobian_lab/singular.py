@@ -60,7 +60,7 @@ class SingularValues:
     path: str
     """How the products were computed: see `jacobian_lab.operators.Provenance`."""
     product_error: float
-    """Relative error of a product that the check of the operator's maker could not exclude, which the errors above do not hold."""
+    """Relative error of a product that the check of the operator's maker could not exclude; it is not in `errors`."""
 
 
 def singular_values(A: LinearOperator | NDArray[Any], k: int = 6, *, rtol: float = 1e-9, subspace: int | None = None,
@@ -108,8 +108,8 @@ def singular_values(A: LinearOperator | NDArray[Any], k: int = 6, *, rtol: float
     if not found.converged:
         warnings.warn(found.message, ConvergenceWarning, stacklevel=2)
     unit = counted.unit
-    return found if unit == 1 else replace(found, values=found.values * unit, residuals=found.residuals * unit,
-                                           errors=found.errors * unit, tolerance=found.tolerance * unit, noise=found.noise * unit)
+    return replace(found, values=found.values * unit, residuals=found.residuals * unit, errors=found.errors * unit,
+                   tolerance=found.tolerance * unit, noise=found.noise * unit)
 
 
 LEAST = 16
@@ -147,7 +147,8 @@ def _dense(counted: Counted, k: int, rtol: float) -> SingularValues:
     return _triplets(counted, (U[:, :k], s[:k], Vt[:k].T), rtol, 0.0, True)
 
 
-def _triplets(counted: Counted, found: tuple[Array, Array, Array], rtol: float, relative: float, complete: bool) -> SingularValues:
+def _triplets(counted: Counted, found: tuple[Array, Array, Array], rtol: float, relative: float,
+              complete: bool) -> SingularValues:
     """Return the triplets with fresh residuals, in the operator's units; `relative` is the noise measured."""
     U, s, V = found
     residuals = np.maximum(np.linalg.norm(counted @ V - U * s, axis=0), np.linalg.norm(counted.T @ U - V * s, axis=0))

@@ -48,8 +48,8 @@ class Eigenpairs:
     it. Rigorous if `symmetric`; else from the pseudospectrum of A on the space found and a product with A^T, which tells how
     that space is coupled to the rest, and from the conditions if there are left vectors."""
     conditions: Array
-    """Condition number `1 / |y^T x|` of each eigenvalue, shape (k,): A's own with `left` or if the space was exhausted, and else
-    a bound from the space found and its coupling."""
+    """Condition number `1 / |y^T x|` of each eigenvalue, shape (k,): A's own with `left` or if the space was exhausted, else a
+    bound from the space found and its coupling."""
     converged: bool
     """Whether all residuals are below the tolerance and nothing that is wanted more was found outside."""
     tolerance: float
@@ -65,7 +65,7 @@ class Eigenpairs:
     path: str
     """How the products were computed: see `jacobian_lab.operators.Provenance`."""
     product_error: float
-    """Relative error of a product that the check of the operator's maker could not exclude, which the errors above do not hold."""
+    """Relative error of a product that the check of the operator's maker could not exclude; it is not in `errors`."""
     left: NDArray[Any] | None = None
     """Unit left eigenvectors y, `y^H A = lambda y^H`, shape (n, k), on request."""
 
@@ -125,10 +125,9 @@ def eigenpairs(A: LinearOperator | NDArray[Any], k: int = 6, which: Which = "LM"
 SPREAD = 5.0
 """How much more a product may be rounded than the one on which the noise was measured; beyond it, something is wrong."""
 BUDGET = 3000
-"""Products by default, and
-"""
+"""Products by default where dense matrices of A's size do not fit."""
 ROOM = 300
-"""steps of the largest Krylov space by default, where dense matrices of A's size do not fit."""
+"""Steps of the largest Krylov space by default where dense matrices of A's size do not fit."""
 LEAST = 5
 """Products without which nothing can be said: two steps, the noise, two residuals."""
 REMEDY = "allow n products and no subspace, so that the whole space is taken"
@@ -151,9 +150,8 @@ def _searched(operator: LinearOperator, k: int, which: Which, symmetric: bool, r
 
 
 def _certified(search: KrylovSchur, complete: bool) -> tuple[Eigenpairs, bool]:
-    """Return the wanted pairs with residuals by fresh products, in the factorisation's units; and whether the errors are sound."""
+    """Return the wanted pairs, with residuals by fresh products, in the factorisation's units, and whether errors are sound."""
     f, tolerance = search.factorisation, search.tolerance
-    before = f.products
     if search.symmetric:
         values: NDArray[Any] = np.diag(search.T).copy()
         inner: NDArray[Any] = np.eye(len(values))
@@ -178,8 +176,7 @@ def _certified(search: KrylovSchur, complete: bool) -> tuple[Eigenpairs, bool]:
     message = _message(search, converged, complete, sound, residuals, errors)
     path, product_error, _ = f.operator.provenance
     return Eigenpairs(values, vectors, residuals, errors, conditions, converged, tolerance, search.noise, f.products,
-                      (1 + before - search.found if search.found else 0) + (f.products - before if search.found else 0), message, path,
-                      product_error), sound
+                      1 + f.products - search.found if search.found else 0, message, path, product_error), sound
 
 
 def _sensitivity(search: KrylovSchur, values: NDArray[Any], change: Array, complete: bool) -> tuple[Array, Array]:
@@ -223,7 +220,7 @@ def _coupling(search: KrylovSchur) -> float:
 
 
 def _reach(R: NDArray[np.complex128], z: complex, change: float, condition: float, largest: float) -> float:
-    """Return a radius around z that no eigenvalue inside can leave under a perturbation of R, triangular, of norm `change`, `largest` at most.
+    """Return a radius around z, up to `largest`, that no eigenvalue inside can leave if the triangular R changes by `change`.
 
     On the circle the smallest singular value of `w I - R` exceeds `change`: the perturbed eigenvalues cannot cross it. As
     far as 16 points on it tell.
@@ -266,7 +263,8 @@ def _with_left(result: Eigenpairs, search: KrylovSchur, complete: bool, subspace
     if left_over is not None and left_over < LEAST:
         return result
     try:
-        other, found = _searched(f.operator.operator.T, k, search.which, False, search.rtol, subspace, left_over, None, f.seed + 1)
+        other, found = _searched(f.operator.operator.T, k, search.which, False, search.rtol, subspace, left_over, None,
+                                 f.seed + 1)
     except InputError:
         if asked:
             raise
@@ -313,13 +311,13 @@ def _message(search: KrylovSchur, converged: bool, complete: bool, sound: bool, 
                  f"; ill-conditioned: an eigenvalue is known to {errors.max():.1e} only")
         return f"converged to {goal_reached(search.tolerance, search.noise, search.rtol)}{doubt}"
     if complete and sound:
-        return (f"a residual recomputed is {residuals.max():.1e}, above the tolerance {search.tolerance:.1e}: audit the operator")
+        return f"a residual recomputed is {residuals.max():.1e}, above the tolerance {search.tolerance:.1e}: audit the operator"
     if complete:
         return (f"not converged: A is far from normal, and an eigenvalue is known to {errors.max():.1e} only: {REMEDY}, or ask "
                 "for left=True")
     if search.which == "LI" and search.found:
-        return ("not converged: which='LI' asks for the interior of the spectrum, where imaginary parts are too small to be told "
-                f"apart, and a Krylov space is certain of them only when it is the whole space: {REMEDY}")
+        return ("not converged: which='LI' asks for the interior of the spectrum, where imaginary parts may be too small to be "
+                f"told apart, and a Krylov space is certain of them only when it is the whole space: {REMEDY}")
     count = int((residuals <= search.tolerance).sum())
     return (f"not converged: {count} of {search.k} residuals are below {search.tolerance:.1e}, or the search outside did not "
             "settle: allow more products, or a larger subspace")
@@ -339,7 +337,7 @@ def _check(k: int, n: int, which: str, symmetric: bool, rtol: float, subspace: i
         raise InputError("the eigenvalues of a symmetric operator are real: which='LI' asks for imaginary parts")
     if not 0 < rtol < 1:
         raise InputError(f"rtol must lie in (0, 1): got {rtol}")
-    if subspace is not None and min(n, subspace) < min(n, k + 4):  # a conjugate pair at the cut, and one kept, leave room for a step
+    if subspace is not None and subspace < min(n, k + 4):  # a pair at the cut, and one kept beyond it, leave room for a step
         raise InputError(f"subspace must be at least k + 4 = {k + 4}: got {subspace}")
     if max_products is not None and max_products < LEAST:
         raise InputError(f"max_products must be at least {LEAST}: got {max_products}")
