@@ -32,6 +32,7 @@ class ToImage(nn.Module):
 
 # ---- torchvision -----------------------------------------------------------------------------------------------------
 
+
 def classifier(name, side=32, **options):
     from torchvision import models
 
@@ -39,9 +40,18 @@ def classifier(name, side=32, **options):
 
 
 def _classifiers():
-    kinds = {"resnet18": 16, "mobilenet_v2": 32, "mobilenet_v3_small": 32, "shufflenet_v2_x0_5": 32, "squeezenet1_1": 32,
-             "mnasnet0_5": 32, "efficientnet_b0": 32, "regnet_x_400mf": 32}
+    kinds = {
+        "resnet18": 16,
+        "mobilenet_v2": 32,
+        "mobilenet_v3_small": 32,
+        "shufflenet_v2_x0_5": 32,
+        "squeezenet1_1": 32,
+        "mnasnet0_5": 32,
+        "efficientnet_b0": 32,
+        "regnet_x_400mf": 32,
+    }
     for name, side in kinds.items():
+
         def build(name=name, side=side):
             return classifier(name, side)
 
@@ -70,8 +80,13 @@ def torchvision_swin():
 def torchvision_swin_v2():
     from torchvision.models.swin_transformer import PatchMergingV2, SwinTransformer, SwinTransformerBlockV2
 
-    return ToImage(SwinTransformer([2, 2], 16, [2, 2], [2, 2], [2, 2], num_classes=24, block=SwinTransformerBlockV2,
-                                   downsample_layer=PatchMergingV2), lambda net, x: net(x), 16)
+    return ToImage(
+        SwinTransformer(
+            [2, 2], 16, [2, 2], [2, 2], [2, 2], num_classes=24, block=SwinTransformerBlockV2, downsample_layer=PatchMergingV2
+        ),
+        lambda net, x: net(x),
+        16,
+    )
 
 
 @vision()
@@ -102,15 +117,23 @@ def torchvision_fcn():
 def torchvision_deeplab():
     from torchvision.models.segmentation.deeplabv3 import ASPP
 
-    return Wrapped(nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), ASPP(8, [1, 2], 8), nn.Conv2d(8, 3, 1)), lambda net, x, t: net(x))
+    return Wrapped(
+        nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), ASPP(8, [1, 2], 8), nn.Conv2d(8, 3, 1)), lambda net, x, t: net(x)
+    )
 
 
 @vision()
 def torchvision_feature_pyramid():
     from torchvision.ops import FeaturePyramidNetwork
 
-    net = nn.ModuleList([nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 3, stride=2, padding=1),
-                         FeaturePyramidNetwork([8, 8], 8), nn.Conv2d(8, 3, 1)])
+    net = nn.ModuleList(
+        [
+            nn.Conv2d(3, 8, 3, padding=1),
+            nn.Conv2d(8, 8, 3, stride=2, padding=1),
+            FeaturePyramidNetwork([8, 8], 8),
+            nn.Conv2d(8, 3, 1),
+        ]
+    )
 
     def call(net, x, t):
         a = net[0](x).tanh()
@@ -129,6 +152,7 @@ def torchvision_deformable_convolution():
 
 # ---- transformers --------------------------------------------------------------------------------------------------------
 
+
 def hf(config, model, call, side=None, **options):
     import transformers
 
@@ -136,8 +160,14 @@ def hf(config, model, call, side=None, **options):
     return ToImage(net, call, side)
 
 
-VIT = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32, "image_size": 8,
-       "patch_size": 2}
+VIT = {
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+    "image_size": 8,
+    "patch_size": 2,
+}
 
 
 def last(net, x):
@@ -181,25 +211,41 @@ def hf_siglip_vision():
 
 @hugging()
 def hf_swin():
-    return hf("SwinConfig", "SwinModel", last, image_size=8, patch_size=2, embed_dim=8, depths=[2], num_heads=[2], window_size=2)
+    return hf(
+        "SwinConfig", "SwinModel", last, image_size=8, patch_size=2, embed_dim=8, depths=[2], num_heads=[2], window_size=2
+    )
 
 
 @hugging()
 def hf_swinv2():
-    return hf("Swinv2Config", "Swinv2Model", last, image_size=8, patch_size=2, embed_dim=8, depths=[2], num_heads=[2],
-              window_size=2)
+    return hf(
+        "Swinv2Config", "Swinv2Model", last, image_size=8, patch_size=2, embed_dim=8, depths=[2], num_heads=[2], window_size=2
+    )
 
 
 @hugging()
 def hf_swin2sr():
-    return hf("Swin2SRConfig", "Swin2SRModel", last, image_size=8, patch_size=1, embed_dim=8, depths=[2], num_heads=[2],
-              window_size=4)
+    return hf(
+        "Swin2SRConfig", "Swin2SRModel", last, image_size=8, patch_size=1, embed_dim=8, depths=[2], num_heads=[2], window_size=4
+    )
 
 
 @hugging()
 def hf_segformer():
-    return hf("SegformerConfig", "SegformerModel", last, 16, num_encoder_blocks=2, depths=[1, 1], sr_ratios=[2, 1],
-              hidden_sizes=[8, 16], patch_sizes=[3, 3], strides=[2, 2], num_attention_heads=[1, 2], mlp_ratios=[2, 2])
+    return hf(
+        "SegformerConfig",
+        "SegformerModel",
+        last,
+        16,
+        num_encoder_blocks=2,
+        depths=[1, 1],
+        sr_ratios=[2, 1],
+        hidden_sizes=[8, 16],
+        patch_sizes=[3, 3],
+        strides=[2, 2],
+        num_attention_heads=[1, 2],
+        mlp_ratios=[2, 2],
+    )
 
 
 @hugging()
@@ -214,13 +260,25 @@ def hf_convnextv2():
 
 @hugging()
 def hf_resnet():
-    return hf("ResNetConfig", "ResNetModel", last, 16, embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic")
+    return hf(
+        "ResNetConfig", "ResNetModel", last, 16, embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic"
+    )
 
 
 @hugging()
 def hf_poolformer():
-    return hf("PoolFormerConfig", "PoolFormerModel", last, 16, hidden_sizes=[8, 16], depths=[1, 1], num_encoder_blocks=2,
-              patch_sizes=[3, 3], strides=[2, 2], padding=[1, 1])
+    return hf(
+        "PoolFormerConfig",
+        "PoolFormerModel",
+        last,
+        16,
+        hidden_sizes=[8, 16],
+        depths=[1, 1],
+        num_encoder_blocks=2,
+        patch_sizes=[3, 3],
+        strides=[2, 2],
+        padding=[1, 1],
+    )
 
 
 @hugging()
@@ -230,8 +288,21 @@ def hf_mobilenet_v2():
 
 @hugging()
 def hf_pvt_v2():
-    return hf("PvtV2Config", "PvtV2Model", last, 16, image_size=16, num_encoder_blocks=2, depths=[1, 1], sr_ratios=[2, 1],
-              hidden_sizes=[8, 16], patch_sizes=[3, 3], strides=[2, 2], num_attention_heads=[1, 2], mlp_ratios=[2, 2])
+    return hf(
+        "PvtV2Config",
+        "PvtV2Model",
+        last,
+        16,
+        image_size=16,
+        num_encoder_blocks=2,
+        depths=[1, 1],
+        sr_ratios=[2, 1],
+        hidden_sizes=[8, 16],
+        patch_sizes=[3, 3],
+        strides=[2, 2],
+        num_attention_heads=[1, 2],
+        mlp_ratios=[2, 2],
+    )
 
 
 @hugging()
@@ -239,8 +310,9 @@ def hf_perceiver_like_bert():
     """A text encoder over patches given as embeddings."""
     import transformers
 
-    net = transformers.BertModel(transformers.BertConfig(vocab_size=8, hidden_size=12, num_hidden_layers=2,
-                                                         num_attention_heads=2, intermediate_size=24))
+    net = transformers.BertModel(
+        transformers.BertConfig(vocab_size=8, hidden_size=12, num_hidden_layers=2, num_attention_heads=2, intermediate_size=24)
+    )
     return Wrapped(net, lambda net, x, t: image(net(inputs_embeds=tokens(x, 2)).last_hidden_state, x, 2))
 
 
@@ -249,7 +321,9 @@ def over_embeddings(config, model, **options):
 
     given = {"vocab_size": 8, "hidden_size": 12, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
     net = getattr(transformers, model)(getattr(transformers, config)(**{**given, **options}))
-    return Wrapped(net, lambda net, x, t: image(net(inputs_embeds=tokens(x, 2).contiguous(), use_cache=False).last_hidden_state, x, 2))
+    return Wrapped(
+        net, lambda net, x, t: image(net(inputs_embeds=tokens(x, 2).contiguous(), use_cache=False).last_hidden_state, x, 2)
+    )
 
 
 @hugging()
@@ -261,15 +335,26 @@ def hf_llama_over_patches():
 def hf_gpt2_over_patches():
     import transformers
 
-    net = transformers.GPT2Model(transformers.GPT2Config(vocab_size=8, n_positions=16, n_embd=12, n_layer=1, n_head=2,
-                                                         bos_token_id=0, eos_token_id=0))
-    return Wrapped(net, lambda net, x, t: image(net(inputs_embeds=tokens(x, 2).contiguous(), use_cache=False).last_hidden_state, x, 2))
+    net = transformers.GPT2Model(
+        transformers.GPT2Config(vocab_size=8, n_positions=16, n_embd=12, n_layer=1, n_head=2, bos_token_id=0, eos_token_id=0)
+    )
+    return Wrapped(
+        net, lambda net, x, t: image(net(inputs_embeds=tokens(x, 2).contiguous(), use_cache=False).last_hidden_state, x, 2)
+    )
 
 
 @hugging()
 def hf_mixtral_over_patches():
-    return over_embeddings("MixtralConfig", "MixtralModel", num_key_value_heads=1, head_dim=8, num_local_experts=3, experts_implementation="eager",
-                           num_experts_per_tok=2, pad_token_id=0)
+    return over_embeddings(
+        "MixtralConfig",
+        "MixtralModel",
+        num_key_value_heads=1,
+        head_dim=8,
+        num_local_experts=3,
+        experts_implementation="eager",
+        num_experts_per_tok=2,
+        pad_token_id=0,
+    )
 
 
 @hugging()
@@ -277,18 +362,23 @@ def hf_mamba_over_patches():
     import transformers
 
     net = transformers.MambaModel(transformers.MambaConfig(vocab_size=8, hidden_size=12, state_size=4, num_hidden_layers=1))
-    return Wrapped(net, lambda net, x, t: image(net(inputs_embeds=tokens(x, 2).contiguous(), use_cache=False).last_hidden_state, x, 2))
+    return Wrapped(
+        net, lambda net, x, t: image(net(inputs_embeds=tokens(x, 2).contiguous(), use_cache=False).last_hidden_state, x, 2)
+    )
 
 
 @hugging()
 def hf_fnet_over_patches():
     import transformers
 
-    net = transformers.FNetModel(transformers.FNetConfig(vocab_size=8, hidden_size=12, num_hidden_layers=1, intermediate_size=24))
+    net = transformers.FNetModel(
+        transformers.FNetConfig(vocab_size=8, hidden_size=12, num_hidden_layers=1, intermediate_size=24)
+    )
     return Wrapped(net, lambda net, x, t: image(net(inputs_embeds=tokens(x, 2)).last_hidden_state, x, 2))
 
 
 # ---- timm ------------------------------------------------------------------------------------------------------------------
+
 
 def timm_backbone(name, side=32, **options):
     import timm
@@ -300,7 +390,11 @@ TIMM = {
     "timm_vit": ("vit_tiny_patch16_224", 16, {"img_size": 16, "patch_size": 4, "embed_dim": 24, "depth": 2, "num_heads": 3}),
     "timm_xcit": ("xcit_nano_12_p8_224", 16, {"img_size": 16, "depth": 2, "embed_dim": 32, "num_heads": 4}),
     "timm_cait": ("cait_xxs24_224", 32, {"img_size": 32, "depth": 2, "embed_dim": 24, "num_heads": 3}),
-    "timm_beit_v2": ("beitv2_base_patch16_224", 16, {"img_size": 16, "patch_size": 4, "embed_dim": 24, "depth": 2, "num_heads": 3}),
+    "timm_beit_v2": (
+        "beitv2_base_patch16_224",
+        16,
+        {"img_size": 16, "patch_size": 4, "embed_dim": 24, "depth": 2, "num_heads": 3},
+    ),
     "timm_eva02": ("eva02_tiny_patch14_224", 28, {"img_size": 28, "embed_dim": 24, "depth": 2, "num_heads": 3}),
     "timm_mixer": ("mixer_s32_224", 64, {"img_size": 64}),
     "timm_resnet_narrow": ("resnet10t", 32, {}),
@@ -315,6 +409,7 @@ TIMM = {
 
 def _timm():
     for name, (model, side, options) in TIMM.items():
+
         def build(model=model, side=side, options=options):
             return timm_backbone(model, side, **options)
 
@@ -327,6 +422,7 @@ _timm()
 
 # ---- azula ----------------------------------------------------------------------------------------------------------------
 
+
 @azula_net()
 def azula_unet_plain():
     from azula.nn.unet import UNet
@@ -338,16 +434,20 @@ def azula_unet_plain():
 def azula_unet_periodic():
     from azula.nn.unet import UNet
 
-    return Wrapped(UNet(4, 4, hid_channels=(8, 16), hid_blocks=(1, 1), mod_features=8, periodic=True, identity_init=True),
-                   lambda net, x, t: net(x, fixed(x, 8)))
+    return Wrapped(
+        UNet(4, 4, hid_channels=(8, 16), hid_blocks=(1, 1), mod_features=8, periodic=True, identity_init=True),
+        lambda net, x, t: net(x, fixed(x, 8)),
+    )
 
 
 @azula_net()
 def azula_unet_checkpointed():
     from azula.nn.unet import UNet
 
-    return Wrapped(UNet(4, 4, hid_channels=(8, 16), hid_blocks=(1, 1), mod_features=8, checkpointing=True),
-                   lambda net, x, t: net(x, fixed(x, 8)))
+    return Wrapped(
+        UNet(4, 4, hid_channels=(8, 16), hid_blocks=(1, 1), mod_features=8, checkpointing=True),
+        lambda net, x, t: net(x, fixed(x, 8)),
+    )
 
 
 def azula_vit(**options):
@@ -400,6 +500,7 @@ def azula_simple_denoiser():
 
 # ---- deepinv ---------------------------------------------------------------------------------------------------------------
 
+
 def deepinv_model(name, call=None, **options):
     import deepinv
 
@@ -418,8 +519,9 @@ def deepinv_drunet():
 
 @inverse()
 def deepinv_drunet_elu_pooled():
-    return deepinv_model("DRUNet", nc=(4, 4, 8, 8), nb=1, pretrained=None, act_mode="E", downsample_mode="avgpool",
-                         upsample_mode="upconv")
+    return deepinv_model(
+        "DRUNet", nc=(4, 4, 8, 8), nb=1, pretrained=None, act_mode="E", downsample_mode="avgpool", upsample_mode="upconv"
+    )
 
 
 @inverse()
@@ -429,8 +531,9 @@ def deepinv_unet():
 
 @inverse()
 def deepinv_unet_bias_free_circular():
-    return deepinv_model("UNet", in_channels=3, out_channels=3, scales=2, channels_per_scale=[8, 16], bias=False,
-                         circular_padding=True)
+    return deepinv_model(
+        "UNet", in_channels=3, out_channels=3, scales=2, channels_per_scale=[8, 16], bias=False, circular_padding=True
+    )
 
 
 @inverse()
@@ -450,12 +553,22 @@ def deepinv_ffdnet():
 
 @inverse()
 def deepinv_restormer():
-    return deepinv_model("Restormer", dim=8, num_blocks=(1, 1, 1, 1), num_refinement_blocks=1, heads=(1, 1, 2, 2), pretrained=None)
+    return deepinv_model(
+        "Restormer", dim=8, num_blocks=(1, 1, 1, 1), num_refinement_blocks=1, heads=(1, 1, 2, 2), pretrained=None
+    )
 
 
 def ncsnpp(coarse=True, **options):
-    network = deepinv_model("NCSNpp", model_channels=32, channel_mult=(1, 2), num_blocks=1, img_resolution=8,
-                            attn_resolutions=(4,), pretrained=None, **options)
+    network = deepinv_model(
+        "NCSNpp",
+        model_channels=32,
+        channel_mult=(1, 2),
+        num_blocks=1,
+        img_resolution=8,
+        attn_resolutions=(4,),
+        pretrained=None,
+        **options,
+    )
     network.net.coarse = coarse  # it casts its input to float32, and takes no other weights
     return network
 
@@ -483,8 +596,9 @@ def deepinv_input_convex():
 
 @inverse()
 def deepinv_srresnet():
-    return deepinv_model("SRResNet", lambda net, x, t: net(F.avg_pool2d(x, 2)), num_blocks=2, feats=8, upscale=2,
-                         final_kernel_size=3)
+    return deepinv_model(
+        "SRResNet", lambda net, x, t: net(F.avg_pool2d(x, 2)), num_blocks=2, feats=8, upscale=2, final_kernel_size=3
+    )
 
 
 @inverse()

@@ -50,6 +50,7 @@ def inner(function, *modules, **options):
 
 # ---- architectures -------------------------------------------------------------------------------------------------------
 
+
 def unit(w):
     return w / (1e-4 + w.square().mean((1, 2, 3), keepdim=True).sqrt())
 
@@ -73,14 +74,19 @@ def edm2(forced=False, clip=False):
     def forward(h, a, b, qkv):
         y = F.silu(a(F.silu(h) / 0.596)) / 0.596
         h = torch.lerp(h, b(y), 0.3) / (0.7**2 + 0.3**2) ** 0.5
-        q, k, v = (z / (1e-4 + z.square().mean(2, keepdim=True).sqrt()) for z in
-                   qkv(h).reshape(len(h), 2, 3, 8, 64).permute(2, 0, 1, 3, 4))
+        q, k, v = (
+            z / (1e-4 + z.square().mean(2, keepdim=True).sqrt())
+            for z in qkv(h).reshape(len(h), 2, 3, 8, 64).permute(2, 0, 1, 3, 4)
+        )
         w = torch.einsum("bhcq,bhck->bhqk", q, k / 8**0.5).softmax(3)
         h = torch.lerp(h, torch.einsum("bhqk,bhck->bhcq", w, v).reshape(h.shape), 0.3)
         return h.clip_(-256, 256) if clip else h
 
-    layers = [MagnitudePreserving(16, 16, forced=forced), MagnitudePreserving(16, 16, forced=forced),
-              MagnitudePreserving(16, 48, 1, forced=forced)]
+    layers = [
+        MagnitudePreserving(16, 16, forced=forced),
+        MagnitudePreserving(16, 16, forced=forced),
+        MagnitudePreserving(16, 48, 1, forced=forced),
+    ]
     return inner(forward, *layers)
 
 
@@ -148,8 +154,14 @@ def ncsnpp_like():
         y = b(F.silu(a(down(h))))
         return (h + up(y + c(y).tanh())) / 2**0.5
 
-    return inner(forward, Upfirdn(False), Upfirdn(True), nn.Conv2d(16, 16, 3, padding=1),
-                 nn.GroupNorm(4, 16, eps=1e-6), nn.Conv2d(16, 16, 1))
+    return inner(
+        forward,
+        Upfirdn(False),
+        Upfirdn(True),
+        nn.Conv2d(16, 16, 3, padding=1),
+        nn.GroupNorm(4, 16, eps=1e-6),
+        nn.Conv2d(16, 16, 1),
+    )
 
 
 class Block(nn.Module):
@@ -222,8 +234,12 @@ def attention_sliced():
     def attention(q, k, v):
         out = torch.zeros_like(q)
         for i in range(q.shape[1]):
-            out[:, i] = torch.baddbmm(torch.empty(len(q), q.shape[2], k.shape[2]).to(q), q[:, i], k[:, i].mT, beta=0,
-                                      alpha=8**-0.5).softmax(-1) @ v[:, i]
+            out[:, i] = (
+                torch.baddbmm(
+                    torch.empty(len(q), q.shape[2], k.shape[2]).to(q), q[:, i], k[:, i].mT, beta=0, alpha=8**-0.5
+                ).softmax(-1)
+                @ v[:, i]
+            )
         return out
 
     return attended(attention)
@@ -232,6 +248,7 @@ def attention_sliced():
 @family()
 def attention_chunked_like_flash():
     """Blocks of keys with a running maximum and sum, in place."""
+
     def attention(q, k, v):
         top = q.new_full((*q.shape[:-1], 1), -torch.inf)
         total, out = torch.zeros_like(top), torch.zeros_like(q)
@@ -271,8 +288,9 @@ def attention_by_autograd_function():
 
 @family()
 def attention_linear():
-    return attended(lambda q, k, v: (F.elu(q) + 1) @ ((F.elu(k) + 1).mT @ v)
-                    / ((F.elu(q) + 1) @ (F.elu(k) + 1).sum(-2)[..., None]))
+    return attended(
+        lambda q, k, v: (F.elu(q) + 1) @ ((F.elu(k) + 1).mT @ v) / ((F.elu(q) + 1) @ (F.elu(k) + 1).sum(-2)[..., None])
+    )
 
 
 @family()
@@ -336,8 +354,9 @@ def rotary_written_into_slices():
 
 @family()
 def multihead_attention_module():
-    return Transformer(block=lambda: Layer(lambda h, a: h + a(h, h, h, need_weights=False)[0],
-                                           nn.MultiheadAttention(16, 2, batch_first=True)))
+    return Transformer(
+        block=lambda: Layer(lambda h, a: h + a(h, h, h, need_weights=False)[0], nn.MultiheadAttention(16, 2, batch_first=True))
+    )
 
 
 @family()
@@ -347,15 +366,28 @@ def transformer_encoder_layer():
 
 @family()
 def mlp_mixer():
-    return Transformer(block=lambda: Layer(lambda h, n, a, b, m, c, d: (y := h + b(F.gelu(a(n(h).mT))).mT) + d(F.gelu(c(m(y)))),
-                                           nn.LayerNorm(16), nn.Linear(16, 24), nn.Linear(24, 16), nn.LayerNorm(16),
-                                           nn.Linear(16, 24), nn.Linear(24, 16)))
+    return Transformer(
+        block=lambda: Layer(
+            lambda h, n, a, b, m, c, d: (y := h + b(F.gelu(a(n(h).mT))).mT) + d(F.gelu(c(m(y)))),
+            nn.LayerNorm(16),
+            nn.Linear(16, 24),
+            nn.Linear(24, 16),
+            nn.LayerNorm(16),
+            nn.Linear(16, 24),
+            nn.Linear(24, 16),
+        )
+    )
 
 
 @family()
 def fnet():
-    return Transformer(block=lambda: Layer(lambda h, n, m: (y := h + torch.fft.fft(torch.fft.fft(n(h), dim=-1), dim=-2).real)
-                                           + m(y), nn.LayerNorm(16), nn.Sequential(nn.Linear(16, 16), nn.GELU())))
+    return Transformer(
+        block=lambda: Layer(
+            lambda h, n, m: (y := h + torch.fft.fft(torch.fft.fft(n(h), dim=-1), dim=-2).real) + m(y),
+            nn.LayerNorm(16),
+            nn.Sequential(nn.Linear(16, 16), nn.GELU()),
+        )
+    )
 
 
 @family(shape=(2, 8, 8))
@@ -392,8 +424,7 @@ def short_time_fourier():
 def recurrent(kind, **options):
     net = kind(8, 8, batch_first=True, **options)
     wide = 16 if options.get("bidirectional") else 8
-    return Wrapped(nn.ModuleList([net, nn.Linear(wide, 8)]),
-                   lambda n, x, t: n[1](n[0](x.flatten(1, 2))[0]).reshape(x.shape))
+    return Wrapped(nn.ModuleList([net, nn.Linear(wide, 8)]), lambda n, x, t: n[1](n[0](x.flatten(1, 2))[0]).reshape(x.shape))
 
 
 @family(shape=(2, 8, 8))
@@ -431,6 +462,7 @@ def gru_cell_loop():
 @family(shape=(2, 8, 8))
 def state_space_scan():
     """A diagonal state space model over the pixels (S4D, Mamba without selection), by a cumulative sum in the log domain."""
+
     def scan(h):
         u = F.softplus(h.flatten(2))
         decay = -0.1 * torch.arange(1, 65).to(h)
@@ -476,8 +508,11 @@ def experts_by_index_add():
 
 @family(shape=(2, 8, 8))
 def experts_by_mask():
-    return experts(lambda flat, weight, index, expert: sum(
-        net(flat) * (weight * (index == i)).sum(-1, keepdim=True) for i, net in enumerate(expert)))
+    return experts(
+        lambda flat, weight, index, expert: sum(
+            net(flat) * (weight * (index == i)).sum(-1, keepdim=True) for i, net in enumerate(expert)
+        )
+    )
 
 
 @family(shape=(2, 8, 8))
@@ -495,6 +530,7 @@ def experts_by_boolean_assignment():
 @family(shape=(2, 8, 8))
 def implicit_fixed_point():
     """A deep equilibrium layer: z = tanh(W z + U x) by 60 steps of iteration."""
+
     def solve(h, w):
         z = torch.zeros_like(h)
         for _ in range(60):
@@ -507,6 +543,7 @@ def implicit_fixed_point():
 @family(shape=(2, 8, 8))
 def implicit_by_no_grad_then_one_step():
     """The same, solved under no_grad and differentiated through one step only: autograd's J is another one."""
+
     def solve(h, w):
         with torch.no_grad():
             z = torch.zeros_like(h)
@@ -520,6 +557,7 @@ def implicit_by_no_grad_then_one_step():
 @family(shape=(2, 8, 8), prediction="epsilon")
 def energy_gradient():
     """The network's output is the gradient of an energy, by autograd inside the forward pass."""
+
     def call(net, x, t):
         with torch.enable_grad():
             z = x if x.requires_grad else x.detach().requires_grad_()
@@ -537,6 +575,7 @@ def energy_gradient_by_func():
 @family(shape=(1, 8, 8), prediction="sample")
 def unrolled_gradient_descent():
     """A proximal network: gradient steps on a data term, a learned prior between them."""
+
     def call(net, x, t):
         z = x
         for _ in range(3):
@@ -579,35 +618,59 @@ PATTERNS = {
     "replicate_padding": lambda: nn.Conv2d(16, 16, 3, padding=1, padding_mode="replicate"),
     "padding_by_slices": lambda: Layer(lambda h, c: c(padded_by_hand(h)), nn.Conv2d(16, 16, 3)),
     "pixel_shuffle_unshuffle": lambda: Layer(lambda h: F.pixel_shuffle(torch.tanh(F.pixel_unshuffle(h, 2)), 2)),
-    "space_to_depth_by_einops": lambda: Layer(lambda h: h.unfold(2, 2, 2).unfold(3, 2, 2).sum((-1, -2)).tanh()
-                                              .repeat_interleave(2, 2).repeat_interleave(2, 3)),
+    "space_to_depth_by_einops": lambda: Layer(
+        lambda h: h.unfold(2, 2, 2).unfold(3, 2, 2).sum((-1, -2)).tanh().repeat_interleave(2, 2).repeat_interleave(2, 3)
+    ),
     "unfold_fold": lambda: Layer(lambda h: F.fold(F.unfold(h, 3, padding=1).tanh(), (8, 8), 3, padding=1)),
-    "interpolate_bicubic_antialiased": lambda: Layer(lambda h: F.interpolate(F.interpolate(
-        h, scale_factor=0.5, mode="bicubic", antialias=True), size=(8, 8), mode="bilinear", align_corners=True)),
+    "interpolate_bicubic_antialiased": lambda: Layer(
+        lambda h: F.interpolate(
+            F.interpolate(h, scale_factor=0.5, mode="bicubic", antialias=True), size=(8, 8), mode="bilinear", align_corners=True
+        )
+    ),
     "interpolate_area": lambda: Layer(lambda h: F.interpolate(F.interpolate(h, size=(4, 4), mode="area"), size=(8, 8))),
-    "grid_sample_warp": lambda: Layer(lambda h, c: F.grid_sample(h, base_grid(h) + 0.1 * c(h).tanh().permute(0, 2, 3, 1),
-                                                                 align_corners=False), nn.Conv2d(16, 2, 3, padding=1)),
-    "spatial_transformer": lambda: Layer(lambda h, a: F.grid_sample(h, F.affine_grid(
-        torch.eye(2, 3).to(h) + 0.1 * a(h.mean((2, 3))).reshape(-1, 2, 3), h.shape, align_corners=True), align_corners=True),
-        nn.Linear(16, 6)),
+    "grid_sample_warp": lambda: Layer(
+        lambda h, c: F.grid_sample(h, base_grid(h) + 0.1 * c(h).tanh().permute(0, 2, 3, 1), align_corners=False),
+        nn.Conv2d(16, 2, 3, padding=1),
+    ),
+    "spatial_transformer": lambda: Layer(
+        lambda h, a: F.grid_sample(
+            h,
+            F.affine_grid(torch.eye(2, 3).to(h) + 0.1 * a(h.mean((2, 3))).reshape(-1, 2, 3), h.shape, align_corners=True),
+            align_corners=True,
+        ),
+        nn.Linear(16, 6),
+    ),
     "deformable_by_gather": lambda: Layer(lambda h: h.flatten(2).gather(2, h.flatten(2).argsort(2)).reshape(h.shape)),
     "sort_values": lambda: Layer(lambda h: h.flatten(2).sort(-1).values.reshape(h.shape)),
     "cumsum_cumprod": lambda: Layer(lambda h: h.cumsum(-1) * 0.1 + torch.cumprod(1 + 0.1 * h, -2)),
     "cummax_cummin": lambda: Layer(lambda h: h.cummax(-1).values - h.cummin(-2).values),
     "roll_shift_windows": lambda: Layer(lambda h: torch.roll(torch.roll(h, (2, 2), (2, 3)).tanh(), (-2, -2), (2, 3))),
-    "squeeze_and_excitation": lambda: Layer(lambda h, a, b: h * b(F.relu(a(h.mean((2, 3))))).sigmoid()[:, :, None, None],
-                                            nn.Linear(16, 4), nn.Linear(4, 16)),
+    "squeeze_and_excitation": lambda: Layer(
+        lambda h, a, b: h * b(F.relu(a(h.mean((2, 3))))).sigmoid()[:, :, None, None], nn.Linear(16, 4), nn.Linear(4, 16)
+    ),
     "gated_linear_units": lambda: Layer(lambda h, c: F.glu(c(h), 1), nn.Conv2d(16, 32, 1)),
     "softmax_logsumexp": lambda: Layer(lambda h: h.softmax(1) * 5 + h.logsumexp(1, keepdim=True) + h.log_softmax(-1)),
-    "exotic_activations": lambda: nn.Sequential(nn.Mish(), nn.Softsign(), nn.CELU(), nn.SELU(), nn.Hardswish(), nn.GELU("tanh"),
-                                                nn.Tanhshrink(), nn.LogSigmoid(), nn.ELU(), nn.RReLU(), nn.Softshrink(0.01)),
+    "exotic_activations": lambda: nn.Sequential(
+        nn.Mish(),
+        nn.Softsign(),
+        nn.CELU(),
+        nn.SELU(),
+        nn.Hardswish(),
+        nn.GELU("tanh"),
+        nn.Tanhshrink(),
+        nn.LogSigmoid(),
+        nn.ELU(),
+        nn.RReLU(),
+        nn.Softshrink(0.01),
+    ),
     "snake_activation": lambda: Layer(lambda h: h + torch.sin(3 * h).square() / 3),
     "residual_in_place": lambda: Layer(lambda h, n: F.gelu(n(h)).add_(h), nn.GroupNorm(4, 16)),
     "slice_zeroed_on_a_clone": lambda: Layer(lambda h: written(h.clone(), slice(0, 8), 0.0)),
     "slice_scaled_freeu": lambda: Layer(lambda h: written(h.clone(), slice(0, 8), h[:, :8] * 1.4)),
     "masked_scatter": lambda: Layer(lambda h: h.masked_scatter(torch.ones(8, 8).tril().bool(), h.tanh().flip(-1))),
-    "index_put_accumulate": lambda: Layer(lambda h: h.clone().index_put_((torch.zeros(len(h)).long(), torch.arange(len(h))),
-                                                                         h[:, 0] * 0, accumulate=True).tanh()),
+    "index_put_accumulate": lambda: Layer(
+        lambda h: h.clone().index_put_((torch.zeros(len(h)).long(), torch.arange(len(h))), h[:, 0] * 0, accumulate=True).tanh()
+    ),
     "index_add_channels": lambda: Layer(lambda h: torch.zeros_like(h).index_add_(1, torch.arange(16).flip(0), h)),
     "scatter_add": lambda: Layer(lambda h: torch.zeros_like(h).scatter_add_(1, torch.zeros_like(h).long() + 3, h) + h),
     "unsqueeze_in_place": lambda: Layer(lambda h: torch.tanh(h) - h.mean(1).unsqueeze_(1)),
@@ -617,57 +680,90 @@ PATTERNS = {
     "out_argument": lambda: Layer(lambda h: torch.add(h, h.detach() * 0 + 1).tanh()),
     "dynamic_thresholding": lambda: Layer(lambda h: thresholded(h)),
     "quantile_scale": lambda: Layer(lambda h: h / h.flatten(1).abs().quantile(0.9, dim=1)[:, None, None, None]),
-    "median_and_kthvalue": lambda: Layer(lambda h: h - h.flatten(2).median(-1).values[..., None, None]
-                                         - h.flatten(2).kthvalue(10, -1).values[..., None, None]),
+    "median_and_kthvalue": lambda: Layer(
+        lambda h: h - h.flatten(2).median(-1).values[..., None, None] - h.flatten(2).kthvalue(10, -1).values[..., None, None]
+    ),
     "global_response_norm": lambda: Layer(lambda h: h + h * (g := h.norm(dim=(2, 3), keepdim=True)) / (g.mean(1, True) + 1e-6)),
-    "solve_and_cholesky": lambda: Layer(lambda h: torch.linalg.solve(h @ h.mT + 9 * torch.eye(8).to(h), h)
-                                        + torch.linalg.cholesky(h @ h.mT + 9 * torch.eye(8).to(h))),
+    "solve_and_cholesky": lambda: Layer(
+        lambda h: (
+            torch.linalg.solve(h @ h.mT + 9 * torch.eye(8).to(h), h) + torch.linalg.cholesky(h @ h.mT + 9 * torch.eye(8).to(h))
+        )
+    ),
     "matrix_exponential": lambda: Layer(lambda h: torch.linalg.matrix_exp(0.1 * (h - h.mT)) @ h),
     "singular_value_soft": lambda: Layer(lambda h: torch.linalg.svd(h)[1].sum(-1)[..., None, None] * h),
     "whitening_inverse_root": lambda: Layer(lambda h: torch.linalg.inv(h @ h.mT + torch.eye(8).to(h)) @ h),
     "einsum_bilinear": lambda: Layer(lambda h: torch.einsum("bcij,bdij,bdkj->bcik", h, h, h) * 0.01),
-    "bilinear_pool": lambda: Layer(lambda h: torch.bmm(h.flatten(2), h.flatten(2).mT).tanh().bmm(h.flatten(2)).reshape(h.shape)),
-    "cdist_kernel": lambda: Layer(lambda h: (torch.cdist(h.flatten(2), h.flatten(2).flip(1)) * -1).softmax(-1).bmm(
-        h.flatten(2)).reshape(h.shape)),
+    "bilinear_pool": lambda: Layer(
+        lambda h: torch.bmm(h.flatten(2), h.flatten(2).mT).tanh().bmm(h.flatten(2)).reshape(h.shape)
+    ),
+    "cdist_kernel": lambda: Layer(
+        lambda h: (torch.cdist(h.flatten(2), h.flatten(2).flip(1)) * -1).softmax(-1).bmm(h.flatten(2)).reshape(h.shape)
+    ),
     "where_and_clamp": lambda: Layer(lambda h: torch.where(h > 0, h.clamp(max=1.0), 0.1 * h) + h.clip(-0.5, 0.5)),
     "loop_until_small": lambda: Layer(lambda h: halved(h)),
-    "checkpoint_not_reentrant": lambda: Layer(lambda h, c: checkpoint(c, h, use_reentrant=False), nn.Conv2d(16, 16, 3, padding=1)),
+    "checkpoint_not_reentrant": lambda: Layer(
+        lambda h, c: checkpoint(c, h, use_reentrant=False), nn.Conv2d(16, 16, 3, padding=1)
+    ),
     "checkpoint_reentrant": lambda: Layer(lambda h, c: checkpoint(c, h, use_reentrant=True), nn.Conv2d(16, 16, 3, padding=1)),
     "detached_scale": lambda: Layer(lambda h: h / h.detach().std((1, 2, 3), keepdim=True)),
     "no_grad_part": lambda: Layer(lambda h, c: h + torch.no_grad()(c)(h), nn.Conv2d(16, 16, 3, padding=1)),
     "straight_through_rounding": lambda: Layer(lambda h: h + 0.1 * (torch.round(h) - h).detach() * 0 + h.tanh()),
-    "nested_vmap": lambda: Layer(lambda h: torch.vmap(torch.vmap(lambda row: row.softmax(0) * row.norm()))(h.flatten(2)).reshape(h.shape)),
+    "nested_vmap": lambda: Layer(
+        lambda h: torch.vmap(torch.vmap(lambda row: row.softmax(0) * row.norm()))(h.flatten(2)).reshape(h.shape)
+    ),
     "jvp_inside": lambda: Layer(lambda h: torch.func.jvp(torch.tanh, (h,), (torch.ones_like(h),))[1]),
     "sinkhorn_normalised": lambda: Layer(lambda h: sinkhorn(h)),
     "gumbel_without_noise": lambda: Layer(lambda h: F.softmax(h / 0.3, 1) * h),
     "embedding_bag_of_position": lambda: Layer(lambda h, e: h + e(torch.arange(8)).mT[None, :, :, None], nn.Embedding(8, 16)),
     "squared_relu_powers": lambda: Layer(lambda h: F.relu(h).square() + (h.abs() + 0.1).pow(1.5) + h**3 * 0.01),
-    "trigonometry": lambda: Layer(lambda h: torch.atan2(h, 2 + h.cos()) + torch.erf(h) + torch.special.expit(h) + torch.sinc(h)),
-    "polynomial_norms": lambda: Layer(lambda h: h / (1 + torch.linalg.vector_norm(h, 3, 1, True)) + F.normalize(h, p=4.0, dim=1)),
+    "trigonometry": lambda: Layer(
+        lambda h: torch.atan2(h, 2 + h.cos()) + torch.erf(h) + torch.special.expit(h) + torch.sinc(h)
+    ),
+    "polynomial_norms": lambda: Layer(
+        lambda h: h / (1 + torch.linalg.vector_norm(h, 3, 1, True)) + F.normalize(h, p=4.0, dim=1)
+    ),
     "triu_tril_mixture": lambda: Layer(lambda h: h.tril() @ h.triu() * 0.1),
     "haar_wavelet": lambda: Layer(lambda h: haar(h)),
-    "conv_transpose_dilated": lambda: nn.Sequential(nn.Conv2d(16, 16, 3, padding=2, dilation=2), nn.Tanh(),
-                                                    nn.ConvTranspose2d(16, 16, 3, padding=1, groups=4)),
-    "conv1d_conv3d": lambda: Layer(lambda h, a, b: b(a(h.flatten(2)).reshape(h.shape)[:, None])[:, 0],
-                                   nn.Conv1d(16, 16, 3, padding=1), nn.Conv3d(1, 1, 3, padding=1)),
+    "conv_transpose_dilated": lambda: nn.Sequential(
+        nn.Conv2d(16, 16, 3, padding=2, dilation=2), nn.Tanh(), nn.ConvTranspose2d(16, 16, 3, padding=1, groups=4)
+    ),
+    "conv1d_conv3d": lambda: Layer(
+        lambda h, a, b: b(a(h.flatten(2)).reshape(h.shape)[:, None])[:, 0],
+        nn.Conv1d(16, 16, 3, padding=1),
+        nn.Conv3d(1, 1, 3, padding=1),
+    ),
     "dropout_in_evaluation": lambda: nn.Sequential(nn.Dropout(0.5), nn.Tanh(), nn.Dropout2d(0.3), nn.AlphaDropout(0.2)),
     "stochastic_depth_in_evaluation": lambda: Layer(lambda h, c: h + (c(h) if True else 0), nn.Conv2d(16, 16, 1)),
     "spectral_norm": lambda: torch.nn.utils.parametrizations.spectral_norm(nn.Conv2d(16, 16, 3, padding=1)),
     "weight_norm": lambda: torch.nn.utils.parametrizations.weight_norm(nn.Conv2d(16, 16, 3, padding=1)),
     "orthogonal_weight": lambda: nn.Sequential(torch.nn.utils.parametrizations.orthogonal(nn.Conv2d(16, 16, 1)), nn.Tanh()),
-    "low_rank_adapter": lambda: Layer(lambda h, c, a, b: c(h) + 0.5 * b(a(h)), nn.Conv2d(16, 16, 3, padding=1),
-                                      nn.Conv2d(16, 2, 1, bias=False), nn.Conv2d(2, 16, 1, bias=False)),
+    "low_rank_adapter": lambda: Layer(
+        lambda h, c, a, b: c(h) + 0.5 * b(a(h)),
+        nn.Conv2d(16, 16, 3, padding=1),
+        nn.Conv2d(16, 2, 1, bias=False),
+        nn.Conv2d(2, 16, 1, bias=False),
+    ),
     "pruned_weight": lambda: pruned(nn.Conv2d(16, 16, 3, padding=1)),
-    "hyper_network": lambda: Layer(lambda h, a: torch.einsum("boi,bihw->bohw", a(h.mean((2, 3))).reshape(-1, 16, 16), h),
-                                   nn.Linear(16, 256)),
-    "dynamic_convolution_by_groups": lambda: Layer(lambda h, a: F.conv2d(h.reshape(1, -1, 8, 8), a(h.mean((2, 3))).reshape(
-        -1, 1, 3, 3), padding=1, groups=16 * len(h)).reshape(h.shape), nn.Linear(16, 144)),
+    "hyper_network": lambda: Layer(
+        lambda h, a: torch.einsum("boi,bihw->bohw", a(h.mean((2, 3))).reshape(-1, 16, 16), h), nn.Linear(16, 256)
+    ),
+    "dynamic_convolution_by_groups": lambda: Layer(
+        lambda h, a: F.conv2d(
+            h.reshape(1, -1, 8, 8), a(h.mean((2, 3))).reshape(-1, 1, 3, 3), padding=1, groups=16 * len(h)
+        ).reshape(h.shape),
+        nn.Linear(16, 144),
+    ),
     "normalising_flow_coupling": lambda: Layer(lambda h, c: coupled(h, c), nn.Conv2d(8, 16, 3, padding=1)),
     "forward_hooks": lambda: hooked(nn.Conv2d(16, 16, 3, padding=1)),
-    "weights_of_complex_numbers": lambda: Layer(lambda h: torch.view_as_real(
-        torch.complex(h, h.flip(1)) * torch.complex(h.new_tensor(0.6), h.new_tensor(0.8))).sum(-1).tanh()),
+    "weights_of_complex_numbers": lambda: Layer(
+        lambda h: (
+            torch.view_as_real(torch.complex(h, h.flip(1)) * torch.complex(h.new_tensor(0.6), h.new_tensor(0.8))).sum(-1).tanh()
+        )
+    ),
     "complex_modulus_angle": lambda: Layer(lambda h: (z := torch.complex(h, h.roll(1, 1) + 2)).abs() + 0.1 * z.angle()),
-    "hilbert_envelope": lambda: Layer(lambda h: torch.fft.ifft(torch.fft.fft(h) * torch.tensor([1, 2, 2, 2, 1, 0, 0, 0]).to(h)).abs()),
+    "hilbert_envelope": lambda: Layer(
+        lambda h: torch.fft.ifft(torch.fft.fft(h) * torch.tensor([1, 2, 2, 2, 1, 0, 0, 0]).to(h)).abs()
+    ),
     "discrete_cosine_by_matmul": lambda: Layer(lambda h: (c := cosines(h)).mT @ ((c @ h @ c.mT).tanh()) @ c),
 }
 
@@ -710,7 +806,12 @@ def haar(h):
     a, b, c, d = h[..., ::2, ::2], h[..., ::2, 1::2], h[..., 1::2, ::2], h[..., 1::2, 1::2]
     low, high = (a + b + c + d) / 2, torch.tanh(a - b - c + d) / 2
     out = torch.empty_like(h)
-    out[..., ::2, ::2], out[..., ::2, 1::2], out[..., 1::2, ::2], out[..., 1::2, 1::2] = low + high, low - high, low - high, low + high
+    out[..., ::2, ::2], out[..., ::2, 1::2], out[..., 1::2, ::2], out[..., 1::2, 1::2] = (
+        low + high,
+        low - high,
+        low - high,
+        low + high,
+    )
     return out
 
 
@@ -751,6 +852,7 @@ for _name, _make in PATTERNS.items():
 
 
 # ---- how the network is called, and what it returns --------------------------------------------------------------------
+
 
 @pattern()
 def compiled_function():
@@ -861,8 +963,9 @@ def output_tv_tensor():
 
 @pattern()
 def output_channels_last():
-    return Wrapped(small().to(memory_format=torch.channels_last), lambda net, x, t: net(
-        x.contiguous(memory_format=torch.channels_last), t))
+    return Wrapped(
+        small().to(memory_format=torch.channels_last), lambda net, x, t: net(x.contiguous(memory_format=torch.channels_last), t)
+    )
 
 
 @pattern()
@@ -942,7 +1045,9 @@ def sparse_csr_weight():
 @pattern()
 def sparse_parameter():
     net = small()
-    net.register_parameter("adjacency", nn.Parameter((torch.randn(128, 128).double() * (torch.rand(128, 128) < 0.1)).to_sparse()))
+    net.register_parameter(
+        "adjacency", nn.Parameter((torch.randn(128, 128).double() * (torch.rand(128, 128) < 0.1)).to_sparse())
+    )
     return Wrapped(net, lambda net, x, t: net(torch.sparse.mm(net.adjacency, x.flatten(1).mT).mT.reshape(x.shape).tanh(), t))
 
 
@@ -952,13 +1057,17 @@ def flex_attention():
 
     def call(net, x, t):
         h = net.first(x).reshape(len(x), 2, 8, 64).mT
-        return net.last(flex(h, h.flip(2), h.tanh(), score_mod=lambda s, b, head, i, j: s - 0.1 * (i - j).abs()
-                             ).mT.reshape(len(x), 16, 8, 8))
+        return net.last(
+            flex(h, h.flip(2), h.tanh(), score_mod=lambda s, b, head, i, j: s - 0.1 * (i - j).abs()).mT.reshape(
+                len(x), 16, 8, 8
+            )
+        )
 
     return Wrapped(small().requires_grad_(False), call)
 
 
 # ---- parts in half precision: the truth is the same network in float64 ---------------------------------------------------
+
 
 def behind_casts(dtype):
     net = small()

@@ -11,6 +11,7 @@ import json
 import sys
 import warnings
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from jacobian_lab import InputError, JacobianOperator
 from jacobian_lab.blocks import BatchJacobian
+from jacobian_lab.denoiser import coefficients
 from zoo.registry import ZOO, Entry
 
 EXACT = 1e-6
@@ -34,7 +36,23 @@ DENSE = 256
 BATCHES = (3, 17)
 VECTORS = 20
 CASTS = {"float": torch.float32, "half": torch.float16, "bfloat16": torch.bfloat16}
-COARSE = {torch.float32: 1e-7, torch.bfloat16: 8e-3, torch.float16: 1e-3}
+STRICT = {
+    "layer_norm",
+    "group_norm",
+    "rms_norm",
+    "batch_norm",
+    "linear",
+    "conv1d",
+    "conv2d",
+    "conv3d",
+    "matmul",
+    "bmm",
+    "baddbmm",
+    "scaled_dot_product_attention",
+    "embedding",
+}
+"""Functions whose tensors must all be of one type."""
+COARSE = {torch.float32: 5e-7, torch.bfloat16: 8e-3, torch.float16: 1e-3}
 
 
 @dataclass
@@ -71,15 +89,18 @@ class Wide(TorchFunctionMode):
         kwargs = dict(kwargs or {})
         if not any(isinstance(a, Tensor) and a in self.dependent for a in tree_leaves((args, kwargs))):
             return func(*args, **kwargs)
-        cast = CASTS.get(getattr(func, "__name__", ""))
-        if cast and args[0].is_floating_point():
-            self._note(cast, args[0])
-            func, args, kwargs = Tensor.double, args[:1], {}
-        elif isinstance(args[0], Tensor) and args[0].is_floating_point():
-            args = tuple(self._widened(a, args[0]) for a in args)
-            kwargs = {name: self._widened(a, args[0]) for name, a in kwargs.items()}
+        name, first = getattr(func, "__name__", ""), args[0] if args else next(iter(kwargs.values()))
+        if isinstance(first, Tensor) and first.is_floating_point():
+            if name in CASTS:
+                self._note(CASTS[name], first)
+                func, args, kwargs = Tensor.double, (first,), {}
+            args = tuple(self._widened(a, first) for a in args)
+            kwargs = {key: self._widened(a, first) for key, a in kwargs.items()}
+            if name in STRICT and first.dtype == torch.float64:
+                args = tuple(self._alike(a) for a in args)
+                kwargs = {key: self._alike(a) for key, a in kwargs.items()}
         out = func(*args, **kwargs)
-        for tensor in (*tree_leaves(out), args[0] if args else None):
+        for tensor in (*tree_leaves(out), first):
             if isinstance(tensor, Tensor):
                 self.dependent[tensor] = None
         return out
@@ -89,6 +110,10 @@ class Wide(TorchFunctionMode):
             self._note(a, tensor)
             return torch.float64
         return a
+
+    @staticmethod
+    def _alike(a):
+        return a.double() if isinstance(a, Tensor) and a.dtype in COARSE else a
 
     def _note(self, dtype, tensor):
         if tensor.dtype == torch.float64:
@@ -125,7 +150,7 @@ class Truth:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 exact = torch.func.jvp(self.raw, (x,), (v,))[1].detach()
-        except Exception:  # noqa: BLE001 - networks without a forward mode raise anything
+        except Exception:  # networks without a forward mode raise anything
             return difference
         if (exact - difference).norm() <= max(20 * gap, 1e-7) * difference.norm() + 1e-12:
             return exact
@@ -138,7 +163,7 @@ class Truth:
         for h in (1e-3, 1e-4, 1e-5, 1e-6):
             s = (h * size).reshape(-1, 1, 1, 1)
             found.append((self.raw(x + s * v) - self.raw(x - s * v)) / (2 * s))
-        gaps = [float((a - b).norm() / (b.norm() + 1e-300)) for a, b in zip(found[:-1], found[1:], strict=True)]
+        gaps = [float((a - b).norm() / (b.norm() + 1e-300)) for a, b in pairwise(found)]
         best = int(np.argmin(gaps))
         return found[best + 1], gaps[best]
 
@@ -152,7 +177,7 @@ def check(name: str) -> Verdict:
             warnings.simplefilter("ignore")
             x = _samples(entry, max(BATCHES))
             one = truth.raw(x[:1])
-    except Exception as error:  # noqa: BLE001 - the test's own fault, not the library's
+    except Exception as error:  # the test's own fault, not the library's
         raise AssertionError(f"the zoo cannot run {name} itself: {type(error).__name__}: {error}") from error
     assert one.isfinite().all(), f"{name} is not finite"
     _operator(entry, truth, x[:1], verdict)
@@ -176,7 +201,7 @@ def _heard(function):
             result, refusal, trace = None, str(error).split("\n")[0], ""
         except MemoryError:
             raise
-        except Exception as error:  # noqa: BLE001 - whatever else comes is the finding
+        except Exception as error:  # whatever else comes is the finding
             result, refusal, trace = None, "", f"{type(error).__name__}: {str(error)[:160]}"
     said = [str(w.message) for w in caught if "Derivative" in w.category.__name__ or "jacobian_lab" in str(w.category)]
     return result, refusal, said, trace
@@ -189,49 +214,43 @@ def _operator(entry: Entry, truth: Truth, x: Tensor, verdict: Verdict) -> None:
     if refusal:
         verdict.verdict, verdict.path, verdict.reason = "refused", "refused", refusal
         return None
-    verdict.path = getattr(J, "path", J.products.path)
-    verdict.reason = J.products.reason
+    verdict.path, verdict.reason = getattr(J, "path", J.products.path), J.products.reason
     verdict.stated = getattr(J, "product_error", None)
     if entry.outcome == "told":
         verdict.verdict = "told"
-        if not said:
-            verdict.fault("a number without a word: expected a warning or InputError")
-        return None
-    c_x, c_out = _coefficients(entry)
+        return None if said else verdict.fault("a number without a word: expected a warning or InputError")
     V = torch.randn(VECTORS, *entry.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
     V[1], V[2] = x[0], 1.0  # what random vectors hardly see: an error of rank one
     dF = truth.jvp(x.expand(VECTORS, -1, -1, -1).clone(), V)
-    limit = _limit(verdict, truth)
-    columns = V.flatten(1).T.numpy().astype(J.dtype)
-
-    def raw(product):
-        return (torch.from_numpy(np.asarray(product, dtype=np.float64).T).reshape(V.shape) - c_x * V) / c_out
-
-    for label, function in (("J v", lambda: (J @ columns[:, 0])[:, None]), ("J V", lambda: J @ columns)):
-        found, refusal, _, trace = _heard(function)
+    limit, columns = _limit(verdict, truth), V.flatten(1).T.numpy().astype(J.dtype)
+    doors = [("J v", 1, lambda: J @ columns[:, :1]), ("J V", VECTORS, lambda: J @ columns)]
+    if J.shape[0] <= DENSE:
+        doors.append(("dense", VECTORS, lambda: J.dense() @ columns))
+    for label, count, product in doors:
+        found, refusal, _, trace = _heard(product)
         if trace:
             verdict.fault(f"{label}: {trace}", "traceback")
         elif refusal:
-            verdict.reason = refusal
-            verdict.verdict = "refused" if verdict.verdict == "right" else verdict.verdict
-            return None
+            verdict.reason += f"; {label} refused: {refusal}"
+            verdict.verdict = "refused" if label != "dense" and verdict.verdict == "right" else verdict.verdict
         else:
-            _compare(verdict, label, raw(found) if label == "J V" else ((torch.from_numpy(found.T.astype(float)).reshape(
-                1, *entry.shape) - c_x * V[:1]) / c_out), dF[:found.shape[1]], limit)
-    _transposed(entry, truth, J, x, V, dF, limit, verdict, (c_x, c_out))
-    n = J.shape[0]
-    if n <= DENSE:
-        dense, refusal, _, trace = _heard(J.dense)
-        if trace:
-            verdict.fault(f"dense: {trace}", "traceback")
-        elif dense is not None:
-            _compare(verdict, "dense", raw(dense @ columns), dF, limit)
-    return None
+            _compare(verdict, label, _raw(entry, _images(found, entry), V[:count]), dF[:count], limit)
+    return _transposed(entry, truth, J, x, V, dF, limit, verdict)
 
 
-def _transposed(entry, truth, J, x, V, dF, limit, verdict, coefficients) -> None:
+def _images(columns, entry: Entry) -> Tensor:
+    return torch.from_numpy(np.asarray(columns, dtype=np.float64).T.copy()).reshape(-1, *entry.shape)
+
+
+def _raw(entry: Entry, product: Tensor, v: Tensor) -> Tensor:
+    """Return `dF v` or `dF^T v` that a product with `J = c_x + c_out dF` implies."""
+    denoiser = entry.denoiser()
+    c_x, c_out = (float(c) for c in coefficients(entry.prediction, *denoiser.schedule(entry.t)))
+    return (product.to(torch.float64) - c_x * v) / c_out
+
+
+def _transposed(entry, truth, J, x, V, dF, limit, verdict) -> None:
     """Hold `J^T u` against `<u, J v>` with the true `J v`: random u, x, a constant, and what `J v` shows most."""
-    c_x, c_out = coefficients
     U = torch.cat([V[:4], dF[:2] / dF[:2].flatten(1).norm(dim=1).clamp(min=1e-300).reshape(-1, 1, 1, 1)])
     back, refusal, _, trace = _heard(lambda: J.T @ U.flatten(1).T.numpy().astype(J.dtype))
     if trace:
@@ -239,7 +258,7 @@ def _transposed(entry, truth, J, x, V, dF, limit, verdict, coefficients) -> None
     if refusal:
         verdict.reason += f"; J^T refused: {refusal}"
         return None
-    back = (torch.from_numpy(np.asarray(back, dtype=np.float64).T).reshape(U.shape) - c_x * U) / c_out
+    back = _raw(entry, _images(back, entry), U)
     inner = back.flatten(1) @ V.flatten(1).T - U.flatten(1) @ dF.flatten(1).T
     size = U.flatten(1).norm(dim=1)[:, None] * dF.flatten(1).norm(dim=1)[None] + 1e-12
     error = float((inner.abs() / size).max())
@@ -261,55 +280,39 @@ def _autograd(entry: Entry, x: Tensor, U: Tensor) -> Tensor | None:
             warnings.simplefilter("ignore")
             z = x.expand(len(U), -1, -1, -1).clone().requires_grad_()
             return torch.autograd.grad(truth.raw(z), z, U)[0]
-    except Exception:  # noqa: BLE001 - no backward
+    except Exception:  # no backward
         return None
 
 
 def _batch(entry: Entry, truth: Truth, x: Tensor, verdict: Verdict) -> None:
+    """Ask the sampler's door, `BatchJacobian`, for a product of each kind; compare three samples of the batch."""
     label = f"batch of {len(x)}"
+    v, w = (torch.randn(x.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) for seed in (3, 4))
     J, refusal, said, trace = _heard(lambda: BatchJacobian(entry.denoiser(), x, entry.t, products="exact"))
-    c_x, c_out = _coefficients(entry)
-    v = torch.randn(x.shape, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
-    some = [0, len(x) // 2, len(x) - 1]
-    products = {}
+    some, products = [0, len(x) // 2, len(x) - 1], {}
     for which in ("jvp", "vjp"):
-        if refusal or trace:
-            break
-        products[which], refusal, also, trace = _heard(lambda which=which: getattr(J, which)(v))
-        said = said + also
+        if not refusal and not trace:
+            products[which], refusal, also, trace = _heard(lambda which=which: getattr(J, which)(v))
+            said = said + also
     if trace:
-        return verdict.fault(f"{label} {list(products) or 'construction'}: {trace}", "traceback")
-    if refusal:
-        verdict.batch = f"refused: {refusal[:80]}"
-        products = {name: found for name, found in products.items() if found is not None}
+        return verdict.fault(f"{label}, after {len(products)} products: {trace}", "traceback")
+    verdict.batch = f"refused: {refusal[:80]}" if refusal else "right"
     if entry.outcome == "told":
-        if not said and not refusal:
-            verdict.fault(f"{label}: a number without a word")
-        return None
-    stated = getattr(J, "product_error", None) if J is not None else None
-    path = getattr(J, "path", verdict.path) if J is not None else "-"
-    limit = max(_limit(verdict, truth), SLACK * stated if stated and "difference" in str(path) else 0)
-    if products:
-        dF = torch.cat([truth.jvp(x[i:i + 1], v[i:i + 1]) for i in some])
-    if "jvp" in products:
-        _compare(verdict, f"{label} J v", ((products["jvp"].to(torch.float64) - c_x * v) / c_out)[some], dF, limit)
-    if "vjp" in products:
-        back = ((products["vjp"].to(torch.float64) - c_x * v) / c_out)[some]
-        w = torch.randn(x.shape, generator=torch.Generator().manual_seed(4), dtype=torch.float64)[some]
-        dFw = torch.cat([truth.jvp(x[i:i + 1], a[None]) for i, a in zip(some, w, strict=True)])
-        size = v[some].flatten(1).norm(dim=1) * dFw.flatten(1).norm(dim=1) + 1e-12
-        error = float((((back * w) - v[some] * dFw).flatten(1).sum(1).abs() / size).max())
+        return None if said or refusal else verdict.fault(f"{label}: a number without a word")
+    limit = _limit(verdict, truth)
+    if "difference" in str(getattr(J, "path", "")):
+        limit = max(limit, SLACK * float(getattr(J, "product_error", 0)))
+    if products.get("jvp") is not None:
+        dF = torch.cat([truth.jvp(x[i : i + 1], v[i : i + 1]) for i in some])
+        _compare(verdict, f"{label} J v", _raw(entry, products["jvp"], v)[some], dF, limit)
+    if products.get("vjp") is not None:
+        back, dF = _raw(entry, products["vjp"], v)[some], torch.cat([truth.jvp(x[i : i + 1], w[i : i + 1]) for i in some])
+        size = v[some].flatten(1).norm(dim=1) * dF.flatten(1).norm(dim=1) + 1e-12
+        error = float(((back * w[some] - v[some] * dF).flatten(1).sum(1).abs() / size).max())
         verdict.error = max(verdict.error, error)
         if not error <= limit:
             verdict.fault(f"{label} J^T u: <J^T u, v> off by {error:.1e} (limit {limit:.0e})")
     return None
-
-
-def _coefficients(entry: Entry) -> tuple[float, float]:
-    from jacobian_lab.denoiser import coefficients
-
-    denoiser = entry.denoiser()
-    return tuple(float(c) for c in coefficients(entry.prediction, *denoiser.schedule(entry.t)))
 
 
 def _limit(verdict: Verdict, truth: Truth) -> float:

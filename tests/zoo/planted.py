@@ -52,6 +52,7 @@ def healthy(spoil):
 
 def changed(*expect):
     """Enter a change of the weights that happens after the operator was made."""
+
     def register(after):
         FAULTS[after.__name__] = Fault(after.__name__, lambda net: net, frozenset(expect or ("refused",)), None, after)
         return after
@@ -122,6 +123,7 @@ class Calling(nn.Module):
 
 def attend_by(kernel):
     """Return a spoiler that gives the attention to another kernel."""
+
     def spoil(net):
         net.attend = kernel
         return net
@@ -130,6 +132,7 @@ def attend_by(kernel):
 
 
 # ---- kernels that PyTorch cannot see, or sees wrongly ---------------------------------------------------------------------
+
 
 def in_numpy(q, k, v):
     q, k, v = (a.detach().numpy() for a in (q, k, v))
@@ -161,6 +164,7 @@ def one_sample(g, batch, index, factor=1.05):
 
 def custom_operation(name, backward=None):
     """Return attention as an operation of the library "planted", with a backward or without one."""
+
     @torch.library.custom_op(f"planted::{name}", mutates_args=())
     def operation(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         return in_numpy(q, k, v)
@@ -170,8 +174,10 @@ def custom_operation(name, backward=None):
         return torch.empty_like(v)
 
     if backward is not None:
-        operation.register_autograd(lambda ctx, g: backward(*ctx.saved_tensors, g),
-                                    setup_context=lambda ctx, inputs, output: ctx.save_for_backward(*inputs))
+        operation.register_autograd(
+            lambda ctx, g: backward(*ctx.saved_tensors, g),
+            setup_context=lambda ctx, inputs, output: ctx.save_for_backward(*inputs),
+        )
     return operation
 
 
@@ -220,13 +226,20 @@ def by_dlpack(q, k, v):
 
 
 HIDDEN = {
-    "numpy": in_numpy, "operation_without_autograd": custom_operation("bare"), "memmove": by_memmove, "thread": in_a_thread,
-    "lists": by_lists, "data": by_data, "shared_memory": by_shared_memory, "dlpack": by_dlpack,
+    "numpy": in_numpy,
+    "operation_without_autograd": custom_operation("bare"),
+    "memmove": by_memmove,
+    "thread": in_a_thread,
+    "lists": by_lists,
+    "data": by_data,
+    "shared_memory": by_shared_memory,
+    "dlpack": by_dlpack,
     "operation_with_zero_backward": custom_operation("zero", lambda q, k, v, g: (None, None, None)),
     "operation_backward_1_percent": custom_operation("percent", lambda q, k, v, g: gradients(q, k, v, g, 1.01)),
     "operation_backward_per_mille": custom_operation("permille", lambda q, k, v, g: gradients(q, k, v, g, 0.999)),
-    "operation_backward_without_keys": custom_operation("keyless", lambda q, k, v, g: (gradients(q, k, v, g)[0], None,
-                                                                                       gradients(q, k, v, g)[2])),
+    "operation_backward_without_keys": custom_operation(
+        "keyless", lambda q, k, v, g: (gradients(q, k, v, g)[0], None, gradients(q, k, v, g)[2])
+    ),
     "operation_backward_rank_one": custom_operation("rank", lambda q, k, v, g: gradients(q, k, v, rank_one(g))),
     "operation_wrong_7th_of_16": custom_operation("seventh", lambda q, k, v, g: gradients(q, k, v, one_sample(g, 16, 7))),
     "operation_wrong_last_of_17": custom_operation("last", lambda q, k, v, g: gradients(q, k, v, one_sample(g, 17, 16))),
@@ -237,11 +250,16 @@ HIDDEN = {
     "function_wrong_last_of_17": autograd_function(lambda q, k, v, g: gradients(q, k, v, one_sample(g, 17, 16))),
 }
 for _name, _kernel in HIDDEN.items():
-    FAULTS[f"hidden_{_name}"] = Fault(f"hidden_{_name}", attend_by(_kernel), frozenset(
-        {"refused", "right", "differences", "adjoint", "autograd", "many at once"}), None)
+    FAULTS[f"hidden_{_name}"] = Fault(
+        f"hidden_{_name}",
+        attend_by(_kernel),
+        frozenset({"refused", "right", "differences", "adjoint", "autograd", "many at once"}),
+        None,
+    )
 
 
 # ---- numbers read out, noise, state ----------------------------------------------------------------------------------------
+
 
 def after(function, *expect, name, twin=None):
     """Enter a fault that changes the output y of the plain network: `function(y, x)`."""
@@ -251,32 +269,75 @@ def after(function, *expect, name, twin=None):
 after(lambda y, x: y / y.std().item(), "refused", "right", "samples apart", name="number_of_the_batch")
 after(lambda y, x: torch.stack([one / one.std().item() for one in y]), "refused", "right", name="number_of_each_sample")
 after(lambda y, x: torch.stack([one / float(one.abs().max()) for one in y]), "refused", "right", name="largest_read_out")
-after(lambda y, x: torch.stack([one * (1 + one.detach().numpy().std()) for one in y]), "refused", "right", name="number_by_numpy")
-after(lambda y, x: torch.stack([one * math.exp(-a.mean().item()) for one, a in zip(y, x, strict=True)]), "refused", "right",
-      name="mean_of_the_input_read_out")
+after(
+    lambda y, x: torch.stack([one * (1 + one.detach().numpy().std()) for one in y]), "refused", "right", name="number_by_numpy"
+)
+after(
+    lambda y, x: torch.stack([one * math.exp(-a.mean().item()) for one, a in zip(y, x, strict=True)]),
+    "refused",
+    "right",
+    name="mean_of_the_input_read_out",
+)
 after(lambda y, x: torch.stack([one * max(one.flatten().tolist()) for one in y]), "refused", "right", name="list_read_out")
 after(lambda y, x: y + 0.1 * torch.randn_like(y), "refused", name="noise")
 after(lambda y, x: y + 1e-3 * torch.randn_like(y), "refused", name="noise_small")
-after(lambda y, x: y + 1e-2 * torch.from_numpy(np.random.default_rng().standard_normal(y.shape)).to(y), "refused",
-      name="noise_of_numpy")
+after(
+    lambda y, x: y + 1e-2 * torch.from_numpy(np.random.default_rng().standard_normal(y.shape)).to(y),
+    "refused",
+    name="noise_of_numpy",
+)
 after(lambda y, x: y * (1 + 0.01 * random.random()), "refused", name="noise_of_python")
-after(lambda y, x: y + 0.1 * torch.randn_like(y) if torch.is_grad_enabled() else y, "refused", "repeatable", "autograd",
-      "differences", "adjoint", name="noise_with_gradients_only")
-after(lambda y, x: y * 1.1 if torch.is_grad_enabled() else y, "refused", "repeatable", "autograd", "differences",
-      name="another_function_with_gradients")
-after(lambda y, x: y * 1.1 if x.requires_grad else y, "refused", "repeatable", "autograd", "differences",
-      name="another_function_if_x_requires_gradients")
+after(
+    lambda y, x: y + 0.1 * torch.randn_like(y) if torch.is_grad_enabled() else y,
+    "refused",
+    "repeatable",
+    "autograd",
+    "differences",
+    "adjoint",
+    name="noise_with_gradients_only",
+)
+after(
+    lambda y, x: y * 1.1 if torch.is_grad_enabled() else y,
+    "refused",
+    "repeatable",
+    "autograd",
+    "differences",
+    name="another_function_with_gradients",
+)
+after(
+    lambda y, x: y * 1.1 if x.requires_grad else y,
+    "refused",
+    "repeatable",
+    "autograd",
+    "differences",
+    name="another_function_if_x_requires_gradients",
+)
 after(lambda y, x: F.dropout(y, 0.1, training=True), "refused", name="dropout_always")
 after(lambda y, x: y - y.mean(0, keepdim=True) * 0.5, "refused", "samples apart", name="mean_of_the_batch")
-after(lambda y, x: (y - y.mean((0, 2, 3), keepdim=True)) / y.std((0, 2, 3), keepdim=True), "refused", "samples apart",
-      name="statistics_of_the_batch")
+after(
+    lambda y, x: (y - y.mean((0, 2, 3), keepdim=True)) / y.std((0, 2, 3), keepdim=True),
+    "refused",
+    "samples apart",
+    name="statistics_of_the_batch",
+)
 after(lambda y, x: F.batch_norm(y, None, None, training=True), "refused", "samples apart", name="batch_norm_training")
-after(lambda y, x: softmax_attention(y.flatten(1), y.flatten(1), y.flatten(1)).reshape(y.shape) + y, "refused", "samples apart",
-      name="attention_over_the_batch")
+after(
+    lambda y, x: softmax_attention(y.flatten(1), y.flatten(1), y.flatten(1)).reshape(y.shape) + y,
+    "refused",
+    "samples apart",
+    name="attention_over_the_batch",
+)
 after(lambda y, x: y * (1 + 0.01 * len(y)), "refused", "samples apart", name="scale_of_the_batch_size")
 after(lambda y, x: y.roll(1, 0), "refused", "samples apart", name="samples_rotated")
-after(lambda y, x: torch.round(y * 127) / 127, "refused", "differences", "secant", "precision", name="quantised_output",
-      twin=lambda net: net)
+after(
+    lambda y, x: torch.round(y * 127) / 127,
+    "refused",
+    "differences",
+    "secant",
+    "precision",
+    name="quantised_output",
+    twin=lambda net: net,
+)
 after(lambda y, x: torch.floor(y * 8) / 8, "refused", "differences", "secant", name="quantised_coarsely", twin=lambda net: net)
 after(lambda y, x: (y > 0).to(y), "refused", "differences", "secant", name="step_function", twin=lambda net: net)
 after(lambda y, x: y.half().to(y), "refused", "right", "precision", name="output_in_half", twin=lambda net: net)
@@ -285,10 +346,22 @@ after(lambda y, x: y.detach(), "refused", "right", name="output_detached")
 after(lambda y, x: y + (y * x).detach(), "refused", "right", name="part_detached")
 after(lambda y, x: torch.from_numpy(np.tanh(y.detach().numpy())), "refused", "right", name="output_by_numpy")
 after(lambda y, x: y.clamp(-1e-6, 1e-6), "refused", "right", "secant", name="clamp_saturated")
-after(lambda y, x: y * np.float64(y.detach().numpy().sum()) if len(y) == 1 else y * 0, "refused", "samples apart",
-      name="number_of_one_sample_only")
-after(lambda y, x: y * (1 + 0.01 * (torch.rand(()) > 0.9)), "refused", "repeatable", "differences", "autograd", "adjoint",
-      "samples apart", name="noise_now_and_then")
+after(
+    lambda y, x: y * np.float64(y.detach().numpy().sum()) if len(y) == 1 else y * 0,
+    "refused",
+    "samples apart",
+    name="number_of_one_sample_only",
+)
+after(
+    lambda y, x: y * (1 + 0.01 * (torch.rand(()) > 0.9)),
+    "refused",
+    "repeatable",
+    "differences",
+    "autograd",
+    "adjoint",
+    "samples apart",
+    name="noise_now_and_then",
+)
 
 
 def half_part(dtype):
@@ -327,6 +400,7 @@ for _name, _context in (("no_grad_inside", torch.no_grad), ("inference_mode_insi
 
 def stateful(step, *expect, name):
     """Enter a network with a memory: `step(memory, net, x, t)`."""
+
     def spoil(net):
         memory = {}
         return Calling(net, lambda net, x, t: step(memory, net, x, t))
@@ -359,10 +433,16 @@ stateful(lambda m, net, x, t: net(x, t) * (1 + 0.3 * max(0, 4 - counted(m))), *S
 stateful(lambda m, net, x, t: net(x, t) * (1 + 0.3 * max(0, 2 - counted(m))), *STATE, name="first_call_differs")
 stateful(lambda m, net, x, t: net(x, t) + 0.5 * cached(m, int(t[0]), net(x, t))[:1], *STATE, name="cache_of_the_time")
 stateful(lambda m, net, x, t: net(x, t) + 0.5 * cached(m, x.shape, net(x, t)), *STATE, name="cache_of_the_shape")
-stateful(lambda m, net, x, t: net(x, t) * (1 + 0.001 * previous(m, "t", float(t[0]), 0.0)), *STATE,
-         name="time_of_the_call_before")
-stateful(lambda m, net, x, t: net(x, t) + 0.1 * previous(m, "y", x.mean(0, keepdim=True).detach(), torch.zeros_like(x[:1])),
-         *STATE, name="input_of_the_call_before")
+stateful(
+    lambda m, net, x, t: net(x, t) * (1 + 0.001 * previous(m, "t", float(t[0]), 0.0)), *STATE, name="time_of_the_call_before"
+)
+stateful(
+    lambda m, net, x, t: net(x, t) + 0.1 * previous(m, "y", x.mean(0, keepdim=True).detach(), torch.zeros_like(x[:1])),
+    *STATE,
+    name="input_of_the_call_before",
+)
+
+
 def running(memory, net, x, t):
     memory["mean"] = 0.9 * memory.get("mean", 0.0) + 0.1 * float(x.abs().mean())
     return net(x, t) * (1 + memory["mean"])
@@ -424,6 +504,7 @@ def time_written_to(net):
 
 
 # ---- weights that change after the operator was made -----------------------------------------------------------------------
+
 
 def weight(net):
     return next(p for p in net.parameters() if p.ndim == 4)
@@ -528,6 +609,7 @@ def changed_by_pruning(net):
 
 # ---- healthy networks with the same machinery --------------------------------------------------------------------------------
 
+
 def sound(function, name):
     HEALTHY[name] = Fault(name, lambda net: Calling(net, function), frozenset(), None)
 
@@ -541,16 +623,19 @@ def right_operation(kernel):
     def _(q, k, v):
         return torch.empty_like(v)
 
-    operation.register_autograd(lambda ctx, g: gradients(*ctx.saved_tensors, g),
-                                setup_context=lambda ctx, inputs, output: ctx.save_for_backward(*inputs))
+    operation.register_autograd(
+        lambda ctx, g: gradients(*ctx.saved_tensors, g),
+        setup_context=lambda ctx, inputs, output: ctx.save_for_backward(*inputs),
+    )
     return operation
 
 
 for _name, _kernel in {
     "attention_by_softmax": softmax_attention,
     "attention_fused": F.scaled_dot_product_attention,
-    "attention_by_einsum": lambda q, k, v: torch.einsum("bhqk,bhkc->bhqc", (torch.einsum(
-        "bhqc,bhkc->bhqk", q, k) / math.sqrt(q.shape[-1])).softmax(-1), v),
+    "attention_by_einsum": lambda q, k, v: torch.einsum(
+        "bhqk,bhkc->bhqc", (torch.einsum("bhqc,bhkc->bhqk", q, k) / math.sqrt(q.shape[-1])).softmax(-1), v
+    ),
     "attention_as_a_right_operation": right_operation(softmax_attention),
     "attention_as_a_right_function": autograd_function(gradients),
 }.items():
@@ -561,8 +646,10 @@ sound(lambda net, x, t: net(x, t), "plain")
 sound(lambda net, x, t: net(x, t) * net.shift.new_ones(()).item(), "number_of_a_weight_read_out")
 sound(lambda net, x, t: net(x, t) * (1 + 1e-3 * float(t[0].item())), "number_of_the_time_read_out")
 sound(lambda net, x, t: net(x, t) / net(x, t).std((1, 2, 3), keepdim=True), "standard_deviation_as_a_tensor")
-sound(lambda net, x, t: net(x, t) + 0.1 * torch.randn(x.shape[1:], generator=torch.Generator().manual_seed(0)).to(x),
-      "noise_of_a_fixed_seed")
+sound(
+    lambda net, x, t: net(x, t) + 0.1 * torch.randn(x.shape[1:], generator=torch.Generator().manual_seed(0)).to(x),
+    "noise_of_a_fixed_seed",
+)
 sound(lambda net, x, t: F.dropout(net(x, t), 0.5, training=False), "dropout_in_evaluation")
 sound(lambda net, x, t: net(x.clone().add_(0.1), t), "writes_into_a_clone")
 sound(lambda net, x, t: F.relu(net(x, t) + 10, inplace=True), "relu_in_place_of_its_own")

@@ -58,6 +58,7 @@ class Entry:
 
 def entry(family, shape=(4, 8, 8), prediction="epsilon", needs="torch", outcome="right", twin=None, isolated=False):
     """Enter the function below under its name."""
+
     def register(build):
         assert build.__name__ not in ZOO, build.__name__
         ZOO[build.__name__] = Entry(build.__name__, family, build, shape, prediction, needs, outcome, twin, isolated)
@@ -69,8 +70,12 @@ def entry(family, shape=(4, 8, 8), prediction="epsilon", needs="torch", outcome=
 def settle(network: nn.Module) -> nn.Module:
     """Make a network float64, ready for evaluation, and its zero weights random; what is kept coarse on purpose stays so."""
     network.eval()
-    coarse = {id(tensor) for module in network.modules() if getattr(module, "coarse", False)
-              for tensor in (*module.parameters(), *module.buffers())}
+    coarse = {
+        id(tensor)
+        for module in network.modules()
+        if getattr(module, "coarse", False)
+        for tensor in (*module.parameters(), *module.buffers())
+    }
     with torch.no_grad():
         for tensor in (*network.parameters(), *network.buffers()):
             if tensor.is_floating_point() and id(tensor) not in coarse and tensor.layout == torch.strided:

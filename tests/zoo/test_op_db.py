@@ -9,6 +9,7 @@ folded to the shape of x by a fixed random matrix, so that every output counts.
 import warnings
 from collections import Counter
 from functools import cache
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -18,11 +19,37 @@ from torch.utils._pytree import tree_leaves
 
 from jacobian_lab import Denoiser, DiscreteSchedule, InputError, JacobianOperator
 
-RANDOM = {"normal", "bernoulli", "multinomial", "nn.functional.dropout", "nn.functional.dropout2d", "nn.functional.dropout3d",
-          "nn.functional.alpha_dropout", "nn.functional.feature_alpha_dropout", "rand_like", "randn_like", "randint_like",
-          "nn.functional.rrelu", "uniform", "exponential", "geometric", "log_normal", "cauchy", "empty_like", "new_empty",
-          "new_empty_strided", "empty_permuted", "empty_strided", "nn.functional.fractional_max_pool2d", "svd_lowrank",
-          "nn.functional.fractional_max_pool3d", "pca_lowrank", "normal_", "nn.functional.scaled_dot_product_attention", "empty"}
+RANDOM = {
+    "normal",
+    "bernoulli",
+    "multinomial",
+    "nn.functional.dropout",
+    "nn.functional.dropout2d",
+    "nn.functional.dropout3d",
+    "nn.functional.alpha_dropout",
+    "nn.functional.feature_alpha_dropout",
+    "rand_like",
+    "randn_like",
+    "randint_like",
+    "nn.functional.rrelu",
+    "uniform",
+    "exponential",
+    "geometric",
+    "log_normal",
+    "cauchy",
+    "empty_like",
+    "new_empty",
+    "new_empty_strided",
+    "empty_permuted",
+    "empty_strided",
+    "nn.functional.fractional_max_pool2d",
+    "svd_lowrank",
+    "nn.functional.fractional_max_pool3d",
+    "pca_lowrank",
+    "normal_",
+    "nn.functional.scaled_dot_product_attention",
+    "empty",
+}
 """Operators whose result is not a function of their input."""
 LARGEST = 256
 FOUND = Counter()
@@ -48,8 +75,13 @@ def network_of(op):
         warnings.simplefilter("ignore")
         torch.manual_seed(0)
         for sample in op.sample_inputs("cpu", torch.float64, requires_grad=True):
-            given = sample.input if isinstance(sample.input, Tensor) else next(iter(sample.input), None) \
-                if isinstance(sample.input, (list, tuple)) else None
+            given = (
+                sample.input
+                if isinstance(sample.input, Tensor)
+                else next(iter(sample.input), None)
+                if isinstance(sample.input, (list, tuple))
+                else None
+            )
             if not isinstance(given, Tensor) or not 2 <= given.numel() <= LARGEST or given.dtype != torch.float64:
                 continue
             out = outputs(op, sample, given.detach().clone().requires_grad_(), given)
@@ -69,11 +101,15 @@ def network_of(op):
 def outputs(op, sample, x, given):
     """Return the floating-point results of one call as a vector."""
     first = x if isinstance(sample.input, Tensor) else [x, *(a.detach() for a in sample.input[1:])]
-    args, kwargs = torch.utils._pytree.tree_map(lambda a: a.detach().clone() if isinstance(a, Tensor) else a,
-                                                (tuple(sample.args), sample.kwargs))
+    args, kwargs = torch.utils._pytree.tree_map(
+        lambda a: a.detach().clone() if isinstance(a, Tensor) else a, (tuple(sample.args), sample.kwargs)
+    )
     out = sample.output_process_fn_grad(op.op(first, *args, **kwargs))
-    real = [torch.view_as_real(a) if a.is_complex() else a for a in tree_leaves(out)
-            if isinstance(a, Tensor) and (a.is_floating_point() or a.is_complex()) and a.layout == torch.strided]
+    real = [
+        torch.view_as_real(a) if a.is_complex() else a
+        for a in tree_leaves(out)
+        if isinstance(a, Tensor) and (a.is_floating_point() or a.is_complex()) and a.layout == torch.strided
+    ]
     return torch.cat([a.reshape(-1).double() for a in real]) if real else None
 
 
@@ -83,7 +119,7 @@ def judged(name):
         warnings.simplefilter("ignore")
         try:
             made = network_of(operators()[name])
-        except Exception as error:  # noqa: BLE001 - samples that need a GPU, or packages
+        except Exception as error:  # samples that need a GPU, or packages
             pytest.skip(f"no sample: {type(error).__name__}")
         if made is None:
             pytest.skip("no differentiable sample of a few numbers")
@@ -115,10 +151,12 @@ def truth(network, x, V):
     """Return `J V` by central differences in float64, and how far two steps disagree."""
     found = []
     for h in (1e-4, 1e-5, 1e-6):
-        columns = [(network(x + h * v, None) - network(x - h * v, None)).reshape(-1) / (2 * h)
-                   for v in torch.from_numpy(V.T.copy()).reshape(-1, *x.shape)]
+        columns = [
+            (network(x + h * v, None) - network(x - h * v, None)).reshape(-1) / (2 * h)
+            for v in torch.from_numpy(V.T.copy()).reshape(-1, *x.shape)
+        ]
         found.append(torch.stack(columns, 1).numpy())
-    gaps = [float(np.linalg.norm(a - b) / (np.linalg.norm(b) + 1e-300)) for a, b in zip(found[:-1], found[1:], strict=True)]
+    gaps = [float(np.linalg.norm(a - b) / (np.linalg.norm(b) + 1e-300)) for a, b in pairwise(found)]
     best = int(np.argmin(gaps))
     return found[best + 1], gaps[best]
 

@@ -47,11 +47,13 @@ def vectors(kind, x):
 @torch.no_grad()
 def truth(kind, fault, x, V):
     """Return J V of the fault's twin, by central differences in float64 of one sample at a time."""
-    d, net = denoiser(kind, fault.twin or fault.spoil, torch.float64)
+    d, _ = denoiser(kind, fault.twin or fault.spoil, torch.float64)
     found = []
     for h in (1e-4, 1e-5):
         steps = torch.from_numpy(V.T.copy()).reshape(-1, *x.shape)
-        found.append(torch.stack([((d(x.double() + h * s, T) - d(x.double() - h * s, T)) / (2 * h)).reshape(-1) for s in steps], 1))
+        found.append(
+            torch.stack([((d(x.double() + h * s, T) - d(x.double() - h * s, T)) / (2 * h)).reshape(-1) for s in steps], 1)
+        )
     gap = float((found[0] - found[1]).norm() / found[1].norm())
     return found[1].numpy(), gap
 
@@ -87,8 +89,10 @@ def outcome(kind, name):
         limit = max(LIMIT[DTYPES[kind]], 20 * gap if gap < 1e-3 else 0)
         if getattr(J, "product_error", None) is not None and ("difference" in path or fault.twin is not None):
             limit = max(limit, SLACK * J.product_error)
-        error = max(float(np.linalg.norm(found - true[:, :k]) / np.linalg.norm(true[:, :k]))
-                    for found, k in ((first[:, None], 1), *zip(many, (16, 17), strict=True)))
+        error = max(
+            float(np.linalg.norm(found - true[:, :k]) / np.linalg.norm(true[:, :k]))
+            for found, k in ((first[:, None], 1), *zip(many, (16, 17), strict=True))
+        )
         if back is not None:
             sizes = np.linalg.norm(U, axis=0)[:, None] * np.linalg.norm(true, axis=0)
             error = max(error, float((np.abs(U.T @ true - back.T @ V) / sizes).max()))
@@ -146,7 +150,7 @@ def batch_is_honest(kind, name):
     assert "right" in fault.expect, f"{name} of {kind}: a batch product of a network that is no function of one sample"
     stated = getattr(J, "product_error", None)
     for i in range(3):
-        true, gap = truth(kind, fault, x[i:i + 1], v[i].double().reshape(-1, 1).numpy())
+        true, gap = truth(kind, fault, x[i : i + 1], v[i].double().reshape(-1, 1).numpy())
         limit = max(LIMIT[DTYPES[kind]], 20 * gap if gap < 1e-3 else 0, SLACK * (stated or 0))
         error = np.linalg.norm(forward[i].double().reshape(-1, 1).numpy() - true) / np.linalg.norm(true)
         assert error <= limit, f"{name} of {kind}: batch J v off by {error:.1e}"

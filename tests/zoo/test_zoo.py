@@ -1,8 +1,8 @@
 """Networks of others and of our own, tiny: each gets the right J from every door, or a refusal that says why.
 
-    pytest -m zoo              all of them, about 15 minutes on a core, with a summary at the end
-    pytest tests/zoo           every tenth, as in CI
-    python -m zoo.check NAME   one, from the folder tests
+pytest -m zoo              all of them, about 15 minutes on a core, with a summary at the end
+pytest tests/zoo           every tenth, as in CI
+python -m zoo.check NAME   one, from the folder tests
 """
 
 import json
@@ -26,8 +26,14 @@ def verdict(name):
         pytest.skip(f"needs {entry.needs}, which is not installed")
     if not entry.isolated:
         return check(name)
-    done = subprocess.run([sys.executable, "-W", "ignore", "-m", "zoo.check", name], cwd=Path(__file__).parents[1],
-                          capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", "zoo.check", name],
+        cwd=Path(__file__).parents[1],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
     if done.returncode:
         return Verdict(name, "traceback", faults=[f"the process died with status {done.returncode}: {done.stderr[-200:]}"])
     return Verdict(**json.loads(done.stdout.splitlines()[-1]))
