@@ -665,7 +665,7 @@ sound(lambda net, x, t: net(x, t) + x, "skip")
 sound(lambda net, x, t: 1e-6 * net(x, t), "tiny_output")
 sound(lambda net, x, t: 1e6 * net(x, t), "huge_output")
 sound(lambda net, x, t: net(x, t).abs(), "kinks")
-sound(lambda net, x, t: torch.where(x > 0, net(x, t), 0.5 * net(x, t)), "branches_by_entry")
+sound(lambda net, x, t: F.leaky_relu(torch.where(x > 0, x, 0.5 * x) + net(x, t), 0.3), "branches_by_entry")
 sound(lambda net, x, t: net(x, t) * (2 if x.abs().max() > 1e-3 else 1), "branch_by_a_number")
 sound(lambda net, x, t: net(x, t).double().to(x.dtype), "wider_precision_inside")
 sound(lambda net, x, t: net(F.pad(x, (1, 1, 1, 1), mode="circular")[..., 1:-1, 1:-1], t), "circular_padding")
@@ -721,7 +721,7 @@ def clamps_a_weight_that_stays(net):
 @healthy
 def weights_of_a_parametrisation(net):
     torch.nn.utils.parametrizations.weight_norm(next(m for m in net.modules() if isinstance(m, nn.Conv2d)))
-    return net.requires_grad_(False)
+    return net.eval().requires_grad_(False)
 
 
 @healthy
