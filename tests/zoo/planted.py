@@ -253,7 +253,7 @@ for _name, _kernel in HIDDEN.items():
     FAULTS[f"hidden_{_name}"] = Fault(
         f"hidden_{_name}",
         attend_by(_kernel),
-        frozenset({"refused", "right", "differences", "adjoint", "autograd", "many at once"}),
+        frozenset({"refused", "right", "differences", "derivative", "adjoint", "autograd", "many at once"}),
         None,
     )
 
@@ -291,6 +291,8 @@ after(
     lambda y, x: y + 0.1 * torch.randn_like(y) if torch.is_grad_enabled() else y,
     "refused",
     "repeatable",
+    "gradients on",
+    "derivative",
     "autograd",
     "differences",
     "adjoint",
@@ -300,6 +302,8 @@ after(
     lambda y, x: y * 1.1 if torch.is_grad_enabled() else y,
     "refused",
     "repeatable",
+    "gradients on",
+    "derivative",
     "autograd",
     "differences",
     name="another_function_with_gradients",
@@ -308,6 +312,8 @@ after(
     lambda y, x: y * 1.1 if x.requires_grad else y,
     "refused",
     "repeatable",
+    "gradients on",
+    "derivative",
     "autograd",
     "differences",
     name="another_function_if_x_requires_gradients",
@@ -356,6 +362,8 @@ after(
     lambda y, x: y * (1 + 0.01 * (torch.rand(()) > 0.9)),
     "refused",
     "repeatable",
+    "gradients on",
+    "derivative",
     "differences",
     "autograd",
     "adjoint",
@@ -425,7 +433,7 @@ def previous(memory, key, value, start):
     return before
 
 
-STATE = ("refused", "repeatable", "differences", "autograd", "samples apart")
+STATE = ("refused", "repeatable", "differences", "derivative", "gradients on", "autograd", "samples apart")
 stateful(lambda m, net, x, t: net(x, t) * (1 + 0.01 * counted(m)), name="counter")
 stateful(lambda m, net, x, t: net(x, t) * (1 + 1e-4 * counted(m)), name="counter_slow")
 stateful(lambda m, net, x, t: net(x, t) * (1 + 0.1 * (counted(m) % 2)), name="even_and_odd_calls")
