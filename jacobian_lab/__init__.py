@@ -11,7 +11,8 @@ from jacobian_lab.linops import JacobianOperator, posterior_covariance, restrict
 from jacobian_lab.newton import dynamic_step_size, newton_direction
 from jacobian_lab.pseudospectra import bendixson_box, numerical_range, pseudospectrum
 from jacobian_lab.schedule import DiscreteSchedule, RectifiedFlow, Schedule
-from jacobian_lab.spectrum import Eigenpairs, SingularValues, eigenpairs, singular_values
+from jacobian_lab.singular import SingularValues, singular_values
+from jacobian_lab.spectrum import Eigenpairs, eigenpairs
 from jacobian_lab.symmetry import Estimate, asymmetry, diagonal, frobenius_norm, trace
 
 __all__ = [

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import scipy.linalg
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse.linalg import LinearOperator
 
@@ -52,15 +53,16 @@ class Arnoldi:
         m, the steps done. An exception in the middle of a step leaves the steps before it.
     products : int
         Products with A spent.
+    unit : float
+        The power of two in whose multiples it computes: 1, unless the operator is so large or so small that squares of the
+        entries of its products would overflow or underflow.
     breakdowns : list of int
         Steps at which the Krylov space was invariant: the subdiagonal entry is zero, and a random vector orthogonal to the
         basis went on. m = n is the last.
     """
 
     def __init__(self, A: LinearOperator | NDArray[Any], start: ArrayLike | None = None, seed: int = 0) -> None:
-        if np.dtype(getattr(A, "dtype", None) or np.float64).kind == "c":
-            raise InputError("the operator is complex: expected a real one")
-        self.operator = Counted(square(A))
+        self.operator = Counted(square(A), scaled=True)
         self.size, self.seed, self.steps = self.operator.shape[0], seed, 0
         self.breakdowns: list[int] = []
         self._Q, self._H = np.zeros((self.size, 1)), np.zeros((1, 0))
@@ -70,6 +72,11 @@ class Arnoldi:
     def products(self) -> int:
         """Products with A spent."""
         return self.operator.products
+
+    @property
+    def unit(self) -> float:
+        """The power of two in whose multiples it computes."""
+        return self.operator.unit
 
     @property
     def exhausted(self) -> bool:
@@ -84,17 +91,17 @@ class Arnoldi:
     @property
     def hessenberg(self) -> Array:
         """H_m, shape (m + 1, m); (n, n) at m = n."""
-        return self._H[:min(self.steps + 1, self.size), :self.steps]
+        return self._H[:min(self.steps + 1, self.size), :self.steps] * self.unit
 
     @property
     def projected(self) -> Array:
         """Q_m^T A Q_m, shape (m, m): its eigenvalues are the Ritz values."""
-        return self._H[:self.steps, :self.steps]
+        return self._H[:self.steps, :self.steps] * self.unit
 
     @property
     def coupling(self) -> Array:
         """The last row of H_m, shape (m,): `A Q_m = Q_m (projected) + q_{m+1} (coupling)`; zero at m = n."""
-        return np.zeros(self.steps) if self.exhausted else self._H[self.steps, :self.steps]
+        return np.zeros(self.steps) if self.exhausted else self._H[self.steps, :self.steps] * self.unit
 
     def extend(self, steps: int) -> Arnoldi:
         """Take `steps` more steps from where it stopped, as far as m = n; return itself."""
@@ -106,9 +113,29 @@ class Arnoldi:
             self._step()
         return self
 
+    def exhaust(self, block: int = 64) -> Arnoldi:
+        """Complete the basis to the whole space by products with `block` vectors at once; return itself.
+
+        `projected` is then A in another orthonormal basis, n products in all; H is no longer upper Hessenberg.
+        """
+        m, n = self.steps, self.size
+        if m == n:
+            return self
+        rest = scipy.linalg.qr(self._Q[:, :m + 1], mode="full")[0][:, m + 1:]
+        self._make_room(n)
+        self._Q[:, m + 1:] = rest
+        for first in range(m, n, block):
+            columns = slice(first, min(first + block, n))
+            image = self.operator.matmat(self._Q[:, columns])
+            _check_finite(image, f"of step {first + 1}")
+            self._H[:n, columns] = self._Q.T @ image
+        self.steps = n
+        return self
+
     def restart(self, Z: Array, projected: Array, coupling: Array, vector: Array | None = None) -> None:
         """Compress to the basis Q_m Z, Z of shape (m, p), with the operator on it and its coupling to the next vector.
 
+        Both are in units of `unit`, as `in_units` gives them.
         With a `vector` the coupling is dropped (it is below the tolerance) and the vector, made orthogonal, goes on.
         """
         p = Z.shape[1]
@@ -121,11 +148,30 @@ class Arnoldi:
         elif follow is not None:
             self._Q[:, p], self._H[p, :p] = follow, coupling
 
+    def snapshot(self) -> tuple[Array, Array]:
+        """Return copies of basis and H, before the space is exhausted; `resume` takes them."""
+        m = self.steps
+        return self._Q[:, :m + 1].copy(), self._H[:m + 1, :m].copy()
+
+    def resume(self, basis: Array, hessenberg: Array) -> None:
+        """Go back to what `snapshot` returned."""
+        m = hessenberg.shape[1]
+        self._make_room(m)
+        self._Q[:, :m + 1], self._H[:], self.steps = basis, 0, m
+        self._H[:m + 1, :m] = hessenberg
+
+    @property
+    def in_units(self) -> tuple[Array, Array]:
+        """`projected` and `coupling` divided by `unit`, as it stores them: not to be written to."""
+        m = self.steps
+        return self._H[:m, :m], np.zeros(m) if self.exhausted else self._H[m, :m]
+
     def ritz(self) -> tuple[NDArray[np.complex128], Array]:
         """Return the Ritz values, by falling modulus, and the residual norms `|A x - theta x|` that the recurrence implies."""
-        values, vectors = np.linalg.eig(self.projected)
+        projected, coupling = self.in_units
+        values, vectors = np.linalg.eig(projected)
         order = np.argsort(-abs(values), kind="stable")
-        return values[order].astype(np.complex128), np.abs(self.coupling @ vectors)[order]
+        return values[order].astype(np.complex128) * self.unit, np.abs(coupling @ vectors)[order] * self.unit
 
     def save(self, path: str | Path) -> None:
         """Write the factorisation to a .npz file, whole or not at all."""
@@ -140,7 +186,10 @@ class Arnoldi:
 
     @classmethod
     def load(cls, path: str | Path, A: LinearOperator | NDArray[Any]) -> Arnoldi:
-        """Read a factorisation of A from a file that `save` wrote; A is not stored and must be the same operator."""
+        """Read a factorisation of A from a file that `save` wrote.
+
+        A is not stored: one product with a random vector of the space tells whether it is the same operator.
+        """
         try:
             with np.load(path, allow_pickle=False) as stored:
                 data = {name: stored[name] for name in ("basis", "hessenberg", "seed", "products", "breakdowns")}
@@ -151,19 +200,33 @@ class Arnoldi:
         if len(data["basis"]) != A.shape[0]:
             raise InputError(f"{path} belongs to an operator of size {len(data['basis'])}: got one of size {A.shape[0]}")
         found = cls(A, data["basis"][:, 0], int(data["seed"]))
-        found.steps, found.operator.products = data["hessenberg"].shape[1], int(data["products"])
-        found.breakdowns = data["breakdowns"].tolist()
+        found.steps, found.breakdowns = data["hessenberg"].shape[1], data["breakdowns"].tolist()
+        found.operator.at_scale(float(np.abs(data["hessenberg"]).max(initial=0.0)))
         found._make_room(found.steps)
         found._Q[:, :data["basis"].shape[1]] = data["basis"]
-        found._H[:len(data["hessenberg"]), :found.steps] = data["hessenberg"]
+        found._H[:len(data["hessenberg"]), :found.steps] = data["hessenberg"] / found.unit
+        if found.steps:
+            found._compare(path)
+        found.operator.products += int(data["products"])
         return found
+
+    def _compare(self, path: str | Path) -> None:
+        """Raise unless a fresh product agrees with the factorisation."""
+        m = self.steps
+        weights = np.random.default_rng([self.seed, m]).standard_normal(m)
+        weights /= np.linalg.norm(weights)
+        H = self._H[:min(m + 1, self.size), :m]
+        difference = float(np.linalg.norm(self.operator.matvec(self._Q[:, :m] @ weights) - self.basis @ (H @ weights)))
+        size = float(np.linalg.norm(H))
+        if not difference <= 100 * self.operator.rounding * size:
+            raise InputError(f"{path} belongs to another operator: a product differs from the factorisation by "
+                             f"{difference / size if size else np.inf:.1e} of its size; load it with the operator that it was "
+                             "made of, or start anew")
 
     def _step(self) -> None:
         m = self.steps
         w = self.operator.matvec(self._Q[:, m])
-        if not np.isfinite(w).all():
-            raise InputError(f"the product of step {m + 1} has {int((~np.isfinite(w)).sum())} values that are not finite: "
-                             "audit the operator")
+        _check_finite(w, f"of step {m + 1}")
         size = float(np.linalg.norm(w))
         Q = self._Q[:, :m + 1]
         h = Q.T @ w
@@ -171,6 +234,7 @@ class Arnoldi:
         again = Q.T @ w  # twice is enough
         w, h = w - Q @ again, h + again
         beta = float(np.linalg.norm(w))
+        self._H[:, m] = 0
         self._H[:m + 1, m] = h
         if m + 1 < self.size:
             if beta > 10 * EPS * np.sqrt(self.size) * max(size, self._largest()):
@@ -186,8 +250,8 @@ class Arnoldi:
         return float(np.abs(self._H[:, :self.steps]).max(initial=0.0))
 
     def _random(self, m: int) -> Array:
-        """Return a random unit vector orthogonal to the first m of the basis, the same for the same seed and m."""
-        return self._orthogonal(np.random.default_rng([self.seed, m]).standard_normal(self.size), m)[0]
+        """Return a random unit vector orthogonal to the first m of the basis, another one after each breakdown."""
+        return self._orthogonal(np.random.default_rng([self.seed, m, len(self.breakdowns)]).standard_normal(self.size), m)[0]
 
     def _orthogonal(self, vector: Array, m: int | None = None) -> tuple[Array, float]:
         Q = self._Q[:, :self.steps if m is None else m]
@@ -215,6 +279,12 @@ def arnoldi(A: LinearOperator | NDArray[Any], steps: int, start: ArrayLike | Non
         If A is not square or not real, the start is zero or not finite, or a product is not finite.
     """
     return Arnoldi(A, start, seed).extend(steps)
+
+
+def _check_finite(product: Array, which: str) -> None:
+    if not np.isfinite(product).all():
+        raise InputError(f"the product {which} has {int((~np.isfinite(product)).sum())} values that are not finite: audit the "
+                         "operator")
 
 
 def _unit(start: ArrayLike, n: int) -> Array:

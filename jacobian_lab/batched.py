@@ -11,13 +11,14 @@ Saad, Schultz (1986), *GMRES*; Giraud, Langou, Rozloznik (2005): Gram-Schmidt tw
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from jacobian_lab.errors import InputError
+from jacobian_lab.errors import ConvergenceWarning, InputError
 
 Array = NDArray[Any]
 BatchApply = Callable[[Array], Array]
@@ -31,7 +32,7 @@ def arnoldi_batch(apply: BatchApply, start: Array, steps: int) -> tuple[Array, A
     apply : callable
         (B, n) -> (B, n), the operator of each system on its own vector.
     start : array, shape (B, n)
-        First basis vectors, up to their lengths; a zero vector gives zero basis and coefficients.
+        First basis vectors, up to their lengths; a zero vector, or one that is not finite, gives a zero basis.
     steps : int
         At most n.
 
@@ -49,21 +50,29 @@ def arnoldi_batch(apply: BatchApply, start: Array, steps: int) -> tuple[Array, A
     Q[:, 0] = _unit(start, np.zeros(count))[0]
     for j in range(steps):
         w = np.asarray(apply(Q[:, j]), dtype=np.float64)
-        size = np.linalg.norm(w, axis=1)
-        for _ in range(2):
-            h = np.einsum("bkn,bn->bk", Q[:, :j + 1], w)
-            w = w - np.einsum("bkn,bk->bn", Q[:, :j + 1], h)
-            H[:, :j + 1, j] += h
+        size = _lengths(w)
+        with np.errstate(invalid="ignore", over="ignore"):  # of a system that is not finite
+            for _ in range(2):
+                h = np.einsum("bkn,bn->bk", Q[:, :j + 1], w)
+                w = w - np.einsum("bkn,bk->bn", Q[:, :j + 1], h)
+                H[:, :j + 1, j] += h
         Q[:, j + 1], H[:, j + 1, j] = _unit(w, 1e-12 * size)
     return Q, H
 
 
 def gmres_batch(apply: BatchApply, b: Array, steps: int) -> Array:
-    """Return the x, (B, n), that minimise `|b - A x|` over Krylov spaces of `steps` products; see `arnoldi_batch`."""
+    """Return the x, (B, n), that minimise `|b - A x|` over Krylov spaces of `steps` products; see `arnoldi_batch`.
+
+    Warns
+    -----
+    ConvergenceWarning
+        If a right-hand side or a product is not finite; that system's x is NaN, and the others are as without it.
+    """
     b = np.asarray(b, dtype=np.float64)
     Q, H = arnoldi_batch(apply, b, min(steps, b.shape[1]))
-    x = np.zeros_like(b)
-    for i, size in enumerate(np.linalg.norm(b, axis=1)):
+    x, sizes = np.full_like(b, np.nan), _lengths(b)
+    for i in _finite(H, sizes):
+        size = sizes[i]
         rhs = np.zeros(H.shape[1])
         rhs[0] = size
         x[i] = np.linalg.lstsq(H[i], rhs, rcond=None)[0] @ Q[i, :-1]
@@ -73,11 +82,30 @@ def gmres_batch(apply: BatchApply, b: Array, steps: int) -> Array:
 def ritz_values_batch(apply: BatchApply, start: Array, steps: int) -> Array:
     """Return the eigenvalues of each operator on its Krylov space, complex, shape (B, steps); see `arnoldi_batch`."""
     _, H = arnoldi_batch(apply, start, steps)
-    return np.asarray(np.linalg.eigvals(H[:, :-1]))
+    values = np.full((len(H), H.shape[2]), np.nan, dtype=np.complex128)
+    finite = _finite(H, _lengths(np.asarray(start, dtype=np.float64)))
+    values[finite] = np.linalg.eigvals(H[finite, :-1])
+    return values
+
+
+def _finite(H: Array, sizes: Array) -> Array:
+    """Return the numbers of the systems in which all is finite, and warn of the others."""
+    finite = np.isfinite(H).all(axis=(1, 2)) & np.isfinite(sizes)
+    if not finite.all():
+        warnings.warn(f"systems {np.flatnonzero(~finite).tolist()} of {len(H)} have values that are not finite: their results "
+                      "are NaN; look at their vectors and products", ConvergenceWarning, stacklevel=3)
+    return np.flatnonzero(finite)
+
+
+def _lengths(w: Array) -> Array:
+    """Return the length of each vector, whose squares may overflow or underflow."""
+    largest = np.abs(w).max(axis=1, initial=0.0)
+    scale = np.where((largest > 0) & np.isfinite(largest), largest, 1.0)
+    return np.asarray(scale * np.linalg.norm(w / scale[:, None], axis=1))
 
 
 def _unit(w: Array, threshold: Array) -> tuple[Array, Array]:
     """Return the vectors at length 1, and their lengths; both zero for lengths up to the threshold."""
-    size = np.linalg.norm(w, axis=1)
-    kept = size > threshold
-    return np.where(kept, 1 / np.where(kept, size, 1), 0)[:, None] * w, np.where(kept, size, 0.0)
+    size = _lengths(w)
+    kept = (size > threshold) & np.isfinite(size)
+    return np.where(kept[:, None], w / np.where(kept, size, 1)[:, None], 0.0), np.where(size > threshold, size, 0.0)

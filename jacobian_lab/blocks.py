@@ -5,8 +5,9 @@ r"""The Jacobian of a batch of samples: block diagonal, `J = diag(J_1, ..., J_B)
     J.jvp(v)                                J_b v_b for each sample, its own vector: one forward pass as a finite difference
     J.vjp(u)                                J_b^T u_b: one backward pass
 
-`JacobianOperator` is one block with many vectors; this is many blocks with a vector each, what a sampler needs. No graph is
-kept unless `J^T u` is asked for.
+`JacobianOperator` is one block with many vectors; this is many blocks with a vector each, what a sampler needs. Exact products
+come from the same ladder with the same check, made along the first vector that is asked for; nothing is kept of the network
+unless exact products or `J^T u` are asked for.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from jacobian_lab.denoiser import Denoiser
-from jacobian_lab.fallbacks import Differences, DoubleBackward, ForwardMode, Function
-from jacobian_lab.linear import UnsupportedError
-from jacobian_lab.linearise import Linearisation
+from jacobian_lab.fallbacks import Differences, Function
+from jacobian_lab.guards import CoarsestPrecision, check_apart, check_evaluation_mode, differentiable, modules_called
+from jacobian_lab.ladder import Ladder
 from jacobian_lab.linops import JacobianOperator
-from jacobian_lab.products import Method, differentiable
+from jacobian_lab.products import Method
 from jacobian_lab.schedule import Time
 
 
@@ -60,30 +61,53 @@ class BatchJacobian:
     products : {"exact", "forward", "central"}
         How `J v` is computed; a forward difference, one pass, by default.
     graph : bool
-        Compute D(x_t) with its graph, so that `J^T u` costs a backward pass and nothing else.
+        Compute D(x_t) with PyTorch's graph, so that `J^T u` costs a backward pass and nothing else.
     spent : Spent, optional
-        Where passes are counted; an own count by default.
+        Where passes are counted; an own count by default. The check's few passes of two samples are not counted.
+    like : BatchJacobian, optional
+        One of the same denoiser: its precision is that of differences here, and where its time is the same, its paths are taken
+        without another check.
+
+    Raises
+    ------
+    InputError
+        With exact products or `J^T u`: if the network is in training mode, returns something else at each call, couples the
+        samples of a batch, or has no derivative that passes the check.
     """
 
     def __init__(self, denoiser: Denoiser, x_t: Tensor, t: Time, products: Method = "forward", graph: bool = False,
-                 spent: Spent | None = None) -> None:
-        self.denoiser, self.x, self.t, self.method, self.graph = denoiser, x_t.detach(), t, products, graph
+                 spent: Spent | None = None, like: BatchJacobian | None = None) -> None:
+        self.denoiser, self.x, self.t, self.method, self.graph = denoiser, denoiser.batched(x_t).detach(), t, products, graph
         self.spent = Spent() if spent is None else spent
-        self._function: Function = partial(denoiser, t=t)  # a method would tie self and the graphs into a cycle, freed late
+        self.eps: float = float(torch.finfo(x_t.dtype).eps) if like is None else like.eps
+        self._like = None if like is None or like._ladder is None else like._ladder.choice()
+        self._function: Function = partial(denoiser.output, t=t)  # a method would tie self and the graphs into a cycle
         self._d: Tensor | None = None
-        self._linear: Linearisation | ForwardMode | None = None
-        self._reverse: DoubleBackward | None = None
+        self._value: Tensor | None = None
+        self._ladder: Ladder | None = None
+        self._c_x, self._c_out = denoiser.coefficients(self.x, t)
+
+    @property
+    def path(self) -> str:
+        """How exact products are computed, once they were; else what differences are taken."""
+        return self._ladder.path if self._ladder is not None and self.method == "exact" else f"{self.method} difference"
+
+    @property
+    def error(self) -> float:
+        """Distance of exact products to differences of the network's output, where they were checked; 0 before."""
+        return 0.0 if self._ladder is None else self._ladder.error
 
     @property
     def d(self) -> Tensor:
         """D(x_t, t), (B, C, H, W), detached."""
         if self._d is None:
-            if self.graph:
-                self._d = self._reversed().primal(len(self.x)).detach()
-            elif self.method == "exact":
-                self._d = self._linearised()
+            if self.graph or self.method == "exact":
+                self._value = self._climbed().value
             else:
-                self._d = self.denoise(self.x)
+                self.spent.forward += 1
+                with torch.no_grad():
+                    self._value = self._function(self.x)
+            self._d = self._c_x * self.x + self._c_out * self._value
         return self._d
 
     def denoise(self, x: Tensor) -> Tensor:
@@ -96,20 +120,21 @@ class BatchJacobian:
         """Return `J_b v_b`, (B, C, H, W)."""
         if self.method != "exact":
             self.spent.forward += 1 if self.method == "forward" else 2
-            at = self.d if self.method == "forward" else None
-            return Differences(self._function, self.x, self.method, value=at).jvp(v)
-        if self._linear is None:
-            self._d = self._linearised()
-        assert self._linear is not None
+            if self.method == "forward" and self._d is None:
+                _ = self.d  # the difference's other end
+            change = Differences(self._function, self.x, self.method, None, self._value, self.eps).jvp(v)
+            return self._c_x * v + self._c_out * change
+        ladder = self._climbed()
         self.spent.jvp += 1
-        with differentiable(), torch.no_grad():
-            return self._linear.jvp(v[None])[0] if isinstance(self._linear, Linearisation) else self._linear.jvp(v)
+        with differentiable():
+            return (self._c_x * v + self._c_out * ladder.jvp(v[None])[0]).detach()
 
     def vjp(self, u: Tensor) -> Tensor:
         """Return `J_b^T u_b`, (B, C, H, W)."""
+        ladder = self._climbed()
         self.spent.vjp += 1
         with differentiable():
-            return self._reversed().vjp(u)
+            return (self._c_x * u + self._c_out * ladder.vjp(u[None])[0]).detach()
 
     def dense(self) -> Tensor:
         """Return the blocks, (B, n, n), row by row: n backward passes."""
@@ -133,22 +158,28 @@ class BatchJacobian:
         """Return images as numpy vectors, (B, n)."""
         return np.asarray(v.detach().cpu().double().flatten(1).numpy())
 
-    def _linearised(self) -> Tensor:
-        """Record the network at the batch, or fall back on forward mode; return D(x_t)."""
-        self.spent.forward += 1
-        with differentiable():
-            try:
-                self._linear = Linearisation(self._function, self.x)
-                return self._linear.value
-            except (UnsupportedError, RuntimeError, NotImplementedError, TypeError, AttributeError):
-                self._linear = ForwardMode(self._function, self.x)
-        with torch.no_grad():
-            return self._function(self.x)
+    def guard(self) -> None:
+        """Raise unless the network is one that samplers can take; note its precision. One pass of a sample or two.
 
-    def _reversed(self) -> DoubleBackward:
-        if self._reverse is None:
+        Raises
+        ------
+        InputError
+            If it is in training mode, returns something else at each call, or couples the samples of a batch.
+        """
+        _ = self.d
+        with torch.no_grad(), modules_called() as called, CoarsestPrecision(self.x) as precision:
+            alone = self._function(self.x[:1])
+        check_evaluation_mode([*called, *(m for m in self.denoiser.modules() if m is not self.denoiser)])
+        self.eps = max(self.eps, precision.eps)
+        assert self._value is not None
+        check_apart(self._function, self.x, self._value, alone, self.eps)
+
+    def _climbed(self) -> Ladder:
+        """Return the ladder of derivatives at the batch; the network runs once for it."""
+        if self._ladder is None:
             self.spent.forward += 1
             with differentiable():
-                self._reverse = DoubleBackward(self._function, self.x)
-                self._reverse.primal(len(self.x))
-        return self._reverse
+                self._ladder = Ladder(self.denoiser, self.x, self.t, graph=self.graph and self.method != "exact",
+                                      like=self._like)
+        self._ladder.check_weights()
+        return self._ladder

@@ -16,8 +16,8 @@ time (bfloat16 has nothing between 0.498 and 0.5).
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Literal, TypeAlias, get_args
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, TypeAlias, get_args
 
 import torch
 from torch import Tensor, nn
@@ -99,18 +99,30 @@ class Denoiser(nn.Module):
         InputError
             If a shape or dtype is wrong, or a time is not of the schedule.
         """
-        if not isinstance(x_t, Tensor) or not x_t.is_floating_point():
-            raise InputError("x_t must be a floating-point tensor: got "
-                             f"{x_t.dtype if isinstance(x_t, Tensor) else type(x_t).__name__}")
-        if tuple(x_t.shape[-3:]) != self.shape or x_t.ndim not in (3, 4):
-            expected = ", ".join(map(str, self.shape))
-            raise InputError(f"x_t has shape {tuple(x_t.shape)}: expected (B, {expected}) or ({expected})")
-        x = x_t if x_t.ndim == 4 else x_t.unsqueeze(0)
+        x = self.batched(x_t)
+        c_x, c_out = self.coefficients(x, t)
+        return (c_x * x + c_out * self.output(x, t)).reshape(x_t.shape)
+
+    def coefficients(self, x: Tensor, t: Time) -> tuple[Tensor, Tensor]:
+        """Return `(c_x, c_out)` of `D = c_x x_t + c_out F` at the times of a batch x, shaped to multiply it."""
+        c_x, c_out = coefficients(self.prediction, *self.schedule(t))
+        return per_sample(c_x, x), per_sample(c_out, x)
+
+    def output(self, x: Tensor, t: Time) -> Tensor:
+        """Return the network's own output F(x, t), (B, C, H, W), for a batch x of that shape.
+
+        The network gets a copy of x, so that one that writes into its input changes nothing of the caller's. An output that
+        comes as a tuple of one, a mapping or an object with `sample` (diffusers) is unwrapped.
+
+        Raises
+        ------
+        InputError
+            If the output is no real floating-point tensor of the shape of x.
+        """
         time = self.schedule.time_tensor(t)
-        c_x, c_out = (per_sample(c, x) for c in coefficients(self.prediction, *self.schedule(time)))
         time = time.to(x.device, torch.promote_types(x.dtype, torch.float32) if time.is_floating_point() else None)
         try:
-            raw = self.network(x, time.expand(x.shape[0]))
+            raw = _unwrapped(self.network(x.clone(), time.expand(x.shape[0])))
         except RuntimeError as error:
             weights = {p.dtype for p in self.parameters() if p.is_floating_point()}
             if weights and x.dtype not in weights:
@@ -120,17 +132,40 @@ class Denoiser(nn.Module):
         if raw.shape != x.shape:
             raise InputError(f"the network returned shape {tuple(raw.shape)} for an input of {tuple(x.shape)}: expected "
                              "the same shape (a network that also learns a variance returns 2 C channels: keep C)")
-        return (c_x * x + c_out * raw).reshape(x_t.shape)
+        return raw
+
+    def batched(self, x_t: Tensor) -> Tensor:
+        """Return x_t as a batch, (B, C, H, W), or raise."""
+        if not isinstance(x_t, Tensor) or not x_t.is_floating_point():
+            raise InputError("x_t must be a floating-point tensor: got "
+                             f"{x_t.dtype if isinstance(x_t, Tensor) else type(x_t).__name__}")
+        if tuple(x_t.shape[-3:]) != self.shape or x_t.ndim not in (3, 4):
+            expected = ", ".join(map(str, self.shape))
+            raise InputError(f"x_t has shape {tuple(x_t.shape)}: expected (B, {expected}) or ({expected})")
+        return x_t if x_t.ndim == 4 else x_t.unsqueeze(0)
 
     def raw(self, x0: Tensor, x_t: Tensor, t: Time) -> Tensor:
         """Return the raw output for which `D(x_t, t)` is `x0`: the network's training target, shape of `x_t`."""
-        c_x, c_out = (per_sample(c, x_t) for c in coefficients(self.prediction, *self.schedule(t)))
+        c_x, c_out = self.coefficients(x_t, t)
         return (x0 - c_x * x_t) / c_out
 
     def noise(self, x_t: Tensor, x0: Tensor, t: Time) -> Tensor:
         """Return the noise that explains `x_t` if the clean sample is `x0`: `(x_t - alpha_t x0) / sigma_t`."""
         alpha_t, sigma_t = self.schedule(t)
         return (x_t - per_sample(alpha_t, x_t) * x0) / per_sample(sigma_t, x_t)
+
+
+def _unwrapped(raw: Any) -> Tensor:  # noqa: ANN401 - whatever a network returns
+    """Return a network's output as a plain tensor, out of what libraries wrap it in."""
+    found = raw[0] if isinstance(raw, (tuple, list)) and len(raw) == 1 else raw
+    if not isinstance(found, Tensor):
+        found = found.get("sample") if isinstance(found, Mapping) else getattr(found, "sample", None)
+    if not isinstance(found, Tensor) or not found.is_floating_point():
+        got = f"a tensor of {raw.dtype}" if isinstance(raw, Tensor) else f"{len(raw)} things, a {type(raw).__name__}" if (
+            isinstance(raw, (tuple, list))) else type(raw).__name__
+        raise InputError(f"the network returned {got}: expected one real floating-point tensor, or an object with `sample`; "
+                         "wrap it, such as lambda x, t: network(x, t)[0]")
+    return found if type(found) is Tensor else found.as_subclass(Tensor)
 
 
 def guided(conditional: Network, unconditional: Network, scale: float) -> Network:

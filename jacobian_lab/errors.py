@@ -19,3 +19,7 @@ class DivergenceError(InputError):
 
 class ConvergenceWarning(UserWarning):
     """A solver stopped before its tolerance; its partial result is handed back and says so."""
+
+
+class DerivativeWarning(UserWarning):
+    """Products are not what their name promises: differences where exact ones were asked for, or a derivative that is zero."""

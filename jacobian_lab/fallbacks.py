@@ -1,7 +1,7 @@
 """Products with J by PyTorch's own derivatives, for functions that cannot be recorded, and by finite differences.
 
     DoubleBackward    J v and J^T u in reverse mode: u -> J^T u is linear in u, and its graph, transposed, is v -> J v
-    ForwardMode       J v by torch.func.jvp, which runs the function again for each product
+    ForwardMode       J v by dual numbers: the function runs again for each product
     Differences       J v by forward or central differences: one or two forward passes
 
 All take one point x of shape (1, C, H, W) and K vectors (K, C, H, W); or K points, and a vector for each.
@@ -15,6 +15,7 @@ from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 Function: TypeAlias = Callable[[Tensor], Tensor]
 Graph: TypeAlias = tuple[Tensor, Tensor]  # the leaf, and what was computed from it
@@ -72,24 +73,26 @@ class DoubleBackward:
 
         with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
             self.function(self.x.clone().requires_grad_())
-        return 3 * sum(held.values())  # the second graph keeps what the first computes
+        return max(self.x[0].nbytes, 3 * sum(held.values()))  # the second graph keeps what the first computes
 
     def _graph(self, count: int) -> Graph:
         if self._primal is None or len(self._primal[0]) != count:
             self.forget()  # before the new one is made: never two in memory
-            x = self.x.expand(count, -1, -1, -1).clone().requires_grad_()
+            x = self.x.expand(count, *self.x.shape[1:]).clone().requires_grad_()
             self._primal = x, self.function(x)
         return self._primal
 
 
 class ForwardMode(DoubleBackward):
-    """`J v` by dual numbers; `J^T u` in reverse mode."""
+    """`J v` in forward mode, `J^T u` in reverse mode."""
 
     def jvp(self, v: Tensor) -> Tensor:
-        """Return `J v` for each row of `v`."""
-        with warnings.catch_warnings(), torch.no_grad():
-            warnings.filterwarnings("ignore", category=FutureWarning)  # torch.func.jvp's own import of torch.jit
-            return torch.func.jvp(self.function, (self.x.expand(len(v), -1, -1, -1).contiguous(),), (v,))[1]
+        """Return `J v` for each row of `v`: one run of the function with tangents."""
+        with warnings.catch_warnings(), torch.no_grad(), forward_ad.dual_level():
+            warnings.filterwarnings("ignore", category=FutureWarning)  # PyTorch's own, of torch.jit
+            dual = forward_ad.make_dual(self.x.expand(len(v), *self.x.shape[1:]).contiguous(), v)  # type: ignore[no-untyped-call]
+            value, tangent = forward_ad.unpack_dual(self.function(dual))  # type: ignore[no-untyped-call]
+            return torch.zeros_like(value) if tangent is None else tangent
 
 
 class Differences(DoubleBackward):
@@ -106,13 +109,15 @@ class Differences(DoubleBackward):
         the MNIST denoiser.
     value : Tensor, optional
         `function(x)`, if it is known: a forward difference then costs one pass.
+    eps : float, optional
+        Of the coarsest precision in which the function computes, if it is not that of x.
     """
 
     def __init__(self, function: Function, x: Tensor, kind: Literal["forward", "central"], step: float | None = None,
-                 value: Tensor | None = None) -> None:
+                 value: Tensor | None = None, eps: float | None = None) -> None:
         super().__init__(function, x)
         self._value = value
-        eps = torch.finfo(x.dtype).eps
+        eps = eps or torch.finfo(x.dtype).eps
         self.kind, self.step = kind, step if step is not None else 2 * eps ** (1 / 2) if kind == "forward" else eps ** (1 / 3)
 
     @torch.no_grad()

@@ -3,7 +3,8 @@ r"""A linear map of tangents with its transpose: what one operation of a network
     push(*tangents of the active arguments) -> tangent of the result, or one for each result        J v
     pull(*cotangents of the results)        -> cotangent of the active argument, or one for each    J^T u
 
-Tangents carry K vectors at once, in one dimension in front of the operation's own shape.
+Tangents carry K vectors at once, in one dimension in front of the operation's own shape. They are of the type of the values:
+complex where those are, and then "transpose" means that of the real and imaginary parts, `Re <u, J v> = Re <J^T u, v>`.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ class Linear:
 
     push: Callable[..., Any]
     pull: Callable[..., Any]
-    diagonal: Tensor | float | None = None
+    diagonal: Tensor | complex | None = None
     """Set where the map is the product with it, in the shape of the argument: neighbours are merged."""
 
 
@@ -59,8 +60,9 @@ MANY = 16
 Rule: TypeAlias = Callable[[Call], Linear | list[Linear] | None]
 """A list of maps is applied one after the other; None leaves the operation to PyTorch's derivative."""
 RULES: dict[str, Rule] = {}
-KEEPING = frozenset({"mul", "div", "mm", "bmm", "addmm", "baddbmm", "_softmax", "_safe_softmax"})
-"""Rules that keep values of the operation, which must not change afterwards."""
+KEEPING = frozenset({"mul", "mm", "bmm", "addmm", "baddbmm"})
+"""Rules that keep arguments that depend on x, which must not change afterwards; all keep the constant ones."""
+KEEPING_RESULT = frozenset({"_softmax", "_safe_softmax"})
 
 
 def rule(*names: str) -> Callable[[Rule], Rule]:
@@ -71,14 +73,29 @@ def rule(*names: str) -> Callable[[Rule], Rule]:
     return register
 
 
-def diagonal(d: Tensor | float) -> Linear:
+def diagonal(d: Tensor | complex) -> Linear:
     """Return the product with a number, or with a tensor that broadcasts to the argument's shape without enlarging it."""
     def scale(t: Tensor) -> Tensor:
         if isinstance(d, Tensor) and d.ndim == 4 and t.stride(2) == 1:  # a product of two layouts takes three times as long
             return t * d.contiguous(memory_format=torch.channels_last)
         return t * d
 
-    return Linear(scale, scale, d)
+    return Linear(scale, lambda u: u * conjugate(d) if is_complex(d) else scale(u), d)
+
+
+def is_complex(d: Tensor | complex) -> bool:
+    """Whether a number or the numbers of a tensor are complex."""
+    return d.is_complex() if isinstance(d, Tensor) else isinstance(d, complex)
+
+
+def conjugate(d: Any) -> Any:  # noqa: ANN401 - a number or a tensor
+    """Return the conjugate: what the transpose of a product with `d` multiplies by, for the inner product Re <u, v>."""
+    return (d.conj() if isinstance(d, Tensor) else d.conjugate()) if is_complex(d) else d
+
+
+def cast(t: Tensor, dtype: torch.dtype) -> Tensor:
+    """Convert tangents; complex to real is the real part, which is the transpose of real to complex."""
+    return (t.real if t.is_complex() and not dtype.is_complex else t).to(dtype)
 
 
 IDENTITY = Linear(lambda t: t, lambda u: u, 1.0)
@@ -126,20 +143,21 @@ def filled(tangents: Sequence[Tensor | None], shapes: Sequence[Sequence[int]]) -
 def weighted(call: Call, factors: list[Any]) -> Linear:
     """Return `sum_i factor_i * tangent_i` with broadcasting: the form of every operation on each entry alone."""
     shapes, after, dtype = [x.shape for x in call.inputs], call.out.shape, call.out.dtype
-    if any(x.dtype != dtype for x in call.inputs):
-        raise UnsupportedError(f"{call.func}, which mixes {dtype} with another precision")
-    factors = [f.to(call.out) if isinstance(f, Tensor) else f for f in factors]
-    if len(factors) == 1 and shapes[0] == after:
+    dtypes = [x.dtype for x in call.inputs]
+    factors = [f.to(call.out.device, dtype if f.is_complex() else dtype.to_real()) if isinstance(f, Tensor) else f
+               for f in factors]
+    if len(factors) == 1 and shapes[0] == after and dtypes[0] == dtype:
         return diagonal(factors[0])
 
     def scaled(t: Tensor, factor: Any) -> Tensor:  # noqa: ANN401 - a number or a tensor
         return t if isinstance(factor, int) and factor == 1 else t * factor
 
     def push(*ts: Tensor) -> Tensor:
-        terms = [scaled(spread(t, after), factor) for t, factor in zip(ts, factors, strict=True)]
+        terms = [scaled(spread(cast(t, dtype), after), factor) for t, factor in zip(ts, factors, strict=True)]
         return sum(terms[1:], terms[0])
 
     def pull(u: Tensor) -> list[Tensor]:
-        return [gathered(scaled(u, factor), shape) for factor, shape in zip(factors, shapes, strict=True)]
+        return [gathered(cast(scaled(u, conjugate(factor)), before), shape)
+                for factor, shape, before in zip(factors, shapes, dtypes, strict=True)]
 
     return Linear(push, pull)

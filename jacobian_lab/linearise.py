@@ -17,14 +17,14 @@ control flow, a `no_grad` or `detach` included. Compared with the derivatives th
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
 
 from jacobian_lab.linear import diagonal
-from jacobian_lab.recorder import Recorder, Step
+from jacobian_lab.recorder import Step, recorded
 
 
 class Linearisation:
@@ -36,6 +36,9 @@ class Linearisation:
         From a tensor to a tensor.
     x : Tensor
         The point.
+    known : iterable of Tensor, optional
+        Tensors that exist before: weights and buffers. Any other tensor of the network's own may have been computed from x
+        where PyTorch cannot see it, which is found out by running `function` once more at another point.
 
     Attributes
     ----------
@@ -45,6 +48,11 @@ class Linearisation:
         In the order of the forward pass; maps that do not reach the result are left out.
     borrowed : list of str
         Operations without a rule of their own, other than activations: PyTorch's derivatives of them are used.
+    coarsest : float
+        The largest eps among the precisions in which numbers that depend on x are kept on the way, x's own included.
+    reads : tuple of str
+        How numbers that depend on x were read out, such as "_local_scalar_dense" (`.item()`), "tolist" or "numpy". What is
+        computed from them outside PyTorch is a constant here.
 
     Raises
     ------
@@ -52,11 +60,13 @@ class Linearisation:
         If the recording cannot represent what the function does: the message names the operation.
     """
 
-    def __init__(self, function: Callable[[Tensor], Tensor], x: Tensor) -> None:
-        recorder = Recorder(function, x)
-        self.value, self._sizes = recorder.value, recorder.sizes
-        steps, self.output = _merged(_needed(recorder.steps(), recorder.output), recorder.output)
-        self.borrowed = sorted(recorder.borrowed)
+    def __init__(self, function: Callable[[Tensor], Tensor], x: Tensor, known: Iterable[Tensor] = ()) -> None:
+        recorder = recorded(function, x, known)
+        self.value, self._sizes, self.coarsest = recorder.value, recorder.sizes, recorder.coarsest
+        self.reads = tuple(sorted(recorder.witness.reads))
+        steps, borrowed = recorder.steps()
+        steps, self.output = _merged(_needed(steps, recorder.output), recorder.output)
+        self.borrowed = sorted(borrowed)
         self.steps = _planned(steps, self.output)
 
     def jvp(self, v: Tensor) -> Tensor:
@@ -107,7 +117,7 @@ def _merged(steps: list[Step], output: int) -> tuple[list[Step], int]:
     for step in steps:
         step = replace(step, inputs=tuple(names.get(i, i) for i in step.inputs))
         d, source = step.linear.diagonal, step.inputs[0]
-        if isinstance(d, (int, float)) and d == 1:
+        if not isinstance(d, Tensor) and d == 1:
             names[step.outputs[0]] = source
             uses[source] += uses[step.outputs[0]] - 1
             continue

@@ -15,12 +15,12 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
-from scipy.sparse.linalg import LinearOperator, aslinearoperator
+from scipy.sparse.linalg import LinearOperator
 from torch import Tensor
 
 from jacobian_lab.denoiser import Denoiser
 from jacobian_lab.errors import InputError
-from jacobian_lab.operators import Apply, Array, Matrix, Operator, square
+from jacobian_lab.operators import Apply, Array, Matrix, Operator, real, square
 from jacobian_lab.products import Method, Products
 from jacobian_lab.schedule import Time
 
@@ -45,6 +45,13 @@ class JacobianOperator(Operator):
 
     Attributes
     ----------
+    path : str
+        How `J v` is computed: "linearised", "double backward", "forward mode", "central difference", "forward difference".
+    product_error : float
+        How far `J v`, and `J^T u` once it was asked for, may be off relative to its size, as far as central differences of the
+        network's output and the adjoint identity tell. An exact product is usually far more exact than that.
+    rounding : float
+        Relative error that each product is known to have beyond rounding: that of the differences, where it is they.
     products : Products
         The products on tensors, (K, C, H, W); `products.d` is D(x_t, t).
     sample_shape : (int, int, int)
@@ -54,7 +61,13 @@ class JacobianOperator(Operator):
     Raises
     ------
     InputError
-        If x_t has a wrong shape or is not finite, t is not of the schedule, or the network is in training mode.
+        If x_t has a wrong shape or is not finite, t is not of the schedule, or the network is in training mode or returns
+        something else at each call.
+
+    Warns
+    -----
+    DerivativeWarning
+        If exact products were asked for and only finite differences pass the check.
 
     Notes
     -----
@@ -71,16 +84,32 @@ class JacobianOperator(Operator):
         dtype = np.float64 if self.products.x.dtype == torch.float64 else np.float32
         super().__init__((n, n), dtype, self._on_columns(self.products.jvp), self._on_columns(self.products.vjp))
 
+    @property
+    def path(self) -> str:
+        """How `J v` is computed."""
+        return self.products.path
+
+    @property
+    def product_error(self) -> float:
+        """How far products may be off relative to their size, as far as they could be checked."""
+        return self.products.error
+
+    @property
+    def rounding(self) -> float:
+        """Relative error that each product is known to have: of differences, what was measured; else 0, beyond the dtype's."""
+        return self.products.error if self.path.endswith("difference") else 0.0
+
     def dense(self) -> Array:
         """Return J as a numpy array, (n, n), in chunks that fit in the operator's `memory`.
 
-        Rows by `J^T u` for unit vectors u; columns by `J v` for finite differences.
+        Rows by `J^T u` for unit vectors u; columns by `J v` for finite differences, or where there is no J^T.
         """
         n = self.shape[0]
         dense, chunk = np.empty(self.shape, dtype=self.dtype), min(n, self.products.chunk())
+        by_columns = self.path.endswith("difference") or not self.products.has_transpose()
         for start in range(0, n, chunk):
             units = np.eye(n, min(chunk, n - start), -start, dtype=self.dtype)
-            if self.products.path.endswith("difference"):
+            if by_columns:
                 dense[:, start:start + chunk] = self.matmat(units)
             else:
                 dense[start:start + chunk] = self.rmatmat(units).T
@@ -129,7 +158,7 @@ def restriction(A: Matrix, rows: Tensor | ArrayLike, columns: Tensor | ArrayLike
     rows, columns : array of bool
         Masks of as many entries as A has rows and columns, in any shape, such as (C, H, W). `columns` is `rows` by default.
     """
-    A = aslinearoperator(A)
+    A = real(A)
     transpose = A.T
     r = _entries(rows, A.shape[0], "rows")
     c = _entries(rows if columns is None else columns, A.shape[1], "columns")

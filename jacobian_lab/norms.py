@@ -1,7 +1,7 @@
 r"""The Jacobian of normalisations and of the softmax: projections, with a diagonal on either side.
 
     group and layer norm   J = diag(gamma / deviation) (I - 1 1^T / m - x_hat x_hat^T / m) for each group of m entries
-    batch norm             J = diag(gamma / deviation), with the statistics that were learnt
+    batch norm             J = diag(gamma / deviation), with the statistics that were learnt; as group norm, with its own
     softmax                J = diag(p) - p p^T
 
 The projections are symmetric, and PyTorch's backward kernels apply them in one pass.
@@ -49,11 +49,12 @@ def _layer_norm(call: Call) -> list[Linear] | None:
     x, shape, gamma, *_ = call.args
     _, mean, rstd = call.out
     x_hat = ((x - mean) * rstd).to(x.dtype)
+    like = rstd.to(x.dtype) if x.device.type == "cpu" else rstd  # of another precision there only beside a gamma of that
 
     def project(t: Tensor) -> Tensor:
         many = (len(t), *rstd.shape)
-        return aten.native_layer_norm_backward(t.contiguous(), x_hat.expand(t.shape).contiguous(), shape, rstd.new_zeros(many),
-                                               rstd.new_ones(many), None, None, [True, False, False])[0]
+        return aten.native_layer_norm_backward(t.contiguous(), x_hat.expand(t.shape).contiguous(), shape, like.new_zeros(many),
+                                               like.new_ones(many), None, None, [True, False, False])[0]
 
     return _normalised(project, call, rstd, gamma)
 
@@ -64,22 +65,35 @@ def _normalised(project: Callable[[Tensor], Tensor], call: Call, scale: Tensor, 
     return [Linear(project, project), diagonal(factor)]
 
 
+def _of_the_batch(call: Call) -> list[Linear]:
+    """Return the Jacobian with statistics of the batch: an instance normalisation, where that is one of B C channels."""
+    x, gamma, (_, mean, rstd, *_) = call.args[0], call.args[1], call.out
+    per_channel, over = (1, -1, *(1,) * (x.ndim - 2)), [1, *range(3, x.ndim + 1)]
+    scale = rstd.reshape(per_channel)
+    x_hat = ((x - mean.reshape(per_channel)) * scale).to(x.dtype)
+
+    def project(t: Tensor) -> Tensor:
+        return t - t.mean(over, keepdim=True) - x_hat * (x_hat * t).mean(over, keepdim=True)
+
+    return _normalised(project, call, scale, None if gamma is None else gamma.reshape(per_channel))
+
+
 @rule("native_batch_norm", "_native_batch_norm_legit_no_training", "cudnn_batch_norm", "miopen_batch_norm")
-def _batch_norm(call: Call) -> Linear | None:
+def _batch_norm(call: Call) -> Linear | list[Linear] | None:
     x, gamma, _, _, variance, *_, eps = call.args
-    if call.active != (0,) or (len(call.args) == 8 and call.args[5]):
-        return None  # statistics of the batch: an instance normalisation
+    if call.active != (0,):
+        return None
+    if len(call.args) == 8 and call.args[5]:
+        return _of_the_batch(call)
     factor = torch.rsqrt(variance + eps) * (1 if gamma is None else gamma)
     return diagonal(factor.to(x.dtype).reshape(1, -1, *(1,) * (x.ndim - 2)))
 
 
 @rule("_softmax", "_safe_softmax")
-def _softmax(call: Call) -> Linear | None:
-    p, dim = call.out, call.args[1] % call.out.ndim + 1
-    if p.dtype != call.args[0].dtype:
-        return None
+def _softmax(call: Call) -> Linear:
+    p, before, dim = call.out, call.args[0].dtype, call.args[1] % max(1, call.out.ndim) + 1
 
     def apply(t: Tensor) -> Tensor:
-        return aten._softmax_backward_data(t, p.expand(t.shape), dim, p.dtype)
+        return aten._softmax_backward_data(t.to(p.dtype), p.expand(t.shape), dim, p.dtype)
 
-    return Linear(apply, apply)
+    return Linear(apply, lambda u: apply(u).to(before))

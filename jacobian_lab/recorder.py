@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,20 +11,21 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
-from torch.utils.weak import WeakIdKeyDictionary
 
+import jacobian_lab.complex_numbers
 import jacobian_lab.norms
-import jacobian_lab.rules  # noqa: F401 - the two register their rules
+import jacobian_lab.rules  # noqa: F401 - the three register their rules
 from jacobian_lab.attention import Attention
 from jacobian_lab.borrowed import by_derivative
-from jacobian_lab.linear import KEEPING, RULES, Call, Linear, UnsupportedError
+from jacobian_lab.hidden import LEAVING, LIKE, LITERAL, Witness, check_the_same, nearby, tensors
+from jacobian_lab.in_place import OVERWRITING, RESHAPING, functional, is_out, written
+from jacobian_lab.linear import KEEPING, KEEPING_RESULT, RULES, Call, Linear, UnsupportedError
+from jacobian_lab.memory import Memory, Place, place
 
 aten: Any = torch.ops.aten
 STATISTICS = -1  # instead of a number: depends on x, but no rule says how
 WITH_STATISTICS = frozenset({"native_group_norm", "native_layer_norm", "native_batch_norm", "cudnn_batch_norm",
                              "_native_batch_norm_legit_no_training", "miopen_batch_norm"})
-LIKE = frozenset({"zeros_like", "ones_like", "full_like", "empty_like", "rand_like", "randn_like", "new_zeros", "new_ones",
-                  "new_full", "new_empty", "new_empty_strided"})  # takes the shape only
 
 
 @dataclass
@@ -39,121 +39,252 @@ class Step:
     """Tangents that nothing after this step needs."""
 
 
+@dataclass
+class _Recorded:
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    found: Call | list[Linear]
+    """A call is left to PyTorch's derivative, which is taken after the run."""
+
+
+def recorded(function: Callable[[Tensor], Tensor], x: Tensor, known: Iterable[Tensor]) -> Recorder:
+    """Record a run; run again where values that rules keep are overwritten later, or tensors come from outside PyTorch."""
+    known = list(known)
+    recorder = _run(function, x, known)
+    if recorder.witness.suspect:
+        check_the_same(recorder.witness.noted, _run(function, nearby(x), known).witness.noted)
+    return recorder
+
+
+def _run(function: Callable[[Tensor], Tensor], x: Tensor, known: list[Tensor]) -> Recorder:
+    graph = True
+    try:
+        recorder = Recorder(function, x, known)
+    except RuntimeError:  # autograd forbids some of what a network may do in place without it
+        graph = False
+        recorder = Recorder(function, x, known, graph)
+    lost = recorder.overwritten()
+    if lost:
+        recorder = Recorder(function, x, known, graph, copied=lost)
+        if recorder.overwritten() - lost:
+            raise UnsupportedError("an operation in place changes a tensor that a derivative needs")
+    return recorder
+
+
 class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Runs `function(x)`, sees each operation below autograd, and writes down those whose arguments depend on x."""
 
-    def __init__(self, function: Callable[[Tensor], Tensor], x: Tensor) -> None:
+    def __init__(self, function: Callable[[Tensor], Tensor], x: Tensor, known: Iterable[Tensor] = (), graph: bool = True,
+                 copied: Iterable[int] = ()) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.numbers: Any = WeakIdKeyDictionary()  # tensor that depends on x -> number of its tangent
+        self.memory = Memory(self._derive)
+        self.witness = Witness(self.memory, known)
         self.sizes: dict[int, int] = {}
-        self.calls: list[tuple[tuple[int, ...], tuple[int, ...], Call | list[Linear]]] = []
-        self.kept: list[tuple[weakref.ref[Tensor], int]] = []  # tensors whose values a rule keeps, and their versions
-        self.borrowed: set[str] = set()
-        x = x.detach().requires_grad_()  # for modules that take a fused kernel when no gradient is wanted
+        self.coarsest = torch.finfo(x.dtype).eps
+        self.calls: list[_Recorded] = []
+        self.copied = frozenset(copied)  # calls that keep copies
+        self.kept: list[tuple[int, Tensor, Any, int]] = []  # call, tensor whose values it keeps, its storage, writes to it
+        self.cut: set[str] = set()  # operations from numbers that depend on x to integers
+        x = x.detach().clone().requires_grad_(graph)  # for modules that take a fused kernel when no gradient is wanted
         self._number(x)
-        with self, torch.enable_grad(), _Attentive(self):
+        with self, torch.set_grad_enabled(graph), _Python(self):
             value = function(x)
-        if value not in self.numbers or self.numbers[value] == STATISTICS:
-            raise UnsupportedError("the result does not depend on x through operations that have a rule or a derivative")
-        self.value, self.output = value.detach(), int(self.numbers[value])
+        self.witness.check()
+        number = self.memory.number(value) if isinstance(value, Tensor) else None
+        if number is None or number == STATISTICS:
+            through = f": only through {', '.join(sorted(self.cut))}, whose derivative is zero" if self.cut else ""
+            raise UnsupportedError(f"the result does not depend on x through operations that have a derivative{through}")
+        self.value, self.output = value.detach(), number
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ANN401
-        kwargs = kwargs or {}
-        first, others = (args[0], args[1:]) if args and isinstance(args[0], (list, tuple)) else (args, ())
-        numbers = [self.numbers.get(a) if isinstance(a, Tensor) else None for a in first]
-        for a in (*others, *kwargs.values()):
-            for tensor in a if isinstance(a, (list, tuple)) else (a,):
-                if isinstance(tensor, Tensor) and tensor in self.numbers:
-                    raise UnsupportedError(f"{func} takes a tensor that depends on x in an unusual place")
-        active = tuple(i for i, number in enumerate(numbers) if number is not None)
-        if not active or func.overloadpacket.__name__ in LIKE:
-            return func(*args, **kwargs)
-        if func is aten.detach.default:  # autograd's own, of what it saves, or the network's
-            out = func(*args)
-            self.numbers[out] = numbers[0]
+        with torch._C.DisableTorchFunction():
+            given = _in_order(func, args, kwargs or {})
+            self.witness.enters(func, given)
+            out = self._operate(func, args, kwargs or {}, given)
+            self.witness.makes(func, out)
             return out
-        if STATISTICS in numbers:
-            raise UnsupportedError(f"{func} takes the statistics of a normalisation")
+
+    def _operate(self, func: Any, args: Any, kwargs: Any, given: list[Any]) -> Any:  # noqa: ANN401
+        listed = bool(given) and isinstance(given[0], (list, tuple))
+        first = given[0] if listed else given
+        numbers = [self.memory.number(a) if isinstance(a, Tensor) else None for a in first]
+        name = func.overloadpacket.__name__
+        if numbers and name in ("copy", "fill", "zero"):  # of the first argument, only the shape is left
+            numbers[0] = None
+        active = tuple(i for i, number in enumerate(numbers) if number is not None)
         if func._schema.is_mutable:
-            return self._in_place(func, args, kwargs, active, numbers)
+            return self._in_place(func, args, kwargs, given, numbers)
+        self._check_places(func, given)
         out = func(*args, **kwargs)
-        self._write(Call(func, _in_order(func, args, kwargs), out, active), numbers)
+        if active and name not in LIKE and name not in ("detach", "alias", "lift_fresh"):
+            self._write(Call(func, given, out, active), numbers)
         return out
+
+    def _check_places(self, func: Any, given: list[Any]) -> None:  # noqa: ANN401
+        """Raise if a tensor that depends on x is neither an argument of its own nor in a list that is the first argument."""
+        lists = [a for i, a in enumerate(given) if not isinstance(a, Tensor) and i > 0]
+        behind = given[1:] if given and isinstance(given[0], (list, tuple)) else []
+        if any(self.memory.number(a) is not None for a in tensors(*lists, *behind)):
+            raise UnsupportedError(f"{func} takes a tensor that depends on x in an unusual place")
 
     def attention(self, given: dict[str, Any], run: Callable[[], Tensor]) -> Tensor:
         """Record one attention, or leave it to its parts where it is of a kind that has no rule."""
-        tensors = [given["query"], given["key"], given["value"]]
-        numbers = [self.numbers.get(tensor) for tensor in tensors]
+        operands = [given["query"], given["key"], given["value"]]
         mask = given.get("attn_mask")
-        alike = len({tensor.shape[:-2] for tensor in tensors}) == 1 and tensors[0].ndim > 2
-        if not any(n is not None for n in numbers) or not alike or given.get("dropout_p") or mask in self.numbers:
+        with torch._C.DisableTorchFunction():
+            numbers = [self.memory.number(tensor) for tensor in operands]
+            alike = len({tensor.shape[:-2] for tensor in operands}) == 1 and operands[0].ndim > 2
+            biased = mask is not None and self.memory.number(mask) is not None
+        if not any(n is not None for n in numbers) or not alike or given.get("dropout_p") or biased or STATISTICS in numbers:
             return run()
-        with _disable_current_modes():
+        with _disable_current_modes(), torch._C.DisableTorchFunction():
+            for tensor in tensors(*operands, mask):
+                self.witness.meets(tensor)
             out = run()
-            q, k, _ = tensors
+            q, k, _ = operands
             if given.get("is_causal"):
                 mask = torch.ones(q.shape[-2], k.shape[-2], dtype=torch.bool, device=q.device).tril()
             scale = given.get("scale") or q.shape[-1] ** -0.5
             active = tuple(i for i, n in enumerate(numbers) if n is not None)
-            call = Call(F.scaled_dot_product_attention, [*(x.detach() for x in tensors), mask, scale], out.detach(), active)
-            rule = Attention(call)
-        self._keep(tensors)
-        self.calls.append((tuple(n for n in numbers if n is not None), (self._number(out),), [Linear(rule.push, rule.pull)]))
+            call = Call(F.scaled_dot_product_attention, [*(x.detach() for x in operands), mask, scale], out.detach(), active)
+            rule = Attention(self._keep(call, [*call.args[:3], call.out]))
+            self.memory.of(out).made = True
+            self._add(numbers, (self._number(out),), [Linear(rule.push, rule.pull)])
         return out
 
-    def steps(self) -> list[Step]:
-        """Return the steps; the operations that need PyTorch's derivatives get them now, outside the recording."""
-        if any(tensor() is not None and tensor()._version != version for tensor, version in self.kept):  # type: ignore[union-attr]
-            raise UnsupportedError("an operation in place changes a tensor that a derivative needs")
+    def overwritten(self) -> set[int]:
+        """Return the calls that keep values which were written to after them."""
+        return {i for i, tensor, storage, writes in self.kept
+                if self.memory.of(tensor) is not storage or storage.writes != writes}
+
+    def steps(self) -> tuple[list[Step], set[str]]:
+        """Return the steps, and which operations borrow PyTorch's derivatives: those are taken now, outside the recording."""
         steps: list[Step] = []
-        for inputs, outputs, found in self.calls:
-            if isinstance(found, Call) and torch.Tag.pointwise not in found.func.tags:
-                self.borrowed.add(found.name)
-            maps = [by_derivative(found)] if isinstance(found, Call) else found
-            between = [(self._slot(self.sizes[outputs[0]]),) for _ in maps[1:]]
-            for before, linear, after in zip([inputs, *between], maps, [*between, outputs], strict=True):
+        borrowed = set()
+        for call in self.calls:
+            if isinstance(call.found, Call) and torch.Tag.pointwise not in call.found.func.tags:
+                borrowed.add(call.found.name)
+            maps = [by_derivative(call.found)] if isinstance(call.found, Call) else call.found
+            between = [(self._slot(self.sizes[call.outputs[0]]),) for _ in maps[1:]]
+            for before, linear, after in zip([call.inputs, *between], maps, [*between, call.outputs], strict=True):
                 steps.append(Step(before, after, linear))
-        return steps
+        return steps, borrowed
 
     def _write(self, call: Call, numbers: list[int | None]) -> None:
-        outs = list(call.out) if isinstance(call.out, (list, tuple)) else [call.out]
-        if any(isinstance(out, Tensor) and out.is_complex() for out in outs):
-            raise UnsupportedError(f"{call.func} returns complex numbers")
-        if not any(isinstance(out, Tensor) and out.is_floating_point() for out in outs):
-            return  # a comparison, an index, a number read into Python: constant nearly everywhere
-        found = RULES.get(call.name, _no_rule)(call)
-        if found is None or call.name in KEEPING:
-            self._keep([a for a in (*call.args, call.out) if isinstance(a, Tensor)])
-        inputs, outputs = tuple(n for n in numbers if n is not None), tuple(self._number(out) for out in outs)
+        """Record one operation that is not in place."""
+        outs = list(tensors(call.out))
+        for out in outs:
+            if out.layout is not torch.strided or any(a.layout is not torch.strided for a in tensors(*call.args)):
+                raise UnsupportedError(f"{call.func} with a tensor that is sparse or opaque")
+        floats = [out.is_floating_point() or out.is_complex() for out in outs]
+        if not outs:
+            self.witness.reads.add(call.name)
+            return
+        if not any(floats):
+            self.cut.add(call.name)
+            return  # a comparison, an index: constant nearly everywhere
+        if STATISTICS in numbers:
+            raise UnsupportedError(f"{call.func} takes the statistics of a normalisation")
+        rule = RULES.get(call.name)
+        if call.func.is_view and (rule is None or call.func is aten.view.dtype or all(map(self.memory.has, outs))):
+            return  # read from memory when it is needed
+        inputs = call.inputs if rule is None or (call.name in KEEPING and len(call.active) > 1) else []
+        constants = [a for a in tensors(*call.args) if self.memory.number(a) is None]
+        call = self._keep(call, [*inputs, *constants, *(outs if call.name in KEEPING_RESULT else [])])
+        found = None if rule is None else rule(call)
+        outputs = [self._number(out) for out in outs]
         if call.name in WITH_STATISTICS:
             for statistics in outs[1:]:
-                self.numbers[statistics] = STATISTICS
+                self.memory.of(statistics).tangents = {place(statistics): STATISTICS}
             outputs = outputs if found is None else outputs[:1]
-        self.calls.append((inputs, outputs, call if found is None else [found] if isinstance(found, Linear) else found))
+        self._add(numbers, tuple(outputs), call if found is None else [found] if isinstance(found, Linear) else found)
 
-    def _in_place(self, func: Any, args: Any, kwargs: Any, active: tuple[int, ...], numbers: list[int | None]) -> Any:  # noqa: ANN401
-        """Record `x.f_(...)` as `x = f(x, ...)`, where x has no other name."""
-        storage = args[0].untyped_storage()._cdata
-        names = sum(tensor.untyped_storage()._cdata == storage for tensor in self.numbers.keys())  # noqa: SIM118
-        packet = func.overloadpacket.__name__
-        functional = getattr(aten, packet.removesuffix("_"), None)
-        if 0 not in active or names > 1 or functional is None or not packet.endswith("_"):
-            raise UnsupportedError(f"{func} changes in place a tensor that has other names, or that did not depend on x")
-        functional = getattr(functional, func._overloadname)
-        before = args[0].clone()
-        out = functional(before, *args[1:], **kwargs)
-        self._write(Call(functional, _in_order(functional, (before, *args[1:]), kwargs), out, active), numbers)
-        args[0].copy_(out)
-        self.numbers[args[0]] = self.numbers[out]
+    def _in_place(self, func: Any, args: Any, kwargs: Any, given: list[Any], numbers: list[int | None]) -> Any:  # noqa: ANN401
+        """Record `x.f_(...)` as `x = f(x, ...)`: then what x is the name of holds other numbers, for its other names as well."""
+        targets = written(func, given)
+        active = any(self.memory.number(a) is not None for a in tensors(*given))
+        if not active:
+            out = func(*args, **kwargs)
+            for target in targets:
+                if target.layout is torch.strided:
+                    self.memory.write(target, None)
+            return out
+        pure = functional(func)
+        if pure is None or len(targets) != 1 or func.overloadpacket.__name__ in RESHAPING:
+            raise UnsupportedError(f"{func} changes a tensor in place, in a way that has no rule")
+        target = targets[0]
+        if pure.is_view:  # squeeze_, t_: the memory stays as it is
+            before = target.detach()
+            out = func(*args, **kwargs)
+            view = pure(before, *given[1:])
+            self._write(Call(pure, [before, *given[1:]], view, (0,)), numbers)
+            return out
+        if is_out(func):
+            return self._out(func, pure, given, numbers, target)
+        before = target.clone()
+        rest = [before, *given[1:]]
+        result = _call(pure, rest)
+        forgotten = func.overloadpacket.__name__ in OVERWRITING
+        kept = [None if i == 0 and forgotten else n for i, n in enumerate(numbers)]
+        self._assign(pure, rest, result, kept, target)
         return args[0]
 
-    def _keep(self, tensors: list[Tensor]) -> None:
-        self.kept += [(weakref.ref(tensor), tensor._version) for tensor in tensors]
+    def _out(self, func: Any, pure: Any, given: list[Any], numbers: list[int | None], target: Tensor) -> Tensor:  # noqa: ANN401
+        """Record `f(..., out=target)` as `target = f(...)`."""
+        place_of_out = next(i for i, a in enumerate(given) if a is target)
+        rest, numbers = given[:place_of_out], numbers[:place_of_out]
+        result = _call(pure, rest)
+        if result.shape != target.shape:
+            raise UnsupportedError(f"{func} changes the shape of what it writes to")
+        self._assign(pure, rest, result, numbers, target)
+        return target
+
+    def _assign(self, pure: Any, given: list[Any], result: Tensor, numbers: list[int | None], target: Tensor) -> None:  # noqa: ANN401
+        """Record a functional operation, and write its result to `target`."""
+        self.witness.makes(pure, result)
+        active = tuple(i for i, n in enumerate(numbers) if n is not None)
+        self._check_places(pure, given)
+        if active:
+            self._write(Call(pure, given, result, active), numbers)
+        if result.dtype != target.dtype and self.memory.number(result) is not None:
+            cast = result.to(target.dtype)
+            self._write(Call(aten._to_copy.default, [result, target.dtype, None, None, None, False, None], cast, (0,)),
+                        [self.memory.number(result)])
+            result = cast
+        self.memory.write(target, self.memory.number(result) if target.is_floating_point() or target.is_complex() else None)
+        target.copy_(result)
+
+    def _keep(self, call: Call, kept: list[Tensor]) -> Call:
+        """Note that a rule keeps the values of some tensors, or give it copies if they were overwritten in the run before."""
+        i = len(self.calls)
+
+        def fixed(a: Any) -> Any:  # noqa: ANN401
+            if isinstance(a, Tensor):  # a name of its own: the network may change the shape of its tensor in place
+                return a.clone() if i in self.copied else a.detach()
+            return [fixed(b) for b in a] if isinstance(a, (list, tuple)) else a
+
+        for tensor in kept if i not in self.copied else ():
+            if tensor.layout is torch.strided:
+                storage = self.memory.of(tensor)
+                self.kept.append((i, tensor, storage, storage.writes))
+        return Call(call.func, fixed(call.args), fixed(call.out), call.active)
+
+    def _add(self, numbers: list[int | None], outputs: tuple[int, ...], found: Call | list[Linear]) -> None:
+        self.calls.append(_Recorded(tuple(n for n in numbers if n is not None), outputs, found))
+
+    def _derive(self, inputs: tuple[int, ...], there: Place, linear: Linear) -> int:
+        """Record a map between places in memory."""
+        number = self._slot(torch.Size(there.shape).numel() * there.dtype.itemsize)
+        if STATISTICS in inputs:
+            raise UnsupportedError("the statistics of a normalisation are used")
+        self.calls.append(_Recorded(inputs, (number,), [linear]))
+        return number
 
     def _number(self, tensor: Tensor) -> int:
         number = self._slot(tensor.numel() * tensor.element_size())
-        if tensor.is_floating_point():
-            self.numbers[tensor] = number
+        if tensor.is_floating_point() or tensor.is_complex():
+            self.memory.of(tensor).tangents[place(tensor)] = number
+            self.coarsest = max(self.coarsest, torch.finfo(tensor.dtype).eps)
         return number
 
     def _slot(self, size: int) -> int:
@@ -161,24 +292,35 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return len(self.sizes) - 1
 
 
-class _Attentive(TorchFunctionMode):
-    """Records attention as one operation, whichever kernel computes it."""
+class _Python(TorchFunctionMode):
+    """Records attention as one operation, whichever kernel computes it, and sees tensors leave for numpy and pointers."""
 
     def __init__(self, recorder: Recorder) -> None:
         super().__init__()
         self.recorder = recorder
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ANN401
-        kwargs = kwargs or {}
-        if func is not F.scaled_dot_product_attention:
+        kwargs, name, witness = kwargs or {}, getattr(func, "__name__", ""), self.recorder.witness
+        if func is F.scaled_dot_product_attention:
+            names = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal")
+            given = {**dict(zip(names, args, strict=False)), **kwargs}
+            return self.recorder.attention(given, lambda: func(*args, **kwargs))
+        if name in LEAVING and isinstance(args[0], Tensor) and args[0].layout is torch.strided:
+            with _disable_current_modes(), torch._C.DisableTorchFunction():
+                witness.leaves(args[0], name)
+        if name not in LITERAL:
             return func(*args, **kwargs)
-        names = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal")
-        given = {**dict(zip(names, args, strict=False)), **kwargs}
-        return self.recorder.attention(given, lambda: func(*args, **kwargs))
+        witness.literal = not any(hasattr(a, "__array_interface__") or hasattr(a, "__dlpack__") for a in args[:1])
+        try:
+            return func(*args, **kwargs)
+        finally:
+            witness.literal = False
 
 
-def _no_rule(_: Call) -> None:
-    return None
+def _call(func: Any, given: list[Any]) -> Any:  # noqa: ANN401
+    schema = func._schema.arguments
+    return func(*[a for a, s in zip(given, schema, strict=True) if not s.kwarg_only],
+                **{s.name: a for a, s in zip(given, schema, strict=True) if s.kwarg_only})
 
 
 def _in_order(func: Any, args: Any, kwargs: Any) -> list[Any]:  # noqa: ANN401

@@ -4,7 +4,8 @@ r"""The Jacobian of the operations that networks are made of, as linear algebra 
     activation, product, quotient  a diagonal
 
 A rule runs below autograd, once, while the network runs, and keeps what depends on the fixed input only. Normalisations are
-in `jacobian_lab.norms`, attention in `jacobian_lab.attention`; what has no rule is left to `jacobian_lab.borrowed`.
+in `jacobian_lab.norms`, complex numbers in `jacobian_lab.complex_numbers`, attention in `jacobian_lab.attention`; what has no
+rule is left to `jacobian_lab.borrowed`.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from jacobian_lab.linear import (
     IDENTITY,
     Call,
     Linear,
+    cast,
+    conjugate,
     filled,
     gathered,
     images,
@@ -34,7 +37,7 @@ aten: Any = torch.ops.aten
 # ------------------------------------------------------------------------------------------------------------- shapes
 
 
-@rule("detach", "alias", "lift_fresh", "clone", "positive")
+@rule("detach", "alias", "lift_fresh", "clone", "positive", "resolve_conj", "resolve_neg")
 def _same(_: Call) -> Linear:
     return IDENTITY
 
@@ -45,13 +48,19 @@ def _cast(call: Call) -> Linear:
     if (before.dtype, before.device) == (after.dtype, after.device):
         return IDENTITY
     there, back = (after.device, after.dtype), (before.device, before.dtype)
-    return Linear(lambda t: t.to(*there), lambda u: u.to(*back))
+    return Linear(lambda t: cast(t.to(there[0]), there[1]), lambda u: cast(u.to(back[0]), back[1]))
+
+
+@rule("copy", "fill")
+def _copied(call: Call) -> Linear:
+    """Return the map from what is copied: nothing is left of the first argument, which it only has the shape and type of."""
+    return weighted(call, [1])
 
 
 @rule("view", "_unsafe_view", "_reshape_alias", "unsqueeze", "squeeze")
 def _reshape(call: Call) -> Linear:
     before, after = call.args[0].shape, call.out.shape
-    return Linear(lambda t: t.reshape(-1, *after), lambda u: u.reshape(-1, *before))
+    return Linear(lambda t: t.reshape(len(t), *after), lambda u: u.reshape(len(u), *before))
 
 
 @rule("permute", "transpose", "t")
@@ -167,11 +176,26 @@ def _on_images(call: Call) -> Linear:
 def _reduce(call: Call) -> Linear:
     before, after = call.args[0].shape, call.out.shape
     dims = call.args[1] if len(call.args) == 4 else None
-    over = [i % len(before) + 1 for i in ([dims] if isinstance(dims, int) else dims or range(len(before)))]
+    over = [i % max(1, len(before)) + 1 for i in ([dims] if isinstance(dims, int) else dims or range(len(before)))]
     kept = [1 if i + 1 in over else n for i, n in enumerate(before)]
-    scale = prod(after) / prod(before) if call.name == "mean" else 1.0
-    return Linear(lambda t: (t.sum(over) * scale if over else t).reshape(-1, *after),
-                  lambda u: (u * scale).reshape(-1, *kept).expand(-1, *before))
+    scale = prod(after) / max(1, prod(before)) if call.name == "mean" else 1.0
+    return Linear(lambda t: (t.sum(over) * scale if over and before else t).reshape(len(t), *after),
+                  lambda u: (u * scale).reshape(len(u), *kept).expand(-1, *before))
+
+
+@rule("logcumsumexp")
+def _log_of_sums(call: Call) -> Linear:
+    """Return the triangular matrices `exp(x_j - y_i)`: PyTorch's derivative is NaN at a cotangent of zero."""
+    x, dim = call.args[0], call.args[1] % max(1, call.out.ndim) + 1
+    if x.ndim == 0:
+        return IDENTITY
+    x, y = x.movedim(dim - 1, -1)[..., None, :], call.out.movedim(dim - 1, -1)[..., :, None]
+    weights = (x - y).tril().exp().masked_fill(y.isneginf(), 0).tril()
+
+    def times(t: Tensor, matrices: Tensor) -> Tensor:
+        return (matrices @ t.movedim(dim, -1)[..., None])[..., 0].movedim(-1, dim)
+
+    return Linear(lambda t: times(t, weights), lambda u: times(u, weights.mH))
 
 
 @rule("add", "sub", "rsub")
@@ -211,9 +235,9 @@ def _matrix_product(call: Call) -> Linear:
         return sum(terms[1:], terms[0])
 
     def pull(u: Tensor) -> list[Tensor]:
-        found = [] if bias is None else [gathered(u * beta, bias)]
-        found += [] if right is None else [_times(u, right.mT)]
-        return found + ([] if left is None else [_times(u.mT, left).mT])
+        found = [] if bias is None else [gathered(u * conjugate(beta), bias)]
+        found += [] if right is None else [_times(u, right.mH)]
+        return found + ([] if left is None else [_times(u.mT, conjugate(left)).mT])
 
     return Linear(push, pull)
 

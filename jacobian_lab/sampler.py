@@ -91,7 +91,8 @@ def sample(denoiser: Denoiser, noise: Tensor, times: Sequence[int] | Sequence[fl
     Raises
     ------
     InputError
-        If times do not decrease, or eta wants seeds.
+        If times do not decrease, or eta wants seeds; if the network is in training mode, returns something else at each call or
+        couples the samples of a batch.
     DivergenceError
         If x_t grows out of all bounds or is not finite; its `trace` has the residuals so far.
     """
@@ -100,12 +101,16 @@ def sample(denoiser: Denoiser, noise: Tensor, times: Sequence[int] | Sequence[fl
     steps = newton.steps if constraint is not None else 0
     alpha_t, sigma_t = (float(c) for c in denoiser.schedule(times[0]))
     x_t, spent, trace = noise * (alpha_t**2 + sigma_t**2) ** 0.5, Spent(), []
+    J: BatchJacobian | None = None
     for i, (t, s) in enumerate(zip(times, [*times[1:], None], strict=True)):
         progress = i / max(1, len(times) - 1)
         skips = steps > 0 and s is not None and not newton.refresh
         for step in range(steps if skips else steps + 1):
             wants_graph = newton.direction in ("gradient", "exact") and step < steps
-            J = BatchJacobian(denoiser, x_t, t, newton.products if step < steps else "forward", wants_graph, spent)
+            first, J = J is None, BatchJacobian(denoiser, x_t, t, newton.products if step < steps else "forward", wants_graph,
+                                                spent, like=J)
+            if first:
+                J.guard()
             last = s is None and step == steps
             x0 = constraint.project(J.d) if project and last and constraint is not None else J.d
             residual = None if constraint is None else constraint.residual(x0)

@@ -64,14 +64,22 @@ class Schedule(ABC):
         if x0.shape != noise.shape:
             raise InputError(f"noise must have the shape of x0: expected {tuple(x0.shape)}, got {tuple(noise.shape)}")
         alpha_t, sigma_t = self(t)
-        return per_sample(alpha_t, x0) * x0 + per_sample(sigma_t, x0) * noise
+        return per_sample(alpha_t, x0) * x0 + per_sample(sigma_t, noise) * noise
 
 
 def per_sample(coefficient: Tensor, x: Tensor) -> Tensor:
     """Shape a coefficient, () or (B,), so that it multiplies images, (B, C, H, W) or (C, H, W), sample by sample.
 
     It is moved to the dtype and device of `x`.
+
+    Raises
+    ------
+    InputError
+        If x is not floating point, or times and samples do not match.
     """
+    if not x.is_floating_point():
+        raise InputError(f"expected floating-point images, with pixels in [-1, 1]: got {x.dtype}. Write x / 127.5 - 1 for "
+                         "pixels from 0 to 255")
     samples = x.shape[0] if x.ndim == 4 else 1
     if coefficient.numel() not in (1, samples):
         raise InputError(f"one time per sample: expected {samples} times for x of shape {tuple(x.shape)}, "

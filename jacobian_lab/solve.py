@@ -90,23 +90,24 @@ def lstsq(A: Matrix, b: ArrayLike, rcond: float | None = None) -> Solution:
         Singular values up to `rcond` times the largest count as zero. By default the rounding of A's dtype times its
         larger dimension: what a float32 operator calls zero is noise, however precisely it is stored.
     """
-    matrix, rhs = as_matrix(A), _vector(b, A)
+    (matrix, unit), (rhs, size) = _in_units(as_matrix(A)), _in_units(_vector(b, A))
     rcond = float(np.finfo(_precision(A)).eps) * max(matrix.shape) if rcond is None else _check_rcond(rcond)
     x, _, rank, _ = scipy.linalg.lstsq(matrix, rhs, cond=rcond, lapack_driver="gelsd")
-    return Solution(x, _residual(matrix @ x, rhs), _dense_cost(A), True,
+    return Solution(x * (size / unit), _residual(matrix @ x, rhs), _dense_cost(A), True,
                     f"dense least squares, rank {rank} of {min(matrix.shape)} at rcond {rcond:.3g}", int(rank))
 
 
 def truncated_svd(A: Matrix, b: ArrayLike) -> TruncatedSVD:
     """Return the solutions of all ranks; parameters as in `lstsq`."""
-    matrix, rhs = as_matrix(A), _vector(b, A)
+    (matrix, unit), (rhs, size) = _in_units(as_matrix(A)), _in_units(_vector(b, A))
     u, s, vt = scipy.linalg.svd(matrix, full_matrices=False)
     coefficients = u.T @ rhs
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         steps = np.where(s > 0, coefficients / s, np.inf)
+        solutions = np.sqrt(np.concatenate([[0.0], np.cumsum(steps**2)])) * (size / unit)
     outside = float(np.linalg.norm(rhs - u @ coefficients)) ** 2
     left = np.concatenate([np.cumsum(coefficients[::-1] ** 2)[::-1], [0.0]])  # summed from the small end: no cancellation
-    return TruncatedSVD(s, coefficients, vt, np.sqrt(np.concatenate([[0.0], np.cumsum(steps**2)])), np.sqrt(left + outside))
+    return TruncatedSVD(s * unit, coefficients * size, vt, solutions, np.sqrt(left + outside) * size)
 
 
 def lsmr(A: Matrix, b: ArrayLike, damp: float = 0.0, rtol: float = 1e-6, steps: int | None = None) -> Solution:
@@ -128,17 +129,19 @@ def lsmr(A: Matrix, b: ArrayLike, damp: float = 0.0, rtol: float = 1e-6, steps: 
     ConvergenceWarning
         If the tolerance was not reached; the partial result is returned.
     """
-    operator = Counted(A)
-    rhs = _vector(b, A)
+    operator = Counted(A, scaled=True)
+    rhs, size = _in_units(_vector(b, A))
     _check_steps(1 if steps is None else steps)
-    x, stop, taken, *_ = scipy.sparse.linalg.lsmr(operator, rhs, damp=damp, atol=rtol, btol=rtol,
+    if damp and rhs.any():
+        operator.rmatvec(rhs)  # which tells the unit
+    x, stop, taken, *_ = scipy.sparse.linalg.lsmr(operator, rhs, damp=damp / operator.unit, atol=rtol, btol=rtol,
                                                   maxiter=steps or 4 * min(operator.shape))
     reasons = {0: "x = 0 is the solution",
                1: f"residual below rtol {rtol:.1e}", 2: f"least-squares residual below rtol {rtol:.1e}",
                3: "the condition number exceeds 1e8: damp it, or take fewer steps", 4: "residual at machine precision",
                5: "least-squares residual at machine precision", 6: "the condition number exceeds machine precision",
                7: f"not converged after {taken} steps: allow more steps, a larger rtol, or damp > 0"}
-    return _finish(operator, x, rhs, stop in (0, 1, 2, 4, 5), f"LSMR, {taken} steps: {reasons[stop]}")
+    return _finish(operator, x, rhs, size, stop in (0, 1, 2, 4, 5), f"LSMR, {taken} steps: {reasons[stop]}")
 
 
 def gmres(A: Matrix, b: ArrayLike, steps: int = 10, rtol: float | None = None) -> Solution:
@@ -158,37 +161,38 @@ def gmres(A: Matrix, b: ArrayLike, steps: int = 10, rtol: float | None = None) -
     ConvergenceWarning
         If `rtol` was given and not reached; the partial result is returned.
     """
-    operator = Counted(A)
+    operator = Counted(A, scaled=True)
     if operator.shape[0] != operator.shape[1]:
         raise InputError(f"GMRES needs a square operator: got {operator.shape[0]} x {operator.shape[1]}; take lsmr")
     _check_steps(steps)
-    rhs = _vector(b, A)
+    rhs, size = _in_units(_vector(b, A))
     norms: list[float] = []  # one for each step
     x, stop = scipy.sparse.linalg.gmres(operator, rhs, rtol=rtol or 0.0, atol=0.0, restart=min(steps, len(rhs)), maxiter=1,
                                         callback=norms.append, callback_type="pr_norm")
     taken = len(norms)
     if stop == 0:
-        return _finish(operator, x, rhs, True, f"GMRES, {taken} steps: residual below rtol {rtol or 0.0:.1e}")
+        return _finish(operator, x, rhs, size, True, f"GMRES, {taken} steps: residual below rtol {rtol or 0.0:.1e}")
     if rtol is None and taken == min(steps, len(rhs)):
-        return _finish(operator, x, rhs, True, f"GMRES, {taken} steps as asked")
+        return _finish(operator, x, rhs, size, True, f"GMRES, {taken} steps as asked")
     if taken < min(steps, len(rhs)) and _residual(operator @ x, rhs) <= 10 * np.sqrt(len(rhs)) * np.finfo(np.float64).eps:
-        return _finish(operator, x, rhs, True, f"GMRES, {taken} steps: the Krylov space contains the solution")
+        return _finish(operator, x, rhs, size, True, f"GMRES, {taken} steps: the Krylov space contains the solution")
     if taken < min(steps, len(rhs)):
-        return _finish(operator, x, rhs, False, f"GMRES: the Krylov space is exhausted after {taken} of {steps} steps: A is "
-                       "singular on it; take lsmr")
-    return _finish(operator, x, rhs, False, f"GMRES: not converged to rtol {rtol:.1e} after {taken} steps: allow more, or "
-                   "take lsmr if A is near singular")
+        return _finish(operator, x, rhs, size, False, f"GMRES: the Krylov space is exhausted after {taken} of {steps} steps: "
+                       "A is singular on it; take lsmr")
+    return _finish(operator, x, rhs, size, False, f"GMRES: not converged to rtol {rtol:.1e} after {taken} steps: allow more, "
+                   "or take lsmr if A is near singular")
 
 
 def as_matrix(A: Matrix) -> Array:
     """Return A as a dense float64 array: by its own `dense()` if it has one, else from 64 unit vectors at a time."""
-    real(A)
+    operator = real(A)
     if isinstance(A, np.ndarray):
         return A.astype(np.float64, copy=False)
     if hasattr(A, "dense"):
         return np.asarray(A.dense(), dtype=np.float64)
     n = A.shape[1]
-    return np.concatenate([A @ np.eye(n, min(64, n - start), -start) for start in range(0, n, 64)], axis=1, dtype=np.float64)
+    chunks = [operator @ np.eye(n, min(64, n - start), -start) for start in range(0, n, 64)]
+    return np.concatenate(chunks, axis=1, dtype=np.float64)
 
 
 def _dense_cost(A: Matrix) -> int:
@@ -196,11 +200,19 @@ def _dense_cost(A: Matrix) -> int:
     return 0 if isinstance(A, np.ndarray) else int(A.shape[1])
 
 
-def _finish(operator: Counted, x: Array, rhs: Array, converged: bool, message: str) -> Solution:
+def _in_units(x: Array) -> tuple[Array, float]:
+    """Return x divided by a power of two near its largest entry, and that; x itself where squares are harmless, and 1."""
+    largest = float(np.abs(x).max(initial=0.0))
+    unit = 1.0 if not largest or 1e-75 < largest < 1e75 else float(2.0 ** np.floor(np.log2(largest)))
+    return (x if unit == 1 else x / unit), unit
+
+
+def _finish(operator: Counted, x: Array, rhs: Array, size: float, converged: bool, message: str) -> Solution:
+    """Return the solution of the system whose operator and right-hand side are in units, the latter of `size`."""
     residual = _residual(operator @ x, rhs)
     if not converged:
         warnings.warn(f"{message}; relative residual {residual:.2e}", ConvergenceWarning, stacklevel=3)
-    return Solution(x, residual, operator.products, converged, message)
+    return Solution(x * (size / operator.unit), residual, operator.products, converged, message)
 
 
 def _residual(product: Array, rhs: Array) -> float:

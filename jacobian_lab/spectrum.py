@@ -1,7 +1,6 @@
-r"""Eigenpairs and singular triplets with certificates: Krylov-Schur iterations, and what their result is worth.
+r"""Eigenpairs with certificates: Krylov-Schur iterations, and what their result is worth.
 
-    eigenpairs         A v = lambda v
-    singular_values    A v = s u,  A^T u = s v
+    A v = lambda v
 
 Every residual is recomputed with fresh products. The tolerance is never below the operator's noise, which is measured. The
 stated error of each eigenvalue takes its conditioning into account, and what lies outside the space found is searched.
@@ -24,13 +23,14 @@ from dataclasses import dataclass, replace
 from typing import Any, get_args
 
 import numpy as np
+import scipy.linalg
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse.linalg import LinearOperator
 
 from jacobian_lab.arnoldi import Arnoldi
 from jacobian_lab.errors import ConvergenceWarning, InputError
-from jacobian_lab.krylov_schur import RANKS, Array, KrylovSchur, Which, conditions_of
-from jacobian_lab.operators import Counted, Operator, square
+from jacobian_lab.krylov_schur import PLAIN, RANKS, Array, KrylovSchur, Which, conditions_of, schur_values
+from jacobian_lab.operators import DENSE, square
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,11 @@ class Eigenpairs:
     """`|A v - lambda v|`, recomputed with fresh products, shape (k,)."""
     errors: Array
     """Stated bound of each eigenvalue's error, shape (k,): how far a change of A of the size of residual plus noise can move
-    it. Rigorous if `symmetric`; else from the projected operator's pseudospectrum, or the condition if `left` was asked for."""
+    it. Rigorous if `symmetric`; else from the pseudospectrum of A on the space found and a product with A^T, which tells how
+    that space is coupled to the rest, and from the conditions if there are left vectors."""
     conditions: Array
-    """Condition number `1 / |y^T x|` of each eigenvalue, shape (k,): of the projected operator, or A's own with `left`."""
+    """Condition number `1 / |y^T x|` of each eigenvalue, shape (k,): A's own with `left` or if the space was exhausted, else a
+    bound from the space found and its coupling."""
     converged: bool
     """Whether all residuals are below the tolerance and nothing that is wanted more was found outside."""
     tolerance: float
@@ -57,9 +59,13 @@ class Eigenpairs:
     products: int
     """Products with A and A^T spent on everything."""
     certificate: int
-    """Of these, for trust: the noise, the search outside, and the residuals recomputed."""
+    """Of these, for trust: the noise, the search outside, the residuals recomputed, and one with A^T."""
     message: str
     """Why it stopped."""
+    path: str
+    """How the products were computed: see `jacobian_lab.operators.Provenance`."""
+    product_error: float
+    """Relative error of a product that the check of the operator's maker could not exclude; it is not in `errors`."""
     left: NDArray[Any] | None = None
     """Unit left eigenvectors y, `y^H A = lambda y^H`, shape (n, k), on request."""
 
@@ -81,9 +87,11 @@ def eigenpairs(A: LinearOperator | NDArray[Any], k: int = 6, which: Which = "LM"
     rtol : float
         Residual to reach, relative to |A| (the 2-norm of A on the Krylov space).
     subspace : int, optional
-        Largest Krylov space m; n x (m + 1) float64 numbers are stored. By default `3 k + 20`.
+        Largest Krylov space m; n x (m + 1) float64 numbers are stored. By default half of the whole space if dense matrices of
+        A's size fit (`jacobian_lab.operators.DENSE`), and else 300, or what takes as much memory.
     max_products : int, optional
-        Stop after so many; by default `10 n + 200`.
+        Most products with A and A^T, the certificate and left vectors included, at least 5. By default some n if dense matrices
+        fit: where the iteration does not converge in n / 2 products, the whole space is taken. Else 3000.
     start, seed
         As in `jacobian_lab.arnoldi.Arnoldi`.
     left : bool
@@ -100,108 +108,50 @@ def eigenpairs(A: LinearOperator | NDArray[Any], k: int = 6, which: Which = "LM"
         If an argument is out of its range, or a product is not finite.
     """
     operator = square(A)
-    n = operator.shape[0]
-    _check(k, n, which, symmetric, rtol)
-    size = min(n, subspace or 3 * k + 20)
-    if size < min(n, k + 4):  # a conjugate pair at the cut, and another one kept beyond it, must leave room for a step
-        raise InputError(f"subspace must be at least k + 4 = {k + 4}: got {subspace}")
-    search = KrylovSchur(Arnoldi(operator, start, seed), k, which, symmetric, rtol)
-    complete = search.run(size, 10 * n + 200 if max_products is None else max_products)
-    result = _certified(search, operator, complete)
-    if left:
-        result = _with_left(result, operator, which, symmetric, rtol, subspace, max_products, seed)
+    _check(k, operator.shape[0], which, symmetric, rtol, subspace, max_products)
+    right = None if max_products is None else max_products // (2 if left and not symmetric else 1)
+    search, complete = _searched(operator, k, which, symmetric, rtol, subspace, right, start, seed)
+    result, sound = _certified(search, complete)
+    if complete and not sound and search.complete():
+        result, sound = _certified(search, True)
+    if left or (complete and not sound):
+        result = _with_left(result, search, complete, subspace, max_products, left)
+    result = _in_units(result, search.factorisation.unit)
     if not result.converged:
         warnings.warn(result.message, ConvergenceWarning, stacklevel=2)
     return result
 
 
-@dataclass(frozen=True)
-class SingularValues:
-    """The largest singular values of an operator with their vectors, and how far to trust them."""
-
-    values: Array
-    """Shape (k,), falling."""
-    left: Array
-    """Orthonormal columns u, shape (rows, k): `A v = s u`."""
-    right: Array
-    """Orthonormal columns v, shape (columns, k): `A^T u = s v`."""
-    residuals: Array
-    """`max(|A v - s u|, |A^T u - s v|)`, recomputed with fresh products, shape (k,)."""
-    errors: Array
-    """Rigorous bound of each value's distance to a singular value, shape (k,): residual plus noise."""
-    converged: bool
-    """Whether all residuals are below the tolerance and nothing larger was found outside."""
-    tolerance: float
-    """What residuals were held against: rtol times |A|, or the noise if that is more."""
-    noise: float
-    """Size of the rounding in a product with A."""
-    products: int
-    """Products with A and A^T spent on everything."""
-    message: str
-    """Why it stopped."""
-
-
-def singular_values(A: LinearOperator | NDArray[Any], k: int = 6, *, rtol: float = 1e-9, subspace: int | None = None,
-                    max_products: int | None = None, seed: int = 0) -> SingularValues:
-    """Return the k largest singular values of a real operator: `eigenpairs` of A^T A, then the decomposition of A V.
-
-    The values come from A V, where V spans the vectors found, and the residuals are A's own: the square costs no digits of
-    large values. Values below some 1e-6 of the largest (float64; 1e-2 in float32) may end unconverged.
-
-    Parameters
-    ----------
-    A : LinearOperator or array, shape (rows, columns)
-    k : int
-        How many, 1 ... min(rows, columns).
-    rtol : float
-        Residual to reach, relative to |A|.
-    subspace, max_products, seed
-        As in `eigenpairs`; products count both A and A^T.
-
-    Warns
-    -----
-    ConvergenceWarning
-        If it stopped before; the partial result is returned.
-    """
-    counted = Counted(A)
-    n = counted.shape[1]
-    if not 1 <= k <= min(counted.shape):
-        raise InputError(f"k must lie from 1 to min(rows, columns) = {min(counted.shape)}: got {k}")
-    transpose, own = counted.T, np.dtype(counted.operator.dtype)
-    own = own if own.kind == "f" else np.dtype(np.float64)
-    eps = float(np.finfo(own).eps)
-    gram = Operator((n, n), own, lambda V: transpose @ (counted @ V), lambda V: transpose @ (counted @ V))
-    goal, start = rtol / 10, None
-    while True:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # said below, of A
-            found = eigenpairs(gram, k, "LR", symmetric=True, rtol=goal, subspace=subspace, start=start, seed=seed,
-                               max_products=None if max_products is None else (max_products - counted.products) // 2)
-        U, s, W = np.linalg.svd(counted @ found.vectors, full_matrices=False)
-        V = found.vectors @ W.T
-        residuals = np.maximum(np.linalg.norm(counted @ V - U * s, axis=0), np.linalg.norm(transpose @ U - V * s, axis=0))
-        noise = float(max(eps * np.sqrt(max(counted.shape)), found.noise / s[0] ** 2 if s[0] else 0.0) * s[0])
-        tolerance = max(rtol * float(s[0]), noise)
-        worst, spent = float(residuals.max()), counted.products
-        if worst <= tolerance or goal <= eps or not found.converged or (max_products is not None and spent >= max_products):
-            break
-        goal, start = max(goal * tolerance / worst / 2, eps), V.sum(1)  # small values: the square needs more digits than A
-    converged = found.converged and worst <= tolerance
-    message = f"converged to {_goal(tolerance, noise, rtol)}" if converged else (
-        f"not converged: {int((residuals <= tolerance).sum())} of {k} residuals are below {tolerance:.1e}; allow more "
-        "products, or ask for fewer values")
-    if not converged:
-        warnings.warn(message, ConvergenceWarning, stacklevel=2)
-    return SingularValues(s, U, V, residuals, residuals + noise, converged, tolerance, noise, spent, message)
-
-
 SPREAD = 5.0
 """How much more a product may be rounded than the one on which the noise was measured; beyond it, something is wrong."""
+BUDGET = 3000
+"""Products by default where dense matrices of A's size do not fit."""
+ROOM = 300
+"""Steps of the largest Krylov space by default where dense matrices of A's size do not fit."""
+LEAST = 5
+"""Products without which nothing can be said: two steps, the noise, two residuals."""
+REMEDY = "allow n products and no subspace, so that the whole space is taken"
+NORMAL = 3.0
+"""Largest |A| on a space, over its largest Ritz value: 1 if A is normal, and large where its Ritz values say little."""
 
 
-def _certified(search: KrylovSchur, operator: LinearOperator, complete: bool) -> Eigenpairs:
-    """Return the wanted pairs with residuals by fresh products."""
-    f = search.factorisation
+def _searched(operator: LinearOperator, k: int, which: Which, symmetric: bool, rtol: float, subspace: int | None,
+              max_products: int | None, start: ArrayLike | None, seed: int) -> tuple[KrylovSchur, bool]:
+    """Return the iteration at its end, and whether it converged; all limits that were not given are chosen here."""
+    n, reserve = operator.shape[0], k + 3  # the residuals, and a product with A^T
+    fits = 32 * n * n <= DENSE
+    budget = (2 * n if fits else BUDGET) + reserve if max_products is None else max_products
+    whole = fits and subspace is None and budget - reserve > n
+    room = max(n // 2, k + 4) if whole else max(k + 4, min(max(3 * k + 20, ROOM), DENSE // (8 * n)))
+    factorisation = Arnoldi(operator, start, seed)
+    with factorisation.operator.progress(f"eigenpairs, {which}", min(budget, n + reserve)):
+        search = KrylovSchur(factorisation, k, which, symmetric, rtol, min(n, subspace or room), budget - reserve, whole)
+        return search, search.run()
+
+
+def _certified(search: KrylovSchur, complete: bool) -> tuple[Eigenpairs, bool]:
+    """Return the wanted pairs, with residuals by fresh products, in the factorisation's units, and whether errors are sound."""
+    f, tolerance = search.factorisation, search.tolerance
     if search.symmetric:
         values: NDArray[Any] = np.diag(search.T).copy()
         inner: NDArray[Any] = np.eye(len(values))
@@ -209,95 +159,176 @@ def _certified(search: KrylovSchur, operator: LinearOperator, complete: bool) ->
         values, inner = np.linalg.eig(search.T.astype(np.complex128))
         order = np.lexsort((values.imag, -RANKS[search.which](values).round(14)))
         values, inner = values[order], inner[:, order]
-    vectors = search.basis @ inner
-    vectors = vectors / np.linalg.norm(vectors, axis=0)
-    counted = Counted(operator)
-    image = counted @ search.basis  # A v = A Q y for every vector: k real products, complex pairs included
-    residuals = np.linalg.norm(image @ (inner / np.linalg.norm(search.basis @ inner, axis=0)) - vectors * values, axis=0)
+    lengths = np.linalg.norm(search.basis @ inner, axis=0)
+    vectors = search.basis @ inner / lengths
+    image = f.operator @ search.basis  # A v = A Q y for every vector: k real products, complex pairs included
+    residuals = np.linalg.norm(image @ (inner / lengths) - vectors * values, axis=0)
     if complete and search.noise < residuals.max() <= SPREAD * search.noise:
         search.rounding = float(residuals.max()) / search.size  # the recurrence says less: this is rounding, too
-    change = residuals + search.noise
-    conditions, errors = np.ones(len(values)), change
+        tolerance = search.tolerance
+    conditions, errors = np.ones(len(values)), residuals + search.noise
     if not search.symmetric:
-        conditions = conditions_of(search.projected, values)
-        errors = np.array([_reach(search.projected, z, d, c) for z, d, c in zip(values, change, conditions, strict=True)])
-    products = f.products + counted.products
-    determined = f.exhausted or errors.max() <= np.sqrt(search.tolerance * search.size)
-    if search.which == "LI" and not f.exhausted:  # small imaginary parts hide among the real eigenvalues
-        determined = determined and bool(abs(values.imag).min() >= 1e-3 * search.size)
-    converged = complete and bool(determined and (residuals <= search.tolerance).all())
-    message = _message(converged, complete and bool(determined), residuals, search.tolerance, search.noise, search.rtol, errors,
-                       search.size)
-    return Eigenpairs(values, vectors, residuals, errors, conditions, converged, search.tolerance, search.noise, products,
-                      products - search.found + 1 if search.found else 0, message)
+        conditions, errors = _sensitivity(search, values, errors, complete)
+    sound = search.symmetric or f.exhausted or bool(
+        errors.max() <= np.sqrt(tolerance * search.size)
+        and search.size <= NORMAL * np.abs(schur_values(search.projected)).max(initial=0.0))
+    converged = complete and sound and bool((residuals <= tolerance).all())
+    message = _message(search, converged, complete, sound, residuals, errors)
+    path, product_error, _ = f.operator.provenance
+    return Eigenpairs(values, vectors, residuals, errors, conditions, converged, tolerance, search.noise, f.products,
+                      1 + f.products - search.found if search.found else 0, message, path, product_error), sound
 
 
-def _reach(T: Array, z: complex, change: float, condition: float) -> float:
-    """Return a radius around z that no eigenvalue inside can leave under a perturbation of T of norm `change`.
+def _sensitivity(search: KrylovSchur, values: NDArray[Any], change: Array, complete: bool) -> tuple[Array, Array]:
+    """Return the conditions of the wanted eigenvalues, and how far a change of A of these sizes can move each.
 
-    On the circle the smallest singular value of `w I - T` exceeds `change`: the perturbed eigenvalues cannot cross it. As
+    With A in the form `[[T, C], [0, B]]`, T on the wanted space, the left vector of an eigenvalue z of T is `(y, u)`,
+    `u^H = y^H C (z I - B)^{-1}`. One product with A^T measures the length of C, which the space found shows in part only.
+    """
+    f, T, p = search.factorisation, search.projected, len(search.T)
+    own, conditions = conditions_of(T)
+    apart = np.sort(np.abs(own - values[:, None]))
+    found = conditions[np.abs(own - values[:, None]).argmin(1)]
+    simple = len(T) * conditions.max() * change < (apart[:, 1] if len(T) > 1 else np.inf)  # the second order is below the first
+    errors = 2 * found * change
+    if not simple.all():
+        R = scipy.linalg.rsf2csf(T, np.eye(len(T)))[0]
+        for i in np.flatnonzero(~simple):
+            errors[i] = _reach(R, values[i], change[i], found[i], 2 * (search.size + change[i]))
+    if f.exhausted or not complete:
+        return found, errors
+    inside, conditions = conditions_of(search.T)
+    coupling = _coupling(search)
+    outside = [np.linalg.svd(z * np.eye(len(T) - p) - T[p:, p:], compute_uv=False)[-1] for z in values] if p < len(T) else 0.0
+    with np.errstate(divide="ignore"):
+        length = coupling / np.asarray(outside) if coupling else 0.0
+    bound = conditions[np.abs(inside - values[:, None]).argmin(1)] * np.hypot(1, length)
+    found = np.maximum(found, np.minimum(bound, 1 / np.finfo(float).eps))
+    return found, np.minimum(np.maximum(errors, found * change), 2 * (search.size + change))
+
+
+def _coupling(search: KrylovSchur) -> float:
+    """Return the length of C above by a product with A^T, or |A| where A has none; an estimate, with room."""
+    f, p = search.factorisation, len(search.T)
+    direction = np.random.default_rng([f.seed, p]).standard_normal(p)
+    vector = search.basis @ (direction / np.linalg.norm(direction))
+    try:
+        image = f.operator.rmatvec(vector)
+    except InputError:  # there is no rmatvec
+        return search.size
+    return min(3 * float(np.sqrt(p) * np.linalg.norm(image - search.basis @ (search.basis.T @ image))), search.size)
+
+
+def _reach(R: NDArray[np.complex128], z: complex, change: float, condition: float, largest: float) -> float:
+    """Return a radius around z, up to `largest`, that no eigenvalue inside can leave if the triangular R changes by `change`.
+
+    On the circle the smallest singular value of `w I - R` exceeds `change`: the perturbed eigenvalues cannot cross it. As
     far as 16 points on it tell.
     """
-    radius = 2 * condition * change
-    angles = np.exp(2j * np.pi * np.arange(16) / 16)
-    largest = 2 * (float(np.linalg.norm(T, 2)) + change)
-    radius = min(radius, largest)
+    radius = min(2 * min(condition, PLAIN) * change, largest)
     while change and radius < largest:
-        circle = z + radius * angles
-        smallest = np.linalg.svd(circle[:, None, None] * np.eye(len(T)) - T, compute_uv=False)[:, -1].min()
-        if smallest > change:
+        circle = z + radius * np.exp(2j * np.pi * np.arange(16) / 16)
+        if all(_smallest(R, w) > change for w in circle):
             break
         radius *= 2
     return float(min(radius, largest))
 
 
-def _with_left(result: Eigenpairs, A: LinearOperator, which: Which, symmetric: bool, rtol: float,
-               subspace: int | None, max_products: int | None, seed: int) -> Eigenpairs:
-    """Add left eigenvectors, from the same iteration on A^T, matched by eigenvalue."""
-    if symmetric:
+def _smallest(R: NDArray[np.complex128], z: complex) -> float:
+    """Return the smallest singular value of `R - z I`, R triangular, by four inverse iterations, and less for safety."""
+    M = R - z * np.eye(len(R))
+    x, size = np.exp(1j * np.arange(len(R)) ** 2), 1.0
+    for _ in range(4):
+        x = x / np.linalg.norm(x)
+        for adjoint in (2, 0):
+            x, singular = scipy.linalg.lapack.ztrtrs(M, x, trans=adjoint)
+            if singular:
+                return 0.0
+        size = float(np.linalg.norm(x))
+        if not 0 < size < np.inf:
+            return 0.0
+    return 0.7 * float(size**-0.5)
+
+
+def _with_left(result: Eigenpairs, search: KrylovSchur, complete: bool, subspace: int | None, max_products: int | None,
+               asked: bool) -> Eigenpairs:
+    """Add left eigenvectors, matched by eigenvalue: of the whole space, or from the same iteration on A^T."""
+    f, k = search.factorisation, len(result.values)
+    if search.symmetric:
         return replace(result, left=result.vectors)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # said in the message of both
-        other = eigenpairs(A.T, len(result.values), which, rtol=rtol, subspace=subspace, max_products=max_products,
-                           seed=seed + 1)
-    columns, apart = [], 0.0
-    free = list(range(len(other.values)))
-    for value, error in zip(result.values, result.errors, strict=True):
-        best = min(free, key=lambda j: abs(other.values[j] - value))
-        free.remove(best)
-        columns.append(other.vectors[:, best].conj())
-        apart = max(apart, abs(other.values[best] - value) - error - other.errors[best])
-    left = np.stack(columns, axis=1)
+    if f.exhausted:
+        values, vectors = scipy.linalg.eig(f.in_units[0], left=True, right=False)
+        return replace(result, left=f.basis @ vectors[:, _matched(result.values, values)])
+    left_over = None if max_products is None else max_products - result.products
+    if left_over is not None and left_over < LEAST:
+        return result
+    try:
+        other, found = _searched(f.operator.operator.T, k, search.which, False, search.rtol, subspace, left_over, None,
+                                 f.seed + 1)
+    except InputError:
+        if asked:
+            raise
+        return result  # there is no rmatvec
+    of_transpose, _ = _certified(other, found)
+    of_transpose = _in_units(of_transpose, other.factorisation.unit / f.unit)
+    order = _matched(result.values, of_transpose.values)
+    left = of_transpose.vectors[:, order].conj()
     with np.errstate(divide="ignore"):
         conditions = np.minimum(1 / np.abs((left.conj() * result.vectors).sum(0)), 1 / np.finfo(float).eps)
-    errors = np.maximum(result.errors, conditions * (result.residuals + result.noise))
-    message = result.message
-    if result.converged and (apart > 0 or not other.converged):
-        message = f"the left eigenvectors are not those of the right ones: of A^T, {other.message}; ask for another k"
-    return replace(result, left=left, conditions=conditions, errors=errors, products=result.products + other.products,
-                   certificate=result.certificate + other.certificate, message=message,
-                   converged=result.converged and other.converged and apart <= 0)
+    errors = np.maximum(_sensitivity(search, result.values, result.residuals + result.noise, False)[1],
+                        conditions * (result.residuals + result.noise))
+    apart = np.abs(of_transpose.values[order] - result.values) - errors - of_transpose.errors[order]
+    agree = found and bool((of_transpose.residuals <= of_transpose.tolerance).all() and (apart <= 0).all())
+    sound = agree and bool(errors.max() <= np.sqrt(result.tolerance * search.size))
+    converged = complete and sound and bool((result.residuals <= result.tolerance).all())
+    message = _message(search, converged, complete, sound, result.residuals, errors) if agree else (
+        f"the left eigenvectors are not those of the right ones: {REMEDY}, or ask for another k")
+    return replace(result, left=left, conditions=conditions, errors=errors, products=result.products + of_transpose.products,
+                   certificate=result.certificate + of_transpose.certificate, message=message, converged=converged)
 
 
-def _message(converged: bool, complete: bool, residuals: Array, tolerance: float, noise: float, rtol: float, errors: Array,
-             size: float) -> str:
-    if not converged and complete:
-        return f"a residual recomputed is {residuals.max():.1e}, above the tolerance {tolerance:.1e}: audit the operator"
-    if not converged:
-        count = int((residuals <= tolerance).sum())
-        return (f"not converged: {count} of {len(residuals)} residuals are below {tolerance:.1e}; or the search outside did "
-                f"not end, a value is known to {errors.max():.1e} only, or (LI) imaginary parts are too small to be told "
-                "apart: allow more products, or a larger subspace")
-    doubt = ("" if errors.max() <= 1e3 * tolerance or not size else
-             f"; ill-conditioned: an eigenvalue is known to {errors.max():.1e} only")
-    return f"converged to {_goal(tolerance, noise, rtol)}{doubt}"
+def _matched(values: NDArray[Any], others: NDArray[Any]) -> list[int]:
+    """Return for each value the nearest of the others that no value before it has taken."""
+    free = list(range(len(others)))
+    order = []
+    for value in values:
+        order.append(min(free, key=lambda j: abs(others[j] - value)))
+        free.remove(order[-1])
+    return order
 
 
-def _goal(tolerance: float, noise: float, rtol: float) -> str:
+def _in_units(result: Eigenpairs, unit: float) -> Eigenpairs:
+    """Return the result for A in place of A / unit."""
+    if unit == 1:
+        return result
+    return replace(result, values=result.values * unit, residuals=result.residuals * unit, errors=result.errors * unit,
+                   tolerance=result.tolerance * unit, noise=result.noise * unit)
+
+
+def _message(search: KrylovSchur, converged: bool, complete: bool, sound: bool, residuals: Array, errors: Array) -> str:
+    if converged:
+        doubt = ("" if errors.max() <= 1e3 * search.tolerance or not search.size else
+                 f"; ill-conditioned: an eigenvalue is known to {errors.max():.1e} only")
+        return f"converged to {goal_reached(search.tolerance, search.noise, search.rtol)}{doubt}"
+    if complete and sound:
+        return f"a residual recomputed is {residuals.max():.1e}, above the tolerance {search.tolerance:.1e}: audit the operator"
+    if complete:
+        return (f"not converged: A is far from normal, and an eigenvalue is known to {errors.max():.1e} only: {REMEDY}, or ask "
+                "for left=True")
+    if search.which == "LI" and search.found:
+        return ("not converged: which='LI' asks for the interior of the spectrum, where imaginary parts may be too small to be "
+                f"told apart, and a Krylov space is certain of them only when it is the whole space: {REMEDY}")
+    count = int((residuals <= search.tolerance).sum())
+    return (f"not converged: {count} of {search.k} residuals are below {search.tolerance:.1e}, or the search outside did not "
+            "settle: allow more products, or a larger subspace")
+
+
+def goal_reached(tolerance: float, noise: float, rtol: float) -> str:
+    """Say what residuals were held against."""
     return f"the operator's noise floor {noise:.1e}" if tolerance <= noise else f"rtol {rtol:.1e}"
 
 
-def _check(k: int, n: int, which: str, symmetric: bool, rtol: float) -> None:
+def _check(k: int, n: int, which: str, symmetric: bool, rtol: float, subspace: int | None, max_products: int | None) -> None:
     if not 1 <= k <= n:
         raise InputError(f"k must lie from 1 to n = {n}: got {k}")
     if which not in get_args(Which):
@@ -306,3 +337,7 @@ def _check(k: int, n: int, which: str, symmetric: bool, rtol: float) -> None:
         raise InputError("the eigenvalues of a symmetric operator are real: which='LI' asks for imaginary parts")
     if not 0 < rtol < 1:
         raise InputError(f"rtol must lie in (0, 1): got {rtol}")
+    if subspace is not None and subspace < min(n, k + 4):  # a pair at the cut, and one kept beyond it, leave room for a step
+        raise InputError(f"subspace must be at least k + 4 = {k + 4}: got {subspace}")
+    if max_products is not None and max_products < LEAST:
+        raise InputError(f"max_products must be at least {LEAST}: got {max_products}")

@@ -24,7 +24,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +37,8 @@ BATCH = 16
 """Probes of one batched product."""
 PILOT = 48
 """Fewest probes before a wanted accuracy can end the sampling: a lucky small sample must not."""
+FEW = 8
+"""Samples that may agree by chance if they are fewer: g^T A g of a sparse A takes few values."""
 
 
 Value = TypeVar("Value", float, Array)
@@ -53,6 +55,10 @@ class Estimate(Generic[Value]):
     """Products with A and A^T spent."""
     degrees: int
     """Degrees of freedom of the standard error: samples less one."""
+    path: str = "matrix"
+    """How the products were computed: see `jacobian_lab.operators.Provenance`."""
+    product_error: float = 0.0
+    """Relative error of a product that the check of the operator's maker could not exclude, which no error bar above holds."""
 
     def interval(self, level: float = 0.95) -> tuple[Value, Value]:
         """Return the confidence interval, of each entry for itself, by Student's t."""
@@ -92,10 +98,13 @@ def trace(A: Matrix, *, sketch: int = 16, probes: int = 32, rtol: float | None =
     operator, Q, AQ, _ = _split(A, sketch, probes, rtol, seed, both=False)
 
     def sample(G: Array) -> Array:
-        return np.einsum("ik,ik->k", G, operator @ G)[:, None]
+        AG = operator @ G
+        return np.stack([np.einsum("ik,ik->k", G, AG), np.square(AG).sum(0)], axis=1)
 
-    fixed = np.array([float(np.einsum("ij,ij->", Q, AQ))])
-    return _estimate(operator, Q, fixed, sample, lambda m: m[0], lambda z, _: z[:, 0], probes, rtol, seed)
+    fixed = np.array([float(np.einsum("ij,ij->", Q, AQ)), np.square(AQ).sum()])
+    return _estimate(operator, Q, fixed, sample, probes, rtol, seed, _Figure(
+        value=lambda m: m[0], influence=lambda z, _: z[:, 0], bound=lambda z, _: np.sqrt(2 * z[:, 1].mean()),
+        scale=lambda m: np.sqrt(m[1])))
 
 
 def diagonal(A: Matrix, *, sketch: int = 16, probes: int = 32, rtol: float | None = None, seed: int = 0) -> Estimate[Array]:
@@ -113,7 +122,9 @@ def diagonal(A: Matrix, *, sketch: int = 16, probes: int = 32, rtol: float | Non
     def sample(G: Array) -> Array:
         return np.asarray((G * (operator @ G)).T)
 
-    return _estimate(operator, Q, np.einsum("ik,ik->i", AQ, Q), sample, lambda m: m, lambda z, _: z, probes, rtol, seed)
+    return _estimate(operator, Q, np.einsum("ik,ik->i", AQ, Q), sample, probes, rtol, seed, _Figure(
+        value=lambda m: m, influence=lambda z, _: z, bound=lambda z, _: np.sqrt(np.square(z).mean(0)),
+        scale=lambda m: max(float(np.linalg.norm(m)), float(np.abs(AQ).max(initial=0.0)))))
 
 
 def frobenius_norm(A: Matrix, *, sketch: int = 16, probes: int = 32, rtol: float | None = None,
@@ -124,12 +135,16 @@ def frobenius_norm(A: Matrix, *, sketch: int = 16, probes: int = 32, rtol: float
     def sample(G: Array) -> Array:
         return np.square(operator @ G).sum(0)[:, None]
 
-    return _estimate(operator, Q, np.array([np.square(AQ).sum()]), sample, lambda m: float(np.sqrt(m[0])),
-                     lambda z, m: z[:, 0] / (2 * np.sqrt(m[0]) if m[0] else 1), probes, rtol, seed)
+    return _estimate(operator, Q, np.array([np.square(AQ).sum()]), sample, probes, rtol, seed, _Figure(
+        value=lambda m: float(np.sqrt(m[0])), influence=lambda z, m: z[:, 0] / (2 * np.sqrt(m[0]) if m[0] else 1),
+        bound=lambda z, m: z.mean() / np.sqrt(2 * m[0]) if m[0] else 0.0, scale=lambda m: float(np.sqrt(m[0]))))
 
 
 def asymmetry(A: Matrix, *, sketch: int = 16, probes: int = 32, rtol: float | None = None, seed: int = 0) -> Estimate[float]:
-    """Return `|A - A^T|_F / |A + A^T|_F`, both sampled by the same vectors: two products each; parameters as in `trace`."""
+    """Return `|A - A^T|_F / |A + A^T|_F`, both sampled by the same vectors: two products each; parameters as in `trace`.
+
+    `rtol` of a symmetric operator, where the ratio is rounding, ends as soon as rounding is all that is left.
+    """
     operator, Q, AQ, AtQ = _split(A, sketch, probes, rtol, seed, both=True)
 
     def sample(G: Array) -> Array:
@@ -145,13 +160,29 @@ def asymmetry(A: Matrix, *, sketch: int = 16, probes: int = 32, rtol: float | No
         return ratio(m) / 2 * (z[:, 0] / m[0] - z[:, 1] / m[1]) if m.all() else np.zeros(len(z))
 
     fixed = np.array([np.square(AQ - AtQ).sum(), np.square(AQ + AtQ).sum()])
-    return _estimate(operator, Q, fixed, sample, ratio, influence, probes, rtol, seed)
+    return _estimate(operator, Q, fixed, sample, probes, rtol, seed, _Figure(
+        value=ratio, influence=influence, scale=lambda _: 1.0, absolute=False,
+        bound=lambda z, m: ratio(m) * np.sqrt(0.5) * (z.mean(0) / m).sum() if m.all() else 0.0))
+
+
+class _Figure(NamedTuple, Generic[Value]):
+    """What is estimated from `m = fixed + mean of the samples`."""
+
+    value: Callable[[Array], Value]
+    influence: Callable[[Array, Array], Array]
+    """Linearised in deviations of the samples (delta method): (samples, m) -> shape (samples,) or (samples, entries)."""
+    bound: Callable[[Array, Array], Any]
+    """A bound of the standard deviation of one sample's influence from the samples' sizes, not their spread: (samples, m)."""
+    scale: Callable[[Array], float]
+    """The size, in the norm of the value, of which products' rounding is a part."""
+    absolute: bool = True
+    """Whether the value is in A's units."""
 
 
 def _split(A: Matrix, sketch: int, probes: int, rtol: float | None, seed: int, both: bool,
            transposed: bool = False) -> tuple[Counted, Array, Array, Array]:
     """Return A counted, an orthonormal Q of a sketch of its range (or of its transpose's), A Q, and, for both, A^T Q."""
-    operator = Counted(square(A))
+    operator = Counted(square(A), scaled=True)
     n = operator.shape[0]
     if sketch < 0 or probes < 2:
         raise InputError(f"expected sketch >= 0 and probes >= 2: got {sketch} and {probes}")
@@ -166,9 +197,9 @@ def _split(A: Matrix, sketch: int, probes: int, rtol: float | None, seed: int, b
     return operator, Q, operator @ Q if sketch else Q, operator.T @ Q if both and sketch else Q
 
 
-def _estimate(operator: Counted, Q: Array, fixed: Array, sample: Callable[[Array], Array], figure: Callable[[Array], Value],
-              influence: Callable[[Array, Array], Array], probes: int, rtol: float | None, seed: int) -> Estimate[Value]:
-    """Return the figure of `fixed + mean of the samples`; `influence` linearises it in their deviations (delta method)."""
+def _estimate(operator: Counted, Q: Array, fixed: Array, sample: Callable[[Array], Array], probes: int, rtol: float | None,
+              seed: int, figure: _Figure[Value]) -> Estimate[Value]:
+    """Return the figure of `fixed + mean of the samples`, with the samples' spread and the products' rounding as its error."""
     n, rng = operator.shape[0], np.random.default_rng([seed, 1])
     samples = np.zeros((0, len(fixed)))
     goal = probes if rtol is None else max(probes, PILOT)
@@ -179,26 +210,26 @@ def _estimate(operator: Counted, Q: Array, fixed: Array, sample: Callable[[Array
             _check_finite(found)
             samples = np.concatenate([samples, found])
         mean = fixed + samples.mean(0)
-        value = figure(mean)
+        value = figure.value(mean)
         size, root = float(np.linalg.norm(value)), np.sqrt(np.size(value))
-        spread = np.std(influence(samples - samples.mean(0), mean), axis=0, ddof=1) / np.sqrt(len(samples))
-        error = np.maximum(spread, _rounding(operator) * max(size, 1.0) / root if np.isfinite(size) else 0.0)
-        reached = float(np.linalg.norm(error))
-        if rtol is None or reached <= rtol * size or len(samples) >= n:
-            break
+        spread = np.std(figure.influence(samples - samples.mean(0), mean), axis=0, ddof=1)
+        rounding = operator.rounding_with(10) * max(size, figure.scale(mean)) / root
+        rounding = rounding if np.isfinite(rounding) else 0.0
+        if len(samples) < FEW:  # which may agree by chance: their spread alone says little
+            spread = np.maximum(spread, figure.bound(samples, mean))
+        error = np.maximum(spread / np.sqrt(len(samples)), rounding)
+        reached, least = float(np.linalg.norm(error)), rounding * root
+        if rtol is None or reached <= rtol * size or len(samples) >= n or reached <= 2 * least:
+            break  # more probes do not lower the rounding
         wanted = 1.2 * len(samples) * (reached / (rtol * size)) ** 2 if size else np.inf  # one jump to where it should be:
         goal = int(min(max(1.5 * len(samples), wanted), max(n, goal)))  # many looks at the error would spoil the interval
-    if rtol is not None and reached > rtol * size:
-        warnings.warn(f"a standard error of {reached / root:.1e} was reached, not {rtol:.1e} of {size / root:.3g}, after "
-                      f"{len(samples)} probes: take a larger sketch", ConvergenceWarning, stacklevel=3)
-    standard_error = error if isinstance(value, np.ndarray) else float(error)
-    return Estimate(value, standard_error, operator.products, len(samples) - 1)
-
-
-def _rounding(operator: Counted) -> float:
-    """Return the relative rounding of a product, with room."""
-    dtype = np.dtype(operator.operator.dtype)
-    return 10 * float(np.finfo(dtype if dtype.kind == "f" else np.float64).eps) * float(np.sqrt(operator.shape[0]))
+    unit = operator.unit if figure.absolute else 1.0
+    if rtol is not None and reached > rtol * size > rtol * 2 * least:  # a value below the rounding is as good as zero
+        warnings.warn(f"a standard error of {reached / root * unit:.1e} was reached, not {rtol:.1e} of {size / root * unit:.3g}, "
+                      f"after {len(samples)} probes: take a larger sketch", ConvergenceWarning, stacklevel=3)
+    standard_error = error * unit if isinstance(value, np.ndarray) else float(error) * unit
+    path, product_error, _ = operator.provenance
+    return Estimate(value * unit, standard_error, operator.products, len(samples) - 1, path, product_error)
 
 
 def _check_finite(x: Array) -> None:

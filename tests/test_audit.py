@@ -30,7 +30,11 @@ class Fault(nn.Module):
     def __init__(self, change):
         super().__init__()
         torch.manual_seed(0)
-        self.inner, self.change, self.calls = inner(), change, 0
+        self.inner, self.change, self.calls, self.mean = inner(), change, 0, 0.0
+
+    def remember(self, x):
+        self.mean = 0.9 * self.mean + 0.1 * float(x.mean())
+        return self.mean
 
     def forward(self, x, t):
         self.calls += 1
@@ -46,9 +50,52 @@ def autocast(self, x, t):
         return self.inner(x, t).float()
 
 
+def previous_time(self, x, t):
+    before, self.before = getattr(self, "before", t), t
+    return self.inner(x, t) * (1 + 0.01 * (before != t).float().mean())
+
+
+def cached(self, x, t):
+    if not hasattr(self, "features"):
+        self.features = {}
+    features = self.features.setdefault(int(t[0]), torch.tanh(x[:1]))
+    return self.inner(x, t) + features
+
+
+def scaled_backward(y, factor=0.999):
+    return y.detach() + factor * (y - y.detach())
+
+
+class RankOne(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, y):
+        return y.clone()
+
+    @staticmethod
+    def backward(ctx, g):
+        a = torch.linspace(0.5, 1.5, g[0].numel()).reshape(g[:1].shape)
+        return g + 0.01 * a * (g * a).flatten(1).sum(1).reshape(-1, 1, 1, 1) / a.square().sum()
+
+
+def rank_one_backward(y):
+    return RankOne.apply(y)
+
+
+REFUSED = {
+    "constant with gradients": lambda s, x, t: s.inner(x, t) + 0.01 * x.requires_grad,
+    "noise with gradients": lambda s, x, t: s.inner(x, t) + 0.01 * x.requires_grad * torch.randn_like(x),
+    "noise": lambda s, x, t: s.inner(x, t) + 0.01 * torch.randn_like(x),
+    "small noise": lambda s, x, t: s.inner(x, t) + 1e-4 * torch.randn_like(x),
+    "counter": lambda s, x, t: s.inner(x, t) * (1 + 0.001 * s.calls),
+    "settles after four calls": lambda s, x, t: s.inner(x, t) * (1 + 0.01 * max(0, 4 - s.calls)),
+    "running mean": lambda s, x, t: s.inner(x, t) + s.remember(x),
+}
 FAULTS = {
-    "noise": (lambda s, x, t: s.inner(x, t) + 0.01 * torch.randn_like(x), "repeatable"),
-    "counter": (lambda s, x, t: s.inner(x, t) * (1 + 0.001 * s.calls), "repeatable"),
+    "the time of the call before": (previous_time, "repeatable"),
+    "cache keyed on the time": (cached, "derivative"),
+    "input written to": (lambda s, x, t: s.inner(x.mul_(0.5), t), "input"),
+    "backward times 0.999": (lambda s, x, t: scaled_backward(s.inner(x, t)), "autograd"),
+    "rank-one error of 1 % in the backward": (lambda s, x, t: rank_one_backward(s.inner(x, t)), "autograd"),
     "batch statistics": (lambda s, x, t: s.inner(x - x.mean(0, keepdim=True) / 2, t), "samples apart"),
     "attention over the batch": (lambda s, x, t: s.inner(x, t) + x.flip(0), "samples apart"),
     "half precision": (half, "precision"),
@@ -57,7 +104,8 @@ FAULTS = {
     "detach": (lambda s, x, t: s.inner(x.detach(), t) + x, "autograd"),
     "part detached": (lambda s, x, t: s.inner(x, t) + torch.tanh(x.detach()), "autograd"),
     "straight through": (lambda s, x, t: s.inner(Straight.apply(x), t), "autograd"),
-    "value read out": (lambda s, x, t: s.inner(x, t) + 0.02 * x * x.square().sum().item(), "autograd"),
+    "value read out": (lambda s, x, t: s.inner(x, t) + 0.02 * x * x.square().sum().item(), "derivative"),
+    "value read out for each sample": (lambda s, x, t: torch.stack([y / y.std().item() for y in s.inner(x, t)]), "derivative"),
     "root at zero": (lambda s, x, t: s.inner(x, t) + (x - x.detach()).square().sqrt(), "autograd"),
     "quantised": (lambda s, x, t: torch.round(s.inner(x, t) * 8) / 8, "secant"),
 }
@@ -67,6 +115,13 @@ def operator(network):
     return JacobianOperator(Denoiser(network.eval(), DiscreteSchedule.linear(), "v", networks.SHAPE), X, 300)
 
 
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_network_that_is_no_function_is_refused(name):
+    with pytest.raises(InputError, match="returns something else each time"):
+        operator(Fault(REFUSED[name]))
+
+
+@pytest.mark.filterwarnings("ignore::jacobian_lab.errors.DerivativeWarning")
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_planted_fault_is_named(name):
     change, check = FAULTS[name]
@@ -99,8 +154,8 @@ def test_products_that_are_no_derivative_are_named():
     J._apply = lambda V: np.where(np.arange(len(V))[:, None] == 3, np.nan, apply(V))
     report = audit(J)
     assert not report["finite"].passed
-    with pytest.raises(InputError, match="no check 'derivative': expected one of finite"):
-        report["derivative"]
+    with pytest.raises(InputError, match="no check 'derivation': expected one of evaluation mode"):
+        report["derivation"]
 
 
 @pytest.mark.parametrize(("method", "t"), [("exact", 5), ("exact", 900), ("exact", 990), ("forward", 300), ("central", 5),
@@ -156,7 +211,7 @@ def test_a_shipped_model_passes_and_a_transpose_at_the_neighbouring_time_does_no
         assert report, str(report)
         assert report.noise < 1e-3
         J._apply_transpose = JacobianOperator(denoiser, x_t, t - 1)._apply_transpose
-        assert [check.name for check in audit(J).checks if not check.passed] == ["adjoint"]
+        assert [check.name for check in audit(J).checks if not check.passed] == ["adjoint", "autograd"]
 
 
 @pytest.mark.parametrize("prediction", PREDICTIONS)
@@ -167,10 +222,51 @@ def test_no_alarm_on_oracles(oracle_at, prediction):
     assert np.isfinite(report.noise)
 
 
-def test_products_that_are_wrong_for_many_vectors_only_are_named():
+@pytest.mark.parametrize(("columns", "count"), [(slice(0, 99), 16), (slice(1, 99), 16), (slice(15, 16), 16),
+                                                (slice(16, 17), 17)])
+@pytest.mark.parametrize("product", ["jvp", "vjp"])
+def test_products_that_are_wrong_for_many_vectors_only_are_named(product, columns, count):
     J = JacobianOperator(networks.unet(torch.float32), X, 300)
-    linear = J.products._linear
-    right = linear.vjp
-    linear.vjp = lambda u: right(u) * (1.5 if len(u) > 15 else 1)
-    report = audit(J)
-    assert [check.name for check in report.checks if not check.passed] == ["many at once"]
+    J.T @ np.ones(64)  # checked, and right then
+    linear = J.products.ladder.linear
+    right = getattr(linear, product)
+
+    def wrong(vectors):
+        found = right(vectors)
+        if len(vectors) >= count:
+            found[columns] *= 1.05
+        return found
+
+    setattr(linear, product, wrong)
+    assert not audit(J)["many at once"].passed
+
+
+def test_a_rank_one_error_of_the_transpose_is_named():
+    J = JacobianOperator(networks.unet(torch.float32), X, 300)
+    right, v = J._apply_transpose, np.linspace(-1, 1, 64)[:, None]
+    v /= np.linalg.norm(v)
+    size = np.linalg.norm(J.dense(), 2)
+    J._apply_transpose = lambda U: right(U) + 0.01 * size * v[::-1] * (v.T @ U)
+    assert not audit(J)["adjoint"].passed
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_told_as_such_and_nothing_else_fails(dtype):
+    inner = networks.unet(torch.float32).network.to(dtype)
+    network = Fault(lambda s, x, t: inner(x.to(dtype), t).float())
+    J = operator(network)
+    assert J.path == "linearised"
+    assert [check.name for check in audit(J).checks if not check.passed] == ["precision"]
+
+
+def test_no_alarm_at_a_tiny_sample():
+    J = JacobianOperator(networks.unet(torch.float32), 1e-7 * X, 300)
+    assert audit(J), str(audit(J))
+
+
+def test_negative_posterior_variances_are_counted():
+    denoiser = mnist.load_denoiser()
+    J = JacobianOperator(denoiser, noisy_digit(denoiser, mnist.digits("held-out")[0][3], 100, 0), 100)
+    negative = int((J.dense().diagonal() < 0).sum())
+    assert negative > 100
+    assert f"{negative} of 1,024 posterior variances" in str(audit(J))

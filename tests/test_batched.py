@@ -162,11 +162,11 @@ def test_a_graph_is_freed_with_its_jacobian():
     x_t = seeded_noise([0, 1], denoiser.shape, dtype=torch.float64)
     J = BatchJacobian(denoiser, x_t, 500, graph=True)
     J.vjp(J.d)
-    reverse = weakref.ref(J._reverse)
+    kept = weakref.ref(J._ladder)
     gc.disable()
     try:
         del J
-        assert reverse() is None
+        assert kept() is None
     finally:
         gc.enable()
 

@@ -205,7 +205,7 @@ def test_training_mode_and_a_broken_network_are_told_apart():
         JacobianOperator(networks.denoiser().train(), x, 5)
     denoiser = networks.denoiser()
     denoiser.network.first.weight.data[:] = float("inf")
-    with pytest.raises(InputError, match=r"the network's output D\(x_t, t\) has 64 values .* though x_t is finite"):
+    with pytest.raises(InputError, match=r"the network's output F\(x_t, t\) has 64 values .* though x_t is finite"):
         JacobianOperator(denoiser, x, 5)
 
 
@@ -255,3 +255,14 @@ def test_newton_directions_are_their_definitions(network_at):
     K = np.stack([np.linalg.matrix_power(truth, k) @ flat for k in range(6)], axis=1)
     best = K @ np.linalg.lstsq(truth @ K, flat)[0]
     assert relative(truth @ krylov, truth @ best) < 1e-6
+
+
+def test_parts_of_an_integer_matrix_are_not_truncated():
+    A = np.array([[0, 1, 2], [0, 0, 4], [1, 0, 1]])
+    v = np.array([1, 2, 3])
+    for operator in (A, A.astype(np.int8), A.astype(bool), scipy.sparse.linalg.aslinearoperator(A)):
+        matrix = operator.astype(float) if isinstance(operator, np.ndarray) else A
+        np.testing.assert_array_equal(symmetric_part(operator) @ v, (matrix + matrix.T) / 2 @ v)
+        np.testing.assert_array_equal(skew_part(operator) @ v, (matrix - matrix.T) / 2 @ v)
+        np.testing.assert_array_equal(restriction(operator, [True, False, True]) @ [0.5, 1.0],
+                                      matrix[np.ix_([0, 2], [0, 2])] @ [0.5, 1.0])

@@ -1,9 +1,15 @@
 import pytest
 import torch
+from torch import nn
+from torch.nn import functional as F
 
+import networks
 from conftest import SCHEDULES, make_gaussian, make_mixture, relative
-from jacobian_lab import DiscreteSchedule, InputError, RectifiedFlow
-from jacobian_lab.masks import free_form
+from jacobian_lab import Denoiser, DiscreteSchedule, InputError, RectifiedFlow
+from jacobian_lab.blocks import BatchJacobian
+from jacobian_lab.constraint import Inpainting
+from jacobian_lab.masks import free_form, half
+from jacobian_lab.newton import Newton
 from jacobian_lab.sampler import sample, seeded_noise
 
 
@@ -66,3 +72,75 @@ def test_noise_that_is_not_finite_is_not_called_divergence():
     oracle = make_gaussian(DiscreteSchedule.linear())
     with pytest.raises(InputError, match=r"the noise has \d+ values of \d+ that are not finite"):
         next(sample(oracle.denoiser("v"), torch.full((1, *oracle.shape), torch.nan), [999]))
+
+
+class Faulty(nn.Module):
+    """A network with a part that no sampler should take."""
+
+    def __init__(self, part):
+        super().__init__()
+        self.inner, self.part = networks.Convolutional(), part
+
+    def forward(self, x, t):
+        return self.part(self.inner, x, t)
+
+
+@pytest.mark.parametrize(("part", "told"), [
+    (lambda f, x, t: f(x, t) + 0.1 * torch.randn_like(x), "returns something else each time"),
+    (lambda f, x, t: f(x - x.mean(0), t), "samples of a batch see each other"),
+    (lambda f, x, t: F.batch_norm(f(x, t), None, None, training=True), "samples of a batch see each other"),
+    (lambda f, x, t: f(x, t) + x.flip(0), "samples of a batch see each other"),
+])
+def test_networks_that_no_sampler_should_take_are_refused(part, told):
+    denoiser = Denoiser(Faulty(part).eval(), DiscreteSchedule.linear(), "v", networks.SHAPE)
+    noise = seeded_noise(range(3), denoiser.shape)
+    with pytest.raises(InputError, match=told):
+        next(sample(denoiser, noise, denoiser.schedule.times(4)))
+    for ask in (BatchJacobian.jvp, BatchJacobian.vjp):
+        with pytest.raises(InputError, match=told):
+            ask(BatchJacobian(denoiser, noise, 500, "exact"), noise)
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+def test_training_mode_is_refused_also_in_a_closure(hidden):
+    network = nn.Sequential(nn.Conv2d(1, 1, 3, padding=1), nn.Dropout(0.5))
+    called = (lambda x, t: network(x)) if hidden else Timeless(network)
+    denoiser = Denoiser(called, DiscreteSchedule.linear(), "v", networks.SHAPE)
+    with pytest.raises(InputError, match="the network is in training mode"):
+        next(sample(denoiser, seeded_noise(range(2), denoiser.shape), denoiser.schedule.times(4)))
+    network.eval()
+    denoiser.eval()
+    next(sample(denoiser, seeded_noise(range(2), denoiser.shape), denoiser.schedule.times(4)))
+
+
+class Timeless(nn.Module):
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x, t):
+        return self.inner(x)
+
+
+def test_gradient_steps_on_a_network_without_gradients_are_those_of_the_network():
+    model = networks.denoiser()
+    hidden = Denoiser(torch.no_grad()(lambda x, t: model.network(x, t)), model.schedule, model.prediction, model.shape)
+    noise = seeded_noise(range(2), model.shape, dtype=torch.float64)
+    constraint, newton = Inpainting(noise.flip(0).clamp(-1, 1), half(model.shape)), Newton("gradient", 2)
+    *_, plain = sample(model, noise, model.schedule.times(3), constraint, newton)
+    *_, found = sample(hidden, noise, model.schedule.times(3), constraint, newton)
+    assert relative(found.x0, plain.x0) < 1e-12
+
+
+def test_differences_of_a_network_in_half_precision_take_steps_that_it_resolves():
+    model = networks.unet(torch.float32)
+    inner = networks.unet(torch.float32).network.bfloat16()
+    rough = Denoiser(lambda x, t: inner(x.bfloat16(), t).float(), model.schedule, "v", model.shape)
+    noise = seeded_noise(range(2), model.shape)
+    first = BatchJacobian(rough, noise, 500)
+    first.guard()
+    e = seeded_noise([7, 8], model.shape)
+    exact = BatchJacobian(model, noise, 500, "exact").jvp(e)
+    at_first_sight = relative(BatchJacobian(rough, noise, 500).jvp(e), exact)  # the step of float32 drowns in rounding
+    assert relative(first.jvp(e), exact) < 0.5 < 5 < at_first_sight
+    assert relative(BatchJacobian(rough, noise, 499, like=first).jvp(e), exact) < 0.5

@@ -109,3 +109,16 @@ def test_a_table_may_end_at_pure_noise():
     assert noise(x, 1).isfinite().all()
     with pytest.raises(InputError, match="does not determine the sample where alpha_t = 0"):
         noise(x, 2)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int64, torch.bool])
+def test_images_of_integers_are_refused_with_the_range_they_should_have(dtype):
+    schedule, images = DiscreteSchedule.linear(), torch.ones(1, 1, 2, 2).to(dtype)
+    with pytest.raises(InputError, match=r"pixels in \[-1, 1\]: got torch\.\w+\. Write x / 127\.5 - 1"):
+        schedule.add_noise(images, 500, torch.randn(1, 1, 2, 2))
+    with pytest.raises(InputError, match=r"pixels in \[-1, 1\]"):
+        schedule.add_noise(torch.randn(1, 1, 2, 2), 500, images)
+    denoiser = Denoiser(lambda x, t: x, schedule, "v", (1, 2, 2))
+    for call in (denoiser.noise, denoiser.raw):
+        with pytest.raises(InputError, match=r"pixels in \[-1, 1\]"):
+            call(images, images, 500)

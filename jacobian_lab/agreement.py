@@ -1,0 +1,212 @@
+r"""Whether products agree with differences of the network's own output F, as far as differences can tell.
+
+    d_h = (F(x + h v) - F(x - h v)) / (2 h)
+
+F, not the posterior mean D = c_x x + c_out F: there the linear part, which is right by itself, hides errors of the network's.
+A first step h is enough where `|F' v - d_h|` is a thousandth of |d_h|. Where it is more, a sweep over steps tells the
+resolution: the least change from one step to the next, which truncation bounds above and rounding below.
+
+References
+----------
+Higham (2002), *Accuracy and stability of numerical algorithms*, section 1.14; More, Wild (2012), *Estimating derivatives of
+noisy simulations*.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+Function: TypeAlias = Callable[[Tensor], Tensor]
+CLOSE = 1e-3
+"""Relative difference that settles the matter at the first step: a central difference in float32 resolves about 1e-4."""
+MULTIPLES = (30.0, 10.0, 3.0, 1.0, 1 / 3, 0.1, 1 / 30)
+"""Steps of the sweep, in units of the first one."""
+MARGIN = 3.0
+"""How many resolutions apart products may lie."""
+ROUNDING = 30.0
+"""In units of eps: rounding in the output of a network."""
+FLAT = 10.0
+"""In units of that rounding: by how much the largest step of the sweep moves the output of a network that is not constant."""
+TOGETHER = 8
+"""Points of one pass at most: more would take memory that the products themselves may not need."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a comparison found."""
+
+    agrees: bool
+    error: float
+    """Largest distance over the pairs, relative to the product: how far differences confirm it, and no farther."""
+    flat: bool = False
+    """Whether the derivative is zero though a larger step changes the output: the network is piecewise constant."""
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Products beside differences of falling steps, for m pairs of a sample and a direction."""
+
+    gaps: Tensor
+    """`|F' v - d_h|`, shape (steps, m)."""
+    own: Tensor
+    """`|F' v|`, and at least the size of rounding, shape (m,)."""
+    limit: Tensor
+    """How far products and differences may lie apart, shape (m,): a thousandth, or three times what differences resolve."""
+    flat: Tensor
+    """Whether the derivative is zero though the largest step changes the output, shape (m,)."""
+
+    @property
+    def least(self) -> Tensor:
+        """The smallest gap over the steps, shape (m,)."""
+        return self.gaps.amin(0)
+
+
+class Comparison:
+    """Central differences of F at samples x_i along directions v_i, i = 1 ... m.
+
+    Parameters
+    ----------
+    function : callable
+        F, from (B, ...) to the same shape.
+    x, v : Tensor, shape (m, ...)
+    eps : float
+        Of the coarsest precision in which F computes: the first step is `eps**(1/3)` of the length of x.
+    scale : float
+        Root mean square that x has by its schedule; the step is not taken of a shorter x.
+    onto : Tensor, shape (m, ...), optional
+        Compare only the components along these, (m, 1): those of `F' v` along u are `<F'^T u, v> / |u|`.
+
+    Attributes
+    ----------
+    value : Tensor, shape (m, ...)
+        F at x, evaluated together with other points.
+    together : bool
+        Whether F takes a batch of these samples at all.
+    """
+
+    def __init__(self, function: Function, x: Tensor, v: Tensor, eps: float, scale: float = 1.0,
+                 onto: Tensor | None = None) -> None:
+        self.function, self.x, self.v, self.eps, self.together = function, x, v, eps, True
+        self._onto = None if onto is None else _unit(onto.double().flatten(1))
+        length = x.flatten(1).norm(dim=1).clamp(min=0.1 * scale * x[0].numel() ** 0.5)
+        size = v.flatten(1).norm(dim=1)
+        self._h = (length / torch.where(size > 0, size, 1)).reshape(-1, *(1,) * (x.ndim - 1))
+        self._found: dict[float, Tensor] = {}
+        self.value = self._first()
+
+    @property
+    def step(self) -> float:
+        """The first step, relative to the length of x."""
+        return float(self.eps ** (1 / 3))
+
+    def apart(self) -> Comparison:
+        """Evaluate one point at a time from now on: the samples of a batch see each other. Return itself."""
+        self.together = False
+        self._found.clear()
+        self.value = self._first()
+        return self
+
+    def verdict(self, products: Tensor) -> Verdict:
+        """Return whether `F'(x_i) v_i`, (m, ...), or their components, (m, 1), agree with the differences."""
+        first, floor = self.difference(1.0), self._floor()
+        gap, size = _norms(products - first), _norms(first)
+        if bool((gap <= torch.maximum(CLOSE * size, floor)).all()):
+            return Verdict(True, float((gap / torch.maximum(size, floor)).max()))
+        found = self.sweep(products)
+        return Verdict(bool((found.least <= found.limit).all()), float((found.least / found.own).max()), bool(found.flat.any()))
+
+    def sweep(self, products: Tensor, multiples: tuple[float, ...] = MULTIPLES) -> Sweep:
+        """Compare `F'(x_i) v_i`, (m, ...), with differences of all these steps, in units of the first one, falling."""
+        steps, floor = [self.difference(multiple) for multiple in multiples], self._floor()
+        gaps, sizes = (torch.stack([_norms(d) for d in many]) for many in ([products - d for d in steps], steps))
+        gaps, own = gaps.nan_to_num(torch.inf, torch.inf), _norms(products)
+        resolution = _changes(steps, sizes).amin(0)
+        limit = torch.maximum(torch.maximum(CLOSE * own, MARGIN * resolution), floor)
+        flat = (own <= floor) & (sizes[0] * multiples[0] * self.step > FLAT * floor)
+        return Sweep(gaps, torch.maximum(own, floor), limit, flat)
+
+    def best(self) -> tuple[float, float]:
+        """Return the step that differences resolve most with, relative to the length of x, and their error there.
+
+        The error is twice the change from the next larger step: where truncation rules, the change is nearly the error of the
+        larger one; where rounding rules, of the smaller one; and other directions may be worse than these.
+        """
+        steps = [self.difference(multiple) for multiple in MULTIPLES]
+        sizes = torch.stack([_norms(d) for d in steps])
+        changes = _changes(steps, sizes)
+        relative = (changes / sizes[1:].clamp(min=torch.finfo(sizes.dtype).tiny)).amax(1)
+        i = int(relative.argmin())
+        return MULTIPLES[i + 1] * self.step, 2 * float(relative[i])
+
+    def difference(self, multiple: float) -> Tensor:
+        """Return d_h, (m, ...), in float64, h the first step times the multiple."""
+        if multiple not in self._found:
+            h = (multiple * self.step * self._h).to(self.x.dtype)
+            outputs = self._evaluate(torch.cat([self.x + h * self.v, self.x - h * self.v]))
+            self._found[multiple] = self._central(outputs, h)
+        return self._found[multiple]
+
+    def _floor(self) -> Tensor:
+        """Return the size of products that are nothing but rounding: that of F over a step of the length of x, (m,)."""
+        change = ROUNDING * self.eps * _norms(self.value)
+        return (change / self._h.flatten().double()).clamp(min=torch.finfo(torch.float64).tiny)
+
+    def _first(self) -> Tensor:
+        """Evaluate x and what the first difference needs in one pass, with a foreign sample that would disturb the others."""
+        h = (self.step * self._h).to(self.x.dtype)
+        m, foreign = len(self.x), self.x[:1].flatten().flip(0).reshape(self.x[:1].shape)
+        points = [self.x, self.x + h * self.v, self.x - h * self.v]
+        outputs = self._evaluate(torch.cat([*points, foreign] if self.together else points))
+        self._found[1.0] = self._central(outputs[m:3 * m], h)
+        return outputs[:m]
+
+    def _central(self, outputs: Tensor, h: Tensor) -> Tensor:
+        ahead, behind = outputs.double().chunk(2)
+        d = (ahead - behind) / (2 * h.double())
+        return d if self._onto is None else (d.flatten(1) * self._onto).sum(1, keepdim=True)
+
+    @torch.no_grad()
+    def _evaluate(self, points: Tensor) -> Tensor:
+        if self.together:
+            try:
+                return torch.cat([self.function(some) for some in torch.split(points, TOGETHER)])
+            except Exception:  # a network of one batch size (traced, exported, conditions of one sample)
+                self.together = False
+        return torch.cat([self.function(one[None]) for one in points])
+
+
+def probes(x: Tensor) -> Tensor:
+    """Return the directions of the check at one sample, (2, 1, C, H, W): random, and structured.
+
+    A number that the network reads out (a norm, a mean, a maximum) is an error of rank one: random vectors see it as one over
+    sqrt(n), structured ones, x itself, a constant, a slope, in full.
+    """
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(2, *x.shape, generator=generator, dtype=torch.float64).to(x.device)
+    along = torch.linspace(-1, 1, x.shape[-1], dtype=torch.float64, device=x.device).expand(x.shape)
+    parts = [x.double(), torch.ones_like(along), along, along.square()]
+    unit = noise[1] / noise[1].norm()
+    for part, weight in zip(parts, (1.0, 0.7, 0.5, 0.3), strict=True):
+        unit = unit + weight * part / part.norm().clamp(min=1e-300)
+    return torch.stack([noise[0] / noise[0].norm(), unit / unit.norm()]).to(x.dtype) * x[0].numel() ** 0.5
+
+
+def _changes(steps: list[Tensor], sizes: Tensor) -> Tensor:
+    """Return `|d_h - d_h'|` of neighbouring steps, (steps - 1, m); infinite where no digit of F changed, but does elsewhere."""
+    changes = torch.stack([_norms(a - b) for a, b in pairwise(steps)]).nan_to_num(torch.inf, torch.inf)
+    nothing = (sizes[:-1] == 0) & (sizes[1:] == 0) & (sizes.nan_to_num() > 0).any(0)
+    return changes.masked_fill(nothing, torch.inf)
+
+
+def _unit(x: Tensor) -> Tensor:
+    return x / x.norm(dim=1, keepdim=True).clamp(min=torch.finfo(x.dtype).tiny)
+
+
+def _norms(x: Tensor) -> Tensor:
+    return x.double().flatten(1).norm(dim=1)

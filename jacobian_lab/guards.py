@@ -1,0 +1,215 @@
+"""What must hold of a network before its derivative means anything, and as long as the derivative is used.
+
+    differentiable()          derivatives are possible inside; the caller's settings come back afterwards
+    modules_called()          the modules that run inside: whatever a closure hides
+    Weights                   whether weights and buffers are what they were, by value
+    CoarsestPrecision         in which precision a network computes
+    check_evaluation_mode, check_finite, check_apart
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.weak import WeakIdKeyDictionary
+
+from jacobian_lab.errors import InputError
+
+SAMPLED = 16
+"""Entries of each weight that are compared at each product; a change of all weights shows in any of them."""
+ROUNDING = 300.0
+"""In units of eps: how far two evaluations at one point may lie apart, by other kernels for another batch."""
+
+
+@contextmanager
+def differentiable() -> Iterator[None]:
+    """Make derivatives possible inside: gradients on, attention by the math kernel, compiled networks run as they were written.
+
+    The caller's settings come back afterwards.
+    """
+    with ExitStack() as stack:
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.enable_grad())
+        stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+        if "_dynamo" in vars(torch):  # something was compiled: whoever compiles has imported it
+            stack.enter_context(torch.compiler.set_stance("force_eager"))
+        yield
+
+
+@contextmanager
+def modules_called() -> Iterator[list[nn.Module]]:
+    """Collect the modules that are called inside, each once; a network that is a function hides them from `named_modules`."""
+    found: dict[int, nn.Module] = {}
+    listed: list[nn.Module] = []
+
+    def note(module: nn.Module, _: Any) -> None:  # noqa: ANN401 - its arguments
+        found[id(module)] = module
+
+    handle = nn.modules.module.register_module_forward_pre_hook(note)
+    try:
+        yield listed
+    finally:
+        handle.remove()
+        listed.extend(found.values())
+
+
+def check_evaluation_mode(modules: Iterable[nn.Module]) -> None:
+    """Raise if a module is in training mode."""
+    training = [type(module).__name__ for module in modules if module.training]
+    if training:
+        raise InputError(f"the network is in training mode ({training[0]}{' and more' if training[1:] else ''}): dropout and "
+                         "batch statistics would make J another operator at each call. Call denoiser.eval() first")
+
+
+def check_finite(x: Tensor, name: str, remedy: str = "") -> None:
+    """Raise if a value is not finite."""
+    bad = int((~torch.isfinite(x)).sum())
+    if bad:
+        raise InputError(f"{name} has {bad} values of {x.numel()} that are not finite (NaN or infinite){remedy}")
+
+
+def is_repeated(again: Tensor, value: Tensor, eps: float) -> bool:
+    """Return whether evaluations at the same points agree to rounding, sample by sample, by whatever kernels.
+
+    `eps` is that of the coarsest precision inside.
+    """
+    apart, size = ((a.double().flatten(1).norm(dim=1)) for a in (again - value, value))
+    return bool((apart <= max(ROUNDING * torch.finfo(value.dtype).eps, 4 * eps) * size).all())
+
+
+def check_apart(function: Callable[[Tensor], Tensor], x: Tensor, value: Tensor, some: Tensor, eps: float) -> None:
+    """Raise unless the first samples of a batch give `some` alone and `value` among the others, which is repeated.
+
+    Parameters
+    ----------
+    function : callable
+    x : Tensor, shape (B, ...)
+    value : Tensor, shape (B, ...)
+        What the function gave for the batch.
+    some : Tensor, shape (at most B, ...)
+        What it gave for the first samples of the batch, without the rest.
+    eps : float
+        Of the coarsest precision inside.
+    """
+    if is_repeated(some, value[:len(some)], eps):
+        return
+    with torch.no_grad():
+        again = function(x)
+    if not is_repeated(again, value, torch.finfo(value.dtype).eps):
+        gap = float((again - value).norm() / value.norm())
+        raise InputError(f"the network returns something else each time: two calls at one x_t and t differ by {gap:.1e} of the "
+                         "output. It draws noise, keeps a state (a counter, a cache, running statistics), or computes "
+                         "something else where gradients are wanted: make it deterministic, or it has no Jacobian")
+    if len(x) > 1:
+        raise InputError(f"samples of a batch see each other: the first one's output is another alone than among {len(x)} "
+                         "(batch statistics, attention over the batch). Take one sample at a time")
+
+
+class Weights:
+    """The weights and buffers of a network as they are now, to be compared with what they are later.
+
+    Storage, version and a sample of the values are compared each time; all values only where the first two changed, so that a
+    network that writes the same values again (a clamp in each forward pass) has not changed.
+
+    Parameters
+    ----------
+    modules : iterable of nn.Module
+        Their own parameters and buffers are watched, not those of submodules.
+    """
+
+    def __init__(self, modules: Iterable[nn.Module]) -> None:
+        self._places = [(store, name) for module in modules for store in (module._parameters, module._buffers)
+                        for name, tensor in store.items() if tensor is not None and _is_plain(tensor)]
+        self._remember()
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """All that is watched, detached."""
+        found = (store.get(name) for store, name in self._places)
+        return [torch.zeros(0) if tensor is None else tensor.detach() for tensor in found]
+
+    def check(self) -> None:
+        """Raise if a value changed: what is kept of a recording is half of the old network, half of the new."""
+        tensors = self.tensors
+        moved = self._identity(tensors) != self._identities
+        if moved or not self._equal(self._sample(), self._sampled):
+            if not moved or not self._equal(self._sums(tensors), self._all):
+                raise InputError("the network's weights changed since this operator was made: make it anew")
+            self._remember()
+
+    def _remember(self) -> None:
+        tensors = self.tensors
+        self._identities = self._identity(tensors)
+        self._views = [t.reshape(-1)[::max(1, t.numel() // SAMPLED)] for t in tensors if t.numel()]
+        self._sampled, self._all = self._sample(), self._sums(tensors)
+
+    @staticmethod
+    def _identity(tensors: list[Tensor]) -> list[tuple[Any, ...]]:
+        return [(t.data_ptr(), t.dtype, t.shape, 0 if t.is_inference() else t._version) for t in tensors]
+
+    def _sample(self) -> list[Tensor]:
+        return [torch.cat(views) for views in _by_kind(self._views)]
+
+    @staticmethod
+    def _sums(tensors: list[Tensor]) -> list[Tensor]:
+        """Return a sum and a norm of each: read once, in the precision of the weights."""
+        floating = [t for t in tensors if t.is_floating_point() and t.numel()]
+        others = [t.double().sum() for t in tensors if not t.is_floating_point()]
+        norms = [torch.stack(torch._foreach_norm(same)) for same in _by_kind(floating)]
+        return [*norms, *(torch.stack([t.sum() for t in same]) for same in _by_kind(floating)), *others]
+
+    @staticmethod
+    def _equal(now: list[Tensor], before: list[Tensor]) -> bool:
+        return len(now) == len(before) and all(
+            a.shape == b.shape and a.dtype == b.dtype and torch.equal(a.nan_to_num(), b.nan_to_num())
+            for a, b in zip(now, before, strict=True))
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    """Return whether the values of a weight can be read as they are: not those of `meta`, sparse or quantised ones."""
+    return tensor.layout is torch.strided and not tensor.is_meta and not tensor.is_quantized and (
+        not tensor.is_floating_point() or tensor.element_size() > 1)
+
+
+def _by_kind(tensors: Iterable[Tensor]) -> list[list[Tensor]]:
+    kinds: dict[Any, list[Tensor]] = {}
+    for tensor in tensors:
+        kinds.setdefault((tensor.dtype, tensor.device), []).append(tensor)
+    return list(kinds.values())
+
+
+class CoarsestPrecision(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Notes, of the operations on what depends on x, those whose results have fewer digits than x.
+
+    Attributes
+    ----------
+    eps : float
+        Of the coarsest precision seen, at least that of x.
+    operations : set of str
+        Such as "convolution in bfloat16".
+    """
+
+    def __init__(self, x: Tensor) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._own = self.eps = float(torch.finfo(x.dtype).eps)
+        self.operations: set[str] = set()
+        self._dependent: Any = WeakIdKeyDictionary({x: None})
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ANN401
+        out = func(*args, **(kwargs or {}))
+        if any(isinstance(a, Tensor) and a in self._dependent for a in tree_leaves((args, kwargs))):
+            for tensor in tree_leaves(out):
+                if isinstance(tensor, Tensor) and (tensor.is_floating_point() or tensor.is_complex()):
+                    self._dependent[tensor] = None
+                    eps = float(torch.finfo(tensor.dtype).eps)
+                    self.eps = max(self.eps, eps)
+                    if eps > self._own:
+                        self.operations.add(f"{func.overloadpacket.__name__} in {str(tensor.dtype).removeprefix('torch.')}")
+        return out

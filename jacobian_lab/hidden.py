@@ -1,0 +1,128 @@
+"""Whether a run uses numbers that PyTorch did not compute: they may depend on x, and a recording takes them for constants.
+
+Such a number enters as a tensor that no operation of the run made: from numpy or a compiled extension, out of another
+thread, or written through a pointer. Its bytes are noted; where there are any, the function runs once more at a slightly
+different x, and what was noted must be the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from jacobian_lab.linear import UnsupportedError
+from jacobian_lab.memory import Memory
+
+LEAVING = frozenset({"numpy", "__array__", "tolist", "data_ptr", "__dlpack__", "untyped_storage", "storage"})
+EXPOSING = LEAVING - {"tolist"}  # the memory itself is handed out
+MAKING = frozenset({"empty", "empty_like", "empty_strided", "empty_permuted", "new_empty", "new_empty_strided"})
+LIKE = frozenset({"zeros_like", "ones_like", "full_like", "empty_like", "rand_like", "randn_like", "new_zeros", "new_ones",
+                  "new_full", "new_empty", "new_empty_strided"})  # takes the shape only
+ADDING = frozenset({"addmm", "baddbmm", "addbmm", "addmv", "addr"})
+LITERAL = frozenset({"tensor", "as_tensor", "asarray", "scalar_tensor"})
+
+
+def tensors(*args: Any) -> Iterator[Tensor]:  # noqa: ANN401 - what an operation takes or returns
+    """Yield the tensors among arguments, which may be lists."""
+    for a in args:
+        if isinstance(a, Tensor):
+            yield a
+        elif isinstance(a, (list, tuple)):
+            yield from tensors(*a)
+
+
+class Witness:
+    """Notes the tensors that enter a run from outside PyTorch, and those that leave it.
+
+    Attributes
+    ----------
+    noted : list of (shape, str)
+        Shape and digest of each, in the order of appearance.
+    suspect : bool
+        Whether they have to be compared with those of another run.
+    reads : set of str
+        How numbers that depend on x were read out.
+    """
+
+    def __init__(self, memory: Memory, known: Iterable[Tensor]) -> None:
+        self.memory = memory
+        self.noted: list[tuple[tuple[int, ...], str]] = []
+        self.reads: set[str] = set()
+        self.suspect = self.literal = self._left = False
+        self._shown: list[tuple[Tensor, int, str]] = []
+        for tensor in known:
+            if tensor.layout is torch.strided:
+                memory.of(tensor).known = True
+
+    def enters(self, func: Any, args: list[Any]) -> None:  # noqa: ANN401 - an overload of an operation
+        """Look at the arguments of an operation, all of them in the order of its schema."""
+        name, schema = func.overloadpacket.__name__, func._schema.arguments
+        if name in LIKE or (func.is_view and name != "lift_fresh"):
+            return
+        added = name in ADDING and args[[a.name for a in schema].index("beta")] == 0  # its first argument is not read
+        for a, value in zip(schema[added:], args[added:], strict=True):
+            if a.alias_info is None or not a.alias_info.is_write:
+                for tensor in tensors(value):
+                    self.meets(tensor, fresh=name == "lift_fresh")
+
+    def meets(self, tensor: Tensor, fresh: bool = False) -> None:
+        """Note a tensor if nobody knows where its values come from."""
+        if tensor.layout is not torch.strided or not (tensor.is_floating_point() or tensor.is_complex()):
+            return
+        storage = self.memory.of(tensor)
+        hidden = storage.exposed or storage.unwritten or (self._left if storage.known or storage.noted else not storage.made)
+        if hidden and not storage.tangents:
+            storage.noted = not storage.made
+            self.noted.append((tuple(tensor.shape), _digest(tensor)))
+            self.suspect |= not (fresh and self.literal and not self.reads)
+
+    def makes(self, func: Any, out: Any) -> None:  # noqa: ANN401
+        """Note the results of an operation."""
+        if not func.is_view and not func._schema.is_mutable:
+            for tensor in tensors(out):
+                if tensor.layout is torch.strided:
+                    storage = self.memory.of(tensor)
+                    storage.made, storage.unwritten = True, func.overloadpacket.__name__ in MAKING
+
+    def leaves(self, tensor: Tensor, way: str) -> None:
+        """Note that code outside PyTorch gets to see a tensor."""
+        storage = self.memory.of(tensor)
+        storage.exposed |= way in EXPOSING
+        if storage.tangents:
+            self.reads.add(way)
+            self._left = True
+            if way in EXPOSING:
+                self._shown.append((tensor, storage.writes, _digest(tensor)))
+
+    def check(self) -> None:
+        """Raise if code outside PyTorch wrote to a tensor that depends on x."""
+        for tensor, writes, digest in self._shown:
+            if self.memory.of(tensor).writes == writes and _digest(tensor) != digest:
+                raise UnsupportedError(f"a tensor of shape {tuple(tensor.shape)} that depends on x is written to where PyTorch "
+                                       "cannot see it")
+
+
+def check_the_same(noted: list[tuple[tuple[int, ...], str]], again: list[tuple[tuple[int, ...], str]]) -> None:
+    """Raise if what entered one run is not what entered the other, at another x."""
+    for (shape, digest), other in zip(noted, [*again, *[None] * len(noted)], strict=False):
+        if other != (shape, digest):
+            raise UnsupportedError(f"a tensor of shape {shape} appears that no recorded operation made, and its values change "
+                                   "with x: part of the network is computed where PyTorch cannot see it")
+    if len(noted) != len(again):
+        raise UnsupportedError("the tensors that enter the network from outside PyTorch are others at another x")
+
+
+def nearby(x: Tensor) -> Tensor:
+    """Return x with a small random change."""
+    g = torch.randn(x.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(x)
+    size = x.square().mean().sqrt()
+    return x + max(1e-3, 4 * torch.finfo(x.dtype).eps) * torch.where(size > 0, size, 1) * g
+
+
+def _digest(tensor: Tensor) -> str:
+    data = tensor.detach().resolve_conj().resolve_neg().reshape(-1).contiguous().cpu().view(torch.uint8).numpy()
+    return hashlib.blake2b(data.tobytes()).hexdigest()
