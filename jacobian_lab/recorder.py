@@ -24,6 +24,7 @@ from jacobian_lab.memory import Memory, Place, place
 
 aten: Any = torch.ops.aten
 STATISTICS = -1  # instead of a number: depends on x, but no rule says how
+READING = frozenset({"_local_scalar_dense", "equal", "allclose", "is_nonzero"})
 WITH_STATISTICS = frozenset({"native_group_norm", "native_layer_norm", "native_batch_norm", "cudnn_batch_norm",
                              "_native_batch_norm_legit_no_training", "miopen_batch_norm"})
 
@@ -50,9 +51,10 @@ class _Recorded:
 def recorded(function: Callable[[Tensor], Tensor], x: Tensor, known: Iterable[Tensor]) -> Recorder:
     """Record a run; run again where values that rules keep are overwritten later, or tensors come from outside PyTorch."""
     known = list(known)
-    recorder = _run(function, x, known)
-    if recorder.witness.suspect:
-        check_the_same(recorder.witness.noted, _run(function, nearby(x), known).witness.noted)
+    with torch.inference_mode(False):
+        recorder = _run(function, x, known)
+        if recorder.witness.suspect:
+            check_the_same(recorder.witness.noted, _run(function, nearby(x), known).witness.noted)
     return recorder
 
 
@@ -96,7 +98,19 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             raise UnsupportedError(f"the result does not depend on x through operations that have a derivative{through}")
         self.value, self.output = value.detach(), number
 
+    @property
+    def supports_higher_order_operators(self) -> bool:
+        """True: they are refused here, by name."""
+        return True
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ANN401
+        if not isinstance(func, torch._ops.OpOverload):
+            raise UnsupportedError(f"{func}, an operation on functions, has no rule")
+        if torch.is_inference_mode_enabled():  # there, operations arrive whole that are taken apart elsewhere
+            with self:
+                out = func.decompose(*args, **(kwargs or {}))
+            if out is not NotImplemented:
+                return out
         with torch._C.DisableTorchFunction():
             given = _in_order(func, args, kwargs or {})
             self.witness.enters(func, given)
@@ -174,11 +188,11 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Record one operation that is not in place."""
         outs = list(tensors(call.out))
         for out in outs:
-            if out.layout is not torch.strided or any(a.layout is not torch.strided for a in tensors(*call.args)):
-                raise UnsupportedError(f"{call.func} with a tensor that is sparse or opaque")
+            if any(a.layout is not torch.strided or a.is_nested for a in tensors(out, *call.args)):
+                raise UnsupportedError(f"{call.func} with a tensor that is sparse, nested or opaque")
         floats = [out.is_floating_point() or out.is_complex() for out in outs]
         if not outs:
-            self.witness.reads.add(call.name)
+            self.witness.reads |= {call.name} & READING
             return
         if not any(floats):
             self.cut.add(call.name)

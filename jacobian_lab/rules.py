@@ -85,7 +85,7 @@ def _expand(call: Call) -> Linear:
     return Linear(lambda t: spread(t, after), lambda u: gathered(u, before))
 
 
-@rule("split", "split_with_sizes")
+@rule("split", "split_with_sizes", "unsafe_split", "unsafe_split_with_sizes")
 def _split(call: Call) -> Linear:
     dim = call.args[2] % call.args[0].ndim
     shapes = [piece.shape for piece in call.out]
@@ -120,6 +120,20 @@ def _cat(call: Call) -> Linear | None:
         return [pieces[i] for i in active]
 
     return Linear(push, pull)
+
+
+@rule("stack")
+def _stack(call: Call) -> Linear:
+    parts, active, dim = call.args[0], call.active, call.args[1] % call.out.ndim + 1
+    shapes = [part.shape for part in parts]
+
+    def push(*ts: Tensor) -> Tensor:
+        tangents: list[Tensor | None] = [None] * len(shapes)
+        for i, t in zip(active, ts, strict=True):
+            tangents[i] = t
+        return torch.stack(filled(tangents, shapes), dim)
+
+    return Linear(push, lambda u: [u.select(dim, i) for i in active])
 
 
 @rule("slice")
@@ -250,11 +264,11 @@ def _times(t: Tensor, factor: Tensor) -> Tensor:
     return (t.transpose(0, 1).reshape(batch, count * rows, -1) @ factor).reshape(batch, count, rows, -1).transpose(0, 1)
 
 
-@rule("convolution")
+@rule("convolution", "_convolution")
 def _convolution(call: Call) -> Linear | None:
     if call.active != (0,):
         return None
-    x, weight, _, *geometry = call.args
+    x, weight, _, *geometry = call.args[:9]
     before, after, layout = x.shape, call.out.shape, layout_of(call.out)
 
     def push(t: Tensor) -> Tensor:
