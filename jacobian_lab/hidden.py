@@ -78,7 +78,7 @@ class Witness:
         if hidden and not storage.tangents:
             storage.noted = not storage.made
             self.noted.append((tuple(tensor.shape), _digest(tensor)))
-            self.suspect |= not (fresh and self.literal and not self.reads)
+            self.suspect |= not fresh or bool(self.reads) or not (self.literal or tensor.ndim == 0)  # else a number of Python's own
 
     def makes(self, func: Any, out: Any) -> None:  # noqa: ANN401
         """Note the results of an operation."""

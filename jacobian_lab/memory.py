@@ -41,7 +41,7 @@ def place(tensor: Tensor) -> Place:
     return Place(tensor.dtype, tuple(tensor.shape), tensor.stride(), int(tensor.storage_offset()), tensor.is_conj(), tensor.is_neg())
 
 
-@dataclass
+@dataclass(eq=False)
 class Storage:
     """What is known of one storage during a recording."""
 

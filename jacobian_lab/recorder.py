@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -20,7 +20,7 @@ from jacobian_lab.borrowed import by_derivative
 from jacobian_lab.hidden import LEAVING, LIKE, LITERAL, Witness, check_the_same, nearby, tensors
 from jacobian_lab.in_place import OVERWRITING, RESHAPING, functional, is_out, written
 from jacobian_lab.linear import KEEPING, KEEPING_RESULT, RULES, Call, Linear, UnsupportedError
-from jacobian_lab.memory import Memory, Place, place
+from jacobian_lab.memory import Memory, Place, Storage, place
 
 aten: Any = torch.ops.aten
 STATISTICS = -1  # instead of a number: depends on x, but no rule says how
@@ -38,6 +38,10 @@ class Step:
     linear: Linear
     last: tuple[int, ...] = ()
     """Tangents that nothing after this step needs."""
+    narrows_ahead: bool = False
+    """Whether `push` takes tangents into half precision."""
+    narrows_back: bool = False
+    """Whether `pull` does."""
 
 
 @dataclass
@@ -82,10 +86,11 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.memory = Memory(self._derive)
         self.witness = Witness(self.memory, known)
         self.sizes: dict[int, int] = {}
+        self.dtypes: dict[int, torch.dtype] = {}
         self.coarsest = torch.finfo(x.dtype).eps
         self.calls: list[_Recorded] = []
         self.copied = frozenset(copied)  # calls that keep copies
-        self.kept: list[tuple[int, Tensor, Any, int]] = []  # call, tensor whose values it keeps, its storage, writes to it
+        self.kept: list[tuple[int, Tensor, tuple[Storage, int, Place]]] = []  # call, tensor that it keeps, how that was then
         self.cut: set[str] = set()  # operations from numbers that depend on x to integers
         x = x.detach().clone().requires_grad_(graph)  # for modules that take a fused kernel when no gradient is wanted
         self._number(x)
@@ -168,8 +173,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def overwritten(self) -> set[int]:
         """Return the calls that keep values which were written to after them."""
-        return {i for i, tensor, storage, writes in self.kept
-                if self.memory.of(tensor) is not storage or storage.writes != writes}
+        now = ((i, then, self.memory.of(tensor), place(tensor)) for i, tensor, then in self.kept)
+        return {i for i, (storage, writes, there), found, here in now if (found, found.writes, here) != (storage, writes, there)}
 
     def steps(self) -> tuple[list[Step], set[str]]:
         """Return the steps, and which operations borrow PyTorch's derivatives: those are taken now, outside the recording."""
@@ -179,7 +184,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if isinstance(call.found, Call) and torch.Tag.pointwise not in call.found.func.tags:
                 borrowed.add(call.found.name)
             maps = [by_derivative(call.found)] if isinstance(call.found, Call) else call.found
-            between = [(self._slot(self.sizes[call.outputs[0]]),) for _ in maps[1:]]
+            between = [(self._slot(self.sizes[call.outputs[0]], self.dtypes[call.outputs[0]]),) for _ in maps[1:]]
             for before, linear, after in zip([call.inputs, *between], maps, [*between, call.outputs], strict=True):
                 steps.append(Step(before, after, linear))
         return steps, borrowed
@@ -195,7 +200,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.witness.reads |= {call.name} & READING
             return
         if not any(floats):
-            self.cut.add(call.name)
+            self.cut |= {call.name for out in outs if out.dtype != torch.bool}
             return  # a comparison, an index: constant nearly everywhere
         if STATISTICS in numbers:
             raise UnsupportedError(f"{call.func} takes the statistics of a normalisation")
@@ -271,39 +276,35 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _keep(self, call: Call, kept: list[Tensor]) -> Call:
         """Note that a rule keeps the values of some tensors, or give it copies if they were overwritten in the run before."""
         i = len(self.calls)
-
-        def fixed(a: Any) -> Any:  # noqa: ANN401
-            if isinstance(a, Tensor):  # a name of its own: the network may change the shape of its tensor in place
-                return a.clone() if i in self.copied else a.detach()
-            return [fixed(b) for b in a] if isinstance(a, (list, tuple)) else a
-
-        for tensor in kept if i not in self.copied else ():
-            if tensor.layout is torch.strided:
-                storage = self.memory.of(tensor)
-                self.kept.append((i, tensor, storage, storage.writes))
-        return Call(call.func, fixed(call.args), fixed(call.out), call.active)
+        if i in self.copied:
+            return replace(call, args=_copy(call.args), out=_copy(call.out))
+        for tensor in kept:
+            storage = self.memory.of(tensor)
+            self.kept.append((i, tensor, (storage, storage.writes, place(tensor))))
+        return call
 
     def _add(self, numbers: list[int | None], outputs: tuple[int, ...], found: Call | list[Linear]) -> None:
         self.calls.append(_Recorded(tuple(n for n in numbers if n is not None), outputs, found))
 
     def _derive(self, inputs: tuple[int, ...], there: Place, linear: Linear) -> int:
         """Record a map between places in memory."""
-        number = self._slot(torch.Size(there.shape).numel() * there.dtype.itemsize)
+        number = self._slot(torch.Size(there.shape).numel() * there.dtype.itemsize, there.dtype)
         if STATISTICS in inputs:
             raise UnsupportedError("the statistics of a normalisation are used")
         self.calls.append(_Recorded(inputs, (number,), [linear]))
         return number
 
     def _number(self, tensor: Tensor) -> int:
-        number = self._slot(tensor.numel() * tensor.element_size())
+        number = self._slot(tensor.numel() * tensor.element_size(), tensor.dtype)
         if tensor.is_floating_point() or tensor.is_complex():
             self.memory.of(tensor).tangents[place(tensor)] = number
             self.coarsest = max(self.coarsest, torch.finfo(tensor.dtype).eps)
         return number
 
-    def _slot(self, size: int) -> int:
-        self.sizes[len(self.sizes)] = size
-        return len(self.sizes) - 1
+    def _slot(self, size: int, dtype: torch.dtype) -> int:
+        number = len(self.sizes)
+        self.sizes[number], self.dtypes[number] = size, dtype
+        return number
 
 
 class _Python(TorchFunctionMode):
@@ -329,6 +330,10 @@ class _Python(TorchFunctionMode):
             return func(*args, **kwargs)
         finally:
             witness.literal = False
+
+
+def _copy(a: Any) -> Any:  # noqa: ANN401 - an argument, or several
+    return a.clone() if isinstance(a, Tensor) else [_copy(b) for b in a] if isinstance(a, (list, tuple)) else a
 
 
 def _call(func: Any, given: list[Any]) -> Any:  # noqa: ANN401

@@ -85,6 +85,34 @@ def _expand(call: Call) -> Linear:
     return Linear(lambda t: spread(t, after), lambda u: gathered(u, before))
 
 
+@rule("roll")
+def _roll(call: Call) -> Linear | None:
+    _, shifts, dims = call.args
+    if not dims:
+        return None  # of all entries in a row
+    over, back = [d % call.out.ndim + 1 for d in dims], [-s for s in shifts]
+    return Linear(lambda t: t.roll(shifts, over), lambda u: u.roll(back, over))
+
+
+@rule("flip")
+def _flip(call: Call) -> Linear:
+    over = [d % max(1, call.out.ndim) + 1 for d in call.args[1]] if call.out.ndim else []
+    return Linear(lambda t: t.flip(over), lambda u: u.flip(over))
+
+
+@rule("repeat")
+def _repeat(call: Call) -> Linear:
+    before, times = call.args[0].shape, call.args[1]
+    shape = (*(1,) * (len(times) - len(before)), *before)
+    pairs = [n for pair in zip(times, shape, strict=True) for n in pair]
+    over = list(range(1, 2 * len(shape), 2))
+
+    def pull(u: Tensor) -> Tensor:
+        return u.reshape(len(u), *pairs).sum(over).reshape(len(u), *before)
+
+    return Linear(lambda t: t.reshape(len(t), *shape).repeat(1, *times), pull)
+
+
 @rule("split", "split_with_sizes", "unsafe_split", "unsafe_split_with_sizes")
 def _split(call: Call) -> Linear:
     dim = call.args[2] % call.args[0].ndim
@@ -159,7 +187,7 @@ def _pad(call: Call) -> Linear:
     return Linear(lambda t: aten.constant_pad_nd(t, there), lambda u: aten.constant_pad_nd(u, back))
 
 
-@rule("pixel_shuffle", "pixel_unshuffle", "upsample_nearest1d", "upsample_nearest2d", "upsample_bilinear2d", "avg_pool2d",
+@rule("pixel_shuffle", "pixel_unshuffle", "upsample_nearest1d", "upsample_nearest2d", "_upsample_nearest_exact2d", "upsample_bilinear2d", "avg_pool2d",
       "_adaptive_avg_pool2d", "reflection_pad2d", "replication_pad2d", "channel_shuffle")
 def _on_images(call: Call) -> Linear:
     """Apply the operation itself: it is linear, and the K vectors are so many more images."""
@@ -217,6 +245,11 @@ def _add(call: Call) -> Linear:
     alpha = call.args[2]
     factors = {"add": (1, alpha), "sub": (1, -alpha), "rsub": (-alpha, 1)}[call.name]
     return weighted(call, [factors[i] for i in call.active])
+
+
+@rule("neg")
+def _negative(call: Call) -> Linear:
+    return weighted(call, [-1])
 
 
 @rule("mul")
