@@ -103,10 +103,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             raise UnsupportedError(f"the result does not depend on x through operations that have a derivative{through}")
         self.value, self.output = value.detach(), number
 
-    @property
-    def supports_higher_order_operators(self) -> bool:
-        """True: they are refused here, by name."""
-        return True
+    supports_higher_order_operators = True  # to refuse them by name
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ANN401
         if not isinstance(func, torch._ops.OpOverload):
@@ -210,6 +207,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         inputs = call.inputs if rule is None or (call.name in KEEPING and len(call.active) > 1) else []
         constants = [a for a in tensors(*call.args) if self.memory.number(a) is None]
         call = self._keep(call, [*inputs, *constants, *(outs if call.name in KEEPING_RESULT else [])])
+        if rule is None:  # for later, when the network may have changed the shape of the result in place
+            call = replace(call, out=_each(Tensor.detach, call.out))
         found = None if rule is None else rule(call)
         outputs = [self._number(out) for out in outs]
         if call.name in WITH_STATISTICS:
@@ -277,7 +276,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Note that a rule keeps the values of some tensors, or give it copies if they were overwritten in the run before."""
         i = len(self.calls)
         if i in self.copied:
-            return replace(call, args=_copy(call.args), out=_copy(call.out))
+            return replace(call, args=_each(Tensor.clone, call.args), out=_each(Tensor.clone, call.out))
         for tensor in kept:
             storage = self.memory.of(tensor)
             self.kept.append((i, tensor, (storage, storage.writes, place(tensor))))
@@ -332,8 +331,9 @@ class _Python(TorchFunctionMode):
             witness.literal = False
 
 
-def _copy(a: Any) -> Any:  # noqa: ANN401 - an argument, or several
-    return a.clone() if isinstance(a, Tensor) else [_copy(b) for b in a] if isinstance(a, (list, tuple)) else a
+def _each(function: Callable[[Tensor], Tensor], a: Any) -> Any:  # noqa: ANN401 - an argument or result, or several
+    """Apply the function to each tensor among them."""
+    return function(a) if isinstance(a, Tensor) else [_each(function, b) for b in a] if isinstance(a, (list, tuple)) else a
 
 
 def _call(func: Any, given: list[Any]) -> Any:  # noqa: ANN401
