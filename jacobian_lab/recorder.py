@@ -163,7 +163,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             scale = given.get("scale") or q.shape[-1] ** -0.5
             active = tuple(i for i, n in enumerate(numbers) if n is not None)
             call = Call(F.scaled_dot_product_attention, [*(x.detach() for x in operands), mask, scale], out.detach(), active)
-            rule = Attention(self._keep(call, [*call.args[:3], call.out]))
+            rule = Attention(self._keep(call, [call.out]))
             self.memory.of(out).made = True
             self._add(numbers, (self._number(out),), [Linear(rule.push, rule.pull)])
         return out
@@ -269,7 +269,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._write(Call(aten._to_copy.default, [result, target.dtype, None, None, None, False, None], cast, (0,)),
                         [self.memory.number(result)])
             result = cast
-        self.memory.write(target, self.memory.number(result) if target.is_floating_point() or target.is_complex() else None)
+        floating = target.is_floating_point() or target.is_complex()
+        self.memory.write(target, self.memory.number(result) if floating else None)
         target.copy_(result)
 
     def _keep(self, call: Call, kept: list[Tensor]) -> Call:

@@ -108,7 +108,7 @@ def _repeat(call: Call) -> Linear:
     over = list(range(1, 2 * len(shape), 2))
 
     def pull(u: Tensor) -> Tensor:
-        return u.reshape(len(u), *pairs).sum(over).reshape(len(u), *before)
+        return u.reshape(len(u), *pairs).sum(over).reshape(len(u), *before) if over else u
 
     return Linear(lambda t: t.reshape(len(t), *shape).repeat(1, *times), pull)
 
