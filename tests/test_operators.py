@@ -163,7 +163,8 @@ def test_what_is_no_real_operator_is_refused():
 
 def test_provenance_is_passed_on_and_the_worst_of_parts():
     def made(path, error, rounding):
-        return Operator((N, N), np.float64, lambda V: M @ V, lambda U: M.T @ U, path=path, product_error=error, rounding=rounding)
+        return Operator((N, N), np.float64, lambda V: M @ V, lambda U: M.T @ U, path=path, product_error=error,
+                        rounding=rounding)
 
     A, B = made("linearised", 1e-7, 0.0), made("central difference", 1e-3, 1e-5)
     foreign = LinearOperator((N, N), lambda x: M @ x, lambda x: M.T @ x, dtype=M.dtype)
