@@ -44,7 +44,7 @@ def deepinv_unet_bias_free_circular():
     )
 
 
-@inverse()
+@inverse(isolated=True)
 def deepinv_scunet():
     return deepinv_model("SCUNet", config=(1, 1, 1, 1, 1, 1, 1), dim=64, pretrained=None, input_resolution=64)
 

@@ -11,6 +11,7 @@ import importlib
 import json
 import sys
 import warnings
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -138,7 +139,8 @@ class Truth:
         t = self.denoiser.schedule.time_tensor(self.entry.t)
         t = t.to(x.dtype) if t.is_floating_point() else t
         self.wide.dependent[x] = None
-        with self.wide, sdpa_kernel(SDPBackend.MATH):
+        wide = nullcontext() if self.entry.compiled else self.wide  # Dynamo does not trace through a mode of ours
+        with wide, sdpa_kernel(SDPBackend.MATH):
             out = self.denoiser.network(x, t.expand(len(x)))
         if not isinstance(out, Tensor):
             out = out["sample"] if isinstance(out, dict) else out[0] if isinstance(out, tuple) else out.sample
