@@ -11,6 +11,7 @@ A vector is a flattened sample, n = C H W entries in the order of `tensor.reshap
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ from torch import Tensor
 
 from jacobian_lab.denoiser import Denoiser
 from jacobian_lab.errors import InputError
-from jacobian_lab.operators import Apply, Array, Matrix, Operator, real, square
+from jacobian_lab.operators import Apply, Array, Matrix, Operator, provenance, real, square
 from jacobian_lab.products import Method, Products
 from jacobian_lab.schedule import Time
 
@@ -82,22 +83,8 @@ class JacobianOperator(Operator):
         self.alpha_t, self.sigma_t = (float(c) for c in denoiser.schedule(t))
         n = self.products.x.numel()
         dtype = np.float64 if self.products.x.dtype == torch.float64 else np.float32
-        super().__init__((n, n), dtype, self._on_columns(self.products.jvp), self._on_columns(self.products.vjp))
-
-    @property
-    def path(self) -> str:
-        """How `J v` is computed."""
-        return self.products.path
-
-    @property
-    def product_error(self) -> float:
-        """How far products may be off relative to their size, as far as they could be checked."""
-        return self.products.error
-
-    @property
-    def rounding(self) -> float:
-        """Relative error that each product is known to have: of differences, what was measured; else 0, beyond the dtype's."""
-        return self.products.error if self.path.endswith("difference") else 0.0
+        super().__init__((n, n), dtype, self._on_columns(self.products.jvp), self._on_columns(self.products.vjp),
+                         path=self.products.path, product_error=self.products.error, rounding=self.products.rounding)
 
     def dense(self) -> Array:
         """Return J as a numpy array, (n, n), in chunks that fit in the operator's `memory`.
@@ -122,6 +109,7 @@ class JacobianOperator(Operator):
         def apply(V: Array) -> Array:
             rows = torch.from_numpy(np.ascontiguousarray(V.T, dtype=self.dtype)).to(x.device, x.dtype)
             result = product(rows.reshape(-1, *self.sample_shape)).reshape(len(rows), -1)
+            self.product_error = self.products.error  # the first J^T u was compared with J v
             return np.asarray(result.cpu().to(torch.float64 if self.dtype == np.float64 else torch.float32).numpy().T)
 
         return apply
@@ -135,7 +123,7 @@ def symmetric_part(A: Matrix) -> Operator:
     def apply(V: Array) -> Array:
         return np.asarray((A @ V + transpose @ V) / 2)
 
-    return Operator(A.shape, A.dtype, apply, apply)
+    return Operator(A.shape, A.dtype, apply, apply, **_of_part(A, apply))
 
 
 def skew_part(A: Matrix) -> Operator:
@@ -146,7 +134,18 @@ def skew_part(A: Matrix) -> Operator:
     def apply(V: Array) -> Array:
         return np.asarray((A @ V - transpose @ V) / 2)
 
-    return Operator(A.shape, A.dtype, apply, lambda V: -apply(V))
+    return Operator(A.shape, A.dtype, apply, lambda V: -apply(V), **_of_part(A, apply))
+
+
+def _of_part(A: LinearOperator, part: Apply) -> dict[str, Any]:
+    """Return the provenance of a part of A; where A's products are known to be rough, the part's are by as much more."""
+    known = provenance(A)
+    if known.rounding:
+        v = np.random.default_rng(0).standard_normal((A.shape[0], 1))
+        own, whole = float(np.linalg.norm(part(v))), float(np.linalg.norm(A @ v))
+        larger = max(1.0, whole / own) if own else 1.0
+        known = known._replace(product_error=known.product_error * larger, rounding=known.rounding * larger)
+    return known._asdict()
 
 
 def restriction(A: Matrix, rows: Tensor | ArrayLike, columns: Tensor | ArrayLike | None = None) -> Operator:
@@ -171,7 +170,7 @@ def restriction(A: Matrix, rows: Tensor | ArrayLike, columns: Tensor | ArrayLike
 
         return apply
 
-    return Operator((len(r), len(c)), A.dtype, through(A, c, r), through(transpose, r, c))
+    return Operator((len(r), len(c)), A.dtype, through(A, c, r), through(transpose, r, c), **provenance(A)._asdict())
 
 
 def posterior_covariance(J: JacobianOperator) -> Operator:
@@ -182,7 +181,8 @@ def posterior_covariance(J: JacobianOperator) -> Operator:
     if J.alpha_t == 0:
         raise InputError("at alpha_t = 0 the sample is pure noise, J = 0 says nothing of the covariance: take an earlier time")
     scale, transpose = J.sigma_t**2 / J.alpha_t, J.T
-    return Operator(J.shape, J.dtype, lambda V: scale * (J @ V), lambda V: scale * (transpose @ V))
+    return Operator(J.shape, J.dtype, lambda V: scale * (J @ V), lambda V: scale * (transpose @ V),
+                    **provenance(J)._asdict())
 
 
 def _entries(mask: Tensor | ArrayLike, n: int, name: str) -> Array:

@@ -115,6 +115,12 @@ class Products:
         return self.ladder.error * self._share
 
     @property
+    def rounding(self) -> float:
+        """Relative error that each `J v` is known to have: of differences; or of a precision coarser than that of x."""
+        eps = self.ladder.eps if self.ladder.eps > torch.finfo(self.x.dtype).eps else 0.0
+        return self.error if self.path.endswith("difference") else eps
+
+    @property
     def step(self) -> float | None:
         """Step of the differences, if it is they that are taken."""
         return self.ladder.step
