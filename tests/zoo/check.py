@@ -218,11 +218,11 @@ def _operator(entry: Entry, truth: Truth, x: Tensor, verdict: Verdict) -> None:
     if refusal:
         verdict.verdict, verdict.path, verdict.reason = "refused", "refused", refusal
         return None
-    verdict.path, verdict.reason = getattr(J, "path", J.products.path), J.products.reason
-    verdict.stated = getattr(J, "product_error", None)
+    verdict.path, verdict.reason, verdict.stated = J.path, J.products.reason, J.product_error
     if entry.outcome == "told":
         verdict.verdict = "told"
-        return None if said else verdict.fault("a number without a word: expected a warning or InputError")
+        _, refusal, also, _ = _heard(lambda: J @ np.ones(J.shape[1], dtype=J.dtype))
+        return None if said or also or refusal else verdict.fault("a number without a word: expected a warning or InputError")
     V = torch.randn(VECTORS, *entry.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
     V[1], V[2] = x[0], 1.0  # what random vectors hardly see: an error of rank one
     dF = truth.jvp(x.expand(VECTORS, -1, -1, -1).clone(), V)
