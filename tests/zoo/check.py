@@ -264,7 +264,7 @@ def _transposed(entry, truth, J, x, V, dF, limit, verdict) -> None:
         return None
     back = _raw(entry, _images(back, entry), U)
     inner = back.flatten(1) @ V.flatten(1).T - U.flatten(1) @ dF.flatten(1).T
-    size = U.flatten(1).norm(dim=1)[:, None] * dF.flatten(1).norm(dim=1)[None] + 1e-12
+    size = U.flatten(1).norm(dim=1)[:, None] * _sizes(dF, V)[None]
     error = float((inner.abs() / size).max())
     verdict.error = max(verdict.error, error)
     if not error <= limit:
@@ -311,7 +311,7 @@ def _batch(entry: Entry, truth: Truth, x: Tensor, verdict: Verdict) -> None:
         _compare(verdict, f"{label} J v", _raw(entry, products["jvp"], v)[some], dF, limit)
     if products.get("vjp") is not None:
         back, dF = _raw(entry, products["vjp"], v)[some], truth.jvp(x[some], w[some])
-        size = v[some].flatten(1).norm(dim=1) * dF.flatten(1).norm(dim=1) + 1e-12
+        size = v[some].flatten(1).norm(dim=1) * _sizes(dF, w[some])
         error = float(((back * w[some] - v[some] * dF).flatten(1).sum(1).abs() / size).max())
         verdict.error = max(verdict.error, error)
         if not error <= limit:
@@ -326,6 +326,12 @@ def _limit(verdict: Verdict, truth: Truth) -> float:
     if verdict.stated is not None and (coarse or "difference" in verdict.path):
         return max(limit, SLACK * float(verdict.stated))
     return max(limit, 20 * truth.wide.coarsest)
+
+
+def _sizes(products: Tensor, vectors: Tensor) -> Tensor:
+    """Return |dF v| for each vector, at least a thousandth of the largest |dF v| / |v|: what vanishes is so to rounding."""
+    found, given = products.flatten(1).norm(dim=1), vectors.flatten(1).norm(dim=1).clamp(min=1e-300)
+    return torch.maximum(found, 1e-3 * (found / given).max() * given) + 1e-12
 
 
 def _compare(verdict: Verdict, label: str, found: Tensor, true: Tensor, limit: float) -> None:
