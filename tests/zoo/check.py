@@ -304,8 +304,8 @@ def _batch(entry: Entry, truth: Truth, x: Tensor, verdict: Verdict) -> None:
     if entry.outcome == "told":
         return None if said or refusal else verdict.fault(f"{label}: a number without a word")
     limit = _limit(verdict, truth)
-    if "difference" in str(getattr(J, "path", "")):
-        limit = max(limit, SLACK * float(getattr(J, "product_error", 0)))
+    if J is not None and "difference" in J.path:
+        limit = max(limit, SLACK * J.error)
     if products.get("jvp") is not None:
         dF = truth.jvp(x[some], v[some])
         _compare(verdict, f"{label} J v", _raw(entry, products["jvp"], v)[some], dF, limit)
