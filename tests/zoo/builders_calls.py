@@ -12,24 +12,24 @@ from zoo.registry import Wrapped, entry
 pattern = partial(entry, "pattern", shape=(2, 8, 8), prediction="v")
 
 
-@pattern()
+@pattern(compiled=True)
 def compiled_function():
     net = small().double().eval()
     return torch.compile(lambda x, t: net(x, t), backend="aot_eager")
 
 
-@pattern()
+@pattern(compiled=True)
 def compiled_module():
     return torch.compile(small(), backend="aot_eager")
 
 
-@pattern()
+@pattern(compiled=True)
 def compiled_in_part():
     inner_part = torch.compile(nn.Sequential(nn.GroupNorm(4, 16), nn.SiLU(), nn.Conv2d(16, 16, 3, padding=1)), backend="eager")
     return Ends(inner_part)
 
 
-@pattern()
+@pattern(compiled=True)
 def compiled_and_frozen():
     net = small().double().eval().requires_grad_(False)
     return torch.compile(lambda x, t: net(x, t), backend="aot_eager", fullgraph=True)
@@ -209,7 +209,7 @@ def sparse_parameter():
     return Wrapped(net, lambda net, x, t: net(torch.sparse.mm(net.adjacency, x.flatten(1).mT).mT.reshape(x.shape).tanh(), t))
 
 
-@pattern()
+@pattern(compiled=True)
 def flex_attention():
     from torch.nn.attention.flex_attention import flex_attention as flex
 

@@ -44,7 +44,7 @@ def deepinv_unet_bias_free_circular():
     )
 
 
-@inverse()
+@inverse(isolated=True)
 def deepinv_scunet():
     return deepinv_model("SCUNet", config=(1, 1, 1, 1, 1, 1, 1), dim=64, pretrained=None, input_resolution=64)
 
@@ -109,8 +109,9 @@ def deepinv_srresnet():
     )
 
 
-@inverse()
+@inverse(outcome="told")
 def deepinv_total_variation():
+    """It starts from what the call before left, if that had the same shape."""
     return deepinv_model("TVDenoiser", lambda net, x, t: net(x, 0.1), n_it_max=20)
 
 
@@ -124,8 +125,9 @@ def deepinv_bilateral():
     return deepinv_model("BilateralFilter", lambda net, x, t: net(x, window_size=3))
 
 
-@inverse()
+@inverse(outcome="told")
 def deepinv_equivariant():
+    """It draws the order of its transforms, and the order matters: random, with few outcomes, so that calls often agree."""
     import deepinv
 
     net = deepinv.models.EquivariantDenoiser(deepinv.models.DnCNN(depth=3, nf=8, pretrained=None), random=False)

@@ -81,7 +81,7 @@ PATTERNS = {
     "slice_scaled_freeu": lambda: Layer(lambda h: written(h.clone(), slice(0, 8), h[:, :8] * 1.4)),
     "masked_scatter": lambda: Layer(lambda h: h.masked_scatter(torch.ones(8, 8).tril().bool(), h.tanh().flip(-1))),
     "index_put_accumulate": lambda: Layer(
-        lambda h: h.clone().index_put_((torch.zeros(len(h)).long(), torch.arange(len(h))), h[:, 0] * 0, accumulate=True).tanh()
+        lambda h: h.clone().index_put_((torch.arange(len(h)), torch.zeros(len(h)).long()), h[:, 1], accumulate=True).tanh()
     ),
     "index_add_channels": lambda: Layer(lambda h: torch.zeros_like(h).index_add_(1, torch.arange(16).flip(0), h)),
     "scatter_add": lambda: Layer(lambda h: torch.zeros_like(h).scatter_add_(1, torch.zeros_like(h).long() + 3, h) + h),

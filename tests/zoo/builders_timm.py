@@ -24,7 +24,6 @@ TIMM = {
         {"img_size": 16, "patch_size": 4, "embed_dim": 24, "depth": 2, "num_heads": 3},
     ),
     "timm_eva02": ("eva02_tiny_patch14_224", 28, {"img_size": 28, "embed_dim": 24, "depth": 2, "num_heads": 3}),
-    "timm_mixer": ("mixer_s32_224", 64, {"img_size": 64}),
     "timm_resnet_narrow": ("resnet10t", 32, {}),
     "timm_ghostnet": ("ghostnet_050", 32, {}),
     "timm_lcnet": ("lcnet_035", 32, {}),

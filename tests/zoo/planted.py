@@ -478,17 +478,17 @@ def training_mode_of_a_part(net):
     return network
 
 
-@fault("refused")
+@fault("refused", "right", "input")
 def writes_into_its_input(net):
     return Calling(net, lambda net, x, t: net(x.add_(0.1), t))
 
 
-@fault("refused")
+@fault("refused", "right", "input")
 def relu_of_its_input_in_place(net):
     return Calling(net, lambda net, x, t: net(F.relu(x, inplace=True), t))
 
 
-@fault("refused")
+@fault("refused", "right", "input")
 def writes_into_a_slice_of_its_input(net):
     def call(net, x, t):
         x[..., 0, 0] = 0.0
@@ -497,7 +497,7 @@ def writes_into_a_slice_of_its_input(net):
     return Calling(net, call)
 
 
-@fault("refused")
+@fault("refused", "right", "input")
 def writes_into_its_input_by_numpy(net):
     def call(net, x, t):
         x.detach().numpy()[...] *= 0.9

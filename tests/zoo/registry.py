@@ -35,7 +35,9 @@ class Entry:
     twin: Callable[[], Callable[[Tensor, Tensor], Tensor]] | None
     """The same network in float64 throughout: the truth of one that computes more coarsely than x."""
     isolated: bool
-    """Whether it may kill the process, and runs in one of its own."""
+    """Whether it may kill the process, or takes gigabytes, and runs in one of its own."""
+    compiled: bool
+    """Whether Dynamo runs inside."""
 
     @property
     def t(self) -> int | float:
@@ -56,12 +58,14 @@ class Entry:
         return Denoiser(network, schedule, self.prediction, self.shape)
 
 
-def entry(family, shape=(4, 8, 8), prediction="epsilon", needs="torch", outcome="right", twin=None, isolated=False):
+def entry(
+    family, shape=(4, 8, 8), prediction="epsilon", needs="torch", outcome="right", twin=None, isolated=False, compiled=False
+):
     """Enter the function below under its name."""
 
     def register(build):
         assert build.__name__ not in ZOO, build.__name__
-        ZOO[build.__name__] = Entry(build.__name__, family, build, shape, prediction, needs, outcome, twin, isolated)
+        ZOO[build.__name__] = Entry(build.__name__, family, build, shape, prediction, needs, outcome, twin, isolated, compiled)
         return build
 
     return register

@@ -133,20 +133,20 @@ def judged(name):
         V = np.random.default_rng(0).standard_normal((x.numel(), 3))
         found = J @ V
         true, doubt = truth(network, x, V)
-        stated = getattr(J, "product_error", None) if "difference" in J.products.path else None
-        limit = max(1e-6, 20 * doubt if doubt < 1e-2 else 1e-6, 3 * float(stated or 0))
+        stated = J.product_error if "difference" in J.path else 0.0
+        limit = max(1e-6, 20 * doubt if doubt < 1e-2 else 1e-6, 3 * stated)
         size = float(network(x, None).norm() / (x.norm() + 1e-9))  # a derivative that is zero is so to rounding of this
         scale = np.linalg.norm(true, axis=0) + 1e-6 * size * np.linalg.norm(V, axis=0) + 1e-9
         error = float((np.linalg.norm(found - true, axis=0) / scale).max())
-        assert error <= limit, f"{name}: J V off by {error:.1e}, limit {limit:.0e}, by {J.products.path} ({J.products.reason})"
+        assert error <= limit, f"{name}: J V off by {error:.1e}, limit {limit:.0e}, by {J.path} ({J.products.reason})"
         U = np.random.default_rng(1).standard_normal((x.numel(), 3))
         try:
             back = J.T @ U
         except InputError:
-            return f"right, {J.products.path}, J^T refused"
+            return f"right, {J.path}, J^T refused"
         gap = float(np.abs(U.T @ true - back.T @ V).max() / (np.linalg.norm(U, axis=0).max() * scale.max()))
-        assert gap <= limit, f"{name}: J^T U off by {gap:.1e}, limit {limit:.0e}, by {J.products.path} ({J.products.reason})"
-        return f"right, {J.products.path}"
+        assert gap <= limit, f"{name}: J^T U off by {gap:.1e}, limit {limit:.0e}, by {J.path} ({J.products.reason})"
+        return f"right, {J.path}"
 
 
 @torch.no_grad()

@@ -83,13 +83,13 @@ def outcome(kind, name):
             back = J.T @ U
         except InputError:
             back = None
-    path = getattr(J, "path", J.products.path)
+    path = J.path
     said = [str(w.message)[:80] for w in caught if "Derivative" in w.category.__name__]
     error = float("inf")
     if "right" in fault.expect or fault.after:
         true, gap = truth(kind, fault, x, V)
         limit = max(LIMIT[DTYPES[kind]], 20 * gap if gap < 1e-3 else 0)
-        stated = SLACK * (getattr(J, "product_error", None) or 0)
+        stated = SLACK * J.product_error
         limit = max(limit, stated if "difference" in path or fault.twin is not None else min(stated, RESOLVED))
         error = max(
             float(np.linalg.norm(found - true[:, :k]) / np.linalg.norm(true[:, :k]))
@@ -151,10 +151,10 @@ def batch_is_honest(kind, name):
     if forward is None:
         return
     assert "right" in fault.expect, f"{name} of {kind}: a batch product of a network that is no function of one sample"
-    stated = getattr(J, "product_error", None)
+    stated = J.error
     for i in range(3):
         true, gap = truth(kind, fault, x[i : i + 1], v[i].double().reshape(-1, 1).numpy())
-        limit = max(LIMIT[DTYPES[kind]], 20 * gap if gap < 1e-3 else 0, SLACK * (stated or 0))
+        limit = max(LIMIT[DTYPES[kind]], 20 * gap if gap < 1e-3 else 0, SLACK * stated)
         error = np.linalg.norm(forward[i].double().reshape(-1, 1).numpy() - true) / np.linalg.norm(true)
         assert error <= limit, f"{name} of {kind}: batch J v off by {error:.1e}"
         if backward is not None:
