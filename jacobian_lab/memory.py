@@ -38,7 +38,8 @@ class Place(NamedTuple):
 
 def place(tensor: Tensor) -> Place:
     """Return where the entries of `tensor` lie in its storage."""
-    return Place(tensor.dtype, tuple(tensor.shape), tensor.stride(), int(tensor.storage_offset()), tensor.is_conj(), tensor.is_neg())
+    where = tuple(tensor.shape), tensor.stride(), int(tensor.storage_offset())
+    return Place(tensor.dtype, *where, tensor.is_conj(), tensor.is_neg())
 
 
 @dataclass(eq=False)

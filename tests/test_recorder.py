@@ -153,6 +153,7 @@ IN_PLACE = {
     "a constant kept, then written to": kept_constant_then_written,
     "names of lists": lambda x: (lambda a, b: (a.mul_(x[:, 2:]), torch.cat([a, b], 1))[1])(*(x * 2).chunk(2, 1)),
     "out": lambda x: (lambda y: (torch.add(x, x**2, out=y[:, 1:]), y)[1])(x.new_zeros(len(x), 5, 6, 6)),
+    "out, of its own argument": lambda x: (lambda y: (torch.mul(y, x, out=y), y + 1)[1])(torch.sin(x)),
     "data": lambda x: (lambda y: (setattr(y, "data", y.data * x), y * 2)[1])(torch.tanh(x)),
     "written through data": lambda x: (lambda y: (y.data.mul_(x), y * 2)[1])(torch.tanh(x)),
     "shapes": reshaped,
@@ -253,6 +254,64 @@ def test_a_pattern_agrees_with_pytorch(name, batch):
     exact = 1e-6 if name == "copied into another precision" else 1e-10
     J = check(ALL[name], HONEST.get(name, ALL[name]), weights(batch, *SHAPE, seed=1), exact)
     assert J.reads == ()
+
+
+class Cache(nn.Module):
+    """Computes in a buffer, which another call overwrites."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("k", torch.zeros(8, *SHAPE, dtype=torch.float64))
+
+    def forward(self, x):
+        self.k[:len(x)] = x**2
+        return x @ self.k[:len(x)].mT + self.k[:len(x)] * torch.sin(x)
+
+
+class Growing(nn.Module):
+    """The same in a tensor that the first call makes."""
+
+    def forward(self, x):
+        if not hasattr(self, "k"):
+            self.k = torch.zeros_like(x)
+        self.k.copy_(x**2)
+        return x @ self.k.mT
+
+
+class Clamped(nn.Module):
+    """Clamps a weight in place in each forward pass."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(10.0, dtype=torch.float64))
+
+    def forward(self, x):
+        with torch.no_grad():
+            self.scale.clamp_(max=100.0)
+        return torch.tanh(x * self.scale)
+
+
+@pytest.mark.parametrize("make", [Cache, Clamped])
+def test_what_a_recording_holds_is_not_what_the_next_run_overwrites(make):
+    network, x = make(), weights(2, *SHAPE)
+    v = weights(1, 2, *SHAPE, seed=2)
+    with torch.no_grad():
+        J = Linearisation(network, x, network.state_dict().values())
+        before = J.jvp(v), J.vjp(v)
+        network(3 * x)
+        assert torch.equal(J.jvp(v), before[0])
+        assert torch.equal(J.vjp(v), before[1])
+    check(network, make(), x)
+
+
+def test_a_tensor_of_the_recorded_run_that_is_written_to_later_is_noticed():
+    network, x = Growing(), weights(2, *SHAPE)
+    with torch.no_grad():
+        J = Linearisation(network, x)
+        J.jvp(x[None])
+        network(3 * x)
+        with pytest.raises(UnsupportedError, match="cache"):
+            J.jvp(x[None])
 
 
 # ------------------------------------------------------------------------------------- where PyTorch does not see it
