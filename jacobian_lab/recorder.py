@@ -149,7 +149,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return {i for i, tensor, state in self.kept if self._state(tensor) != state}
 
     def held(self) -> list[tuple[Tensor, int]]:
-        """Return the tensors of this run that rules hold, and their versions: a network that keeps one may write to it later."""
+        """Return the tensors of this run that rules hold, and their versions: a network may keep one and write to it later."""
         rules = {i for i, call in enumerate(self.calls) if not isinstance(call.found, Call)}  # autograd sees to the others
         return [(tensor, tensor._version) for i, tensor, (storage, *_) in self.kept
                 if i in rules and storage.made and not tensor.is_inference()]
@@ -199,7 +199,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._add(numbers, tuple(outputs), call if found is None else [found] if isinstance(found, Linear) else found)
 
     def _in_place(self, func: Any, args: Any, kwargs: Any, given: list[Any], numbers: list[int | None]) -> Any:  # noqa: ANN401
-        """Record `x.f_(...)` as `x = f(x, ...)`: then what x is the name of holds other numbers, for its other names as well."""
+        """Record `x.f_(...)` as `x = f(x, ...)`, after which the memory of x has another tangent, by any name."""
         targets = written(func, given)
         active = any(self.memory.number(a) is not None for a in tensors(*given))
         if not active:
