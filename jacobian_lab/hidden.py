@@ -98,12 +98,12 @@ class Witness:
             self.reads.add(way)
             self._left = True
             if way in EXPOSING:
-                self._shown.append((tensor, storage.writes, _digest(tensor)))
+                self._shown.append((tensor, len(storage.written), _digest(tensor)))
 
     def check(self) -> None:
         """Raise if code outside PyTorch wrote to a tensor that depends on x."""
         for tensor, writes, digest in self._shown:
-            if self.memory.of(tensor).writes == writes and _digest(tensor) != digest:
+            if len(self.memory.of(tensor).written) == writes and _digest(tensor) != digest:
                 raise UnsupportedError(f"a tensor of shape {tuple(tensor.shape)} that depends on x is written to where PyTorch "
                                        "cannot see it")
 

@@ -21,7 +21,7 @@ from jacobian_lab.borrowed import by_derivative
 from jacobian_lab.hidden import LEAVING, LIKE, LITERAL, Witness, is_plain
 from jacobian_lab.in_place import OVERWRITING, RESHAPING, functional, is_out, written
 from jacobian_lab.linear import KEEPING, KEEPING_RESULT, RULES, Call, Linear, UnsupportedError
-from jacobian_lab.memory import Memory, Place, Storage, place
+from jacobian_lab.memory import Memory, Place, Storage, overlap, place
 
 aten: Any = torch.ops.aten
 STATISTICS = -1  # instead of a number: depends on x, but no rule says how
@@ -146,7 +146,12 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def overwritten(self) -> set[int]:
         """Return the calls that keep values which were written to after them."""
-        return {i for i, tensor, state in self.kept if self._state(tensor) != state}
+        lost = set()
+        for i, tensor, (storage, writes, there) in self.kept:
+            written = any(overlap(there, p) for p in storage.written[writes:])
+            if written or self.memory.of(tensor) is not storage or place(tensor) != there:
+                lost.add(i)
+        return lost
 
     def held(self) -> list[tuple[Tensor, int]]:
         """Return the tensors of this run that rules hold, and their versions: a network may keep one and write to it later."""
@@ -257,7 +262,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Note that a rule keeps the values of some tensors, or give it copies if they were overwritten in the run before."""
         i = len(self.calls)
         states = [self._state(tensor) for tensor in kept]
-        lasting = any(storage.writes and not storage.made for storage, *_ in states)  # a buffer, which the next run overwrites
+        lasting = any(storage.written and not storage.made for storage, *_ in states)  # a buffer, which the next run overwrites
         if i in self.copied or lasting:
             return replace(call, args=each(Tensor.clone, call.args), out=each(Tensor.clone, call.out))
         self.kept += [(i, tensor, state) for tensor, state in zip(kept, states, strict=True)]
@@ -265,7 +270,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _state(self, tensor: Tensor) -> tuple[Storage, int, Place]:
         storage = self.memory.of(tensor)
-        return storage, storage.writes, place(tensor)
+        return storage, len(storage.written), place(tensor)
 
     def _add(self, numbers: list[int | None], outputs: tuple[int, ...], found: Call | list[Linear]) -> None:
         self.calls.append(_Recorded(tuple(n for n in numbers if n is not None), outputs, found))
