@@ -113,7 +113,7 @@ def check_the_same(noted: list[tuple[tuple[int, ...], str]], again: list[tuple[t
     for (shape, digest), other in zip(noted, [*again, *[None] * len(noted)], strict=False):
         if other != (shape, digest):
             raise UnsupportedError(f"a tensor of shape {shape} appears that no recorded operation made, and its values change "
-                                   "with x: part of the network is computed where PyTorch cannot see it")
+                                   "with x, or from run to run: part of the network is computed where PyTorch cannot see it")
     if len(noted) != len(again):
         raise UnsupportedError("the tensors that enter the network from outside PyTorch are others at another x")
 

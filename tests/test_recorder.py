@@ -312,6 +312,15 @@ def test_precisions_are_mixed(name):
     assert relative(pulled.flatten(1), U.flatten(1).float() @ truth.float()) < 4 * eps
 
 
+def test_tangents_are_not_rounded_to_eight_bits():  # PyTorch's own saturate at 448
+    J = Linearisation(lambda x: x.to(torch.float8_e4m3fn).float() * 1e4 + x, weights(1, *SHAPE).float())
+    v = weights(3, 1, *SHAPE, seed=2).float()
+    assert J.coarsest == 0.125
+    with torch.no_grad():
+        assert relative(J.jvp(v), 10001 * v) < 1e-6
+        assert relative(J.vjp(v), 10001 * v) < 1e-6
+
+
 class LinearAttention(nn.Module):
     """As Sana's: weights in half precision, the quotient in single, and tokens to which nothing is attended."""
 
