@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch._decomp import decomposition_table
 
-from jacobian_lab.hidden import tensors
+from jacobian_lab.arguments import apply, each, tensors
 from jacobian_lab.linear import Call, Linear, UnsupportedError, cast, conjugate, gathered, spread, weighted
 
 OWN = frozenset({"aten", "prims"})
@@ -30,20 +30,13 @@ def by_derivative(call: Call) -> Linear:
         raise UnsupportedError(f"{call.func} is random: J would be that of another draw")
     if "fake_quantize" in call.name:
         raise UnsupportedError(f"{call.func} rounds, and PyTorch's derivative of it is that of another function")
-    call = replace(call, args=_usable(call.args))
+    call = replace(call, args=each(lambda a: a.clone() if a.is_inference() else a, call.args))  # autograd refuses those
     try:
         return _derived(call, call.func)
     except (RuntimeError, IndexError) as error:
         with suppress(RuntimeError, IndexError, KeyError):  # such as silu_backward, which PyTorch differentiates in pieces only
             return _derived(call, decomposition_table[call.func])
         raise UnsupportedError(f"{call.func} has no derivative in PyTorch: {str(error).splitlines()[0]}") from error
-
-
-def _usable(a: Any) -> Any:  # noqa: ANN401 - an argument, or several
-    """Replace tensors of inference mode, which autograd refuses."""
-    if isinstance(a, Tensor):
-        return a.clone() if a.is_inference() else a
-    return [_usable(b) for b in a] if isinstance(a, (list, tuple)) else a
 
 
 def _derived(call: Call, run: Callable[..., Any]) -> Linear:
@@ -155,7 +148,8 @@ def _check(call: Call, linear: Linear) -> None:
 @torch.no_grad()
 def _compare(call: Call, vs: list[Tensor], pushed: list[Tensor]) -> None:
     """Raise RuntimeError if J v of an operation is not a central difference."""
-    h = max(torch.finfo(x.dtype).eps for x in call.inputs) ** (1 / 3) * max(float(x.square().mean().sqrt()) for x in call.inputs)
+    size = max(float(x.square().mean().sqrt()) for x in call.inputs)
+    h = max(torch.finfo(x.dtype).eps for x in call.inputs) ** (1 / 3) * size
     ahead, behind = (tensors(_run(call, call.func, [x + step * v[0] for x, v in zip(call.inputs, vs, strict=True)]))
                      for step in (h, -h))
     for after, before, Jv in zip(ahead, behind, pushed, strict=True):
@@ -164,15 +158,11 @@ def _compare(call: Call, vs: list[Tensor], pushed: list[Tensor]) -> None:
             raise RuntimeError("its derivative disagrees with a central difference")
 
 
-def _run(call: Call, run: Callable[..., Any], inputs: list[Tensor]) -> Any:  # noqa: ANN401 - what the operation returns
+def _run(recorded: Call, run: Callable[..., Any], inputs: list[Tensor]) -> Any:  # noqa: ANN401 - what the operation returns
     """Run the operation with these in place of the active arguments."""
-    args = list(call.args)
+    args = list(recorded.args)
     listed = isinstance(args[0], (list, tuple))
     parts = list(args[0]) if listed else args
-    for i, x in zip(call.active, inputs, strict=True):
+    for i, x in zip(recorded.active, inputs, strict=True):
         parts[i] = x
-    if listed:
-        args[0] = parts
-    schema = call.func._schema.arguments
-    positional = [a for a, s in zip(args, schema, strict=True) if not s.kwarg_only]
-    return run(*positional, **{s.name: a for a, s in zip(args, schema, strict=True) if s.kwarg_only})
+    return apply(recorded.func, [parts, *args[1:]] if listed else args, run)

@@ -8,12 +8,14 @@ different x, and what was noted must be the same.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
+from jacobian_lab.arguments import tensors
 from jacobian_lab.linear import UnsupportedError
 from jacobian_lab.memory import Memory
 
@@ -27,13 +29,9 @@ ADDING = frozenset({"addmm", "baddbmm", "addbmm", "addmv", "addr"})
 LITERAL = frozenset({"tensor", "as_tensor", "asarray", "scalar_tensor"})
 
 
-def tensors(*args: Any) -> Iterator[Tensor]:  # noqa: ANN401 - what an operation takes or returns
-    """Yield the tensors among arguments, which may be lists."""
-    for a in args:
-        if isinstance(a, Tensor):
-            yield a
-        elif isinstance(a, (list, tuple)):
-            yield from tensors(*a)
+def is_plain(tensor: Tensor) -> bool:
+    """Whether the tensor has entries in a memory of its own."""
+    return tensor.layout is torch.strided and not tensor.is_nested and not is_traceable_wrapper_subclass(tensor)
 
 
 class Witness:
@@ -56,7 +54,7 @@ class Witness:
         self.suspect = self.literal = self._left = False
         self._shown: list[tuple[Tensor, int, str]] = []
         for tensor in known:
-            if tensor.layout is torch.strided:
+            if is_plain(tensor):
                 memory.of(tensor).known = True
 
     def enters(self, func: Any, args: list[Any]) -> None:  # noqa: ANN401 - an overload of an operation
@@ -72,7 +70,7 @@ class Witness:
 
     def meets(self, tensor: Tensor, fresh: bool = False) -> None:
         """Note a tensor if nobody knows where its values come from."""
-        if tensor.layout is not torch.strided or not (tensor.is_floating_point() or tensor.is_complex()):
+        if not is_plain(tensor) or not (tensor.is_floating_point() or tensor.is_complex()):
             return
         storage = self.memory.of(tensor)
         hidden = storage.exposed or storage.unwritten or (self._left if storage.known or storage.noted else not storage.made)
@@ -80,7 +78,8 @@ class Witness:
         if hidden and not storage.tangents:
             storage.noted = not storage.made
             self.noted.append((tuple(tensor.shape), _digest(tensor)))
-            self.suspect |= not fresh or bool(self.reads) or not (self.literal or tensor.ndim == 0)  # else a number of Python's own
+            number = fresh and (self.literal or tensor.ndim == 0)  # of Python's own, unless it was read out of a tensor
+            self.suspect |= not number or bool(self.reads)
 
     def makes(self, func: Any, out: Any) -> None:  # noqa: ANN401
         """Note the results of an operation."""
@@ -99,12 +98,12 @@ class Witness:
             self.reads.add(way)
             self._left = True
             if way in EXPOSING:
-                self._shown.append((tensor, storage.writes, _digest(tensor)))
+                self._shown.append((tensor, len(storage.written), _digest(tensor)))
 
     def check(self) -> None:
         """Raise if code outside PyTorch wrote to a tensor that depends on x."""
         for tensor, writes, digest in self._shown:
-            if self.memory.of(tensor).writes == writes and _digest(tensor) != digest:
+            if len(self.memory.of(tensor).written) == writes and _digest(tensor) != digest:
                 raise UnsupportedError(f"a tensor of shape {tuple(tensor.shape)} that depends on x is written to where PyTorch "
                                        "cannot see it")
 
@@ -114,7 +113,7 @@ def check_the_same(noted: list[tuple[tuple[int, ...], str]], again: list[tuple[t
     for (shape, digest), other in zip(noted, [*again, *[None] * len(noted)], strict=False):
         if other != (shape, digest):
             raise UnsupportedError(f"a tensor of shape {shape} appears that no recorded operation made, and its values change "
-                                   "with x: part of the network is computed where PyTorch cannot see it")
+                                   "with x, or from run to run: part of the network is computed where PyTorch cannot see it")
     if len(noted) != len(again):
         raise UnsupportedError("the tensors that enter the network from outside PyTorch are others at another x")
 

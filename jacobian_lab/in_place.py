@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from jacobian_lab.hidden import tensors
+from jacobian_lab.arguments import tensors
 
-OVERWRITING = frozenset({"copy_", "fill_", "zero_", "normal_", "uniform_", "random_", "bernoulli_", "exponential_", "log_normal_",
-                         "cauchy_", "geometric_"})
+OVERWRITING = frozenset({"copy_", "fill_", "zero_", "normal_", "uniform_", "random_", "bernoulli_", "exponential_",
+                         "log_normal_", "cauchy_", "geometric_"})
 """Nothing of what was there before is left."""
 RESHAPING = frozenset({"set_", "resize_", "resize_as_", "_resize_output_"})
 """Give a tensor other memory: their functional forms do not say what becomes of it."""

@@ -94,8 +94,11 @@ def conjugate(d: Any) -> Any:  # noqa: ANN401 - a number or a tensor
 
 
 def cast(t: Tensor, dtype: torch.dtype) -> Tensor:
-    """Convert tangents; complex to real is the real part, which is the transpose of real to complex."""
-    return (t.real if t.is_complex() and not dtype.is_complex else t).to(dtype)
+    """Convert tangents; complex to real is the real part, which is the transpose of real to complex.
+
+    They stay as they are where the values are kept in one byte each, in which nothing is computed.
+    """
+    return t if dtype.itemsize == 1 else (t.real if t.is_complex() and not dtype.is_complex else t).to(dtype)
 
 
 IDENTITY = Linear(lambda t: t, lambda u: u, 1.0)

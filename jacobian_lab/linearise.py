@@ -19,11 +19,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+
 import torch
 from torch import Tensor
 
-from jacobian_lab.linear import diagonal
-from jacobian_lab.recorder import Step, recorded
+from jacobian_lab.hidden import check_the_same, nearby
+from jacobian_lab.linear import UnsupportedError, diagonal
+from jacobian_lab.recorder import Recorder, Step
 from jacobian_lab.scaling import Scaled, aligned, normalised
 
 
@@ -53,6 +55,8 @@ class Linearisation:
     reads : tuple of str
         How numbers that depend on x were read out, such as "_local_scalar_dense" (`.item()`), "tolist" or "numpy". What is
         computed from them outside PyTorch is a constant here.
+    cut : tuple of str
+        Operations from numbers that depend on x to integers, such as "argmin" in a quantisation: J is zero through them.
 
     Raises
     ------
@@ -61,9 +65,10 @@ class Linearisation:
     """
 
     def __init__(self, function: Callable[[Tensor], Tensor], x: Tensor, known: Iterable[Tensor] = ()) -> None:
-        recorder = recorded(function, x, known)
+        recorder = _recorded(function, x, known)
         self.value, self._sizes, self.coarsest = recorder.value, recorder.sizes, recorder.coarsest
-        self.reads = tuple(sorted(recorder.witness.reads))
+        self.reads, self.cut = (tuple(sorted(names)) for names in (recorder.witness.reads, recorder.cut))
+        self._held = recorder.held()
         steps, borrowed = recorder.steps()
         steps, self.output = _merged(_needed(steps, recorder.output), recorder.output)
         self.borrowed = sorted(borrowed)
@@ -71,6 +76,7 @@ class Linearisation:
 
     def jvp(self, v: Tensor) -> Tensor:
         """Return `J v` for K vectors: (K, *x.shape) -> (K, *value.shape)."""
+        self._check_held()
         tangents: dict[int, Scaled] = {0: Scaled(v)}
         for step in self.steps:
             ts, scale = aligned([tangents[i] for i in step.inputs])
@@ -85,6 +91,7 @@ class Linearisation:
 
     def vjp(self, u: Tensor) -> Tensor:
         """Return `J^T u` for K vectors: (K, *value.shape) -> (K, *x.shape)."""
+        self._check_held()
         cotangents: dict[int, Scaled] = {self.output: Scaled(u)}
         for step in reversed(self.steps):
             us, scale = aligned([cotangents.pop(i, None) for i in step.outputs])
@@ -95,6 +102,10 @@ class Linearisation:
                 cotangents[i] = cotangents[i] + Scaled(g, scale) if i in cotangents else Scaled(g, scale)
         return cotangents[0].product()
 
+    def _check_held(self) -> None:
+        if any(tensor._version != version for tensor, version in self._held):
+            raise UnsupportedError("the network has written to a tensor of the run that was recorded: a cache, in place")
+
     def bytes_per_vector(self) -> int:
         """Return the memory that one more vector needs in a product: the tangents alive at once, and as much for kernels."""
         alive = peak = self._sizes[0]
@@ -103,6 +114,31 @@ class Linearisation:
             peak = max(peak, alive)
             alive -= sum(self._sizes[i] for i in step.last)
         return 2 * peak
+
+
+def _recorded(function: Callable[[Tensor], Tensor], x: Tensor, known: Iterable[Tensor]) -> Recorder:
+    """Record a run; run again where values that rules keep are overwritten later, or tensors come from outside PyTorch."""
+    known = list(known)
+    with torch.inference_mode(False):
+        recorder = _run(function, x, known)
+        if recorder.witness.suspect:
+            check_the_same(recorder.witness.noted, _run(function, nearby(x), known).witness.noted)
+    return recorder
+
+
+def _run(function: Callable[[Tensor], Tensor], x: Tensor, known: list[Tensor]) -> Recorder:
+    graph = True
+    try:
+        recorder = Recorder(function, x, known)
+    except RuntimeError:  # autograd forbids some of what a network may do in place without it
+        graph = False
+        recorder = Recorder(function, x, known, graph)
+    lost = recorder.overwritten()
+    if lost:
+        recorder = Recorder(function, x, known, graph, copied=lost)
+        if recorder.overwritten() - lost:
+            raise UnsupportedError("an operation in place changes a tensor that a derivative needs")
+    return recorder
 
 
 def _needed(steps: list[Step], output: int) -> list[Step]:

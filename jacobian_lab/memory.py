@@ -38,7 +38,8 @@ class Place(NamedTuple):
 
 def place(tensor: Tensor) -> Place:
     """Return where the entries of `tensor` lie in its storage."""
-    return Place(tensor.dtype, tuple(tensor.shape), tensor.stride(), int(tensor.storage_offset()), tensor.is_conj(), tensor.is_neg())
+    where = tuple(tensor.shape), tensor.stride(), int(tensor.storage_offset())
+    return Place(tensor.dtype, *where, tensor.is_conj(), tensor.is_neg())
 
 
 @dataclass(eq=False)
@@ -49,7 +50,8 @@ class Storage:
     """Keeps the address from being given to another storage."""
     tangents: dict[Place, int] = field(default_factory=dict)
     """Numbers of the tangents of what lies there now; none where nothing depends on x."""
-    writes: int = 0
+    written: list[Place] = field(default_factory=list)
+    """Where operations wrote, in order."""
     made: bool = False
     """By an operation of this run."""
     known: bool = False
@@ -111,7 +113,7 @@ class Memory:
     def write(self, tensor: Tensor, number: int | None) -> None:
         """Note that `tensor` was written to: with what has this tangent, or does not depend on x (None)."""
         storage = self.of(tensor)
-        storage.writes += 1
+        storage.written.append(place(tensor))
         storage.unwritten = storage.zeros = False
         if number is None and not storage.tangents:
             return
@@ -189,6 +191,17 @@ def _covers(base: Place, part: Place) -> bool:
     mask = torch.zeros(1, flat.size, dtype=torch.bool)
     flat.view(mask, base).fill_(True)
     return int(mask.sum()) == flat.view(mask, base).numel() and bool(flat.view(mask, part).all())
+
+
+@lru_cache(maxsize=256)
+def overlap(p: Place, q: Place) -> bool:
+    """Whether two places of one storage have an entry in common."""
+    if _real(p) != _real(q):
+        return True
+    flat = _Flat(p, q)
+    mask = torch.zeros(1, flat.size, dtype=torch.bool)
+    flat.view(mask, p).fill_(True)
+    return bool(flat.view(mask, q).any())
 
 
 @lru_cache(maxsize=256)

@@ -15,12 +15,13 @@ from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_mod
 import jacobian_lab.complex_numbers
 import jacobian_lab.norms
 import jacobian_lab.rules  # noqa: F401 - the three register their rules
+from jacobian_lab.arguments import apply, each, in_order, tensors
 from jacobian_lab.attention import Attention
 from jacobian_lab.borrowed import by_derivative
-from jacobian_lab.hidden import LEAVING, LIKE, LITERAL, Witness, check_the_same, nearby, tensors
+from jacobian_lab.hidden import LEAVING, LIKE, LITERAL, Witness, is_plain
 from jacobian_lab.in_place import OVERWRITING, RESHAPING, functional, is_out, written
 from jacobian_lab.linear import KEEPING, KEEPING_RESULT, RULES, Call, Linear, UnsupportedError
-from jacobian_lab.memory import Memory, Place, Storage, place
+from jacobian_lab.memory import Memory, Place, Storage, overlap, place
 
 aten: Any = torch.ops.aten
 STATISTICS = -1  # instead of a number: depends on x, but no rule says how
@@ -50,31 +51,6 @@ class _Recorded:
     outputs: tuple[int, ...]
     found: Call | list[Linear]
     """A call is left to PyTorch's derivative, which is taken after the run."""
-
-
-def recorded(function: Callable[[Tensor], Tensor], x: Tensor, known: Iterable[Tensor]) -> Recorder:
-    """Record a run; run again where values that rules keep are overwritten later, or tensors come from outside PyTorch."""
-    known = list(known)
-    with torch.inference_mode(False):
-        recorder = _run(function, x, known)
-        if recorder.witness.suspect:
-            check_the_same(recorder.witness.noted, _run(function, nearby(x), known).witness.noted)
-    return recorder
-
-
-def _run(function: Callable[[Tensor], Tensor], x: Tensor, known: list[Tensor]) -> Recorder:
-    graph = True
-    try:
-        recorder = Recorder(function, x, known)
-    except RuntimeError:  # autograd forbids some of what a network may do in place without it
-        graph = False
-        recorder = Recorder(function, x, known, graph)
-    lost = recorder.overwritten()
-    if lost:
-        recorder = Recorder(function, x, known, graph, copied=lost)
-        if recorder.overwritten() - lost:
-            raise UnsupportedError("an operation in place changes a tensor that a derivative needs")
-    return recorder
 
 
 class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -114,7 +90,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if out is not NotImplemented:
                 return out
         with torch._C.DisableTorchFunction():
-            given = _in_order(func, args, kwargs or {})
+            given = in_order(func, args, kwargs or {})
             self.witness.enters(func, given)
             out = self._operate(func, args, kwargs or {}, given)
             self.witness.makes(func, out)
@@ -170,8 +146,18 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def overwritten(self) -> set[int]:
         """Return the calls that keep values which were written to after them."""
-        now = ((i, then, self.memory.of(tensor), place(tensor)) for i, tensor, then in self.kept)
-        return {i for i, (storage, writes, there), found, here in now if (found, found.writes, here) != (storage, writes, there)}
+        lost = set()
+        for i, tensor, (storage, writes, there) in self.kept:
+            written = any(overlap(there, p) for p in storage.written[writes:])
+            if written or self.memory.of(tensor) is not storage or place(tensor) != there:
+                lost.add(i)
+        return lost
+
+    def held(self) -> list[tuple[Tensor, int]]:
+        """Return the tensors of this run that rules hold, and their versions: a network may keep one and write to it later."""
+        rules = {i for i, call in enumerate(self.calls) if not isinstance(call.found, Call)}  # autograd sees to the others
+        return [(tensor, tensor._version) for i, tensor, (storage, *_) in self.kept
+                if i in rules and storage.made and not tensor.is_inference()]
 
     def steps(self) -> tuple[list[Step], set[str]]:
         """Return the steps, and which operations borrow PyTorch's derivatives: those are taken now, outside the recording."""
@@ -190,8 +176,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Record one operation that is not in place."""
         outs = list(tensors(call.out))
         for out in outs:
-            if any(a.layout is not torch.strided or a.is_nested for a in tensors(out, *call.args)):
-                raise UnsupportedError(f"{call.func} with a tensor that is sparse, nested or opaque")
+            if not all(map(is_plain, tensors(out, *call.args))):
+                raise UnsupportedError(f"{call.func} with a tensor that is sparse, nested, opaque or a wrapper of others")
         floats = [out.is_floating_point() or out.is_complex() for out in outs]
         if not outs:
             self.witness.reads |= {call.name} & READING
@@ -208,7 +194,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         constants = [a for a in tensors(*call.args) if self.memory.number(a) is None]
         call = self._keep(call, [*inputs, *constants, *(outs if call.name in KEEPING_RESULT else [])])
         if rule is None:  # for later, when the network may have changed the shape of the result in place
-            call = replace(call, out=_each(Tensor.detach, call.out))
+            call = replace(call, out=each(Tensor.detach, call.out))
         found = None if rule is None else rule(call)
         outputs = [self._number(out) for out in outs]
         if call.name in WITH_STATISTICS:
@@ -218,7 +204,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._add(numbers, tuple(outputs), call if found is None else [found] if isinstance(found, Linear) else found)
 
     def _in_place(self, func: Any, args: Any, kwargs: Any, given: list[Any], numbers: list[int | None]) -> Any:  # noqa: ANN401
-        """Record `x.f_(...)` as `x = f(x, ...)`: then what x is the name of holds other numbers, for its other names as well."""
+        """Record `x.f_(...)` as `x = f(x, ...)`, after which the memory of x has another tangent, by any name."""
         targets = written(func, given)
         active = any(self.memory.number(a) is not None for a in tensors(*given))
         if not active:
@@ -228,7 +214,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                     self.memory.write(target, None)
             return out
         pure = functional(func)
-        if pure is None or len(targets) != 1 or func.overloadpacket.__name__ in RESHAPING:
+        if pure is None or len(targets) != 1 or not isinstance(args[0], Tensor) or func.overloadpacket.__name__ in RESHAPING:
             raise UnsupportedError(f"{func} changes a tensor in place, in a way that has no rule")
         target = targets[0]
         if pure.is_view:  # squeeze_, t_: the memory stays as it is
@@ -241,7 +227,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return self._out(func, pure, given, numbers, target)
         before = target.clone()
         rest = [before, *given[1:]]
-        result = _call(pure, rest)
+        result = apply(pure, rest)
         forgotten = func.overloadpacket.__name__ in OVERWRITING
         kept = [None if i == 0 and forgotten else n for i, n in enumerate(numbers)]
         self._assign(pure, rest, result, kept, target)
@@ -249,9 +235,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _out(self, func: Any, pure: Any, given: list[Any], numbers: list[int | None], target: Tensor) -> Tensor:  # noqa: ANN401
         """Record `f(..., out=target)` as `target = f(...)`."""
-        place_of_out = next(i for i, a in enumerate(given) if a is target)
-        rest, numbers = given[:place_of_out], numbers[:place_of_out]
-        result = _call(pure, rest)
+        rest, numbers = given[:-1], numbers[:-1]
+        result = apply(pure, rest)
         if result.shape != target.shape:
             raise UnsupportedError(f"{func} changes the shape of what it writes to")
         self._assign(pure, rest, result, numbers, target)
@@ -276,12 +261,16 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _keep(self, call: Call, kept: list[Tensor]) -> Call:
         """Note that a rule keeps the values of some tensors, or give it copies if they were overwritten in the run before."""
         i = len(self.calls)
-        if i in self.copied:
-            return replace(call, args=_each(Tensor.clone, call.args), out=_each(Tensor.clone, call.out))
-        for tensor in kept:
-            storage = self.memory.of(tensor)
-            self.kept.append((i, tensor, (storage, storage.writes, place(tensor))))
+        states = [self._state(tensor) for tensor in kept]
+        lasting = any(storage.written and not storage.made for storage, *_ in states)  # a buffer, which the next run overwrites
+        if i in self.copied or lasting:
+            return replace(call, args=each(Tensor.clone, call.args), out=each(Tensor.clone, call.out))
+        self.kept += [(i, tensor, state) for tensor, state in zip(kept, states, strict=True)]
         return call
+
+    def _state(self, tensor: Tensor) -> tuple[Storage, int, Place]:
+        storage = self.memory.of(tensor)
+        return storage, len(storage.written), place(tensor)
 
     def _add(self, numbers: list[int | None], outputs: tuple[int, ...], found: Call | list[Linear]) -> None:
         self.calls.append(_Recorded(tuple(n for n in numbers if n is not None), outputs, found))
@@ -330,20 +319,3 @@ class _Python(TorchFunctionMode):
             return func(*args, **kwargs)
         finally:
             witness.literal = False
-
-
-def _each(function: Callable[[Tensor], Tensor], a: Any) -> Any:  # noqa: ANN401 - an argument or result, or several
-    """Apply the function to each tensor among them."""
-    return function(a) if isinstance(a, Tensor) else [_each(function, b) for b in a] if isinstance(a, (list, tuple)) else a
-
-
-def _call(func: Any, given: list[Any]) -> Any:  # noqa: ANN401
-    schema = func._schema.arguments
-    return func(*[a for a, s in zip(given, schema, strict=True) if not s.kwarg_only],
-                **{s.name: a for a, s in zip(given, schema, strict=True) if s.kwarg_only})
-
-
-def _in_order(func: Any, args: Any, kwargs: Any) -> list[Any]:  # noqa: ANN401
-    """Return all arguments in the order of the schema, defaults filled in."""
-    rest = func._schema.arguments[len(args):]
-    return [*args, *(kwargs.get(a.name, a.default_value if a.has_default_value() else None) for a in rest)]

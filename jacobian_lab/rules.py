@@ -187,8 +187,8 @@ def _pad(call: Call) -> Linear:
     return Linear(lambda t: aten.constant_pad_nd(t, there), lambda u: aten.constant_pad_nd(u, back))
 
 
-@rule("pixel_shuffle", "pixel_unshuffle", "upsample_nearest1d", "upsample_nearest2d", "_upsample_nearest_exact2d", "upsample_bilinear2d", "avg_pool2d",
-      "_adaptive_avg_pool2d", "reflection_pad2d", "replication_pad2d", "channel_shuffle")
+@rule("pixel_shuffle", "pixel_unshuffle", "upsample_nearest1d", "upsample_nearest2d", "_upsample_nearest_exact2d",
+      "upsample_bilinear2d", "avg_pool2d", "_adaptive_avg_pool2d", "reflection_pad2d", "replication_pad2d", "channel_shuffle")
 def _on_images(call: Call) -> Linear:
     """Apply the operation itself: it is linear, and the K vectors are so many more images."""
     func, rest = call.func, call.args[1:]
