@@ -3,8 +3,8 @@ r"""Whether products agree with differences of the network's own output F, as fa
     d_h = (F(x + h v) - F(x - h v)) / (2 h)
 
 F, not the posterior mean D = c_x x + c_out F: there the linear part, which is right by itself, hides errors of the network's.
-A first step h is enough where `|F' v - d_h|` is what differences in that precision resolve. Where it is more, a sweep over steps
-tells the resolution: the least change from one step to the next, which truncation bounds above and rounding below.
+A first step h is enough where `|F' v - d_h|` is what differences in that precision resolve. Where it is more, a sweep over
+steps tells the resolution: the least change from one step to the next, which truncation bounds above and rounding below.
 
 References
 ----------
@@ -77,7 +77,8 @@ class Comparison:
     ----------
     function : callable
         F, from (B, ...) to the same shape.
-    x, v : Tensor, shape (m, ...)
+    x : Tensor, shape (m, ...) or (1, ...)
+    v : Tensor, shape (m, ...)
     eps : float
         Of the coarsest precision in which F computes: the first step is `eps**(1/3)` of the length of x.
     scale : float
@@ -87,7 +88,7 @@ class Comparison:
 
     Attributes
     ----------
-    value : Tensor, shape (m, ...)
+    value : Tensor, of the shape of x
         F at x, evaluated together with other points.
     together : bool
         Whether F takes a batch of these samples at all.
@@ -171,7 +172,7 @@ class Comparison:
         m, foreign = len(self.x), self.x[:1].flatten().flip(0).reshape(self.x[:1].shape)
         points = [self.x, self.x + h * self.v, self.x - h * self.v]
         outputs = self._evaluate(torch.cat([*points, foreign] if self.together else points))
-        self._found[1.0] = self._central(outputs[m:3 * m], h)
+        self._found[1.0] = self._central(outputs[m:m + 2 * len(self.v)], h)
         return outputs[:m]
 
     def _central(self, outputs: Tensor, h: Tensor) -> Tensor:
@@ -189,20 +190,19 @@ class Comparison:
         return torch.cat([self.function(one[None]) for one in points])
 
 
-def probes(x: Tensor) -> Tensor:
-    """Return the directions of the check at one sample, (2, 1, C, H, W): random, and structured.
+def probe(x: Tensor) -> Tensor:
+    """Return the direction of the check at each sample, (1, B, C, H, W): random and structured parts, of the size of noise.
 
     A number that the network reads out (a norm, a mean, a maximum) is an error of rank one: random vectors see it as one over
     sqrt(n), structured ones, x itself, a constant, a slope, in full.
     """
-    generator = torch.Generator().manual_seed(0)
-    noise = torch.randn(2, *x.shape, generator=generator, dtype=torch.float64).to(x.device)
+    noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(x.device)
     along = torch.linspace(-1, 1, x.shape[-1], dtype=torch.float64, device=x.device).expand(x.shape)
-    parts = [x.double(), torch.ones_like(along), along, along.square()]
-    unit = noise[1] / noise[1].norm()
-    for part, weight in zip(parts, (1.0, 0.7, 0.5, 0.3), strict=True):
-        unit = unit + weight * part / part.norm().clamp(min=1e-300)
-    return torch.stack([noise[0] / noise[0].norm(), unit / unit.norm()]).to(x.dtype) * x[0].numel() ** 0.5
+    parts = (noise, x.double(), torch.ones_like(along), along, along.square())
+    mixed = torch.zeros_like(noise)
+    for part, weight in zip(parts, (1.0, 0.7, 0.5, 0.4, 0.3), strict=True):
+        mixed = mixed + weight * _unit(part.flatten(1)).reshape(x.shape)
+    return (_unit(mixed.flatten(1)) * x[0].numel() ** 0.5).reshape(1, *x.shape).to(x.dtype)
 
 
 def _changes(steps: list[Tensor], sizes: Tensor) -> Tensor:

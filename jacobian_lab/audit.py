@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from jacobian_lab.agreement import Comparison, probes
+from jacobian_lab.agreement import Comparison, probe
 from jacobian_lab.errors import InputError
 from jacobian_lab.guards import CoarsestPrecision, differentiable
 from jacobian_lab.linear import MANY
@@ -201,10 +201,10 @@ def _products(s: _Subject, seed: int) -> tuple[tuple[Check, ...], tuple[tuple[fl
     """Compare J with differences, with its transpose, with itself on other vectors, and with autograd."""
     rng = np.random.default_rng(seed)
     V, W = rng.standard_normal((2, s.n, MANY + 1))
-    V[:, 1] = probes(s.x)[1].cpu().double().reshape(-1).numpy()
+    V[:, 1] = probe(s.x).cpu().double().reshape(-1).numpy()
     rows = V[:, :2].T
     single = np.stack([np.asarray(s.J @ v, dtype=np.float64) for v in rows])
-    comparison = Comparison(s.ladder.function, s.x.expand(2, *s.x.shape[1:]), s.tensor(rows), s.eps, s.ladder.scale)
+    comparison = Comparison(s.ladder.function, s.x, s.tensor(rows), s.eps, s.ladder.scale)
     if not s.ladder.together:
         comparison = comparison.apart()
     found = comparison.sweep(s.of_network(single, rows), tuple(h / comparison.step for h in STEPS))

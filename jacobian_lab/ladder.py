@@ -24,7 +24,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from jacobian_lab.agreement import Comparison, Verdict, probes
+from jacobian_lab.agreement import Comparison, Verdict, probe
 from jacobian_lab.denoiser import Denoiser
 from jacobian_lab.errors import DerivativeWarning, InputError
 from jacobian_lab.fallbacks import Differences, DoubleBackward, ForwardMode, Function
@@ -164,7 +164,7 @@ class Ladder:
         Where the network reads numbers out of what depends on x, the check goes along structured directions too.
         """
         exact = self.method == "exact"
-        more = probes(self.x) if exact and len(self.x) > 1 and self.linear is not None and self.linear.reads else v[:0]
+        more = probe(self.x) if exact and len(self.x) > 1 and self.linear is not None and self.linear.reads else v[:0]
         directions = torch.cat([v, more])
         comparison = self._compare_at(directions)
         products = self._climb(directions, comparison) if exact else self._as_asked(directions, comparison)
@@ -225,9 +225,12 @@ class Ladder:
 
     def _compare_at(self, v: Tensor, onto: Tensor | None = None) -> Comparison:
         """Return the differences along v; raise if F does not give the same value again, or its samples see each other."""
-        points, value = self._pairs(self.x.expand(v.shape)), self._pairs(self.value.expand(v.shape))
+        points, value = (self._pairs(a[None] if len(self.x) == 1 else a.expand(v.shape)) for a in (self.x, self.value))
         comparison = Comparison(self.function, points, self._pairs(v), self.eps, self.scale,
                                 None if onto is None else self._pairs(onto))
+        if len(self.x) > 1:
+            with torch.no_grad():
+                check_apart(self.function, self.x, self.value, self.function(self.x[-1:]), self.eps)
         if not is_repeated(comparison.value, value, self.eps):
             check_apart(self.function, self.x, self.value, comparison.value[:1], self.eps)  # the last of x comes first
             comparison = comparison.apart()
@@ -277,8 +280,8 @@ class Ladder:
             again = Linearisation(self.function, self.x, self._known).jvp(v)
         gap = float((again - products).norm() / products.norm().clamp(min=torch.finfo(v.dtype).tiny))
         if not gap <= 1e3 * self.eps:
-            raise InputError(f"the network's derivative is another one at its next call, by {gap:.1e} of J v, though its output is "
-                             "the same: it keeps what it computed for an earlier x_t (a cache keyed on the time?)")
+            raise InputError(f"the network's derivative is another one at its next call, by {gap:.1e} of J v, though its output "
+                             "is the same: it keeps what it computed for an earlier x_t (a cache keyed on the time?)")
 
     def _accept(self, path: str, engine: Engine | None, reason: str, v: Tensor) -> Tensor:
         assert engine is not None

@@ -16,7 +16,7 @@ from typing import Literal, TypeAlias, get_args
 import torch
 from torch import Tensor
 
-from jacobian_lab.agreement import probes
+from jacobian_lab.agreement import probe
 from jacobian_lab.denoiser import Denoiser
 from jacobian_lab.errors import InputError
 from jacobian_lab.guards import check_finite, differentiable
@@ -170,7 +170,7 @@ class Products:
 
     def _start(self) -> None:
         """Choose the path, and find what share of J v comes from the network: an error of F' counts by that much."""
-        v = probes(self.x)
+        v = probe(self.x)
         change = self._c_out * self.ladder.choose(v)
         whole = (self._c_x * v + change).flatten(1).norm(dim=1)
         self._share = float((change.flatten(1).norm(dim=1) / whole.clamp(min=torch.finfo(v.dtype).tiny)).max())
