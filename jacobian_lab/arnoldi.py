@@ -218,7 +218,7 @@ class Arnoldi:
         H = self._H[:min(m + 1, self.size), :m]
         difference = float(np.linalg.norm(self.operator.matvec(self._Q[:, :m] @ weights) - self.basis @ (H @ weights)))
         size = float(np.linalg.norm(H))
-        if not difference <= 100 * self.operator.rounding * size:
+        if not difference <= 10 * self.operator.rounding * size:
             raise InputError(f"{path} belongs to another operator: a product differs from the factorisation by "
                              f"{difference / size if size else np.inf:.1e} of its size; load it with the operator that it was "
                              "made of, or start anew")

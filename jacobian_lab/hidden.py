@@ -19,6 +19,7 @@ from jacobian_lab.memory import Memory
 
 LEAVING = frozenset({"numpy", "__array__", "tolist", "data_ptr", "__dlpack__", "untyped_storage", "storage"})
 EXPOSING = LEAVING - {"tolist"}  # the memory itself is handed out
+ZEROS = frozenset({"zeros", "zeros_like", "new_zeros"})
 MAKING = frozenset({"empty", "empty_like", "empty_strided", "empty_permuted", "new_empty", "new_empty_strided"})
 LIKE = frozenset({"zeros_like", "ones_like", "full_like", "empty_like", "rand_like", "randn_like", "new_zeros", "new_ones",
                   "new_full", "new_empty", "new_empty_strided"})  # takes the shape only
@@ -75,10 +76,11 @@ class Witness:
             return
         storage = self.memory.of(tensor)
         hidden = storage.exposed or storage.unwritten or (self._left if storage.known or storage.noted else not storage.made)
+        hidden = hidden or (storage.zeros and bool(tensor.any()))  # an extension has filled it
         if hidden and not storage.tangents:
             storage.noted = not storage.made
             self.noted.append((tuple(tensor.shape), _digest(tensor)))
-            self.suspect |= not (fresh and self.literal and not self.reads)
+            self.suspect |= not fresh or bool(self.reads) or not (self.literal or tensor.ndim == 0)  # else a number of Python's own
 
     def makes(self, func: Any, out: Any) -> None:  # noqa: ANN401
         """Note the results of an operation."""
@@ -86,7 +88,8 @@ class Witness:
             for tensor in tensors(out):
                 if tensor.layout is torch.strided:
                     storage = self.memory.of(tensor)
-                    storage.made, storage.unwritten = True, func.overloadpacket.__name__ in MAKING
+                    storage.made = True
+                    storage.unwritten, storage.zeros = (func.overloadpacket.__name__ in names for names in (MAKING, ZEROS))
 
     def leaves(self, tensor: Tensor, way: str) -> None:
         """Note that code outside PyTorch gets to see a tensor."""

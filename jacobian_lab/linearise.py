@@ -19,12 +19,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import Any
-
+import torch
 from torch import Tensor
 
 from jacobian_lab.linear import diagonal
 from jacobian_lab.recorder import Step, recorded
+from jacobian_lab.scaling import Scaled, aligned, normalised
 
 
 class Linearisation:
@@ -67,26 +67,33 @@ class Linearisation:
         steps, borrowed = recorder.steps()
         steps, self.output = _merged(_needed(steps, recorder.output), recorder.output)
         self.borrowed = sorted(borrowed)
-        self.steps = _planned(steps, self.output)
+        self.steps = _planned(steps, self.output, recorder.dtypes)
 
     def jvp(self, v: Tensor) -> Tensor:
         """Return `J v` for K vectors: (K, *x.shape) -> (K, *value.shape)."""
-        tangents: dict[int, Any] = {0: v}
+        tangents: dict[int, Scaled] = {0: Scaled(v)}
         for step in self.steps:
-            found = step.linear.push(*[tangents[i] for i in step.inputs])
-            tangents.update(zip(step.outputs, (found,) if isinstance(found, Tensor) else found, strict=True))
+            ts, scale = aligned([tangents[i] for i in step.inputs])
+            if step.narrows_ahead:
+                ts, scale = normalised(ts, scale)
+            found = step.linear.push(*ts)
+            for i, t in zip(step.outputs, (found,) if isinstance(found, Tensor) else found, strict=True):
+                tangents[i] = Scaled(t, scale)
             for i in step.last:
                 del tangents[i]
-        return tangents[self.output]
+        return tangents[self.output].product()
 
     def vjp(self, u: Tensor) -> Tensor:
         """Return `J^T u` for K vectors: (K, *value.shape) -> (K, *x.shape)."""
-        cotangents: dict[int, Any] = {self.output: u}
+        cotangents: dict[int, Scaled] = {self.output: Scaled(u)}
         for step in reversed(self.steps):
-            found = step.linear.pull(*[cotangents.pop(i, None) for i in step.outputs])
+            us, scale = aligned([cotangents.pop(i, None) for i in step.outputs])
+            if step.narrows_back:
+                us, scale = normalised(us, scale)
+            found = step.linear.pull(*us)
             for i, g in zip(step.inputs, (found,) if isinstance(found, Tensor) else found, strict=True):
-                cotangents[i] = cotangents[i] + g if i in cotangents else g
-        return cotangents[0]
+                cotangents[i] = cotangents[i] + Scaled(g, scale) if i in cotangents else Scaled(g, scale)
+        return cotangents[0].product()
 
     def bytes_per_vector(self) -> int:
         """Return the memory that one more vector needs in a product: the tangents alive at once, and as much for kernels."""
@@ -133,10 +140,13 @@ def _merged(steps: list[Step], output: int) -> tuple[list[Step], int]:
     return merged, names.get(output, output)
 
 
-def _planned(steps: list[Step], output: int) -> list[Step]:
-    """Say after which step each tangent can go."""
+def _planned(steps: list[Step], output: int, dtypes: dict[int, torch.dtype]) -> list[Step]:
+    """Say after which step each tangent can go, and where tangents enter half precision."""
     seen = {output}
     for step in reversed(steps):
+        before, after = ({dtypes[i] for i in numbers} for numbers in (step.inputs, step.outputs))
+        step.narrows_ahead = torch.float16 in after and before != {torch.float16}
+        step.narrows_back = torch.float16 in before and after != {torch.float16}
         step.last = tuple({*step.inputs, *step.outputs} - seen)
         seen.update(step.inputs, step.outputs)
     return steps

@@ -41,7 +41,7 @@ def place(tensor: Tensor) -> Place:
     return Place(tensor.dtype, tuple(tensor.shape), tensor.stride(), int(tensor.storage_offset()), tensor.is_conj(), tensor.is_neg())
 
 
-@dataclass
+@dataclass(eq=False)
 class Storage:
     """What is known of one storage during a recording."""
 
@@ -58,6 +58,8 @@ class Storage:
     """Neither made nor known, and its values are noted."""
     unwritten: bool = False
     """Made, and not yet filled by an operation."""
+    zeros: bool = False
+    """Made as zeros, and not yet written to by an operation."""
     exposed: bool = False
     """Code that PyTorch does not see may write to it."""
 
@@ -110,12 +112,14 @@ class Memory:
         """Note that `tensor` was written to: with what has this tangent, or does not depend on x (None)."""
         storage = self.of(tensor)
         storage.writes += 1
-        storage.unwritten = False
+        storage.unwritten = storage.zeros = False
         if number is None and not storage.tangents:
             return
         here = place(tensor)
         if here.conjugate or here.negative or any(_real(p) != _real(here) for p in storage.tangents):
             raise UnsupportedError(f"an operation in place writes as {here.dtype} to memory that has another type")
+        if not tensor.is_contiguous() and not _is_one_to_one(here):
+            raise UnsupportedError("an operation in place writes to a tensor of which several entries share their memory")
         entries = tensor.untyped_storage().nbytes() // tensor.element_size()
         if tensor.numel() == entries:
             storage.tangents = {} if number is None else {here: number}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -20,10 +20,11 @@ from jacobian_lab.borrowed import by_derivative
 from jacobian_lab.hidden import LEAVING, LIKE, LITERAL, Witness, check_the_same, nearby, tensors
 from jacobian_lab.in_place import OVERWRITING, RESHAPING, functional, is_out, written
 from jacobian_lab.linear import KEEPING, KEEPING_RESULT, RULES, Call, Linear, UnsupportedError
-from jacobian_lab.memory import Memory, Place, place
+from jacobian_lab.memory import Memory, Place, Storage, place
 
 aten: Any = torch.ops.aten
 STATISTICS = -1  # instead of a number: depends on x, but no rule says how
+READING = frozenset({"_local_scalar_dense", "equal", "allclose", "is_nonzero"})
 WITH_STATISTICS = frozenset({"native_group_norm", "native_layer_norm", "native_batch_norm", "cudnn_batch_norm",
                              "_native_batch_norm_legit_no_training", "miopen_batch_norm"})
 
@@ -37,6 +38,10 @@ class Step:
     linear: Linear
     last: tuple[int, ...] = ()
     """Tangents that nothing after this step needs."""
+    narrows_ahead: bool = False
+    """Whether `push` takes tangents into half precision."""
+    narrows_back: bool = False
+    """Whether `pull` does."""
 
 
 @dataclass
@@ -50,9 +55,10 @@ class _Recorded:
 def recorded(function: Callable[[Tensor], Tensor], x: Tensor, known: Iterable[Tensor]) -> Recorder:
     """Record a run; run again where values that rules keep are overwritten later, or tensors come from outside PyTorch."""
     known = list(known)
-    recorder = _run(function, x, known)
-    if recorder.witness.suspect:
-        check_the_same(recorder.witness.noted, _run(function, nearby(x), known).witness.noted)
+    with torch.inference_mode(False):
+        recorder = _run(function, x, known)
+        if recorder.witness.suspect:
+            check_the_same(recorder.witness.noted, _run(function, nearby(x), known).witness.noted)
     return recorder
 
 
@@ -80,10 +86,11 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.memory = Memory(self._derive)
         self.witness = Witness(self.memory, known)
         self.sizes: dict[int, int] = {}
+        self.dtypes: dict[int, torch.dtype] = {}
         self.coarsest = torch.finfo(x.dtype).eps
         self.calls: list[_Recorded] = []
         self.copied = frozenset(copied)  # calls that keep copies
-        self.kept: list[tuple[int, Tensor, Any, int]] = []  # call, tensor whose values it keeps, its storage, writes to it
+        self.kept: list[tuple[int, Tensor, tuple[Storage, int, Place]]] = []  # call, tensor that it keeps, how that was then
         self.cut: set[str] = set()  # operations from numbers that depend on x to integers
         x = x.detach().clone().requires_grad_(graph)  # for modules that take a fused kernel when no gradient is wanted
         self._number(x)
@@ -96,7 +103,16 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             raise UnsupportedError(f"the result does not depend on x through operations that have a derivative{through}")
         self.value, self.output = value.detach(), number
 
+    supports_higher_order_operators = True  # to refuse them by name
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ANN401
+        if not isinstance(func, torch._ops.OpOverload):
+            raise UnsupportedError(f"{func}, an operation on functions, has no rule")
+        if torch.is_inference_mode_enabled():  # there, operations arrive whole that are taken apart elsewhere
+            with self:
+                out = func.decompose(*args, **(kwargs or {}))
+            if out is not NotImplemented:
+                return out
         with torch._C.DisableTorchFunction():
             given = _in_order(func, args, kwargs or {})
             self.witness.enters(func, given)
@@ -147,15 +163,15 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             scale = given.get("scale") or q.shape[-1] ** -0.5
             active = tuple(i for i, n in enumerate(numbers) if n is not None)
             call = Call(F.scaled_dot_product_attention, [*(x.detach() for x in operands), mask, scale], out.detach(), active)
-            rule = Attention(self._keep(call, [*call.args[:3], call.out]))
+            rule = Attention(self._keep(call, [call.out]))
             self.memory.of(out).made = True
             self._add(numbers, (self._number(out),), [Linear(rule.push, rule.pull)])
         return out
 
     def overwritten(self) -> set[int]:
         """Return the calls that keep values which were written to after them."""
-        return {i for i, tensor, storage, writes in self.kept
-                if self.memory.of(tensor) is not storage or storage.writes != writes}
+        now = ((i, then, self.memory.of(tensor), place(tensor)) for i, tensor, then in self.kept)
+        return {i for i, (storage, writes, there), found, here in now if (found, found.writes, here) != (storage, writes, there)}
 
     def steps(self) -> tuple[list[Step], set[str]]:
         """Return the steps, and which operations borrow PyTorch's derivatives: those are taken now, outside the recording."""
@@ -165,7 +181,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if isinstance(call.found, Call) and torch.Tag.pointwise not in call.found.func.tags:
                 borrowed.add(call.found.name)
             maps = [by_derivative(call.found)] if isinstance(call.found, Call) else call.found
-            between = [(self._slot(self.sizes[call.outputs[0]]),) for _ in maps[1:]]
+            between = [(self._slot(self.sizes[call.outputs[0]], self.dtypes[call.outputs[0]]),) for _ in maps[1:]]
             for before, linear, after in zip([call.inputs, *between], maps, [*between, call.outputs], strict=True):
                 steps.append(Step(before, after, linear))
         return steps, borrowed
@@ -174,14 +190,14 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Record one operation that is not in place."""
         outs = list(tensors(call.out))
         for out in outs:
-            if out.layout is not torch.strided or any(a.layout is not torch.strided for a in tensors(*call.args)):
-                raise UnsupportedError(f"{call.func} with a tensor that is sparse or opaque")
+            if any(a.layout is not torch.strided or a.is_nested for a in tensors(out, *call.args)):
+                raise UnsupportedError(f"{call.func} with a tensor that is sparse, nested or opaque")
         floats = [out.is_floating_point() or out.is_complex() for out in outs]
         if not outs:
-            self.witness.reads.add(call.name)
+            self.witness.reads |= {call.name} & READING
             return
         if not any(floats):
-            self.cut.add(call.name)
+            self.cut |= {call.name for out in outs if out.dtype != torch.bool}
             return  # a comparison, an index: constant nearly everywhere
         if STATISTICS in numbers:
             raise UnsupportedError(f"{call.func} takes the statistics of a normalisation")
@@ -191,6 +207,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         inputs = call.inputs if rule is None or (call.name in KEEPING and len(call.active) > 1) else []
         constants = [a for a in tensors(*call.args) if self.memory.number(a) is None]
         call = self._keep(call, [*inputs, *constants, *(outs if call.name in KEEPING_RESULT else [])])
+        if rule is None:  # for later, when the network may have changed the shape of the result in place
+            call = replace(call, out=_each(Tensor.detach, call.out))
         found = None if rule is None else rule(call)
         outputs = [self._number(out) for out in outs]
         if call.name in WITH_STATISTICS:
@@ -251,45 +269,42 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._write(Call(aten._to_copy.default, [result, target.dtype, None, None, None, False, None], cast, (0,)),
                         [self.memory.number(result)])
             result = cast
-        self.memory.write(target, self.memory.number(result) if target.is_floating_point() or target.is_complex() else None)
+        floating = target.is_floating_point() or target.is_complex()
+        self.memory.write(target, self.memory.number(result) if floating else None)
         target.copy_(result)
 
     def _keep(self, call: Call, kept: list[Tensor]) -> Call:
         """Note that a rule keeps the values of some tensors, or give it copies if they were overwritten in the run before."""
         i = len(self.calls)
-
-        def fixed(a: Any) -> Any:  # noqa: ANN401
-            if isinstance(a, Tensor):  # a name of its own: the network may change the shape of its tensor in place
-                return a.clone() if i in self.copied else a.detach()
-            return [fixed(b) for b in a] if isinstance(a, (list, tuple)) else a
-
-        for tensor in kept if i not in self.copied else ():
-            if tensor.layout is torch.strided:
-                storage = self.memory.of(tensor)
-                self.kept.append((i, tensor, storage, storage.writes))
-        return Call(call.func, fixed(call.args), fixed(call.out), call.active)
+        if i in self.copied:
+            return replace(call, args=_each(Tensor.clone, call.args), out=_each(Tensor.clone, call.out))
+        for tensor in kept:
+            storage = self.memory.of(tensor)
+            self.kept.append((i, tensor, (storage, storage.writes, place(tensor))))
+        return call
 
     def _add(self, numbers: list[int | None], outputs: tuple[int, ...], found: Call | list[Linear]) -> None:
         self.calls.append(_Recorded(tuple(n for n in numbers if n is not None), outputs, found))
 
     def _derive(self, inputs: tuple[int, ...], there: Place, linear: Linear) -> int:
         """Record a map between places in memory."""
-        number = self._slot(torch.Size(there.shape).numel() * there.dtype.itemsize)
+        number = self._slot(torch.Size(there.shape).numel() * there.dtype.itemsize, there.dtype)
         if STATISTICS in inputs:
             raise UnsupportedError("the statistics of a normalisation are used")
         self.calls.append(_Recorded(inputs, (number,), [linear]))
         return number
 
     def _number(self, tensor: Tensor) -> int:
-        number = self._slot(tensor.numel() * tensor.element_size())
+        number = self._slot(tensor.numel() * tensor.element_size(), tensor.dtype)
         if tensor.is_floating_point() or tensor.is_complex():
             self.memory.of(tensor).tangents[place(tensor)] = number
             self.coarsest = max(self.coarsest, torch.finfo(tensor.dtype).eps)
         return number
 
-    def _slot(self, size: int) -> int:
-        self.sizes[len(self.sizes)] = size
-        return len(self.sizes) - 1
+    def _slot(self, size: int, dtype: torch.dtype) -> int:
+        number = len(self.sizes)
+        self.sizes[number], self.dtypes[number] = size, dtype
+        return number
 
 
 class _Python(TorchFunctionMode):
@@ -315,6 +330,11 @@ class _Python(TorchFunctionMode):
             return func(*args, **kwargs)
         finally:
             witness.literal = False
+
+
+def _each(function: Callable[[Tensor], Tensor], a: Any) -> Any:  # noqa: ANN401 - an argument or result, or several
+    """Apply the function to each tensor among them."""
+    return function(a) if isinstance(a, Tensor) else [_each(function, b) for b in a] if isinstance(a, (list, tuple)) else a
 
 
 def _call(func: Any, given: list[Any]) -> Any:  # noqa: ANN401

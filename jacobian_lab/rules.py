@@ -85,7 +85,35 @@ def _expand(call: Call) -> Linear:
     return Linear(lambda t: spread(t, after), lambda u: gathered(u, before))
 
 
-@rule("split", "split_with_sizes")
+@rule("roll")
+def _roll(call: Call) -> Linear | None:
+    _, shifts, dims = call.args
+    if not dims:
+        return None  # of all entries in a row
+    over, back = [d % call.out.ndim + 1 for d in dims], [-s for s in shifts]
+    return Linear(lambda t: t.roll(shifts, over), lambda u: u.roll(back, over))
+
+
+@rule("flip")
+def _flip(call: Call) -> Linear:
+    over = [d % max(1, call.out.ndim) + 1 for d in call.args[1]] if call.out.ndim else []
+    return Linear(lambda t: t.flip(over), lambda u: u.flip(over))
+
+
+@rule("repeat")
+def _repeat(call: Call) -> Linear:
+    before, times = call.args[0].shape, call.args[1]
+    shape = (*(1,) * (len(times) - len(before)), *before)
+    pairs = [n for pair in zip(times, shape, strict=True) for n in pair]
+    over = list(range(1, 2 * len(shape), 2))
+
+    def pull(u: Tensor) -> Tensor:
+        return u.reshape(len(u), *pairs).sum(over).reshape(len(u), *before) if over else u
+
+    return Linear(lambda t: t.reshape(len(t), *shape).repeat(1, *times), pull)
+
+
+@rule("split", "split_with_sizes", "unsafe_split", "unsafe_split_with_sizes")
 def _split(call: Call) -> Linear:
     dim = call.args[2] % call.args[0].ndim
     shapes = [piece.shape for piece in call.out]
@@ -122,6 +150,20 @@ def _cat(call: Call) -> Linear | None:
     return Linear(push, pull)
 
 
+@rule("stack")
+def _stack(call: Call) -> Linear:
+    parts, active, dim = call.args[0], call.active, call.args[1] % call.out.ndim + 1
+    shapes = [part.shape for part in parts]
+
+    def push(*ts: Tensor) -> Tensor:
+        tangents: list[Tensor | None] = [None] * len(shapes)
+        for i, t in zip(active, ts, strict=True):
+            tangents[i] = t
+        return torch.stack(filled(tangents, shapes), dim)
+
+    return Linear(push, lambda u: [u.select(dim, i) for i in active])
+
+
 @rule("slice")
 def _slice(call: Call) -> Linear:
     before, dim, start, end, step = call.args
@@ -145,7 +187,7 @@ def _pad(call: Call) -> Linear:
     return Linear(lambda t: aten.constant_pad_nd(t, there), lambda u: aten.constant_pad_nd(u, back))
 
 
-@rule("pixel_shuffle", "pixel_unshuffle", "upsample_nearest1d", "upsample_nearest2d", "upsample_bilinear2d", "avg_pool2d",
+@rule("pixel_shuffle", "pixel_unshuffle", "upsample_nearest1d", "upsample_nearest2d", "_upsample_nearest_exact2d", "upsample_bilinear2d", "avg_pool2d",
       "_adaptive_avg_pool2d", "reflection_pad2d", "replication_pad2d", "channel_shuffle")
 def _on_images(call: Call) -> Linear:
     """Apply the operation itself: it is linear, and the K vectors are so many more images."""
@@ -205,6 +247,11 @@ def _add(call: Call) -> Linear:
     return weighted(call, [factors[i] for i in call.active])
 
 
+@rule("neg")
+def _negative(call: Call) -> Linear:
+    return weighted(call, [-1])
+
+
 @rule("mul")
 def _multiply(call: Call) -> Linear:
     return weighted(call, [call.args[1 - i] for i in call.active])
@@ -250,11 +297,11 @@ def _times(t: Tensor, factor: Tensor) -> Tensor:
     return (t.transpose(0, 1).reshape(batch, count * rows, -1) @ factor).reshape(batch, count, rows, -1).transpose(0, 1)
 
 
-@rule("convolution")
+@rule("convolution", "_convolution")
 def _convolution(call: Call) -> Linear | None:
     if call.active != (0,):
         return None
-    x, weight, _, *geometry = call.args
+    x, weight, _, *geometry = call.args[:9]
     before, after, layout = x.shape, call.out.shape, layout_of(call.out)
 
     def push(t: Tensor) -> Tensor:

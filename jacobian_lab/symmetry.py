@@ -225,8 +225,9 @@ def _estimate(operator: Counted, Q: Array, fixed: Array, sample: Callable[[Array
         goal = int(min(max(1.5 * len(samples), wanted), max(n, goal)))  # many looks at the error would spoil the interval
     unit = operator.unit if figure.absolute else 1.0
     if rtol is not None and reached > rtol * size > rtol * 2 * least:  # a value below the rounding is as good as zero
-        warnings.warn(f"a standard error of {reached / root * unit:.1e} was reached, not {rtol:.1e} of {size / root * unit:.3g}, "
-                      f"after {len(samples)} probes: take a larger sketch", ConvergenceWarning, stacklevel=3)
+        warnings.warn(f"a standard error of {reached / root * unit:.1e} was reached, not {rtol:.1e} of "
+                      f"{size / root * unit:.3g}, after {len(samples)} probes: take a larger sketch", ConvergenceWarning,
+                      stacklevel=3)
     standard_error = error * unit if isinstance(value, np.ndarray) else float(error) * unit
     path, product_error, _ = operator.provenance
     return Estimate(value * unit, standard_error, operator.products, len(samples) - 1, path, product_error)

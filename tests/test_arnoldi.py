@@ -104,6 +104,65 @@ def test_bad_input_is_refused(call, message):
         call()
 
 
+def test_the_whole_space_by_blocks_is_the_operator_in_another_basis():
+    A, widths = matrix(150), []
+
+    def apply(V):
+        widths.append(V.shape[1])
+        return A @ V
+
+    for steps in (0, 1, 7, 149, 150):
+        widths.clear()
+        f = Arnoldi(Operator(A.shape, A.dtype, apply, lambda U: A.T @ U)).extend(steps)
+        assert f.exhaust() is f
+        assert f.exhausted
+        assert f.products == sum(widths) == 150
+        assert len(widths) <= steps + 3
+        assert np.linalg.norm(f.basis.T @ f.basis - np.eye(150)) < 1e-12
+        assert np.linalg.norm(A @ f.basis - f.basis @ f.projected) < 1e-11
+        assert not f.coupling.any()
+    f = arnoldi(A, 20)
+    kept = f.snapshot()
+    f.restart(np.eye(20)[:, :5], f.projected[:5, :5], f.coupling[:5], np.ones(150))
+    f.extend(3).resume(*kept)
+    holds(A, f)
+    assert np.linalg.norm(A @ f.exhaust().basis - f.basis @ f.projected) < 1e-11
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e-200, 1e200, 1e300])
+def test_the_factorisation_is_free_of_scale(tmp_path, scale):
+    A = matrix()
+    f, one = arnoldi(scale * A, 12), arnoldi(A, 12)
+    holds(A, one)
+    np.testing.assert_allclose(f.hessenberg / scale, one.hessenberg, atol=1e-12)
+    np.testing.assert_allclose(f.basis, one.basis, atol=1e-10)
+    np.testing.assert_allclose(f.ritz()[1] / scale, one.ritz()[1], rtol=1e-6)
+    assert one.unit == 1
+    f.save(tmp_path / "f.npz")
+    loaded = Arnoldi.load(tmp_path / "f.npz", scale * A)
+    np.testing.assert_allclose(loaded.extend(3).hessenberg / scale, one.extend(3).hessenberg, atol=1e-12)
+
+
+def test_a_small_start_and_a_nilpotent_operator_of_any_scale():
+    for scale in (1e-300, 1.0, 1e300):
+        f = arnoldi(scale * np.eye(6, k=1), 6, start=1e-300 * np.eye(6)[0])  # its first product is zero
+        assert f.exhausted
+        np.testing.assert_allclose(f.basis @ (f.projected / scale) @ f.basis.T, np.eye(6, k=1), atol=1e-14)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_fingerprint_tells_operators_of_one_size_apart(tmp_path, dtype):
+    A = matrix().astype(dtype)
+    f = arnoldi(Operator(A.shape, dtype, lambda V: A @ V.astype(dtype), lambda U: A.T @ U), 8)
+    f.save(tmp_path / "a.npz")
+    assert Arnoldi.load(tmp_path / "a.npz", f.operator.operator).products == 9  # one is the comparison
+    small = np.zeros_like(A)
+    small[3, 5] = 0.1
+    for other in (A.T, 2 * A, -A, np.roll(A, 1, 0), A + small, np.zeros_like(A)):
+        with pytest.raises(InputError, match=r"belongs to another operator: a product differs .* start anew"):
+            Arnoldi.load(tmp_path / "a.npz", other)
+
+
 def test_a_file_of_another_operator_is_refused(tmp_path):
     arnoldi(matrix(), 3).save(tmp_path / "a.npz")
     with pytest.raises(InputError, match="operator of size 40: got one of size 41"):

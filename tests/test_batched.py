@@ -9,7 +9,7 @@ import torch
 
 import networks
 from conftest import make_gaussian, make_mixture, relative
-from jacobian_lab import DiscreteSchedule, InputError, JacobianOperator, newton_direction
+from jacobian_lab import ConvergenceWarning, DiscreteSchedule, InputError, JacobianOperator, newton_direction
 from jacobian_lab.batched import arnoldi_batch, gmres_batch, ritz_values_batch
 from jacobian_lab.blocks import BatchJacobian
 from jacobian_lab.constraint import Inpainting
@@ -55,6 +55,48 @@ def test_ritz_values_of_all_steps_are_the_eigenvalues(systems):
     assert abs(found[2]).max() == pytest.approx(2)
     with pytest.raises(InputError, match="steps must lie from 1 to n = 12: got 13"):
         arnoldi_batch(apply, b, 13)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("where", ["right-hand side", "operator", "one product"])
+def test_a_system_that_is_not_finite_harms_no_other_and_is_told(systems, value, where):
+    A, b, apply = systems
+    A, b, calls = A.copy(), b.copy(), []
+    expected, ritz = gmres_batch(apply, b, 6), ritz_values_batch(apply, b, 6)
+    if where == "right-hand side":
+        b[1, 4] = value
+    if where == "operator":
+        A[1, 3, 5] = value
+
+    def product(V):
+        calls.append(0)
+        with np.errstate(invalid="ignore"):
+            W = np.einsum("bij,bj->bi", A, V)
+        if where == "one product" and len(calls) % 6 == 4:
+            W[1, 2] = value
+        return W
+
+    with pytest.warns(ConvergenceWarning, match=r"systems \[1\] of 4 have values that are not finite"):
+        found = gmres_batch(product, b, 6)
+    assert np.isnan(found[1]).all()
+    with pytest.warns(ConvergenceWarning, match=r"systems \[1\] of 4"):
+        values = ritz_values_batch(product, b, 6)
+    assert np.isnan(values[1]).all()
+    for i in (0, 2, 3):
+        np.testing.assert_allclose(found[i], expected[i], rtol=1e-12, atol=1e-14)
+        np.testing.assert_allclose(np.sort(abs(values[i])), np.sort(abs(ritz[i])), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e-160, 1e160, 1e300])
+def test_batches_are_free_of_scale(systems, scale):
+    _, b, apply = systems
+    x = gmres_batch(apply, b, 6)
+    np.testing.assert_allclose(gmres_batch(lambda V: scale * apply(V), scale * b, 6), x, rtol=1e-8)
+    np.testing.assert_allclose(gmres_batch(apply, scale * b, 6) / scale, x, rtol=1e-8)
+    ritz, one = ritz_values_batch(lambda V: scale * apply(V), scale * b, 6), ritz_values_batch(apply, b, 6)
+    np.testing.assert_allclose(np.sort(abs(ritz)) / scale, np.sort(abs(one)), rtol=1e-7, atol=1e-12)
+    mixed = np.array([1.0, scale, 1.0, scale])[:, None]  # each system for itself
+    np.testing.assert_allclose(gmres_batch(lambda V: mixed * apply(V), mixed * b, 6), x, rtol=1e-8)
 
 
 @pytest.fixture(scope="module")

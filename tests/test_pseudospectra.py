@@ -72,3 +72,12 @@ def test_large_grids_are_taken_in_pieces(monkeypatch):
 def test_bad_input_is_refused(call, message):
     with pytest.raises(InputError, match=message):
         call()
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e-160, 1e160, 1e300])
+def test_the_sets_are_free_of_scale(scale):
+    for A in (MATRICES["random"], GRCAR):
+        for one, scaled in ((A, scale * A), (arnoldi(A, 12), arnoldi(scale * A, 12))):
+            np.testing.assert_allclose(numerical_range(scaled, 16) / scale, numerical_range(one, 16), atol=1e-8)
+            np.testing.assert_allclose(pseudospectrum(scaled, scale * Z) / scale, pseudospectrum(one, Z), atol=1e-10)
+            np.testing.assert_allclose(np.array(bendixson_box(scaled)) / scale, bendixson_box(one), atol=1e-10)

@@ -173,3 +173,28 @@ def test_complex_operators_and_vectors_are_refused(call):
         call(1j * np.eye(5), np.ones(5))
     with pytest.raises(InputError, match="right-hand side is complex"):
         call(np.eye(5), 1j * np.ones(5))
+
+
+@pytest.mark.parametrize(("scale", "size"), [(1e-150, 1e-300), (1e-150, 1.0), (1e-150, 1e150), (1e-300, 1e-300), (1e-300, 1.0),
+                                             (1e150, 1.0), (1e150, 1e300), (1e300, 1e150), (1e300, 1.0)])
+def test_solutions_are_free_of_scale(scale, size):
+    A, b = matrix(11, condition=10)
+    for solve in (lstsq, gmres, lambda *args: gmres(*args, steps=20, rtol=1e-10), lambda *args: lsmr(*args, rtol=1e-12)):
+        one, scaled = solve(A, b), solve(scale * A, size * b)
+        assert scaled.converged
+        np.testing.assert_allclose(scaled.x / size * scale, one.x, rtol=1e-7)
+        assert scaled.residual == pytest.approx(one.residual, abs=1e-9)
+    one, scaled = lsmr(A, b, damp=0.3, rtol=1e-12), lsmr(scale * A, size * b, damp=0.3 * scale, rtol=1e-12)
+    np.testing.assert_allclose(scaled.x / size * scale, one.x, rtol=1e-7)
+    one, scaled = truncated_svd(A, b), truncated_svd(scale * A, size * b)
+    np.testing.assert_allclose(scaled.singular_values / scale, one.singular_values)
+    np.testing.assert_allclose(scaled.solution_norms / size * scale, one.solution_norms, rtol=1e-9)
+    np.testing.assert_allclose(scaled.residual_norms / size, one.residual_norms, atol=1e-9)
+    np.testing.assert_allclose(scaled.solution(7) / size * scale, one.solution(7), rtol=1e-9)
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e300])
+def test_the_largest_and_smallest_operators_are_solved(scale):
+    A, b = matrix(12, condition=10)
+    for solve in (lstsq, lambda *args: gmres(*args, steps=20, rtol=1e-10), lambda *args: lsmr(*args, rtol=1e-12)):
+        np.testing.assert_allclose(solve(scale * A, scale * b).x, np.linalg.solve(A, b), rtol=1e-6)

@@ -113,3 +113,58 @@ def test_what_is_no_real_operator_is_refused(estimator):
         estimator(1j * np.eye(50))
     with pytest.raises(InputError, match="expected a LinearOperator or a numpy matrix: got list"):
         estimator([[1.0]])
+
+
+SPARSE = {"one entry": np.eye(150) + 5 * np.eye(150, k=40) * (np.arange(150) == 3), "ring": np.roll(np.eye(150), 1, 0),
+          "permutation": np.eye(150)[np.random.default_rng(0).permutation(150)]}
+
+
+@pytest.mark.parametrize("sketch", [0, 16])
+@pytest.mark.parametrize("probes", [2, 3, 4])
+@pytest.mark.parametrize("name", ["mild", "flat", *SPARSE])
+def test_intervals_of_few_probes_cover_the_truth(name, probes, sketch):
+    """Two probes of a sparse matrix often give the same number: half of the intervals had no width and missed."""
+    A = (MATRICES | SPARSE)[name]
+    for estimator, truth in TRUTH.items():
+        estimates = [estimator(A, seed=seed, probes=probes, sketch=sketch) for seed in range(100)]
+        low, high = np.array([e.interval() for e in estimates]).T
+        slack = 1e-12 * truth(A)
+        assert ((low - slack <= truth(A)) & (truth(A) <= high + slack)).mean() >= 0.85
+    if not sketch:
+        diagonals = [diagonal(A, seed=seed, probes=probes, sketch=0).interval() for seed in range(100)]
+        covered = [(low - 1e-12 <= np.diag(A)) & (np.diag(A) <= high + 1e-12) for low, high in diagonals]
+        assert np.mean(covered) >= 0.85
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_wanted_accuracy_of_no_asymmetry_ends_at_once_and_warns_not(dtype):
+    S = (MATRICES["mild"] + MATRICES["mild"].T).astype(dtype)
+    for A in (S, 1e-300 * S, 1e300 * S) if dtype == np.float64 else (S, S @ S):
+        estimate = asymmetry(Operator(A.shape, dtype, lambda V, A=A: A @ V.astype(dtype), lambda U, A=A: A.T @ U.astype(dtype)),
+                             rtol=0.01)
+        assert estimate.degrees < 48
+        low, high = estimate.interval()
+        assert low <= 0 <= high < (1e-10 if dtype == np.float64 else 1e-2)
+    skew = MATRICES["mild"] - MATRICES["mild"].T
+    assert trace(skew, rtol=0.01).degrees < 48  # exactly zero, whatever the probes
+    assert abs(trace(skew, rtol=0.01).value) < 1e-10
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e-160, 1e160, 1e300])
+def test_estimates_are_free_of_scale(scale):
+    A = MATRICES["strong"]
+    for estimator in (trace, frobenius_norm, asymmetry, diagonal):
+        one, scaled = estimator(A), estimator(scale * A)
+        factor = 1.0 if estimator is asymmetry else scale
+        np.testing.assert_allclose(scaled.value / factor, one.value, rtol=1e-10)
+        np.testing.assert_allclose(scaled.standard_error / factor, one.standard_error, rtol=1e-8)
+
+
+def test_provenance_and_known_rounding_reach_the_estimate():
+    A = MATRICES["low rank"]  # exact, but for what is known of its products
+    operator = Operator(A.shape, A.dtype, lambda V: A @ V, lambda U: A.T @ U, path="central difference", product_error=1e-3,
+                        rounding=1e-4)
+    for estimator in (trace, frobenius_norm, asymmetry, diagonal):
+        estimate = estimator(operator)
+        assert (estimate.path, estimate.product_error) == ("central difference", 1e-3)
+        assert np.linalg.norm(estimate.standard_error) >= 1e-4 * np.linalg.norm(estimate.value) * (1 - 1e-12)
