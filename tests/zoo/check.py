@@ -130,7 +130,8 @@ class Truth:
         self.entry, self.denoiser = entry, entry.denoiser(twin=True)
         self.wide, self.gap, self.apart = Wide(), 0.0, True
         x = _samples(entry, 2)
-        self.apart = bool((self.raw(x)[:1] - self.raw(x[:1])).norm() < 1e-9 * self.raw(x[:1]).norm() + 1e-12)
+        together, alone = self.raw(x), torch.cat([self.raw(one[None]) for one in x])
+        self.apart = bool((together - alone).norm() < 1e-9 * alone.norm() + 1e-12)
 
     def raw(self, x: Tensor) -> Tensor:
         """Return F(x), a tensor whatever the network wraps it in; sample by sample where they see each other."""
