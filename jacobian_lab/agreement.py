@@ -3,8 +3,8 @@ r"""Whether products agree with differences of the network's own output F, as fa
     d_h = (F(x + h v) - F(x - h v)) / (2 h)
 
 F, not the posterior mean D = c_x x + c_out F: there the linear part, which is right by itself, hides errors of the network's.
-A first step h is enough where `|F' v - d_h|` is a thousandth of |d_h|. Where it is more, a sweep over steps tells the
-resolution: the least change from one step to the next, which truncation bounds above and rounding below.
+A first step h is enough where `|F' v - d_h|` is what differences in that precision resolve. Where it is more, a sweep over steps
+tells the resolution: the least change from one step to the next, which truncation bounds above and rounding below.
 
 References
 ----------
@@ -23,8 +23,11 @@ import torch
 from torch import Tensor
 
 Function: TypeAlias = Callable[[Tensor], Tensor]
-CLOSE = 1e-3
-"""Relative difference that settles the matter at the first step: a central difference in float32 resolves about 1e-4."""
+CLOSE = 40.0
+"""In units of `eps**(2/3)`, the error of a central difference at its best step: a relative difference that settles the matter
+at the first step, 1e-3 in float32 and 1.5e-9 in float64."""
+ROUGH = 1e-2
+"""The largest such difference: rougher networks take the sweep."""
 MULTIPLES = (30.0, 10.0, 3.0, 1.0, 1 / 3, 0.1, 1 / 30)
 """Steps of the sweep, in units of the first one."""
 MARGIN = 3.0
@@ -57,7 +60,7 @@ class Sweep:
     own: Tensor
     """`|F' v|`, and at least the size of rounding, shape (m,)."""
     limit: Tensor
-    """How far products and differences may lie apart, shape (m,): a thousandth, or three times what differences resolve."""
+    """How far products and differences may lie apart, shape (m,): three times what differences resolve, or a constant."""
     flat: Tensor
     """Whether the derivative is zero though the largest step changes the output, shape (m,)."""
 
@@ -101,6 +104,11 @@ class Comparison:
         self.value = self._first()
 
     @property
+    def close(self) -> float:
+        """How far products may lie from the difference of the first step, relative to its size, without more ado."""
+        return float(min(CLOSE * self.eps ** (2 / 3), ROUGH))
+
+    @property
     def step(self) -> float:
         """The first step, relative to the length of x."""
         return float(self.eps ** (1 / 3))
@@ -116,7 +124,7 @@ class Comparison:
         """Return whether `F'(x_i) v_i`, (m, ...), or their components, (m, 1), agree with the differences."""
         first, floor = self.difference(1.0), self._floor()
         gap, size = _norms(products - first), _norms(first)
-        if bool((gap <= torch.maximum(CLOSE * size, floor)).all()):
+        if bool((gap <= torch.maximum(self.close * size, floor)).all()):
             return Verdict(True, float((gap / torch.maximum(size, floor)).max()))
         found = self.sweep(products)
         return Verdict(bool((found.least <= found.limit).all()), float((found.least / found.own).max()), bool(found.flat.any()))
@@ -127,7 +135,7 @@ class Comparison:
         gaps, sizes = (torch.stack([_norms(d) for d in many]) for many in ([products - d for d in steps], steps))
         gaps, own = gaps.nan_to_num(torch.inf, torch.inf), _norms(products)
         resolution = _changes(steps, sizes).amin(0)
-        limit = torch.maximum(torch.maximum(CLOSE * own, MARGIN * resolution), floor)
+        limit = torch.maximum(torch.maximum(self.close * own, MARGIN * resolution), floor)
         flat = (own <= floor) & (sizes[0] * multiples[0] * self.step > FLAT * floor)
         return Sweep(gaps, torch.maximum(own, floor), limit, flat)
 

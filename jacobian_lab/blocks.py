@@ -85,6 +85,7 @@ class BatchJacobian:
         self._d: Tensor | None = None
         self._value: Tensor | None = None
         self._ladder: Ladder | None = None
+        self._share = 1.0  # of the network's part in a product: its errors count by that much
         self._c_x, self._c_out = denoiser.coefficients(self.x, t)
 
     @property
@@ -93,9 +94,9 @@ class BatchJacobian:
         return self._ladder.path if self._ladder is not None and self.method == "exact" else f"{self.method} difference"
 
     @property
-    def error(self) -> float:
-        """Distance of exact products to differences of the network's output, where they were checked; 0 before."""
-        return 0.0 if self._ladder is None else self._ladder.error
+    def product_error(self) -> float:
+        """How far exact products may be off relative to their size, as far as the check tells; 0 before there are any."""
+        return 0.0 if self._ladder is None else self._ladder.error * self._share
 
     @property
     def d(self) -> Tensor:
@@ -127,7 +128,10 @@ class BatchJacobian:
         ladder = self._climbed()
         self.spent.jvp += 1
         with differentiable():
-            return (self._c_x * v + self._c_out * ladder.jvp(v[None])[0]).detach()
+            change = self._c_out * ladder.jvp(v[None])[0]
+            product = (self._c_x * v + change).detach()
+        self._share = max(self._share, float(_length(change) / _length(product).clamp(min=1e-300)))
+        return product
 
     def vjp(self, u: Tensor) -> Tensor:
         """Return `J_b^T u_b`, (B, C, H, W)."""
@@ -168,7 +172,7 @@ class BatchJacobian:
         """
         _ = self.d
         with torch.no_grad(), modules_called() as called, CoarsestPrecision(self.x) as precision:
-            alone = self._function(self.x[:1])
+            alone = self._function(self.x[-1:])
         check_evaluation_mode([*called, *(m for m in self.denoiser.modules() if m is not self.denoiser)])
         self.eps = max(self.eps, precision.eps)
         assert self._value is not None
@@ -183,3 +187,7 @@ class BatchJacobian:
                                       like=self._like)
         self._ladder.check_weights()
         return self._ladder
+
+
+def _length(x: Tensor) -> Tensor:
+    return x.detach().double().norm()

@@ -22,8 +22,10 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from jacobian_lab.errors import InputError
 
+WATCHED = 2**19
+"""Networks of up to so many weights are compared whole at each product; it takes a tenth of a millisecond."""
 SAMPLED = 16
-"""Entries of each weight that are compared at each product; a change of all weights shows in any of them."""
+"""Entries of each weight that are compared in larger ones: a change of all weights shows in any of them."""
 ROUNDING = 300.0
 """In units of eps: how far two evaluations at one point may lie apart, by other kernels for another batch."""
 
@@ -84,8 +86,8 @@ def is_repeated(again: Tensor, value: Tensor, eps: float) -> bool:
     return bool((apart <= max(ROUNDING * torch.finfo(value.dtype).eps, 4 * eps) * size).all())
 
 
-def check_apart(function: Callable[[Tensor], Tensor], x: Tensor, value: Tensor, some: Tensor, eps: float) -> None:
-    """Raise unless the first samples of a batch give `some` alone and `value` among the others, which is repeated.
+def check_apart(function: Callable[[Tensor], Tensor], x: Tensor, value: Tensor, last: Tensor, eps: float) -> None:
+    """Raise unless the last sample of a batch gives `last` alone or elsewhere, `value` among the others, and that repeatedly.
 
     Parameters
     ----------
@@ -93,22 +95,22 @@ def check_apart(function: Callable[[Tensor], Tensor], x: Tensor, value: Tensor, 
     x : Tensor, shape (B, ...)
     value : Tensor, shape (B, ...)
         What the function gave for the batch.
-    some : Tensor, shape (at most B, ...)
-        What it gave for the first samples of the batch, without the rest.
+    last : Tensor, shape (1, ...)
+        What it gave for the last sample, not behind the others.
     eps : float
         Of the coarsest precision inside.
     """
-    if is_repeated(some, value[:len(some)], eps):
+    if is_repeated(last, value[-1:], eps):
         return
     with torch.no_grad():
-        again = function(x)
-    if not is_repeated(again, value, torch.finfo(value.dtype).eps):
-        gap = float((again - value).norm() / value.norm())
+        others = [function(x), function(x)]  # a state of two values would pass at one call
+    if not all(is_repeated(again, value, torch.finfo(value.dtype).eps) for again in others):
+        gap = max(float((again - value).norm() / value.norm()) for again in others)
         raise InputError(f"the network returns something else each time: two calls at one x_t and t differ by {gap:.1e} of the "
                          "output. It draws noise, keeps a state (a counter, a cache, running statistics), or computes "
                          "something else where gradients are wanted: make it deterministic, or it has no Jacobian")
     if len(x) > 1:
-        raise InputError(f"samples of a batch see each other: the first one's output is another alone than among {len(x)} "
+        raise InputError(f"samples of a batch see each other: the last one's output is another alone than among {len(x)} "
                          "(batch statistics, attention over the batch). Take one sample at a time")
 
 
@@ -121,10 +123,12 @@ class Weights:
     Parameters
     ----------
     modules : iterable of nn.Module
-        Their own parameters and buffers are watched, not those of submodules.
+        Their own parameters and buffers are watched, not those of submodules, and which submodules they have.
     """
 
     def __init__(self, modules: Iterable[nn.Module]) -> None:
+        modules = list(modules)
+        self._children = [module._modules for module in modules]
         self._places = [(store, name) for module in modules for store in (module._parameters, module._buffers)
                         for name, tensor in store.items() if tensor is not None and _is_plain(tensor)]
         self._remember()
@@ -137,6 +141,8 @@ class Weights:
 
     def check(self) -> None:
         """Raise if a value changed: what is kept of a recording is half of the old network, half of the new."""
+        if self._submodules != self._parts():
+            raise InputError("submodules of the network were replaced since this operator was made: make it anew")
         tensors = self.tensors
         moved = self._identity(tensors) != self._identities
         if moved or not self._equal(self._sample(), self._sampled):
@@ -146,9 +152,14 @@ class Weights:
 
     def _remember(self) -> None:
         tensors = self.tensors
+        self._submodules = self._parts()
         self._identities = self._identity(tensors)
-        self._views = [t.reshape(-1)[::max(1, t.numel() // SAMPLED)] for t in tensors if t.numel()]
+        whole = sum(t.numel() for t in tensors) <= WATCHED
+        self._views = [t.reshape(-1)[::1 if whole else max(1, t.numel() // SAMPLED)] for t in tensors if t.numel()]
         self._sampled, self._all = self._sample(), self._sums(tensors)
+
+    def _parts(self) -> list[int]:
+        return [id(module) for children in self._children for module in children.values()]
 
     @staticmethod
     def _identity(tensors: list[Tensor]) -> list[tuple[Any, ...]]:

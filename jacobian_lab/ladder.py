@@ -229,7 +229,7 @@ class Ladder:
         comparison = Comparison(self.function, points, self._pairs(v), self.eps, self.scale,
                                 None if onto is None else self._pairs(onto))
         if not is_repeated(comparison.value, value, self.eps):
-            check_apart(self.function, self.x, self.value, comparison.value[:1], self.eps)
+            check_apart(self.function, self.x, self.value, comparison.value[:1], self.eps)  # the last of x comes first
             comparison = comparison.apart()
         self.together = comparison.together
         return comparison
@@ -262,12 +262,23 @@ class Ladder:
                                   "is piecewise constant (quantised, thresholded), and J tells nothing of finite steps",
                                   DerivativeWarning, stacklevel=2)
                 return products
+            if path == "linearised" and verdict.error < torch.inf:
+                self._check_stateless(v, products)
             self.disagreement = max(self.disagreement, verdict.error if verdict.error < torch.inf else 0.0)
             reason = f"the recording {problem}" if path == "linearised" else f"{reason}; no {path}: {problem}"
         step, self.error = comparison.best()
         warnings.warn(f"J v by central differences, which agree from step to step to {self.error:.1e}: {reason}",
                       DerivativeWarning, stacklevel=2)
         return self._accept("central difference", self._engine("central difference", self._step or step), reason, v)
+
+    def _check_stateless(self, v: Tensor, products: Tensor) -> None:
+        """Raise if another recording has other products: the network behaved otherwise when it was first called."""
+        with torch.no_grad():
+            again = Linearisation(self.function, self.x, self._known).jvp(v)
+        gap = float((again - products).norm() / products.norm().clamp(min=torch.finfo(v.dtype).tiny))
+        if not gap <= 1e3 * self.eps:
+            raise InputError(f"the network's derivative is another one at its next call, by {gap:.1e} of J v, though its output is "
+                             "the same: it keeps what it computed for an earlier x_t (a cache keyed on the time?)")
 
     def _accept(self, path: str, engine: Engine | None, reason: str, v: Tensor) -> Tensor:
         assert engine is not None
@@ -285,7 +296,7 @@ class Ladder:
                 continue
             try:
                 found = self._apply(engine, u, transposed=True)
-                verdict = self._adjoint(engine, u, found)
+                verdict = self._adjoint(engine, u)
             except Exception as fault:  # as in _climb
                 problems.append(f"{name} fails: {_first_line(fault)}")
                 continue
@@ -297,20 +308,25 @@ class Ladder:
         raise InputError(f"J^T u needs a derivative, and {'; '.join(problems)}; J v by {self.path or 'differences'}"
                          f"{self.reason and ': '}{self.reason}")
 
-    def _adjoint(self, engine: Engine, u: Tensor, found: Tensor) -> Verdict:
-        """Return whether `<u, J v> = <J^T u, v>`: over the directions that J v was checked along, or with differences."""
-        if self._checked is None:  # v = J^T u, where an error shows most
-            g, size = (self._pairs(a).double().flatten(1) for a in (found, u))
+    def _adjoint(self, engine: Engine, u: Tensor) -> Verdict:
+        """Return whether `<w, J v> = <J^T w, v>`: over the directions v that J v was checked along, or with differences.
+
+        w has a part along u (or J v), one along F, where the error lies of a number that is read out of the output, and noise.
+        """
+        v, y = (None, u) if self._checked is None else self._checked
+        noise = torch.randn(y.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64).to(y)
+        w = _unit(y) + _unit(self.value.expand(y.shape)) + _unit(noise)
+        z = self._apply(engine, w, transposed=True)
+        if v is None:  # along J^T w, where an error shows most
+            g, size = (self._pairs(a).double().flatten(1) for a in (z, w))
             along = g.square().sum(1) / size.norm(dim=1).clamp(min=torch.finfo(size.dtype).tiny)
-            return self._compare_at(found, onto=u).verdict(along.unsqueeze(1))
-        v, y = self._checked
-        z = self._apply(engine, y, transposed=True)
-        v, y, z = (a.double().flatten(2) for a in (v, y, z))
+            return self._compare_at(z, onto=w).verdict(along.unsqueeze(1))
+        v, y, w, z = (a.double().flatten(2).transpose(0, 1) for a in (v, y, w, z))
         slope = self.value.double().norm() / self.x.double().norm().clamp(min=self.scale)
-        size = y.norm(dim=2).square() + z.norm(dim=2) * v.norm(dim=2) + NOTHING * slope * y.norm(dim=2) * v.norm(dim=2)
-        gap = (y.square().sum(2) - (z * v).sum(2)).abs() / size.clamp(min=torch.finfo(size.dtype).tiny)
-        limit = ADJOINT * self.eps + (3 * self.error if self.path.endswith("difference") else 0)
-        return Verdict(float(gap.max()) <= limit, float(gap.max()))
+        (v_size, y_size, w_size, z_size) = (a.norm(dim=2, keepdim=True) for a in (v, y, w, z))
+        size = w_size * y_size.mT + z_size * v_size.mT + NOTHING * slope * w_size * v_size.mT
+        gap = float(((w @ y.mT - z @ v.mT).abs() / size.clamp(min=torch.finfo(size.dtype).tiny)).max())
+        return Verdict(gap <= ADJOINT * self.eps + (3 * self.error if self.path.endswith("difference") else 0), gap)
 
     def _apply(self, engine: Engine, vectors: Tensor, transposed: bool = False) -> Tensor:
         """Return products with K vectors for each sample; the fallbacks take one sample and K vectors, or a vector for each."""
@@ -325,8 +341,14 @@ class Ladder:
 
     def _pairs(self, vectors: Tensor) -> Tensor:
         """Return the vectors, (K, B, ...), of the samples that are checked: (m, ...)."""
-        rows = torch.linspace(0, len(self.x) - 1, min(CHECKED, len(self.x)), device=vectors.device).long()
+        rows = torch.linspace(len(self.x) - 1, 0, min(CHECKED, len(self.x)), device=vectors.device).long()
         return vectors[:, rows].flatten(0, 1)
+
+
+def _unit(vectors: Tensor) -> Tensor:
+    """Return vectors, (K, B, C, H, W), at length 1 each; zeros stay."""
+    size = vectors.flatten(2).norm(dim=2).reshape(*vectors.shape[:2], *(1,) * (vectors.ndim - 2))
+    return vectors / size.clamp(min=torch.finfo(size.dtype).tiny)
 
 
 def _why(linear: Linearisation) -> str:

@@ -151,7 +151,7 @@ def batch_is_honest(kind, name):
     if forward is None:
         return
     assert "right" in fault.expect, f"{name} of {kind}: a batch product of a network that is no function of one sample"
-    stated = J.error
+    stated = J.product_error
     for i in range(3):
         true, gap = truth(kind, fault, x[i : i + 1], v[i].double().reshape(-1, 1).numpy())
         limit = max(LIMIT[DTYPES[kind]], 20 * gap if gap < 1e-3 else 0, SLACK * stated)
