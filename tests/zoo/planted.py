@@ -436,7 +436,7 @@ def previous(memory, key, value, start):
 STATE = ("refused", "repeatable", "differences", "derivative", "gradients on", "autograd", "samples apart")
 stateful(lambda m, net, x, t: net(x, t) * (1 + 0.01 * counted(m)), name="counter")
 stateful(lambda m, net, x, t: net(x, t) * (1 + 1e-4 * counted(m)), name="counter_slow")
-stateful(lambda m, net, x, t: net(x, t) * (1 + 0.1 * (counted(m) % 2)), name="even_and_odd_calls")
+stateful(lambda m, net, x, t: net(x, t) * (1 + 0.1 * (counted(m) % 2)), *STATE, name="even_and_odd_calls")
 stateful(lambda m, net, x, t: net(x, t) * (1 + 0.3 * max(0, 4 - counted(m))), *STATE, name="settles_after_four_calls")
 stateful(lambda m, net, x, t: net(x, t) * (1 + 0.3 * max(0, 2 - counted(m))), *STATE, name="first_call_differs")
 stateful(lambda m, net, x, t: net(x, t) + 0.5 * cached(m, int(t[0]), net(x, t))[:1], *STATE, name="cache_of_the_time")
