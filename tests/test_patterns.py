@@ -340,6 +340,7 @@ def program(seed):
     return run
 
 
+@pytest.mark.filterwarnings("ignore:Use of:UserWarning")  # writes to expanded tensors, which are refused
 @pytest.mark.parametrize("seed", range(40))
 def test_a_random_program_is_recorded_right_or_refused(seed):
     with torch.no_grad():
