@@ -249,6 +249,10 @@ def test_a_pattern_agrees_with_pytorch(name, batch):
 
 
 VIEWS = (
+    lambda y, r: torch.view_as_real(y),
+    lambda y, r: y.real,
+    lambda y, r: y.imag,
+    lambda y, r: y.conj(),
     lambda y, r: y[..., r(3) :],
     lambda y, r: y[:, r(2)],
     lambda y, r: y[..., ::2],
@@ -282,6 +286,10 @@ WRITES = (
     lambda y, z, r: setattr(y, "data", torch.tanh(y)),
 )
 FRESH = (
+    lambda y, z, r: torch.complex(y, torch.sin(y)),
+    lambda y, z, r: torch.fft.fft(y),
+    lambda y, z, r: torch.fft.irfft(y, n=y.shape[-1]),
+    lambda y, z, r: y.abs(),
     lambda y, z, r: y * z,
     lambda y, z, r: torch.tanh(y),
     lambda y, z, r: y + y.flatten()[:1],
@@ -324,13 +332,15 @@ def program(seed):
                     raise
                 impossible.add(i)
             generator.manual_seed(state + i)
-        return torch.cat([t.reshape(-1) for t in pool])[None]
+        reals = [torch.view_as_real(t.resolve_conj()) if t.is_complex() else t for t in pool]
+        return torch.cat([t.reshape(-1) for t in reals])[None]
 
     with torch.no_grad():
         run(weights(1, 3, 4), trial=True)
     return run
 
 
+@pytest.mark.filterwarnings("ignore:Use of:UserWarning")  # writes to expanded tensors, which are refused
 @pytest.mark.parametrize("seed", range(40))
 def test_a_random_program_is_recorded_right_or_refused(seed):
     with torch.no_grad():
