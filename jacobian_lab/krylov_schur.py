@@ -67,6 +67,8 @@ class KrylovSchur:
         |A| on the largest space seen.
     rounding : float
         Of a product with A, relative to its size: measured, and at least what the operator states.
+    doubt : float
+        How much better than a wanted value one outside may be where both agree to the tolerance, else 0.
     found : int
         Products spent when the pairs that are returned converged; those after it were for the search outside.
     """
@@ -76,7 +78,7 @@ class KrylovSchur:
         self.factorisation, self.k, self.which, self.symmetric = factorisation, k, which, symmetric
         self.rtol, self.rounding = rtol, _rounding(factorisation)
         self.room, self.limit, self.whole = room, limit, whole
-        self.size, self.found = 0.0, 0
+        self.size, self.doubt, self.found = 0.0, 0.0, 0
         self.T, self.basis, self.projected = np.zeros((0, 0)), np.zeros((0, 0)), np.zeros((0, 0))
         self._first: tuple[Array, Array] | None = None
 
@@ -126,7 +128,8 @@ class KrylovSchur:
             f.resume(*self._first)
         f.exhaust()
         Z, T, count = self._schur()
-        self.T, self.basis, self.projected, self.found = T[:count, :count], f.basis @ Z[:, :count], T, f.products
+        self.T, self.basis, self.projected = T[:count, :count], f.basis @ Z[:, :count], T
+        self.doubt, self.found = 0.0, f.products
         return True
 
     def _extend(self) -> tuple[Array, int, Array]:
@@ -145,7 +148,7 @@ class KrylovSchur:
 
     def _search(self, Z: Array, count: int, coupling: Array) -> bool | None:
         """Search outside the wanted space; return whether it settled within the limits, or None if it found better values."""
-        f, best = self.factorisation, self._ranks(self.T)
+        f, best, self.doubt = self.factorisation, self._ranks(self.T), 0.0
         if self.whole and self._first is None:
             self._first = f.snapshot()
         elsewhere = np.random.default_rng([f.seed, f.products, f.size, 1]).standard_normal(f.size)
@@ -158,7 +161,7 @@ class KrylovSchur:
             if len(now) > len(best) or (now > best + 2 * self.tolerance).any():
                 return None
             if f.exhausted or self._is_settled(T[count:, count:], coupling[count:], best[-1]):
-                self.projected = T
+                self.projected, self.doubt = T, max(self.doubt, float((now - best).max()))
                 return True
             if f.products - self.found > f.size // 8 and self.complete():
                 return True
@@ -179,9 +182,12 @@ class KrylovSchur:
         values, left, vectors = scipy.linalg.eig(T, left=True)
         ranks, residuals = RANKS[self.which](values), np.abs(coupling @ vectors)
         known, top = residuals <= self.tolerance, int(np.argmax(ranks))
-        condition = 1 / max(abs(left[:, top].conj() @ vectors[:, top]), np.finfo(float).eps)
+        conditions = 1 / np.maximum(abs((left.conj() * vectors).sum(0)), np.finfo(float).eps)
+        rivals = known & (ranks >= worst - 2 * self.tolerance)
+        if rivals.any():  # one vector shows a mixture of the eigenvectors of values that it cannot tell apart
+            self.doubt = 3 * self.tolerance * float(conditions[rivals].max())
         return bool((known | (ranks + residuals <= worst)).all()
-                    and (known[top] or ranks[top] + MARGIN * condition * residuals[top] <= worst))
+                    and (known[top] or ranks[top] + MARGIN * conditions[top] * residuals[top] <= worst))
 
     def _steps(self, steps: int) -> None:
         f = self.factorisation

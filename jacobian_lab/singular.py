@@ -132,6 +132,8 @@ def _by_square(counted: Counted, k: int, rtol: float, subspace: int | None, limi
         U, s, W = np.linalg.svd(forward @ found.vectors, full_matrices=False)
         V, relative = found.vectors @ W.T, found.noise / s[0] ** 2 if s[0] else 0.0
         triplets = _triplets(counted, (V, s, U) if wide else (U, s, V), rtol, relative, found.converged and len(s) == k)
+        doubt = float((found.errors - found.residuals).max()) - found.noise  # how much larger a square outside may be
+        triplets = replace(triplets, errors=triplets.errors + np.sqrt(s**2 + max(doubt, 0.0)) - s)
         worst = float(triplets.residuals.max())
         if (worst <= triplets.tolerance or goal <= eps or not found.converged
                 or limit - counted.products < 2 * (found.products + k) + 3 * k):

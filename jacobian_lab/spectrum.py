@@ -170,6 +170,7 @@ def _certified(search: KrylovSchur, complete: bool) -> tuple[Eigenpairs, bool]:
     conditions, errors = np.ones(len(values)), residuals + search.noise
     if not search.symmetric:
         conditions, errors = sensitivity(search, values, errors, complete)
+    errors = errors + search.doubt
     sound = search.symmetric or f.exhausted or bool(
         errors.max() <= np.sqrt(tolerance * search.size)
         and search.size <= NORMAL * np.abs(schur_values(search.projected)).max(initial=0.0))
@@ -206,7 +207,7 @@ def _with_left(result: Eigenpairs, search: KrylovSchur, complete: bool, subspace
     with np.errstate(divide="ignore"):
         conditions = np.minimum(1 / np.abs((left.conj() * result.vectors).sum(0)), 1 / np.finfo(float).eps)
     errors = np.maximum(sensitivity(search, result.values, result.residuals + result.noise, False)[1],
-                        conditions * (result.residuals + result.noise))
+                        conditions * (result.residuals + result.noise)) + search.doubt
     apart = np.abs(of_transpose.values[order] - result.values) - errors - of_transpose.errors[order]
     agree = found and bool((of_transpose.residuals <= of_transpose.tolerance).all() and (apart <= 0).all())
     sound = agree and bool(errors.max() <= np.sqrt(result.tolerance * search.size))
