@@ -36,6 +36,8 @@ ROUNDING = 30.0
 """In units of eps: rounding in the output of a network."""
 FLAT = 10.0
 """In units of that rounding: by how much the largest step of the sweep moves the output of a network that is not constant."""
+RESOLVED = 1 / 3
+"""Of the size of a product: where differences differ from each other by more, they say nothing of it."""
 TOGETHER = 8
 """Points of one pass at most: more would take memory that the products themselves may not need."""
 
@@ -48,7 +50,9 @@ class Verdict:
     error: float
     """Largest distance over the pairs, relative to the product: how far differences confirm it, and no farther."""
     flat: bool = False
-    """Whether the derivative is zero though a larger step changes the output: the network is piecewise constant."""
+    """Whether the derivative is zero though the output is not constant: the network is piecewise constant."""
+    resolved: bool = True
+    """Whether differences resolve the products at all, to a third of their size."""
 
 
 @dataclass(frozen=True)
@@ -126,9 +130,11 @@ class Comparison:
         first, floor = self.difference(1.0), self._floor()
         gap, size = _norms(products - first), _norms(first)
         if bool((gap <= torch.maximum(self.close * size, floor)).all()):
-            return Verdict(True, float((gap / torch.maximum(size, floor)).max()))
+            flat = self._varies and bool((_norms(products) <= floor).any())
+            return Verdict(True, float((gap / torch.maximum(size, floor)).max()), flat)
         found = self.sweep(products)
-        return Verdict(bool((found.least <= found.limit).all()), float((found.least / found.own).max()), bool(found.flat.any()))
+        return Verdict(bool((found.least <= found.limit).all()), float((found.least / found.own).max()), bool(found.flat.any()),
+                       bool((found.limit <= RESOLVED * found.own).all()))
 
     def sweep(self, products: Tensor, multiples: tuple[float, ...] = MULTIPLES) -> Sweep:
         """Compare `F'(x_i) v_i`, (m, ...), with differences of all these steps, in units of the first one, falling."""
@@ -149,7 +155,7 @@ class Comparison:
         steps = [self.difference(multiple) for multiple in MULTIPLES]
         sizes = torch.stack([_norms(d) for d in steps])
         changes = _changes(steps, sizes)
-        relative = (changes / sizes[1:].clamp(min=torch.finfo(sizes.dtype).tiny)).amax(1)
+        relative = (changes / sizes[1:].clamp(min=torch.finfo(sizes.dtype).tiny)).nan_to_num(torch.inf).amax(1)
         i = int(relative.argmin())
         return MULTIPLES[i + 1] * self.step, 2 * float(relative[i])
 
@@ -167,13 +173,15 @@ class Comparison:
         return (change / self._h.flatten().double()).clamp(min=torch.finfo(torch.float64).tiny)
 
     def _first(self) -> Tensor:
-        """Evaluate x and what the first difference needs in one pass, with a foreign sample that would disturb the others."""
+        """Evaluate what the first difference needs and x in one pass: a foreign sample first, and x where most may disturb it."""
         h = (self.step * self._h).to(self.x.dtype)
-        m, foreign = len(self.x), self.x[:1].flatten().flip(0).reshape(self.x[:1].shape)
-        points = [self.x, self.x + h * self.v, self.x - h * self.v]
-        outputs = self._evaluate(torch.cat([*points, foreign] if self.together else points))
-        self._found[1.0] = self._central(outputs[m:m + 2 * len(self.v)], h)
-        return outputs[:m]
+        foreign = self.x[:1].flatten().flip(0).reshape(self.x[:1].shape)
+        outputs = self._evaluate(torch.cat([foreign, self.x + h * self.v, self.x - h * self.v, self.x]))
+        value = outputs[1 + 2 * len(self.v):]
+        self._found[1.0] = self._central(outputs[1:1 + 2 * len(self.v)], h)
+        change = _norms(outputs[:1] - value[:1])
+        self._varies = bool((change > FLAT * ROUNDING * self.eps * _norms(value[:1])).any())
+        return value
 
     def _central(self, outputs: Tensor, h: Tensor) -> Tensor:
         ahead, behind = outputs.double().chunk(2)

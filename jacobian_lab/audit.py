@@ -21,7 +21,7 @@ from torch import Tensor
 
 from jacobian_lab.agreement import Comparison, probe
 from jacobian_lab.errors import InputError
-from jacobian_lab.guards import CoarsestPrecision, differentiable
+from jacobian_lab.guards import differentiable, in_training, modules_called, observed
 from jacobian_lab.linear import MANY
 from jacobian_lab.linops import JacobianOperator
 from jacobian_lab.schedule import Time
@@ -154,10 +154,10 @@ class _Subject:
 
 
 def _settings(s: _Subject) -> tuple[Check, ...]:
-    with torch.no_grad(), CoarsestPrecision(s.x) as coarse:
-        s.denoiser.output(s.x, s.t)
-    reasons = sorted(coarse.operations) + (_tensor_float() if s.x.device.type == "cuda" and s.x.dtype == torch.float32 else [])
-    training = sum(module.training for module in s.ladder.modules)
+    with torch.no_grad(), modules_called() as called:
+        _, _, operations = observed(s.ladder.function, s.x)
+    reasons = sorted(operations) + (_tensor_float() if s.x.device.type == "cuda" and s.x.dtype == torch.float32 else [])
+    training = len(in_training(s.denoiser, called))
     return (
         Check("evaluation mode", training, 0,
               "modules in training mode (dropout, batch statistics): call denoiser.eval() and make the operator anew"),
@@ -220,7 +220,7 @@ def _products(s: _Subject, seed: int) -> tuple[tuple[Check, ...], tuple[tuple[fl
               "a derivative that was tried disagrees with differences of the network's output: a part that PyTorch cannot see, "
               "a number read out, a cache. The path taken is the next one; see its reason"),
         Check("linear", _ratio(s.J @ (LINEAR @ rows) - LINEAR @ single, LINEAR @ single),
-              s.rounding + s.loose, "J (2 v - 3 w) is not 2 J v - 3 J w: products are no derivative"),
+              3 * s.rounding + s.loose, "J (2 v - 3 w) is not 2 J v - 3 J w: products are no derivative"),
         Check("differences", float(errors.min(0).max()), limit,
               "J v disagrees with central differences at every step, by more than these differ from each other"),
         _secant(s, errors, bool(found.flat.any())),

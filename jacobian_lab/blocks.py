@@ -22,7 +22,7 @@ from torch import Tensor
 
 from jacobian_lab.denoiser import Denoiser
 from jacobian_lab.fallbacks import Differences, Function
-from jacobian_lab.guards import CoarsestPrecision, check_apart, check_evaluation_mode, differentiable, modules_called
+from jacobian_lab.guards import check_apart, check_evaluation_mode, deterministic, differentiable, modules_called, observed
 from jacobian_lab.ladder import Ladder
 from jacobian_lab.linops import JacobianOperator
 from jacobian_lab.products import Method
@@ -171,10 +171,10 @@ class BatchJacobian:
             If it is in training mode, returns something else at each call, or couples the samples of a batch.
         """
         _ = self.d
-        with torch.no_grad(), modules_called() as called, CoarsestPrecision(self.x) as precision:
-            alone = self._function(self.x[-1:])
-        check_evaluation_mode([*called, *(m for m in self.denoiser.modules() if m is not self.denoiser)])
-        self.eps = max(self.eps, precision.eps)
+        with differentiable(), torch.no_grad(), deterministic(), modules_called() as called:
+            alone, eps, _ = observed(self._function, self.x[-1:])
+            check_evaluation_mode(self.denoiser, called)
+        self.eps = max(self.eps, eps)
         assert self._value is not None
         check_apart(self._function, self.x, self._value, alone, self.eps)
 

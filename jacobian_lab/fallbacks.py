@@ -17,6 +17,8 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
+GUESS = 1000
+"""Sizes of x that the graph of one vector takes, where it cannot be measured."""
 Function: TypeAlias = Callable[[Tensor], Tensor]
 Graph: TypeAlias = tuple[Tensor, Tensor]  # the leaf, and what was computed from it
 
@@ -67,12 +69,15 @@ class DoubleBackward:
         held: dict[int, int] = {}
 
         def note(tensor: Tensor) -> Tensor:
-            if not isinstance(tensor, torch.nn.Parameter):
+            if not isinstance(tensor, torch.nn.Parameter) and tensor.layout is torch.strided:
                 held[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
             return tensor
 
-        with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-            self.function(self.x.clone().requires_grad_())
+        try:
+            with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+                self.function(self.x.clone().requires_grad_())
+        except RuntimeError:  # torch.func inside the network allows no hooks
+            return GUESS * self.x[0].nbytes
         return max(self.x[0].nbytes, 3 * sum(held.values()))  # the second graph keeps what the first computes
 
     def _graph(self, count: int) -> Graph:

@@ -9,11 +9,14 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+import numpy as np
 import torch
+import torch.fx
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -22,6 +25,8 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from jacobian_lab.errors import InputError
 
+TRAINED = (nn.modules.batchnorm._NormBase, nn.modules.dropout._DropoutNd, nn.RReLU, nn.RNNBase, nn.MultiheadAttention)
+"""Kinds of module that behave otherwise in training."""
 WATCHED = 2**19
 """Networks of up to so many weights are compared whole at each product; it takes a tenth of a millisecond."""
 SAMPLED = 16
@@ -45,26 +50,60 @@ def differentiable() -> Iterator[None]:
         yield
 
 
+def random_state() -> tuple[Any, ...]:
+    """Return the states of the generators that a network may draw from: PyTorch's, numpy's and Python's."""
+    name, keys, position, *_ = np.random.get_state()  # noqa: NPY002 - the one that networks draw from
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    torchs = (hash(state.numpy().tobytes()) for state in (torch.get_rng_state(), *cuda))
+    return (*torchs, name, hash(np.asarray(keys).tobytes()), position, hash(random.getstate()))
+
+
+@contextmanager
+def deterministic() -> Iterator[None]:
+    """Raise if what runs inside draws random numbers from a generator of PyTorch, numpy or Python."""
+    before = random_state()
+    yield
+    if random_state() != before:
+        raise InputError("the network draws random numbers as it runs: make it deterministic (evaluation mode, fixed noise), or "
+                         "it has no Jacobian")
+
+
 @contextmanager
 def modules_called() -> Iterator[list[nn.Module]]:
     """Collect the modules that are called inside, each once; a network that is a function hides them from `named_modules`."""
-    found: dict[int, nn.Module] = {}
     listed: list[nn.Module] = []
+    seen: set[int] = set()
 
     def note(module: nn.Module, _: Any) -> None:  # noqa: ANN401 - its arguments
-        found[id(module)] = module
+        if id(module) not in seen:
+            seen.add(id(module))
+            listed.append(module)
 
     handle = nn.modules.module.register_module_forward_pre_hook(note)
     try:
         yield listed
     finally:
         handle.remove()
-        listed.extend(found.values())
 
 
-def check_evaluation_mode(modules: Iterable[nn.Module]) -> None:
-    """Raise if a module is in training mode."""
-    training = [type(module).__name__ for module in modules if module.training]
+def in_training(network: nn.Module, called: Iterable[nn.Module]) -> list[str]:
+    """Name the modules in training mode: of the network, and of those that were called, which may not be listed in it.
+
+    A module that a network makes as it runs, or keeps where `eval()` does not reach it, and an exported graph, which has no
+    such mode, count if they are of a kind that behaves otherwise in training.
+    """
+    exported = [module for module in network.modules() if isinstance(module, torch.fx.GraphModule)]
+    graphs = {id(part) for module in exported for part in module.modules()}
+    listed = {id(module): module for module in network.modules() if module is not network and id(module) not in graphs}
+    found = [module for module in listed.values() if module.training]
+    found += [module for module in called if id(module) not in listed and module.training and (
+        isinstance(module, TRAINED) or "drop" in type(module).__name__.lower())]
+    return [type(module).__name__ for module in found]
+
+
+def check_evaluation_mode(network: nn.Module, called: Iterable[nn.Module]) -> None:
+    """Raise if a module is in training mode; see `in_training`."""
+    training = in_training(network, called)
     if training:
         raise InputError(f"the network is in training mode ({training[0]}{' and more' if training[1:] else ''}): dropout and "
                          "batch statistics would make J another operator at each call. Call denoiser.eval() first")
@@ -118,7 +157,7 @@ class Weights:
     """The weights and buffers of a network as they are now, to be compared with what they are later.
 
     Storage, version and a sample of the values are compared each time; all values only where the first two changed, so that a
-    network that writes the same values again (a clamp in each forward pass) has not changed.
+    network that writes the same values again in each forward pass, to rounding (a clamp, a forced norm), has not changed.
 
     Parameters
     ----------
@@ -129,15 +168,16 @@ class Weights:
     def __init__(self, modules: Iterable[nn.Module]) -> None:
         modules = list(modules)
         self._children = [module._modules for module in modules]
-        self._places = [(store, name) for module in modules for store in (module._parameters, module._buffers)
-                        for name, tensor in store.items() if tensor is not None and _is_plain(tensor)]
+        self._places = [(module, name) for module in modules
+                        for named in (module.named_parameters(recurse=False), module.named_buffers(recurse=False))
+                        for name, tensor in named if _is_plain(tensor)]
         self._remember()
 
     @property
     def tensors(self) -> list[Tensor]:
         """All that is watched, detached."""
-        found = (store.get(name) for store, name in self._places)
-        return [torch.zeros(0) if tensor is None else tensor.detach() for tensor in found]
+        found = (getattr(module, name, None) for module, name in self._places)
+        return [tensor.detach() if isinstance(tensor, Tensor) else torch.zeros(0) for tensor in found]
 
     def check(self) -> None:
         """Raise if a value changed: what is kept of a recording is half of the old network, half of the new."""
@@ -179,8 +219,14 @@ class Weights:
     @staticmethod
     def _equal(now: list[Tensor], before: list[Tensor]) -> bool:
         return len(now) == len(before) and all(
-            a.shape == b.shape and a.dtype == b.dtype and torch.equal(a.nan_to_num(), b.nan_to_num())
+            a.shape == b.shape and a.dtype == b.dtype and (torch.equal(a, b) or _is_close(a, b))
             for a, b in zip(now, before, strict=True))
+
+
+def _is_close(a: Tensor, b: Tensor) -> bool:
+    if not a.is_floating_point():
+        return False
+    return torch.allclose(a, b, rtol=16 * torch.finfo(a.dtype).eps, atol=0, equal_nan=True)
 
 
 def _is_plain(tensor: Tensor) -> bool:
@@ -194,6 +240,19 @@ def _by_kind(tensors: Iterable[Tensor]) -> list[list[Tensor]]:
     for tensor in tensors:
         kinds.setdefault((tensor.dtype, tensor.device), []).append(tensor)
     return list(kinds.values())
+
+
+def observed(function: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, float, set[str]]:
+    """Return `function(x)`, the coarsest eps inside, and the operations in such a precision.
+
+    Networks that PyTorch does not let itself be watched in (some traced and some fused ones) are taken to compute as x.
+    """
+    precision = CoarsestPrecision(x)
+    try:
+        with precision:
+            return function(x), precision.eps, precision.operations
+    except (RuntimeError, NotImplementedError, TypeError):  # if it is the network's own, it comes again
+        return function(x), float(torch.finfo(x.dtype).eps), set()
 
 
 class CoarsestPrecision(TorchDispatchMode):  # type: ignore[no-untyped-call]

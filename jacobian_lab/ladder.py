@@ -29,13 +29,14 @@ from jacobian_lab.denoiser import Denoiser
 from jacobian_lab.errors import DerivativeWarning, InputError
 from jacobian_lab.fallbacks import Differences, DoubleBackward, ForwardMode, Function
 from jacobian_lab.guards import (
-    CoarsestPrecision,
     Weights,
     check_apart,
     check_evaluation_mode,
     check_finite,
+    deterministic,
     is_repeated,
     modules_called,
+    observed,
 )
 from jacobian_lab.linearise import Linearisation
 from jacobian_lab.schedule import Time
@@ -122,7 +123,7 @@ class Ladder:
         with modules_called() as called:
             self.value, self.eps = self._run(graph, like)
         self.modules = list({id(m): m for m in [*called, *denoiser.modules()] if m is not denoiser}.values())
-        check_evaluation_mode(self.modules)
+        check_evaluation_mode(denoiser, called)
         check_finite(self.value, "the network's output F(x_t, t)", f" at t = {t}, though x_t is finite: check the weights, "
                      "the precision, and that t is on the network's own scale")
         self._weights = Weights(self.modules) if like is None else like.weights
@@ -197,12 +198,13 @@ class Ladder:
             self._graph = DoubleBackward(self.function, self.x)
             if like is not None:
                 return self._graph.primal(len(self.x)).detach(), like.eps
-            with CoarsestPrecision(self.x) as precision:
-                return self._graph.primal(len(self.x)).detach(), precision.eps
+            value, eps, _ = observed(lambda x: self._graph.primal(len(x)), self.x)  # type: ignore[union-attr]
+            return value.detach(), eps
         if self.method == "exact" and self.linear is not None:
             return self.linear.value, self.linear.coarsest
-        with torch.no_grad(), CoarsestPrecision(self.x) as precision:
-            return self.function(self.x).detach(), precision.eps
+        with torch.no_grad():
+            value, eps, _ = observed(self.function, self.x)
+        return value.detach(), eps
 
     def _follow(self, like: Choice) -> None:
         """Take the paths of a ladder at another point of the same time, where they exist here."""
@@ -226,8 +228,9 @@ class Ladder:
     def _compare_at(self, v: Tensor, onto: Tensor | None = None) -> Comparison:
         """Return the differences along v; raise if F does not give the same value again, or its samples see each other."""
         points, value = (self._pairs(a[None] if len(self.x) == 1 else a.expand(v.shape)) for a in (self.x, self.value))
-        comparison = Comparison(self.function, points, self._pairs(v), self.eps, self.scale,
-                                None if onto is None else self._pairs(onto))
+        with deterministic():
+            comparison = Comparison(self.function, points, self._pairs(v), self.eps, self.scale,
+                                    None if onto is None else self._pairs(onto))
         if len(self.x) > 1:
             with torch.no_grad():
                 check_apart(self.function, self.x, self.value, self.function(self.x[-1:]), self.eps)
@@ -253,18 +256,17 @@ class Ladder:
                 continue
             try:
                 products = self._apply(engine, v)
-                verdict = comparison.verdict(self._pairs(products))
+                verdict = self._verdict(comparison, products)
                 problem = f"disagrees with differences of the network's output by {verdict.error:.1e}"
             except Exception as fault:  # PyTorch raises whatever it likes where a derivative is missing
                 verdict, problem = Verdict(False, torch.inf), _first_line(fault)
-            if verdict.agrees:
+            if verdict.agrees and (verdict.resolved or path == "linearised"):
                 self._forward, self.path, self.error = engine, path, verdict.error
                 self.reason = _why(engine) if isinstance(engine, Linearisation) else reason
-                if verdict.flat:
-                    warnings.warn("the derivative is zero along a direction in which a step changes the output: the network "
-                                  "is piecewise constant (quantised, thresholded), and J tells nothing of finite steps",
-                                  DerivativeWarning, stacklevel=2)
+                self._warn(verdict)
                 return products
+            if verdict.agrees:
+                problem = "cannot be told right or wrong by differences of the network's output"
             if path == "linearised" and verdict.error < torch.inf:
                 self._check_stateless(v, products)
             self.disagreement = max(self.disagreement, verdict.error if verdict.error < torch.inf else 0.0)
@@ -273,6 +275,24 @@ class Ladder:
         warnings.warn(f"J v by central differences, which agree from step to step to {self.error:.1e}: {reason}",
                       DerivativeWarning, stacklevel=2)
         return self._accept("central difference", self._engine("central difference", self._step or step), reason, v)
+
+    def _verdict(self, comparison: Comparison, products: Tensor) -> Verdict:
+        """Compare products with differences, and again with points taken one at a time if they disagree."""
+        verdict = comparison.verdict(self._pairs(products))
+        if (verdict.agrees and verdict.resolved) or not comparison.together or len(self.x) > 1:
+            return verdict
+        alone = comparison.apart().verdict(self._pairs(products))
+        self.together = not alone.agrees or verdict.agrees
+        return alone
+
+    def _warn(self, verdict: Verdict) -> None:
+        if verdict.flat:
+            cut = f" (through {', '.join(self.linear.cut)})" if self.linear is not None and self.linear.cut else ""
+            warnings.warn(f"the derivative is zero though the output is not constant{cut}: the network is piecewise constant "
+                          "(quantised, thresholded), and J tells nothing of finite steps", DerivativeWarning, stacklevel=3)
+        elif not verdict.resolved:
+            warnings.warn(f"differences of the network's output do not resolve J v, and leave {verdict.error:.1e} of it open: "
+                          "rounding or noise inside the network", DerivativeWarning, stacklevel=3)
 
     def _check_stateless(self, v: Tensor, products: Tensor) -> None:
         """Raise if another recording has other products: the network behaved otherwise when it was first called."""
