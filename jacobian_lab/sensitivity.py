@@ -45,7 +45,9 @@ def sensitivity(search: KrylovSchur, values: NDArray[Any], change: Array, comple
         length = coupling / np.asarray(outside) if coupling else 0.0
     bound = conditions[np.abs(inside - values[:, None]).argmin(1)] * np.hypot(1, length)
     found = np.maximum(found, np.minimum(bound, 1 / np.finfo(float).eps))
-    return found, np.minimum(np.maximum(errors, found * change), 2 * (search.size + change))
+    bridged = np.cbrt(change * coupling**2)  # how far a threefold defective eigenvalue moves, of which one copy is wanted
+    errors = np.maximum(errors, np.where(np.asarray(outside) < bridged, 2 * bridged, found * change))
+    return found, np.minimum(errors, 2 * (search.size + change))
 
 
 def _coupling(search: KrylovSchur) -> float:
