@@ -130,7 +130,7 @@ class Comparison:
         first, floor = self.difference(1.0), self._floor()
         gap, size = _norms(products - first), _norms(first)
         if bool((gap <= torch.maximum(self.close * size, floor)).all()):
-            flat = self._varies and bool((_norms(products) <= floor).any())
+            flat = bool((_norms(products) <= floor).any()) and self._varies()
             return Verdict(True, float((gap / torch.maximum(size, floor)).max()), flat)
         found = self.sweep(products)
         return Verdict(bool((found.least <= found.limit).all()), float((found.least / found.own).max()), bool(found.flat.any()),
@@ -173,15 +173,17 @@ class Comparison:
         return (change / self._h.flatten().double()).clamp(min=torch.finfo(torch.float64).tiny)
 
     def _first(self) -> Tensor:
-        """Evaluate what the first difference needs and x in one pass: a foreign sample first, and x where most may disturb it."""
+        """Evaluate x and what the first difference needs in one pass."""
         h = (self.step * self._h).to(self.x.dtype)
-        foreign = self.x[:1].flatten().flip(0).reshape(self.x[:1].shape)
-        outputs = self._evaluate(torch.cat([foreign, self.x + h * self.v, self.x - h * self.v, self.x]))
-        value = outputs[1 + 2 * len(self.v):]
-        self._found[1.0] = self._central(outputs[1:1 + 2 * len(self.v)], h)
-        change = _norms(outputs[:1] - value[:1])
-        self._varies = bool((change > FLAT * ROUNDING * self.eps * _norms(value[:1])).any())
-        return value
+        outputs = self._evaluate(torch.cat([self.x + h * self.v, self.x - h * self.v, self.x]))
+        self._found[1.0] = self._central(outputs[:2 * len(self.v)], h)
+        return outputs[2 * len(self.v):]
+
+    def _varies(self) -> bool:
+        """Return whether F is another one elsewhere: one more pass."""
+        elsewhere = self._evaluate(foreign(self.x[:1]))
+        change = _norms(elsewhere - self.value[:1])
+        return bool((change > FLAT * ROUNDING * self.eps * _norms(self.value[:1])).any())
 
     def _central(self, outputs: Tensor, h: Tensor) -> Tensor:
         ahead, behind = outputs.double().chunk(2)
@@ -196,6 +198,11 @@ class Comparison:
             except Exception:  # a network of one batch size (traced, exported, conditions of one sample)
                 self.together = False
         return torch.cat([self.function(one[None]) for one in points])
+
+
+def foreign(x: Tensor) -> Tensor:
+    """Return another sample, to stand beside x in a batch: x from its last entry to its first."""
+    return x.flatten(1).flip(1).reshape(x.shape)
 
 
 def probe(x: Tensor) -> Tensor:

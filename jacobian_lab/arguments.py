@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 from torch import Tensor
@@ -10,8 +11,21 @@ from torch import Tensor
 
 def in_order(func: Any, args: Any, kwargs: Any) -> list[Any]:  # noqa: ANN401 - an overload of an operation
     """Return all arguments in the order of the schema, defaults filled in."""
-    rest = func._schema.arguments[len(args):]
-    return [*args, *(kwargs.get(a.name, a.default_value if a.has_default_value() else None) for a in rest)]
+    rest = _defaults(func)[len(args):]
+    return [*args, *(kwargs.get(name, default) for name, default in rest)] if rest else list(args)
+
+
+@cache
+def _defaults(func: Any) -> list[tuple[str, Any]]:  # noqa: ANN401
+    return [(a.name, a.default_value if a.has_default_value() else None) for a in func._schema.arguments]
+
+
+@cache
+def has_lists_behind(func: Any) -> bool:  # noqa: ANN401
+    """Whether tensors may stand in a list that is not the first argument, or behind one that is."""
+    kinds = [str(a.type) for a in func._schema.arguments]
+    listed = ["List" in kind and "Tensor" in kind for kind in kinds]
+    return any(listed[1:]) or (any(listed[:1]) and any("Tensor" in kind for kind in kinds[1:]))
 
 
 def apply(func: Any, given: list[Any], run: Callable[..., Any] | None = None) -> Any:  # noqa: ANN401
@@ -21,13 +35,15 @@ def apply(func: Any, given: list[Any], run: Callable[..., Any] | None = None) ->
                          **{s.name: a for a, s in zip(given, schema, strict=True) if s.kwarg_only})
 
 
-def tensors(*args: Any) -> Iterator[Tensor]:  # noqa: ANN401
-    """Yield the tensors among arguments or results."""
+def tensors(*args: Any) -> list[Tensor]:  # noqa: ANN401
+    """Return the tensors among arguments or results."""
+    found: list[Tensor] = []
     for a in args:
         if isinstance(a, Tensor):
-            yield a
-        elif isinstance(a, (list, tuple)):
-            yield from tensors(*a)
+            found.append(a)
+        elif isinstance(a, (list, tuple)) and a and not isinstance(a[0], (int, float)):
+            found.extend(tensors(*a))
+    return found
 
 
 def each(function: Callable[[Tensor], Tensor], a: Any) -> Any:  # noqa: ANN401

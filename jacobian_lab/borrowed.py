@@ -83,7 +83,7 @@ def _pointwise_complex(call: Call, run: Callable[..., Any]) -> Linear:
 def _by_autograd(call: Call, run: Callable[..., Any], batched: bool) -> Linear:
     """Keep the graph of the operation and of its vector-Jacobian product, which is linear in u: transposed, it is J."""
     leaves = [x.detach().requires_grad_() for x in call.inputs]
-    outs = list(tensors(_run(call, run, leaves)))
+    outs = tensors(_run(call, run, leaves))
     where = [k for k, y in enumerate(outs) if y.requires_grad]
     ys = [outs[k] for k in where]
     zeros = [torch.zeros_like(y, requires_grad=True) for y in ys]

@@ -64,8 +64,8 @@ def deterministic() -> Iterator[None]:
     before = random_state()
     yield
     if random_state() != before:
-        raise InputError("the network draws random numbers as it runs: make it deterministic (evaluation mode, fixed noise), or "
-                         "it has no Jacobian")
+        raise InputError("the network draws random numbers as it runs: make it deterministic (evaluation mode, fixed noise), "
+                         "or it has no Jacobian")
 
 
 @contextmanager
@@ -210,11 +210,10 @@ class Weights:
 
     @staticmethod
     def _sums(tensors: list[Tensor]) -> list[Tensor]:
-        """Return a sum and a norm of each: read once, in the precision of the weights."""
+        """Return the norm of each, and the sum of integers: read once, in the precision of the weights."""
         floating = [t for t in tensors if t.is_floating_point() and t.numel()]
         others = [t.double().sum() for t in tensors if not t.is_floating_point()]
-        norms = [torch.stack(torch._foreach_norm(same)) for same in _by_kind(floating)]
-        return [*norms, *(torch.stack([t.sum() for t in same]) for same in _by_kind(floating)), *others]
+        return [*(torch.stack(torch._foreach_norm(same)) for same in _by_kind(floating)), *others]
 
     @staticmethod
     def _equal(now: list[Tensor], before: list[Tensor]) -> bool:

@@ -31,7 +31,8 @@ LITERAL = frozenset({"tensor", "as_tensor", "asarray", "scalar_tensor"})
 
 def is_plain(tensor: Tensor) -> bool:
     """Whether the tensor has entries in a memory of its own."""
-    return tensor.layout is torch.strided and not tensor.is_nested and not is_traceable_wrapper_subclass(tensor)
+    own = type(tensor) in (Tensor, torch.nn.Parameter) or not is_traceable_wrapper_subclass(tensor)
+    return own and tensor.layout is torch.strided and not tensor.is_nested
 
 
 class Witness:
@@ -59,14 +60,17 @@ class Witness:
 
     def enters(self, func: Any, args: list[Any]) -> None:  # noqa: ANN401 - an overload of an operation
         """Look at the arguments of an operation, all of them in the order of its schema."""
-        name, schema = func.overloadpacket.__name__, func._schema.arguments
+        name, schema = func.overloadpacket.__name__, func._schema
         if name in LIKE or (func.is_view and name != "lift_fresh"):
             return
-        added = name in ADDING and args[[a.name for a in schema].index("beta")] == 0  # its first argument is not read
-        for a, value in zip(schema[added:], args[added:], strict=True):
-            if a.alias_info is None or not a.alias_info.is_write:
-                for tensor in tensors(value):
-                    self.meets(tensor, fresh=name == "lift_fresh")
+        read = args
+        if schema.is_mutable:
+            read = [value for a, value in zip(schema.arguments, args, strict=True)
+                    if a.alias_info is None or not a.alias_info.is_write]
+        elif name in ADDING and args[[a.name for a in schema.arguments].index("beta")] == 0:
+            read = args[1:]
+        for tensor in tensors(*read):
+            self.meets(tensor, fresh=name == "lift_fresh")
 
     def meets(self, tensor: Tensor, fresh: bool = False) -> None:
         """Note a tensor if nobody knows where its values come from."""

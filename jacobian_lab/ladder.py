@@ -24,7 +24,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from jacobian_lab.agreement import Comparison, Verdict, probe
+from jacobian_lab.agreement import Comparison, Verdict, foreign, probe
 from jacobian_lab.denoiser import Denoiser
 from jacobian_lab.errors import DerivativeWarning, InputError
 from jacobian_lab.fallbacks import Differences, DoubleBackward, ForwardMode, Function
@@ -100,7 +100,7 @@ class Ladder:
     disagreement : float
         Of derivatives that were rejected, relative to theirs; 0 where none was.
     together : bool
-        Whether F takes several samples at once, and does not mix them.
+        Whether F takes several samples at once, and does not mix them, as far as it was asked.
     scale : float
         Root mean square that x has by its schedule, for data of size 1.
     """
@@ -110,7 +110,7 @@ class Ladder:
         self.function: Function = partial(denoiser.output, t=t)
         self.x, self.t, self.method, self._step = x, t, method, step
         self.path = self.reason = ""
-        self.error, self.disagreement, self.together = 0.0, 0.0, True
+        self.error, self.disagreement, self.together, self._separate = 0.0, 0.0, True, False
         self.scale = float(sum(c.square().max() for c in denoiser.schedule(t)) ** 0.5)
         self._known = [*denoiser.parameters(), *denoiser.buffers()]
         self._linear: Linearisation | None = None
@@ -300,8 +300,8 @@ class Ladder:
             again = Linearisation(self.function, self.x, self._known).jvp(v)
         gap = float((again - products).norm() / products.norm().clamp(min=torch.finfo(v.dtype).tiny))
         if not gap <= 1e3 * self.eps:
-            raise InputError(f"the network's derivative is another one at its next call, by {gap:.1e} of J v, though its output "
-                             "is the same: it keeps what it computed for an earlier x_t (a cache keyed on the time?)")
+            raise InputError(f"the network's derivative is another one at its next call, by {gap:.1e} of J v, though its "
+                             "output is the same: it keeps what it computed for an earlier x_t (a cache keyed on the time?)")
 
     def _accept(self, path: str, engine: Engine | None, reason: str, v: Tensor) -> Tensor:
         assert engine is not None
@@ -359,8 +359,16 @@ class Ladder:
                 return product(vectors)
         if len(self.x) > 1:
             return torch.stack([product(one) for one in vectors])
-        count = len(vectors) if self.together else 1
+        count = len(vectors) if len(vectors) > 1 and self._takes_many() else 1
         return torch.cat([product(some) for some in torch.split(vectors.squeeze(1), count)]).unsqueeze(1)
+
+    def _takes_many(self) -> bool:
+        """Return whether F takes several samples at once and does not mix them: what the fallbacks need for several vectors."""
+        if self.together and not self._separate:
+            with torch.no_grad():
+                beside = self.function(torch.cat([foreign(self.x), self.x]))[1:]
+            self._separate = self.together = is_repeated(beside, self.value, self.eps)
+        return self.together
 
     def _pairs(self, vectors: Tensor) -> Tensor:
         """Return the vectors, (K, B, ...), of the samples that are checked: (m, ...)."""

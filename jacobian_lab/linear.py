@@ -16,8 +16,10 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
+from jacobian_lab.errors import InputError
 
-class UnsupportedError(Exception):
+
+class UnsupportedError(InputError):
     """The recording cannot represent what the network does; the message says what that is."""
 
 

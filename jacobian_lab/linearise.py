@@ -18,7 +18,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -158,7 +157,7 @@ def _merged(steps: list[Step], output: int) -> tuple[list[Step], int]:
     ends: dict[int, int] = {}  # tangent -> place of the diagonal step that makes it
     merged: list[Step] = []
     for step in steps:
-        step = replace(step, inputs=tuple(names.get(i, i) for i in step.inputs))
+        step.inputs = tuple(names.get(i, i) for i in step.inputs)
         d, source = step.linear.diagonal, step.inputs[0]
         if not isinstance(d, Tensor) and d == 1:
             names[step.outputs[0]] = source

@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_mod
 import jacobian_lab.complex_numbers
 import jacobian_lab.norms
 import jacobian_lab.rules  # noqa: F401 - the three register their rules
-from jacobian_lab.arguments import apply, each, in_order, tensors
+from jacobian_lab.arguments import apply, each, has_lists_behind, in_order, tensors
 from jacobian_lab.attention import Attention
 from jacobian_lab.borrowed import by_derivative
 from jacobian_lab.hidden import LEAVING, LIKE, LITERAL, Witness, is_plain
@@ -114,6 +114,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _check_places(self, func: Any, given: list[Any]) -> None:  # noqa: ANN401
         """Raise if a tensor that depends on x is neither an argument of its own nor in a list that is the first argument."""
+        if not has_lists_behind(func):
+            return
         lists = [a for i, a in enumerate(given) if not isinstance(a, Tensor) and i > 0]
         behind = given[1:] if given and isinstance(given[0], (list, tuple)) else []
         if any(self.memory.number(a) is not None for a in tensors(*lists, *behind)):
@@ -174,10 +176,9 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _write(self, call: Call, numbers: list[int | None]) -> None:
         """Record one operation that is not in place."""
-        outs = list(tensors(call.out))
-        for out in outs:
-            if not all(map(is_plain, tensors(out, *call.args))):
-                raise UnsupportedError(f"{call.func} with a tensor that is sparse, nested, opaque or a wrapper of others")
+        outs = tensors(call.out)
+        if not all(map(is_plain, (*outs, *tensors(*call.args)))):
+            raise UnsupportedError(f"{call.func} with a tensor that is sparse, nested, opaque or a wrapper of others")
         floats = [out.is_floating_point() or out.is_complex() for out in outs]
         if not outs:
             self.witness.reads |= {call.name} & READING

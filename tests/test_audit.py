@@ -117,7 +117,8 @@ def operator(network):
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_a_network_that_is_no_function_is_refused(name):
-    with pytest.raises(InputError, match=r"something else each time|draws random numbers|derivative is another one at its next call"):
+    told = r"something else each time|draws random numbers|derivative is another one at its next call"
+    with pytest.raises(InputError, match=told):
         operator(Fault(REFUSED[name]))
 
 
