@@ -129,9 +129,10 @@ class Comparison:
         """Return whether `F'(x_i) v_i`, (m, ...), or their components, (m, 1), agree with the differences."""
         first, floor = self.difference(1.0), self._floor()
         gap, size = _norms(products - first), _norms(first)
-        if bool((gap <= torch.maximum(self.close * size, floor)).all()):
+        nothing = (_norms(products) <= floor) & (size <= floor / self.step)  # zero, and differences are rounding
+        if bool(((gap <= torch.maximum(self.close * size, floor)) | nothing).all()):
             flat = bool((_norms(products) <= floor).any()) and self._varies()
-            return Verdict(True, float((gap / torch.maximum(size, floor)).max()), flat)
+            return Verdict(True, float((gap / torch.maximum(size, floor)).masked_fill(nothing, 0).max()), flat)
         found = self.sweep(products)
         return Verdict(bool((found.least <= found.limit).all()), float((found.least / found.own).max()), bool(found.flat.any()),
                        bool((found.limit <= RESOLVED * found.own).all()))
