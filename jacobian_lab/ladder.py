@@ -43,7 +43,7 @@ from jacobian_lab.schedule import Time
 
 CHECKED = 2
 """Samples of a batch at which products are compared with differences."""
-ADJOINT = 100.0
+ADJOINT = 1000.0
 """In units of eps: how far `<u, J v>` and `<J^T u, v>` may lie apart, relative to |u| |J v| + |J^T u| |v|."""
 NOTHING = 0.1
 """Of |F| / |x|: products of F' that are much smaller consist of rounding."""
@@ -334,22 +334,28 @@ class Ladder:
     def _adjoint(self, engine: Engine, u: Tensor) -> Verdict:
         """Return whether `<w, J v> = <J^T w, v>`: over the directions v that J v was checked along, or with differences.
 
-        w has a part along u (or J v), one along F, where the error lies of a number that is read out of the output, and noise.
+        w lies along u (or J v), along F, where the error lies of a number that is read out of the output, and along noise; for a
+        recording in one mixture, and one after the other for what PyTorch or differences say of a network that has none.
         """
         v, y = (None, u) if self._checked is None else self._checked
         noise = torch.randn(y.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64).to(y)
-        w = _unit(y) + _unit(self.value.expand(y.shape)) + _unit(noise)
-        z = self._apply(engine, w, transposed=True)
+        parts = [_unit(y), _unit(self.value.expand(y.shape)), _unit(noise)]
         if v is None:  # along J^T w, where an error shows most
+            w = parts[0] + parts[1] + parts[2]
+            z = self._apply(engine, w, transposed=True)
             g, size = (self._pairs(a).double().flatten(1) for a in (z, w))
             along = g.square().sum(1) / size.norm(dim=1).clamp(min=torch.finfo(size.dtype).tiny)
             return self._compare_at(z, onto=w).verdict(along.unsqueeze(1))
+        w = parts[0] + parts[1] + parts[2] if self.path == "linearised" else torch.cat(parts)
+        z = self._apply(engine, w, transposed=True)
         v, y, w, z = (a.double().flatten(2).transpose(0, 1) for a in (v, y, w, z))
         slope = self.value.double().norm() / self.x.double().norm().clamp(min=self.scale)
-        (v_size, y_size, w_size, z_size) = (a.norm(dim=2, keepdim=True) for a in (v, y, w, z))
-        size = w_size * y_size.mT + z_size * v_size.mT + NOTHING * slope * w_size * v_size.mT
-        gap = float(((w @ y.mT - z @ v.mT).abs() / size.clamp(min=torch.finfo(size.dtype).tiny)).max())
-        return Verdict(gap <= ADJOINT * self.eps + (3 * self.error if self.path.endswith("difference") else 0), gap)
+        v_size, y_size, w_size, z_size = (a.norm(dim=2, keepdim=True) for a in (v, y, w, z))
+        own = w_size * y_size.mT
+        size = own + z_size * v_size.mT + NOTHING * slope * w_size * v_size.mT
+        limit = ADJOINT * self.eps * size + (3 * self.error * own if self.path.endswith("difference") else 0)
+        gap = (w @ y.mT - z @ v.mT).abs()
+        return Verdict(bool((gap <= limit).all()), float((gap / size.clamp(min=torch.finfo(size.dtype).tiny)).max()))
 
     def _apply(self, engine: Engine, vectors: Tensor, transposed: bool = False) -> Tensor:
         """Return products with K vectors for each sample; the fallbacks take one sample and K vectors, or a vector for each."""

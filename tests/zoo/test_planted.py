@@ -163,7 +163,10 @@ def batch_is_honest(kind, name):
             assert error <= limit, f"{name} of {kind}: batch J^T u off by {error:.1e}"
 
 
-BATCHED = [(kind, name) for kind, name in CASES if FAULTS[name].after is None and not FAULTS[name].twin]
+LATER = ("cache_of_the_shape",)  # the first product of a batch is right: only a later call at that shape is another function
+BATCHED = [
+    (kind, name) for kind, name in CASES if FAULTS[name].after is None and not FAULTS[name].twin and name not in LATER
+]
 quiet = pytest.mark.filterwarnings("ignore")  # of packages; the test listens by itself
 
 
