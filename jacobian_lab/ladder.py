@@ -334,8 +334,8 @@ class Ladder:
     def _adjoint(self, engine: Engine, u: Tensor) -> Verdict:
         """Return whether `<w, J v> = <J^T w, v>`: over the directions v that J v was checked along, or with differences.
 
-        w lies along u (or J v), along F, where the error lies of a number that is read out of the output, and along noise; for a
-        recording in one mixture, and one after the other for what PyTorch or differences say of a network that has none.
+        w lies along u (or J v), along F, where the error lies of a number that is read out of the output, and along noise: in
+        one mixture for a recording, and one after the other where there is none.
         """
         v, y = (None, u) if self._checked is None else self._checked
         noise = torch.randn(y.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64).to(y)
