@@ -53,7 +53,7 @@ def differentiable() -> Iterator[None]:
 def random_state() -> tuple[Any, ...]:
     """Return the states of the generators that a network may draw from: PyTorch's, numpy's and Python's."""
     name, keys, position, *_ = np.random.get_state()  # noqa: NPY002 - the one that networks draw from
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
     torchs = (hash(state.numpy().tobytes()) for state in (torch.get_rng_state(), *cuda))
     return (*torchs, name, hash(np.asarray(keys).tobytes()), position, hash(random.getstate()))
 
