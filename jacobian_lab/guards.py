@@ -176,16 +176,16 @@ class Weights:
     def __init__(self, modules: Iterable[nn.Module]) -> None:
         modules = list(modules)
         self._children = [module._modules for module in modules]
-        self._places = [(module, name) for module in modules
+        self._places = [(_store(module, name), name) for module in modules
                         for named in (module.named_parameters(recurse=False), module.named_buffers(recurse=False))
                         for name, tensor in named if _is_plain(tensor)]
         self._remember()
 
     @property
     def tensors(self) -> list[Tensor]:
-        """All that is watched, detached."""
-        found = (getattr(module, name, None) for module, name in self._places)
-        return [tensor.detach() if isinstance(tensor, Tensor) else torch.zeros(0) for tensor in found]
+        """All that is watched; nothing in place of what is gone."""
+        found = (store.get(name) for store, name in self._places)
+        return [torch.zeros(0) if tensor is None else tensor for tensor in found]
 
     def check(self) -> None:
         """Raise if a value changed: what is kept of a recording is half of the old network, half of the new."""
@@ -203,7 +203,7 @@ class Weights:
         self._submodules = self._parts()
         self._identities = self._identity(tensors)
         whole = sum(t.numel() for t in tensors) <= WATCHED
-        self._views = [t.reshape(-1)[::1 if whole else max(1, t.numel() // SAMPLED)] for t in tensors if t.numel()]
+        self._views = [t.detach().reshape(-1)[::1 if whole else max(1, t.numel() // SAMPLED)] for t in tensors if t.numel()]
         self._sampled, self._all = self._sample(), self._sums(tensors)
 
     def _parts(self) -> list[int]:
@@ -211,7 +211,7 @@ class Weights:
 
     @staticmethod
     def _identity(tensors: list[Tensor]) -> list[tuple[Any, ...]]:
-        return [(t.data_ptr(), t.dtype, t.shape, 0 if t.is_inference() else t._version) for t in tensors]
+        return [(t.data_ptr(), 0 if t.is_inference() else t._version) for t in tensors]
 
     def _sample(self) -> list[Tensor]:
         return [torch.cat(views) for views in _by_kind(self._views)]
@@ -219,6 +219,7 @@ class Weights:
     @staticmethod
     def _sums(tensors: list[Tensor]) -> list[Tensor]:
         """Return the norm of each, and the sum of integers: read once, in the precision of the weights."""
+        tensors = [t.detach() for t in tensors]
         floating = [t for t in tensors if t.is_floating_point() and t.numel()]
         others = [t.double().sum() for t in tensors if not t.is_floating_point()]
         return [*(torch.stack(torch._foreach_norm(same)) for same in _by_kind(floating)), *others]
@@ -228,6 +229,20 @@ class Weights:
         return len(now) == len(before) and all(
             a.shape == b.shape and a.dtype == b.dtype and (torch.equal(a, b) or _is_close(a, b))
             for a, b in zip(now, before, strict=True))
+
+
+def _store(module: nn.Module, name: str) -> Any:  # noqa: ANN401 - a mapping from names to tensors
+    """Return where a module keeps a weight, to look it up without the module's own slow way; scripted ones have no other."""
+    stores = (module._parameters, module._buffers)
+    return next((store for store in stores if isinstance(store, dict) and name in store), _Attributes(module))
+
+
+class _Attributes:
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+
+    def get(self, name: str) -> Any:  # noqa: ANN401
+        return getattr(self.module, name, None)
 
 
 def _is_close(a: Tensor, b: Tensor) -> bool:

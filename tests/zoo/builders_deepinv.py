@@ -109,7 +109,7 @@ def deepinv_srresnet():
     )
 
 
-@inverse(outcome="told")
+@inverse(outcome="audited")
 def deepinv_total_variation():
     """It starts from what the call before left, if that had the same shape."""
     return deepinv_model("TVDenoiser", lambda net, x, t: net(x, 0.1), n_it_max=20)
@@ -125,7 +125,7 @@ def deepinv_bilateral():
     return deepinv_model("BilateralFilter", lambda net, x, t: net(x, window_size=3))
 
 
-@inverse(outcome="told")
+@inverse(outcome="audited")
 def deepinv_equivariant():
     """It draws the order of its transforms, and the order matters: random, with few outcomes, so that calls often agree."""
     import deepinv

@@ -25,7 +25,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
-from jacobian_lab import InputError, JacobianOperator
+from jacobian_lab import InputError, JacobianOperator, audit
 from jacobian_lab.blocks import BatchJacobian
 from jacobian_lab.denoiser import coefficients
 from zoo.registry import ZOO, Entry
@@ -224,6 +224,10 @@ def _operator(entry: Entry, truth: Truth, x: Tensor, verdict: Verdict) -> None:
         verdict.verdict, verdict.path, verdict.reason = "refused", "refused", refusal
         return None
     verdict.path, verdict.reason, verdict.stated = J.path, J.products.reason, J.product_error
+    if entry.outcome == "audited":
+        verdict.verdict = "told"
+        reports = (audit(J, seed) for seed in range(5))
+        return None if not all(reports) else verdict.fault("audit passes five times")
     if entry.outcome == "told":
         verdict.verdict = "told"
         _, refusal, also, _ = _heard(lambda: J @ np.ones(J.shape[1], dtype=J.dtype))
@@ -306,6 +310,8 @@ def _batch(entry: Entry, truth: Truth, x: Tensor, verdict: Verdict) -> None:
     if trace:
         return verdict.fault(f"{label}, after {len(products)} products: {trace}", "traceback")
     verdict.batch = f"refused: {refusal[:80]}" if refusal else "right"
+    if entry.outcome == "audited":
+        return None
     if entry.outcome == "told":
         return None if said or refusal else verdict.fault(f"{label}: a number without a word")
     limit = _limit(verdict, truth)

@@ -31,7 +31,8 @@ class Entry:
     needs: str
     """The package without which it cannot be built."""
     outcome: str
-    """"right": right or refused; "told": a number may only come with a word (a warning), or not at all."""
+    """"right": right or refused; "told": a number may only come with a word (a warning), or not at all;
+    "audited": its state is such that few calls cannot tell, and `audit`, which calls it more often, has to."""
     twin: Callable[[], Callable[[Tensor, Tensor], Tensor]] | None
     """The same network in float64 throughout: the truth of one that computes more coarsely than x."""
     isolated: bool
