@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,7 +26,7 @@ from torch import Tensor
 from jacobian_lab.hidden import check_the_same, nearby
 from jacobian_lab.linear import UnsupportedError, diagonal
 from jacobian_lab.recorder import Recorder, Step
-from jacobian_lab.scaling import Scaled, aligned, normalised
+from jacobian_lab.scaling import Scaled, scaled
 
 
 class Linearisation:
@@ -76,30 +77,41 @@ class Linearisation:
     def jvp(self, v: Tensor) -> Tensor:
         """Return `J v` for K vectors: (K, *x.shape) -> (K, *value.shape)."""
         self._check_held()
-        tangents: dict[int, Scaled] = {0: Scaled(v)}
+        tangents: dict[int, Any] = {0: v}
+        scales: dict[int, Tensor] = {}  # of tangents that are not their own size; none where nothing is in half precision
         for step in self.steps:
-            ts, scale = aligned([tangents[i] for i in step.inputs])
-            if step.narrows_ahead:
-                ts, scale = normalised(ts, scale)
+            ts, scale = [tangents[i] for i in step.inputs], None
+            if scales or step.narrows_ahead:
+                ts, scale = scaled([Scaled(tangents[i], scales.get(i)) for i in step.inputs], step.narrows_ahead)
             found = step.linear.push(*ts)
             for i, t in zip(step.outputs, (found,) if isinstance(found, Tensor) else found, strict=True):
-                tangents[i] = Scaled(t, scale)
+                tangents[i] = t
+                if scale is not None:
+                    scales[i] = scale
             for i in step.last:
                 del tangents[i]
-        return tangents[self.output].product()
+        return Scaled(tangents[self.output], scales.get(self.output)).product()
 
     def vjp(self, u: Tensor) -> Tensor:
         """Return `J^T u` for K vectors: (K, *value.shape) -> (K, *x.shape)."""
         self._check_held()
-        cotangents: dict[int, Scaled] = {self.output: Scaled(u)}
+        cotangents: dict[int, Any] = {self.output: u}
+        scales: dict[int, Tensor] = {}
         for step in reversed(self.steps):
-            us, scale = aligned([cotangents.pop(i, None) for i in step.outputs])
-            if step.narrows_back:
-                us, scale = normalised(us, scale)
+            us, scale = [cotangents.pop(i, None) for i in step.outputs], None
+            if scales or step.narrows_back:
+                us, scale = scaled([None if t is None else Scaled(t, scales.pop(i, None))
+                                    for i, t in zip(step.outputs, us, strict=True)], step.narrows_back)
             found = step.linear.pull(*us)
             for i, g in zip(step.inputs, (found,) if isinstance(found, Tensor) else found, strict=True):
-                cotangents[i] = cotangents[i] + Scaled(g, scale) if i in cotangents else Scaled(g, scale)
-        return cotangents[0].product()
+                both = Scaled(g, scale)
+                if i in cotangents:
+                    both = Scaled(cotangents[i], scales.pop(i, None)) + both if scales or scale is not None else Scaled(
+                        cotangents[i] + g)
+                cotangents[i] = both.tensor
+                if both.scale is not None:
+                    scales[i] = both.scale
+        return Scaled(cotangents[0], scales.get(0)).product()
 
     def _check_held(self) -> None:
         if any(tensor._version != version for tensor, version in self._held):

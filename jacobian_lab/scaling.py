@@ -40,6 +40,12 @@ def aligned(tangents: Sequence[Scaled | None]) -> tuple[list[Tensor | None], Ten
     return [None if t is None else _times(t.tensor, (ones if t.scale is None else t.scale) / scale) for t in tangents], scale
 
 
+def scaled(tangents: Sequence[Scaled | None], narrows: bool) -> tuple[list[Tensor | None], Tensor | None]:
+    """Return the tangents for one scale, and that scale; one that makes them fit where they enter half precision."""
+    tensors, scale = aligned(tangents)
+    return normalised(tensors, scale) if narrows else (tensors, scale)
+
+
 def normalised(tensors: Sequence[Tensor | None], scale: Tensor | None) -> tuple[list[Tensor | None], Tensor]:
     """Take out of each vector the power of two that makes its largest entry one, about."""
     largest = torch.stack([t.abs().flatten(1).amax(1).double() for t in tensors if t is not None]).amax(0)
