@@ -333,7 +333,7 @@ def test_no_certificate_of_thousands_is_wrong(chunk):
 
 
 def large(seed):
-    """Return whether eigenpairs of a bidiagonal operator of up to 20,000 rows converged, and by how much more than stated they err.
+    """Return whether eigenpairs of a bidiagonal operator converged, and by how much more than stated they err.
 
     A few copied or clustered values lie at the top; their neighbours on the diagonal make them nearly defective.
     """
