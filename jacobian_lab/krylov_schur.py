@@ -187,7 +187,7 @@ class KrylovSchur:
         if rivals.any():  # one vector shows a mixture of the eigenvectors of values that it cannot tell apart
             self.doubt = 3 * self.tolerance * float(conditions[rivals].max())
         departure = np.sqrt(max(np.linalg.norm(T)**2 - np.linalg.norm(values)**2, 0.0))  # from normality, by Henrici
-        away = max(MARGIN * conditions[top] * residuals[top], 2 * np.cbrt(residuals[top] * departure**2))
+        away = max(MARGIN * conditions[top] * residuals[top], 2 * float(residuals[top] * departure**2) ** (1 / 3))
         return bool((known | (ranks + residuals <= worst)).all() and (known[top] or ranks[top] + away <= worst))
 
     def _steps(self, steps: int) -> None:
