@@ -186,8 +186,8 @@ class KrylovSchur:
         rivals = known & (ranks >= worst - 2 * self.tolerance)
         if rivals.any():  # one vector shows a mixture of the eigenvectors of values that it cannot tell apart
             self.doubt = 3 * self.tolerance * float(conditions[rivals].max())
-        departure = np.sqrt(max(np.linalg.norm(T)**2 - np.linalg.norm(values)**2, 0.0))  # from normality, by Henrici
-        away = max(MARGIN * conditions[top] * residuals[top], 2 * float(residuals[top] * departure**2) ** (1 / 3))
+        departure = abs(float(np.linalg.norm(T)**2 - np.linalg.norm(values)**2))  # from normality, squared, by Henrici
+        away = max(MARGIN * conditions[top] * residuals[top], 2 * np.cbrt(residuals[top] * departure))
         return bool((known | (ranks + residuals <= worst)).all() and (known[top] or ranks[top] + away <= worst))
 
     def _steps(self, steps: int) -> None:
