@@ -154,7 +154,10 @@ class KrylovSchur:
         elsewhere = np.random.default_rng([f.seed, f.products, f.size, 1]).standard_normal(f.size)
         f.restart(Z[:, :count], self.T, coupling[:count], elsewhere)
         self.room = min(max(self.room, count + OUTSIDE), f.size)
+        before = f.steps
         self._steps(OUTSIDE)
+        if not f.exhausted and f.steps < before + OUTSIDE:
+            return False  # the limit leaves no room to look
         while True:
             Z, T, count = self._schur()
             coupling, now = f.in_units[1] @ Z, self._ranks(T[:count, :count])
