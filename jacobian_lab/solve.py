@@ -43,6 +43,10 @@ class Solution:
     rank: int | None = None
     """Singular values kept, for a dense solve."""
 
+    def __repr__(self) -> str:
+        rank = "" if self.rank is None else f", rank {self.rank}"
+        return f"Solution: |b - A x| / |b| = {self.residual:.2e}{rank}; {self.message} ({self.products} products)"
+
 
 @dataclass(frozen=True)
 class TruncatedSVD:

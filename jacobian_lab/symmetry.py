@@ -75,6 +75,12 @@ class Estimate(Generic[Value]):
         error = float(np.median(self.standard_error))
         return f"{self.value.size} numbers, median standard error {error:.1g} ({self.products} products)"
 
+    def __repr__(self) -> str:
+        return f"Estimate: {self}"
+
+    def __float__(self) -> float:
+        return float(self.value)
+
 
 def trace(A: Matrix, *, sketch: int = 16, probes: int = 32, rtol: float | None = None, seed: int = 0) -> Estimate[float]:
     """Return tr A: `tr Q^T A Q` exactly, and the mean of `g^T A g` over Rademacher g outside of Q (Hutch++).

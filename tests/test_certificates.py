@@ -379,7 +379,7 @@ def ask_large(seeds):
 
 
 def test_no_certificate_of_a_large_operator_is_wrong():
-    """Seed 108: near-defective values 1.4e-6 below a wanted one, seen as one 1.4e-4 away. 651: one product left to look outside."""
+    """Seed 108: near-defective values 1.4e-6 below a wanted one, seen as one 1.4e-4 away. 651: one product left to look."""
     assert ask_large([108, 651, *range(110, 118)]) >= 5
 
 
