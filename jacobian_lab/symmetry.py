@@ -1,7 +1,7 @@
 r"""How far from symmetric, and other sums over the entries of an operator, from products with random vectors, with error bars.
 
-    trace            tr A;  of a denoiser's J the effective degrees of freedom of the estimate D(x_t)
-    diagonal         every A_ii;  of a denoiser's J the posterior variance of each pixel, up to alpha / sigma^2
+    trace            tr A;  of a denoiser's J the effective degrees of freedom of D(x_t)
+    diagonal         every A_ii;  of J the posterior variance of each pixel, up to alpha / sigma^2
     frobenius_norm   |A|_F
     asymmetry        |A - A^T|_F / |A + A^T|_F:  0 symmetric, 1 as much skew as symmetric, inf skew
 

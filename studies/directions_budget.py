@@ -4,7 +4,7 @@ Linear inverse problems on held-out digits (by default the left half is known), 
 passes of the whole batch: one for the sample, and for n Newton steps at each time
 
     inexact, J e, and gradient, J^T e    2 n            Krylov, k products    n (k + 1)
-    identity, e                          n              exact, J^+ e          1025 n: outside every budget, on few digits
+    identity, e                          n              exact, J^+ e          1025 n: on few digits
 
 so that the budget buys the times. Step size and number of steps are searched on other digits, at each budget: of the
 settings that meet the constraint to `tolerance` the one that the judge doubts least. How far a sample is from the digits is the
