@@ -92,7 +92,8 @@ def run(config: EigenpairsBenchmark) -> None:
         print(f"\n{part}\n  {'method':<34}{heads}")
         for (of_part, name), tally in tallies.items():
             if of_part == part:
-                spent = f"{np.mean(tally.found):7.1f}{np.mean(tally.products):10.1f}{np.median(tally.seconds):9.2f}"
+                seconds = np.median(tally.seconds)
+                spent = f"{np.mean(tally.found):7.1f}{np.mean(tally.products):10.1f}{seconds:9.2f}"
                 off = f"{max(tally.errors):10.1e}{max(tally.residuals):10.1e}"
                 print(f"  {name:<34}{spent}{off}  {_summary(tally.notes)}")
         ours, other = (tallies[part, name] for name in ("eigenpairs, certified", "ARPACK on this operator"))
