@@ -12,14 +12,13 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-import numpy as np
 import torch
-from PIL import Image, ImageOps
 from torch import Tensor
 
 import mnist
@@ -29,13 +28,13 @@ from mnist.evaluate import noisy_digit
 from mnist.oracle import load_oracle
 from mnist.weights import ALIASES, SHIPPED
 from studies.frame import PIPELINE, Config
+from studies.pictures import Shape, read_image
 from studies.weights import LATENT, file_hash, pipeline_folder
 
 ORACLE = "oracle"
 HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+")
 DENSE = 1024
 """Largest n for which the dense J, n x n, is taken as the truth."""
-Shape = tuple[int, int, int]
 
 
 def _same(x: Tensor) -> Tensor:
@@ -183,12 +182,15 @@ class OnImages(Prompted, OnDigits):
     """Options of a study of noisy digits or of an image, in pixels or latents."""
 
     image: Path | None = None
-    """An image file in place of digits: its middle, scaled to the model's size. Models of other images than digits need it."""
+    """An image file in place of digits: for a model of digits white on black, 32x32 or 28x28 pixels; transparency is black.
+    Models of other images need one, of any size: its middle is scaled to the model's, and transparency is white."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.image is not None:
             self.hashes["image"] = image_hash(self.image, "--image")
+            if not is_latent(self.model):
+                read_image(self.image, SHAPE)  # refused before anything is computed
 
     @torch.no_grad()
     def inputs(self, model: Model, count: int = 1) -> Inputs:
@@ -200,7 +202,7 @@ class OnImages(Prompted, OnDigits):
             If the model's images are no digits, and no image file is named.
         """
         if self.image is not None:
-            images, labels = read_image(self.image, model.image_shape), None
+            images, labels = say(*read_image(self.image, model.image_shape)), None
             numbers, names = [self.digit], [self.image.name]
         else:
             check_digits(self.model, model)
@@ -239,23 +241,11 @@ def image_hash(path: Path, option: str) -> str:
         raise InputError(f"{option} {path} cannot be read: {error.strerror}. Expected an image file") from error
 
 
-def open_image(path: Path, option: str, mode: Literal["L", "RGB"]) -> Image.Image:
-    """Return an image file that the user named, upright, gray ("L") or RGB, or raise."""
-    try:
-        with Image.open(path) as file:
-            return ImageOps.exif_transpose(file).convert(mode)
-    except OSError as error:
-        raise InputError(f"{option} {path} is not an image that can be read ({error}): PNG and JPEG will do") from error
-
-
-def read_image(path: Path, shape: Shape) -> Tensor:
-    """Return an image file as a tensor, (1, c, H, W) in [-1, 1]: gray or RGB, the largest middle part of its shape, scaled."""
-    channels, height, width = shape
-    if channels not in (1, 3):
-        raise InputError(f"--image {path}: the model's images have {channels} channels, expected 1 (gray) or 3 (RGB)")
-    upright = open_image(path, "--image", "L" if channels == 1 else "RGB")
-    pixels = np.array(ImageOps.fit(upright, (width, height), Image.Resampling.LANCZOS))
-    return (torch.from_numpy(pixels).float() / 127.5 - 1).reshape(height, width, channels).permute(2, 0, 1).unsqueeze(0)
+def say(value: Tensor, line: str) -> Tensor:
+    """Print what an input needed or is, if there is anything to say; return the input."""
+    if line:
+        print(line, file=sys.stderr)
+    return value
 
 
 def operator_at(denoiser: Denoiser, clean: Tensor, number: int, t: int | float, seed: int) -> JacobianOperator:

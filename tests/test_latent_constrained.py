@@ -24,7 +24,7 @@ from studies import guide, inpaint, style_transfer, superres
 from studies.constrained import batch_size
 from studies.features import load_features
 from studies.frame import Pieces
-from studies.inpaint import Inpaint, read_mask
+from studies.inpaint import Inpaint
 from studies.models import Model
 from studies.style_transfer import StyleTransfer
 from studies.superres import Superres
@@ -200,7 +200,7 @@ def test_weights_of_the_style_make_the_run(folders, tmp_path):
 
 def test_a_mask_for_large_images_has_any_size(tmp_path):
     Image.fromarray(np.array([[255, 0], [0, 255]], dtype=np.uint8)).save(tmp_path / "mask.png")
-    mask = read_mask(tmp_path / "mask.png", (3, 40, 60))
+    mask = read_mask(tmp_path / "mask.png", (3, 40, 60)).known
     assert mask.shape == (1, 40, 60)
     assert mask[0, 0, 0]
     assert not mask[0, 0, 59]
