@@ -188,9 +188,9 @@ class OnImages(Prompted, OnDigits):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.image is not None:
-            self.hashes["image"] = image_hash(self.image, "--image")
             if not is_latent(self.model):
                 read_image(self.image, SHAPE)  # refused before anything is computed
+            self.hashes["image"] = image_hash(self.image, "--image")
 
     @torch.no_grad()
     def inputs(self, model: Model, count: int = 1) -> Inputs:
@@ -237,8 +237,10 @@ def image_hash(path: Path, option: str) -> str:
     """Return the SHA-256 of a file that the user named, or raise."""
     try:
         return file_hash(path)
+    except FileNotFoundError as error:
+        raise InputError(f"there is no file {path}: {option} must be an image file") from error
     except OSError as error:
-        raise InputError(f"{option} {path} cannot be read: {error.strerror}. Expected an image file") from error
+        raise InputError(f"{path} cannot be read ({error}): {option} must be an image file") from error
 
 
 def say(value: Tensor, line: str) -> Tensor:

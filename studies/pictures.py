@@ -260,7 +260,7 @@ def _largest(image: Image.Image, what: str) -> int:
 
 def _converted(image: Image.Image, mode: str, what: str) -> Image.Image:
     try:
-        return image.convert(mode)
+        return (image.convert("RGB") if image.mode in ("LAB", "HSV") else image).convert(mode)
     except ValueError as error:
         raise InputError(f"{what} has colours of kind {image.mode}: expected gray, RGB, a palette or CMYK. Save it "
                          "as PNG") from error
