@@ -80,13 +80,14 @@ class Loss(Constraint):
     def _check_gradient(self, gradient: Tensor, excess: Tensor, x0: Tensor) -> None:
         bad = ~gradient.flatten(1).isfinite().all(1) & x0.flatten(1).isfinite().all(1)
         if bad.any():
-            raise InputError(f"the loss's gradient is not finite for {int(bad.sum())} of {len(bad)} samples, where x_0 is: look "
-                             "for a square root or logarithm of zero in it, or half precision that overflows")
+            raise InputError(f"the gradient of the loss is not finite for {int(bad.sum())} of {len(bad)} samples that are: "
+                             "look for a square root or logarithm of zero, or half precision that overflows")
         flat = (excess > 0) & ~gradient.flatten(1).any(1)
         if flat.any():
-            warnings.warn(f"the loss's gradient is zero for {int(flat.sum())} of {len(flat)} samples whose loss is still above "
-                          f"its target, by {float(excess[flat].max()):.3g}: they stay as they were. Rounding and comparisons have "
-                          "no slope, saturated or dead units none left: take a smooth loss", DerivativeWarning, stacklevel=3)
+            warnings.warn(f"the gradient of the loss is zero for {int(flat.sum())} of {len(flat)} samples, whose loss is above "
+                          f"its target by up to {float(excess[flat].max()):.3g}: they stay as they were. Rounding and "
+                          "comparisons have no slope, saturated or dead units none left: take a smooth loss", DerivativeWarning,
+                          stacklevel=3)
 
     def _checked(self, loss: Tensor, x: Tensor) -> Tensor:
         if not isinstance(loss, Tensor) or not loss.is_floating_point():
@@ -95,12 +96,12 @@ class Loss(Constraint):
         if loss.shape != (len(x),):
             raise InputError(f"the loss returned shape {tuple(loss.shape)} for {len(x)} samples: expected ({len(x)},), one "
                              "number for each; take the mean over dimensions 1 and up")
-        if (bad := ~loss.isfinite() & x.flatten(1).isfinite().all(1)).any():
-            raise InputError(f"the loss is not finite for {int(bad.sum())} of {len(bad)} samples, where x_0 is: got "
-                             f"{float(loss[bad][0])}")
-        if self.target >= 0 and (low := float(loss.min())) < -100 * torch.finfo(loss.dtype).eps:
-            raise InputError(f"the loss is {low:.6g}, below 0, and so counts as fulfilled: expected at least 0. Take off its least "
-                             f"value, such as 1 - similarity, or give a target below it (it is {self.target})")
+        if (bad := ~loss.detach().isfinite() & x.flatten(1).isfinite().all(1)).any():
+            raise InputError(f"the loss is not finite for {int(bad.sum())} of {len(bad)} samples that are: got "
+                             f"{float(loss.detach()[bad][0])}")
+        if self.target >= 0 and (low := float(loss.detach().min())) < -100 * torch.finfo(loss.dtype).eps:
+            raise InputError(f"the loss is {low:.6g}, below 0, and so counts as fulfilled: expected at least 0. Take off its "
+                             f"least value, such as 1 - similarity, or give a target below it (it is {self.target})")
         return loss
 
 

@@ -23,6 +23,7 @@ from torch import Tensor
 
 import mnist
 from jacobian_lab import Denoiser, InputError, JacobianOperator
+from jacobian_lab.latent_constraint import checked
 from mnist.data import SHAPE
 from mnist.evaluate import noisy_digit
 from mnist.oracle import load_oracle
@@ -171,6 +172,9 @@ class Guided(Prompted):
         if self.negative_prompt and self.guidance == 1:
             raise InputError("--negative-prompt has no effect with --guidance 1, which is off: take another scale, such as 4")
 
+        if self.guidance != 1 and not self.prompt.strip() and not self.negative_prompt.strip():
+            raise InputError(f"--guidance {self.guidance:g} has no effect without --prompt: add one, or leave it out")
+
     def load(self, device: str | None = None, dtype: torch.dtype = torch.float32) -> Model:
         """Return the model, on `device` in place of the study's if it is given."""
         return open_model(self.model, device or self.device, dtype, prompt=self.prompt, negative_prompt=self.negative_prompt,
@@ -210,7 +214,7 @@ class OnImages(Prompted, OnDigits):
             images, labels = (x[self.digit:self.digit + count] for x in mnist.digits("held-out"))
             labels, names = labels.to(model.device), [f"digit {i}" for i in numbers]
         images = images.to(model.device, model.dtype)
-        return Inputs(images, model.encode(images), labels, numbers, names)
+        return Inputs(images, checked(model.encode(images), images, "encoder"), labels, numbers, names)
 
 
 @dataclass(frozen=True)
