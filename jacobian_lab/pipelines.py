@@ -26,8 +26,8 @@ INSTAFLOW = ("RectifiedFlowPipeline", "InstaFlowPipeline")
 """Class names of InstaFlow's own releases, and of the pipeline in diffusers' community folder."""
 NETWORKS = {"StableDiffusionPipeline": "unet", "StableDiffusion3Pipeline": "transformer", **dict.fromkeys(INSTAFLOW, "unet")}
 """Pipeline class -> its component that denoises."""
-LENGTHS = {"tokenizer": 10**9, "tokenizer_2": 10**9, "tokenizer_3": 256}
-"""Tokenizers, and how many tokens a pipeline takes of each, beside the tokenizer's own limit: Stable Diffusion 3 of T5's."""
+LENGTHS = {"tokenizer": None, "tokenizer_2": None, "tokenizer_3": 256}
+"""Tokenizers, and how many tokens a pipeline takes where that is not the tokenizer's own limit: Stable Diffusion 3 of T5's."""
 WHOLE = 1000
 """Tokens below which a vocabulary is one of whole words: a larger one spells all words, a smaller one those of its captions."""
 UNUSED = ("safety_checker", "feature_extractor", "image_encoder")
@@ -104,7 +104,7 @@ def check_words(opened: Opened, option: str, text: str) -> None:
         warnings.warn(f"{message}; others do", UserWarning, stacklevel=4)
 
 
-def _unread(tokenizer: Any, most: int, text: str) -> tuple[list[str], str]:  # noqa: ANN401
+def _unread(tokenizer: Any, most: int | None, text: str) -> tuple[list[str], str]:  # noqa: ANN401
     """Return the words of a text that a tokenizer does not know, and the end that it cuts off."""
     encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=tokenizer.is_fast, verbose=False)
     ids, spans = encoded["input_ids"], encoded.get("offset_mapping")
@@ -119,13 +119,12 @@ def _unread(tokenizer: Any, most: int, text: str) -> tuple[list[str], str]:  # n
     unknown = []
     for word in re.finditer(r"\S+", text):
         start, end = word.span()
-        pieces = [span for token, span in zip(ids, spans, strict=True)
-                  if span[1] > start and span[0] < end and token != tokenizer.unk_token_id]
-        whole = set(range(start, end)) <= {k for piece in pieces for k in range(*piece)}
+        pieces = [(token, span) for token, span in zip(ids, spans, strict=True) if span[1] > start and span[0] < end]
+        dropped = not set(range(start, end)) <= {k for _, span in pieces for k in range(*span)}
         in_letters = bool(spelt) and (len(pieces) > 1 or (end - start == 1 and word[0].lower() not in spelt))
-        if not whole or in_letters:
+        if dropped or in_letters or any(token == tokenizer.unk_token_id for token, _ in pieces):
             unknown.append(word[0])
-    room = min(tokenizer.model_max_length, most) - tokenizer.num_special_tokens_to_add()
+    room = (most or tokenizer.model_max_length) - tokenizer.num_special_tokens_to_add()
     return unknown, text[spans[room][0]:] if len(ids) > room else ""
 
 

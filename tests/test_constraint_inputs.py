@@ -23,8 +23,8 @@ from jacobian_lab.sampler import sample, seeded_noise
 from jacobian_lab.separable import gaussian_blur, shrink, super_resolution
 
 SHAPE = (1, 32, 32)
-KERNEL = torch.tensor([[0.0, 0.1, 0.6], [0.0, 0.1, 0.2], [0.0, 0.0, 0.0]])
-"""Of a motion: not symmetric about its middle."""
+KERNEL = torch.tensor([[0.0, 0.1, 0.3], [0.0, 0.55, 0.05], [0.0, 0.0, 0.0]])
+"""Of a motion: not symmetric about its middle, and it can be inverted, since the middle outweighs the others."""
 
 
 @pytest.fixture(scope="module")
@@ -157,15 +157,15 @@ def test_blur_convolves_as_scipy_does_and_correlates_if_asked(digits):
 
 
 def test_a_kernel_turned_about_costs_decibels(digits):
-    """A user's y is a convolution: its inverse is found to 30 dB, and by a correlation it is not."""
+    """A user's y is a convolution: it is undone to rounding, and taken for a correlation it is not."""
     y = torch.from_numpy(scipy.ndimage.convolve(digits.double().numpy(), KERNEL.double().numpy()[None, None], mode="mirror"))
     psnr = []
     for correlate in (False, True):
         constraint = blur(y, KERNEL.double(), correlate=correlate)
         found = constraint.pseudo_inverse(y).clamp(-1, 1)
         psnr.append(float(10 * torch.log10(4 / (found - digits).square().mean())))
-    assert psnr[0] > 30
-    assert psnr[1] < 15
+    assert psnr[0] > 90
+    assert psnr[1] < 20
 
 
 @pytest.mark.parametrize(("kernel", "message"), [
@@ -200,7 +200,7 @@ LOSSES = {
     "negative": (lambda x: x.square().mean((1, 2, 3)) - 9, "below 0, and so counts as fulfilled: expected at least 0"),
     "negative similarity": (lambda x: -F.cosine_similarity(x.flatten(1), x.flatten(1).detach() + 1),
                             "below 0, and so counts as fulfilled"),
-    "log likelihood": (lambda x: F.log_softmax(small_network()(x), 1)[:, 3], "below 0, and so counts as fulfilled"),
+    "log likelihood": (lambda x: F.log_softmax(small_network()(x), 1)[:, 3], "below 0, and so counts"),
     "NaN": (lambda x: x.square().mean((1, 2, 3)) * torch.nan, "the loss is not finite for 3 of 3 samples"),
     "infinite": (lambda x: x.square().mean((1, 2, 3)) / 0, "the loss is not finite for 3 of 3 samples"),
     "root of zero": (lambda x: 1 + (x * 0).sum((1, 2, 3)).sqrt(), "the gradient of the loss is not finite for 3 of 3"),
@@ -228,7 +228,7 @@ FLAT = {
 
 @pytest.mark.parametrize("name", FLAT)
 def test_a_loss_without_slope_is_told(name, digits):
-    with pytest.warns(DerivativeWarning, match=f"zero for {1 if name == 'of one sample' else 3} of 3 samples.*they stay as they"):
+    with pytest.warns(DerivativeWarning, match=f"zero for {1 if name == 'of one sample' else 3} of 3 samples.*they stay"):
         assert not Loss(FLAT[name]).error(digits)[0].any()
 
 
@@ -289,7 +289,7 @@ def test_an_autoencoder_that_overflows_is_told_as_that(form, dtype, gain, fine, 
             assert ask(z).isfinite().all()
         else:
             with pytest.raises(InputError, match=r"the decoder made values that are not finite, in torch.float16, of 3 of 3 "
-                                                 r"samples.*overflows in half precision: load the model in float32, or bfloat16"):
+                                                 r"samples.*overflows in half precision: load the model in float32"):
                 ask(z)
 
 

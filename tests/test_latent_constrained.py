@@ -26,6 +26,7 @@ from studies.features import load_features
 from studies.frame import Pieces
 from studies.inpaint import Inpaint
 from studies.models import Model
+from studies.pictures import read_mask
 from studies.style_transfer import StyleTransfer
 from studies.superres import Superres
 

@@ -33,8 +33,9 @@ def test_a_prompt_that_is_read_as_it_stands_is_taken_in_silence(loaded, kind, pr
 
 UNKNOWN = [("mini", "a 7", "'7'"), ("mini", "7", "'7'"), ("mini", "a cat", "'cat'"), ("mini", "a photo of a sevn", "'sevn'"),
            ("mini", "a photo of a seven.", "'seven.'"), ("mini", "ein Foto", "'ein', 'Foto'"), ("mini", "séven", "'séven'"),
-           ("mini", "a \N{THUMBS UP SIGN}", "'\N{THUMBS UP SIGN}'"), ("mini", "seventy", "'seventy'"), ("mini", "a seven!", "'seven!'"),
-           ("mini", "七", "'七'"), ("mini", "eleven", "'eleven'"), ("sd", "cat 7", "'7'"), ("sd", "a cat, a dog", "'cat,'"),
+           ("mini", "a \N{THUMBS UP SIGN}", "'\N{THUMBS UP SIGN}'"), ("mini", "seventy", "'seventy'"),
+           ("mini", "a seven!", "'seven!'"), ("mini", "七", "'七'"), ("mini", "eleven", "'eleven'"), ("sd", "cat 7", "'7'"),
+           ("sd", "a cat, a dog", "'cat,'"),
            ("sd3", "a 7", "'7'")]
 
 
@@ -42,14 +43,14 @@ UNKNOWN = [("mini", "a 7", "'7'"), ("mini", "7", "'7'"), ("mini", "a cat", "'cat
 @pytest.mark.parametrize(("kind", "prompt", "words"), UNKNOWN)
 def test_words_that_the_tokenizer_does_not_know_are_named(loaded, kind, prompt, words, option):
     name = option.replace("_", " ")
-    with pytest.raises(InputError, match=f"the {name} '{prompt}' has words that the tokenizer does not know: {words}. Say it in"):
+    with pytest.raises(InputError, match=f"the {name} '{prompt}' has words that the tokenizer does not know: {words}. Say"):
         load_latent(loaded[kind], **{option: prompt}, guidance=2.0)
 
 
 @pytest.mark.parametrize(("kind", "prompt", "cut"), [
     ("mini", "a photo of the digit seven seven seven", "the tokenizer reads, and is cut: 'seven seven' is left out"),
     ("mini", "seven " * 7, "cut: 'seven ' is left out"), ("sd", "abcdefghijklmnop", "cut: 'op' is left out"),
-    ("sd", "a cat on a mat in a hat", "cut: 'at' is left out"), ("sd3", "a cat on a mat", "the tokenizer_3 reads, and is cut"),
+    ("sd", "a cat on a mat in a hat", "cut: 'at' is left out"), ("sd3", "a " * 130, "than the tokenizer_3 reads, and is cut"),
 ])
 @pytest.mark.filterwarnings("ignore")
 def test_a_prompt_that_is_cut_is_told(loaded, kind, prompt, cut):
