@@ -361,3 +361,20 @@ def test_how_many_pixels_are_known_is_counted(tmp_path):
     assert Inpaint(mask=str(tmp_path / "erased.png"), model="oracle").known([0, 1])[1] == (
         "erased.png: opaque pixels are known; 880 of 1,024 pixels known")
     assert Inpaint().known([0])[1] == "512 of 1,024 pixels known"
+
+
+@pytest.mark.parametrize(("words", "line", "known"), [
+    ((), "mask.png: opaque pixels are known; 880 of 1,024 pixels known", ~SQUARE),
+    (("--invert-mask",), "mask.png: opaque pixels are known; 144 of 1,024 pixels known", SQUARE),
+])
+def test_inpaint_says_what_is_known_and_knows_it(monkeypatch, capsys, tmp_path, model, words, line, known):
+    save(tmp_path / "mask.png", PHOTO_ERASED)
+    camera(tmp_path / "digit.png", 6, deep(GRAY) * 257)
+    status, _, err = call(monkeypatch, capsys, "inpaint", "--model", model, "--steps", 1, "--newton-steps", 1, "--samples", 1,
+                          "--image", tmp_path / "digit.png", "--mask", tmp_path / "mask.png", *words, "--out", tmp_path / "run")
+    assert status == 0, err
+    assert line in err
+    assert "digit.png: 0 is black and 65,535 white" in err
+    with np.load(tmp_path / "run" / "data.npz") as stored:
+        np.testing.assert_array_equal(~np.isnan(stored["observed"][0, 0]), known)
+        np.testing.assert_allclose(stored["truth"][0, 0], unit(GRAY), atol=1e-6)
