@@ -225,7 +225,7 @@ def test_large_images_are_drawn_one_at_a_time():
     ("colour", ["guide"], "guide needs a classifier of what is drawn"),
     ("colour", ["superres", "--image", "PICTURE", "--factor", "8", "--project"], None),
     ("colour", ["superres", "--image", "TINY"], "tiny.png has 20x30 pixels: --image must be the small image, 16x16 pixels, or"),
-    ("colour", ["inpaint", "--image", "none.png"], "--image none.png cannot be read"),
+    ("colour", ["inpaint", "--image", "none.png"], "there is no file none.png: --image must be an image file"),
     ("colour", ["inpaint", "--image", "PICTURE", "--mask", "TEXT/config.json"], "is not an image that can be read"),
     ("mini", ["inpaint", "--image", "PICTURE"], "picture.png has 96x72 pixels: --image must be an image of 32x32 or 28x28"),
     ("mini", ["inpaint", "--mask", "random", "--through", "latents"], "--through latents does not do for this mask"),
