@@ -29,7 +29,7 @@ from mnist.evaluate import noisy_digit
 from mnist.oracle import load_oracle
 from mnist.weights import ALIASES, SHIPPED
 from studies.frame import PIPELINE, Config
-from studies.pictures import Shape, read_image
+from studies.pictures import Shape, read_image, size_of
 from studies.weights import LATENT, file_hash, pipeline_folder
 
 ORACLE = "oracle"
@@ -238,13 +238,9 @@ def check_digits(name: str, model: Model) -> None:
 
 
 def image_hash(path: Path, option: str) -> str:
-    """Return the SHA-256 of a file that the user named, or raise."""
-    try:
-        return file_hash(path)
-    except FileNotFoundError as error:
-        raise InputError(f"there is no file {path}: {option} must be an image file") from error
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error}): {option} must be an image file") from error
+    """Return the SHA-256 of an image file that the user named, or raise if it is none; its pixels are not decoded."""
+    size_of(path, option)
+    return file_hash(path)
 
 
 def say(value: Tensor, line: str) -> Tensor:
