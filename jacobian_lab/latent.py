@@ -104,7 +104,8 @@ def load_latent(source: Any, *, prompt: str = "", negative_prompt: str = "", gui
     InputError
         If the extra `sd` is not installed; the source cannot be found or is of another kind; weights are pickled; the
         prediction is unknown or contradicts; the autoencoder does not fit the denoiser; the prompt has words that no tokenizer
-        of the pipeline knows; or there is guidance without any prompt.
+        of the pipeline knows; or there is guidance without any prompt, or away from
+        the prompt itself.
 
     Warns
     -----
@@ -126,8 +127,9 @@ def load_latent(source: Any, *, prompt: str = "", negative_prompt: str = "", gui
             raise InputError(f"{option} must be one string: got {text!r}")
     if not math.isfinite(guidance):
         raise InputError(f"guidance must be a finite number: got {guidance}")
-    if guidance != 1 and not prompt.strip() and not negative_prompt.strip():
-        raise InputError(f"guidance is {guidance} without a prompt, so that it has no effect: give a prompt, or leave it at 1")
+    if guidance != 1 and prompt.strip() == negative_prompt.strip():
+        why = "and the negative prompt is the prompt" if prompt.strip() else "without a prompt"
+        raise InputError(f"guidance is {guidance} {why}, so that it has no effect: give a prompt, or leave it at 1")
     opened = open_pipeline(source, device, dtype, download)
     check_words(opened, "prompt", prompt)
     if guidance != 1:

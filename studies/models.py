@@ -171,9 +171,9 @@ class Guided(Prompted):
             raise InputError(f"--guidance must be a finite number: got {self.guidance}")
         if self.negative_prompt and self.guidance == 1:
             raise InputError("--negative-prompt has no effect with --guidance 1, which is off: take another scale, such as 4")
-
-        if self.guidance != 1 and not self.prompt.strip() and not self.negative_prompt.strip():
-            raise InputError(f"--guidance {self.guidance:g} has no effect without --prompt: add one, or leave it out")
+        if self.guidance != 1 and self.prompt.strip() == self.negative_prompt.strip():
+            why = "where --negative-prompt is --prompt: change one" if self.prompt.strip() else "without --prompt: add one"
+            raise InputError(f"--guidance {self.guidance:g} has no effect {why}, or leave it out")
 
     def load(self, device: str | None = None, dtype: torch.dtype = torch.float32) -> Model:
         """Return the model, on `device` in place of the study's if it is given."""
