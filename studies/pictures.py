@@ -156,9 +156,8 @@ def _open(path: Path, option: str, sides: Sequence[int] = (), least: int = 0, he
     """
     sizes = " or ".join(f"{side}x{side}" for side in sides)
     wanted = f"{option} must be an image of {sizes} pixels" if sides else f"{option} must be an image file"
-    if path.exists() and not path.is_file():  # a pipe may have no end
-        raise InputError(f"{path} cannot be read (it is no file, but a folder, a pipe or a device): {wanted}")
     try:
+        _check_kind(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of Pillow's, on sizes (checked here) and on metadata
             with Image.open(path) as file:
@@ -187,6 +186,12 @@ def _open(path: Path, option: str, sides: Sequence[int] = (), least: int = 0, he
     if deep and upright.mode not in ("I", "F") and not upright.mode.startswith("I;16"):
         _check_bright(upright, path)
     return upright
+
+
+def _check_kind(path: Path) -> None:
+    """Raise if a path is none of a file's: a pipe may have no end."""
+    if path.exists() and not path.is_file():
+        raise OSError("it is no file, but a folder, a pipe or a device")
 
 
 def _check_file(file: Image.Image, path: Path, wanted: str) -> None:

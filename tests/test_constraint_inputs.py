@@ -123,7 +123,7 @@ def test_a_wrong_adjoint_is_told_at_once(name, dtype, digits):
         LinearMap(y, forward, adjoint)
     elif not (name == "1 percent" and dtype in (torch.float16, torch.bfloat16)):  # below what their rounding tells
         with pytest.raises(InputError, match="the adjoint is not that of A, or A is not linear: <A x, u> ="):
-            LinearMap(y, forward, adjoint)
+            LinearMap(y, forward, adjoint, rtol=0.5)  # of the solver: not a licence
 
 
 def test_a_wrong_adjoint_of_scipys_is_told_and_shapes_are(digits):
