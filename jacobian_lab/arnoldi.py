@@ -19,7 +19,6 @@ Gram-Schmidt process*: twice is enough; Stewart (2002), *A Krylov-Schur algorith
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,7 @@ import scipy.linalg
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse.linalg import LinearOperator
 
+from jacobian_lab._files import load_arrays, save_arrays
 from jacobian_lab.errors import InputError
 from jacobian_lab.operators import Counted, square
 
@@ -174,29 +174,24 @@ class Arnoldi:
         return values[order].astype(np.complex128) * self.unit, np.abs(coupling @ vectors)[order] * self.unit
 
     def save(self, path: str | Path) -> None:
-        """Write the factorisation to a .npz file, whole or not at all."""
-        target = Path(path)
-        partial = target.with_name(target.name + ".partial")
-        with partial.open("wb") as file:
-            np.savez(file, basis=self.basis, hessenberg=self.hessenberg, seed=self.seed, products=self.products,
-                     breakdowns=np.array(self.breakdowns, dtype=np.int64))
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(target)
+        """Write the factorisation to a .npz file, whole or not at all, with a checksum."""
+        save_arrays(Path(path), {"basis": self.basis, "hessenberg": self.hessenberg, "seed": self.seed,
+                                 "products": self.products, "breakdowns": np.array(self.breakdowns, dtype=np.int64)},
+                    compressed=False)
 
     @classmethod
     def load(cls, path: str | Path, A: LinearOperator | NDArray[Any]) -> Arnoldi:
         """Read a factorisation of A from a file that `save` wrote.
 
         A is not stored: one product with a random vector of the space tells whether it is the same operator.
+
+        Raises
+        ------
+        InputError
+            If the file is missing, damaged, no factorisation, or that of another operator.
         """
-        try:
-            with np.load(path, allow_pickle=False) as stored:
-                data = {name: stored[name] for name in ("basis", "hessenberg", "seed", "products", "breakdowns")}
-        except FileNotFoundError as error:
-            raise InputError(f"{path} does not exist: expected a file that Arnoldi.save wrote") from error
-        except (OSError, KeyError, ValueError) as error:
-            raise InputError(f"{path} is not the file of an Arnoldi factorisation ({error})") from error
+        data = load_arrays(Path(path), "Expected a file that Arnoldi.save wrote: start anew")
+        _check_stored(path, data)
         if len(data["basis"]) != A.shape[0]:
             raise InputError(f"{path} belongs to an operator of size {len(data['basis'])}: got one of size {A.shape[0]}")
         found = cls(A, data["basis"][:, 0], int(data["seed"]))
@@ -295,3 +290,17 @@ def _unit(start: ArrayLike, n: int) -> Array:
         raise InputError("the start vector is zero or not finite")
     vector = vector / np.abs(vector).max()
     return vector / np.linalg.norm(vector)
+
+
+def _check_stored(path: str | Path, data: dict[str, NDArray[Any]]) -> None:
+    """Raise unless the arrays of a file are those of a factorisation, in shape and in kind."""
+    try:
+        (n, columns), (rows, m) = data["basis"].shape, data["hessenberg"].shape
+        fits = (rows == columns == min(m + 1, n) and m <= n and data["basis"].dtype == data["hessenberg"].dtype == np.float64
+                and [(data[name].ndim, data[name].dtype.kind) for name in ("seed", "products", "breakdowns")]
+                == [(0, "i"), (0, "i"), (1, "i")])
+    except (KeyError, ValueError):
+        fits = False
+    if not fits:
+        raise InputError(f"{path} is not the file of an Arnoldi factorisation: expected basis, hessenberg, seed, products and "
+                         "breakdowns, as Arnoldi.save writes them")

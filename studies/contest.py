@@ -217,4 +217,4 @@ def _name(*words: str) -> str:
 
 
 STUDY = Study("contest", Contest, compute, table, plot,
-              models=lambda config: {config.model: "denoiser", "classifier": "classifier"})
+              models=lambda config: {config.model: "denoiser", "classifier": "classifier"}, libraries=("azula", "deepinv"))

@@ -168,5 +168,5 @@ def test_a_file_of_another_operator_is_refused(tmp_path):
     with pytest.raises(InputError, match="operator of size 40: got one of size 41"):
         Arnoldi.load(tmp_path / "a.npz", aslinearoperator(matrix(41)))
     (tmp_path / "b.npz").write_bytes(b"nothing")
-    with pytest.raises(InputError, match="not the file of an Arnoldi factorisation"):
+    with pytest.raises(InputError, match="is damaged, or this version did not write it"):
         Arnoldi.load(tmp_path / "b.npz", matrix())

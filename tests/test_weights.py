@@ -5,7 +5,7 @@ import torch
 
 import mnist
 from jacobian_lab import InputError
-from mnist.weights import SHIPPED, build_denoiser, save_model
+from mnist.weights import SHIPPED, build_denoiser, save_model, write_card
 
 ARCHITECTURE = {"channels": [32, 32, 32]}
 CARD = {"kind": "denoiser", "architecture": ARCHITECTURE, "prediction": "v", "command": "jacobian-lab train denoiser"}
@@ -71,12 +71,12 @@ def test_cards_of_another_kind_or_none_are_refused(saved):
     path.with_suffix(".json").write_text("[1, 2")
     with pytest.raises(InputError, match="is not a model card"):
         mnist.load_denoiser(path)
-    path.with_suffix(".json").write_text("[1, 2]")
+    path.with_suffix(".json").write_text(20_000 * "[")
     with pytest.raises(InputError, match="is not a model card"):
         mnist.load_denoiser(path)
     for card in ({}, {"architecture": {"layers": 3}, "prediction": "v"}, {"architecture": {"channels": [20, 32, 32]},
                  "prediction": "v"}, {"architecture": ARCHITECTURE, "prediction": "x"}):
-        path.with_suffix(".json").write_text(json.dumps({"kind": "denoiser"} | card))
+        write_card(path, {"kind": "denoiser"} | card)
         with pytest.raises(InputError, match="describes no model that can be built"):
             mnist.load_denoiser(path)
 
@@ -84,6 +84,10 @@ def test_cards_of_another_kind_or_none_are_refused(saved):
 def test_weights_of_another_shape_are_refused(saved):
     path, _ = saved
     card = json.loads(path.with_suffix(".json").read_text())
-    path.with_suffix(".json").write_text(json.dumps(card | {"architecture": {"channels": [32, 32, 64]}}))
+    changed = card | {"architecture": {"channels": [32, 32, 64]}}
+    path.with_suffix(".json").write_text(json.dumps(changed))
+    with pytest.raises(InputError, match=r"card .* is damaged: .* on purpose, write .card_sha256.: .[0-9a-f]{64}. into it"):
+        mnist.load_denoiser(path)
+    write_card(path, {key: value for key, value in changed.items() if key != "card_sha256"})
     with pytest.raises(InputError, match="do not fit the architecture"):
         mnist.load_denoiser(path)
