@@ -176,7 +176,8 @@ def write_sums(folder: Path) -> None:
 
 def read_sums(path: Path) -> dict[str, str]:
     """Return the checksums in a file SHA256SUMS, name -> digest."""
-    return {line[66:]: line[:64] for line in path.read_text(errors="replace").splitlines()}
+    found = re.findall(r"^(?:([0-9a-f]{64}) [ *])?(.*)$", path.read_text(errors="replace"), re.MULTILINE)
+    return {name: digest for digest, name in found if name}
 
 
 def check_folder(folder: Path) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from damage import unnoticed
 
 from jacobian_lab import InputError, _files
 from jacobian_lab._files import (
@@ -27,23 +28,6 @@ from jacobian_lab._files import (
 )
 
 ARRAYS = {"a": np.arange(6.0).reshape(2, 3), "b": np.array("text")}
-
-
-def flips(path, count=30, seed=0):
-    """Damage a file in turn by one bit, by its end, and wholly; put it right at the end."""
-    content, random = path.read_bytes(), np.random.default_rng(seed)
-    places = {0, len(content) - 1, *random.integers(0, len(content), count - 2).tolist()}
-    for at in sorted(places):
-        changed = bytearray(content)
-        changed[at] ^= 1 << int(random.integers(8))
-        path.write_bytes(changed)
-        yield f"bit in byte {at} of {len(content)}"
-    for kept in {0, 1, 21, len(content) // 2, len(content) - 74, len(content) - 73, len(content) - 1} & {*range(len(content))}:
-        path.write_bytes(content[:kept])
-        yield f"{kept} bytes of {len(content)}"
-    path.write_bytes(content + b"\0")
-    yield "a byte more"
-    path.write_bytes(content)
 
 
 def test_arrays_come_back_and_plain_numpy_reads_them(tmp_path):
@@ -219,10 +203,7 @@ def folder(tmp_path):
 
 def test_a_folder_is_checked_by_its_sums(folder):
     for path in (*(path for path in folder.rglob("*") if path.suffix in _files.LOADED), folder / "SHA256SUMS"):
-        for damage in flips(path):
-            with pytest.raises(InputError, match=f"{folder}.* (is damaged|is missing)"):
-                check_folder(folder)
-                pytest.fail(f"{path}: {damage}")
+        assert not unnoticed(path, lambda: check_folder(folder), f"{folder}.* (is damaged|is missing)")
         check_folder(folder)
     (folder / "README.md").unlink()
     check_folder(folder)
@@ -246,10 +227,7 @@ def test_the_hubs_cache_is_checked_by_the_names_of_its_blobs(tmp_path):
         (snapshot / name).symlink_to(Path("..") / ".." / "blobs" / blob)
     check_folder(snapshot)
     for name, blob in names.items():
-        for damage in flips(blobs / blob, 8):
-            with pytest.raises(InputError, match=f"{snapshot / name} is damaged: its checksum is"):
-                check_folder(snapshot)
-                pytest.fail(damage)
+        assert not unnoticed(blobs / blob, lambda: check_folder(snapshot), f"{snapshot / name} is damaged: its checksum is")
         check_folder(snapshot)
 
 
