@@ -43,13 +43,9 @@ class RunFolder:
     """The folder of a run."""
 
     folder: Path
+    partial: Path
+    """Where it lies while it computes."""
     finished: bool
-    claim_file: str
-
-    @property
-    def partial(self) -> Path:
-        """Where it lies while it computes."""
-        return self.folder.parent / (self.folder.resolve().name + ".partial")
 
     def finish(self) -> None:
         """Let the finished run appear, in the place of nothing or of an empty folder.
@@ -150,11 +146,12 @@ def _free(folder: Path, mine: set[str]) -> None:
 
 def _find(folder: Path, claim_file: str, claim: Claim) -> tuple[RunFolder, str]:
     """Return where the run of this claim lies or will lie, and what to tell of one that other code made."""
-    run = RunFolder(folder, (folder / claim_file).is_file(), claim_file)
+    name = folder.resolve().name
+    run = RunFolder(folder, folder.parent / f"{name}.partial", (folder / claim_file).is_file())
     for place in (folder, run.partial):
         made = _check_claim(place, claim_file, claim, place == run.partial)
         if made is not None:
-            beside = folder.with_name(f"{folder.resolve().name}-{json_hash(claim['code'])[:8]}")
+            beside = folder.with_name(f"{name}-{json_hash(claim['code'])[:8]}")
             told = f"{place} was made by other code ({made}): it stays, and {beside} is the folder of this run"
             return _find(beside, claim_file, claim)[0], told
     return run, ""

@@ -1,0 +1,136 @@
+"""Runs that are killed at any moment, and two of them at once: the data are those of an undisturbed run, to the last bit."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import mnist_files
+import numpy as np
+import pytest
+
+from conftest import save_small
+
+
+class Server:
+    """Processes of the command line; see `command_server`."""
+
+    def __init__(self, folder):
+        self.folder, self.count = folder, 0
+        self.process = subprocess.Popen([sys.executable, Path(__file__).with_name("command_server.py")], text=True,
+                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=os.environ | {
+                                            "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)})
+
+    def ask(self, request):
+        print(json.dumps(request), file=self.process.stdin, flush=True)
+        return int(self.process.stdout.readline())
+
+    def start(self, words):
+        """Start a command; return its process number and the file that it prints to."""
+        self.count += 1
+        log = self.folder / f"log-{self.count}"
+        return self.ask([[str(word) for word in words], str(log)]), log
+
+    def run(self, words):
+        """Run a command to its end; return what it printed."""
+        process, log = self.start(words)
+        assert self.ask(process) == 0, log.read_text()
+        return log.read_text()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    server = Server(tmp_path_factory.mktemp("logs"))
+    yield server
+    server.process.stdin.close()
+    server.process.wait()
+
+
+@pytest.fixture(scope="module")
+def commands(tmp_path_factory):
+    """Three studies and a training, small."""
+    folder = tmp_path_factory.mktemp("models")
+    model, data = save_small(folder / "denoiser", "v"), mnist_files.write(folder / "mnist")
+    return {
+        "directions": ["directions", "--model", model, "--digits", "2", "--times", "300", "500", "700"],
+        "accuracy": ["accuracy", "--model", model, "--vectors", "2", "--pairs", "2", "--times", "300", "500", "700"],
+        "posterior": ["posterior", "--samples", "20", "--steps", "4"],
+        "train": ["train", "denoiser", "--data-folder", data, "--steps", "30", "--batch-size", "4", "--checkpoint-every", "3",
+                  "--channels", "32", "32", "32"]}
+
+
+def data_of(folder):
+    """The numbers of a run, as bytes."""
+    if (folder / "data.npz").is_file():
+        with np.load(folder / "data.npz") as stored:
+            return {name: (stored[name].dtype.str, stored[name].shape, stored[name].tobytes()) for name in stored}
+    return {name: (folder / name).read_bytes() for name in ("denoiser.safetensors", "losses.csv")}
+
+
+def kill_and_repeat(server, words, out, truth, seconds, moments):
+    """Kill the command once, at a random moment, and repeat it; return what it said."""
+    process, _ = server.start([*words, "--out", out])
+    time.sleep(moments.uniform(0, seconds))
+    os.kill(process, signal.SIGKILL)
+    killed = server.ask(process) == -signal.SIGKILL
+    before = {path.name for path in out.parent.iterdir()}
+    assert before <= {out.name, out.name + ".partial"}
+    printed = server.run([*words, "--out", out])
+    assert data_of(out) == truth
+    assert {path.name for path in out.parent.iterdir()} == {out.name}
+    return killed, printed.splitlines()[-1]
+
+
+def kill_many(server, words, tmp_path, kills):
+    started = time.monotonic()
+    server.run([*words, "--out", tmp_path / "truth" / "run"])
+    seconds, truth, moments = time.monotonic() - started, data_of(tmp_path / "truth" / "run"), random.Random(kills)
+    found = []
+    for k in range(kills):
+        (tmp_path / str(k)).mkdir()
+        found.append(kill_and_repeat(server, words, tmp_path / str(k) / "run", truth, seconds, moments))
+    print(found)
+    return found
+
+
+def test_a_study_that_is_killed_ends_at_the_same_bits(server, commands, tmp_path):
+    kill_many(server, commands["accuracy"], tmp_path, 3)
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("name", ["directions", "accuracy", "posterior", "train"])
+def test_studies_and_a_training_that_are_killed_20_times_end_at_the_same_bits(server, commands, tmp_path, name):
+    found = kill_many(server, commands[name], tmp_path, 20)
+    assert sum(killed for killed, _ in found) > 10
+    assert len({how for _, how in found}) > 2
+
+
+@pytest.mark.parametrize("name", ["accuracy", "train"])
+def test_of_two_identical_commands_one_computes_and_the_other_waits(server, commands, tmp_path, name):
+    words = [*commands[name], "--out", tmp_path / "run"]
+    started = [server.start(words) for _ in range(2)]
+    assert [server.ask(process) for process, _ in started] == [0, 0]
+    printed = sorted((log.read_text() for _, log in started), key=len)
+    lasts = sorted(text.splitlines()[-1].partition(":")[0] for text in printed)
+    assert lasts == ["computed", "reused"]
+    assert sum("another process computes" in text for text in printed) <= 1
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("name", ["directions", "accuracy", "posterior", "train"])
+@pytest.mark.parametrize("k", range(5))
+def test_three_at_once_of_which_one_is_killed(server, commands, tmp_path, name, k):
+    words = [*commands[name], "--out", tmp_path / "run"]
+    started = [server.start(words) for _ in range(3)]
+    time.sleep(random.Random(k).uniform(0, 2))
+    os.kill(started[0][0], signal.SIGKILL)
+    assert [server.ask(process) for process, _ in started] in ([-9, 0, 0], [0, 0, 0])
+    lasts = sorted(log.read_text().splitlines()[-1].partition(" ")[0].strip(":") for _, log in started[1:])
+    assert lasts in (["computed", "reused"], ["resumed", "reused"][::-1], ["reused", "reused"])
+    server.run([*commands[name], "--out", tmp_path / "truth"])
+    assert data_of(tmp_path / "run") == data_of(tmp_path / "truth")
