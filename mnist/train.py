@@ -12,6 +12,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
+from io import BytesIO
 from pathlib import Path
 from typing import TypeAlias
 
@@ -232,7 +233,9 @@ class Run:
         """Replace the checkpoint."""
         state = {"network": self.network.state_dict(), "average": self.average.state_dict(),
                  "optimizer": self.optimizer.state_dict(), "losses": self.losses.clone(), "seconds": self.seconds}
-        write_archive(self.checkpoint, lambda file: torch.save(state, file))
+        buffer = BytesIO()
+        torch.save(state, buffer)  # into a file on a full disk it would raise an error of its own, which hides the cause
+        write_archive(self.checkpoint, lambda file: file.write(buffer.getbuffer()))
 
 
 def batches(recipe: Recipe, count: int, first: int) -> Iterator[tuple[int, Tensor]]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import resource
 import shutil
 from contextlib import suppress
 from pathlib import Path
@@ -157,3 +158,26 @@ def test_other_weights_are_other_runs_even_under_a_card_of_the_same_hash(tmp_pat
     mnist.weights.write_card(path, card | {"prediction": "epsilon"})
     with pytest.raises(InputError, match="other options: weights"):
         run(study, Options(out=tmp_path / "run"))
+
+
+@pytest.mark.parametrize("limit", [0, 1, 1000, 9000, 15_000])
+def test_a_disk_that_fills_in_the_middle_of_a_file_is_told_by_all(tmp_path, limit):
+    """With a limit on the size of files, which fails as a full disk does, at any byte."""
+    rng, checkpoint = np.random.default_rng(0), tmp_path / "checkpoint.pt"
+    state = Run(DenoiserRecipe(steps=3), torch.nn.Linear(64, 64), lambda *_: None, checkpoint)
+    factorisation = arnoldi(rng.standard_normal((90, 90)), 40)
+    writes = {"checkpoint.pt": state.save, "a.npz": lambda: factorisation.save(tmp_path / "a.npz"),
+              "piece.npz": lambda: Pieces(tmp_path)("piece", lambda: {"x": rng.standard_normal(9000)}),
+              "denoiser.safetensors": lambda: mnist.weights.save_model(tmp_path / "denoiser", torch.nn.Linear(100, 100), {})}
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+    try:
+        for name, write in writes.items():
+            with pytest.raises(InputError, match=f"cannot write to {tmp_path / name}: File too large"):
+                write()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not list(tmp_path.iterdir())
+    for write in writes.values():
+        write()
+    assert {path.name for path in tmp_path.iterdir()} == {*writes, "denoiser.json"}
