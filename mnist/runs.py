@@ -157,16 +157,28 @@ def _find(folder: Path, claim_file: str, claim: Claim) -> tuple[RunFolder, str]:
     return run, ""
 
 
+def _is_free(folder: Path, is_partial: bool) -> bool:
+    """Say whether nothing lies in a folder; in an unfinished one, nothing but what a killed run leaves before its claim."""
+    try:
+        names = {path.name for path in folder.iterdir()}
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False  # a file, or a folder that may not be read
+    return not names or (is_partial and all(name == LOCK or UNFINISHED.fullmatch(name) for name in names))
+
+
 def _check_claim(folder: Path, claim_file: str, wanted: Claim, is_partial: bool) -> str | None:
     """Return what code made the run in a folder, if other code did; raise if the folder is neither free nor such a run's."""
     if folder.is_symlink() or folder.resolve() == Path.cwd():
         raise InputError(f"{folder} is a link or the working directory, which no run can replace: choose another --out")
-    if not folder.exists() or (folder.is_dir() and all(
-            is_partial and (path.name == LOCK or UNFINISHED.fullmatch(path.name)) for path in folder.iterdir())):
+    if _is_free(folder, is_partial):
         return None
     try:
         found = read_json(folder / claim_file, "the claim of a run")
     except InputError as error:
+        if not folder.exists():  # another process has moved it away in this moment
+            return None
         raise InputError(f"{folder} exists and is not the folder of a run: choose another --out") from error
     different = [f"{key} {found.get(key)!r} (now {wanted.get(key)!r})" for key in sorted((found | wanted).keys() - {"code"})
                  if found.get(key) != wanted.get(key)]

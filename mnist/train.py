@@ -33,6 +33,8 @@ from mnist.recipe import ClassifierRecipe, DenoiserRecipe, LatentRecipe, Recipe,
 from mnist.runs import Claim, Outcome, code, run_folder
 from mnist.weights import Card, build_denoiser, read_card, read_weights, save_model
 
+PACKAGES = ("jacobian_lab", "mnist")
+"""Whose code a training depends on."""
 Loss: TypeAlias = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
 
@@ -99,7 +101,7 @@ def _claim(recipe: Recipe) -> Claim:
     """Return what makes a training run this one: model, options, weights that it starts from, and the code that computes."""
     weights = {recipe.autoencoder: read_card(recipe.autoencoder, "autoencoder").get("sha256")} \
         if isinstance(recipe, LatentRecipe) else {}
-    return {"model": recipe.kind, **essentials(recipe), "weights": weights, "code": code(("jacobian_lab", "mnist"))}
+    return {"model": recipe.kind, **essentials(recipe), "weights": weights, "code": code(PACKAGES)}
 
 
 def _task(recipe: Recipe) -> Task:

@@ -8,7 +8,10 @@ import json
 import os
 import sys
 
+from mnist.runs import code
+from mnist.train import PACKAGES as TRAINING
 from studies import cli
+from studies.frame import PACKAGES
 
 
 def command(words, log):
@@ -37,6 +40,8 @@ def serve():
     import torch
 
     torch.set_num_threads(1)
+    for packages in (PACKAGES, TRAINING):
+        code(packages)  # read once: the sources may be edited while the tests run
     for line in sys.stdin:
         request = json.loads(line)
         if isinstance(request, int):

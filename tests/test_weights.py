@@ -1,4 +1,6 @@
+import hashlib
 import json
+import pickle
 
 import pytest
 import torch
@@ -90,4 +92,22 @@ def test_weights_of_another_shape_are_refused(saved):
         mnist.load_denoiser(path)
     write_card(path, {key: value for key, value in changed.items() if key != "card_sha256"})
     with pytest.raises(InputError, match="do not fit the architecture"):
+        mnist.load_denoiser(path)
+
+
+def safetensors(header, length=None):
+    return (len(header) if length is None else length).to_bytes(8, "little") + header
+
+
+@pytest.mark.parametrize("content", [
+    b"", b"\x80\x04c", safetensors(b"{}", 2**62), safetensors(b"[]"), pickle.dumps({"exit.weight": 1}), safetensors(b"{" * 10_000),
+    safetensors(b'{"exit.weight":{"dtype":"F16","shape":[4611686018427387904],"data_offsets":[0,9223372036854775807]}}'),
+    safetensors(b'{"exit.weight":{"dtype":"F16","shape":[1],"data_offsets":[-9,100]}}'),
+    safetensors(b'{"exit.weight":{"dtype":"F16","shape":[],"data_offsets":[0,2]},"../a":{"dtype":"F16","shape":[],'
+                b'"data_offsets":[0,2]}}') + b"ab"])
+def test_harmful_weights_with_a_true_hash_execute_nothing(saved, content):
+    path, _ = saved
+    path.with_suffix(".safetensors").write_bytes(content)
+    write_card(path, CARD | {"sha256": hashlib.sha256(content).hexdigest()})
+    with pytest.raises(InputError, match="do not fit the architecture of their card"):
         mnist.load_denoiser(path)
