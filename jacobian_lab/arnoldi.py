@@ -174,16 +174,17 @@ class Arnoldi:
         return values[order].astype(np.complex128) * self.unit, np.abs(coupling @ vectors)[order] * self.unit
 
     def save(self, path: str | Path) -> None:
-        """Write the factorisation to a .npz file, whole or not at all, with a checksum."""
-        save_arrays(Path(path), {"basis": self.basis, "hessenberg": self.hessenberg, "seed": self.seed,
+        """Write the factorisation to a .npz file, whole or not at all, with a checksum.
+
+        A is not stored: one more product, with a random vector, tells it apart from others when the file is loaded.
+        """
+        save_arrays(Path(path), {"basis": self.basis, "hessenberg": self.hessenberg, "seed": self.seed, "probe": self._probe(),
                                  "products": self.products, "breakdowns": np.array(self.breakdowns, dtype=np.int64)},
                     compressed=False)
 
     @classmethod
     def load(cls, path: str | Path, A: LinearOperator | NDArray[Any]) -> Arnoldi:
-        """Read a factorisation of A from a file that `save` wrote.
-
-        A is not stored: one product with a random vector of the space tells whether it is the same operator.
+        """Read a factorisation of A from a file that `save` wrote; two products tell whether it is the same operator.
 
         Raises
         ------
@@ -200,23 +201,37 @@ class Arnoldi:
         found._make_room(found.steps)
         found._Q[:, :data["basis"].shape[1]] = data["basis"]
         found._H[:len(data["hessenberg"]), :found.steps] = data["hessenberg"] / found.unit
-        if found.steps:
-            found._compare(path)
+        found._compare(path, data["probe"])
         found.operator.products += int(data["products"])
         return found
 
-    def _compare(self, path: str | Path) -> None:
-        """Raise unless a fresh product agrees with the factorisation."""
-        m = self.steps
-        weights = np.random.default_rng([self.seed, m]).standard_normal(m)
-        weights /= np.linalg.norm(weights)
-        H = self._H[:min(m + 1, self.size), :m]
-        difference = float(np.linalg.norm(self.operator.matvec(self._Q[:, :m] @ weights) - self.basis @ (H @ weights)))
-        size = float(np.linalg.norm(H))
-        if not difference <= 10 * self.operator.rounding * size:
-            raise InputError(f"{path} belongs to another operator: a product differs from the factorisation by "
-                             f"{difference / size if size else np.inf:.1e} of its size; load it with the operator that it was "
-                             "made of, or start anew")
+    def _probe(self) -> Array:
+        """Return A's product with a random vector, always the same: of the same A the same to the last bits, even where
+        products are differences, whose errors are larger but the same, too.
+        """
+        z = np.random.default_rng(self.size).standard_normal((self.size, 1))
+        product = self.operator.operator.matmat(z / np.linalg.norm(z))
+        self.operator.products += 1
+        return np.asarray(product, dtype=np.float64)[:, 0]
+
+    def _compare(self, path: str | Path, probe: Array) -> None:
+        """Raise unless A's product is that of the file, and A agrees with the factorisation on a vector of its space."""
+        m, again = self.steps, self._probe()
+        unit = float(np.abs([again, probe]).max()) or 1.0  # squares may overflow
+        differences = [float(np.linalg.norm(again / unit - probe / unit) / (np.linalg.norm(probe / unit) or 1))]
+        bounds = [10 * float(np.finfo(self.operator.operator.dtype).eps) * self.size**0.5]
+        if m:
+            weights = np.random.default_rng([self.seed, m]).standard_normal(m)
+            weights /= np.linalg.norm(weights)
+            H = self._H[:min(m + 1, self.size), :m]
+            change = self.operator.matvec(self._Q[:, :m] @ weights) - self.basis @ (H @ weights)
+            differences.append(float(np.linalg.norm(change) / (np.linalg.norm(H) or 1)))
+            bounds.append(10 * self.operator.rounding)
+        for difference, bound in zip(differences, bounds, strict=True):
+            if not difference <= bound:
+                raise InputError(f"{path} belongs to another operator: a product differs from that of the file by "
+                                 f"{difference:.1e} of its size; load it with the operator that it was made of, on the same "
+                                 "device, or start anew")
 
     def _step(self) -> None:
         m = self.steps
@@ -296,11 +311,12 @@ def _check_stored(path: str | Path, data: dict[str, NDArray[Any]]) -> None:
     """Raise unless the arrays of a file are those of a factorisation, in shape and in kind."""
     try:
         (n, columns), (rows, m) = data["basis"].shape, data["hessenberg"].shape
-        fits = (rows == columns == min(m + 1, n) and m <= n and data["basis"].dtype == data["hessenberg"].dtype == np.float64
+        fits = (rows == columns == min(m + 1, n) and m <= n and data["probe"].shape == (n,)
+                and all(data[name].dtype == np.float64 for name in ("basis", "hessenberg", "probe"))
                 and [(data[name].ndim, data[name].dtype.kind) for name in ("seed", "products", "breakdowns")]
                 == [(0, "i"), (0, "i"), (1, "i")])
     except (KeyError, ValueError):
         fits = False
     if not fits:
-        raise InputError(f"{path} is not the file of an Arnoldi factorisation: expected basis, hessenberg, seed, products and "
-                         "breakdowns, as Arnoldi.save writes them")
+        raise InputError(f"{path} is not the file of an Arnoldi factorisation: expected basis, hessenberg, probe, seed, "
+                         "products and breakdowns, as Arnoldi.save writes them")

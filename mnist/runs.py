@@ -148,7 +148,7 @@ def _find(folder: Path, claim_file: str, claim: Claim) -> tuple[RunFolder, str]:
     """Return where the run of this claim lies or will lie, and what to tell of one that other code made."""
     name = folder.resolve().name
     run = RunFolder(folder, folder.parent / f"{name}.partial", (folder / claim_file).is_file())
-    for place in (folder, run.partial):
+    for place in (folder,) if run.finished else (folder, run.partial):
         made = _check_claim(place, claim_file, claim, place == run.partial)
         if made is not None:
             beside = folder.with_name(f"{name}-{json_hash(claim['code'])[:8]}")
