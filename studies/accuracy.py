@@ -79,7 +79,7 @@ def compute(config: Accuracy, pieces: Pieces) -> Arrays:
             "difference_error": errors,
         }
 
-    found = [pieces(f"time-{t}", lambda t=t: at(t))  # type: ignore[misc]
+    found = [pieces(f"time-{t}", partial(at, t))  # type: ignore[misc]
              for t in tqdm(config.times, desc="accuracy", unit="Jacobian")]
     defaults = [JacobianOperator(single, image, config.times[0], products=method).products.step for method in METHODS]
     return {key: np.stack([piece[key] for piece in found]) for key in found[0]} | {

@@ -92,7 +92,7 @@ def _by_scale(config: Captions, pieces: Pieces, latent: Latent, way: str) -> Arr
         return {"images": images.cpu().numpy().astype(np.float16), "right": (logits.argmax(1) == digit).cpu().numpy(),
                 "doubt": doubt.cpu().numpy()}
 
-    cells = [pieces(f"{way}-{scale:g}-{digit}", lambda s=scale, d=digit: piece(s, d))  # type: ignore[misc]
+    cells = [pieces(f"{way}-{scale:g}-{digit}", partial(piece, scale, digit))  # type: ignore[misc]
              for scale in tqdm(config.guidances, desc=way, unit="scale") for digit in range(len(NAMES))]
     return {key: np.stack([cell[key] for cell in cells]).reshape(len(config.guidances), len(NAMES), *cells[0][key].shape)
             for key in cells[0]}

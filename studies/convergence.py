@@ -125,7 +125,7 @@ def compute(config: Convergence, pieces: Pieces) -> Arrays:
         return contraction(denoiser, torch.from_numpy(x_t[None]).to(noise), times[k], constraint.select(slice(i, i + 1)),
                            rule, progress)
 
-    runs = [pieces(f"trajectory-{r}", lambda rule=rule: follow(rule))  # type: ignore[misc]
+    runs = [pieces(f"trajectory-{r}", partial(follow, rule))  # type: ignore[misc]
             for r, rule in enumerate(tqdm(rules, desc="rules", unit="rule"))]
     cells = [(r, p, i) for r in range(len(rules)) for p in range(len(at)) for i in range(count)]
     found = [pieces(f"jacobian-{r}-{p}-{i}", lambda r=r, p=p, i=i: contract(runs[r]["x_t"][i, p], int(at[p]), i, rules[r]))  # type: ignore[misc]

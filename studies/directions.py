@@ -128,7 +128,7 @@ def compute(config: Directions, pieces: Pieces) -> Arrays:
         }
 
     cells = list(config.cells())
-    found = [pieces(f"digit-{i}-time-{t}", lambda i=i, t=t: compare(i, t))  # type: ignore[misc]
+    found = [pieces(f"digit-{i}-time-{t}", partial(compare, i, t))  # type: ignore[misc]
              for i, t in tqdm(cells, desc="directions", unit="Jacobian")]
     return {key: np.stack([cell[key] for cell in found]) for key in found[0]} | {
         "cells": np.array(cells), "change": np.array(config.change), "rconds": np.array(config.rconds), "sweep": SWEEP,

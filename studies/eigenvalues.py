@@ -71,9 +71,9 @@ def compute(config: Eigenvalues, pieces: Pieces) -> Arrays:
         return {"truth": np.array([abs(v).max() for v in values])}
 
     work = [(t, cell) for t in config.times for cell in cells]
-    found = [pieces(f"time-{t}-digit-{inputs.numbers[k]}-seed-{s}", lambda t=t, k=k, s=s: at(t, k, s))  # type: ignore[misc]
+    found = [pieces(f"time-{t}-digit-{inputs.numbers[k]}-seed-{s}", partial(at, t, k, s))  # type: ignore[misc]
              for t, (k, s) in tqdm(work, desc="eigenvalues", unit="Jacobian")]
-    dense = [pieces(f"dense-{t}", lambda t=t: truth(t))["truth"]  # type: ignore[misc]
+    dense = [pieces(f"dense-{t}", partial(truth, t))["truth"]  # type: ignore[misc]
              for t in tqdm(config.times, desc="dense truth", unit="Jacobian")]
     shape = (len(config.times), len(cells), len(PARTS))
     return {key: np.stack([f[key] for f in found]).reshape(shape) for key in found[0]} | {

@@ -76,7 +76,7 @@ def compute(config: Evaluate, pieces: Pieces) -> Arrays:
                    for i in tqdm(range(0, config.samples, 100), desc="samples", unit="batch")]
         return {"samples": torch.cat(batches).cpu().numpy()}
 
-    levels = [pieces(f"time-{t}", lambda t=t: at(t)) for t in tqdm(config.times, desc="noise levels")]  # type: ignore[misc]
+    levels = [pieces(f"time-{t}", partial(at, t)) for t in tqdm(config.times, desc="noise levels")]  # type: ignore[misc]
     samples = torch.from_numpy(pieces("samples", sampled)["samples"]).to(config.device)
     order = torch.from_numpy(np.random.default_rng(config.seed).permutation(len(images)))[:2 * config.samples]
     one, other = images[order[:config.samples]], images[order[config.samples:]]

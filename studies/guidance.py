@@ -105,7 +105,7 @@ def compute(config: Guidance, pieces: Pieces) -> Arrays:
         J = operator_at(at_scale(models[captions[k]].denoiser, scale), inputs.clean[k], inputs.numbers[k], t, config.seed)
         return measure(J, config.seed) | _image(model, J)
 
-    found = [pieces(f"time-{t}-scale-{s}-digit-{inputs.numbers[k]}", lambda t=t, k=k, s=s: at(t, k, s))  # type: ignore[misc]
+    found = [pieces(f"time-{t}-scale-{s}-digit-{inputs.numbers[k]}", partial(at, t, k, s))  # type: ignore[misc]
              for t, s, k in tqdm([(t, s, k) for t in config.times for s in config.scales for k in range(len(captions))],
                                  desc="guided", unit="Jacobian")]
     shape = (len(config.times), len(config.scales), len(captions))
@@ -146,7 +146,7 @@ def _truth(config: Guidance, pieces: Pieces, model: Model, inputs: Inputs, capti
         return {name: operator_at(at_scale(exact, scale), clean, inputs.numbers[0], t, config.seed).dense()
                 for name, scale in (("u", 0), ("c", 1))}
 
-    found = [pieces(f"dense-{t}", lambda t=t: dense(t))  # type: ignore[misc]
+    found = [pieces(f"dense-{t}", partial(dense, t))  # type: ignore[misc]
              for t in tqdm(config.times, desc="dense truth", unit="pair")]
     rows = [[dense_measures(pair["u"] + s * (pair["c"] - pair["u"])) for s in config.scales] for pair in found]
     return {key: np.array([[cell[key] for cell in row] for row in rows]) for key in unknown}

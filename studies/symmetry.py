@@ -86,11 +86,11 @@ def compute(config: Symmetry, pieces: Pieces) -> Arrays:
         return {key: a.reshape(shape) if a.ndim else a for key, a in found.items()} | {"denoised": denoised}
 
     work = [(t, k) for t in config.times for k in range(len(inputs.numbers))]
-    found = [pieces(f"time-{t}-digit-{inputs.numbers[k]}", lambda t=t, k=k: estimate(t, k))  # type: ignore[misc]
+    found = [pieces(f"time-{t}-digit-{inputs.numbers[k]}", partial(estimate, t, k))  # type: ignore[misc]
              for t, k in tqdm(work, desc="asymmetry", unit="Jacobian")]
     needed = (*config.times, *config.shown) if model.is_dense else config.shown
     title = "dense truth" if model.is_dense else "columns and rows"
-    dense = {t: pieces(f"dense-{t}", lambda t=t: first(t))  # type: ignore[misc]
+    dense = {t: pieces(f"dense-{t}", partial(first, t))  # type: ignore[misc]
              for t in tqdm(dict.fromkeys(needed), desc=title, unit="Jacobian")}
     truth = {t: float(dense[t]["truth"]) if t in dense else np.nan for t in (*config.times, *config.shown)}
     cells = (len(config.times), len(inputs.numbers))
