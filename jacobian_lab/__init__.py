@@ -1,24 +1,103 @@
 """The Jacobian of a diffusion model's denoiser, and constrained sampling with inexact Newton steps.
 
-    network + schedule -> Denoiser -> JacobianOperator -> audit, { spectrum, symmetry, solve } -> newton_direction
+    network + schedule -> Denoiser -> JacobianOperator -> audit, eigenpairs, asymmetry, newton_direction
+                          Denoiser + constraint -> Newton -> sample
 """
 
+from jacobian_lab import masks
 from jacobian_lab.arnoldi import Arnoldi, arnoldi
-from jacobian_lab.audit import audit
+from jacobian_lab.audit import Report, audit
+from jacobian_lab.blocks import BatchJacobian
+from jacobian_lab.constraint import Constraint, Inpainting, LinearMap, blur
 from jacobian_lab.denoiser import Denoiser, guided
-from jacobian_lab.errors import ConvergenceWarning, DerivativeWarning, InputError
+from jacobian_lab.errors import ConvergenceWarning, DerivativeWarning, DivergenceError, InputError
+from jacobian_lab.latent import Latent, load_latent
+from jacobian_lab.latent_constraint import Decoded, latent_inpainting
 from jacobian_lab.linops import JacobianOperator, posterior_covariance, restriction, skew_part, symmetric_part
-from jacobian_lab.newton import dynamic_step_size, newton_direction
+from jacobian_lab.losses import Loss, class_label, segmentation, style
+from jacobian_lab.newton import Newton, dynamic_step_size, newton_direction
+from jacobian_lab.oracle import GaussianMixture, gaussian
 from jacobian_lab.pseudospectra import bendixson_box, numerical_range, pseudospectrum
+from jacobian_lab.sampler import State, sample, seeded_noise
 from jacobian_lab.schedule import DiscreteSchedule, RectifiedFlow, Schedule
+from jacobian_lab.separable import gaussian_blur, super_resolution
 from jacobian_lab.singular import SingularValues, singular_values
+from jacobian_lab.solve import Solution, gmres, lsmr, lstsq
 from jacobian_lab.spectrum import Eigenpairs, eigenpairs
+from jacobian_lab.step_size import Backtracking, Dynamic, ExactMinimiser, Fixed, Secant, Spectral, StepSize
 from jacobian_lab.symmetry import Estimate, asymmetry, diagonal, frobenius_norm, trace
 
+__version__ = "0.2.0"
+
 __all__ = [
-    "Arnoldi", "ConvergenceWarning", "Denoiser", "DerivativeWarning", "DiscreteSchedule", "Eigenpairs", "Estimate",
-    "InputError", "JacobianOperator", "RectifiedFlow", "Schedule", "SingularValues", "arnoldi", "asymmetry", "audit",
-    "bendixson_box", "diagonal", "dynamic_step_size", "eigenpairs", "frobenius_norm", "guided", "newton_direction",
-    "numerical_range", "posterior_covariance", "pseudospectrum", "restriction", "singular_values", "skew_part",
-    "symmetric_part", "trace",
+    "Arnoldi",
+    "Backtracking",
+    "BatchJacobian",
+    "Constraint",
+    "ConvergenceWarning",
+    "Decoded",
+    "Denoiser",
+    "DerivativeWarning",
+    "DiscreteSchedule",
+    "DivergenceError",
+    "Dynamic",
+    "Eigenpairs",
+    "Estimate",
+    "ExactMinimiser",
+    "Fixed",
+    "GaussianMixture",
+    "Inpainting",
+    "InputError",
+    "JacobianOperator",
+    "Latent",
+    "LinearMap",
+    "Loss",
+    "Newton",
+    "RectifiedFlow",
+    "Report",
+    "Schedule",
+    "Secant",
+    "SingularValues",
+    "Solution",
+    "Spectral",
+    "State",
+    "StepSize",
+    "__version__",
+    "arnoldi",
+    "asymmetry",
+    "audit",
+    "bendixson_box",
+    "blur",
+    "class_label",
+    "diagonal",
+    "dynamic_step_size",
+    "eigenpairs",
+    "frobenius_norm",
+    "gaussian",
+    "gaussian_blur",
+    "gmres",
+    "guided",
+    "latent_inpainting",
+    "load_latent",
+    "lsmr",
+    "lstsq",
+    "masks",
+    "newton_direction",
+    "numerical_range",
+    "posterior_covariance",
+    "pseudospectrum",
+    "restriction",
+    "sample",
+    "seeded_noise",
+    "segmentation",
+    "singular_values",
+    "skew_part",
+    "style",
+    "super_resolution",
+    "symmetric_part",
+    "trace",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,6 +1,6 @@
 r"""Krylov methods for many operators at once: B systems of n unknowns, one batched product a step.
 
-    A_b Q_b = Q_b H_b,   b = 1 ... B,   `apply`: (B, n) -> (B, n) applies each operator to its own vector
+    A_b Q_b = Q_b H_b,   b = 1 ... B;   `apply`: (B, n) -> (B, n), each operator on its own vector
 
 Each system has its own Krylov space and its own coefficients; batching only shares the passes. Linear algebra only.
 

@@ -2,7 +2,7 @@ r"""The Jacobian of a batch of samples: block diagonal, `J = diag(J_1, ..., J_B)
 
     J = BatchJacobian(denoiser, x_t, t)     x_t (B, C, H, W)
     J.d                                     D(x_t, t): one forward pass
-    J.jvp(v)                                J_b v_b for each sample, its own vector: one forward pass as a finite difference
+    J.jvp(v)                                J_b v_b for each sample, its own vector
     J.vjp(u)                                J_b^T u_b: one backward pass
 
 `JacobianOperator` is one block with many vectors; this is many blocks with a vector each, what a sampler needs. Exact products

@@ -1,6 +1,6 @@
 """Products with J by PyTorch's own derivatives, for functions that cannot be recorded, and by finite differences.
 
-    DoubleBackward    J v and J^T u in reverse mode: u -> J^T u is linear in u, and its graph, transposed, is v -> J v
+    DoubleBackward    reverse mode: u -> J^T u is linear in u, and its graph, transposed, is v -> J v
     ForwardMode       J v by dual numbers: the function runs again for each product
     Differences       J v by forward or central differences: one or two forward passes
 

@@ -1,6 +1,6 @@
 """What must hold of a network before its derivative means anything, and as long as the derivative is used.
 
-    differentiable()          derivatives are possible inside; the caller's settings come back afterwards
+    differentiable()          derivatives are possible inside; the caller's settings come back
     modules_called()          the modules that run inside: whatever a closure hides
     Weights                   whether weights and buffers are what they were, by value
     CoarsestPrecision         in which precision a network computes

@@ -154,7 +154,10 @@ class KrylovSchur:
         elsewhere = np.random.default_rng([f.seed, f.products, f.size, 1]).standard_normal(f.size)
         f.restart(Z[:, :count], self.T, coupling[:count], elsewhere)
         self.room = min(max(self.room, count + OUTSIDE), f.size)
+        before = f.steps
         self._steps(OUTSIDE)
+        if not f.exhausted and f.steps < before + OUTSIDE:
+            return False  # the limit leaves no room to look
         while True:
             Z, T, count = self._schur()
             coupling, now = f.in_units[1] @ Z, self._ranks(T[:count, :count])
@@ -175,7 +178,7 @@ class KrylovSchur:
         """Return whether no eigenvalue outside can be better than the worst of the wanted, as far as the Ritz values tell.
 
         Each is known to the tolerance, or below the worst by its residual; the best one by `MARGIN` times its residual and
-        condition.
+        condition, and by as far as a threefold defective eigenvalue moves, since near-defective ones look simple for long.
         """
         if not len(T):
             return False
@@ -186,8 +189,9 @@ class KrylovSchur:
         rivals = known & (ranks >= worst - 2 * self.tolerance)
         if rivals.any():  # one vector shows a mixture of the eigenvectors of values that it cannot tell apart
             self.doubt = 3 * self.tolerance * float(conditions[rivals].max())
-        return bool((known | (ranks + residuals <= worst)).all()
-                    and (known[top] or ranks[top] + MARGIN * conditions[top] * residuals[top] <= worst))
+        departure = abs(float(np.linalg.norm(T)**2 - np.linalg.norm(values)**2))  # from normality, squared, by Henrici
+        away = max(MARGIN * conditions[top] * residuals[top], 2 * np.cbrt(residuals[top] * departure))
+        return bool((known | (ranks + residuals <= worst)).all() and (known[top] or ranks[top] + away <= worst))
 
     def _steps(self, steps: int) -> None:
         f = self.factorisation

@@ -9,9 +9,9 @@ The pipeline's network becomes `network(x, t)`: the prompt is embedded once, gui
 put in the model's own convention:
 
     pipeline               schedule          t      its network gets    and predicts
-    Stable Diffusion 1, 2  alphas_cumprod    0 ...  t                   epsilon, v or x_0, as the scheduler says
+    Stable Diffusion 1, 2  alphas_cumprod    0 ...  t                   as the scheduler says
     Stable Diffusion 3     rectified flow    (0,1]  1000 t              noise - x_0
-    InstaFlow              rectified flow    (0,1]  1000 t              x_0 - noise, so its sign is turned
+    InstaFlow              rectified flow    (0,1]  1000 t              x_0 - noise: sign turned
 
 The `shift` of Stable Diffusion 3's scheduler only says which times a sampler visits; D does not depend on it.
 """

@@ -1,7 +1,7 @@
 r"""A linear map of tangents with its transpose: what one operation of a network is at a fixed input.
 
-    push(*tangents of the active arguments) -> tangent of the result, or one for each result        J v
-    pull(*cotangents of the results)        -> cotangent of the active argument, or one for each    J^T u
+    push(*tangents of the active arguments) -> tangent of each result              J v
+    pull(*cotangents of the results)        -> cotangent of each active argument   J^T u
 
 Tangents carry K vectors at once, in one dimension in front of the operation's own shape. They are of the type of the values:
 complex where those are, and then "transpose" means that of the real and imaginary parts, `Re <u, J v> = Re <J^T u, v>`.

@@ -1,8 +1,8 @@
 r"""A function linearised at one point: run once, after which `J v` and `J^T u` are linear algebra.
 
-    J = Linearisation(function, x)      one forward pass, recorded operation by operation
-    J.jvp(V)                            the operations' Jacobians applied in order:  J_m ... J_2 J_1 v
-    J.vjp(U)                            their transposes in reverse:                 J_1^T J_2^T ... J_m^T u
+    J = Linearisation(function, x)  one forward pass, recorded operation by operation
+    J.jvp(V)                        the operations' Jacobians in order:  J_m ... J_2 J_1 v
+    J.vjp(U)                        their transposes in reverse:         J_1^T J_2^T ... J_m^T u
 
 The recording lies below autograd, where PyTorch calls its kernels: it sees what is computed, through any module and any
 control flow, a `no_grad` or `detach` included. Compared with the derivatives that PyTorch offers,
@@ -10,8 +10,8 @@ control flow, a `no_grad` or `detach` included. Compared with the derivatives th
     the forward pass is not repeated           (torch.func.jvp repeats it, traced, for each product)
     what does not depend on x is not touched   (embeddings of the time, gradients of weights)
     x is one sample, whatever the batch of V   (a graph in reverse mode holds K copies of it)
-    neighbouring diagonals are merged          (gamma / deviation, modulation and activation: one product)
-    no second-order kernel is ever called      (the double backward of a convolution computes what nobody asked for)
+    neighbouring diagonals are merged          (gamma / deviation and activation: one product)
+    no second-order kernel is ever called      (a convolution's computes more than is asked for)
 """
 
 from __future__ import annotations

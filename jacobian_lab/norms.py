@@ -1,7 +1,8 @@
 r"""The Jacobian of normalisations and of the softmax: projections, with a diagonal on either side.
 
-    group and layer norm   J = diag(gamma / deviation) (I - 1 1^T / m - x_hat x_hat^T / m) for each group of m entries
-    batch norm             J = diag(gamma / deviation), with the statistics that were learnt; as group norm, with its own
+    group and layer norm   J = diag(gamma / deviation) (I - 1 1^T / m - x_hat x_hat^T / m),
+                           for each group of m entries
+    batch norm             J = diag(gamma / deviation) with learnt statistics; else as group norm
     softmax                J = diag(p) - p p^T
 
 The projections are symmetric, and PyTorch's backward kernels apply them in one pass.

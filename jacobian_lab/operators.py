@@ -1,8 +1,8 @@
 """Real operators for linear algebra: given by products with matrices, counted, checked. No tensors here.
 
-    Operator(shape, dtype, apply, apply_transpose)     a `scipy.sparse.linalg.LinearOperator`
-    Counted(A)                                         A in float64, with the number of its products
-    provenance(A)                                      how products with A are computed, and their known errors
+    Operator(shape, dtype, ...)    a `scipy.sparse.linalg.LinearOperator`, by its products
+    Counted(A)                     A in float64, with the number of its products
+    provenance(A)                  how products with A are computed, and their known errors
 """
 
 from __future__ import annotations

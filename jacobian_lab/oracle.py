@@ -3,7 +3,7 @@ r"""Closed-form denoisers, whose Jacobian is known exactly: the truth that every
 For the prior N(m, S) and `x_t = a x_0 + s noise` (a = alpha_t, s = sigma_t)
 
     D(x_t)       = m + K (x_t - a m),   K = a S (a^2 S + s^2 I)^{-1} = J
-    Cov[x_0|x_t] = (s^2 / a) J                                                  (Tweedie, second order)
+    Cov[x_0|x_t] = (s^2 / a) J                                     (Tweedie, second order)
 
 A mixture of Gaussians has posterior weights w_k(x_t), and by the law of total covariance
 
@@ -124,7 +124,8 @@ class GaussianMixture(nn.Module):
 
         With `G_k = S_k A^T (A S_k A^T + sigma^2 I)^{-1}` component k becomes
 
-            N(m_k + G_k (y - A m_k), S_k - G_k A S_k),   weight w_k N(y; A m_k, A S_k A^T + sigma^2 I), normalised
+            N(m_k + G_k (y - A m_k), S_k - G_k A S_k)
+            with weights w_k N(y; A m_k, A S_k A^T + sigma^2 I), normalised
 
         Its `denoiser` is `E[x_0 | x_t, y]`: sampled without a constraint, it draws from p(x_0 | y).
 

@@ -1,6 +1,7 @@
 r"""Products with the Jacobian `J = dD/dx_t` at a fixed point: `J v` and `J^T u` for batches of vectors.
 
-    "exact"      the network is run once and recorded as linear maps; a product applies them: about one forward pass
+    "exact"      the network is recorded once as linear maps; a product applies them,
+                 for about one forward pass
     "forward"    (F(x + h v) - F(x)) / h: one forward pass; error O(h) + O(eps / h)
     "central"    (F(x + h v) - F(x - h v)) / (2 h), two passes; error O(h^2) + O(eps / h)
 

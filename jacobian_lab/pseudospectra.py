@@ -1,8 +1,8 @@
 r"""What the eigenvalues of a nonsymmetric operator do not say: numerical range, pseudospectra, Bendixson's box.
 
-    numerical range         W(A) = { x^H A x : |x| = 1 }, convex; the hull of the spectrum if A is normal
-    pseudospectrum          sigma_min(z I - A) <= eps: where the eigenvalues of A + E, |E| <= eps, can lie
-    Bendixson's box         Re in [lambda_min(S), lambda_max(S)], |Im| <= |K|,  A = S + K, symmetric and skew
+    numerical range    W(A) = { x^H A x : |x| = 1 }, convex; the hull of the spectrum if A is normal
+    pseudospectrum     sigma_min(z I - A) <= eps: where eigenvalues of A + E, |E| <= eps, can lie
+    Bendixson's box    Re in [lambda_min(S), lambda_max(S)], |Im| <= |K|,  A = S + K
 
 Each takes a matrix, and is then exact; or an `Arnoldi` factorisation A Q_m = Q_{m+1} H, and costs no further product. What
 the factorisation gives lies inside the true set and grows to it with m: W(Q^T A Q) is in W(A), and
@@ -10,7 +10,7 @@ the factorisation gives lies inside the true set and grows to it with m: W(Q^T A
 
 >>> import numpy as np
 >>> jordan = np.array([[0.0, 1.0], [0.0, 0.0]])
->>> np.abs(numerical_range(jordan, 8)).round(6).tolist()           # a disc of radius 1/2 around the double eigenvalue 0
+>>> np.abs(numerical_range(jordan, 8)).round(6).tolist()  # a disc around the double eigenvalue 0
 [0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5]
 
 References

@@ -34,7 +34,7 @@ from jacobian_lab.linear import (
 aten: Any = torch.ops.aten
 
 
-# ------------------------------------------------------------------------------------------------------------- shapes
+# ------------------------------------------------------------------------------------ shapes
 
 
 @rule("detach", "alias", "lift_fresh", "clone", "positive", "resolve_conj", "resolve_neg")
@@ -211,7 +211,7 @@ def _on_images(call: Call) -> Linear:
     return Linear(push, pull)
 
 
-# -------------------------------------------------------------------------------------------------- sums and products
+# ------------------------------------------------------------------------- sums and products
 
 
 @rule("sum", "mean")

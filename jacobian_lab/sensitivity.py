@@ -1,6 +1,6 @@
 r"""How far the eigenvalues of an operator move if it changes: conditions, and circles in the pseudospectrum.
 
-    |lambda(A + E) - lambda(A)| <= |E| / |y^H x| + O(|E|^2)      y, x the unit left and right eigenvectors
+    |lambda(A + E) - lambda(A)| <= |E| / |y^H x| + O(|E|^2)    y, x unit left and right eigenvectors
 
 References
 ----------

@@ -28,7 +28,7 @@ from scipy.sparse.linalg import LinearOperator
 from jacobian_lab.errors import ConvergenceWarning, InputError
 from jacobian_lab.operators import DENSE, Counted, Operator
 from jacobian_lab.solve import as_matrix
-from jacobian_lab.spectrum import BUDGET, eigenpairs, goal_reached
+from jacobian_lab.spectrum import BUDGET, eigenpairs, goal_reached, listing
 
 Array = NDArray[np.float64]
 
@@ -61,6 +61,9 @@ class SingularValues:
     """How the products were computed: see `jacobian_lab.operators.Provenance`."""
     product_error: float
     """Relative error of a product that the check of the operator's maker could not exclude; it is not in `errors`."""
+
+    def __repr__(self) -> str:
+        return listing("singular value", self.values, self.errors, self.residuals, self.message, self.products)
 
 
 def singular_values(A: LinearOperator | NDArray[Any], k: int = 6, *, rtol: float = 1e-9, subspace: int | None = None,

@@ -1,7 +1,7 @@
 r"""Solve `A x = b` in the least-squares sense: what an exact Newton step asks of J.
 
     lstsq           dense, minimum norm, singular values below rcond * the largest cut off
-    truncated_svd   all truncations at once: solution and residual norm against rank, for choosing rcond
+    truncated_svd   all truncations at once: norms of solution and residual against rank
     lsmr            matrix-free, products with A and A^T, optional damping
     gmres           matrix-free, products with A only: k steps of Jacobian-free Newton-Krylov
 
@@ -42,6 +42,10 @@ class Solution:
     """Why the solver stopped."""
     rank: int | None = None
     """Singular values kept, for a dense solve."""
+
+    def __repr__(self) -> str:
+        rank = "" if self.rank is None else f", rank {self.rank}"
+        return f"Solution: |b - A x| / |b| = {self.residual:.2e}{rank}; {self.message} ({self.products} products)"
 
 
 @dataclass(frozen=True)

@@ -70,6 +70,9 @@ class Eigenpairs:
     left: NDArray[Any] | None = None
     """Unit left eigenvectors y, `y^H A = lambda y^H`, shape (n, k), on request."""
 
+    def __repr__(self) -> str:
+        return listing("eigenvalue", self.values, self.errors, self.residuals, self.message, self.products)
+
 
 def eigenpairs(A: LinearOperator | NDArray[Any], k: int = 6, which: Which = "LM", *, symmetric: bool = False,
                rtol: float = 1e-9, subspace: int | None = None, max_products: int | None = None,
@@ -252,6 +255,26 @@ def _message(search: KrylovSchur, converged: bool, complete: bool, sound: bool, 
     count = int((residuals <= search.tolerance).sum())
     return (f"not converged: {count} of {search.k} residuals are below {search.tolerance:.1e}, or the search outside did not "
             "settle: allow more products, or a larger subspace")
+
+
+SHOWN = 12
+"""Lines of a result that are printed."""
+
+
+def listing(name: str, values: NDArray[Any], errors: Array, residuals: Array, message: str, products: int) -> str:
+    """Return a result as a table, a line for each of the first values, and the message below it."""
+    shown = [_rounded(v, e) for v, e in zip(values[:SHOWN], errors, strict=False)]
+    width = max(map(len, [name, *shown]))
+    lines = [f"{name:>{width}}  {'error':>7}  {'residual':>8}"]
+    lines += [f"{v:>{width}}  {e:7.1e}  {r:8.1e}" for v, e, r in zip(shown, errors, residuals, strict=False)]
+    lines += [f"{f'... {len(values) - SHOWN} more':>{width}}"] if len(values) > SHOWN else []
+    return "\n".join([*lines, f"{message} ({products} products)"])
+
+
+def _rounded(value: complex, error: float) -> str:
+    """Return a value to the digits that its error leaves, and one more."""
+    digits = int(np.clip(np.ceil(np.log10(max(abs(value), 1e-300) / max(error, 1e-300))) + 1, 2, 12))
+    return f"{value:.{digits}g}" if np.imag(value) else f"{np.real(value):.{digits}g}"
 
 
 def goal_reached(tolerance: float, noise: float, rtol: float) -> str:

@@ -1,11 +1,11 @@
 r"""How far to go along a Newton direction g: lambda for each sample, `x_t <- x_t + lambda g`.
 
-    Dynamic(c)          c / max |g|, the paper's: no pixel of x_t moves by more than c       costs nothing
-    Secant(c)           the same, but no further than where e would be zero, by what g tells    nothing
-    Fixed(size)         the same for all                                                     nothing
-    Spectral(c)         c / mu^2, mu the largest |eigenvalue| of J by Arnoldi at that point  `steps` products
-    ExactMinimiser()    the minimum of |e - lambda J g| along g, as the constraint sees it   one product
-    Backtracking(c)     the first of c, c / 2, c / 4 ... (over max |g|) that helps           a forward pass each
+    Dynamic(c)          c / max |g|, the paper's: no pixel moves by more than c        nothing
+    Secant(c)           the same, but no further than where e would be zero            nothing
+    Fixed(size)         the same for all                                               nothing
+    Spectral(c)         c / mu^2, mu the largest |eigenvalue| of J by Arnoldi     `steps` products
+    ExactMinimiser()    the minimum of |e - lambda J g|, as the constraint sees it     one product
+    Backtracking(c)     the first of c, c / 2, c / 4 ... (over max |g|) that helps     a pass each
 
 An inexact step sends e to `(I - lambda J^2) e`: it contracts an eigenvector of J with eigenvalue mu where
 `|1 - lambda mu^2| < 1`. Passes are counted by the `BatchJacobian` that a rule is given.

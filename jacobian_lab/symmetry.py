@@ -1,7 +1,7 @@
 r"""How far from symmetric, and other sums over the entries of an operator, from products with random vectors, with error bars.
 
-    trace            tr A;  of a denoiser's J the effective degrees of freedom of the estimate D(x_t)
-    diagonal         every A_ii;  of a denoiser's J the posterior variance of each pixel, up to alpha / sigma^2
+    trace            tr A;  of a denoiser's J the effective degrees of freedom of D(x_t)
+    diagonal         every A_ii;  of J the posterior variance of each pixel, up to alpha / sigma^2
     frobenius_norm   |A|_F
     asymmetry        |A - A^T|_F / |A + A^T|_F:  0 symmetric, 1 as much skew as symmetric, inf skew
 
@@ -74,6 +74,12 @@ class Estimate(Generic[Value]):
             return f"{self.value:.4g} +- {self.standard_error:.1g} ({self.products} products)"
         error = float(np.median(self.standard_error))
         return f"{self.value.size} numbers, median standard error {error:.1g} ({self.products} products)"
+
+    def __repr__(self) -> str:
+        return f"Estimate: {self}"
+
+    def __float__(self) -> float:
+        return float(self.value)
 
 
 def trace(A: Matrix, *, sketch: int = 16, probes: int = 32, rtol: float | None = None, seed: int = 0) -> Estimate[float]:

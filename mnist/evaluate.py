@@ -11,8 +11,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torchmetrics.image.fid import FrechetInceptionDistance
-from torchmetrics.image.kid import KernelInceptionDistance
 
 from jacobian_lab import Denoiser, JacobianOperator
 from jacobian_lab.sampler import sample, seed_of, seeded_noise
@@ -85,6 +83,9 @@ def distances(classifier: Classifier, images: Tensor, reference: Tensor, batch_s
     ----------
     Heusel et al. (2017), *GANs trained by a two time-scale update rule*; Binkowski et al. (2018), *Demystifying MMD GANs*.
     """
+    from torchmetrics.image.fid import FrechetInceptionDistance  # seconds: not for those who only look at J
+    from torchmetrics.image.kid import KernelInceptionDistance
+
     features = Features(classifier)
     frechet = FrechetInceptionDistance(feature=features)
     with warnings.catch_warnings():

@@ -1,8 +1,8 @@
 """A Stable Diffusion in miniature: digits drawn from captions, in diffusers' folder format, small enough for dense Jacobians.
 
     autoencoder    (1, 32, 32) pixels <-> (4, 8, 8) latents, scaled to unit variance
-    text encoder   "a photo of a seven" -> 8 tokens of 64 features (CLIP's architecture, trained with the U-Net)
-    U-Net          predicts v from a noisy latent, the time and the caption; "" is the caption of an unknown digit
+    text encoder   "a photo of a seven" -> 8 tokens of 64 features (CLIP's architecture)
+    U-Net          predicts v from a noisy latent, the time and the caption, "" if unknown
     scheduler      DDIM on Stable Diffusion's scaled-linear table
 
 `diffusers.StableDiffusionPipeline.from_pretrained(mnist.latent.PIPELINE)` loads it as it does the big ones.

@@ -88,11 +88,14 @@ def run(config: EigenpairsBenchmark) -> None:
     print("products: means; seconds: medians; errors and residuals: largest of all, relative to the largest eigenvalue, "
           "against the dense spectrum in float64")
     for part in PARTS:
-        print(f"\n{part}\n  {'method':<34}{'found':>7}{'products':>10}{'seconds':>9}{'error':>10}{'residual':>10}")
+        heads = f"{'found':>7}{'products':>10}{'seconds':>9}{'error':>10}{'residual':>10}"
+        print(f"\n{part}\n  {'method':<34}{heads}")
         for (of_part, name), tally in tallies.items():
             if of_part == part:
-                print(f"  {name:<34}{np.mean(tally.found):7.1f}{np.mean(tally.products):10.1f}{np.median(tally.seconds):9.2f}"
-                      f"{max(tally.errors):10.1e}{max(tally.residuals):10.1e}  {_summary(tally.notes)}")
+                seconds = np.median(tally.seconds)
+                spent = f"{np.mean(tally.found):7.1f}{np.mean(tally.products):10.1f}{seconds:9.2f}"
+                off = f"{max(tally.errors):10.1e}{max(tally.residuals):10.1e}"
+                print(f"  {name:<34}{spent}{off}  {_summary(tally.notes)}")
         ours, other = (tallies[part, name] for name in ("eigenpairs, certified", "ARPACK on this operator"))
         plain_seconds = tallies[part, "ARPACK on torch.func.jvp, vjp"].seconds
         more = sum(a > b for a, b in zip(ours.found, other.products, strict=True))

@@ -62,7 +62,8 @@ def run(config: MemoryBenchmark) -> None:
         pairs = [(batch, way) for batch in config.batches for way in WAYS]
         found = {pair: measure(*pair, config.model, environment) for pair in tqdm(pairs, desc="memory", unit="process")}
         print("\n" + (" ".join(f"{key}={value}" for key, value in environment.items()) or "glibc as it is"))
-        print(f"  {'batch':>6}  {'method':<14}{'before':>9}{'peak':>9}{'above':>9}{'peak, ratio':>13}{'above, ratio':>14}")
+        heads = f"{'before':>9}{'peak':>9}{'above':>9}{'peak, ratio':>13}{'above, ratio':>14}"
+        print(f"  {'batch':>6}  {'method':<14}{heads}")
         for (batch, way), (before, peak) in found.items():
             free_before, free_peak = found[batch, "unconstrained"]
             print(f"  {batch:6d}  {way:<14}{before:9.0f}{peak:9.0f}{peak - before:9.0f}{peak / free_peak:13.2f}"

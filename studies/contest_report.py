@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 from matplotlib.figure import Figure
-from torchmetrics.image.kid import KernelInceptionDistance
 
 from studies.constrained import grid
 from studies.frame import Arrays, Row
@@ -48,6 +47,8 @@ def kernel_distance(features: Any, reference: Any) -> tuple[float, float]:  # no
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
         warnings.filterwarnings("ignore", "Metric `Kernel Inception Distance` will save all extracted features")
         torch.default_generator.manual_seed(0)
+        from torchmetrics.image.kid import KernelInceptionDistance  # takes seconds to import
+
         metric = KernelInceptionDistance(feature=_Kept(features.shape[1]), subsets=100, subset_size=max(2, len(features) // 2))
         metric.update(torch.from_numpy(reference), real=True)
         metric.update(torch.from_numpy(features), real=False)

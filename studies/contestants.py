@@ -1,7 +1,8 @@
 r"""Our sampler as contestants, in the form of the peers: run(denoiser, problem, seeds, steps, **parameters) -> images.
 
-    inexact Newton, paper   20 times x 5 steps, lambda = c / max |J e|, DDIM                         2 n + 1 passes a time
-    inexact Newton          fewer steps at more times, a step that brakes, fresh noise, exact projection: 2 n passes a time
+    inexact Newton, paper   20 times x 5 steps, lambda = c / max |J e|, DDIM: 2 n + 1 passes a time
+    inexact Newton          fewer steps at more times, a step that brakes, fresh noise,
+                            exact projection: 2 n passes a time
     gradient descent        the same with J^T e in place of J e: n passes and n backward passes
 
 On noisy blur their error e is `jacobian_lab.separable.Wiener`'s. With a damping of sigma^2 throughout, late steps amplify the

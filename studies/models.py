@@ -1,9 +1,9 @@
 """The models that studies take by name, in pixels or in latents, and what they look at: noisy digits, or an image file.
 
-    --model    mnist, mnist-flow    denoisers of digits that ship, or the path of one that you trained
+    --model    mnist, mnist-flow    denoisers of digits that ship, or the path of your own
                oracle               ten Gaussians fitted to digits, whose J is known in closed form
                mnist-latent         a Stable Diffusion in miniature that ships
-               FOLDER, OWNER/NAME   a pipeline in diffusers' format, or its hub id, from the local cache
+               FOLDER, OWNER/NAME   a pipeline of diffusers', or its hub id in the local cache
 
 The difference between pixels and latents ends here: a study takes J where `Model.denoiser` lives, and shows `Model.decode`.
 """

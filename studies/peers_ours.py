@@ -73,7 +73,7 @@ def levels(denoiser: Denoiser, steps: int) -> list[tuple[int, tuple[float, float
 def mpgd(denoiser: Denoiser, problem: Linear, seeds: Sequence[int], steps: int, scale: float = 7.5, eta: float = 0.5) -> Tensor:
     r"""Manifold preserving guided diffusion, without an autoencoder: DPS whose gradient stops at the clean image.
 
-        x_0 = clamp(D(x_t)),   x_s = DDIM(x_0, x_t) - scale grad |y - A x_0|,   the gradient with respect to x_0
+        x_0 = clamp(D(x_t)),   x_s = DDIM(x_0, x_t) - scale grad |y - A x_0|, by x_0
 
     Parameters
     ----------

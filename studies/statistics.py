@@ -9,7 +9,6 @@ import scipy.stats
 import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
-from torchmetrics.functional.image import structural_similarity_index_measure
 
 from mnist.classifier import Classifier
 
@@ -37,6 +36,8 @@ def fidelity(images: Tensor, truth: Tensor) -> dict[str, NDArray[Any]]:
     """Return "psnr" in dB (peak 2) and "ssim" of images, (N, c, H, W), clamped to [-1, 1], arrays of shape (N,)."""
     images = images.clamp(-1, 1)
     error = (images - truth).square().flatten(1).mean(1).clamp(min=1e-10)
+    from torchmetrics.functional.image import structural_similarity_index_measure  # takes seconds to import
+
     ssim = structural_similarity_index_measure(images, truth, data_range=(-1.0, 1.0), reduction="none")
     assert isinstance(ssim, Tensor)
     return {"psnr": (10 * torch.log10(4 / error)).cpu().numpy(), "ssim": ssim.cpu().numpy()}

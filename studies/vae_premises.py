@@ -2,14 +2,18 @@ r"""The premises of VAE-Newton, measured: how far the encoder undoes the decoder
 
 At the posterior mean z of a noisy digit's latent and the image x = D(z), with the dense Jacobians J_D at z and J_E at x:
 
-    round trip     |J_E J_D v - v| / |v|, for random v and for differences of other digits' latents; 0 is a left inverse.
+    round trip     |J_E J_D v - v| / |v|, for random v and for differences of other digits'
+                   latents; 0 is a left inverse.
                    For the latter also the secant, |E(D(z + v)) - E(D(z)) - v| / |v|
-    cosines        of each form's error of z with J_D^T e, J_D^+ e, and J_D^+ e with the singular values of J_D below a tenth
+    cosines        of each form's error of z with J_D^T e, J_D^+ e, and J_D^+ e with the
+                   singular values of J_D below a tenth
                    of the largest cut off, since they fall by thousands; e is what the image's constraint wants
-    loop           J_E P J_D, P what the constraint sees: by a step of VAE-Newton a change v of z that is wanted becomes
+    loop           J_E P J_D, P what the constraint sees: by a step of VAE-Newton a change v of
+                   z that is wanted becomes
                    v - J_E P J_D v, to first order. An eigenvalue is 1 at best, and v grows where its real part is negative; a
                    norm far above the largest |eigenvalue| tells of v that grow before they fall
-    residual       of D(z + s d) against s, over that of D(z), for each form's d and for d = J_D^+ e, cut off
+    residual       of D(z + s d) against s, over that of D(z), for each form's d and for
+                   d = J_D^+ e, cut off
 """
 
 from __future__ import annotations

@@ -74,7 +74,7 @@ def test_a_tensor_of_the_recorded_run_that_is_written_to_later_is_noticed():
             J.jvp(x[None])
 
 
-# ------------------------------------------------------------------------------------- where PyTorch does not see it
+# ------------------------------------------------------------- where PyTorch does not see it
 
 
 def in_numpy(x):
@@ -193,7 +193,7 @@ def test_numbers_that_are_read_out_are_named():
     assert Linearisation(lambda x: x if torch.equal(x, x + 1) else 2 * x, x).reads == ("equal",)
 
 
-# ---------------------------------------------------------------------------------------------------- custom operations
+# ------------------------------------------------------------------------- custom operations
 
 
 def custom(name, forward, backward=None):
@@ -235,7 +235,7 @@ def test_a_custom_operation_with_its_derivative_is_borrowed():
     assert J.borrowed == ["right"]
 
 
-# -------------------------------------------------------------------------------------------------------- mixed precision
+# --------------------------------------------------------------------------- mixed precision
 
 
 def in_half(function, dtype):

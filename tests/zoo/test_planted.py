@@ -3,7 +3,7 @@
 For each fault and both plain networks, one of the outcomes must come that `planted.py` calls honest:
 
     refused      InputError, when the operator is made or when it is used
-    right        J V and J^T U agree with differences in float64, to rounding or within the operator's stated error
+    right        J V and J^T U agree with differences in float64, within the stated error
     a check      `audit` fails, by one of the checks that are named
 
     pytest -m exhaustive tests/zoo/test_planted.py

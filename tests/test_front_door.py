@@ -1,0 +1,49 @@
+"""The front door: what `jacobian_lab` exports, and how its results look at a prompt."""
+
+import numpy as np
+import pytest
+
+import jacobian_lab
+from jacobian_lab import Solution, asymmetry, diagonal, eigenpairs, lsmr, lstsq, singular_values, trace
+
+
+def test_it_shows_what_it_exports_and_nothing_else():
+    assert dir(jacobian_lab) == sorted(jacobian_lab.__all__)
+    assert all(hasattr(jacobian_lab, name) for name in jacobian_lab.__all__)
+    assert {"sample", "State", "Newton", "Inpainting", "masks", "seeded_noise", "load_latent"} <= {*dir(jacobian_lab)}
+
+
+def test_everything_exported_says_what_it_is():
+    undocumented = [name for name in jacobian_lab.__all__
+                    if not name.startswith("_") and not (getattr(jacobian_lab, name).__doc__ or "").strip()]
+    assert not undocumented
+
+
+@pytest.mark.parametrize(("result", "lines"), [
+    (lambda A: eigenpairs(A, 3), ["eigenvalue", "4", "3", "2", "converged"]),
+    (lambda A: singular_values(A, 2), ["singular value", "4", "3", "converged"]),
+    (lambda A: eigenpairs(A, 40), ["eigenvalue", "more", "converged"]),
+])
+def test_spectra_print_a_table(result, lines):
+    A = np.diag([4.0, 3.0, 2.0, *np.linspace(0, 1, 47)])
+    shown = repr(result(A)).splitlines()
+    assert max(map(len, shown)) < 100
+    assert len(shown) <= 15
+    for expected in lines:
+        assert any(line.strip().startswith(expected) or expected in line for line in shown)
+
+
+def test_a_value_shows_the_digits_that_its_error_leaves():
+    A = np.diag([np.pi, 1.0, 0.5]) + 1e-4 * np.random.default_rng(0).standard_normal((3, 3))
+    assert "3.14" in repr(eigenpairs(A, 1))
+    assert "1+1j" in repr(eigenpairs(np.array([[1.0, -1.0], [1.0, 1.0]]), 2))
+
+
+def test_numbers_and_solutions_print_a_line():
+    A = np.diag([4.0, 3.0, 2.0, 1.0])
+    assert float(trace(A)) == pytest.approx(10)
+    for result in (trace(A), asymmetry(A), diagonal(A), lsmr(A, np.ones(4)), lstsq(A, np.ones(4))):
+        assert repr(result).startswith(("Estimate: ", "Solution: "))
+        assert "\n" not in repr(result)
+        assert len(repr(result)) < 120
+    assert isinstance(lstsq(A, np.ones(4)), Solution)
