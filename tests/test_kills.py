@@ -15,7 +15,7 @@ import pytest
 
 from conftest import save_small
 
-NAMES = ["directions", "inpaint", "superres", "train"]
+NAMES = ["guide", "inpaint", "superres", "train"]
 
 
 class Server:
@@ -57,9 +57,9 @@ def commands(tmp_path_factory):
     folder = tmp_path_factory.mktemp("models")
     model, data = save_small(folder / "denoiser", "v"), mnist_files.write(folder / "mnist")
     return {
-        "directions": ["directions", "--model", model, "--digits", "1", "--times", "500"],
-        "inpaint": ["inpaint", "--model", model, "--digits", "3", "--steps", "4"],
-        "superres": ["superres", "--model", model, "--digits", "3", "--steps", "4"],
+        "guide": ["guide", "--model", model, "--classes", "3", "8", "--samples", "1", "--steps", "2"],
+        "inpaint": ["inpaint", "--model", model, "--digits", "2", "--steps", "2"],
+        "superres": ["superres", "--model", model, "--digits", "2", "--steps", "2"],
         "train": ["train", "denoiser", "--data-folder", data, "--steps", "30", "--batch-size", "4", "--checkpoint-every", "3",
                   "--channels", "32", "32", "32"]}
 
@@ -105,7 +105,7 @@ def test_a_study_that_is_killed_ends_at_the_same_bits(server, commands, tmp_path
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("name", NAMES)
 def test_studies_and_a_training_that_are_killed_15_times_end_at_the_same_bits(server, commands, tmp_path, name):
-    found = kill_many(server, commands[name], tmp_path, 20)
+    found = kill_many(server, commands[name], tmp_path, 15)
     assert sum(killed for killed, _ in found) > 7
     assert len({how for _, how in found}) > 1
 

@@ -16,7 +16,7 @@ from mnist import runs
 from mnist.recipe import DenoiserRecipe
 from mnist.runs import default_folder
 from mnist.train import Run, train
-from studies import cli, eigenvalues, frame, inpaint
+from studies import cli, contest, eigenvalues, frame, inpaint
 from studies.frame import Pieces, perform, run
 
 
@@ -231,7 +231,7 @@ def test_the_contents_of_the_users_files_are_part_of_a_run(tmp_path):
     for study, option in ((eigenvalues.STUDY, {"image": path}), (inpaint.STUDY, {"mask": str(path)}),
                           (inpaint.STUDY, {"image": path})):
         claims = []
-        for value in (100, 200, 100):
+        for value in (150, 250, 150):
             image[8:24, 12:20] = value
             Image.fromarray(image).save(path)
             claims.append(frame._claim(study, study.config(model=model, **option)))
@@ -320,3 +320,10 @@ def test_pieces_count_what_they_found(tmp_path):
     for pieces in (first, second):
         pieces("a", lambda: {"x": np.zeros(1)})
     assert (first.found, second.found) == (0, 1)
+
+
+def test_libraries_that_compute_are_part_of_the_code():
+    assert frame._claim(contest.STUDY, contest.Contest())["code"].keys() == {
+        "sources", "jacobian-lab", "torch", "numpy", "scipy", "azula", "deepinv"}
+    latent = eigenvalues.STUDY.config(model="mnist-latent")
+    assert frame._claim(eigenvalues.STUDY, latent)["code"].keys() >= {"diffusers", "transformers"}
