@@ -102,8 +102,9 @@ def load_latent(source: Any, *, prompt: str = "", negative_prompt: str = "", gui
     Raises
     ------
     InputError
-        If the extra `sd` is not installed; the source cannot be found or is of another kind; weights are pickled; the
-        prediction is unknown or contradicts; or the autoencoder does not fit the denoiser.
+        If the extra `sd` is not installed; the source cannot be found or is of another kind; weights are pickled; a file is
+        damaged, as far as checksums are known (a file SHA256SUMS in the folder, or the hub's cache); the prediction is unknown
+        or contradicts; or the autoencoder does not fit the denoiser.
 
     Notes
     -----

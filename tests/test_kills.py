@@ -1,5 +1,6 @@
 """Runs that are killed at any moment, and two of them at once: the data are those of an undisturbed run, to the last bit."""
 
+import itertools
 import json
 import os
 import random
@@ -87,15 +88,17 @@ def kill_and_repeat(server, words, out, truth, seconds, moments):
 
 
 def kill_many(server, words, tmp_path, kills):
+    """Kill the command so many times, each time in a folder of its own; return what the repeated ones said."""
     started = time.monotonic()
     server.run([*words, "--out", tmp_path / "truth" / "run"])
-    seconds, truth, moments = time.monotonic() - started, data_of(tmp_path / "truth" / "run"), random.Random(kills)
-    found = []
-    for k in range(kills):
+    seconds, truth, moments, found = time.monotonic() - started, data_of(tmp_path / "truth" / "run"), random.Random(kills), []
+    for k in itertools.count():
         (tmp_path / str(k)).mkdir()
-        found.append(kill_and_repeat(server, words, tmp_path / str(k) / "run", truth, seconds, moments))
-    print(found)
-    return found
+        killed, how = kill_and_repeat(server, words, tmp_path / str(k) / "run", truth, seconds, moments)
+        found += [how] if killed else []  # the others ended before
+        if len(found) == kills:
+            print(found)
+            return found
 
 
 def test_a_study_that_is_killed_ends_at_the_same_bits(server, commands, tmp_path):
@@ -105,9 +108,7 @@ def test_a_study_that_is_killed_ends_at_the_same_bits(server, commands, tmp_path
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("name", NAMES)
 def test_studies_and_a_training_that_are_killed_15_times_end_at_the_same_bits(server, commands, tmp_path, name):
-    found = kill_many(server, commands[name], tmp_path, 15)
-    assert sum(killed for killed, _ in found) > 7
-    assert len({how for _, how in found}) > 1
+    assert len(set(kill_many(server, commands[name], tmp_path, 15))) > 1  # computed anew, resumed, from several steps
 
 
 def two_at_once(server, words, out):
