@@ -135,7 +135,7 @@ def perform(study: Study[C], config: C) -> Outcome:
         place.finish()
         for name in pieces.names:
             (place.folder / name).unlink(missing_ok=True)
-    return Outcome(place.folder, f"resumed with {pieces.found} pieces" if pieces.found else "computed")
+    return Outcome(place.folder, f"resumed with {pieces.found} piece{'s' * (pieces.found > 1)}" if pieces.found else "computed")
 
 
 def check_times(times: tuple[int | float, ...]) -> None:

@@ -1,12 +1,12 @@
 """Runs that are killed at any moment, and two of them at once: the data are those of an undisturbed run, to the last bit."""
 
-import itertools
 import json
 import os
 import random
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -16,7 +16,7 @@ import pytest
 
 from conftest import save_small
 
-NAMES = ["guide", "inpaint", "superres", "train"]
+NAMES = ["train", "inpaint", "superres", "guide"]
 
 
 class Server:
@@ -92,13 +92,12 @@ def kill_many(server, words, tmp_path, kills):
     started = time.monotonic()
     server.run([*words, "--out", tmp_path / "truth" / "run"])
     seconds, truth, moments, found = time.monotonic() - started, data_of(tmp_path / "truth" / "run"), random.Random(kills), []
-    for k in itertools.count():
-        (tmp_path / str(k)).mkdir()
-        killed, how = kill_and_repeat(server, words, tmp_path / str(k) / "run", truth, seconds, moments)
+    while len(found) < kills:
+        out = Path(tempfile.mkdtemp(dir=tmp_path)) / "run"
+        killed, how = kill_and_repeat(server, words, out, truth, seconds, moments)
         found += [how] if killed else []  # the others ended before
-        if len(found) == kills:
-            print(found)
-            return found
+    print(found)
+    return found
 
 
 def test_a_study_that_is_killed_ends_at_the_same_bits(server, commands, tmp_path):
