@@ -15,6 +15,7 @@ images only: no denoiser, no time, no noise.
 from __future__ import annotations
 
 import copy
+import math
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -29,6 +30,10 @@ from torch.nn import functional as F
 from jacobian_lab.errors import ConvergenceWarning, InputError
 
 Map = Callable[[Tensor], Tensor]
+LARGEST = 10.0
+"""Largest pixel that an observation may need: ten times what images have, four times what latents have."""
+FEWEST = 32
+"""Numbers observed, from which on their signs say something."""
 
 
 class Constraint(ABC):
@@ -55,7 +60,7 @@ class Constraint(ABC):
         return Sum([(1.0, self)]) + other
 
     def __rmul__(self, weight: float) -> Sum:
-        return Sum([(weight, self)])
+        return Sum([(1.0, self)]).__rmul__(weight)
 
 
 class Sum(Constraint):
@@ -80,6 +85,8 @@ class Sum(Constraint):
         return Sum(self.parts + (other.parts if isinstance(other, Sum) else [(1.0, other)]))
 
     def __rmul__(self, weight: float) -> Sum:
+        if not 0 <= weight < math.inf:
+            raise InputError(f"the weight of a constraint must be finite and at least 0: got {weight}")
         return Sum([(weight * inner, part) for inner, part in self.parts])
 
 
@@ -96,6 +103,11 @@ class Linear(Constraint):
     damping : float, optional
         In `A^+ = A^T (A A^T + damping)^{-1}`: what keeps small singular values from amplifying noise. By default sigma^2,
         the Wiener filter for errors of unit variance.
+
+    Notes
+    -----
+    Pixels are in [-1, 1]. A y of pixels in [0, 255] is refused, by `check_range`; one in [0, 1] is warned of where A makes a
+    constant image constant, as masks, blurs and shrinking do.
     """
 
     def __init__(self, y: Tensor, sigma: float = 0.0, damping: float | None = None) -> None:
@@ -106,6 +118,39 @@ class Linear(Constraint):
             raise InputError(f"sigma and damping must be at least 0: got {sigma} and {damping}")
         self.y, self.sigma = y, sigma
         self.damping = sigma**2 if damping is None else damping
+
+    @torch.no_grad()
+    def check_range(self) -> None:
+        """Tell of a y that is not that of pixels in [-1, 1]; subclasses call it once A is known.
+
+        `y = A x` needs pixels of at least `|y|^2 / |A^T y|_1`, since `|y|^2 = <A^T y, x> <= |A^T y|_1 max|x|`: a bound for the
+        price of one adjoint. Noise is taken off. Latents, and images of unit variance, stay below 10; bytes do not.
+
+        Raises
+        ------
+        InputError
+            If pixels beyond 10 are needed.
+
+        Warns
+        -----
+        UserWarning
+            If y fills [0, 1] and A makes a constant image of 1 constant: pixels in [0, 1], most likely.
+        """
+        back = self.adjoint(self.y)
+        noise = 2 * self.sigma**2 * torch.as_tensor(self.count(), device=self.y.device)
+        needed = (self.y.double().flatten(1).square().sum(1) - noise) / back.double().flatten(1).abs().sum(1)
+        if (bad := needed > LARGEST).any():  # NaN where y = 0, and no number is too large
+            raise InputError(f"y = A x would need pixels of at least {float(needed[bad][0]):.3g} in x, expected [-1, 1]: "
+                             f"y lies from {float(self.y.min()):.3g} to {float(self.y.max()):.3g}. If pixels are in [0, 255], "
+                             "make y of x / 127.5 - 1")
+        of_white = self.forward(torch.ones_like(back))
+        seen = self.y[of_white.expand_as(self.y) != 0]
+        if seen.numel() < FEWEST or not (of_white - 1).abs().masked_fill(of_white == 0, 0).max() < 1e-3:
+            return
+        low, high = float(seen.min()), float(seen.max())
+        if -0.05 <= low <= 0.1 and 0.5 < high <= 1.05:  # a bicubic filter overshoots
+            warnings.warn(f"y lies from {low:.3g} to {high:.3g} as if pixels were in [0, 1], and they are in [-1, 1], where 0 "
+                          "is gray: give 2 y - 1, unless nothing in y is darker than gray", UserWarning, stacklevel=4)
 
     @abstractmethod
     def forward(self, x: Tensor) -> Tensor:
@@ -201,6 +246,7 @@ class Inpainting(Linear):
             raise InputError("the mask marks no pixel of a sample as known: without any there is no constraint")
         self.mask = mask
         super().__init__(torch.where(mask, y, 0), sigma, damping=0.0)
+        self.check_range()
 
     def forward(self, x: Tensor) -> Tensor:
         """Return x with the unknown pixels set to zero."""
@@ -244,6 +290,12 @@ class LinearMap(Linear):
         They stop, sample by sample, at a residual r of `rtol |y|`, or, where y is not in the range of A, of
         `|A^T r| = rtol |A| |r|`.
 
+    Raises
+    ------
+    InputError
+        If `<A x, u> = <x, adjoint(u)>` does not hold to `rtol`, for random u and for `u = A x` (the dot test): the adjoint is
+        of another map, or A is not linear. It costs one product with A and three with the adjoint.
+
     References
     ----------
     Paige, Saunders (1982), *LSQR*: the method and the two rules.
@@ -253,6 +305,33 @@ class LinearMap(Linear):
                  steps: int = 200, rtol: float = 1e-5) -> None:
         super().__init__(y, sigma, damping)
         self._forward, self._adjoint, self.steps, self.rtol = forward, adjoint, steps, rtol
+        self._dot_test()
+        self.check_range()
+
+    @torch.no_grad()
+    def _dot_test(self) -> None:
+        """Raise unless the adjoint is that of the map, to rounding or to `rtol`, beyond which the solver does not look."""
+        generator = torch.Generator().manual_seed(0)
+
+        def random(like: Tensor) -> Tensor:
+            return torch.randn(like.shape, generator=generator).to(like)
+
+        def dot(a: Tensor, b: Tensor) -> Tensor:
+            return (a.double() * b.double()).flatten(1).sum(1)
+
+        u = random(self.y)
+        x = random(self._adjoint(u))
+        Ax = self._forward(x)
+        if Ax.shape != u.shape:
+            raise InputError(f"the adjoint makes images of shape {tuple(x.shape)} of y, and A makes {tuple(Ax.shape)} of them: "
+                             f"expected the shape of y, {tuple(u.shape)}")
+        tolerance = max(self.rtol, 8 * torch.finfo(u.dtype).eps)
+        for v in (u, Ax):  # a random u finds any fault; with A x the products are larger, and rounding hides less
+            left, right = dot(Ax, v), dot(x, self._adjoint(v))
+            if not ((left - right).abs() <= tolerance * (dot(Ax, Ax) * dot(v, v)).sqrt()).all():
+                raise InputError(f"the adjoint is not that of A, or A is not linear: <A x, u> = {float(left[0]):.6g}, and "
+                                 f"<x, adjoint(u)> = {float(right[0]):.6g}. Make it by torch.func.vjp of A, say, or look for a "
+                                 "kernel that is not flipped, a factor or an offset")
 
     @classmethod
     def from_operator(cls, y: Tensor, A: LinearOperator, shape: tuple[int, int, int], sigma: float = 0.0,
@@ -309,23 +388,33 @@ class LinearMap(Linear):
         return x
 
 
-def blur(y: Tensor, kernel: Tensor, sigma: float = 0.0, damping: float | None = None) -> LinearMap:
+def blur(y: Tensor, kernel: Tensor, sigma: float = 0.0, damping: float | None = None, correlate: bool = False) -> LinearMap:
     """Return the constraint that x_0, blurred by a kernel, be `y`.
 
     Parameters
     ----------
     y : Tensor, shape (B, C, H, W)
     kernel : Tensor, shape (h, w), both odd
-        The same for all channels; images are continued by their mirror image.
+        The same for all channels, finite; images are continued by their mirror image.
+    correlate : bool
+        By default the image is convolved with the kernel, which is then the image of a point, as in SciPy's `convolve` and for
+        a measured point spread function. With True it is correlated, as PyTorch's `conv2d` does, whose kernel is the mirror
+        image of a convolution's. For kernels symmetric about their middle both are the same.
     """
     if kernel.ndim != 2 or not all(size % 2 for size in kernel.shape):
         raise InputError(f"the kernel must have an odd height and width: got shape {tuple(kernel.shape)}")
+    if not kernel.isfinite().all() or not kernel.any():
+        raise InputError(f"the kernel must be finite and not zero everywhere: got {kernel.tolist()}")
     height, width = kernel.shape
     y = y.unsqueeze(0) if y.ndim == 3 else y
+    if y.shape[-2] <= height // 2 or y.shape[-1] <= width // 2:
+        raise InputError(f"a kernel of {height}x{width} reaches beyond the mirror image of {y.shape[-2]}x{y.shape[-1]} pixels: "
+                         "take a smaller one")
+    weights = kernel if correlate else kernel.flip(0, 1)
 
     def forward(x: Tensor) -> Tensor:
         padded = F.pad(x.flatten(0, 1).unsqueeze(1), (width // 2, width // 2, height // 2, height // 2), mode="reflect")
-        return F.conv2d(padded, kernel.to(x)[None, None]).reshape(x.shape)
+        return F.conv2d(padded, weights.to(x)[None, None]).reshape(x.shape)
 
     def adjoint(u: Tensor) -> Tensor:
         return torch.func.vjp(forward, torch.zeros_like(u))[1](u)[0]

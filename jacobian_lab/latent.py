@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from jacobian_lab.denoiser import Denoiser, Prediction, guided
 from jacobian_lab.errors import InputError
-from jacobian_lab.pipelines import INSTAFLOW, NETWORKS, Opened, open_pipeline
+from jacobian_lab.pipelines import INSTAFLOW, NETWORKS, Opened, check_words, open_pipeline
 from jacobian_lab.schedule import DiscreteSchedule, RectifiedFlow, Schedule
 
 Said: TypeAlias = Prediction | Literal["instaflow"]
@@ -104,7 +104,13 @@ def load_latent(source: Any, *, prompt: str = "", negative_prompt: str = "", gui
     InputError
         If the extra `sd` is not installed; the source cannot be found or is of another kind; weights are pickled; a file is
         damaged, as far as checksums are known (a file SHA256SUMS in the folder, or the hub's cache); the prediction is unknown
-        or contradicts; or the autoencoder does not fit the denoiser.
+        or contradicts; the autoencoder does not fit the denoiser; the prompt has words that no tokenizer of the pipeline
+        knows; or there is guidance without any prompt.
+
+    Warns
+    -----
+    UserWarning
+        If a prompt is cut, since it is longer than a tokenizer reads, or one of several does not know a word.
 
     Notes
     -----
@@ -121,7 +127,12 @@ def load_latent(source: Any, *, prompt: str = "", negative_prompt: str = "", gui
             raise InputError(f"{option} must be one string: got {text!r}")
     if not math.isfinite(guidance):
         raise InputError(f"guidance must be a finite number: got {guidance}")
+    if guidance != 1 and not prompt.strip() and not negative_prompt.strip():
+        raise InputError(f"guidance is {guidance} without a prompt, so that it has no effect: give a prompt, or leave it at 1")
     opened = open_pipeline(source, device, dtype, download)
+    check_words(opened, "prompt", prompt)
+    if guidance != 1:
+        check_words(opened, "negative prompt", negative_prompt)
     convention = _read_convention(opened, prediction)
     shape, factor = _sizes(opened.pipeline.vae, opened.network)
     embeddings = _embed(opened, prompt, negative_prompt, guidance != 1)

@@ -97,17 +97,18 @@ class Decoded(Constraint):
     def _decoded(self, z: Tensor) -> Tensor:
         """Return D(z), decoded once: a sampler asks for the residual and then for the error of one z."""
         if z.is_inference():  # would not tell whether it was changed since
-            return self.decode(z)
+            return checked(self.decode(z), z, "decoder")
         if self._latest is None or self._latest[0] is not z or self._latest[1] != z._version:
-            self._latest = z, z._version, self.decode(z)
+            self._latest = z, z._version, checked(self.decode(z), z, "decoder")
         return self._latest[2]
 
     def _line_search(self, z: Tensor) -> Tensor:
         with torch.enable_grad():
             leaf = z.detach().requires_grad_()
-            x = self.decode(leaf)
+            x = checked(self.decode(leaf), z, "decoder")
         e = self.constraint.error(x.detach())
         g, = torch.autograd.grad(x, leaf, e)  # frees each activation once it is used
+        checked(g, e, "decoder's gradient")
         x = x.detach()  # and what was left of the graph
         moved = self.constraint.seen(Differences(self.decode, leaf.detach(), "forward", value=x).jvp(g))
         size = moved.flatten(1).square().sum(1)
@@ -115,7 +116,7 @@ class Decoded(Constraint):
         return s.reshape(-1, 1, 1, 1) * g
 
     def _latents(self, x: Tensor, z: Tensor) -> Tensor:
-        found = self.encode(x)
+        found = checked(self.encode(x), x, "encoder")
         if found.shape != z.shape:
             raise InputError(f"encode made latents of shape {tuple(found.shape)} of the images of {tuple(z.shape)}: expected "
                              "the same shape; encode and decode must be of one autoencoder")
@@ -148,12 +149,24 @@ def latent_inpainting(y: Tensor, mask: Tensor, encode: Map) -> Inpainting:
     count = known.mask.sum((2, 3), keepdim=True)
     mean = known.y.sum((2, 3), keepdim=True) / count.clamp(min=1)
     with torch.no_grad():
-        latents = encode(torch.where(known.mask, known.y, mean))
+        latents = checked(encode(torch.where(known.mask, known.y, mean)), known.y, "encoder")
     kept = latent_mask(known.mask, y.shape[-1] // latents.shape[-1])
     if not kept.flatten(1).any(1).all():
         raise InputError("no latent pixel of a sample has all of its pixels known: take Decoded(Inpainting(y, mask), encode, "
                          "decode, ...), to which each known pixel counts")
     return Inpainting(latents, kept)
+
+
+def checked(value: Tensor, of: Tensor, what: str) -> Tensor:
+    """Return what an autoencoder made of a batch, or raise if it overflowed: not finite where what it was given is finite."""
+    bad = ~value.flatten(1).isfinite().all(1) & of.flatten(1).isfinite().all(1)
+    if bad.any():
+        half = value.dtype in (torch.float16, torch.bfloat16)
+        remedy = ("it overflows in half precision: load the model in float32, or bfloat16, whose range is float32's"
+                  if half else "look at the weights, and whether these are latents as it knows them")
+        raise InputError(f"the {what} made values that are not finite, in {value.dtype}, of {int(bad.sum())} of {len(bad)} "
+                         f"samples that are finite, at most {float(of[bad].abs().max()):.3g}: {remedy}")
+    return value
 
 
 def latent_mask(mask: Tensor, factor: int) -> Tensor:

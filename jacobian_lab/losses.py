@@ -3,12 +3,14 @@ r"""Constraints by a differentiable loss of the clean image: a style, a class, a
     error = -(L - target) grad L / |grad L|^2
 
 is the smallest change that brings the linearised loss to its target (Gauss-Newton for one equation). Where the gradient
-vanishes before the loss does, that change is no longer small: it is cut to at most 1 in any pixel. Gradients run through the
-loss's own network only, never through a denoiser.
+vanishes before the loss does, that change is no longer small: it is cut to at most 1 in any pixel; where it is zero, there is
+no change to take, and a warning says so. Gradients run through the loss's own network only, never through a denoiser.
 """
 
 from __future__ import annotations
 
+import math
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,9 +19,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from jacobian_lab.constraint import Constraint
-from jacobian_lab.errors import InputError
+from jacobian_lab.errors import DerivativeWarning, InputError
 
 Features = Callable[[Tensor], Sequence[Tensor]]
+WHY = ("in x_0, so that nothing tells how to lower it: leave out detach, no_grad, item, NumPy and argmax on the way from x_0 "
+       "to the loss")
 
 
 class Loss(Constraint):
@@ -28,21 +32,40 @@ class Loss(Constraint):
     Parameters
     ----------
     function : callable
-        `function(x0)`, (B, C, H, W) -> (B,): at least 0, each sample's own.
+        `function(x0)`, (B, C, H, W) -> (B,): at least 0, each sample's own. One that lies below 0, such as a negative
+        similarity, needs a target below it.
     target : float
         The loss at which the constraint counts as fulfilled.
     """
 
     def __init__(self, function: Callable[[Tensor], Tensor], target: float = 0.0) -> None:
+        if not math.isfinite(target):
+            raise InputError(f"the target of a loss must be a finite number: got {target}")
         self.function, self.target = function, target
 
     def error(self, x0: Tensor) -> Tensor:
-        """Return `-(L - target) grad L / |grad L|^2`, at most 1 in any pixel; zero where the target is reached."""
+        """Return `-(L - target) grad L / |grad L|^2`, at most 1 in any pixel; zero where the target is reached.
+
+        Raises
+        ------
+        InputError
+            If the loss or its gradient is not finite where x_0 is, or the loss is below 0, or has no gradient in x_0.
+
+        Warns
+        -----
+        DerivativeWarning
+            If the gradient is zero where the target is not reached: nothing tells how to reach it.
+        """
         with torch.inference_mode(False), torch.enable_grad():
             x = (x0.clone() if x0.is_inference() else x0.detach()).requires_grad_()
             loss = self._checked(self.function(x), x)
-            gradient, = torch.autograd.grad(loss.sum(), x)
+            if not loss.requires_grad:
+                raise InputError(f"the loss has no gradient {WHY}")
+            gradient, = torch.autograd.grad(loss.sum(), x, allow_unused=True)
+        if gradient is None:
+            raise InputError(f"the loss does not depend on x_0 through operations that PyTorch can differentiate {WHY}")
         excess = (loss.detach() - self.target).clamp(min=0)
+        self._check_gradient(gradient, excess, x0)
         size = gradient.flatten(1).square().sum(1)
         largest = gradient.flatten(1).abs().amax(1)
         tiny = torch.finfo(x.dtype).tiny
@@ -54,10 +77,31 @@ class Loss(Constraint):
         """Return the loss above its target, shape (B,)."""
         return (self._checked(self.function(x0), x0) - self.target).clamp(min=0)
 
+    def _check_gradient(self, gradient: Tensor, excess: Tensor, x0: Tensor) -> None:
+        bad = ~gradient.flatten(1).isfinite().all(1) & x0.flatten(1).isfinite().all(1)
+        if bad.any():
+            raise InputError(f"the gradient of the loss is not finite for {int(bad.sum())} of {len(bad)} samples that are: "
+                             "look for a square root or logarithm of zero, or half precision that overflows")
+        flat = (excess > 0) & ~gradient.flatten(1).any(1)
+        if flat.any():
+            warnings.warn(f"the gradient of the loss is zero for {int(flat.sum())} of {len(flat)} samples, whose loss is above "
+                          f"its target by up to {float(excess[flat].max()):.3g}: they stay as they were. Rounding and "
+                          "comparisons have no slope, saturated or dead units none left: take a smooth loss", DerivativeWarning,
+                          stacklevel=3)
+
     def _checked(self, loss: Tensor, x: Tensor) -> Tensor:
+        if not isinstance(loss, Tensor) or not loss.is_floating_point():
+            raise InputError(f"the loss returned {loss.dtype if isinstance(loss, Tensor) else type(loss).__name__}: expected a "
+                             f"floating-point tensor of shape ({len(x)},)")
         if loss.shape != (len(x),):
             raise InputError(f"the loss returned shape {tuple(loss.shape)} for {len(x)} samples: expected ({len(x)},), one "
                              "number for each; take the mean over dimensions 1 and up")
+        if (bad := ~loss.detach().isfinite() & x.flatten(1).isfinite().all(1)).any():
+            raise InputError(f"the loss is not finite for {int(bad.sum())} of {len(bad)} samples that are: got "
+                             f"{float(loss.detach()[bad][0])}")
+        if self.target >= 0 and (low := float(loss.detach().min())) < -100 * torch.finfo(loss.dtype).eps:
+            raise InputError(f"the loss is {low:.6g}, below 0, and so counts as fulfilled: expected at least 0. Take off its "
+                             f"least value, such as 1 - similarity, or give a target below it (it is {self.target})")
         return loss
 
 

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from jacobian_lab import Denoiser, InputError
 from jacobian_lab.constraint import Constraint, Inpainting
-from jacobian_lab.latent_constraint import Decoded, latent_inpainting
+from jacobian_lab.latent_constraint import Decoded, checked, latent_inpainting
 from jacobian_lab.newton import Kind, Newton
 from jacobian_lab.sampler import sample, seed_of, seeded_noise
 from jacobian_lab.step_size import Dynamic, Secant, StepSize
@@ -125,8 +125,9 @@ def batch_size(model: Model) -> int:
 
 @torch.no_grad()
 def in_batches(function: Callable[[Tensor], Tensor], x: Tensor, model: Model) -> Tensor:
-    """Return a function of samples, a few at a time."""
-    return torch.cat([function(part) for part in torch.split(x, batch_size(model))])
+    """Return a function of samples, the encoder or decoder, a few at a time."""
+    parts = torch.split(x, batch_size(model))
+    return torch.cat([checked(function(part), part, "autoencoder") for part in parts])
 
 
 def draw(config: Constrained, model: Model, seeds: Sequence[int], pieces: Pieces, name: str,
@@ -162,7 +163,8 @@ def draw(config: Constrained, model: Model, seeds: Sequence[int], pieces: Pieces
                 missing = wanted.residual(model.decode(state.x0)) if of_latents else state.residual
                 residual.append(missing.cpu().numpy())
         passes = (state.spent.forward, state.spent.jvp, state.spent.vjp)
-        found = {"images": model.decode(state.x0).cpu().numpy(), "passes": np.tile(passes, (len(noise), 1))}
+        images = checked(model.decode(state.x0), state.x0, "decoder")
+        found = {"images": images.cpu().numpy(), "passes": np.tile(passes, (len(noise), 1))}
         return found | ({"residual": np.stack(residual, 1).reshape(-1, *shape)} if residual else {})
 
     parts = [slice(at, min(at + batch, len(seeds))) for at in range(0, len(seeds), batch)]

@@ -5,12 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from matplotlib.figure import Figure
-from PIL import Image, ImageOps
 from torch import Tensor
-from torch.nn.functional import pad
 
 from jacobian_lab import InputError
 from jacobian_lab.constraint import Inpainting
@@ -19,9 +16,9 @@ from jacobian_lab.sampler import seed_of
 from mnist.data import SHAPE
 from studies import observed
 from studies.frame import Arrays, Pieces, Study
-from studies.models import Shape, image_hash, is_latent, open_image
+from studies.models import image_hash, is_latent, say
 from studies.observed import Observed, measure, table
-from studies.subjects import read_gray
+from studies.pictures import Mask, Shape, count_known, read_mask
 
 MASKS = ("left", "right", "top", "bottom", "box", "free-form", "random")
 OF_MASKS = 10**6  # in the seeds of random masks, where those of the noise have the number of the sample
@@ -33,7 +30,10 @@ class Inpaint(Observed):
 
     mask: str = "left"
     """What is known: the left, right, top or bottom half; all but a "box"; all but "free-form" strokes; "random" pixels; or
-    the path of an image file, white where a pixel is known: of digits 32x32 or 28x28 pixels, else its middle is scaled."""
+    the path of an image file, white where a pixel is known, or opaque if some of it is transparent: of digits 32x32 or 28x28
+    pixels, else of the aspect ratio of the --image, with which it is scaled."""
+    invert_mask: bool = False
+    """Know what the mask does not, and not what it does."""
     side: int = 16
     """Of the box: pixels."""
     strokes: int = 3
@@ -56,7 +56,7 @@ class Inpaint(Observed):
         """Whether what is wanted are known pixels: they are."""
         return True
 
-    def known(self, numbers: list[int], shape: Shape = SHAPE) -> Tensor:
+    def known(self, numbers: list[int], shape: Shape = SHAPE) -> Mask:
         """Return the masks, (N, 1, H, W), True where a pixel is known; drawn at random, each image's own."""
         def mask(seed: int) -> Tensor:
             match self.mask:
@@ -66,35 +66,22 @@ class Inpaint(Observed):
                     return box(shape, self.side)
                 case "free-form":
                     return free_form(shape, self.strokes, seed=seed)
-                case "random":
-                    return random_pixels(shape, self.share, seed)
-            return read_mask(Path(self.mask), shape)
+            return random_pixels(shape, self.share, seed)
 
-        return torch.stack([mask(seed_of(self.seed, number, OF_MASKS)) for number in numbers])
-
-
-def read_mask(path: Path, shape: Shape = SHAPE) -> Tensor:
-    """Return the mask of an image file, (1, H, W), True where it is white.
-
-    For digits, what pads 28 to 32 pixels is known. For other images its middle is scaled as theirs is, by nearest neighbours,
-    so that a mask painted over an image fits it.
-    """
-    if shape == SHAPE:
-        gray = read_gray(path, "--mask", (SHAPE[1], SHAPE[1] - 4))
-    else:
-        gray = np.array(ImageOps.fit(open_image(path, "--mask", "L"), shape[:0:-1], Image.Resampling.NEAREST))
-    white = torch.from_numpy(gray) > 127
-    if not white.any():
-        raise InputError(f"the mask {path} is black everywhere, so that no pixel is known: paint the known ones white")
-    margin = (shape[1] - len(white)) // 2  # none but of a small mask of digits
-    return pad(white, (margin,) * 4, value=True)[None]
+        if self.mask in MASKS:
+            masks = torch.stack([mask(seed_of(self.seed, number, OF_MASKS)) for number in numbers]) ^ self.invert_mask
+            if not masks.flatten(1).any(1).all():
+                raise InputError(f"--mask {self.mask}, inverted, leaves no pixel known: leave --invert-mask out")
+            return Mask(masks, count_known(masks))
+        found = read_mask(Path(self.mask), shape, self.invert_mask, self.image)
+        return Mask(found.known.expand(len(numbers), 1, -1, -1), f"{found.said}; {count_known(found.known)}".lstrip("; "))
 
 
 def compute(config: Inpaint, pieces: Pieces) -> Arrays:
     """Return what `measure` finds, and the observed images, NaN where a pixel is unknown."""
     model = config.load()
     truth = config.inputs(model)
-    known = config.known(truth.numbers, model.image_shape).to(config.device)
+    known = say(*config.known(truth.numbers, model.image_shape)).to(config.device)
     found = measure(config, pieces, model, Inpainting(truth.images, known), truth, {})
     return found | {"observed": torch.where(known, truth.images, torch.nan).cpu().numpy()}
 

@@ -12,30 +12,30 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-import numpy as np
 import torch
-from PIL import Image, ImageOps
 from torch import Tensor
 
 import mnist
 from jacobian_lab import Denoiser, InputError, JacobianOperator
+from jacobian_lab.latent_constraint import checked
 from mnist.data import SHAPE
 from mnist.evaluate import noisy_digit
 from mnist.oracle import load_oracle
 from mnist.weights import ALIASES, SHIPPED
 from studies.frame import PIPELINE, Config
+from studies.pictures import Shape, read_image
 from studies.weights import LATENT, file_hash, pipeline_folder
 
 ORACLE = "oracle"
 HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+")
 DENSE = 1024
 """Largest n for which the dense J, n x n, is taken as the truth."""
-Shape = tuple[int, int, int]
 
 
 def _same(x: Tensor) -> Tensor:
@@ -172,6 +172,9 @@ class Guided(Prompted):
         if self.negative_prompt and self.guidance == 1:
             raise InputError("--negative-prompt has no effect with --guidance 1, which is off: take another scale, such as 4")
 
+        if self.guidance != 1 and not self.prompt.strip() and not self.negative_prompt.strip():
+            raise InputError(f"--guidance {self.guidance:g} has no effect without --prompt: add one, or leave it out")
+
     def load(self, device: str | None = None, dtype: torch.dtype = torch.float32) -> Model:
         """Return the model, on `device` in place of the study's if it is given."""
         return open_model(self.model, device or self.device, dtype, prompt=self.prompt, negative_prompt=self.negative_prompt,
@@ -183,11 +186,14 @@ class OnImages(Prompted, OnDigits):
     """Options of a study of noisy digits or of an image, in pixels or latents."""
 
     image: Path | None = None
-    """An image file in place of digits: its middle, scaled to the model's size. Models of other images than digits need it."""
+    """An image file in place of digits: for a model of digits white on black, 32x32 or 28x28 pixels; transparency is black.
+    Models of other images need one, of any size: its middle is scaled to the model's, and transparency is white."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.image is not None:
+            if not is_latent(self.model):
+                read_image(self.image, SHAPE)  # refused before anything is computed
             self.hashes["image"] = image_hash(self.image, "--image")
 
     @torch.no_grad()
@@ -200,7 +206,7 @@ class OnImages(Prompted, OnDigits):
             If the model's images are no digits, and no image file is named.
         """
         if self.image is not None:
-            images, labels = read_image(self.image, model.image_shape), None
+            images, labels = say(*read_image(self.image, model.image_shape)), None
             numbers, names = [self.digit], [self.image.name]
         else:
             check_digits(self.model, model)
@@ -208,7 +214,7 @@ class OnImages(Prompted, OnDigits):
             images, labels = (x[self.digit:self.digit + count] for x in mnist.digits("held-out"))
             labels, names = labels.to(model.device), [f"digit {i}" for i in numbers]
         images = images.to(model.device, model.dtype)
-        return Inputs(images, model.encode(images), labels, numbers, names)
+        return Inputs(images, checked(model.encode(images), images, "encoder"), labels, numbers, names)
 
 
 @dataclass(frozen=True)
@@ -235,27 +241,17 @@ def image_hash(path: Path, option: str) -> str:
     """Return the SHA-256 of a file that the user named, or raise."""
     try:
         return file_hash(path)
+    except FileNotFoundError as error:
+        raise InputError(f"there is no file {path}: {option} must be an image file") from error
     except OSError as error:
-        raise InputError(f"{option} {path} cannot be read: {error.strerror}. Expected an image file") from error
+        raise InputError(f"{path} cannot be read ({error}): {option} must be an image file") from error
 
 
-def open_image(path: Path, option: str, mode: Literal["L", "RGB"]) -> Image.Image:
-    """Return an image file that the user named, upright, gray ("L") or RGB, or raise."""
-    try:
-        with Image.open(path) as file:
-            return ImageOps.exif_transpose(file).convert(mode)
-    except OSError as error:
-        raise InputError(f"{option} {path} is not an image that can be read ({error}): PNG and JPEG will do") from error
-
-
-def read_image(path: Path, shape: Shape) -> Tensor:
-    """Return an image file as a tensor, (1, c, H, W) in [-1, 1]: gray or RGB, the largest middle part of its shape, scaled."""
-    channels, height, width = shape
-    if channels not in (1, 3):
-        raise InputError(f"--image {path}: the model's images have {channels} channels, expected 1 (gray) or 3 (RGB)")
-    upright = open_image(path, "--image", "L" if channels == 1 else "RGB")
-    pixels = np.array(ImageOps.fit(upright, (width, height), Image.Resampling.LANCZOS))
-    return (torch.from_numpy(pixels).float() / 127.5 - 1).reshape(height, width, channels).permute(2, 0, 1).unsqueeze(0)
+def say(value: Tensor, line: str) -> Tensor:
+    """Print what an input needed or is, if there is anything to say; return the input."""
+    if line:
+        print(line, file=sys.stderr)
+    return value
 
 
 def operator_at(denoiser: Denoiser, clean: Tensor, number: int, t: int | float, seed: int) -> JacobianOperator:

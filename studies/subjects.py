@@ -6,18 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 import mnist
 from jacobian_lab import InputError
 from jacobian_lab.sampler import seed_of
-from mnist.data import SHAPE, from_bytes
+from mnist.data import SHAPE
 from studies.constrained import Constrained, in_batches
-from studies.models import Inputs, Model, Shape, check_digits, image_hash, is_latent, read_image
+from studies.models import Inputs, Model, check_digits, image_hash, is_latent, say
+from studies.pictures import Picture, Shape, read_image
 
 
 @dataclass(frozen=True)
@@ -30,7 +28,8 @@ class OfDigits(Constrained):
     """Digits: this many, from `digit` on."""
     image: Path | None = None
     """In their place an image file. For a model of digits white on black, 32x32 or 28x28 pixels; what it shows is what the
-    classifier sees in it. Models of other images need one, of any size: its middle is scaled to the model's."""
+    classifier sees in it; transparency is black. Models of other images need one, of any size: its middle is scaled to the
+    model's, and transparency is white."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -43,12 +42,10 @@ class OfDigits(Constrained):
                 self.read(SHAPE)  # refused before anything is computed; what a pipeline takes it says once it is open
             self.hashes["image"] = image_hash(self.image, "--image")
 
-    def read(self, shape: Shape) -> Tensor:
-        """Return the user's image for a model of images of this shape, (1, c, H, W) in [-1, 1]."""
+    def read(self, shape: Shape) -> Picture:
+        """Return the user's image for a model of images of this shape."""
         assert self.image is not None
-        if shape != SHAPE:
-            return read_image(self.image, shape)
-        return as_digit(read_gray(self.image, "--image", (SHAPE[1], SHAPE[1] - 4)))
+        return read_image(self.image, shape)
 
     @torch.no_grad()
     def inputs(self, model: Model) -> Inputs:
@@ -61,7 +58,8 @@ class OfDigits(Constrained):
         """
         labels: Tensor | None = None
         if self.image is not None:
-            images, numbers, names = self.read(model.image_shape).to(model.device), [self.digit], ["image"]
+            images = say(*self.read(model.image_shape)).to(model.device)
+            numbers, names = [self.digit], ["image"]
             if model.image_shape == SHAPE:
                 labels = mnist.load_classifier(device=model.device)(images).argmax(1)
         else:
@@ -74,27 +72,3 @@ class OfDigits(Constrained):
     def seeds(self, numbers: Sequence[int]) -> list[int]:
         """Return the seeds of the noise: `samples` for each digit, one digit after the other."""
         return [seed_of(self.seed, number, k) for number in numbers for k in range(self.samples)]
-
-
-def read_gray(path: Path, option: str, sides: tuple[int, ...]) -> NDArray[np.uint8]:
-    """Return an image file as gray pixels, (side, side) in [0, 255]; raise unless it is square, of one of these sides."""
-    wanted = f"{option} must be an image of {' or '.join(f'{side}x{side}' for side in sides)} pixels"
-    try:
-        with Image.open(path) as image:
-            gray = np.array(image.convert("L"))
-    except FileNotFoundError as error:
-        raise InputError(f"there is no file {path}: {wanted}") from error
-    except UnidentifiedImageError as error:
-        raise InputError(f"{path} is not an image that can be read: {wanted}; PNG will do") from error
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error}): {wanted}") from error
-    height, width = gray.shape
-    if height != width or height not in sides:
-        raise InputError(f"{path} has {width}x{height} pixels: {wanted}. Crop it and scale it")
-    return gray
-
-
-def as_digit(gray: NDArray[np.uint8]) -> Tensor:
-    """Return gray pixels as (1, 1, 32, 32) in [-1, 1], padded with background from 28 to 32 as MNIST is."""
-    padded = from_bytes(gray[None])
-    return padded if len(gray) == SHAPE[1] - 4 else padded[..., 2:-2, 2:-2]

@@ -5,18 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
 from matplotlib.figure import Figure
-from torch import Tensor
 
 from jacobian_lab import InputError
 from jacobian_lab.separable import shrink, super_resolution
 from mnist.data import SHAPE
 from studies import observed
 from studies.frame import Arrays, Pieces, Study
-from studies.models import Shape, open_image, read_image
+from studies.models import say
 from studies.observed import Observed, measure, table
-from studies.subjects import read_gray
+from studies.pictures import Picture, Shape, read_image, size_of
 
 SHORTEST = "pseudo-inverse"
 
@@ -32,14 +30,14 @@ class Superres(Observed):
     factor: Literal[2, 4, 8] = 4
     """How much smaller the observed image is, in each direction: bicubic, antialiased."""
 
-    def read(self, shape: Shape) -> Tensor:
-        """Return the user's image, (1, c, h, w) or whole, (1, c, H, W), in [-1, 1]."""
+    def read(self, shape: Shape) -> Picture:
+        """Return the user's image, (1, c, h, w) or whole, (1, c, H, W)."""
         assert self.image is not None
         channels, height, width = shape
         h, w = height // self.factor, width // self.factor
         if shape == SHAPE:
-            return torch.from_numpy(read_gray(self.image, "--image", (w,))).float()[None, None] / 127.5 - 1
-        size = open_image(self.image, "--image", "RGB").size
+            return read_image(self.image, (channels, h, w), sides=(w,))
+        size = size_of(self.image, "--image")
         if size == (w, h):
             return read_image(self.image, (channels, h, w))
         if size[0] < width or size[1] < height:
@@ -52,11 +50,11 @@ def compute(config: Superres, pieces: Pieces) -> Arrays:
     """Return what `measure` finds, the small images and the shortest answers."""
     model = config.load()
     small = None if config.image is None else config.read(model.image_shape)
-    if small is None or tuple(small.shape[1:]) == model.image_shape:
+    if small is None or tuple(small.pixels.shape[1:]) == model.image_shape:
         truth = config.inputs(model)
         y = shrink(truth.images, config.factor)
     else:
-        truth, y = None, small.to(config.device)
+        truth, y = None, say(*small).to(config.device)
     problem = super_resolution(y, config.factor)
     shortest = problem.pseudo_inverse(y)
     found = measure(config, pieces, model, problem, truth, {SHORTEST: shortest})

@@ -83,7 +83,7 @@ def test_samples_do_not_influence_each_other(rule, flow):
 def test_states_come_one_for_each_denoising_and_the_projection_is_exact():
     denoiser = networks.denoiser()
     noise = seeded_noise([0, 1], denoiser.shape, dtype=torch.float64)
-    constraint = Inpainting(torch.rand_like(noise), half(denoiser.shape))
+    constraint = Inpainting(2 * torch.rand_like(noise) - 1, half(denoiser.shape))
     times = denoiser.schedule.times(3)
     states = list(sample(denoiser, noise, times, constraint, Newton(steps=2), project=True))
     assert [(s.t, s.step) for s in states] == [(t, k) for t in times for k in range(3)]
@@ -100,7 +100,7 @@ def test_states_come_one_for_each_denoising_and_the_projection_is_exact():
 def test_without_refresh_a_time_costs_a_pass_less_and_the_last_one_does_not():
     denoiser = networks.denoiser()
     noise = seeded_noise([0, 1], denoiser.shape, dtype=torch.float64)
-    constraint = Inpainting(torch.rand_like(noise), half(denoiser.shape))
+    constraint = Inpainting(2 * torch.rand_like(noise) - 1, half(denoiser.shape))
     times = denoiser.schedule.times(3)
     states = list(sample(denoiser, noise, times, constraint, Newton(steps=2, refresh=False)))
     assert [(s.t, s.step) for s in states] == [(t, k) for t in times[:2] for k in range(2)] + [(times[2], k) for k in range(3)]
@@ -124,7 +124,7 @@ def test_ancestral_samples_of_a_gaussian_have_its_moments():
 def test_divergence_stops_with_the_trace():
     denoiser = networks.denoiser()
     noise = seeded_noise([0, 1], denoiser.shape, dtype=torch.float64)
-    constraint = Inpainting(torch.rand_like(noise), half(denoiser.shape))
+    constraint = Inpainting(2 * torch.rand_like(noise) - 1, half(denoiser.shape))
     with pytest.raises(DivergenceError, match=r"sample 0 diverged at t = .* Take a smaller step size") as stop:
         list(sample(denoiser, noise, denoiser.schedule.times(5), constraint, Newton(step_size=Dynamic(1e9))))
     assert stop.value.trace[0] == (999.0, pytest.approx(constraint.residual(denoiser(noise, 999)).tolist()))

@@ -18,7 +18,8 @@ from jacobian_lab.separable import shrink
 from jacobian_lab.step_size import Secant
 from mnist.weights import build_denoiser, save_model
 from studies.guide import PixelJudge
-from studies.inpaint import Inpaint, read_mask
+from studies.inpaint import Inpaint
+from studies.pictures import read_mask
 from studies.style_transfer import slant, thickness
 
 FAST = ("--steps", "2", "--newton-steps", "1", "--samples", "2")
@@ -112,7 +113,7 @@ def test_inpaint_takes_an_image_and_a_mask_and_tells_other_contents_apart(run, m
 def test_what_pads_a_small_mask_is_known(tmp_path):
     mask = np.zeros((28, 28))
     mask[5, 6] = 255
-    found = read_mask(png(tmp_path / "mask.png", mask))[0]
+    found = read_mask(png(tmp_path / "mask.png", mask)).known[0]
     assert found[7, 8]
     assert not found[2:-2, 2:-2].sum() > 1
     assert found.sum() == 32 * 32 - 28 * 28 + 1
@@ -120,9 +121,11 @@ def test_what_pads_a_small_mask_is_known(tmp_path):
 
 @pytest.mark.parametrize("mask", ["right", "top", "bottom", "box", "free-form"])
 def test_masks_by_name(mask):
-    known = Inpaint(mask=mask, side=10, strokes=1).known([0, 1])
+    known, said = Inpaint(mask=mask, side=10, strokes=1).known([0, 1])
     assert known.shape == (2, 1, 32, 32)
     assert 0 < int(known[0].sum()) < 1024
+    assert said.startswith(f"{min(known.sum((1, 2, 3)).tolist())} ")
+    assert torch.equal(Inpaint(mask=mask, side=10, strokes=1, invert_mask=True).known([0, 1]).known, ~known)
     assert torch.equal(known[0], known[1]) == (mask != "free-form")  # strokes are each digit's own
 
 

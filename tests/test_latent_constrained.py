@@ -24,8 +24,9 @@ from studies import guide, inpaint, style_transfer, superres
 from studies.constrained import batch_size
 from studies.features import load_features
 from studies.frame import Pieces
-from studies.inpaint import Inpaint, read_mask
+from studies.inpaint import Inpaint
 from studies.models import Model
+from studies.pictures import read_mask
 from studies.style_transfer import StyleTransfer
 from studies.superres import Superres
 
@@ -200,7 +201,7 @@ def test_weights_of_the_style_make_the_run(folders, tmp_path):
 
 def test_a_mask_for_large_images_has_any_size(tmp_path):
     Image.fromarray(np.array([[255, 0], [0, 255]], dtype=np.uint8)).save(tmp_path / "mask.png")
-    mask = read_mask(tmp_path / "mask.png", (3, 40, 60))
+    mask = read_mask(tmp_path / "mask.png", (3, 40, 60)).known
     assert mask.shape == (1, 40, 60)
     assert mask[0, 0, 0]
     assert not mask[0, 0, 59]
@@ -224,7 +225,7 @@ def test_large_images_are_drawn_one_at_a_time():
     ("colour", ["guide"], "guide needs a classifier of what is drawn"),
     ("colour", ["superres", "--image", "PICTURE", "--factor", "8", "--project"], None),
     ("colour", ["superres", "--image", "TINY"], "tiny.png has 20x30 pixels: --image must be the small image, 16x16 pixels, or"),
-    ("colour", ["inpaint", "--image", "none.png"], "--image none.png cannot be read"),
+    ("colour", ["inpaint", "--image", "none.png"], "there is no file none.png: --image must be an image file"),
     ("colour", ["inpaint", "--image", "PICTURE", "--mask", "TEXT/config.json"], "is not an image that can be read"),
     ("mini", ["inpaint", "--image", "PICTURE"], "picture.png has 96x72 pixels: --image must be an image of 32x32 or 28x28"),
     ("mini", ["inpaint", "--mask", "random", "--through", "latents"], "--through latents does not do for this mask"),

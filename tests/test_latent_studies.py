@@ -205,7 +205,7 @@ def test_guidance_at_0_and_1_is_one_network_exactly(folder):
     (["spectrum", "--model", "FOLDER", "--steps", "300"], "--steps must lie from 10 to 256, the size of this model's J"),
     (["symmetry", "--model", "FOLDER", "--channel", "4"], "--channel 4 is none of the model's: expected 0 to 3"),
     (["audit", "--model", "FOLDER", "--times", "1000"], "outside this schedule"),
-    (["audit", "--image", "nowhere.png"], "--image nowhere.png cannot be read"),
+    (["audit", "--image", "nowhere.png"], "there is no file nowhere.png: --image must be an image"),
     (["audit", "--model", "nobody/nothing"], "`hf download nobody/nothing` fetches it"),
     (["guidance", "--model", "mnist"], "--model mnist takes no prompt, hence no guidance: take mnist-latent"),
     (["guidance", "--model", "FOLDER", "--scales", "1", "1"], "--scales must be one or more different numbers: got 1"),

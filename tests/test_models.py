@@ -15,7 +15,8 @@ from conftest import call
 from jacobian_lab import InputError
 from studies import models
 from studies.eigenvectors import move
-from studies.models import OnModel, is_latent, model_files, open_model, read_image
+from studies.models import OnModel, is_latent, model_files, open_model
+from studies.pictures import read_image
 from studies.style import show, tile
 from studies.weights import pipeline_hash
 
@@ -110,33 +111,38 @@ def test_components_of_colours_are_decoded_and_shown(tmp_path, photo):
 
 
 def test_an_image_is_cut_in_its_middle_scaled_and_turned_upright(photo, tmp_path):
-    image = read_image(photo, (3, 30, 30))
+    image = read_image(photo, (3, 30, 30)).pixels
     assert image.shape == (1, 3, 30, 30)
     assert torch.equal(image[0, 0, :, 0], torch.ones(30))
     assert torch.equal(image[0, 2, :, -1], torch.ones(30))
     assert torch.equal(image[0, 1], -torch.ones(30, 30))
-    gray = read_image(photo, (1, 32, 32))
+    gray = read_image(photo, (1, 30, 30)).pixels
     assert gray[0, 0, 0, 0] > gray[0, 0, 0, -1]  # red is brighter than blue
     turned = tmp_path / "turned.jpg"
     exif = Image.Exif()
     exif[0x0112] = 6  # a camera held sideways: the left of the file is the top of the picture
     with Image.open(photo) as file:
         file.save(turned, exif=exif, quality=100)
-    upright = read_image(turned, (3, 30, 30))
+    upright = read_image(turned, (3, 30, 30)).pixels
     assert upright[0, 0, 2].mean() > 0.9
     assert upright[0, 2, -2].mean() > 0.9
     (tmp_path / "note.png").write_text("no image")
-    with pytest.raises(InputError, match=r"--image .*note.png is not an image that can be read"):
+    with pytest.raises(InputError, match=r"note.png is not an image that can be read: --image must be an image file"):
         read_image(tmp_path / "note.png", (3, 30, 30))
 
 
-def test_an_image_file_takes_the_place_of_digits(photo):
-    config = OnModel(image=photo, digit=3)
+def test_an_image_file_takes_the_place_of_digits(photo, tmp_path):
+    with pytest.raises(InputError, match="90x60 pixels: --image must be an image of 32x32 or 28x28 pixels"):
+        OnModel(image=photo)
+    drawn = tmp_path / "drawn.png"
+    with Image.open(photo) as file:
+        file.resize((32, 32)).save(drawn)
+    config = OnModel(image=drawn, digit=3)
     inputs = config.inputs(open_model("mnist", "cpu", torch.float64), 4)
-    assert (inputs.numbers, inputs.names, inputs.labels) == ([3], ["photo.png"], None)
+    assert (inputs.numbers, inputs.names, inputs.labels) == ([3], ["drawn.png"], None)
     assert inputs.clean.shape == (1, 1, 32, 32)
     assert inputs.clean.dtype == torch.float64
-    assert config.hashes["image"] == hashlib.sha256(photo.read_bytes()).hexdigest()
+    assert config.hashes["image"] == hashlib.sha256(drawn.read_bytes()).hexdigest()
 
 
 def test_tiles_lie_side_by_side():
