@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike
 from scipy.sparse.linalg import LinearOperator
 from torch import Tensor
 
+from jacobian_lab import _require
 from jacobian_lab.denoiser import Denoiser
 from jacobian_lab.errors import InputError
 from jacobian_lab.operators import Apply, Array, Matrix, Operator, provenance, real, square
@@ -178,6 +179,7 @@ def posterior_covariance(J: JacobianOperator) -> Operator:
 
     As far as the network is a posterior mean: what its J is not symmetric or positive, this covariance is not either.
     """
+    _require.instance("J", J, JacobianOperator, "; of another operator the noise level is not known")
     if J.alpha_t == 0:
         raise InputError("at alpha_t = 0 the sample is pure noise, J = 0 says nothing of the covariance: take an earlier time")
     scale, transpose = J.sigma_t**2 / J.alpha_t, J.T

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from scipy.sparse import issparse
 from scipy.sparse.linalg import LinearOperator, aslinearoperator
 
+from jacobian_lab import _require
 from jacobian_lab.errors import InputError
 
 Array: TypeAlias = NDArray[Any]
@@ -66,6 +67,11 @@ class Operator(LinearOperator):  # type: ignore[misc]
         self._apply, self._apply_transpose = apply, apply_transpose
         self.path, self.product_error, self.rounding = path, product_error, rounding
 
+    def __matmul__(self, x: Any) -> Any:  # noqa: ANN401
+        if np.isscalar(x):
+            raise InputError(f"a product A @ x takes a vector or a matrix: got {_require.shown(x)}; write 2 * A for a multiple")
+        return super().__matmul__(x)
+
     def dot(self, x: Any) -> Any:  # noqa: ANN401 - a number, an operator or an array, and what SciPy makes of it
         """Return `A x`: a product with a vector or matrix, or with a number or an operator another operator."""
         if not (np.isscalar(x) or isinstance(x, LinearOperator) or issparse(x)):
@@ -89,7 +95,12 @@ class Operator(LinearOperator):  # type: ignore[misc]
         return super().rmatmat(self._checked(X, self.shape[0]))
 
     def _checked(self, x: ArrayLike, length: int) -> Array:
-        array = np.asarray(x)
+        try:
+            array = np.asarray(x)
+        except (ValueError, TypeError, RuntimeError) as error:
+            raise InputError(f"a product takes a vector or a matrix of numbers: got {_require.shown(x)}") from error
+        if array.ndim and array.dtype.kind not in "fiubc":
+            raise InputError(f"a product takes a vector or a matrix of numbers: got {_require.shown(x)}")
         if array.ndim not in (1, 2) or array.shape[0] != length:
             raise InputError(f"a product with this {self.shape[0]} x {self.shape[1]} operator takes shape ({length},) or "
                              f"({length}, k): got {array.shape}. Flatten an image with .reshape(-1)")
@@ -221,9 +232,13 @@ def provenance(A: Matrix) -> Provenance:
 def real(A: Matrix) -> LinearOperator:
     """Return A as a LinearOperator of real floating point numbers, whose products are checked, or raise if it is none."""
     try:
-        operator = aslinearoperator(A)
-    except TypeError as error:
-        raise InputError(f"expected a LinearOperator or a numpy matrix: got {type(A).__name__}") from error
+        operator = None if isinstance(A, np.ndarray) and A.ndim != 2 else aslinearoperator(A)
+    except (TypeError, ValueError):
+        operator = None
+    if operator is None or 0 in operator.shape:
+        raise InputError(f"expected a LinearOperator or a numpy matrix, with entries: got {_require.shown(A)}, {type(A).__name__}")
+    if isinstance(A, np.ndarray) and A.dtype.kind == "f":
+        _require.array("the matrix", A)
     dtype = _floating(operator.dtype)
     if isinstance(A, Operator | Counted):
         return operator

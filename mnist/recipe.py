@@ -9,8 +9,7 @@ from typing import Any, ClassVar, Literal
 
 import torch
 
-from jacobian_lab import InputError
-from jacobian_lab.device import check_device
+from jacobian_lab import InputError, _require
 
 UNESSENTIAL = ("out", "data_folder", "download", "checkpoint_every")  # options that do not change what is trained
 
@@ -55,7 +54,7 @@ class Recipe:
             raise InputError(f"ema_decay must lie in [0, 1): got {self.ema_decay}")
         if not 0 <= self.seed < 2**63:
             raise InputError(f"seed must lie from 0 to 2^63 - 1: got {self.seed}")
-        check_device(self.device)
+        _require.device(self.device)
 
 
 @dataclass(frozen=True)

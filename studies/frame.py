@@ -36,8 +36,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from jacobian_lab import InputError
-from jacobian_lab.device import check_device
+from jacobian_lab import InputError, _require
 from mnist.files import write_whole
 from mnist.weights import read_card
 from studies.style import STYLE
@@ -64,7 +63,7 @@ class Config:
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**63:
             raise InputError(f"--seed must lie from 0 to 2^63 - 1: got {self.seed}")
-        check_device(self.device)
+        _require.device(self.device)
 
 
 C = TypeVar("C", bound=Config)
