@@ -12,7 +12,7 @@ import operator
 import reprlib
 from collections.abc import Iterable
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +21,6 @@ from torch import Tensor
 
 from jacobian_lab.errors import InputError
 
-Kind = TypeVar("Kind")
 SEEDS = 2**63
 """Seeds are smaller: PyTorch's generators take no more."""
 
@@ -77,11 +76,10 @@ def one_of(name: str, value: Any, choices: Iterable[str]) -> None:  # noqa: ANN4
         raise InputError(f"unknown {name} {shown(value)}: expected one of {', '.join(known)}")
 
 
-def instance(name: str, value: Any, kind: type[Kind], remedy: str = "") -> Kind:  # noqa: ANN401
-    """Return an object of a class."""
+def instance(name: str, value: Any, kind: type[Any], remedy: str = "") -> None:  # noqa: ANN401
+    """Raise unless the value is an object of a class."""
     if not isinstance(value, kind):
         raise InputError(f"{name} must be a {kind.__name__}: got {shown(value)}{remedy}")
-    return value
 
 
 def function(name: str, value: Any, signature: str) -> None:  # noqa: ANN401
@@ -165,7 +163,7 @@ def shown(value: Any) -> str:  # noqa: ANN401
         place = " without values (meta)" if isinstance(value, Tensor) and value.is_meta else ""
         return f"a {kind} of {str(value.dtype).removeprefix('torch.')}, shape {tuple(value.shape)}{place}"
     plain = isinstance(value, str | int | float | tuple | list | dict | type(None)) and not isinstance(value, bool)
-    text = " ".join((reprlib.repr(value) if plain else f"{value!r:.80}").split())
+    text = " ".join((reprlib.repr(value) if plain else repr(value)).split())[:80]
     return text if plain else f"{text} ({type(value).__name__})"
 
 

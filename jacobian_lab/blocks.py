@@ -24,7 +24,15 @@ from torch import Tensor
 from jacobian_lab import _require
 from jacobian_lab.denoiser import Denoiser
 from jacobian_lab.fallbacks import Differences, Function
-from jacobian_lab.guards import check_apart, check_evaluation_mode, check_finite, deterministic, differentiable, modules_called, observed
+from jacobian_lab.guards import (
+    check_apart,
+    check_evaluation_mode,
+    check_finite,
+    deterministic,
+    differentiable,
+    modules_called,
+    observed,
+)
 from jacobian_lab.ladder import Ladder
 from jacobian_lab.linops import JacobianOperator
 from jacobian_lab.products import Method, one_time

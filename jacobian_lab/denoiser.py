@@ -79,11 +79,11 @@ class Denoiser(nn.Module):
         _require.function("network", network, "(x, t) -> raw output")
         _require.instance("schedule", schedule, Schedule, "; DiscreteSchedule(alphas_cumprod) makes one of a table")
         _require.one_of("prediction", prediction, get_args(Prediction))
-        shape = _require.sizes("shape", shape, 3)
+        c, h, w = _require.sizes("shape", shape, 3)
         self.network = network
         self.schedule = schedule
         self.prediction: Prediction = prediction
-        self.shape = shape
+        self.shape = (c, h, w)
         self.training = isinstance(network, nn.Module) and network.training  # not .train(), which would change the network
 
     def forward(self, x_t: Tensor, t: Time) -> Tensor:

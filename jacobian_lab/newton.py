@@ -31,8 +31,8 @@ from jacobian_lab.batched import gmres_batch
 from jacobian_lab.blocks import BatchJacobian
 from jacobian_lab.constraint import Constraint, Map
 from jacobian_lab.errors import InputError
+from jacobian_lab.operators import square
 from jacobian_lab.products import Method
-from jacobian_lab.operators import real
 from jacobian_lab.solve import check_rcond, gmres, lstsq
 from jacobian_lab.step_size import Dynamic, StepSize
 
@@ -76,16 +76,12 @@ def newton_direction(J: LinearOperator | NDArray[Any] | BatchJacobian, e: Values
     Knoll, Keyes (2004), *Jacobian-free Newton-Krylov methods*.
     """
     _require.one_of("direction", kind, get_args(Kind))
-    steps = _require.integer("steps", steps, 1)
-    if rcond is not None:
-        check_rcond(rcond)
-    if seen is not None:
-        _require.function("seen", seen, "of changes of x_0")
+    steps, rcond = _require.integer("steps", steps, 1), None if rcond is None else check_rcond(rcond)
     if isinstance(J, BatchJacobian):
-        return _batch_direction(J, e, kind, rcond, steps, seen or (lambda change: change))
+        return _batch_direction(J, e, kind, rcond, steps, (lambda change: change) if seen is None else seen)
     if seen is not None:
         raise InputError("seen goes with a BatchJacobian: for one operator pass P J itself, such as masked rows of J.dense()")
-    vector = _vector(e, real(J).shape[1])
+    vector = _vector(e, square(J).shape[1])
     match kind:
         case "inexact":
             delta = J @ vector
@@ -105,6 +101,7 @@ def newton_direction(J: LinearOperator | NDArray[Any] | BatchJacobian, e: Values
 def _batch_direction(J: BatchJacobian, e: Any, kind: Kind, rcond: float | None, steps: int,  # noqa: ANN401 - a Tensor
                      seen: Map) -> Any:  # noqa: ANN401
     _require.tensor("e, for a batch,", e, J.x.shape)
+    _require.function("seen", seen, "of changes of x_0")
     match kind:
         case "inexact":
             return J.jvp(e)
@@ -126,8 +123,8 @@ def _batch_direction(J: BatchJacobian, e: Any, kind: Kind, rcond: float | None, 
 def _vector(e: Tensor | NDArray[Any], n: int) -> NDArray[np.float64]:
     """Return e as a float64 vector of n entries, or raise."""
     if not (e.is_floating_point() if isinstance(e, Tensor) else isinstance(e, np.ndarray) and e.dtype.kind == "f"):
-        raise InputError(f"e must be a real floating-point tensor or array: got {_require.shown(e)}; the direction is handed back "
-                         "in its dtype")
+        raise InputError(f"e must be a real floating-point tensor or array: got {_require.shown(e)}; the direction is handed "
+                         "back in its dtype")
     vector = np.asarray(e.detach().cpu().double() if isinstance(e, Tensor) else e, dtype=np.float64).reshape(-1)
     if len(vector) != n:
         raise InputError(f"e has {len(vector)} entries, shape {tuple(e.shape)}: expected {n}, one for a column of J")

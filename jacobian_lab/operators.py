@@ -236,7 +236,7 @@ def real(A: Matrix) -> LinearOperator:
     except (TypeError, ValueError):
         operator = None
     if operator is None or 0 in operator.shape:
-        raise InputError(f"expected a LinearOperator or a numpy matrix, with entries: got {_require.shown(A)}, {type(A).__name__}")
+        raise InputError(f"expected a LinearOperator or a numpy matrix, with entries: got {_require.shown(A)}")
     if isinstance(A, np.ndarray) and A.dtype.kind == "f":
         _require.array("the matrix", A)
     dtype = _floating(operator.dtype)

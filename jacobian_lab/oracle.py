@@ -161,7 +161,9 @@ class GaussianMixture(nn.Module):
             If the shapes do not fit, or `A S_k A^T + sigma^2 I` is singular: some of y is then certain beforehand.
         """
         sigma = _require.real("sigma", sigma, "[0, inf)")
-        if _require.tensor("A", A).ndim != 2 or _require.tensor("y", y).ndim != 1 or A.shape[1] != self.means.shape[1] or y.shape != A.shape[:1]:
+        for name, given in (("A", A), ("y", y)):
+            _require.tensor(name, given)
+        if A.ndim != 2 or A.shape[1] != self.means.shape[1] or y.shape != A.shape[:1]:
             raise InputError(f"A and y have shapes {tuple(A.shape)} and {tuple(y.shape)}: expected (m, {self.means.shape[1]}) "
                              "and (m,)")
         A, y = A.to(self.means), y.to(self.means)

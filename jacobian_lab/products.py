@@ -180,8 +180,8 @@ class Products:
     def _check(self, vectors: Tensor, name: str) -> None:
         """Raise unless these are vectors, (K, C, H, W)."""
         shape = tuple(_require.tensor(name, vectors).shape)
-        if shape[1:] != self.x.shape[1:] or not vectors.numel():
-            raise InputError(f"{name} has shape {shape}: expected (K, {', '.join(map(str, self.x.shape[1:]))}), K >= 1")
+        if shape[1:] != self.x.shape[1:]:
+            raise InputError(f"{name} has shape {shape}: expected (K, {', '.join(map(str, self.x.shape[1:]))})")
 
     def _in_chunks(self, vectors: Tensor, transposed: bool) -> Tensor:
         """Return `c_x w + c_out F' w` for each vector w, with F' or its transpose, in passes of even size."""
@@ -198,8 +198,8 @@ def check_step(step: float | None, dtype: torch.dtype) -> None:
     if step is not None:
         least = torch.finfo(dtype).eps
         if not least < _require.real("the finite-difference step", step, "(0, inf)") <= 10:
-            raise InputError(f"the finite-difference step is relative to |x_t|, above {least:.1e}, the rounding of {dtype}, and at "
-                             f"most 10: got {step:g}; leave it out for the best one")
+            raise InputError(f"the finite-difference step is relative to |x_t|, above {least:.1e}, the rounding of {dtype}, "
+                             f"and at most 10: got {step:g}; leave it out for the best one")
 
 
 def one_time(denoiser: Denoiser, t: Time) -> None:

@@ -27,8 +27,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import eigh
 
-from jacobian_lab.arnoldi import Arnoldi
 from jacobian_lab import _require
+from jacobian_lab.arnoldi import Arnoldi
 from jacobian_lab.errors import InputError
 
 Given: TypeAlias = Arnoldi | NDArray[Any]

@@ -63,7 +63,7 @@ def seeded_noise(seeds: Sequence[int], shape: Shape, device: torch.device | str 
 
     It is drawn on the CPU in float32 and moved: a seed means the same on every device, in every precision and every batch.
     """
-    shape = _require.sizes("shape", shape, 3)
+    _require.sizes("shape", shape, 3)
     numbers = _seeds(seeds)
     _require.device(device)
     _require.precision(dtype)

@@ -84,8 +84,8 @@ def _as_tensor(t: Any) -> Tensor:  # noqa: ANN401 - whatever a user gives
 def _even(start: float, end: float, steps: int, power: float = 1.0) -> Tensor:
     """Return betas, or a power of them, evenly spaced."""
     steps = _require.integer("steps", steps, 1, MOST)
-    ends = [_require.real(name, beta, "[0, 1)") ** power for name, beta in (("beta_start", start), ("beta_end", end))]
-    return torch.linspace(*ends, steps, dtype=torch.float64)
+    start, end = (_require.real(name, beta, "[0, 1)") for name, beta in (("beta_start", start), ("beta_end", end)))
+    return torch.linspace(start**power, end**power, steps, dtype=torch.float64)
 
 
 def per_sample(coefficient: Tensor, x: Tensor) -> Tensor:
@@ -171,11 +171,12 @@ class DiscreteSchedule(Schedule):
         time = _as_tensor(t)
         if time.is_floating_point() or time.is_complex() or time.dtype == torch.bool:
             raise InputError(f"a discrete schedule takes an integer time, 0 to {self.steps - 1}: got {t!r} ({time.dtype})")
+        time = time.long()
         if time.ndim > 1:
             raise InputError(f"times have shape () or (B,): got {tuple(time.shape)}")
         if time.numel() and not (int(time.min()) >= 0 and int(time.max()) < self.steps):
             raise InputError(f"time {t!r} is outside this schedule: expected an integer from 0 to {self.steps - 1}")
-        return time.long()
+        return time
 
     def times(self, steps: int, last: int | None = None) -> list[int]:
         """Return `steps` times from T-1 down to `last`; by default so spaced that one more would be -1, the clean sample."""

