@@ -25,8 +25,8 @@ SEEDS = 2**63
 """Seeds are smaller: PyTorch's generators take no more."""
 
 
-def integer(name: str, value: Any, low: int, high: int | None = None) -> int:  # noqa: ANN401 - whatever a user gives
-    """Return a whole number from `low` to `high`."""
+def integer(name: str, value: Any, low: int, high: int | None = None, top: str = "") -> int:  # noqa: ANN401 - what a user gives
+    """Return a whole number from `low` to `high`, which a message calls `top`, such as "n"."""
     number = None
     if not _is_bool(value) and not getattr(value, "ndim", 0):
         with suppress(TypeError, ValueError, RuntimeError):
@@ -34,7 +34,7 @@ def integer(name: str, value: Any, low: int, high: int | None = None) -> int:  #
     if number is None:
         raise InputError(f"{name} must be a whole number: got {shown(value)}")
     if number < low or (high is not None and number > high):
-        wanted = f"be at least {low}" if high is None else f"lie from {low} to {high}"
+        wanted = f"be at least {low}" if high is None else f"lie from {low} to {top and f'{top} = '}{high}"
         raise InputError(f"{name} must {wanted}: got {shown(number)}")
     return number
 
@@ -51,8 +51,8 @@ def real(name: str, value: Any, within: str = "(-inf, inf)") -> float:  # noqa: 
     above = number > low or (number == low and within[0] == "[")
     below = number < high or (number == high and within[-1] == "]")
     if not (above and below):
-        wanted = {"(-inf, inf)": "be finite", "(0, inf)": "be positive and finite",
-                  "[0, inf)": "be at least 0 and finite"}.get(within, f"lie in {within}")
+        wanted = {"(-inf, inf)": "be finite", "(0, inf)": "be positive",
+                  "[0, inf)": "be at least 0"}.get(within, f"lie in {within}")
         raise InputError(f"{name} must {wanted}: got {number:g}")
     return number
 
@@ -114,9 +114,10 @@ def array(name: str, value: Any, shape: tuple[int, ...] | None = None) -> NDArra
 
 
 def tensor(name: str, value: Any, shape: Iterable[int] | None = None) -> Tensor:  # noqa: ANN401
-    """Return a floating-point tensor that has values, of a shape if one is given."""
-    if not isinstance(value, Tensor) or not value.is_floating_point() or value.is_meta or value.layout is not torch.strided:
-        raise InputError(f"{name} must be a floating-point tensor: got {shown(value)}")
+    """Return a dense floating-point tensor, of a shape if one is given."""
+    if not isinstance(value, Tensor) or not value.is_floating_point() or value.layout is not torch.strided:
+        remedy = ". Pixels in [-1, 1] are x / 127.5 - 1 of those from 0 to 255" if isinstance(value, Tensor) else ""
+        raise InputError(f"{name} must be a floating-point tensor: got {shown(value)}{remedy}")
     if shape is not None and tuple(value.shape) != tuple(shape):
         raise InputError(f"{name} has shape {tuple(value.shape)}: expected {tuple(shape)}")
     return value

@@ -45,7 +45,7 @@ def arnoldi_batch(apply: BatchApply, start: Array, steps: int) -> tuple[Array, A
     """
     start = _vectors(apply, start, "start")
     count, n = start.shape
-    steps = _require.integer("steps", steps, 1, n)
+    steps = _require.integer("steps", steps, 1, n, "n")
     Q, H = np.zeros((count, steps + 1, n)), np.zeros((count, steps + 1, steps))
     Q[:, 0] = _unit(start, np.zeros(count))[0]
     for j in range(steps):

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -201,6 +201,10 @@ class BatchJacobian:
         self.eps = max(self.eps, eps)
         assert self._value is not None
         check_apart(self._function, self.x, self._value, alone, self.eps)
+
+    def __reduce__(self) -> Any:  # noqa: ANN401 - as object's
+        """Pickle what it was made of: its recording, and D, are made anew at the other side."""
+        return type(self), (self.denoiser, self.x, self.t, self.method, self.graph, self.spent.copy()), {"eps": self.eps}
 
     def _climbed(self) -> Ladder:
         """Return the ladder of derivatives at the batch; the network runs once for it."""

@@ -100,7 +100,9 @@ def newton_direction(J: LinearOperator | NDArray[Any] | BatchJacobian, e: Values
 
 def _batch_direction(J: BatchJacobian, e: Any, kind: Kind, rcond: float | None, steps: int,  # noqa: ANN401 - a Tensor
                      seen: Map) -> Any:  # noqa: ANN401
-    _require.tensor("e, for a batch,", e, J.x.shape)
+    if not isinstance(e, Tensor) or e.shape != J.x.shape:
+        raise InputError(f"for a batch e is a tensor of the shape of x_t, {tuple(J.x.shape)}: got {_require.shown(e)}")
+    _require.tensor("e", e)
     _require.function("seen", seen, "of changes of x_0")
     match kind:
         case "inexact":
@@ -123,7 +125,7 @@ def _batch_direction(J: BatchJacobian, e: Any, kind: Kind, rcond: float | None, 
 def _vector(e: Tensor | NDArray[Any], n: int) -> NDArray[np.float64]:
     """Return e as a float64 vector of n entries, or raise."""
     if not (e.is_floating_point() if isinstance(e, Tensor) else isinstance(e, np.ndarray) and e.dtype.kind == "f"):
-        raise InputError(f"e must be a real floating-point tensor or array: got {_require.shown(e)}; the direction is handed "
+        raise InputError(f"e must be real floating point, a tensor or an array: got {_require.shown(e)}; the direction is handed "
                          "back in its dtype")
     vector = np.asarray(e.detach().cpu().double() if isinstance(e, Tensor) else e, dtype=np.float64).reshape(-1)
     if len(vector) != n:

@@ -65,7 +65,12 @@ class Operator(LinearOperator):  # type: ignore[misc]
                  path: str = "as given", product_error: float = 0.0, rounding: float = 0.0) -> None:
         super().__init__(_floating(dtype), shape)
         self._apply, self._apply_transpose = apply, apply_transpose
-        self.path, self.product_error, self.rounding = path, product_error, rounding
+        self.path, self._product_error, self.rounding = path, product_error, rounding
+
+    @property
+    def product_error(self) -> float:
+        """Relative error of a product that the check of its maker could not exclude."""
+        return self._product_error
 
     def __matmul__(self, x: Any) -> Any:  # noqa: ANN401
         if np.isscalar(x):
@@ -236,7 +241,8 @@ def real(A: Matrix) -> LinearOperator:
     except (TypeError, ValueError):
         operator = None
     if operator is None or 0 in operator.shape:
-        raise InputError(f"expected a LinearOperator or a numpy matrix, with entries: got {_require.shown(A)}")
+        kind = _require.shown(A) if isinstance(A, np.ndarray) else type(A).__name__
+        raise InputError(f"expected a LinearOperator or a numpy matrix: got {kind}")
     if isinstance(A, np.ndarray) and A.dtype.kind == "f":
         _require.array("the matrix", A)
     dtype = _floating(operator.dtype)

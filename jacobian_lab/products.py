@@ -84,7 +84,9 @@ class Products:
         _require.one_of("products", method, get_args(Method))
         if memory is not None:
             _require.real("the memory in bytes", memory, "(0, inf)")
-        if _require.tensor("x_t", x_t).ndim == 4 and x_t.shape[0] != 1:
+        if _require.tensor("x_t", x_t).is_meta:
+            raise InputError(f"x_t must have values: got {_require.shown(x_t)}")
+        if x_t.ndim == 4 and x_t.shape[0] != 1:
             raise InputError(f"a Jacobian is taken at one sample: got a batch of {x_t.shape[0]}; take x_t[i]")
         check_finite(denoiser.batched(x_t), "x_t")
         check_step(step, x_t.dtype)

@@ -112,7 +112,7 @@ def sample(denoiser: Denoiser, noise: Tensor, times: Sequence[int] | Sequence[fl
     """
     _check(denoiser, noise, constraint, newton, project)
     times = _checked_times(denoiser, times)
-    eta = _require.real("eta, from 0 (DDIM) to 1 (ancestral sampling),", eta, "[0, 1]")
+    eta = _require.real("eta", eta, "[0, 1]")
     if eta and (seeds is None or len(_seeds(seeds)) != len(noise)):
         raise InputError(f"eta > 0 draws fresh noise: expected {len(noise)} seeds, one for each sample, got "
                          f"{'none' if seeds is None else len(seeds)}")

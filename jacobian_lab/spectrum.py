@@ -110,7 +110,7 @@ def eigenpairs(A: LinearOperator | NDArray[Any], k: int = 6, which: Which = "LM"
         If an argument is out of its range, or a product is not finite.
     """
     operator = square(A)
-    k = _require.integer("k", k, 1, operator.shape[0])
+    k = _require.integer("k", k, 1, operator.shape[0], "n")
     seed, rtol = _require.seed(seed), _require.real("rtol", rtol, "(0, 1)")
     _check(k, operator.shape[0], which, symmetric, subspace, max_products, left)
     right = None if max_products is None else max_products // (2 if left and not symmetric else 1)

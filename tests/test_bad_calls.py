@@ -95,7 +95,7 @@ BAD = {
     "Denoiser(network, table, 'v', {})": ["None", "'abc'", "12", "(3, 4)", "(1, 3, 4.0)", "(1, 0, 4)", "(1, True, 4)",
                                           "(1, -3, 4)", "('1', '3', '4')"],
     "D({}, 500)": ["None", "'x'", "x.numpy()", "x.tolist()", "x.long()", "x > 0", "x * 1j", "x[0, 0]", "x[None]", "x.mT",
-                   "torch.zeros(0)", "torch.zeros(0, *SHAPE)", "x.to('meta')", "3.0"],
+                   "torch.zeros(0)", "torch.zeros(0, *SHAPE)", "3.0"],
     "D(x, {})": ["None", "'noon'", "2.5", "500.0", "-1", "1000", "nan", "True", "1j", "[1, 2, 3]", "torch.ones(2, 2).long()",
                  "torch.tensor([1, 1000])", "'500'", "10**30", "{'t': 3}", "(t for t in (3, 4))"],
     "Denoiser(network, flow, 'flow', SHAPE)(x, {})": ["None", "'noon'", "0", "0.0", "1.5", "-0.5", "nan", "inf", "1j", "True",
