@@ -170,3 +170,13 @@ def shown(value: Any) -> str:  # noqa: ANN401
 
 def _is_bool(value: Any) -> bool:  # noqa: ANN401
     return isinstance(value, bool | np.bool_) or getattr(value, "dtype", None) in (torch.bool, np.dtype(bool))
+
+
+def options(config: Any, most: int = 10**6) -> None:  # noqa: ANN401 - a dataclass
+    """Raise if a number among the options of a command is not finite, or a count is beyond all use."""
+    for name, given in vars(config).items():
+        for value in given if isinstance(given, tuple) else (given,):
+            if isinstance(value, float):
+                real(f"--{name.replace('_', '-')}", value)
+            elif isinstance(value, int) and name != "seed" and abs(value) > most:
+                raise InputError(f"--{name.replace('_', '-')} must be at most {most:,}: got {value}")

@@ -125,8 +125,8 @@ def _batch_direction(J: BatchJacobian, e: Any, kind: Kind, rcond: float | None, 
 def _vector(e: Tensor | NDArray[Any], n: int) -> NDArray[np.float64]:
     """Return e as a float64 vector of n entries, or raise."""
     if not (e.is_floating_point() if isinstance(e, Tensor) else isinstance(e, np.ndarray) and e.dtype.kind == "f"):
-        raise InputError(f"e must be real floating point, a tensor or an array: got {_require.shown(e)}; the direction is handed "
-                         "back in its dtype")
+        raise InputError(f"e must be real floating point, a tensor or an array: got {_require.shown(e)}; the direction is "
+                         "handed back in its dtype")
     vector = np.asarray(e.detach().cpu().double() if isinstance(e, Tensor) else e, dtype=np.float64).reshape(-1)
     if len(vector) != n:
         raise InputError(f"e has {len(vector)} entries, shape {tuple(e.shape)}: expected {n}, one for a column of J")

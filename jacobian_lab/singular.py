@@ -92,7 +92,8 @@ def singular_values(A: LinearOperator | NDArray[Any], k: int = 6, *, rtol: float
     """
     counted = Counted(A, scaled=True)
     small, large = sorted(counted.shape)
-    k, seed, rtol = _require.integer("k", k, 1, small, "min(rows, columns)"), _require.seed(seed), _require.real("rtol", rtol, "(0, 1)")
+    k = _require.integer("k", k, 1, small, "min(rows, columns)")
+    seed, rtol = _require.seed(seed), _require.real("rtol", rtol, "(0, 1)")
     if subspace is not None:
         _require.integer("subspace", subspace, min(small, k + 4))
     if max_products is not None:

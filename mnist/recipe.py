@@ -45,6 +45,7 @@ class Recipe:
     """Folder for the checkpoint, the weights and their card; by default runs/train-MODEL."""
 
     def __post_init__(self) -> None:
+        _require.options(self)
         for name in ("steps", "batch_size", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1: got {getattr(self, name)}")

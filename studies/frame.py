@@ -61,6 +61,7 @@ class Config:
     """Folder of the run; by default runs/STUDY-HASH, the hash of the options."""
 
     def __post_init__(self) -> None:
+        _require.options(self)
         if not 0 <= self.seed < 2**63:
             raise InputError(f"--seed must lie from 0 to 2^63 - 1: got {self.seed}")
         _require.device(self.device)
