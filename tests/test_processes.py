@@ -164,27 +164,27 @@ def in_threads(*functions):
         raise faults[0]
 
 
-@pytest.mark.parametrize("order", ["first in, first out", "first in, last out"])
-def test_flags_of_attention_come_back_when_threads_overlap(order):
+@pytest.mark.parametrize("first_leaves", ["first", "last"])
+def test_flags_of_attention_come_back_when_threads_overlap(first_leaves):
     before, seen = flags(), []
     for _ in range(100):
-        entered, left = threading.Event(), threading.Event()
+        one_in, both_in, one_out = threading.Event(), threading.Event(), threading.Event()
+        waits = both_in if first_leaves == "first" else one_out
 
-        def first(entered=entered, left=left):
+        def first(one_in=one_in, waits=waits, one_out=one_out):
             with differentiable():
-                entered.set()
-                if order == "first in, last out":
-                    left.wait(10)
+                one_in.set()
+                assert waits.wait(10)
                 seen.append(flags())
-            left.set() if order == "first in, first out" else None
+            one_out.set()
 
-        def second(entered=entered, left=left):
-            entered.wait(10)
+        def second(one_in=one_in, both_in=both_in, one_out=one_out):
+            assert one_in.wait(10)
             with differentiable():
-                if order == "first in, first out":
-                    left.wait(10)
+                both_in.set()
+                assert first_leaves == "last" or one_out.wait(10)
                 seen.append(flags())
-            left.set()
+            one_out.set()
 
         in_threads(first, second)
         assert flags() == before
