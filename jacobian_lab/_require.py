@@ -116,7 +116,8 @@ def array(name: str, value: Any, shape: tuple[int, ...] | None = None) -> NDArra
 def tensor(name: str, value: Any, shape: Iterable[int] | None = None) -> Tensor:  # noqa: ANN401
     """Return a dense floating-point tensor, of a shape if one is given."""
     if not isinstance(value, Tensor) or not value.is_floating_point() or value.layout is not torch.strided:
-        remedy = ". Pixels in [-1, 1] are x / 127.5 - 1 of those from 0 to 255" if isinstance(value, Tensor) else ""
+        remedy = ("; as pixels in [-1, 1]. Write x / 127.5 - 1 for pixels from 0 to 255"
+                  if isinstance(value, Tensor) else "")
         raise InputError(f"{name} must be a floating-point tensor: got {shown(value)}{remedy}")
     if shape is not None and tuple(value.shape) != tuple(shape):
         raise InputError(f"{name} has shape {tuple(value.shape)}: expected {tuple(shape)}")

@@ -49,6 +49,8 @@ class Recipe:
         for name in ("steps", "batch_size", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1: got {getattr(self, name)}")
+        if self.warmup < 0:
+            raise InputError(f"warmup must be at least 0: got {self.warmup}")
         if not self.learning_rate > 0:
             raise InputError(f"learning_rate must be positive: got {self.learning_rate}")
         if not 0 <= self.ema_decay < 1:

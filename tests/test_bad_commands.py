@@ -79,7 +79,6 @@ convergence --newton-steps 0
 convergence --points 0
 convergence --spectral nan
 convergence --spectral -1
-convergence --spectral
 convergence --change inf
 convergence --steps 1001
 convergence --jacobians 17
@@ -103,16 +102,11 @@ inpaint --samples 0
 inpaint --samples 1000000000000
 inpaint --steps 0
 inpaint --steps 1001
-inpaint --steps 20 --last-of 5
 inpaint --direction newton
 inpaint --rule none
 inpaint --through pixels
 inpaint --mask nowhere.png
 inpaint --share nan
-inpaint --share 2
-inpaint --side 0
-inpaint --side 33
-inpaint --strokes -1
 inpaint --digits 0
 superres --factor 3
 superres --factor 0
@@ -120,7 +114,6 @@ superres --change 0
 superres --eta -0.1
 style --digit 5000
 style --change inf
-style --layers
 style --features nobody
 guide --classes 10
 guide --classes -1
@@ -179,7 +172,6 @@ train denoiser --precision float8
 train denoiser --channels 1 2
 train denoiser --channels 0 0 0
 train denoiser --prediction noise
-train denoiser --data-folder /nowhere
 train classifier --width 0
 train classifier --seed -1
 train autoencoder --perceptual nan
@@ -187,7 +179,6 @@ train autoencoder --divergence inf
 train autoencoder --channels 1 1 1
 train latent --dropped nan
 train latent --dropped 1
-train latent --autoencoder nowhere
 nothing
 --help-me
 """
