@@ -27,6 +27,7 @@ import scipy.linalg
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse.linalg import LinearOperator
 
+from jacobian_lab import _require
 from jacobian_lab._files import load_arrays, save_arrays
 from jacobian_lab.errors import InputError
 from jacobian_lab.operators import Counted, square
@@ -63,7 +64,7 @@ class Arnoldi:
 
     def __init__(self, A: LinearOperator | NDArray[Any], start: ArrayLike | None = None, seed: int = 0) -> None:
         self.operator = Counted(square(A), scaled=True)
-        self.size, self.seed, self.steps = self.operator.shape[0], seed, 0
+        self.size, self.seed, self.steps = self.operator.shape[0], _require.seed(seed), 0
         self.breakdowns: list[int] = []
         self._Q, self._H = np.zeros((self.size, 1)), np.zeros((1, 0))
         self._Q[:, 0] = self._random(0) if start is None else _unit(start, self.size)
@@ -105,8 +106,7 @@ class Arnoldi:
 
     def extend(self, steps: int) -> Arnoldi:
         """Take `steps` more steps from where it stopped, as far as m = n; return itself."""
-        if steps < 0:
-            raise InputError(f"steps must be at least 0: got {steps}")
+        steps = _require.integer("steps", steps, 0)
         goal = min(self.steps + steps, self.size)
         self._make_room(goal)
         while self.steps < goal:
@@ -118,6 +118,7 @@ class Arnoldi:
 
         `projected` is then A in another orthonormal basis, n products in all; H is no longer upper Hessenberg.
         """
+        block = _require.integer("block", block, 1)
         m, n = self.steps, self.size
         if m == n:
             return self
@@ -298,11 +299,9 @@ def _check_finite(product: Array, which: str) -> None:
 
 
 def _unit(start: ArrayLike, n: int) -> Array:
-    vector = np.asarray(start, dtype=np.float64)
-    if vector.shape != (n,):
-        raise InputError(f"the start vector has shape {vector.shape}: expected ({n},)")
-    if not np.isfinite(vector).all() or not vector.any():
-        raise InputError("the start vector is zero or not finite")
+    vector = _require.array("the start vector", start, (n,))
+    if not vector.any():
+        raise InputError("the start vector is zero: expected a direction, such as a random one (leave it out)")
     vector = vector / np.abs(vector).max()
     return vector / np.linalg.norm(vector)
 

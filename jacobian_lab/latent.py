@@ -18,13 +18,13 @@ The `shift` of Stable Diffusion 3's scheduler only says which times a sampler vi
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
 import torch
 from torch import Tensor, nn
 
+from jacobian_lab import _require
 from jacobian_lab.denoiser import Denoiser, Prediction, guided
 from jacobian_lab.errors import InputError
 from jacobian_lab.pipelines import INSTAFLOW, NETWORKS, Opened, check_words, open_pipeline
@@ -125,10 +125,11 @@ def load_latent(source: Any, *, prompt: str = "", negative_prompt: str = "", gui
     for option, text in (("prompt", prompt), ("negative_prompt", negative_prompt)):
         if not isinstance(text, str):
             raise InputError(f"{option} must be one string: got {text!r}")
-    if not math.isfinite(guidance):
-        raise InputError(f"guidance must be a finite number: got {guidance}")
+    guidance = _require.real("guidance", guidance)
     if guidance != 1 and not prompt.strip() and not negative_prompt.strip():
         raise InputError(f"guidance is {guidance} without a prompt, so that it has no effect: give a prompt, or leave it at 1")
+    if prediction is not None:
+        _require.one_of("prediction", prediction, (*get_args(Prediction), "instaflow"))
     opened = open_pipeline(source, device, dtype, download)
     check_words(opened, "prompt", prompt)
     if guidance != 1:

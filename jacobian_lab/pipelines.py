@@ -17,8 +17,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from jacobian_lab import _require
 from jacobian_lab._files import check_folder, read_json
-from jacobian_lab.device import check_device
 from jacobian_lab.errors import InputError
 from jacobian_lab.extra import diffusers, transformers
 
@@ -54,7 +54,7 @@ def open_pipeline(source: Any, device: torch.device | str | None, dtype: torch.d
     """Open a source; the parameters are those of `jacobian_lab.latent.load_latent`, which says what is refused."""
     diffusers(), transformers()  # if one is missing, say so first
     if device is not None:
-        check_device(device)
+        _require.device(device)
     if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
         raise InputError(f"dtype must be a floating-point type such as torch.float32: got {dtype!r}")
     if isinstance(source, (str, Path)):

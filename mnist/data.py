@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import pad
 
+from jacobian_lab import _require
 from jacobian_lab._files import SUMS, file_hash, load_arrays, read_sums, save_arrays
 from jacobian_lab.errors import InputError
 
@@ -65,8 +66,9 @@ def digits(split: Split, folder: str | Path | None = None, download: bool = Fals
     InputError
         If the split is unknown, or MNIST is not found or damaged.
     """
-    if split not in get_args(Split):
-        raise InputError(f"unknown split {split!r}: expected one of {', '.join(get_args(Split))}")
+    _require.one_of("split", split, get_args(Split))
+    if folder is not None and not isinstance(folder, str | Path):
+        raise InputError(f"folder must be a path: got {_require.shown(folder)}")
     if split == "held-out":
         images, labels = _held_out()
     else:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from jacobian_lab import _require
 from jacobian_lab._files import write_sums
 from jacobian_lab.extra import diffusers, transformers
 from mnist.weights import SHIPPED
@@ -46,7 +47,7 @@ SCHEDULER = {"num_train_timesteps": 1000, "beta_schedule": "scaled_linear", "bet
 
 def caption(digit: int, template: str = TEMPLATES[0]) -> str:
     """Return "a photo of a seven" for 7; the model was trained with all of `TEMPLATES`."""
-    return template.format(NAMES[digit])
+    return template.format(NAMES[_require.integer("digit", digit, 0, 9)])
 
 
 def load_latent(prompt: str = "", negative_prompt: str = "", guidance: float = 1.0, device: torch.device | str = "cpu",

@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import nn
 
-from jacobian_lab import Denoiser, DiscreteSchedule, InputError, RectifiedFlow
+from jacobian_lab import Denoiser, DiscreteSchedule, InputError, RectifiedFlow, _require
 from jacobian_lab._files import json_bytes, json_hash, read_json, write_whole
 from mnist.classifier import Classifier
 from mnist.data import SHAPE
@@ -49,6 +49,8 @@ def load_denoiser(name: str | Path = "denoiser", device: torch.device | str = "c
     InputError
         If a file is missing, damaged, or does not fit the architecture that its card states.
     """
+    _require.device(device)
+    _require.precision(dtype)
     card = read_card(name, "denoiser")
     denoiser = _build(name, lambda: build_denoiser(card["architecture"], card["prediction"]))
     load_weights(name, card, denoiser.network)  # type: ignore[arg-type]
@@ -58,6 +60,8 @@ def load_denoiser(name: str | Path = "denoiser", device: torch.device | str = "c
 def load_classifier(name: str | Path = "classifier", device: torch.device | str = "cpu",
                     dtype: torch.dtype = torch.float32) -> Classifier:
     """Return a trained digit classifier, in evaluation mode, its weights frozen; see `load_denoiser`."""
+    _require.device(device)
+    _require.precision(dtype)
     card = read_card(name, "classifier")
     classifier = _build(name, lambda: Classifier(**card["architecture"]))
     load_weights(name, card, classifier)
@@ -80,6 +84,8 @@ def save_model(path: Path, network: nn.Module, card: Card) -> None:
 
 def read_card(name: str | Path, kind: str) -> Card:
     """Return the card of a model of the given kind."""
+    if not isinstance(name, str | Path) or not Path(name).name:
+        raise InputError(f"a model is named by a word or a path: got {name!r}")
     path = _files(name).with_suffix(".json")
     if not path.is_file():
         shipped = ", ".join(sorted(card.stem for card in SHIPPED.glob("*.json")))

@@ -53,9 +53,10 @@ class Captions(Config):
         if not self.guidances or len(set(self.guidances)) != len(self.guidances) or not np.isfinite(self.guidances).all():
             raise InputError("--guidances must be one or more different numbers: got "
                              f"{' '.join(map(str, self.guidances)) or 'none'}")
-        if self.samples < SHOWN or not 1 <= self.stock <= self.samples or self.steps < 1 or not 10 <= self.images <= 5000:
-            raise InputError(f"--samples must be at least {SHOWN}, --stock from 1 to --samples, --steps at least 1, --images "
-                             f"from 10 to 5000: got {self.samples}, {self.stock}, {self.steps}, {self.images}")
+        counts = 1 <= self.stock <= self.samples, 1 <= self.steps <= 1000, 10 <= self.images <= 5000
+        if self.samples < SHOWN or not all(counts):
+            raise InputError(f"--samples must be at least {SHOWN}, --stock from 1 to --samples, --steps from 1 to 1000, "
+                             f"--images from 10 to 5000: got {self.samples}, {self.stock}, {self.steps}, {self.images}")
 
     def models(self) -> Mapping[str, str]:
         """Return the models with weights, for the manifest."""

@@ -33,9 +33,8 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from jacobian_lab import InputError
+from jacobian_lab import InputError, _require
 from jacobian_lab._files import json_bytes, load_arrays, save_arrays, write_whole
-from jacobian_lab.device import check_device
 from mnist.runs import Claim, Outcome, code, default_folder, run_folder
 from mnist.weights import COMPUTES, read_card
 from studies.style import STYLE
@@ -60,9 +59,10 @@ class Config:
     """Folder of the run; by default runs/STUDY-HASH, the hash of the options."""
 
     def __post_init__(self) -> None:
+        _require.options(self)
         if not 0 <= self.seed < 2**63:
             raise InputError(f"--seed must lie from 0 to 2^63 - 1: got {self.seed}")
-        check_device(self.device)
+        _require.device(self.device)
 
 
 C = TypeVar("C", bound=Config)

@@ -82,8 +82,8 @@ class VaeNewton(OnDigits):
         if not all(1 <= count <= 5000 - self.digit for count in (self.digits, self.measured, self.batch)):
             raise InputError(f"--digits, --measured and --batch must lie from 1 to {5000 - self.digit}: got {self.digits}, "
                              f"{self.measured}, {self.batch}")
-        if self.steps < 1 or self.newton_steps < 1 or not self.change > 0:
-            raise InputError("--steps and --newton-steps must be at least 1 and --change positive: got "
+        if not 1 <= self.steps <= 1000 or self.newton_steps < 1 or not self.change > 0:
+            raise InputError("--steps must lie from 1 to 1000, --newton-steps be at least 1 and --change positive: got "
                              f"{self.steps}, {self.newton_steps}, {self.change}")
         if not 0 <= self.eta <= 1:
             raise InputError(f"--eta must lie from 0 to 1: got {self.eta}")
