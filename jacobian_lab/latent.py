@@ -105,7 +105,7 @@ def load_latent(source: Any, *, prompt: str = "", negative_prompt: str = "", gui
         If the extra `sd` is not installed; the source cannot be found or is of another kind; weights are pickled; a file is
         damaged, as far as checksums are known (a file SHA256SUMS in the folder, or the hub's cache); the prediction is unknown
         or contradicts; the autoencoder does not fit the denoiser; the prompt has words that no tokenizer of the pipeline
-        knows; or there is guidance without any prompt.
+        knows; or there is guidance without any prompt, or away from the prompt itself.
 
     Warns
     -----
@@ -126,8 +126,9 @@ def load_latent(source: Any, *, prompt: str = "", negative_prompt: str = "", gui
         if not isinstance(text, str):
             raise InputError(f"{option} must be one string: got {text!r}")
     guidance = _require.real("guidance", guidance)
-    if guidance != 1 and not prompt.strip() and not negative_prompt.strip():
-        raise InputError(f"guidance is {guidance} without a prompt, so that it has no effect: give a prompt, or leave it at 1")
+    if guidance != 1 and prompt.strip() == negative_prompt.strip():
+        why = "and the negative prompt is the prompt" if prompt.strip() else "without a prompt"
+        raise InputError(f"guidance is {guidance} {why}, so that it has no effect: give a prompt, or leave it at 1")
     if prediction is not None:
         _require.one_of("prediction", prediction, (*get_args(Prediction), "instaflow"))
     opened = open_pipeline(source, device, dtype, download)

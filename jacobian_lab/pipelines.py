@@ -9,6 +9,7 @@ where a checksum is known. The safety checker is left out.
 from __future__ import annotations
 
 import re
+import unicodedata
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,6 +107,7 @@ def check_words(opened: Opened, option: str, text: str) -> None:
 
 def _unread(tokenizer: Any, most: int | None, text: str) -> tuple[list[str], str]:  # noqa: ANN401
     """Return the words of a text that a tokenizer does not know, and the end that it cuts off."""
+    text = unicodedata.normalize("NFC", text)  # as the tokenizers do, whose spans leave out an accent that they compose
     encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=tokenizer.is_fast, verbose=False)
     ids, spans = encoded["input_ids"], encoded.get("offset_mapping")
     if spans is None:  # a tokenizer in Python: its words are asked for one by one, and its end is not known

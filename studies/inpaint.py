@@ -43,7 +43,7 @@ class Inpaint(Observed):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.mask not in MASKS and not Path(self.mask).is_file():
+        if self.mask not in MASKS and not Path(self.mask).exists():
             raise InputError(f"--mask must be {', '.join(MASKS)}, or the path of an image file: got {self.mask!r}, and no "
                              "such file exists")
         if not is_latent(self.model):

@@ -29,7 +29,7 @@ from mnist.evaluate import noisy_digit
 from mnist.oracle import load_oracle
 from mnist.weights import ALIASES, SHIPPED
 from studies.frame import PIPELINE, Config
-from studies.pictures import Shape, read_image
+from studies.pictures import Shape, read_image, size_of
 from studies.weights import LATENT, file_hash, pipeline_folder
 
 ORACLE = "oracle"
@@ -171,9 +171,9 @@ class Guided(Prompted):
             raise InputError(f"--guidance must be a finite number: got {self.guidance}")
         if self.negative_prompt and self.guidance == 1:
             raise InputError("--negative-prompt has no effect with --guidance 1, which is off: take another scale, such as 4")
-
-        if self.guidance != 1 and not self.prompt.strip() and not self.negative_prompt.strip():
-            raise InputError(f"--guidance {self.guidance:g} has no effect without --prompt: add one, or leave it out")
+        if self.guidance != 1 and self.prompt.strip() == self.negative_prompt.strip():
+            why = "where --negative-prompt is --prompt: change one" if self.prompt.strip() else "without --prompt: add one"
+            raise InputError(f"--guidance {self.guidance:g} has no effect {why}, or leave it out")
 
     def load(self, device: str | None = None, dtype: torch.dtype = torch.float32) -> Model:
         """Return the model, on `device` in place of the study's if it is given."""
@@ -238,13 +238,9 @@ def check_digits(name: str, model: Model) -> None:
 
 
 def image_hash(path: Path, option: str) -> str:
-    """Return the SHA-256 of a file that the user named, or raise."""
-    try:
-        return file_hash(path)
-    except FileNotFoundError as error:
-        raise InputError(f"there is no file {path}: {option} must be an image file") from error
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error}): {option} must be an image file") from error
+    """Return the SHA-256 of an image file that the user named, or raise if it is none; its pixels are not decoded."""
+    size_of(path, option)
+    return file_hash(path)
 
 
 def say(value: Tensor, line: str) -> Tensor:

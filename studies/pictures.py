@@ -156,6 +156,8 @@ def _open(path: Path, option: str, sides: Sequence[int] = (), least: int = 0, he
     """
     sizes = " or ".join(f"{side}x{side}" for side in sides)
     wanted = f"{option} must be an image of {sizes} pixels" if sides else f"{option} must be an image file"
+    if path.exists() and not path.is_file():  # a pipe may have no end
+        raise InputError(f"{path} cannot be read (it is no file, but a folder, a pipe or a device): {wanted}")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of Pillow's, on sizes (checked here) and on metadata

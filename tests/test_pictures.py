@@ -1,6 +1,7 @@
 """Odd image and mask files: read rightly, or refused in a message that says why, through every door in the same way."""
 
 import io
+import os
 import struct
 import zlib
 
@@ -378,3 +379,29 @@ def test_inpaint_says_what_is_known_and_knows_it(monkeypatch, capsys, tmp_path, 
     with np.load(tmp_path / "run" / "data.npz") as stored:
         np.testing.assert_array_equal(~np.isnan(stored["observed"][0, 0]), known)
         np.testing.assert_allclose(stored["truth"][0, 0], unit(GRAY), atol=1e-6)
+
+
+NO_IMAGES = {
+    "text": (lambda p: p.write_text("no image"), "is not an image that can be read"),
+    "no file": (lambda p: None, "there is no file"),
+    "a folder": (lambda p: p.mkdir(), "cannot be read \\(it is no file"),
+    "a pipe": (os.mkfifo, "cannot be read \\(it is no file"),
+    "a device": (lambda p: p.symlink_to("/dev/zero"), "cannot be read \\(it is no file"),
+    "200 megapixels": (lambda p: huge(p, 20_000, 10_000), "has 200,000,000 pixels"),
+    "two frames": (lambda p: gif(p, [Image.fromarray(a) for a in (0 * LEFT, LEFT)], format="GIF"), "has 2 frames"),
+}
+
+
+@pytest.mark.parametrize("name", NO_IMAGES)
+@pytest.mark.parametrize("model", ["mnist", "mnist-latent"])
+def test_what_is_no_image_is_refused_before_a_model_is_opened(name, model, tmp_path):
+    """A pipe has no end to wait for, and a hub id may take minutes to open."""
+    write, message = NO_IMAGES[name]
+    write(tmp_path / "odd.png")
+    for door in (lambda path: OnModel(model=model, image=path), lambda path: Inpaint(model=model, image=path),
+                 lambda path: StyleTransfer(model=model, image=path), lambda path: Superres(model=model, image=path)):
+        with pytest.raises(InputError, match=f"odd.png {message}|{message} .*odd.png"):
+            door(tmp_path / "odd.png")
+    if name != "no file":  # of a mask, that is a word which is none of those known
+        with pytest.raises(InputError, match=f"odd.png {message}"):
+            Inpaint(model=model, mask=str(tmp_path / "odd.png"))

@@ -10,6 +10,7 @@ from jacobian_lab import InputError
 
 pytest.importorskip("diffusers")
 from jacobian_lab.latent import load_latent
+from jacobian_lab.pipelines import _unread
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +38,27 @@ UNKNOWN = [("mini", "a 7", "'7'"), ("mini", "7", "'7'"), ("mini", "a cat", "'cat
            ("mini", "a seven!", "'seven!'"), ("mini", "七", "'七'"), ("mini", "eleven", "'eleven'"), ("sd", "cat 7", "'7'"),
            ("sd", "a cat, a dog", "'cat,'"),
            ("sd3", "a 7", "'7'")]
+
+
+@pytest.fixture(scope="module")
+def composing():
+    """A tokenizer of bytes that composes accents first, as CLIP's does."""
+    tokenizers = pytest.importorskip("tokenizers")
+    letters = [a + end for a in sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet()) for end in ("", "</w>")]
+    words = [*letters, *(f"word{k}</w>" for k in range(600)), "<|endoftext|>"]
+    bytes_of = tokenizers.Tokenizer(tokenizers.models.BPE(
+        vocab={word: k for k, word in enumerate(words)}, merges=[], end_of_word_suffix="</w>", unk_token="<|endoftext|>"))
+    bytes_of.normalizer = tokenizers.normalizers.Sequence([tokenizers.normalizers.NFC(), tokenizers.normalizers.Lowercase()])
+    bytes_of.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    from transformers import PreTrainedTokenizerFast
+
+    return PreTrainedTokenizerFast(tokenizer_object=bytes_of, unk_token="<|endoftext|>", model_max_length=77)
+
+
+@pytest.mark.parametrize("prompt", ["a cat", "caf\N{LATIN SMALL LETTER E WITH ACUTE}", "cafe\N{COMBINING ACUTE ACCENT}", "nin\u0303o",
+                                    "\u1112\u1161\u11ab", "\N{MAN}\u200d\N{WOMAN}", "\u0130stanbul", "a\u00a0cat", "don't 7"])
+def test_a_tokenizer_of_bytes_knows_every_word_however_its_accents_are_written(composing, prompt):
+    assert _unread(composing, None, prompt) == ([], "")
 
 
 @pytest.mark.parametrize("option", ["prompt", "negative_prompt"])
@@ -85,3 +107,15 @@ def test_the_command_line_names_the_unknown_words(monkeypatch, capsys, tmp_path,
     status, _, err = call(monkeypatch, capsys, command, "--model", "mnist-latent", "--prompt", "a 7", "--out", tmp_path / "run")
     assert status == 2
     assert "the prompt 'a 7' has words that the tokenizer does not know: '7'" in " ".join(err.split())
+
+
+@pytest.mark.parametrize("prompt", ["a photo of a seven", "nine"])
+def test_guidance_away_from_the_prompt_itself_is_refused(monkeypatch, capsys, tmp_path, loaded, prompt):
+    """F_negative + guidance (F_prompt - F_negative) is then F_prompt at every scale."""
+    with pytest.raises(InputError, match="guidance is 4.0 and the negative prompt is the prompt, so that it has no effect"):
+        load_latent(loaded["mini"], prompt=prompt, negative_prompt=f" {prompt} ", guidance=4.0)
+    load_latent(loaded["mini"], prompt=prompt, negative_prompt=prompt)
+    status, _, err = call(monkeypatch, capsys, "inpaint", "--model", "mnist-latent", "--prompt", prompt, "--negative-prompt",
+                          prompt, "--guidance", 4, "--out", tmp_path / "run")
+    assert status == 2
+    assert "--guidance 4 has no effect where --negative-prompt is --prompt: change one" in " ".join(err.split())
