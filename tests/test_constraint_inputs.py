@@ -303,3 +303,12 @@ def test_an_encoder_that_overflows_is_told_as_that(digits):
     with torch.inference_mode(), pytest.raises(InputError, match="the decoder made values"):
         Decoded(wanted, vae.encode, vae.decode, "secant").residual(z.clone())
     assert not Decoded(wanted, plain.encode, plain.decode, "secant").residual(z * torch.nan).isfinite().any()  # the sampler's
+
+
+@pytest.mark.parametrize("sigma", [0.01, 0.03, 0.05, 0.1])
+def test_noise_does_not_hide_that_pixels_are_in_0_to_1(sigma, digits):
+    noise = sigma * torch.randn(digits.shape, generator=torch.Generator().manual_seed(0))
+    with pytest.warns(UserWarning, match=r"as if pixels were in \[0, 1\]"):
+        Inpainting((digits + 1) / 2 + noise, half(SHAPE), sigma)
+    Inpainting(digits + noise, half(SHAPE), sigma)
+    Inpainting(0.5 * digits + noise, half(SHAPE), sigma)
