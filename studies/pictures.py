@@ -144,6 +144,11 @@ def count_known(known: Tensor) -> str:
     return f"{low:,}{'' if low == high else f' to {high:,}'} of {known.shape[1]:,} pixels known"
 
 
+def _wanted(option: str, sides: Sequence[int]) -> str:
+    sizes = " or ".join(f"{side}x{side}" for side in sides)
+    return f"{option} must be an image of {sizes} pixels" if sides else f"{option} must be an image file"
+
+
 def _open(path: Path, option: str, sides: Sequence[int] = (), least: int = 0, header: bool = False) -> Image.Image:
     """Return the picture of a file, upright; a JPEG may be reduced while no side falls below `least` pixels.
 
@@ -154,8 +159,7 @@ def _open(path: Path, option: str, sides: Sequence[int] = (), least: int = 0, he
     header : bool
         Only its size is wanted.
     """
-    sizes = " or ".join(f"{side}x{side}" for side in sides)
-    wanted = f"{option} must be an image of {sizes} pixels" if sides else f"{option} must be an image file"
+    wanted = _wanted(option, sides)
     if path.exists() and not path.is_file():  # a pipe may have no end
         raise InputError(f"{path} cannot be read (it is no file, but a folder, a pipe or a device): {wanted}")
     try:
