@@ -144,6 +144,12 @@ def count_known(known: Tensor) -> str:
     return f"{low:,}{'' if low == high else f' to {high:,}'} of {known.shape[1]:,} pixels known"
 
 
+def _blank(file: Image.Image) -> Image.Image:
+    """Return an empty picture of the size that the file has when upright; orientations from 5 on swap its sides."""
+    turned = file.getexif().get(0x0112, 1) >= 5
+    return Image.new("1", file.size[::-1] if turned else file.size)
+
+
 def _wanted(option: str, sides: Sequence[int]) -> str:
     sizes = " or ".join(f"{side}x{side}" for side in sides)
     return f"{option} must be an image of {sizes} pixels" if sides else f"{option} must be an image file"
@@ -168,8 +174,7 @@ def _open(path: Path, option: str, sides: Sequence[int] = (), least: int = 0, he
             with Image.open(path) as file:
                 _check_file(file, path, wanted)
                 if header:
-                    turned = file.getexif().get(0x0112, 1) >= 5
-                    return Image.new("1", file.size[::-1] if turned else file.size)
+                    return _blank(file)
                 if least:
                     file.draft(None, (least, least))
                 deep = any(";16" in str(tile) for tile in file.tile)
