@@ -17,7 +17,8 @@ import re
 import struct
 import warnings
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
@@ -155,6 +156,24 @@ def _wanted(option: str, sides: Sequence[int]) -> str:
     return f"{option} must be an image of {sizes} pixels" if sides else f"{option} must be an image file"
 
 
+@contextmanager
+def _told(path: Path, wanted: str) -> Iterator[None]:
+    """Turn what Pillow raises about a file into one line."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Image.DecompressionBombError as error:
+        count = re.findall(r"\d{6,}", str(error))[0]
+        raise InputError(_too_large(path, int(count), wanted)) from error
+    except FileNotFoundError as error:
+        raise InputError(f"there is no file {path}: {wanted}") from error
+    except UnidentifiedImageError as error:
+        raise InputError(f"{path} is not an image that can be read: {wanted}; PNG and JPEG will do") from error
+    except (*BROKEN, MemoryError) as error:
+        raise InputError(f"{path} cannot be read ({error}): {wanted}") from error
+
+
 def _open(path: Path, option: str, sides: Sequence[int] = (), least: int = 0, header: bool = False) -> Image.Image:
     """Return the picture of a file, upright; a JPEG may be reduced while no side falls below `least` pixels.
 
@@ -168,28 +187,16 @@ def _open(path: Path, option: str, sides: Sequence[int] = (), least: int = 0, he
     wanted = _wanted(option, sides)
     if path.exists() and not path.is_file():  # a pipe may have no end
         raise InputError(f"{path} cannot be read (it is no file, but a folder, a pipe or a device): {wanted}")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of Pillow's, on sizes (checked here) and on metadata
-            with Image.open(path) as file:
-                _check_file(file, path, wanted)
-                if header:
-                    return _blank(file)
-                if least:
-                    file.draft(None, (least, least))
-                deep = any(";16" in str(tile) for tile in file.tile)
-                upright = ImageOps.exif_transpose(file)
-    except InputError:
-        raise
-    except Image.DecompressionBombError as error:
-        count = re.findall(r"\d{6,}", str(error))[0]
-        raise InputError(_too_large(path, int(count), wanted)) from error
-    except FileNotFoundError as error:
-        raise InputError(f"there is no file {path}: {wanted}") from error
-    except UnidentifiedImageError as error:
-        raise InputError(f"{path} is not an image that can be read: {wanted}; PNG and JPEG will do") from error
-    except (*BROKEN, MemoryError) as error:
-        raise InputError(f"{path} cannot be read ({error}): {wanted}") from error
+    with _told(path, wanted), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of Pillow's, on sizes (checked here) and on metadata
+        with Image.open(path) as file:
+            _check_file(file, path, wanted)
+            if header:
+                return _blank(file)
+            if least:
+                file.draft(None, (least, least))
+            deep = any(";16" in str(tile) for tile in file.tile)
+            upright = ImageOps.exif_transpose(file)
     width, height = upright.size
     if sides and (width != height or width not in sides):
         raise InputError(f"{path} has {width}x{height} pixels: {wanted}. Crop it and scale it")
