@@ -19,7 +19,6 @@ Gram-Schmidt process*: twice is enough; Stewart (2002), *A Krylov-Schur algorith
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,8 @@ import scipy.linalg
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse.linalg import LinearOperator
 
+from jacobian_lab import _require
+from jacobian_lab._files import load_arrays, save_arrays
 from jacobian_lab.errors import InputError
 from jacobian_lab.operators import Counted, square
 
@@ -63,7 +64,7 @@ class Arnoldi:
 
     def __init__(self, A: LinearOperator | NDArray[Any], start: ArrayLike | None = None, seed: int = 0) -> None:
         self.operator = Counted(square(A), scaled=True)
-        self.size, self.seed, self.steps = self.operator.shape[0], seed, 0
+        self.size, self.seed, self.steps = self.operator.shape[0], _require.seed(seed), 0
         self.breakdowns: list[int] = []
         self._Q, self._H = np.zeros((self.size, 1)), np.zeros((1, 0))
         self._Q[:, 0] = self._random(0) if start is None else _unit(start, self.size)
@@ -105,8 +106,7 @@ class Arnoldi:
 
     def extend(self, steps: int) -> Arnoldi:
         """Take `steps` more steps from where it stopped, as far as m = n; return itself."""
-        if steps < 0:
-            raise InputError(f"steps must be at least 0: got {steps}")
+        steps = _require.integer("steps", steps, 0)
         goal = min(self.steps + steps, self.size)
         self._make_room(goal)
         while self.steps < goal:
@@ -118,6 +118,7 @@ class Arnoldi:
 
         `projected` is then A in another orthonormal basis, n products in all; H is no longer upper Hessenberg.
         """
+        block = _require.integer("block", block, 1)
         m, n = self.steps, self.size
         if m == n:
             return self
@@ -174,29 +175,25 @@ class Arnoldi:
         return values[order].astype(np.complex128) * self.unit, np.abs(coupling @ vectors)[order] * self.unit
 
     def save(self, path: str | Path) -> None:
-        """Write the factorisation to a .npz file, whole or not at all."""
-        target = Path(path)
-        partial = target.with_name(target.name + ".partial")
-        with partial.open("wb") as file:
-            np.savez(file, basis=self.basis, hessenberg=self.hessenberg, seed=self.seed, products=self.products,
-                     breakdowns=np.array(self.breakdowns, dtype=np.int64))
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(target)
+        """Write the factorisation to a .npz file, whole or not at all, with a checksum.
+
+        A is not stored: one more product, with a random vector, tells it apart from others when the file is loaded.
+        """
+        save_arrays(Path(path), {"basis": self.basis, "hessenberg": self.hessenberg, "seed": self.seed, "probe": self._probe(),
+                                 "products": self.products, "breakdowns": np.array(self.breakdowns, dtype=np.int64)},
+                    compressed=False)
 
     @classmethod
     def load(cls, path: str | Path, A: LinearOperator | NDArray[Any]) -> Arnoldi:
-        """Read a factorisation of A from a file that `save` wrote.
+        """Read a factorisation of A from a file that `save` wrote; two products tell whether it is the same operator.
 
-        A is not stored: one product with a random vector of the space tells whether it is the same operator.
+        Raises
+        ------
+        InputError
+            If the file is missing, damaged, no factorisation, or that of another operator.
         """
-        try:
-            with np.load(path, allow_pickle=False) as stored:
-                data = {name: stored[name] for name in ("basis", "hessenberg", "seed", "products", "breakdowns")}
-        except FileNotFoundError as error:
-            raise InputError(f"{path} does not exist: expected a file that Arnoldi.save wrote") from error
-        except (OSError, KeyError, ValueError) as error:
-            raise InputError(f"{path} is not the file of an Arnoldi factorisation ({error})") from error
+        data = load_arrays(Path(path), "Expected a file that Arnoldi.save wrote: start anew")
+        _check_stored(path, data)
         if len(data["basis"]) != A.shape[0]:
             raise InputError(f"{path} belongs to an operator of size {len(data['basis'])}: got one of size {A.shape[0]}")
         found = cls(A, data["basis"][:, 0], int(data["seed"]))
@@ -205,23 +202,37 @@ class Arnoldi:
         found._make_room(found.steps)
         found._Q[:, :data["basis"].shape[1]] = data["basis"]
         found._H[:len(data["hessenberg"]), :found.steps] = data["hessenberg"] / found.unit
-        if found.steps:
-            found._compare(path)
+        found._compare(path, data["probe"])
         found.operator.products += int(data["products"])
         return found
 
-    def _compare(self, path: str | Path) -> None:
-        """Raise unless a fresh product agrees with the factorisation."""
-        m = self.steps
-        weights = np.random.default_rng([self.seed, m]).standard_normal(m)
-        weights /= np.linalg.norm(weights)
-        H = self._H[:min(m + 1, self.size), :m]
-        difference = float(np.linalg.norm(self.operator.matvec(self._Q[:, :m] @ weights) - self.basis @ (H @ weights)))
-        size = float(np.linalg.norm(H))
-        if not difference <= 10 * self.operator.rounding * size:
-            raise InputError(f"{path} belongs to another operator: a product differs from the factorisation by "
-                             f"{difference / size if size else np.inf:.1e} of its size; load it with the operator that it was "
-                             "made of, or start anew")
+    def _probe(self) -> Array:
+        """Return A's product with a random vector, always the same: of the same A the same to the last bits, even where
+        products are differences, whose errors are larger but the same, too.
+        """
+        z = np.random.default_rng(self.size).standard_normal((self.size, 1))
+        product = self.operator.operator.matmat(z / np.linalg.norm(z))
+        self.operator.products += 1
+        return np.asarray(product, dtype=np.float64)[:, 0]
+
+    def _compare(self, path: str | Path, probe: Array) -> None:
+        """Raise unless A's product is that of the file, and A agrees with the factorisation on a vector of its space."""
+        m, again = self.steps, self._probe()
+        unit = float(np.abs([again, probe]).max()) or 1.0  # squares may overflow
+        differences = [float(np.linalg.norm(again / unit - probe / unit) / (np.linalg.norm(probe / unit) or 1))]
+        bounds = [10 * float(np.finfo(self.operator.operator.dtype).eps) * self.size**0.5]
+        if m:
+            weights = np.random.default_rng([self.seed, m]).standard_normal(m)
+            weights /= np.linalg.norm(weights)
+            H = self._H[:min(m + 1, self.size), :m]
+            change = self.operator.matvec(self._Q[:, :m] @ weights) - self.basis @ (H @ weights)
+            differences.append(float(np.linalg.norm(change) / (np.linalg.norm(H) or 1)))
+            bounds.append(10 * self.operator.rounding)
+        for difference, bound in zip(differences, bounds, strict=True):
+            if not difference <= bound:
+                raise InputError(f"{path} belongs to another operator: a product differs from that of the file by "
+                                 f"{difference:.1e} of its size; load it with the operator that it was made of, on the same "
+                                 "device, or start anew")
 
     def _step(self) -> None:
         m = self.steps
@@ -288,10 +299,23 @@ def _check_finite(product: Array, which: str) -> None:
 
 
 def _unit(start: ArrayLike, n: int) -> Array:
-    vector = np.asarray(start, dtype=np.float64)
-    if vector.shape != (n,):
-        raise InputError(f"the start vector has shape {vector.shape}: expected ({n},)")
-    if not np.isfinite(vector).all() or not vector.any():
-        raise InputError("the start vector is zero or not finite")
+    vector = _require.array("the start vector", start, (n,))
+    if not vector.any():
+        raise InputError("the start vector is zero: expected a direction, such as a random one (leave it out)")
     vector = vector / np.abs(vector).max()
     return vector / np.linalg.norm(vector)
+
+
+def _check_stored(path: str | Path, data: dict[str, NDArray[Any]]) -> None:
+    """Raise unless the arrays of a file are those of a factorisation, in shape and in kind."""
+    try:
+        (n, columns), (rows, m) = data["basis"].shape, data["hessenberg"].shape
+        fits = (rows == columns == min(m + 1, n) and m <= n and data["probe"].shape == (n,)
+                and all(data[name].dtype == np.float64 for name in ("basis", "hessenberg", "probe"))
+                and [(data[name].ndim, data[name].dtype.kind) for name in ("seed", "products", "breakdowns")]
+                == [(0, "i"), (0, "i"), (1, "i")])
+    except (KeyError, ValueError):
+        fits = False
+    if not fits:
+        raise InputError(f"{path} is not the file of an Arnoldi factorisation: expected basis, hessenberg, probe, seed, "
+                         "products and breakdowns, as Arnoldi.save writes them")

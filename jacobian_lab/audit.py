@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from jacobian_lab import _require
 from jacobian_lab.agreement import Comparison, probe
 from jacobian_lab.errors import InputError
 from jacobian_lab.guards import differentiable, in_training, modules_called, observed
@@ -114,6 +115,8 @@ def audit(J: JacobianOperator, seed: int = 0) -> Report:
     Griewank, Walther (2008), *Evaluating derivatives*, section 3 (adjointness); Higham (2002), *Accuracy and stability of
     numerical algorithms*, section 1.14 (the step of a difference).
     """
+    _require.instance("J", J, JacobianOperator, "; an audit compares it with its own network")
+    seed = _require.seed(seed)
     subject = _Subject(J)
     with differentiable():
         products, sweep = _products(subject, seed)

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from jacobian_lab import _require
 from jacobian_lab.errors import ConvergenceWarning, InputError
 
 Array = NDArray[Any]
@@ -42,14 +43,15 @@ def arnoldi_batch(apply: BatchApply, start: Array, steps: int) -> tuple[Array, A
         Rows are the basis vectors; zero rows after an invariant space was found.
     hessenberg : array, float64, shape (B, steps + 1, steps)
     """
-    start = np.asarray(start, dtype=np.float64)
+    start = _vectors(apply, start, "start")
     count, n = start.shape
-    if not 1 <= steps <= n:
-        raise InputError(f"steps must lie from 1 to n = {n}: got {steps}")
+    steps = _require.integer("steps", steps, 1, n, "n")
     Q, H = np.zeros((count, steps + 1, n)), np.zeros((count, steps + 1, steps))
     Q[:, 0] = _unit(start, np.zeros(count))[0]
     for j in range(steps):
         w = np.asarray(apply(Q[:, j]), dtype=np.float64)
+        if w.shape != (count, n):
+            raise InputError(f"apply returned shape {w.shape} for vectors of shape {(count, n)}: expected the same")
         size = _lengths(w)
         with np.errstate(invalid="ignore", over="ignore"):  # of a system that is not finite
             for _ in range(2):
@@ -68,7 +70,7 @@ def gmres_batch(apply: BatchApply, b: Array, steps: int) -> Array:
     ConvergenceWarning
         If a right-hand side or a product is not finite; that system's x is NaN, and the others are as without it.
     """
-    b = np.asarray(b, dtype=np.float64)
+    b, steps = _vectors(apply, b, "b"), _require.integer("steps", steps, 1)
     Q, H = arnoldi_batch(apply, b, min(steps, b.shape[1]))
     x, sizes = np.full_like(b, np.nan), _lengths(b)
     for i in _finite(H, sizes):
@@ -86,6 +88,15 @@ def ritz_values_batch(apply: BatchApply, start: Array, steps: int) -> Array:
     finite = _finite(H, _lengths(np.asarray(start, dtype=np.float64)))
     values[finite] = np.linalg.eigvals(H[finite, :-1])
     return values
+
+
+def _vectors(apply: BatchApply, given: Any, name: str) -> Array:  # noqa: ANN401 - whatever a user gives
+    """Return a vector for each system, (B, n), finite or not, or raise."""
+    _require.function("apply", apply, "(B, n) -> (B, n)")
+    vectors = np.asarray(given)
+    if vectors.dtype.kind not in "fiu" or vectors.ndim != 2 or not vectors.size:
+        raise InputError(f"{name} must be real vectors, shape (B, n): got {_require.shown(given)}")
+    return vectors.astype(np.float64)
 
 
 def _finite(H: Array, sizes: Array) -> Array:

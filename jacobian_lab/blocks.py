@@ -14,18 +14,28 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any, get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from jacobian_lab import _require
 from jacobian_lab.denoiser import Denoiser
 from jacobian_lab.fallbacks import Differences, Function
-from jacobian_lab.guards import check_apart, check_evaluation_mode, deterministic, differentiable, modules_called, observed
+from jacobian_lab.guards import (
+    check_apart,
+    check_evaluation_mode,
+    check_finite,
+    deterministic,
+    differentiable,
+    modules_called,
+    observed,
+)
 from jacobian_lab.ladder import Ladder
 from jacobian_lab.linops import JacobianOperator
-from jacobian_lab.products import Method
+from jacobian_lab.products import Method, one_time
 from jacobian_lab.schedule import Time
 
 
@@ -77,6 +87,16 @@ class BatchJacobian:
 
     def __init__(self, denoiser: Denoiser, x_t: Tensor, t: Time, products: Method = "forward", graph: bool = False,
                  spent: Spent | None = None, like: BatchJacobian | None = None) -> None:
+        _require.instance("denoiser", denoiser, Denoiser, "; make one by Denoiser(network, schedule, prediction, shape)")
+        _require.one_of("products", products, get_args(Method))
+        _require.flag("graph", graph)
+        for name, given, kind in (("spent", spent, Spent), ("like", like, BatchJacobian)):
+            if given is not None:
+                _require.instance(name, given, kind)
+        denoiser.batched(x_t)
+        if like is None:  # else a sampler's, which tells itself where x_t left all bounds
+            check_finite(x_t, "x_t")
+        one_time(denoiser, t)
         self.denoiser, self.x, self.t, self.method, self.graph = denoiser, denoiser.batched(x_t).detach(), t, products, graph
         self.spent = Spent() if spent is None else spent
         self.eps: float = float(torch.finfo(x_t.dtype).eps) if like is None else like.eps
@@ -113,12 +133,14 @@ class BatchJacobian:
 
     def denoise(self, x: Tensor) -> Tensor:
         """Return D at other points of the same time: one forward pass."""
+        self.denoiser.batched(x)
         self.spent.forward += 1
         with torch.no_grad():
             return self.denoiser(x, self.t)
 
     def jvp(self, v: Tensor) -> Tensor:
         """Return `J_b v_b`, (B, C, H, W)."""
+        _require.tensor("v", v, self.x.shape)
         if self.method != "exact":
             self.spent.forward += 1 if self.method == "forward" else 2
             if self.method == "forward" and self._d is None:
@@ -135,6 +157,7 @@ class BatchJacobian:
 
     def vjp(self, u: Tensor) -> Tensor:
         """Return `J_b^T u_b`, (B, C, H, W)."""
+        _require.tensor("u", u, self.x.shape)
         ladder = self._climbed()
         self.spent.vjp += 1
         with differentiable():
@@ -147,6 +170,7 @@ class BatchJacobian:
 
     def block(self, i: int) -> JacobianOperator:
         """Return J_i as an n x n operator, with exact products. Its passes are not counted here: they are of one sample."""
+        i = _require.integer("the sample's number", i, 0, len(self.x) - 1)
         return JacobianOperator(self.denoiser, self.x[i:i + 1], self.t)
 
     def on_arrays(self, v: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -177,6 +201,10 @@ class BatchJacobian:
         self.eps = max(self.eps, eps)
         assert self._value is not None
         check_apart(self._function, self.x, self._value, alone, self.eps)
+
+    def __reduce__(self) -> Any:  # noqa: ANN401 - as object's
+        """Pickle what it was made of: its recording, and D, are made anew at the other side."""
+        return type(self), (self.denoiser, self.x, self.t, self.method, self.graph, self.spent.copy()), {"eps": self.eps}
 
     def _climbed(self) -> Ladder:
         """Return the ladder of derivatives at the batch; the network runs once for it."""

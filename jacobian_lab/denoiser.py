@@ -22,6 +22,7 @@ from typing import Any, Literal, TypeAlias, get_args
 import torch
 from torch import Tensor, nn
 
+from jacobian_lab import _require
 from jacobian_lab.errors import InputError
 from jacobian_lab.schedule import Schedule, Time, per_sample
 
@@ -75,14 +76,14 @@ class Denoiser(nn.Module):
 
     def __init__(self, network: Network, schedule: Schedule, prediction: Prediction, shape: Shape) -> None:
         super().__init__()
-        if prediction not in get_args(Prediction):
-            raise InputError(f"unknown prediction {prediction!r}: expected one of {', '.join(get_args(Prediction))}")
-        if len(shape) != 3 or any(not isinstance(size, int) or size < 1 for size in shape):
-            raise InputError(f"shape must be (C, H, W), three positive integers: got {shape!r}")
+        _require.function("network", network, "(x, t) -> raw output")
+        _require.instance("schedule", schedule, Schedule, "; DiscreteSchedule(alphas_cumprod) makes one of a table")
+        _require.one_of("prediction", prediction, get_args(Prediction))
+        c, h, w = _require.sizes("shape", shape, 3)
         self.network = network
         self.schedule = schedule
         self.prediction: Prediction = prediction
-        self.shape = (shape[0], shape[1], shape[2])
+        self.shape = (c, h, w)
         self.training = isinstance(network, nn.Module) and network.training  # not .train(), which would change the network
 
     def forward(self, x_t: Tensor, t: Time) -> Tensor:
@@ -136,23 +137,28 @@ class Denoiser(nn.Module):
 
     def batched(self, x_t: Tensor) -> Tensor:
         """Return x_t as a batch, (B, C, H, W), or raise."""
-        if not isinstance(x_t, Tensor) or not x_t.is_floating_point():
-            raise InputError("x_t must be a floating-point tensor: got "
-                             f"{x_t.dtype if isinstance(x_t, Tensor) else type(x_t).__name__}")
-        if tuple(x_t.shape[-3:]) != self.shape or x_t.ndim not in (3, 4):
+        _require.tensor("x_t", x_t)
+        if tuple(x_t.shape[-3:]) != self.shape or x_t.ndim not in (3, 4) or not x_t.numel():
             expected = ", ".join(map(str, self.shape))
             raise InputError(f"x_t has shape {tuple(x_t.shape)}: expected (B, {expected}) or ({expected})")
         return x_t if x_t.ndim == 4 else x_t.unsqueeze(0)
 
     def raw(self, x0: Tensor, x_t: Tensor, t: Time) -> Tensor:
         """Return the raw output for which `D(x_t, t)` is `x0`: the network's training target, shape of `x_t`."""
-        c_x, c_out = self.coefficients(x_t, t)
+        c_x, c_out = self.coefficients(_like(x_t, x0), t)
         return (x0 - c_x * x_t) / c_out
 
     def noise(self, x_t: Tensor, x0: Tensor, t: Time) -> Tensor:
         """Return the noise that explains `x_t` if the clean sample is `x0`: `(x_t - alpha_t x0) / sigma_t`."""
         alpha_t, sigma_t = self.schedule(t)
+        _like(x_t, x0)
         return (x_t - per_sample(alpha_t, x_t) * x0) / per_sample(sigma_t, x_t)
+
+
+def _like(x_t: Tensor, x0: Tensor) -> Tensor:
+    """Return x_t, or raise unless it and x0 are images of one shape."""
+    _require.tensor("x0", x0, _require.tensor("x_t", x_t).shape)
+    return x_t
 
 
 def _unwrapped(raw: Any) -> Tensor:  # noqa: ANN401 - whatever a network returns
@@ -185,7 +191,9 @@ def guided(conditional: Network, unconditional: Network, scale: float) -> Networ
     ----------
     Ho, Salimans (2022), *Classifier-free diffusion guidance*, in the convention of diffusers.
     """
-    if scale == 1:
+    for name, network in (("conditional", conditional), ("unconditional", unconditional)):
+        _require.function(f"the {name} network", network, "(x, t) -> raw output")
+    if _require.real("scale", scale) == 1:
         return conditional
     return Guidance(conditional, unconditional, scale)
 

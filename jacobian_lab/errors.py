@@ -1,6 +1,11 @@
 """What can go wrong: one exception for input that cannot be right, one warning for a solver that stopped early."""
 
 
+from __future__ import annotations
+
+from typing import Any
+
+
 class InputError(ValueError):
     """The input cannot be right; the message names the value, what was expected, and the remedy.
 
@@ -15,6 +20,9 @@ class DivergenceError(InputError):
     def __init__(self, message: str, trace: list[tuple[float, list[float]]]) -> None:
         super().__init__(message)
         self.trace = trace
+
+    def __reduce__(self) -> tuple[Any, ...]:  # a process of a pool hands it on: BaseException's own leaves the trace out
+        return type(self), (str(self), self.trace)
 
 
 class ConvergenceWarning(UserWarning):

@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -39,15 +40,34 @@ ROUNDING = 300.0
 def differentiable() -> Iterator[None]:
     """Make derivatives possible inside: gradients on, attention by the math kernel, compiled networks run as they were written.
 
-    The caller's settings come back afterwards.
+    The caller's settings come back afterwards; those that PyTorch keeps for the whole process, when the last thread is out.
     """
-    with ExitStack() as stack:
-        stack.enter_context(torch.inference_mode(False))
-        stack.enter_context(torch.enable_grad())
-        stack.enter_context(sdpa_kernel(SDPBackend.MATH))
-        if "_dynamo" in vars(torch):  # something was compiled: whoever compiles has imported it
-            stack.enter_context(torch.compiler.set_stance("force_eager"))
+    with torch.inference_mode(False), torch.enable_grad(), _SETTINGS:
         yield
+
+
+class _Settings:
+    """Settings of the process, not of a thread: the first thread that needs them sets them, the last one sets them back."""
+
+    def __init__(self) -> None:
+        self._lock, self._inside, self._before = threading.Lock(), 0, ExitStack()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._inside:
+                self._before.enter_context(sdpa_kernel(SDPBackend.MATH))
+                if "_dynamo" in vars(torch):  # something was compiled: whoever compiles has imported it
+                    self._before.enter_context(torch.compiler.set_stance("force_eager"))
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                self._before.close()
+
+
+_SETTINGS = _Settings()
 
 
 def random_state() -> tuple[Any, ...]:
@@ -73,9 +93,10 @@ def modules_called() -> Iterator[list[nn.Module]]:
     """Collect the modules that are called inside, each once; a network that is a function hides them from `named_modules`."""
     listed: list[nn.Module] = []
     seen: set[int] = set()
+    thread = threading.get_ident()
 
     def note(module: nn.Module, _: Any) -> None:  # noqa: ANN401 - its arguments
-        if id(module) not in seen:
+        if id(module) not in seen and threading.get_ident() == thread:  # the hook is the process's: others run networks, too
             seen.add(id(module))
             listed.append(module)
 

@@ -18,13 +18,13 @@ The `shift` of Stable Diffusion 3's scheduler only says which times a sampler vi
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
 import torch
 from torch import Tensor, nn
 
+from jacobian_lab import _require
 from jacobian_lab.denoiser import Denoiser, Prediction, guided
 from jacobian_lab.errors import InputError
 from jacobian_lab.pipelines import INSTAFLOW, NETWORKS, Opened, check_words, open_pipeline
@@ -102,10 +102,10 @@ def load_latent(source: Any, *, prompt: str = "", negative_prompt: str = "", gui
     Raises
     ------
     InputError
-        If the extra `sd` is not installed; the source cannot be found or is of another kind; weights are pickled; the
-        prediction is unknown or contradicts; the autoencoder does not fit the denoiser; the prompt has words that no tokenizer
-        of the pipeline knows; or there is guidance without any prompt, or away from
-        the prompt itself.
+        If the extra `sd` is not installed; the source cannot be found or is of another kind; weights are pickled; a file is
+        damaged, as far as checksums are known (a file SHA256SUMS in the folder, or the hub's cache); the prediction is unknown
+        or contradicts; the autoencoder does not fit the denoiser; the prompt has words that no tokenizer of the pipeline
+        knows; or there is guidance without any prompt, or away from the prompt itself.
 
     Warns
     -----
@@ -125,11 +125,12 @@ def load_latent(source: Any, *, prompt: str = "", negative_prompt: str = "", gui
     for option, text in (("prompt", prompt), ("negative_prompt", negative_prompt)):
         if not isinstance(text, str):
             raise InputError(f"{option} must be one string: got {text!r}")
-    if not math.isfinite(guidance):
-        raise InputError(f"guidance must be a finite number: got {guidance}")
+    guidance = _require.real("guidance", guidance)
     if guidance != 1 and prompt.strip() == negative_prompt.strip():
         why = "and the negative prompt is the prompt" if prompt.strip() else "without a prompt"
         raise InputError(f"guidance is {guidance} {why}, so that it has no effect: give a prompt, or leave it at 1")
+    if prediction is not None:
+        _require.one_of("prediction", prediction, (*get_args(Prediction), "instaflow"))
     opened = open_pipeline(source, device, dtype, download)
     check_words(opened, "prompt", prompt)
     if guidance != 1:

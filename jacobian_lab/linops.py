@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike
 from scipy.sparse.linalg import LinearOperator
 from torch import Tensor
 
+from jacobian_lab import _require
 from jacobian_lab.denoiser import Denoiser
 from jacobian_lab.errors import InputError
 from jacobian_lab.operators import Apply, Array, Matrix, Operator, provenance, real, square
@@ -81,10 +82,21 @@ class JacobianOperator(Operator):
         self.products = Products(denoiser, x_t, t, products, step, memory)
         self.sample_shape = denoiser.shape
         self.alpha_t, self.sigma_t = (float(c) for c in denoiser.schedule(t))
+        self._made_of = denoiser, self.products.x, t, products, step, memory
         n = self.products.x.numel()
         dtype = np.float64 if self.products.x.dtype == torch.float64 else np.float32
-        super().__init__((n, n), dtype, self._on_columns(self.products.jvp), self._on_columns(self.products.vjp),
-                         path=self.products.path, product_error=self.products.error, rounding=self.products.rounding)
+        super().__init__((n, n), dtype, _on_columns(self.products.jvp, self.products.x),
+                         _on_columns(self.products.vjp, self.products.x), path=self.products.path,
+                         rounding=self.products.rounding)
+
+    @property
+    def product_error(self) -> float:
+        """How far products may be off; the first J^T u is compared with J v."""
+        return self.products.error
+
+    def __reduce__(self) -> Any:  # noqa: ANN401 - as object's
+        """Pickle what it was made of: a recording is closures, so it is made, and checked, anew at the other side."""
+        return type(self), self._made_of
 
     def dense(self) -> Array:
         """Return J as a numpy array, (n, n), in chunks that fit in the operator's `memory`.
@@ -103,16 +115,17 @@ class JacobianOperator(Operator):
         self.products.forget()
         return dense
 
-    def _on_columns(self, product: Callable[[Tensor], Tensor]) -> Apply:
-        x = self.products.x
 
-        def apply(V: Array) -> Array:
-            rows = torch.from_numpy(np.ascontiguousarray(V.T, dtype=self.dtype)).to(x.device, x.dtype)
-            result = product(rows.reshape(-1, *self.sample_shape)).reshape(len(rows), -1)
-            self.product_error = self.products.error  # the first J^T u was compared with J v
-            return np.asarray(result.cpu().to(torch.float64 if self.dtype == np.float64 else torch.float32).numpy().T)
+def _on_columns(product: Callable[[Tensor], Tensor], x: Tensor) -> Apply:
+    """Return a product on numpy columns; it holds no operator, which would be a cycle that keeps a recording alive."""
+    own, precision = (np.float64, torch.float64) if x.dtype == torch.float64 else (np.float32, torch.float32)
 
-        return apply
+    def apply(V: Array) -> Array:
+        rows = torch.from_numpy(np.ascontiguousarray(V.T, dtype=own)).to(x.device, x.dtype)
+        result = product(rows.reshape(-1, *x.shape[1:])).reshape(len(rows), -1)
+        return np.asarray(result.cpu().to(precision).numpy().T)
+
+    return apply
 
 
 def symmetric_part(A: Matrix) -> Operator:
@@ -178,6 +191,7 @@ def posterior_covariance(J: JacobianOperator) -> Operator:
 
     As far as the network is a posterior mean: what its J is not symmetric or positive, this covariance is not either.
     """
+    _require.instance("J", J, JacobianOperator, "; of another operator the noise level is not known")
     if J.alpha_t == 0:
         raise InputError("at alpha_t = 0 the sample is pure noise, J = 0 says nothing of the covariance: take an earlier time")
     scale, transpose = J.sigma_t**2 / J.alpha_t, J.T

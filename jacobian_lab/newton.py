@@ -16,6 +16,7 @@ J is one Jacobian, or the block-diagonal one of a batch; `Newton` says how a sam
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias, TypeVar, get_args
 
@@ -25,12 +26,14 @@ from numpy.typing import NDArray
 from scipy.sparse.linalg import LinearOperator, aslinearoperator
 from torch import Tensor
 
+from jacobian_lab import _require
 from jacobian_lab.batched import gmres_batch
 from jacobian_lab.blocks import BatchJacobian
 from jacobian_lab.constraint import Constraint, Map
 from jacobian_lab.errors import InputError
+from jacobian_lab.operators import square
 from jacobian_lab.products import Method
-from jacobian_lab.solve import gmres, lstsq
+from jacobian_lab.solve import check_rcond, gmres, lstsq
 from jacobian_lab.step_size import Dynamic, StepSize
 
 Kind: TypeAlias = Literal["inexact", "gradient", "exact", "krylov", "identity"]
@@ -72,13 +75,13 @@ def newton_direction(J: LinearOperator | NDArray[Any] | BatchJacobian, e: Values
     Graikos, Jojic, Samaras (2025), *Fast constrained sampling in pre-trained diffusion models*, arXiv 2410.18804.
     Knoll, Keyes (2004), *Jacobian-free Newton-Krylov methods*.
     """
-    if kind not in get_args(Kind):
-        raise InputError(f"unknown direction {kind!r}: expected one of {', '.join(get_args(Kind))}")
+    _require.one_of("direction", kind, get_args(Kind))
+    steps, rcond = _require.integer("steps", steps, 1), None if rcond is None else check_rcond(rcond)
     if isinstance(J, BatchJacobian):
-        return _batch_direction(J, e, kind, rcond, steps, seen or (lambda change: change))
+        return _batch_direction(J, e, kind, rcond, steps, (lambda change: change) if seen is None else seen)
     if seen is not None:
         raise InputError("seen goes with a BatchJacobian: for one operator pass P J itself, such as masked rows of J.dense()")
-    vector = _vector(e, J.shape[1])
+    vector = _vector(e, square(J).shape[1])
     match kind:
         case "inexact":
             delta = J @ vector
@@ -98,8 +101,9 @@ def newton_direction(J: LinearOperator | NDArray[Any] | BatchJacobian, e: Values
 def _batch_direction(J: BatchJacobian, e: Any, kind: Kind, rcond: float | None, steps: int,  # noqa: ANN401 - a Tensor
                      seen: Map) -> Any:  # noqa: ANN401
     if not isinstance(e, Tensor) or e.shape != J.x.shape:
-        raise InputError(f"for a batch e is a tensor of the shape of x_t, {tuple(J.x.shape)}: got "
-                         f"{tuple(e.shape) if isinstance(e, Tensor) else type(e).__name__}")
+        raise InputError(f"for a batch e is a tensor of the shape of x_t, {tuple(J.x.shape)}: got {_require.shown(e)}")
+    _require.tensor("e", e)
+    _require.function("seen", seen, "of changes of x_0")
     match kind:
         case "inexact":
             return J.jvp(e)
@@ -120,8 +124,9 @@ def _batch_direction(J: BatchJacobian, e: Any, kind: Kind, rcond: float | None, 
 
 def _vector(e: Tensor | NDArray[Any], n: int) -> NDArray[np.float64]:
     """Return e as a float64 vector of n entries, or raise."""
-    if not (e.is_floating_point() if isinstance(e, Tensor) else e.dtype.kind == "f"):
-        raise InputError(f"e must be real floating point: got {e.dtype}; the direction is handed back in its dtype")
+    if not (e.is_floating_point() if isinstance(e, Tensor) else isinstance(e, np.ndarray) and e.dtype.kind == "f"):
+        raise InputError(f"e must be real floating point, a tensor or an array: got {_require.shown(e)}; the direction is "
+                         "handed back in its dtype")
     vector = np.asarray(e.detach().cpu().double() if isinstance(e, Tensor) else e, dtype=np.float64).reshape(-1)
     if len(vector) != n:
         raise InputError(f"e has {len(vector)} entries, shape {tuple(e.shape)}: expected {n}, one for a column of J")
@@ -138,6 +143,13 @@ def dynamic_step_size(direction: Values, largest_change: float) -> float:
     ----------
     Graikos, Jojic, Samaras (2025), the step size of the paper's algorithm.
     """
+    largest_change = _require.real("largest_change", largest_change, "(0, inf)")
+    if not isinstance(direction, Tensor | np.ndarray) or not math.prod(direction.shape):
+        raise InputError(f"the direction must be a tensor or array with entries: got {_require.shown(direction)}")
+    if isinstance(direction, Tensor):
+        _require.tensor("the direction", direction)
+    elif direction.dtype.kind not in "fiu":
+        raise InputError(f"the direction must be real: got {direction.dtype}")
     largest = float(abs(direction).max())
     if not np.isfinite(largest):
         raise InputError(f"the direction is not finite: its largest entry is {largest}")
@@ -164,13 +176,13 @@ class Newton:
     """Evaluate D again after a time's last step, before the sampler moves on; without, a time costs a forward pass less."""
 
     def __post_init__(self) -> None:
-        if self.direction not in get_args(Kind):
-            raise InputError(f"unknown direction {self.direction!r}: expected one of {', '.join(get_args(Kind))}")
-        if self.products not in get_args(Method):
-            raise InputError(f"unknown products {self.products!r}: expected one of {', '.join(get_args(Method))}")
-        if not isinstance(self.steps, int) or self.steps < 0 or self.krylov_steps < 1:
-            raise InputError("steps must be at least 0 and krylov_steps at least 1, whole numbers: got "
-                             f"{self.steps}, {self.krylov_steps}")
+        _require.one_of("direction", self.direction, get_args(Kind))
+        _require.one_of("products", self.products, get_args(Method))
+        _require.integer("steps", self.steps, 0)
+        _require.integer("krylov_steps", self.krylov_steps, 1)
+        _require.flag("refresh", self.refresh)
+        if self.rcond is not None:
+            check_rcond(self.rcond)
         if not callable(self.step_size):
             raise InputError(f"step_size must be a rule of jacobian_lab.step_size: got {self.step_size!r}; for a fixed lambda "
                              "pass Fixed(lambda)")
@@ -189,6 +201,9 @@ def newton_step(J: BatchJacobian, constraint: Constraint, newton: Newton, progre
     progress : float
         From 0 at the sampler's first time to 1 at its last, for step sizes that fall.
     """
+    for name, given, wanted in (("J", J, BatchJacobian), ("constraint", constraint, Constraint), ("newton", newton, Newton)):
+        _require.instance(name, given, wanted)
+    progress = _require.real("progress", progress, "[0, 1]")
     e = constraint.error(J.d)
     g = newton_direction(J, e, newton.direction, rcond=newton.rcond, steps=newton.krylov_steps, seen=constraint.seen)
     return J.x + newton.step_size(J, e, g, constraint, progress).reshape(-1, 1, 1, 1) * g

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from scipy.sparse import issparse
 from scipy.sparse.linalg import LinearOperator, aslinearoperator
 
+from jacobian_lab import _require
 from jacobian_lab.errors import InputError
 
 Array: TypeAlias = NDArray[Any]
@@ -64,7 +65,17 @@ class Operator(LinearOperator):  # type: ignore[misc]
                  path: str = "as given", product_error: float = 0.0, rounding: float = 0.0) -> None:
         super().__init__(_floating(dtype), shape)
         self._apply, self._apply_transpose = apply, apply_transpose
-        self.path, self.product_error, self.rounding = path, product_error, rounding
+        self.path, self._product_error, self.rounding = path, product_error, rounding
+
+    @property
+    def product_error(self) -> float:
+        """Relative error of a product that the check of its maker could not exclude."""
+        return self._product_error
+
+    def __matmul__(self, x: Any) -> Any:  # noqa: ANN401
+        if np.isscalar(x):
+            raise InputError(f"a product A @ x takes a vector or a matrix: got {_require.shown(x)}; write 2 * A for a multiple")
+        return super().__matmul__(x)
 
     def dot(self, x: Any) -> Any:  # noqa: ANN401 - a number, an operator or an array, and what SciPy makes of it
         """Return `A x`: a product with a vector or matrix, or with a number or an operator another operator."""
@@ -89,7 +100,12 @@ class Operator(LinearOperator):  # type: ignore[misc]
         return super().rmatmat(self._checked(X, self.shape[0]))
 
     def _checked(self, x: ArrayLike, length: int) -> Array:
-        array = np.asarray(x)
+        try:
+            array = np.asarray(x)
+        except (ValueError, TypeError, RuntimeError) as error:
+            raise InputError(f"a product takes a vector or a matrix of numbers: got {_require.shown(x)}") from error
+        if array.ndim and array.dtype.kind not in "fiubc":
+            raise InputError(f"a product takes a vector or a matrix of numbers: got {_require.shown(x)}")
         if array.ndim not in (1, 2) or array.shape[0] != length:
             raise InputError(f"a product with this {self.shape[0]} x {self.shape[1]} operator takes shape ({length},) or "
                              f"({length}, k): got {array.shape}. Flatten an image with .reshape(-1)")
@@ -221,9 +237,14 @@ def provenance(A: Matrix) -> Provenance:
 def real(A: Matrix) -> LinearOperator:
     """Return A as a LinearOperator of real floating point numbers, whose products are checked, or raise if it is none."""
     try:
-        operator = aslinearoperator(A)
-    except TypeError as error:
-        raise InputError(f"expected a LinearOperator or a numpy matrix: got {type(A).__name__}") from error
+        operator = None if isinstance(A, np.ndarray) and A.ndim != 2 else aslinearoperator(A)
+    except (TypeError, ValueError):
+        operator = None
+    if operator is None or 0 in operator.shape:
+        kind = _require.shown(A) if isinstance(A, np.ndarray) else type(A).__name__
+        raise InputError(f"expected a LinearOperator or a numpy matrix: got {kind}")
+    if isinstance(A, np.ndarray) and A.dtype.kind == "f":
+        _require.array("the matrix", A)
     dtype = _floating(operator.dtype)
     if isinstance(A, Operator | Counted):
         return operator

@@ -18,8 +18,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from jacobian_lab import _require
 from jacobian_lab.denoiser import Denoiser, Prediction, Shape
 from jacobian_lab.errors import InputError
+from jacobian_lab.guards import check_finite
 from jacobian_lab.schedule import Schedule, Time
 
 
@@ -46,6 +48,15 @@ class GaussianMixture(nn.Module):
     def __init__(self, means: Tensor, covariances: Tensor, schedule: Schedule, weights: Tensor | None = None,
                  shape: Shape | None = None) -> None:
         super().__init__()
+        for name, given, least in (("means", means, 1), ("covariances", covariances, 2)):
+            if _require.tensor(name, given).ndim < least:
+                raise InputError(f"{name} has shape {tuple(given.shape)}: expected (K, n) and (K, n, n), or without K")
+            check_finite(given, name)
+        _require.instance("schedule", schedule, Schedule)
+        if weights is not None:
+            _require.tensor("weights", weights)
+        if shape is not None:
+            _require.sizes("shape", shape, 3)
         means, covariances = means.reshape(-1, means.shape[-1]), covariances.reshape(-1, *covariances.shape[-2:])
         count, n = means.shape
         if covariances.shape != (count, n, n):
@@ -87,12 +98,12 @@ class GaussianMixture(nn.Module):
 
     def mean(self, x_t: Tensor, t: Time) -> Tensor:
         """Return `D(x_t, t) = E[x_0 | x_t]` for `x_t` of shape (B, C, H, W)."""
-        weights, means, _ = self.posterior(x_t.flatten(1), t)
+        weights, means, _ = self.posterior(self._flat(x_t), t)
         return torch.einsum("bk,bki->bi", weights, means).reshape(x_t.shape)
 
     def covariance(self, x_t: Tensor, t: Time) -> Tensor:
         """Return `Cov[x_0 | x_t]`, shape (B, n, n), for `x_t` of shape (B, C, H, W)."""
-        weights, means, variances = self.posterior(x_t.flatten(1), t)
+        weights, means, variances = self.posterior(self._flat(x_t), t)
         within = torch.einsum("bk,kil,bkl,kjl->bij", weights, self.eigenvectors, variances, self.eigenvectors)
         spread = means - torch.einsum("bk,bki->bi", weights, means)[:, None]
         return within + torch.einsum("bk,bki,bkj->bij", weights, spread, spread)
@@ -105,14 +116,22 @@ class GaussianMixture(nn.Module):
 
     def sample(self, count: int, generator: torch.Generator) -> Tensor:
         """Return samples of the prior, shape (count, C, H, W); the generator lives on the CPU."""
+        count = _require.integer("count", count, 1)
         weights = self.log_weights.exp().expand(count, -1)
         return self._draw(weights, self.means.expand(count, -1, -1), self.eigenvalues.expand(count, -1, -1), generator)
 
     def posterior_sample(self, x_t: Tensor, t: Time, generator: torch.Generator) -> Tensor:
         """Return one exact sample of p(x_0 | x_t) per row of `x_t`, shape (B, C, H, W)."""
-        return self._draw(*self.posterior(x_t.flatten(1), t), generator)
+        return self._draw(*self.posterior(self._flat(x_t), t), generator)
+
+    def _flat(self, x_t: Tensor) -> Tensor:
+        flat = _require.tensor("x_t", x_t).flatten(1)
+        if flat.shape[1] != self.means.shape[1]:
+            raise InputError(f"x_t has shape {tuple(x_t.shape)}: expected (B, {', '.join(map(str, self.shape))})")
+        return flat
 
     def _draw(self, weights: Tensor, means: Tensor, variances: Tensor, generator: torch.Generator) -> Tensor:
+        _require.instance("generator", generator, torch.Generator)
         k = torch.multinomial(weights.cpu(), 1, replacement=True, generator=generator)[:, 0].to(means.device)
         b = torch.arange(len(k), device=means.device)
         noise = torch.randn(means[b, k].shape, generator=generator, dtype=means.dtype).to(means.device)
@@ -142,6 +161,9 @@ class GaussianMixture(nn.Module):
         InputError
             If the shapes do not fit, or `A S_k A^T + sigma^2 I` is singular: some of y is then certain beforehand.
         """
+        sigma = _require.real("sigma", sigma, "[0, inf)")
+        for name, given in (("A", A), ("y", y)):
+            _require.tensor(name, given)
         if A.ndim != 2 or A.shape[1] != self.means.shape[1] or y.shape != A.shape[:1]:
             raise InputError(f"A and y have shapes {tuple(A.shape)} and {tuple(y.shape)}: expected (m, {self.means.shape[1]}) "
                              "and (m,)")

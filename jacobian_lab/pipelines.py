@@ -2,13 +2,12 @@
 
 What is opened: `StableDiffusionPipeline` (1.x, 2.x), `StableDiffusion3Pipeline`, and InstaFlow's `RectifiedFlowPipeline`, which
 is a `StableDiffusionPipeline` whose network predicts a velocity. Safetensors only, no code from a repository, nothing is
-downloaded unasked, and a weight that is missing is an error where diffusers would draw it at random. The safety checker is
-left out.
+downloaded unasked, and a weight that is missing is an error where diffusers would draw it at random; so is a damaged file,
+where a checksum is known. The safety checker is left out.
 """
 
 from __future__ import annotations
 
-import json
 import re
 import unicodedata
 import warnings
@@ -19,7 +18,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from jacobian_lab.device import check_device
+from jacobian_lab import _require
+from jacobian_lab._files import check_folder, read_json
 from jacobian_lab.errors import InputError
 from jacobian_lab.extra import diffusers, transformers
 
@@ -55,7 +55,7 @@ def open_pipeline(source: Any, device: torch.device | str | None, dtype: torch.d
     """Open a source; the parameters are those of `jacobian_lab.latent.load_latent`, which says what is refused."""
     diffusers(), transformers()  # if one is missing, say so first
     if device is not None:
-        check_device(device)
+        _require.device(device)
     if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
         raise InputError(f"dtype must be a floating-point type such as torch.float32: got {dtype!r}")
     if isinstance(source, (str, Path)):
@@ -158,14 +158,12 @@ def _snapshot(hub_id: str, download: bool) -> Path:
 def _read_index(folder: Path) -> dict[str, Any]:
     """Return model_index.json of a folder whose class and network are known."""
     path = folder / "model_index.json"
-    try:
-        index = json.loads(path.read_text())
-    except FileNotFoundError as error:
+    if not path.is_file():
         raise InputError(f"{str(folder)!r} has no model_index.json: it is no pipeline in diffusers' format "
-                         "(pipeline.save_pretrained writes one)") from error
-    except ValueError as error:
-        raise InputError(f"{str(path)!r} is no JSON: {error}") from error
-    if not any((index.get(network) or [None])[0] for network in ("unet", "transformer")):
+                         "(pipeline.save_pretrained writes one)")
+    index = read_json(path, "JSON")
+    if not any(isinstance(index.get(network), list) and index[network][:1] not in ([], [None])
+               for network in ("unet", "transformer")):
         raise InputError(f"{str(folder)!r} has no unet and no transformer in its model_index.json: nothing there denoises")
     if str(index.get("_class_name")) not in NETWORKS:
         raise InputError(f"{str(folder)!r} is a {index.get('_class_name')}: expected one of {', '.join(NETWORKS)}")
@@ -178,11 +176,10 @@ def _pipeline_class(index: dict[str, Any]) -> Any:  # noqa: ANN401
 
 
 def _load(folder: Path, dtype: torch.dtype) -> Opened:
-    from safetensors import SafetensorError
-
+    check_folder(folder)
     index = _read_index(folder)
-    parts = {name: (str(entry[0]), str(entry[1])) for name, entry in index.items()
-             if isinstance(entry, list) and entry[0] and name not in UNUSED}
+    parts = {name: (str(entry[0]), str(entry[-1])) for name, entry in index.items()
+             if isinstance(entry, list) and any(entry) and name not in UNUSED}
     for name in parts:
         if not (folder / name).is_dir():
             raise InputError(f"{str(folder)!r} has no folder {name}, which its model_index.json names")
@@ -192,12 +189,13 @@ def _load(folder: Path, dtype: torch.dtype) -> Opened:
     try:
         given |= {name: _load_model(folder / name, dtype, *parts[name]) for name in MODELS if name in parts}
         pipeline = _pipeline_class(index).from_pretrained(folder, trust_remote_code=False, local_files_only=True, **given)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        if isinstance(error, InputError):
-            raise
+    except InputError:
+        raise
+    except Exception as error:  # a damaged configuration can raise nearly anything
         raise InputError(f"diffusers cannot load {str(folder)!r}: {_first_line(error)}") from error
     network = folder / NETWORKS[index["_class_name"]]  # what its file notes, diffusers overwrites by the folder
-    return Opened(pipeline, index["_class_name"], _noted(index, json.loads((network / "config.json").read_text()), str(folder)))
+    config = read_json(network / "config.json", "the configuration of a network")
+    return Opened(pipeline, index["_class_name"], _noted(index, config, str(folder)))
 
 
 def _load_model(folder: Path, dtype: torch.dtype, library: str, kind: str) -> nn.Module:

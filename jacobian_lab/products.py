@@ -17,6 +17,7 @@ from typing import Literal, TypeAlias, get_args
 import torch
 from torch import Tensor
 
+from jacobian_lab import _require
 from jacobian_lab.agreement import probe
 from jacobian_lab.denoiser import Denoiser
 from jacobian_lab.errors import InputError
@@ -80,16 +81,17 @@ class Products:
 
     def __init__(self, denoiser: Denoiser, x_t: Tensor, t: Time, method: Method = "exact", step: float | None = None,
                  memory: int | None = None) -> None:
-        if method not in get_args(Method):
-            raise InputError(f"unknown products {method!r}: expected one of {', '.join(get_args(Method))}")
-        for name, value in (("finite-difference step", step), ("memory in bytes", memory)):
-            if value is not None and not value > 0:
-                raise InputError(f"the {name} must be positive: got {value}")
-        if not isinstance(x_t, Tensor) or not x_t.is_floating_point():
-            raise InputError(f"x_t must be a floating-point tensor: got {getattr(x_t, 'dtype', type(x_t).__name__)}")
+        _require.instance("denoiser", denoiser, Denoiser, "; make one by Denoiser(network, schedule, prediction, shape)")
+        _require.one_of("products", method, get_args(Method))
+        if memory is not None:
+            _require.real("the memory in bytes", memory, "(0, inf)")
+        if _require.tensor("x_t", x_t).is_meta:
+            raise InputError(f"x_t must have values: got {_require.shown(x_t)}")
         if x_t.ndim == 4 and x_t.shape[0] != 1:
             raise InputError(f"a Jacobian is taken at one sample: got a batch of {x_t.shape[0]}; take x_t[i]")
-        check_finite(x_t, "x_t")
+        check_finite(denoiser.batched(x_t), "x_t")
+        check_step(step, x_t.dtype)
+        one_time(denoiser, t)
         self.denoiser, self.t, self.method, self._memory = denoiser, t, method, memory
         with differentiable():
             self.x = denoiser.batched(x_t).detach().clone()
@@ -133,6 +135,7 @@ class Products:
 
     def jvp(self, v: Tensor) -> Tensor:
         """Return `J v` for each row of `v`, shape (K, C, H, W)."""
+        self._check(v, "v")
         with differentiable():
             return self._in_chunks(v, transposed=False)
 
@@ -144,6 +147,7 @@ class Products:
         InputError
             If the network has no derivative whose transpose agrees with `J v`.
         """
+        self._check(u, "u")
         if self.method != "exact":
             self._exact = self._exact or Products(self.denoiser, self.x, self.t, memory=self._memory)
             return self._exact.vjp(u)
@@ -176,6 +180,12 @@ class Products:
         whole = (self._c_x * v + change).flatten(1).norm(dim=1)
         self._share = float((change.flatten(1).norm(dim=1) / whole.clamp(min=torch.finfo(v.dtype).tiny)).max())
 
+    def _check(self, vectors: Tensor, name: str) -> None:
+        """Raise unless these are vectors, (K, C, H, W)."""
+        shape = tuple(_require.tensor(name, vectors).shape)
+        if shape[1:] != self.x.shape[1:]:
+            raise InputError(f"{name} has shape {shape}: expected (K, {', '.join(map(str, self.x.shape[1:]))})")
+
     def _in_chunks(self, vectors: Tensor, transposed: bool) -> Tensor:
         """Return `c_x w + c_out F' w` for each vector w, with F' or its transpose, in passes of even size."""
         self.ladder.check_weights()
@@ -184,6 +194,21 @@ class Products:
         parts = [self._c_x * some + self._c_out * product(some.unsqueeze(1)).squeeze(1)
                  for some in torch.tensor_split(vectors, passes)]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def check_step(step: float | None, dtype: torch.dtype) -> None:
+    """Raise unless a step of differences changes x by more than its last digits, and by no more than a few of its size."""
+    if step is not None:
+        least = torch.finfo(dtype).eps
+        if not least < _require.real("the finite-difference step", step, "(0, inf)") <= 10:
+            raise InputError(f"the finite-difference step is relative to |x_t|, above {least:.1e}, the rounding of {dtype}, "
+                             f"and at most 10: got {step:g}; leave it out for the best one")
+
+
+def one_time(denoiser: Denoiser, t: Time) -> None:
+    """Raise unless t is a single time of the schedule."""
+    if denoiser.schedule.time_tensor(t).numel() != 1:
+        raise InputError(f"a Jacobian is taken at one time: got {_require.shown(t)}")
 
 
 __all__ = ["Method", "Products", "differentiable"]

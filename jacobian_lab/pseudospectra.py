@@ -27,10 +27,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import eigh
 
+from jacobian_lab import _require
 from jacobian_lab.arnoldi import Arnoldi
 from jacobian_lab.errors import InputError
 
 Given: TypeAlias = Arnoldi | NDArray[Any]
+MOST = 10**6
+"""Points of a numerical range at most."""
 BATCH = 2**22
 """Numbers in the matrices whose singular values are taken at a time."""
 
@@ -56,8 +59,7 @@ def numerical_range(A: Given, points: int = 64) -> NDArray[np.complex128]:
         How many angles, at least 3.
     """
     M = _projected(A)
-    if points < 3:
-        raise InputError(f"a numerical range needs at least 3 points: got {points}")
+    points = _require.integer("points", points, 3, MOST)
     boundary = np.empty(points, dtype=np.complex128)
     last = [len(M) - 1, len(M) - 1]
     for i, theta in enumerate(2 * np.pi * np.arange(points) / points):
@@ -79,7 +81,12 @@ def pseudospectrum(A: Given, z: ArrayLike) -> NDArray[np.float64]:
     """
     square = _projected(A)
     M = A.hessenberg if isinstance(A, Arnoldi) else square
-    points = np.asarray(z, dtype=np.complex128)
+    try:
+        points = np.asarray(z, dtype=np.complex128)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"z must be complex numbers: got {_require.shown(z)}") from error
+    if z is None or not np.isfinite(points).all():
+        raise InputError(f"z must be finite complex numbers: got {_require.shown(z)}")
     flat = points.reshape(-1)
     eye = np.eye(*M.shape)
     found = [np.linalg.svd(some[:, None, None] * eye - M, compute_uv=False)[:, -1]
@@ -99,6 +106,4 @@ def _projected(A: Given) -> NDArray[np.float64]:
     M = np.asarray(A.projected if isinstance(A, Arnoldi) else A)
     if M.ndim != 2 or M.shape[0] != M.shape[1] or not M.size:
         raise InputError(f"expected a square matrix, or a factorisation of at least one step: got shape {M.shape}")
-    if np.iscomplexobj(M) or not np.isfinite(M).all():
-        raise InputError("expected a real and finite matrix: got complex numbers, NaN or infinity")
-    return M.astype(np.float64, copy=False)
+    return _require.array("the matrix", M)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -59,7 +61,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self, function: Callable[[Tensor], Tensor], x: Tensor, known: Iterable[Tensor] = (), graph: bool = True,
                  copied: Iterable[int] = ()) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.memory = Memory(self._derive)
+        self.memory = Memory(partial(Recorder._derive, weakref.proxy(self)))  # a bound method would be a cycle, alive until gc
         self.witness = Witness(self.memory, known)
         self.sizes: dict[int, int] = {}
         self.dtypes: dict[int, torch.dtype] = {}

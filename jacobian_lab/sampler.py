@@ -19,15 +19,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from jacobian_lab import _require
 from jacobian_lab.blocks import BatchJacobian, Spent
 from jacobian_lab.constraint import Constraint
 from jacobian_lab.denoiser import Denoiser, Shape
 from jacobian_lab.errors import DivergenceError, InputError
+from jacobian_lab.guards import check_finite
 from jacobian_lab.newton import Newton, newton_step
 
 
@@ -50,6 +53,7 @@ class State:
 
 def seed_of(*numbers: int) -> int:
     """Return a seed that mixes the numbers (at least 0), so that neighbours share nothing: (seed, step), (seed, digit)."""
+    numbers = tuple(_require.integer("a number of a seed", number, 0) for number in numbers)
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
@@ -59,11 +63,21 @@ def seeded_noise(seeds: Sequence[int], shape: Shape, device: torch.device | str 
 
     It is drawn on the CPU in float32 and moved: a seed means the same on every device, in every precision and every batch.
     """
-    samples = [torch.randn(shape, generator=torch.Generator().manual_seed(int(seed)), dtype=torch.float32) for seed in seeds]
+    _require.sizes("shape", shape, 3)
+    numbers = _seeds(seeds)
+    _require.device(device)
+    _require.precision(dtype)
+    samples = [torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float32) for seed in numbers]
     return torch.stack(samples).to(device, dtype)
 
 
-@torch.no_grad()
+def _seeds(seeds: Sequence[int]) -> list[int]:
+    found = [_require.seed(seed) for seed in _require.sequence("seeds", seeds)]
+    if not found:
+        raise InputError("seeds must be one or more, one for each sample: got none")
+    return found
+
+
 def sample(denoiser: Denoiser, noise: Tensor, times: Sequence[int] | Sequence[float], constraint: Constraint | None = None,
            newton: Newton | None = None, *, eta: float = 0.0, seeds: Sequence[int] | None = None,
            project: bool = False) -> Iterator[State]:
@@ -96,8 +110,18 @@ def sample(denoiser: Denoiser, noise: Tensor, times: Sequence[int] | Sequence[fl
     DivergenceError
         If x_t grows out of all bounds or is not finite; its `trace` has the residuals so far.
     """
-    _check(noise, times, constraint, newton, eta, seeds, project)
-    newton = newton or Newton()
+    _check(denoiser, noise, constraint, newton, project)
+    times = _checked_times(denoiser, times)
+    eta = _require.real("eta", eta, "[0, 1]")
+    if eta and (seeds is None or len(_seeds(seeds)) != len(noise)):
+        raise InputError(f"eta > 0 draws fresh noise: expected {len(noise)} seeds, one for each sample, got "
+                         f"{'none' if seeds is None else len(seeds)}")
+    return _states(denoiser, noise, times, constraint, newton or Newton(), eta, seeds, project)
+
+
+@torch.no_grad()
+def _states(denoiser: Denoiser, noise: Tensor, times: list[int] | list[float], constraint: Constraint | None, newton: Newton,
+            eta: float, seeds: Sequence[int] | None, project: bool) -> Iterator[State]:
     steps = newton.steps if constraint is not None else 0
     alpha_t, sigma_t = (float(c) for c in denoiser.schedule(times[0]))
     x_t, spent, trace = noise * (alpha_t**2 + sigma_t**2) ** 0.5, Spent(), []
@@ -132,25 +156,36 @@ def ddim_step(denoiser: Denoiser, x_t: Tensor, x0: Tensor, t: int | float, s: in
     `d = eta sigma_s sqrt(1 - (alpha_t sigma_s / (alpha_s sigma_t))^2)`: for eta = 1 the standard deviation of x_s given x_t
     and x0, for every schedule.
     """
+    x_t, x0 = (_require.tensor(name, given) for name, given in (("x_t", x_t), ("x0", x0)))
+    eta = _require.real("eta", eta, "[0, 1]")
+    _checked_times(denoiser, [t, s])
     (alpha_t, sigma_t), (alpha_s, sigma_s) = ((float(c) for c in denoiser.schedule(time)) for time in (t, s))
     d = eta * sigma_s * max(0.0, 1 - (alpha_t * sigma_s / (alpha_s * sigma_t)) ** 2) ** 0.5
     x_s = alpha_s * x0 + (sigma_s**2 - d**2) ** 0.5 * denoiser.noise(x_t, x0, t)
     return x_s if fresh is None else x_s + d * fresh
 
 
-def _check(noise: Tensor, times: Sequence[int] | Sequence[float], constraint: Constraint | None, newton: Newton | None,
-           eta: float, seeds: Sequence[int] | None, project: bool) -> None:
-    if len(times) < 1 or any(s >= t for t, s in pairwise(times)):
-        raise InputError(f"times must decrease: got {list(times)}; denoiser.schedule.times(steps) makes such a list")
-    if constraint is None and (newton is not None or project):
+def _check(denoiser: Denoiser, noise: Tensor, constraint: Constraint | None, newton: Newton | None, project: bool) -> None:
+    _require.instance("denoiser", denoiser, Denoiser, "; make one by Denoiser(network, schedule, prediction, shape)")
+    if _require.tensor("noise", noise).ndim != 4:
+        raise InputError(f"noise has shape {tuple(noise.shape)}: expected (B, {', '.join(map(str, denoiser.shape))})")
+    check_finite(denoiser.batched(noise), "the noise")
+    for name, given, kind in (("constraint", constraint, Constraint), ("newton", newton, Newton)):
+        if given is not None:
+            _require.instance(name, given, kind)
+    if constraint is None and (_require.flag("project", project) or newton is not None):
         raise InputError("Newton steps and the projection are towards a constraint: got none")
-    if not noise.isfinite().all():
-        raise InputError(f"the noise has {int((~noise.isfinite()).sum())} values of {noise.numel()} that are not finite")
-    if not 0 <= eta <= 1:
-        raise InputError(f"eta must lie from 0 (DDIM) to 1 (ancestral sampling): got {eta}")
-    if eta and (seeds is None or len(seeds) != len(noise)):
-        raise InputError(f"eta > 0 draws fresh noise: expected {len(noise)} seeds, one for each sample, got "
-                         f"{'none' if seeds is None else len(seeds)}")
+
+
+def _checked_times(denoiser: Denoiser, times: Sequence[Any]) -> list[Any]:
+    """Return times of the schedule as Python's numbers, or raise unless they are single ones that fall."""
+    found = _require.sequence("times", times)
+    if any(denoiser.schedule.time_tensor(t).ndim for t in found):
+        raise InputError(f"times must be numbers: got {_require.shown(times)}")
+    found = [t.item() if isinstance(t, Tensor | np.generic) else t for t in found]
+    if not found or any(s >= t for t, s in pairwise(found)):
+        raise InputError(f"times must decrease: got {found}; denoiser.schedule.times(steps) makes such a list")
+    return found
 
 
 def _check_bounds(x_t: Tensor, x0: Tensor, t: int | float, trace: list[tuple[float, list[float]]]) -> None:

@@ -21,9 +21,12 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
+from jacobian_lab import _require
 from jacobian_lab.errors import InputError
 
 Time: TypeAlias = int | float | Tensor
+MOST = 10**6
+"""Times of a table, or of a list of times, at most."""
 
 
 class Schedule(ABC):
@@ -61,10 +64,28 @@ class Schedule(ABC):
         t : int, float or Tensor
             One time for all, or one per sample, shape (B,).
         """
+        for name, given in (("x0", x0), ("noise", noise)):
+            if not isinstance(given, Tensor):
+                raise InputError(f"{name} must be a tensor: got {_require.shown(given)}")
         if x0.shape != noise.shape:
             raise InputError(f"noise must have the shape of x0: expected {tuple(x0.shape)}, got {tuple(noise.shape)}")
         alpha_t, sigma_t = self(t)
         return per_sample(alpha_t, x0) * x0 + per_sample(sigma_t, noise) * noise
+
+
+def _as_tensor(t: Any) -> Tensor:  # noqa: ANN401 - whatever a user gives
+    """Return times as a tensor, or raise."""
+    try:
+        return torch.as_tensor(t)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"a time is a number, or a tensor of a number for each sample: got {_require.shown(t)}") from error
+
+
+def _even(start: float, end: float, steps: int, power: float = 1.0) -> Tensor:
+    """Return betas, or a power of them, evenly spaced."""
+    steps = _require.integer("steps", steps, 1, MOST)
+    start, end = (_require.real(name, beta, "[0, 1)") for name, beta in (("beta_start", start), ("beta_end", end)))
+    return torch.linspace(start**power, end**power, steps, dtype=torch.float64)
 
 
 def per_sample(coefficient: Tensor, x: Tensor) -> Tensor:
@@ -105,7 +126,7 @@ class DiscreteSchedule(Schedule):
     """
 
     def __init__(self, alphas_cumprod: Tensor) -> None:
-        table = torch.as_tensor(alphas_cumprod, dtype=torch.float64, device="cpu")
+        table = torch.from_numpy(_require.array("alphas_cumprod", alphas_cumprod).copy())
         falls = table.ndim == 1 and len(table) > 0 and not (table.diff() > 0).any()
         if not falls or not ((table >= 0) & (table <= 1)).all() or not (table[:-1] > 0).all():
             raise InputError("alphas_cumprod must be a vector in (0, 1] that does not increase, of which the last may be 0: "
@@ -115,21 +136,27 @@ class DiscreteSchedule(Schedule):
     @classmethod
     def from_betas(cls, betas: Tensor) -> DiscreteSchedule:
         """Build the table from the noise variances beta_t in [0, 1), shape (T,)."""
-        return cls(torch.cumprod(1 - betas.double(), dim=0))
+        table = torch.from_numpy(_require.array("betas", betas).copy())
+        if table.ndim != 1 or not len(table) or not ((table >= 0) & (table <= 1)).all():
+            raise InputError(f"betas must be a vector in [0, 1), of which the last may be 1: got {_require.shown(betas)}")
+        return cls(torch.cumprod(1 - table, dim=0))
 
     @classmethod
     def linear(cls, steps: int = 1000, beta_start: float = 1e-4, beta_end: float = 2e-2) -> DiscreteSchedule:
         """DDPM's schedule: beta_t linear in t."""
-        return cls.from_betas(torch.linspace(beta_start, beta_end, steps, dtype=torch.float64))
+        return cls.from_betas(_even(beta_start, beta_end, steps))
 
     @classmethod
     def scaled_linear(cls, steps: int = 1000, beta_start: float = 8.5e-4, beta_end: float = 1.2e-2) -> DiscreteSchedule:
         """Stable Diffusion's schedule: sqrt(beta_t) linear in t."""
-        return cls.from_betas(torch.linspace(beta_start**0.5, beta_end**0.5, steps, dtype=torch.float64) ** 2)
+        return cls.from_betas(_even(beta_start, beta_end, steps, 0.5) ** 2)
 
     @classmethod
     def cosine(cls, steps: int = 1000, offset: float = 0.008, largest_beta: float = 0.999) -> DiscreteSchedule:
         """Nichol and Dhariwal's schedule: alpha_bar a squared cosine, each beta at most `largest_beta`."""
+        steps = _require.integer("steps", steps, 1, MOST)
+        offset = _require.real("offset", offset, "[0, inf)")
+        largest_beta = _require.real("largest_beta", largest_beta, "(0, 1]")
         times = torch.linspace(0, 1, steps + 1, dtype=torch.float64)
         alpha_bar = torch.cos((times + offset) / (1 + offset) * (math.pi / 2)) ** 2
         return cls.from_betas((1 - alpha_bar[1:] / alpha_bar[:-1]).clamp(max=largest_beta))
@@ -141,21 +168,21 @@ class DiscreteSchedule(Schedule):
 
     def time_tensor(self, t: Time) -> Tensor:
         """Return `t` as int64; see `Schedule.time_tensor`."""
-        time = torch.as_tensor(t)
+        time = _as_tensor(t)
         if time.is_floating_point() or time.is_complex() or time.dtype == torch.bool:
             raise InputError(f"a discrete schedule takes an integer time, 0 to {self.steps - 1}: got {t!r} ({time.dtype})")
+        time = time.long()
         if time.ndim > 1:
             raise InputError(f"times have shape () or (B,): got {tuple(time.shape)}")
         if time.numel() and not (int(time.min()) >= 0 and int(time.max()) < self.steps):
             raise InputError(f"time {t!r} is outside this schedule: expected an integer from 0 to {self.steps - 1}")
-        return time.long()
+        return time
 
     def times(self, steps: int, last: int | None = None) -> list[int]:
         """Return `steps` times from T-1 down to `last`; by default so spaced that one more would be -1, the clean sample."""
-        if not 1 <= steps <= self.steps:
-            raise InputError(f"steps must lie from 1 to {self.steps}, the schedule's number of times: got {steps}")
+        steps = _require.integer("steps", steps, 1, self.steps)
         if last is not None:
-            self.time_tensor(last)
+            last = _require.integer("the last time", last, 0, self.steps - 1)
             if steps > self.steps - last:
                 raise InputError(f"there are {self.steps - last} times from {self.steps - 1} to {last}: got steps = {steps}")
             return [round(self.steps - 1 - i * (self.steps - 1 - last) / max(1, steps - 1)) for i in range(steps)]
@@ -179,7 +206,11 @@ class RectifiedFlow(Schedule):
 
     def time_tensor(self, t: Time) -> Tensor:
         """Return `t` as a floating-point tensor; see `Schedule.time_tensor`."""
-        time = torch.as_tensor(t, dtype=None if isinstance(t, Tensor) else torch.float64)
+        time = _as_tensor(t)
+        if time.is_complex() or time.dtype == torch.bool:
+            raise InputError(f"a rectified flow takes a time in (0, 1]: got {t!r} ({time.dtype})")
+        if not isinstance(t, Tensor):
+            time = torch.as_tensor(t, dtype=torch.float64)  # not through float32
         if not time.is_floating_point():
             time = time.double()
         if time.ndim > 1:
@@ -190,10 +221,9 @@ class RectifiedFlow(Schedule):
 
     def times(self, steps: int, last: float | None = None) -> list[float]:
         """Return `steps` times from 1 down to `last`; by default so spaced that one more would be 0, the clean sample."""
-        if steps < 1:
-            raise InputError(f"steps must be at least 1: got {steps}")
+        steps = _require.integer("steps", steps, 1, MOST)
         if last is not None:
-            self.time_tensor(last)
+            last = _require.real("the last time", last, "(0, 1]")
             return [1 - i * (1 - last) / max(1, steps - 1) for i in range(steps)]
         return [1 - i / steps for i in range(steps)]
 

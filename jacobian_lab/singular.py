@@ -25,7 +25,8 @@ import scipy.linalg
 from numpy.typing import NDArray
 from scipy.sparse.linalg import LinearOperator
 
-from jacobian_lab.errors import ConvergenceWarning, InputError
+from jacobian_lab import _require
+from jacobian_lab.errors import ConvergenceWarning
 from jacobian_lab.operators import DENSE, Counted, Operator
 from jacobian_lab.solve import as_matrix
 from jacobian_lab.spectrum import BUDGET, eigenpairs, goal_reached, listing
@@ -94,10 +95,12 @@ def singular_values(A: LinearOperator | NDArray[Any], k: int = 6, *, rtol: float
     """
     counted = Counted(A, scaled=True)
     small, large = sorted(counted.shape)
-    if not 1 <= k <= small:
-        raise InputError(f"k must lie from 1 to min(rows, columns) = {small}: got {k}")
-    if max_products is not None and max_products < LEAST:
-        raise InputError(f"max_products must be at least {LEAST}: got {max_products}")
+    k = _require.integer("k", k, 1, small, "min(rows, columns)")
+    seed, rtol = _require.seed(seed), _require.real("rtol", rtol, "(0, 1)")
+    if subspace is not None:
+        _require.integer("subspace", subspace, min(small, k + 4))
+    if max_products is not None:
+        _require.integer("max_products", max_products, LEAST)
     price = small + 2 * k
     dense = 32 * small * large <= DENSE and subspace is None and (max_products is None or max_products >= price)
     limit = (BUDGET if max_products is None else max_products) if not dense else (

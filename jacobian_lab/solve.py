@@ -20,6 +20,7 @@ import scipy.linalg
 import scipy.sparse.linalg
 from numpy.typing import ArrayLike, NDArray
 
+from jacobian_lab import _require
 from jacobian_lab.errors import ConvergenceWarning, InputError
 from jacobian_lab.operators import Counted, Matrix, real
 
@@ -73,12 +74,12 @@ class TruncatedSVD:
 
     def rank(self, rcond: float) -> int:
         """Return how many singular values exceed `rcond` times the largest."""
+        rcond = check_rcond(rcond)
         return int((self.singular_values > rcond * self.singular_values[0]).sum())
 
     def solution(self, rank: int) -> Array:
         """Return `x_k` for k = rank, shape (columns,)."""
-        if not 0 <= rank <= len(self.singular_values):
-            raise InputError(f"rank must lie from 0 to {len(self.singular_values)}: got {rank}")
+        rank = _require.integer("rank", rank, 0, len(self.singular_values))
         x: Array = (self.coefficients[:rank] / self.singular_values[:rank]) @ self.right_vectors[:rank]
         return x
 
@@ -94,8 +95,9 @@ def lstsq(A: Matrix, b: ArrayLike, rcond: float | None = None) -> Solution:
         Singular values up to `rcond` times the largest count as zero. By default the rounding of A's dtype times its
         larger dimension: what a float32 operator calls zero is noise, however precisely it is stored.
     """
-    (matrix, unit), (rhs, size) = _in_units(as_matrix(A)), _in_units(_vector(b, A))
-    rcond = float(np.finfo(_precision(A)).eps) * max(matrix.shape) if rcond is None else _check_rcond(rcond)
+    A, b = real(A), _vector(b, A)
+    rcond = float(np.finfo(_precision(A)).eps) * max(A.shape) if rcond is None else check_rcond(rcond)
+    (matrix, unit), (rhs, size) = _in_units(as_matrix(A)), _in_units(b)
     x, _, rank, _ = scipy.linalg.lstsq(matrix, rhs, cond=rcond, lapack_driver="gelsd")
     return Solution(x * (size / unit), _residual(matrix @ x, rhs), _dense_cost(A), True,
                     f"dense least squares, rank {rank} of {min(matrix.shape)} at rcond {rcond:.3g}", int(rank))
@@ -103,7 +105,8 @@ def lstsq(A: Matrix, b: ArrayLike, rcond: float | None = None) -> Solution:
 
 def truncated_svd(A: Matrix, b: ArrayLike) -> TruncatedSVD:
     """Return the solutions of all ranks; parameters as in `lstsq`."""
-    (matrix, unit), (rhs, size) = _in_units(as_matrix(A)), _in_units(_vector(b, A))
+    vector = _vector(b, A)
+    (matrix, unit), (rhs, size) = _in_units(as_matrix(A)), _in_units(vector)
     u, s, vt = scipy.linalg.svd(matrix, full_matrices=False)
     coefficients = u.T @ rhs
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
@@ -135,7 +138,9 @@ def lsmr(A: Matrix, b: ArrayLike, damp: float = 0.0, rtol: float = 1e-6, steps: 
     """
     operator = Counted(A, scaled=True)
     rhs, size = _in_units(_vector(b, A))
-    _check_steps(1 if steps is None else steps)
+    if steps is not None:
+        steps = _require.integer("steps", steps, 1)
+    damp, rtol = _require.real("damp", damp, "[0, inf)"), _require.real("rtol", rtol, "(0, 1)")
     if damp and rhs.any():
         operator.rmatvec(rhs)  # which tells the unit
     x, stop, taken, *_ = scipy.sparse.linalg.lsmr(operator, rhs, damp=damp / operator.unit, atol=rtol, btol=rtol,
@@ -168,7 +173,9 @@ def gmres(A: Matrix, b: ArrayLike, steps: int = 10, rtol: float | None = None) -
     operator = Counted(A, scaled=True)
     if operator.shape[0] != operator.shape[1]:
         raise InputError(f"GMRES needs a square operator: got {operator.shape[0]} x {operator.shape[1]}; take lsmr")
-    _check_steps(steps)
+    steps = _require.integer("steps", steps, 1)
+    if rtol is not None:
+        rtol = _require.real("rtol", rtol, "(0, 1)")
     rhs, size = _in_units(_vector(b, A))
     norms: list[float] = []  # one for each step
     x, stop = scipy.sparse.linalg.gmres(operator, rhs, rtol=rtol or 0.0, atol=0.0, restart=min(steps, len(rhs)), maxiter=1,
@@ -225,25 +232,12 @@ def _residual(product: Array, rhs: Array) -> float:
 
 
 def _vector(b: ArrayLike, A: Matrix) -> Array:
-    if np.iscomplexobj(b):
-        raise InputError("the right-hand side is complex: solve for its real and its imaginary part")
-    vector = np.asarray(b, dtype=np.float64)
-    if vector.shape != (A.shape[0],):
-        raise InputError(f"the right-hand side has shape {vector.shape}: expected ({A.shape[0]},)")
-    if not np.isfinite(vector).all():
-        raise InputError(f"the right-hand side has {int((~np.isfinite(vector)).sum())} values that are not finite")
-    return vector
+    return _require.array("the right-hand side", b, (real(A).shape[0],))
 
 
-def _check_rcond(rcond: float) -> float:
-    if not 0 <= rcond < 1:
-        raise InputError(f"rcond is relative to the largest singular value, in [0, 1): got {rcond}")
-    return rcond
-
-
-def _check_steps(steps: int) -> None:
-    if steps < 1:
-        raise InputError(f"steps must be at least 1: got {steps}")
+def check_rcond(rcond: float) -> float:
+    """Return rcond, or raise unless it can be one."""
+    return _require.real("rcond, relative to the largest singular value,", rcond, "[0, 1)")
 
 
 def _precision(A: Matrix) -> np.dtype[Any]:

@@ -27,6 +27,7 @@ import scipy.linalg
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse.linalg import LinearOperator
 
+from jacobian_lab import _require
 from jacobian_lab.arnoldi import Arnoldi
 from jacobian_lab.errors import ConvergenceWarning, InputError
 from jacobian_lab.krylov_schur import RANKS, Array, KrylovSchur, Which, schur_values
@@ -112,7 +113,9 @@ def eigenpairs(A: LinearOperator | NDArray[Any], k: int = 6, which: Which = "LM"
         If an argument is out of its range, or a product is not finite.
     """
     operator = square(A)
-    _check(k, operator.shape[0], which, symmetric, rtol, subspace, max_products)
+    k = _require.integer("k", k, 1, operator.shape[0], "n")
+    seed, rtol = _require.seed(seed), _require.real("rtol", rtol, "(0, 1)")
+    _check(k, operator.shape[0], which, symmetric, subspace, max_products, left)
     right = None if max_products is None else max_products // (2 if left and not symmetric else 1)
     search, complete = _searched(operator, k, which, symmetric, rtol, subspace, right, start, seed)
     result, sound = _certified(search, complete)
@@ -282,16 +285,15 @@ def goal_reached(tolerance: float, noise: float, rtol: float) -> str:
     return f"the operator's noise floor {noise:.1e}" if tolerance <= noise else f"rtol {rtol:.1e}"
 
 
-def _check(k: int, n: int, which: str, symmetric: bool, rtol: float, subspace: int | None, max_products: int | None) -> None:
-    if not 1 <= k <= n:
-        raise InputError(f"k must lie from 1 to n = {n}: got {k}")
-    if which not in get_args(Which):
-        raise InputError(f"unknown which {which!r}: expected one of {', '.join(get_args(Which))}")
+def _check(k: int, n: int, which: str, symmetric: bool, subspace: int | None, max_products: int | None,
+           left: bool) -> None:
+    _require.one_of("which", which, get_args(Which))
+    _require.flag("symmetric", symmetric)
+    _require.flag("left", left)
     if symmetric and which == "LI":
         raise InputError("the eigenvalues of a symmetric operator are real: which='LI' asks for imaginary parts")
-    if not 0 < rtol < 1:
-        raise InputError(f"rtol must lie in (0, 1): got {rtol}")
-    if subspace is not None and subspace < min(n, k + 4):  # a pair at the cut, and one kept beyond it, leave room for a step
+    least = min(n, k + 4)  # a pair at the cut, and one kept beyond it, leave room for a step
+    if subspace is not None and _require.integer("subspace", subspace, 1) < least:
         raise InputError(f"subspace must be at least k + 4 = {k + 4}: got {subspace}")
-    if max_products is not None and max_products < LEAST:
-        raise InputError(f"max_products must be at least {LEAST}: got {max_products}")
+    if max_products is not None:
+        _require.integer("max_products", max_products, LEAST)

@@ -21,10 +21,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from jacobian_lab import _require
 from jacobian_lab.batched import ritz_values_batch
 from jacobian_lab.blocks import BatchJacobian
 from jacobian_lab.constraint import Constraint
-from jacobian_lab.errors import InputError
 
 
 class StepSize(Protocol):
@@ -60,8 +60,9 @@ class Dynamic:
     """The same at the last time, c falling linearly; None leaves it constant."""
 
     def __post_init__(self) -> None:
-        if not self.c > 0 or not (self.last is None or self.last >= 0):
-            raise InputError(f"c must be positive, and at least 0 at the last time: got {self.c} and {self.last}")
+        _require.real("c", self.c, "(0, inf)")
+        if self.last is not None:
+            _require.real("c at the last time", self.last, "[0, inf)")
 
     def __call__(self, J: BatchJacobian, e: Tensor, g: Tensor, constraint: Constraint, progress: float) -> Tensor:  # noqa: ARG002
         """Return c / max |g|; see `StepSize`."""
@@ -81,8 +82,7 @@ class Secant:
     """Largest change of a pixel of x_t."""
 
     def __post_init__(self) -> None:
-        if not self.c > 0:
-            raise InputError(f"c must be positive: got {self.c}")
+        _require.real("c", self.c, "(0, inf)")
 
     def __call__(self, J: BatchJacobian, e: Tensor, g: Tensor, constraint: Constraint, progress: float) -> Tensor:  # noqa: ARG002
         """Return the smaller of the two; see `StepSize`."""
@@ -96,8 +96,7 @@ class Fixed:
     size: float
 
     def __post_init__(self) -> None:
-        if not self.size > 0:
-            raise InputError(f"a fixed step size must be positive: got {self.size}")
+        _require.real("a fixed step size", self.size, "(0, inf)")
 
     def __call__(self, J: BatchJacobian, e: Tensor, g: Tensor, constraint: Constraint, progress: float) -> Tensor:  # noqa: ARG002
         """Return the size; see `StepSize`."""
@@ -114,8 +113,8 @@ class Spectral:
     """Arnoldi steps: products spent."""
 
     def __post_init__(self) -> None:
-        if not self.c > 0 or self.steps < 1:
-            raise InputError(f"c must be positive and steps at least 1: got {self.c} and {self.steps}")
+        _require.real("c", self.c, "(0, inf)")
+        _require.integer("steps", self.steps, 1)
 
     def __call__(self, J: BatchJacobian, e: Tensor, g: Tensor, constraint: Constraint, progress: float) -> Tensor:  # noqa: ARG002
         """Return c / mu^2, and 0 where no eigenvalue was seen; see `StepSize`."""
@@ -146,8 +145,8 @@ class Backtracking:
     """Most forward passes; samples that are content wait for the others."""
 
     def __post_init__(self) -> None:
-        if not self.c > 0 or self.trials < 1:
-            raise InputError(f"c must be positive and trials at least 1: got {self.c} and {self.trials}")
+        _require.real("c", self.c, "(0, inf)")
+        _require.integer("trials", self.trials, 1)
 
     def __call__(self, J: BatchJacobian, e: Tensor, g: Tensor, constraint: Constraint, progress: float) -> Tensor:  # noqa: ARG002
         """Return the first that helps; see `StepSize`."""

@@ -29,6 +29,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from jacobian_lab import _require
 from jacobian_lab.errors import ConvergenceWarning, InputError
 from jacobian_lab.operators import Counted, Matrix, square
 
@@ -62,8 +63,7 @@ class Estimate(Generic[Value]):
 
     def interval(self, level: float = 0.95) -> tuple[Value, Value]:
         """Return the confidence interval, of each entry for itself, by Student's t."""
-        if not 0 < level < 1:
-            raise InputError(f"level must lie in (0, 1): got {level}")
+        level = _require.real("level", level, "(0, 1)")
         from scipy.special import stdtrit  # Student's quantile
 
         half = float(stdtrit(self.degrees, (1 + level) / 2)) * self.standard_error
@@ -190,10 +190,10 @@ def _split(A: Matrix, sketch: int, probes: int, rtol: float | None, seed: int, b
     """Return A counted, an orthonormal Q of a sketch of its range (or of its transpose's), A Q, and, for both, A^T Q."""
     operator = Counted(square(A), scaled=True)
     n = operator.shape[0]
-    if sketch < 0 or probes < 2:
-        raise InputError(f"expected sketch >= 0 and probes >= 2: got {sketch} and {probes}")
-    if rtol is not None and not rtol > 0:
-        raise InputError(f"rtol must be positive: got {rtol}")
+    sketch, seed = _require.integer("sketch", sketch, 0), _require.seed(seed)
+    _require.integer("probes", probes, 2)
+    if rtol is not None:
+        _require.real("rtol", rtol, "(0, 1)")
     Q = np.zeros((n, 0))
     if sketch:
         omega = np.random.default_rng([seed, 0]).choice([-1.0, 1.0], size=(n, min(sketch, n)))

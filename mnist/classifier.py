@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from jacobian_lab import InputError, _require
+
 
 class Classifier(nn.Module):
     """Five convolutions, a mean over the pixels, a linear layer: (B, 1, 32, 32) in [-1, 1] -> (B, 10) logits.
@@ -37,9 +39,18 @@ def block(c_in: int, c_out: int, stride: int = 1) -> tuple[nn.Module, nn.Module,
     return nn.Conv2d(c_in, c_out, 3, stride=stride, padding=1), nn.GroupNorm(8, c_out), nn.SiLU()
 
 
+def check_images(name: str, images: Tensor) -> None:
+    """Raise unless these are digits, (N, 1, 32, 32)."""
+    if _require.tensor(name, images).shape[1:] != (1, 32, 32) or not len(images):
+        raise InputError(f"{name} has shape {tuple(images.shape)}: expected (N, 1, 32, 32), N >= 1")
+
+
 @torch.no_grad()
 def accuracy(classifier: Classifier, images: Tensor, labels: Tensor, batch_size: int = 500) -> float:
     """Return the share of images that the classifier names rightly, in [0, 1]."""
+    check_images("images", images)
+    if not isinstance(labels, Tensor) or labels.shape != images.shape[:1]:
+        raise InputError(f"labels must be a tensor of {len(images)} classes: got {_require.shown(labels)}")
     right = sum(int((classifier(images[i:i + batch_size]).argmax(1) == labels[i:i + batch_size]).sum())
                 for i in range(0, len(images), batch_size))
     return right / len(images)

@@ -12,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from jacobian_lab import Denoiser, JacobianOperator
+from jacobian_lab import Denoiser, JacobianOperator, _require
 from jacobian_lab.sampler import sample, seed_of, seeded_noise
-from mnist.classifier import Classifier
+from mnist.classifier import Classifier, check_images
 
 Array = NDArray[Any]
 
@@ -36,6 +36,8 @@ class Health:
 @torch.no_grad()
 def squared_errors(denoiser: Denoiser, images: Tensor, t: int | float, seed: int, batch_size: int = 250) -> Tensor:
     """Return each image's mean squared error of D at time t, shape (N,); times (alpha_t / sigma_t)^2 it is epsilon's."""
+    denoiser.batched(images)
+    seed = _require.seed(seed)
     errors = []
     for i in range(0, len(images), batch_size):
         x0 = images[i:i + batch_size]
@@ -86,6 +88,8 @@ def distances(classifier: Classifier, images: Tensor, reference: Tensor, batch_s
     from torchmetrics.image.fid import FrechetInceptionDistance  # seconds: not for those who only look at J
     from torchmetrics.image.kid import KernelInceptionDistance
 
+    for name, given in (("images", images), ("reference", reference)):
+        check_images(name, given)
     features = Features(classifier)
     frechet = FrechetInceptionDistance(feature=features)
     with warnings.catch_warnings():

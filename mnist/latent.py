@@ -10,7 +10,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from jacobian_lab import _require
+from jacobian_lab._files import write_sums
 from jacobian_lab.extra import diffusers, transformers
 from mnist.weights import SHIPPED
 
@@ -46,7 +47,7 @@ SCHEDULER = {"num_train_timesteps": 1000, "beta_schedule": "scaled_linear", "bet
 
 def caption(digit: int, template: str = TEMPLATES[0]) -> str:
     """Return "a photo of a seven" for 7; the model was trained with all of `TEMPLATES`."""
-    return template.format(NAMES[digit])
+    return template.format(NAMES[_require.integer("digit", digit, 0, 9)])
 
 
 def load_latent(prompt: str = "", negative_prompt: str = "", guidance: float = 1.0, device: torch.device | str = "cpu",
@@ -113,15 +114,12 @@ def build_pipeline(autoencoder: nn.Module, captioned: Captioned, prediction: str
 
 
 def save_pipeline(folder: Path, pipeline: Any) -> None:  # noqa: ANN401
-    """Write the pipeline in diffusers' folder format, safetensors; a folder of this name is replaced once the new one is whole.
+    """Write the pipeline in diffusers' folder format, safetensors, with SHA256SUMS; files of the same names are replaced.
 
     U-Net and autoencoder are written in half precision. The text encoder, the smallest, stays in float32: transformers loads
     weights in the precision that it finds, diffusers in float32, and the two must agree.
     """
-    partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
     pipeline.unet.half()
     pipeline.vae.half()
-    pipeline.save_pretrained(partial, safe_serialization=True)
-    shutil.rmtree(folder, ignore_errors=True)
-    partial.rename(folder)
+    pipeline.save_pretrained(folder, safe_serialization=True)
+    write_sums(folder)

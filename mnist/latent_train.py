@@ -26,7 +26,7 @@ from mnist.latent import (
 )
 from mnist.recipe import AutoencoderRecipe, LatentRecipe, Recipe
 from mnist.train import Loss, Task, denoising_loss
-from mnist.weights import Card, load_classifier, read_card, read_weights
+from mnist.weights import Card, load_classifier, load_weights, read_card
 
 FEATURES = (3, 6)  # behind the classifier's first two blocks
 
@@ -114,7 +114,7 @@ def load_autoencoder(name: str) -> nn.Module:
     """Return a trained autoencoder by the path of its weights, float32, frozen."""
     card = read_card(name, "autoencoder")
     autoencoder = build_autoencoder(card["architecture"])
-    read_weights(name, card, autoencoder)
+    load_weights(name, card, autoencoder)
     return autoencoder.eval().requires_grad_(False)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from jacobian_lab import Denoiser, DiscreteSchedule
+from jacobian_lab import Denoiser, DiscreteSchedule, _require
 from jacobian_lab.oracle import GaussianMixture
 from mnist.data import SHAPE, digits
 
@@ -17,6 +17,8 @@ def load_oracle(device: torch.device | str = "cpu", dtype: torch.dtype = torch.f
 
     `denoiser.network.oracle` is the `GaussianMixture`, whose `jacobian(x_t, t)` is the truth. A few seconds.
     """
+    _require.device(device)
+    _require.precision(dtype)
     images, labels = digits("held-out")
     classes = [images[labels == c].double().flatten(1) for c in range(10)]
     n = classes[0].shape[1]

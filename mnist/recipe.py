@@ -9,8 +9,7 @@ from typing import Any, ClassVar, Literal
 
 import torch
 
-from jacobian_lab import InputError
-from jacobian_lab.device import check_device
+from jacobian_lab import InputError, _require
 
 UNESSENTIAL = ("out", "data_folder", "download", "checkpoint_every")  # options that do not change what is trained
 
@@ -46,16 +45,19 @@ class Recipe:
     """Folder for the checkpoint, the weights and their card; by default runs/train-MODEL."""
 
     def __post_init__(self) -> None:
+        _require.options(self)
         for name in ("steps", "batch_size", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1: got {getattr(self, name)}")
+        if self.warmup < 0:
+            raise InputError(f"warmup must be at least 0: got {self.warmup}")
         if not self.learning_rate > 0:
             raise InputError(f"learning_rate must be positive: got {self.learning_rate}")
         if not 0 <= self.ema_decay < 1:
             raise InputError(f"ema_decay must lie in [0, 1): got {self.ema_decay}")
         if not 0 <= self.seed < 2**63:
             raise InputError(f"seed must lie from 0 to 2^63 - 1: got {self.seed}")
-        check_device(self.device)
+        _require.device(self.device)
 
 
 @dataclass(frozen=True)

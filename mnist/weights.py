@@ -1,13 +1,13 @@
 """Weights that ship: half precision on disk, float32 in memory, each with a card that says where they come from.
 
 A model is two files, `NAME.safetensors` and `NAME.json`, the card: architecture, training command, data, steps, scores,
-and the SHA-256 of the weights. Loading checks the hash and every shape, reads safetensors only, and never uses a network.
+the SHA-256 of the weights, and that of the card itself. Loading checks both and every shape, reads safetensors only, and never
+uses a network.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
@@ -17,10 +17,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import nn
 
-from jacobian_lab import Denoiser, DiscreteSchedule, InputError, RectifiedFlow
+from jacobian_lab import Denoiser, DiscreteSchedule, InputError, RectifiedFlow, _require
+from jacobian_lab._files import json_bytes, json_hash, read_json, write_whole
 from mnist.classifier import Classifier
 from mnist.data import SHAPE
-from mnist.files import write_whole
 from mnist.unet import UNet
 
 Card: TypeAlias = dict[str, Any]
@@ -28,6 +28,9 @@ Model = TypeVar("Model", Denoiser, Classifier)
 SHIPPED = Path(__file__).parent / "weights"
 ALIASES = {"mnist": "denoiser", "mnist-flow": "flow"}
 """What studies call the models that ship."""
+COMPUTES = ("sha256", "architecture", "prediction")
+"""Entries of a card that the numbers of its model depend on."""
+CHECKSUM = "card_sha256"
 
 
 def load_denoiser(name: str | Path = "denoiser", device: torch.device | str = "cpu",
@@ -46,18 +49,22 @@ def load_denoiser(name: str | Path = "denoiser", device: torch.device | str = "c
     InputError
         If a file is missing, damaged, or does not fit the architecture that its card states.
     """
+    _require.device(device)
+    _require.precision(dtype)
     card = read_card(name, "denoiser")
     denoiser = _build(name, lambda: build_denoiser(card["architecture"], card["prediction"]))
-    read_weights(name, card, denoiser.network)  # type: ignore[arg-type]
+    load_weights(name, card, denoiser.network)  # type: ignore[arg-type]
     return denoiser.to(device, dtype).eval().requires_grad_(False)
 
 
 def load_classifier(name: str | Path = "classifier", device: torch.device | str = "cpu",
                     dtype: torch.dtype = torch.float32) -> Classifier:
     """Return a trained digit classifier, in evaluation mode, its weights frozen; see `load_denoiser`."""
+    _require.device(device)
+    _require.precision(dtype)
     card = read_card(name, "classifier")
     classifier = _build(name, lambda: Classifier(**card["architecture"]))
-    read_weights(name, card, classifier)
+    load_weights(name, card, classifier)
     return classifier.to(device, dtype).eval().requires_grad_(False)
 
 
@@ -77,51 +84,51 @@ def save_model(path: Path, network: nn.Module, card: Card) -> None:
 
 def read_card(name: str | Path, kind: str) -> Card:
     """Return the card of a model of the given kind."""
+    if not isinstance(name, str | Path) or not Path(name).name:
+        raise InputError(f"a model is named by a word or a path: got {name!r}")
     path = _files(name).with_suffix(".json")
     if not path.is_file():
         shipped = ", ".join(sorted(card.stem for card in SHIPPED.glob("*.json")))
         raise InputError(f"no model {str(name)!r}: {path} does not exist. Shipped are: {shipped}; "
                          "`jacobian-lab train` makes others, loaded by their path without ending")
-    try:
-        card: Card = json.loads(path.read_text())
-        card_kind = card["kind"]
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
-        raise InputError(f"{path} is not a model card: {error!r}. Restore it, or train the model again") from error
-    if card_kind != kind:
-        raise InputError(f"{path} describes a {card_kind}: expected a {kind}")
+    card: Card = read_json(path, "a model card: restore it, or train the model again")
+    noted, found = card.pop(CHECKSUM, None), json_hash(card)
+    if noted != found:
+        raise InputError(f"the card {path} is damaged: its checksum is {found}, expected {noted}. Restore it, or train the "
+                         f'model again; if you changed it on purpose, write "{CHECKSUM}": "{found}" into it')
+    if card.get("kind") != kind:
+        raise InputError(f"{path} describes a {card.get('kind')}: expected a {kind}")
     return card
 
 
-def is_whole(path: Path) -> bool:
-    """Say whether a model lies at the path: a card, and the weights that it names."""
-    try:
-        card = json.loads(path.with_suffix(".json").read_text())
-        return bool(card["sha256"] == hashlib.sha256(path.with_suffix(".safetensors").read_bytes()).hexdigest())
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
-
-
-def read_weights(name: str | Path, card: Card, network: nn.Module) -> None:
-    """Load the weights into the network, float32, after checking the hash and the shapes."""
+def read_weights(name: str | Path, card: Card) -> bytes:
+    """Return the content of the file of weights, after checking its hash."""
     path = _files(name).with_suffix(".safetensors")
-    if not path.is_file():
+    try:
+        content = path.read_bytes()
+    except OSError as error:
         raise InputError(f"the weights {path} are missing: reinstall the project, or train the model again with "
-                         f"`{card.get('command', 'jacobian-lab train')}`")
-    content = path.read_bytes()
+                         f"`{card.get('command', 'jacobian-lab train')}` ({error.strerror})") from error
     digest = hashlib.sha256(content).hexdigest()
     if digest != card.get("sha256"):
         raise InputError(f"the weights {path} are damaged or not those of their card: their SHA-256 is {digest}, expected "
                          f"{card.get('sha256')}. Reinstall the project, or train the model again")
+    return content
+
+
+def load_weights(name: str | Path, card: Card, network: nn.Module) -> None:
+    """Load the weights into the network, float32, after checking the hash and the shapes."""
+    content = read_weights(name, card)
     try:
         network.load_state_dict({key: value.float() for key, value in load(content).items()})
     except (RuntimeError, SafetensorError) as error:
-        raise InputError(f"the weights {path} do not fit the architecture of their card, {card.get('architecture')}: "
-                         f"{error}") from error
+        raise InputError(f"the weights {_files(name).with_suffix('.safetensors')} do not fit the architecture of their card, "
+                         f"{card.get('architecture')}: {error}") from error
 
 
 def write_card(name: str | Path, card: Card) -> None:
-    """Write the card of a model, whole or not at all."""
-    write_whole(_files(name).with_suffix(".json"), (json.dumps(card, indent=2) + "\n").encode())
+    """Write the card of a model, its checksum added, whole or not at all."""
+    write_whole(_files(name).with_suffix(".json"), json_bytes(card | {CHECKSUM: json_hash(card)}))
 
 
 def _build(name: str | Path, build: Callable[[], Model]) -> Model:

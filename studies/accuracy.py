@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from matplotlib.figure import Figure
-from tqdm import tqdm
 
 import mnist
 from jacobian_lab import InputError, JacobianOperator
@@ -19,6 +18,7 @@ from jacobian_lab.products import Method
 from mnist.evaluate import noisy_digit
 from studies.frame import Arrays, Config, Pieces, Row, Study, check_times
 from studies.style import COLOURS
+from studies.survey import collect
 
 METHODS: tuple[Method, ...] = ("forward", "central")
 
@@ -79,10 +79,9 @@ def compute(config: Accuracy, pieces: Pieces) -> Arrays:
             "difference_error": errors,
         }
 
-    found = [pieces(f"time-{t}", lambda t=t: at(t))  # type: ignore[misc]
-             for t in tqdm(config.times, desc="accuracy", unit="Jacobian")]
+    found = collect(pieces, "accuracy", at, time=config.times)
     defaults = [JacobianOperator(single, image, config.times[0], products=method).products.step for method in METHODS]
-    return {key: np.stack([piece[key] for piece in found]) for key in found[0]} | {
+    return found | {
         "times": np.array(config.times), "h": h, "default_h": np.array(defaults)}
 
 

@@ -47,8 +47,9 @@ class EigenpairsBenchmark:
     """Residual asked of everyone; float32 cannot reach it and stops at its noise."""
 
     def __post_init__(self) -> None:
-        if not 1 <= self.k <= 100 or self.digits < 1 or not self.times or not 0 < self.rtol < 1:
-            raise InputError(f"expected k in 1 ... 100, digits >= 1, times, and rtol in (0, 1): got {self}")
+        times = self.times or (-1,)
+        if not 1 <= self.k <= 100 or self.digits < 1 or not 0 <= min(times) <= max(times) < 1000 or not 0 < self.rtol < 1:
+            raise InputError(f"expected k in 1 ... 100, digits >= 1, times from 0 to 999, and rtol in (0, 1): got {self}")
 
 
 @dataclass

@@ -23,7 +23,7 @@ import torch
 from tqdm import tqdm
 
 import mnist
-from jacobian_lab import Denoiser, InputError
+from jacobian_lab import Denoiser, InputError, _require
 from jacobian_lab.constraint import Inpainting
 from jacobian_lab.masks import half
 from jacobian_lab.newton import Newton
@@ -48,6 +48,7 @@ class MemoryBenchmark:
     """Denoiser that ships, or the path of one that you trained."""
 
     def __post_init__(self) -> None:
+        _require.options(self)
         if not self.batches or min(self.batches) < 1 or not self.limit > 0:
             raise InputError(f"--batches must be at least 1 and --limit positive: got {self.batches} and {self.limit}")
         if not Path("/proc/self/clear_refs").exists():

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
-from tqdm import tqdm
 
 import mnist
 from jacobian_lab import InputError
@@ -24,6 +23,7 @@ from mnist.latent import NAMES, caption
 from studies.constrained import grid
 from studies.frame import PIPELINE, Arrays, Config, Pieces, Row, Study
 from studies.statistics import mean_interval, rate_interval
+from studies.survey import collect
 from studies.weights import LATENT, pipeline_folder
 
 SHOWN = 3
@@ -53,9 +53,10 @@ class Captions(Config):
         if not self.guidances or len(set(self.guidances)) != len(self.guidances) or not np.isfinite(self.guidances).all():
             raise InputError("--guidances must be one or more different numbers: got "
                              f"{' '.join(map(str, self.guidances)) or 'none'}")
-        if self.samples < SHOWN or not 1 <= self.stock <= self.samples or self.steps < 1 or not 10 <= self.images <= 5000:
-            raise InputError(f"--samples must be at least {SHOWN}, --stock from 1 to --samples, --steps at least 1, --images "
-                             f"from 10 to 5000: got {self.samples}, {self.stock}, {self.steps}, {self.images}")
+        counts = 1 <= self.stock <= self.samples, 1 <= self.steps <= 1000, 10 <= self.images <= 5000
+        if self.samples < SHOWN or not all(counts):
+            raise InputError(f"--samples must be at least {SHOWN}, --stock from 1 to --samples, --steps from 1 to 1000, "
+                             f"--images from 10 to 5000: got {self.samples}, {self.stock}, {self.steps}, {self.images}")
 
     def models(self) -> Mapping[str, str]:
         """Return the models with weights, for the manifest."""
@@ -92,10 +93,7 @@ def _by_scale(config: Captions, pieces: Pieces, latent: Latent, way: str) -> Arr
         return {"images": images.cpu().numpy().astype(np.float16), "right": (logits.argmax(1) == digit).cpu().numpy(),
                 "doubt": doubt.cpu().numpy()}
 
-    cells = [pieces(f"{way}-{scale:g}-{digit}", lambda s=scale, d=digit: piece(s, d))  # type: ignore[misc]
-             for scale in tqdm(config.guidances, desc=way, unit="scale") for digit in range(len(NAMES))]
-    return {key: np.stack([cell[key] for cell in cells]).reshape(len(config.guidances), len(NAMES), *cells[0][key].shape)
-            for key in cells[0]}
+    return collect(pieces, way, piece, guidance=config.guidances, digit=range(len(NAMES)))
 
 
 def draw_ours(config: Captions, latent: Latent, scale: float, digit: int) -> Tensor:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
 
 from jacobian_lab import InputError
 from mnist.recipe import AutoencoderRecipe, ClassifierRecipe, DenoiserRecipe, LatentRecipe
-from mnist.train import train
+from mnist.runs import Outcome
+from mnist.train import perform as train
 from studies import (
     accuracy,
     audit,
@@ -36,7 +36,7 @@ from studies import (
     symmetry,
     vae_newton,
 )
-from studies.frame import Study, run
+from studies.frame import Study, perform
 
 STUDIES: tuple[Study[Any], ...] = tuple(
     module.STUDY for module in (directions, eigenvalues, spectrum, eigenvectors, symmetry, accuracy, evaluate, convergence,
@@ -59,22 +59,22 @@ def main() -> None:
     except OSError as error:  # a full disk, a folder that may not be written
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("\ninterrupted: the same command goes on where this one stopped", file=sys.stderr)
+    except KeyboardInterrupt as stop:  # a run that can be resumed notes so
+        print("\n" + ": ".join(["interrupted", *getattr(stop, "__notes__", ())]), file=sys.stderr)
         sys.exit(130)
 
 
 def _command(study: Study[Any]) -> Any:  # noqa: ANN401 - a function whose signature is built for tyro
     def command(config: Any) -> None:  # noqa: ANN401
-        _report(run(study, config))
+        _report(perform(study, config))
 
     command.__annotations__["config"] = Annotated[study.config, tyro.conf.arg(name="")]
     command.__doc__ = study.config.__doc__
     return command
 
 
-def _report(folder: Path) -> None:
-    print(f"{folder}/: figure.png, figure.pdf, table.csv, data.npz, config.json, manifest.json")
+def _report(outcome: Outcome) -> None:
+    print(f"{outcome.folder}/: figure.png, figure.pdf, table.csv, data.npz, config.json, manifest.json\n{outcome.how}")
 
 
 def _audit(config: Annotated[audit.Audit, tyro.conf.arg(name="")]) -> None:
@@ -106,7 +106,7 @@ def _benchmark(config: Annotated[
         case full_size.FullSize():
             full_size.run(config)
         case contest.Contest():
-            _report(run(contest.STUDY, config))
+            _report(perform(contest.STUDY, config))
 
 
 def _train(recipe: Annotated[
@@ -115,10 +115,11 @@ def _train(recipe: Annotated[
         | Annotated[AutoencoderRecipe, tyro.conf.subcommand("autoencoder")]
         | Annotated[LatentRecipe, tyro.conf.subcommand("latent")], tyro.conf.arg(name="")]) -> None:
     """Train a small MNIST model. Example: jacobian-lab train denoiser --data-folder ~/data."""
-    path = train(recipe)
+    folder, how = train(recipe)
+    path = folder / recipe.kind
     use = {"autoencoder": f"jacobian-lab train latent --autoencoder {path}",
            "latent": f"--model {path.with_name('pipeline')}"}.get(path.name, f"mnist.load_{path.name}({str(path)!r})")
-    print(f"{path}.safetensors and its card {path}.json; use it by {use}")
+    print(f"{path}.safetensors and its card {path}.json; use it by {use}\n{how}")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -167,7 +168,7 @@ def draw(config: Constrained, model: Model, seeds: Sequence[int], pieces: Pieces
         return found | ({"residual": np.stack(residual, 1).reshape(-1, *shape)} if residual else {})
 
     parts = [slice(at, min(at + batch, len(seeds))) for at in range(0, len(seeds), batch)]
-    found = [pieces(f"{name}-{part.start}", lambda part=part: piece(part))  # type: ignore[misc]
+    found = [pieces(f"{name}-{part.start}", partial(piece, part))
              for part in tqdm(parts, desc=name, unit="batch")]
     return {key: np.concatenate([cell[key] for cell in found]) for key in found[0]}
 

@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -177,7 +178,7 @@ def compute(config: Contest, pieces: Pieces) -> Arrays:
     entries = [Entry(task, peer.name, "authors", dict(peer.defaults), min(peer.steps, config.longest)) for task, peer in pairs
                if peer.name not in OURS]
     for task, peer in tqdm([(task, peer) for task, peer in pairs if peer.run is not paper], desc="search", unit="method"):
-        found = pieces(_name("search", task, peer.name), lambda t=task, p=peer: search(t, p, config))  # type: ignore[misc]
+        found = pieces(_name("search", task, peer.name), partial(search, task, peer, config))
         row = json.loads(str(found["best"]))
         entries += [Entry(task, peer.name, "searched", row["parameters"], max(2, round(budget / row["cost"])))
                     for budget in config.budgets]
@@ -189,9 +190,9 @@ def compute(config: Contest, pieces: Pieces) -> Arrays:
         spread = first["images"][:config.again].astype(np.float32) - second["images"]
         return first | {"diversity": np.sqrt(np.square(spread).mean((1, 2, 3)) / 2)}
 
-    runs = [pieces(_name("run", entry.task, entry.method, entry.setting, str(entry.steps)), lambda e=entry: both(e))  # type: ignore[misc]
+    runs = [pieces(_name("run", entry.task, entry.method, entry.setting, str(entry.steps)), partial(both, entry))
              for entry in tqdm(entries, desc="contest", unit="run")]
-    quick = {(task, peer.name): pieces(_name("speed", task, peer.name), lambda t=task, p=peer: speed(t, p, config))["speed"]  # type: ignore[misc]
+    quick = {(task, peer.name): pieces(_name("speed", task, peer.name), partial(speed, task, peer, config))["speed"]
              for task, peer in tqdm(pairs, desc="speed and memory", unit="method")}
     _, images, labels = problem(config.tasks[0], FIRST, config.digits, config.seed)
     judge = mnist.load_classifier()
@@ -217,4 +218,4 @@ def _name(*words: str) -> str:
 
 
 STUDY = Study("contest", Contest, compute, table, plot,
-              models=lambda config: {config.model: "denoiser", "classifier": "classifier"})
+              models=lambda config: {config.model: "denoiser", "classifier": "classifier"}, libraries=("azula", "deepinv"))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -128,7 +129,7 @@ def compute(config: Directions, pieces: Pieces) -> Arrays:
         }
 
     cells = list(config.cells())
-    found = [pieces(f"digit-{i}-time-{t}", lambda i=i, t=t: compare(i, t))  # type: ignore[misc]
+    found = [pieces(f"digit-{i}-time-{t}", partial(compare, i, t))
              for i, t in tqdm(cells, desc="directions", unit="Jacobian")]
     return {key: np.stack([cell[key] for cell in found]) for key in found[0]} | {
         "cells": np.array(cells), "change": np.array(config.change), "rconds": np.array(config.rconds), "sweep": SWEEP,

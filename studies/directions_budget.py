@@ -20,6 +20,7 @@ exact direction, on two digits at 85 times the price of 60, misses by 0.15 with 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -186,7 +187,11 @@ def compute(config: DirectionsBudget, pieces: Pieces) -> Arrays:
     other, shown = problem(OTHERS, config.searched), problem(config.digit, config.digits)
     tried = [(kind, newton) for kind, newtons in SEARCH.items() for newton in newtons]
     cells = [(budget, i) for budget in config.budgets for i in range(len(tried))]
-    rows = [pieces(f"search-{b}-{i}", lambda b=b, n=tried[i][1]: _measures(other.run(n, (b - 1) // price(n))))  # type: ignore[misc]
+
+    def searched(budget: int, newton: Newton) -> Arrays:
+        return _measures(other.run(newton, (budget - 1) // price(newton)))
+
+    rows = [pieces(f"search-{b}-{i}", partial(searched, b, tried[i][1]))
             for b, i in tqdm(cells, desc="search", unit="setting")]
     saw = {key: np.stack([row[key] for row in rows]) for key in MEASURES}
     best = [choose(saw, [c for c, (b, i) in enumerate(cells) if (tried[i][0], b) == (kind, budget)], config.tolerance)
@@ -194,7 +199,7 @@ def compute(config: DirectionsBudget, pieces: Pieces) -> Arrays:
     plans = [(tried[i][1], budget, (budget - 1) // price(tried[i][1])) for budget, i in (cells[c] for c in best)]
     plans += [(Newton("exact", 1, Fixed(1.0), rcond=rcond, refresh=False), 0, config.exact_times) for rcond in config.rconds]
     few = shown.select(slice(config.exact_digits))
-    runs = [pieces(f"run-{i}", lambda n=newton, b=budget, t=times: (shown if b else few).run(n, t))  # type: ignore[misc]
+    runs = [pieces(f"run-{i}", partial((shown if budget else few).run, newton, times))
             for i, (newton, budget, times) in enumerate(tqdm(plans, desc="runs", unit="run"))]
     paths = {key: [np.median(np.nan_to_num(run[key], nan=np.inf), 0) for run in runs] for key in ("residuals", "sizes")}
     paths["evaluations"] = [run["passes"].sum(1) for run in runs]

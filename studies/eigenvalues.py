@@ -11,14 +11,14 @@ import warnings
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from matplotlib.figure import Figure
-from tqdm import tqdm
+from numpy.typing import NDArray
 
-from jacobian_lab import ConvergenceWarning, InputError, eigenpairs, skew_part, symmetric_part
-from studies.frame import Arrays, Pieces, Row, Study, check_times
-from studies.models import OnModel, model_files, operator_at
+from jacobian_lab import ConvergenceWarning, JacobianOperator, eigenpairs, skew_part, symmetric_part
+from studies.frame import Arrays, Pieces, Row, Study
+from studies.models import model_files
 from studies.style import COLOURS, LABELS, spread
+from studies.survey import Survey, collect
 
 PARTS = ("J", "symmetric", "skew")
 PUBLISHED = {"J": {900: 16.85, 700: 8.45, 500: 7.88, 300: 4.98}, "symmetric": {900: 16.44, 700: 8.65, 500: 9.00, 300: 6.52},
@@ -27,58 +27,37 @@ PUBLISHED = {"J": {900: 16.85, 700: 8.45, 500: 7.88, 300: 4.98}, "symmetric": {9
 
 
 @dataclass(frozen=True)
-class Eigenvalues(OnModel):
+class Eigenvalues(Survey):
     """Measure the largest |eigenvalue| of J and of its parts. Example: jacobian-lab eigenvalues --digits 2 --times 300 700."""
 
-    digits: int = 3
-    """Digits of the survey: this many, from `digit` on."""
     seeds: int = 2
     """Noises for each digit."""
-    times: tuple[int | float, ...] = (100, 200, 300, 400, 500, 600, 700, 800, 900)
-    """Noise levels, 0 (clean) to 999 (noise); of a flow, up to 1."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_times(self.times)
-        if not 1 <= self.digits <= 5000 - self.digit:
-            raise InputError(f"--digits must lie from 1 to {5000 - self.digit}: got {self.digits}")
-        if self.seeds < 1:
-            raise InputError(f"--seeds must be at least 1: got {self.seeds}")
 
 
 def compute(config: Eigenvalues, pieces: Pieces) -> Arrays:
-    """Return |eigenvalue|, its stated error and products, (times, cells, parts), and the truth for the first cell."""
-    model = config.load()
-    for t in config.times:
-        model.denoiser.schedule(t)  # an unknown time is refused before anything is computed
-    inputs = config.inputs(model, config.digits)
-    exact = config.load("cpu", torch.float64).denoiser if model.is_dense else None
-    cells = [(k, config.seed + s) for k in range(len(inputs.numbers)) for s in range(config.seeds)]
+    """Return |eigenvalue|, its stated error and products, (times, samples, parts), and the truth for the first sample."""
+    points = config.points()
+    found = collect(pieces, "eigenvalues", lambda t, sample: by_products(points.operator(t, sample)),
+                    time=config.times, sample=range(len(points.samples)))
+    dense = {"truth": np.full((len(config.times), len(PARTS)), np.nan)} if points.exact is None else collect(
+        pieces, "dense truth", lambda t: by_dense(points.dense(t)), time=config.times)
+    return found | dense | {"times": np.array(config.times), "names": np.array(points.inputs.names),
+                            "cells": np.array([(points.inputs.numbers[k], seed) for k, seed in points.samples])}
 
-    def at(t: int | float, k: int, seed: int) -> Arrays:
-        J = operator_at(model.denoiser, inputs.clean[k], inputs.numbers[k], t, seed)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # the table tells: the skew part of an oracle is rounding
-            found = [eigenpairs(J, 1), eigenpairs(symmetric_part(J), 1, symmetric=True), eigenpairs(skew_part(J), 1)]
-        return {"largest": np.array([abs(r.values[0]) for r in found]), "error": np.array([r.errors[0] for r in found]),
-                "products": np.array([r.products for r in found]), "converged": np.array([r.converged for r in found])}
 
-    def truth(t: int | float) -> Arrays:
-        if exact is None:
-            return {"truth": np.full(len(PARTS), np.nan)}
-        A = operator_at(exact, inputs.clean[0].cpu().double(), inputs.numbers[0], t, config.seed).dense()
-        values = [np.linalg.eigvals(A), np.linalg.eigvalsh((A + A.T) / 2), np.linalg.eigvalsh((A - A.T) / 2j)]
-        return {"truth": np.array([abs(v).max() for v in values])}
+def by_products(J: JacobianOperator) -> Arrays:
+    """Return the largest |eigenvalue| of each part, (parts,), and what it states."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # the table tells: the skew part of an oracle is rounding
+        found = [eigenpairs(J, 1), eigenpairs(symmetric_part(J), 1, symmetric=True), eigenpairs(skew_part(J), 1)]
+    return {"largest": np.array([abs(r.values[0]) for r in found]), "error": np.array([r.errors[0] for r in found]),
+            "products": np.array([r.products for r in found]), "converged": np.array([r.converged for r in found])}
 
-    work = [(t, cell) for t in config.times for cell in cells]
-    found = [pieces(f"time-{t}-digit-{inputs.numbers[k]}-seed-{s}", lambda t=t, k=k, s=s: at(t, k, s))  # type: ignore[misc]
-             for t, (k, s) in tqdm(work, desc="eigenvalues", unit="Jacobian")]
-    dense = [pieces(f"dense-{t}", lambda t=t: truth(t))["truth"]  # type: ignore[misc]
-             for t in tqdm(config.times, desc="dense truth", unit="Jacobian")]
-    shape = (len(config.times), len(cells), len(PARTS))
-    return {key: np.stack([f[key] for f in found]).reshape(shape) for key in found[0]} | {
-        "times": np.array(config.times), "cells": np.array([(inputs.numbers[k], s) for k, s in cells]),
-        "truth": np.array(dense), "names": np.array(inputs.names)}
+
+def by_dense(A: NDArray[np.float64]) -> Arrays:
+    """Return the largest |eigenvalue| of each part of the dense J, (parts,)."""
+    spectra = [np.linalg.eigvals(A), np.linalg.eigvalsh((A + A.T) / 2), np.linalg.eigvalsh((A - A.T) / 2j)]
+    return {"truth": np.array([abs(values).max() for values in spectra])}
 
 
 def table(arrays: Arrays) -> list[Row]:

@@ -22,6 +22,7 @@ from mnist.evaluate import distances, draw, health, noisy_digit, squared_errors
 from mnist.weights import read_card, write_card
 from studies.frame import Arrays, Config, Pieces, Row, Study, check_times
 from studies.style import show
+from studies.survey import collect
 
 HEALTH = ("trace", "asymmetry", "smallest", "largest")
 
@@ -76,11 +77,10 @@ def compute(config: Evaluate, pieces: Pieces) -> Arrays:
                    for i in tqdm(range(0, config.samples, 100), desc="samples", unit="batch")]
         return {"samples": torch.cat(batches).cpu().numpy()}
 
-    levels = [pieces(f"time-{t}", lambda t=t: at(t)) for t in tqdm(config.times, desc="noise levels")]  # type: ignore[misc]
+    arrays = collect(pieces, "noise levels", at, time=config.times)
     samples = torch.from_numpy(pieces("samples", sampled)["samples"]).to(config.device)
     order = torch.from_numpy(np.random.default_rng(config.seed).permutation(len(images)))[:2 * config.samples]
     one, other = images[order[:config.samples]], images[order[config.samples:]]
-    arrays = {key: np.stack([level[key] for level in levels]) for key in levels[0]}
     scores = {name: np.array(list(distances(classifier, a, one).values()))
               for name, a in (("sampled", samples), ("real", other))}
     with torch.no_grad():

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 import mnist
 from jacobian_lab import InputError
+from jacobian_lab._files import check_folder
 from jacobian_lab.losses import Features, layers
 from studies.weights import cached_folder, folder_hash
 
@@ -82,14 +83,18 @@ def _load_clip(source: str) -> Any:  # noqa: ANN401 - transformers are an extra
     except ImportError as error:
         raise InputError(f"--features {source} needs transformers ({error}): pip install \"jacobian-lab[sd]\"") from error
     folder = clip_folder(source)
+    check_folder(folder)
     try:
         kind = AutoConfig.from_pretrained(folder, local_files_only=True).model_type
-    except (OSError, ValueError) as error:
+    except Exception as error:  # a damaged configuration can raise nearly anything
         raise InputError(f"--features {source} is not the folder of a CLIP vision model, such as {CLIP}: {error}") from error
     if kind not in ("clip", "clip_vision_model"):
         raise InputError(f"--features {source} is a {kind}: expected a CLIP vision model, such as {CLIP}")
-    network, report = CLIPVisionModel.from_pretrained(folder, local_files_only=True, weights_only=True,
-                                                      output_loading_info=True)
+    try:
+        network, report = CLIPVisionModel.from_pretrained(folder, local_files_only=True, weights_only=True,
+                                                          output_loading_info=True)
+    except Exception as error:  # so can damaged weights
+        raise InputError(f"--features {source} cannot be loaded: {error}. Fetch or save it again") from error
     if report["missing_keys"]:
         raise InputError(f"--features {source} lacks weights of a CLIP vision model: "
                          f"{', '.join(sorted(map(str, report['missing_keys'])))}")

@@ -24,13 +24,13 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from jacobian_lab import ConvergenceWarning, Denoiser, InputError, JacobianOperator, asymmetry, eigenpairs, guided, trace
 from jacobian_lab.denoiser import Guidance as Guided
 from studies.frame import Arrays, Pieces, Row, Study, check_times
 from studies.models import Inputs, Model, OnImages, is_latent, model_files, open_model, operator_at
 from studies.style import show
+from studies.survey import collect
 from studies.weights import LATENT
 
 COUNT = 3
@@ -101,15 +101,11 @@ def compute(config: Guidance, pieces: Pieces) -> Arrays:
         model.denoiser.schedule(t)  # an unknown time is refused before anything is computed
     inputs = config.inputs(model, config.digits)
 
-    def at(t: int | float, k: int, scale: float) -> Arrays:
+    def at(t: int | float, scale: float, k: int) -> Arrays:
         J = operator_at(at_scale(models[captions[k]].denoiser, scale), inputs.clean[k], inputs.numbers[k], t, config.seed)
         return measure(J, config.seed) | _image(model, J)
 
-    found = [pieces(f"time-{t}-scale-{s}-digit-{inputs.numbers[k]}", lambda t=t, k=k, s=s: at(t, k, s))  # type: ignore[misc]
-             for t, s, k in tqdm([(t, s, k) for t in config.times for s in config.scales for k in range(len(captions))],
-                                 desc="guided", unit="Jacobian")]
-    shape = (len(config.times), len(config.scales), len(captions))
-    arrays = {key: np.stack([f[key] for f in found]).reshape(*shape, *found[0][key].shape) for key in found[0]}
+    arrays = collect(pieces, "guided", at, time=config.times, scale=config.scales, sample=range(len(captions)))
     return arrays | {"denoised": arrays["denoised"][:, :, 0]} | _truth(config, pieces, model, inputs, captions[0]) | {
         "times": np.array(config.times), "scales": np.array(config.scales), "digits": np.array(inputs.numbers),
         "names": np.array(inputs.names), "captions": np.array(captions), "clean": inputs.images[0].cpu().numpy()}
@@ -146,9 +142,8 @@ def _truth(config: Guidance, pieces: Pieces, model: Model, inputs: Inputs, capti
         return {name: operator_at(at_scale(exact, scale), clean, inputs.numbers[0], t, config.seed).dense()
                 for name, scale in (("u", 0), ("c", 1))}
 
-    found = [pieces(f"dense-{t}", lambda t=t: dense(t))  # type: ignore[misc]
-             for t in tqdm(config.times, desc="dense truth", unit="pair")]
-    rows = [[dense_measures(pair["u"] + s * (pair["c"] - pair["u"])) for s in config.scales] for pair in found]
+    pairs = collect(pieces, "dense truth", dense, time=config.times)
+    rows = [[dense_measures(u + s * (c - u)) for s in config.scales] for u, c in zip(pairs["u"], pairs["c"], strict=True)]
     return {key: np.array([[cell[key] for cell in row] for row in rows]) for key in unknown}
 
 

@@ -17,7 +17,8 @@ import re
 import struct
 import warnings
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
@@ -144,31 +145,22 @@ def count_known(known: Tensor) -> str:
     return f"{low:,}{'' if low == high else f' to {high:,}'} of {known.shape[1]:,} pixels known"
 
 
-def _open(path: Path, option: str, sides: Sequence[int] = (), least: int = 0, header: bool = False) -> Image.Image:
-    """Return the picture of a file, upright; a JPEG may be reduced while no side falls below `least` pixels.
+def _blank(file: Image.Image) -> Image.Image:
+    """Return an empty picture of the size that the file has when upright; orientations from 5 on swap its sides."""
+    turned = file.getexif().get(0x0112, 1) >= 5
+    return Image.new("1", file.size[::-1] if turned else file.size)
 
-    Parameters
-    ----------
-    sides : sequence of int
-        Sides that it may have, if any are given: it must then be square.
-    header : bool
-        Only its size is wanted.
-    """
+
+def _wanted(option: str, sides: Sequence[int]) -> str:
     sizes = " or ".join(f"{side}x{side}" for side in sides)
-    wanted = f"{option} must be an image of {sizes} pixels" if sides else f"{option} must be an image file"
+    return f"{option} must be an image of {sizes} pixels" if sides else f"{option} must be an image file"
+
+
+@contextmanager
+def _told(path: Path, wanted: str) -> Iterator[None]:
+    """Turn what Pillow raises about a file into one line."""
     try:
-        _check_kind(path)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of Pillow's, on sizes (checked here) and on metadata
-            with Image.open(path) as file:
-                _check_file(file, path, wanted)
-                if header:
-                    turned = file.getexif().get(0x0112, 1) >= 5
-                    return Image.new("1", file.size[::-1] if turned else file.size)
-                if least:
-                    file.draft(None, (least, least))
-                deep = any(";16" in str(tile) for tile in file.tile)
-                upright = ImageOps.exif_transpose(file)
+        yield
     except InputError:
         raise
     except Image.DecompressionBombError as error:
@@ -180,18 +172,37 @@ def _open(path: Path, option: str, sides: Sequence[int] = (), least: int = 0, he
         raise InputError(f"{path} is not an image that can be read: {wanted}; PNG and JPEG will do") from error
     except (*BROKEN, MemoryError) as error:
         raise InputError(f"{path} cannot be read ({error}): {wanted}") from error
+
+
+def _open(path: Path, option: str, sides: Sequence[int] = (), least: int = 0, header: bool = False) -> Image.Image:
+    """Return the picture of a file, upright; a JPEG may be reduced while no side falls below `least` pixels.
+
+    Parameters
+    ----------
+    sides : sequence of int
+        Sides that it may have, if any are given: it must then be square.
+    header : bool
+        Only its size is wanted.
+    """
+    wanted = _wanted(option, sides)
+    if path.exists() and not path.is_file():  # a pipe may have no end
+        raise InputError(f"{path} cannot be read (it is no file, but a folder, a pipe or a device): {wanted}")
+    with _told(path, wanted), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of Pillow's, on sizes (checked here) and on metadata
+        with Image.open(path) as file:
+            _check_file(file, path, wanted)
+            if header:
+                return _blank(file)
+            if least:
+                file.draft(None, (least, least))
+            deep = any(";16" in str(tile) for tile in file.tile)
+            upright = ImageOps.exif_transpose(file)
     width, height = upright.size
     if sides and (width != height or width not in sides):
         raise InputError(f"{path} has {width}x{height} pixels: {wanted}. Crop it and scale it")
     if deep and upright.mode not in ("I", "F") and not upright.mode.startswith("I;16"):
         _check_bright(upright, path)
     return upright
-
-
-def _check_kind(path: Path) -> None:
-    """Raise if a path is none of a file's: a pipe may have no end."""
-    if path.exists() and not path.is_file():
-        raise OSError("it is no file, but a folder, a pipe or a device")
 
 
 def _check_file(file: Image.Image, path: Path, wanted: str) -> None:

@@ -29,6 +29,7 @@ import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -133,7 +134,7 @@ def compute(config: Posterior, pieces: Pieces) -> Arrays:
         return {name: np.array(values) for name, values in found.items()} | first | {"count": np.array(count)}
 
     found = [pieces(f"{oracle}-{observation}-{list(WAYS).index(way)}-{eta:g}",
-                    lambda key=(oracle, observation), way=way, eta=eta: one(key, way, eta))  # type: ignore[misc]
+                    partial(one, (oracle, observation), way, eta))
              for oracle, observation, way, eta in tqdm(runs, desc="posterior", unit="run")]
     shown = [problems[oracle, "half"][0] for oracle in ORACLES]
     truth = [moments(problem.posterior) for problem in shown]

@@ -15,26 +15,24 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from jacobian_lab import InputError, JacobianOperator, asymmetry, diagonal, skew_part, symmetric_part
 from jacobian_lab.operators import Operator
 from studies.frame import Arrays, Pieces, Row, Study, check_times
-from studies.models import OnModel, model_files, operator_at
+from studies.models import model_files
 from studies.style import COLOURS, show, tile_rows
+from studies.survey import Points, Survey, collect
 
 TITLES = ("$D(x_t)$", "column of $J$:\ninexact Newton", "row of $J$:\ngradient descent", "difference",
           "norm of the rows\nof the skew part", "and of the\nsymmetric part")
 
 
 @dataclass(frozen=True)
-class Symmetry(OnModel):
+class Symmetry(Survey):
     """Measure how far J is from symmetric, and where. Example: jacobian-lab symmetry --digits 1 --times 300 700 --shown 500."""
 
     digits: int = 4
     """Digits of the survey: this many, from `digit` on."""
-    times: tuple[int | float, ...] = (100, 200, 300, 400, 500, 600, 700, 800, 900)
-    """Noise levels of the survey, 0 (clean) to 999 (noise); of a flow, up to 1."""
     shown: tuple[int | float, ...] = (300, 500, 700)
     """Noise levels at which the first digit's column, row and skew part are drawn."""
     pixel: tuple[int, int] | None = None
@@ -44,10 +42,7 @@ class Symmetry(OnModel):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_times(self.times)
         check_times(self.shown)
-        if not 1 <= self.digits <= 5000 - self.digit:
-            raise InputError(f"--digits must lie from 1 to {5000 - self.digit}: got {self.digits}")
 
     def entry(self, shape: tuple[int, int, int]) -> tuple[int, int, int]:
         """Return channel, row and column of the pixel in samples of a shape."""
@@ -62,43 +57,38 @@ class Symmetry(OnModel):
 
 
 def compute(config: Symmetry, pieces: Pieces) -> Arrays:
-    """Return estimates (times, digits), the first digit's truth, and images at the shown times."""
-    model = config.load()
-    shape = model.denoiser.shape
-    entry = config.entry(shape)
-    for t in (*config.times, *config.shown):
-        model.denoiser.schedule(t)  # an unknown time is refused before anything is computed
-    inputs = config.inputs(model, config.digits)
+    """Return estimates (times, samples), the first sample's truth, and images at the shown times."""
+    points = config.points(*config.shown)
+    model, inputs = points.model, points.inputs
+    entry = config.entry(model.denoiser.shape)
+    needed = list(dict.fromkeys((*config.times, *config.shown) if model.is_dense else config.shown))
+    found = collect(pieces, "asymmetry", lambda t, sample: estimate(points, t, sample),
+                    time=config.times, sample=range(len(points.samples)))
+    first = collect(pieces, "dense truth" if model.is_dense else "columns and rows", lambda t: at_first(points, entry, t),
+                    time=needed)
+    truth = dict(zip(needed, first["truth"], strict=True))
+    shown = [needed.index(t) for t in config.shown]
+    return found | {key: first[key][shown] for key in ("denoised", "column", "row", "skew", "symmetric")} | {
+        "truth": np.array([truth.get(t, np.nan) for t in config.times]), "times": np.array(config.times),
+        "entry": np.array(entry), "shown": np.array(config.shown), "shown_truth": first["truth"][shown],
+        "digits": np.array([inputs.numbers[k] for k, _ in points.samples]),
+        "names": np.array(points.names)}
 
-    def at(t: int | float, k: int) -> JacobianOperator:
-        return operator_at(model.denoiser, inputs.clean[k], inputs.numbers[k], t, config.seed)
 
-    def estimate(t: int | float, k: int) -> Arrays:
-        found = asymmetry(at(t, k), seed=inputs.numbers[k])
-        return {"value": np.array(found.value), "interval": np.array(found.interval()), "products": np.array(found.products)}
+def estimate(points: Points, t: int | float, sample: int) -> Arrays:
+    """Return the asymmetry of J from products, with its interval."""
+    found = asymmetry(points.operator(t, sample), seed=points.inputs.numbers[points.samples[sample][0]])
+    return {"value": np.array(found.value), "interval": np.array(found.interval()), "products": np.array(found.products)}
 
-    def first(t: int | float) -> Arrays:
-        J = at(t, 0)
-        with torch.no_grad():
-            denoised = model.decode(J.products.d)[0].cpu().numpy()
-        unit = int(np.ravel_multi_index(entry, shape))
-        found = seen_whole(J.dense().astype(np.float64), unit) if model.is_dense else seen_by_products(J, unit)
-        return {key: a.reshape(shape) if a.ndim else a for key, a in found.items()} | {"denoised": denoised}
 
-    work = [(t, k) for t in config.times for k in range(len(inputs.numbers))]
-    found = [pieces(f"time-{t}-digit-{inputs.numbers[k]}", lambda t=t, k=k: estimate(t, k))  # type: ignore[misc]
-             for t, k in tqdm(work, desc="asymmetry", unit="Jacobian")]
-    needed = (*config.times, *config.shown) if model.is_dense else config.shown
-    title = "dense truth" if model.is_dense else "columns and rows"
-    dense = {t: pieces(f"dense-{t}", lambda t=t: first(t))  # type: ignore[misc]
-             for t in tqdm(dict.fromkeys(needed), desc=title, unit="Jacobian")}
-    truth = {t: float(dense[t]["truth"]) if t in dense else np.nan for t in (*config.times, *config.shown)}
-    cells = (len(config.times), len(inputs.numbers))
-    return {key: np.stack([f[key] for f in found]).reshape(*cells, *found[0][key].shape) for key in found[0]} | {
-        key: np.stack([dense[t][key] for t in config.shown]) for key in ("denoised", "column", "row", "skew", "symmetric")} | {
-        "truth": np.array([truth[t] for t in config.times]), "times": np.array(config.times), "entry": np.array(entry),
-        "shown": np.array(config.shown), "shown_truth": np.array([truth[t] for t in config.shown]),
-        "digits": np.array(inputs.numbers), "names": np.array(inputs.names)}
+def at_first(points: Points, entry: tuple[int, int, int], t: int | float) -> Arrays:
+    """Return what is drawn of the first sample, in its shape."""
+    J, shape = points.operator(t, 0), points.model.denoiser.shape
+    with torch.no_grad():
+        denoised = points.model.decode(J.products.d)[0].cpu().numpy()
+    unit = int(np.ravel_multi_index(entry, shape))
+    found = seen_whole(J.dense().astype(np.float64), unit) if points.model.is_dense else seen_by_products(J, unit)
+    return {key: a.reshape(shape) if a.ndim else a for key, a in found.items()} | {"denoised": denoised}
 
 
 def seen_whole(A: NDArray[np.float64], unit: int) -> Arrays:

@@ -20,7 +20,6 @@ from time import process_time
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 import mnist
 from jacobian_lab import InputError
@@ -37,6 +36,7 @@ from studies.benchmark_memory import STRICT, alone, watched
 from studies.frame import Arrays, Pieces, Row, Study, check_times
 from studies.models import Model, OnDigits, is_latent, model_files, open_model
 from studies.statistics import mean_interval, rate_interval, scores
+from studies.survey import collect
 from studies.vae_newton_plot import plot
 from studies.vae_premises import FACTOR, FORMS, MASKED, REFERENCES, TASKS, VECTORS, premises
 from studies.weights import LATENT
@@ -82,8 +82,8 @@ class VaeNewton(OnDigits):
         if not all(1 <= count <= 5000 - self.digit for count in (self.digits, self.measured, self.batch)):
             raise InputError(f"--digits, --measured and --batch must lie from 1 to {5000 - self.digit}: got {self.digits}, "
                              f"{self.measured}, {self.batch}")
-        if self.steps < 1 or self.newton_steps < 1 or not self.change > 0:
-            raise InputError("--steps and --newton-steps must be at least 1 and --change positive: got "
+        if not 1 <= self.steps <= 1000 or self.newton_steps < 1 or not self.change > 0:
+            raise InputError("--steps must lie from 1 to 1000, --newton-steps be at least 1 and --change positive: got "
                              f"{self.steps}, {self.newton_steps}, {self.change}")
         if not 0 <= self.eta <= 1:
             raise InputError(f"--eta must lie from 0 to 1: got {self.eta}")
@@ -122,19 +122,14 @@ def compute(config: VaeNewton, pieces: Pieces) -> Arrays:
     images, labels = (x.to(config.device) for x in mnist.digits("held-out"))
     with torch.no_grad():
         others = model.encode(images[OTHERS])
-    cells = [(t, i) for t in config.times for i in range(config.digit, config.digit + config.measured)]
-    measured = [pieces(f"premises-{t}-{i}", lambda t=t, i=i: premises(  # type: ignore[misc]
-        model, images[i], others, t, config.seed, i)) for t, i in tqdm(cells, desc="premises", unit="digit")]
-    found = {key: np.stack([cell[key] for cell in measured]).reshape(len(config.times), config.measured, *value.shape)
-             for key, value in measured[0].items()}
+    found = collect(pieces, "premises", lambda t, i: premises(model, images[i], others, t, config.seed, i),
+                    time=config.times, digit=range(config.digit, config.digit + config.measured))
     chosen = slice(config.digit, config.digit + config.digits)
-    runs = [pieces(f"samples-{row}", lambda task=task, method=method: draw(  # type: ignore[misc]
-        config, model, task, method, images[chosen], labels[chosen], classifier))
-        for row, (task, method) in enumerate(tqdm(ROWS, desc="samples", unit="method"))]
-    peaks = [pieces(f"memory-{row}", lambda task=task, method=method: {"resident": np.array(  # type: ignore[misc]
-        memory(config, task, method))}) for row, (task, method) in enumerate(tqdm(ROWS, desc="memory", unit="process"))]
-    return found | {key: np.stack([run[key] for run in runs]) for key in runs[0]} | {
-        "resident": np.stack([cell["resident"] for cell in peaks]), "rows": np.array(ROWS), "times": np.array(config.times),
+    drawn = collect(pieces, "samples", lambda row: draw(config, model, *ROWS[row], images[chosen], labels[chosen], classifier),
+                    row=range(len(ROWS)))
+    peaks = collect(pieces, "memory", lambda row: {"resident": np.array(memory(config, *ROWS[row]))}, row=range(len(ROWS)))
+    return found | drawn | peaks | {
+        "rows": np.array(ROWS), "times": np.array(config.times),
         "batch": np.array(config.batch),
         "sampling_times": np.array(model.denoiser.schedule.times(config.steps)), "truth": images[chosen].cpu().numpy(),
         "small": shrink(images[chosen], FACTOR).cpu().numpy(),

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from functools import lru_cache
 from pathlib import Path
 
 from jacobian_lab import InputError
+from jacobian_lab._files import LOADED
+from jacobian_lab._files import file_hash as file_hash
 
 LATENT = "mnist-latent"
 """The miniature Stable Diffusion that ships."""
-LOADED = (".safetensors", ".json", ".txt", ".model")
-"""Endings of the files that make a pipeline: the last two are of tokenizers."""
 
 
 def pipeline_folder(name: str) -> Path:
@@ -62,7 +61,7 @@ def is_gray(name: str) -> bool:
     """Return whether a pipeline's images are gray, as digits are; of a broken one too, which is refused once it is opened."""
     try:
         return int(json.loads((pipeline_folder(name) / "vae" / "config.json").read_text())["in_channels"]) == 1
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return True
 
 
@@ -72,15 +71,3 @@ def folder_hash(folder: Path, endings: tuple[str, ...]) -> str:
     for path in sorted(path for path in folder.rglob("*") if path.suffix in endings):
         total.update(f"{path.relative_to(folder).as_posix()} {file_hash(path)}\n".encode())
     return total.hexdigest()
-
-
-def file_hash(path: Path) -> str:
-    """Return the SHA-256 of a file; of a large one that has not changed since, without reading it again."""
-    state = path.stat()
-    return _read(path.resolve(), state.st_mtime_ns, state.st_size)
-
-
-@lru_cache(maxsize=256)
-def _read(path: Path, changed: int, size: int) -> str:  # noqa: ARG001 - they say whether the file is still the same
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

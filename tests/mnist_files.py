@@ -1,5 +1,7 @@
 """MNIST in torchvision's layout, made of digits that are at hand offline: half of them held out, half not."""
 
+import hashlib
+
 import numpy as np
 
 from mnist.data import _held_out
@@ -16,4 +18,6 @@ def write(folder, count=64):
         (raw / f"{name}-images-idx3-ubyte").write_bytes(header + np.ascontiguousarray(images).tobytes())
         header = np.array([0x801, len(labels)], dtype=">i4").tobytes()
         (raw / f"{name}-labels-idx1-ubyte").write_bytes(header + labels.tobytes())
+    (raw / "SHA256SUMS").write_text("".join(f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n"
+                                            for path in raw.iterdir()))
     return folder

@@ -1,10 +1,12 @@
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse.linalg import aslinearoperator
 
-from jacobian_lab import InputError
+import networks
+from jacobian_lab import InputError, JacobianOperator
 from jacobian_lab.arnoldi import Arnoldi, arnoldi
 from jacobian_lab.operators import Operator
 
@@ -94,9 +96,9 @@ def test_the_basis_is_in_float64_over_a_float32_operator():
     (lambda: arnoldi(matrix()[:, :3], 2), "square operator: got 40 x 3"),
     (lambda: arnoldi(1j * matrix(), 2), "complex"),
     (lambda: arnoldi(matrix(), -1), "steps must be at least 0: got -1"),
-    (lambda: arnoldi(matrix(), 2, start=np.zeros(40)), "zero or not finite"),
+    (lambda: arnoldi(matrix(), 2, start=np.zeros(40)), "start vector is zero"),
     (lambda: arnoldi(matrix(), 2, start=np.ones(3)), r"shape \(3,\): expected \(40,\)"),
-    (lambda: arnoldi(matrix() * np.nan, 2), "product of step 1 has 40 values that are not finite"),
+    (lambda: arnoldi(matrix() * np.nan, 2), "the matrix has 1600 values of 1600 that are not finite"),
     (lambda: Arnoldi.load("/nowhere.npz", matrix()), "/nowhere.npz does not exist"),
 ])
 def test_bad_input_is_refused(call, message):
@@ -155,12 +157,40 @@ def test_a_fingerprint_tells_operators_of_one_size_apart(tmp_path, dtype):
     A = matrix().astype(dtype)
     f = arnoldi(Operator(A.shape, dtype, lambda V: A @ V.astype(dtype), lambda U: A.T @ U), 8)
     f.save(tmp_path / "a.npz")
-    assert Arnoldi.load(tmp_path / "a.npz", f.operator.operator).products == 9  # one is the comparison
+    assert f.products == 9  # the probe is one
+    assert Arnoldi.load(tmp_path / "a.npz", f.operator.operator).products == 11  # two are the comparison
     small = np.zeros_like(A)
     small[3, 5] = 0.1
-    for other in (A.T, 2 * A, -A, np.roll(A, 1, 0), A + small, np.zeros_like(A)):
+    outside = (np.eye(40) - f.basis[:, :8] @ f.basis[:, :8].T).astype(dtype)
+    for other in (A.T, 2 * A, -A, np.roll(A, 1, 0), A + small, np.zeros_like(A), A + outside, A + 1e-3 * outside,
+                  A * dtype(1.001), np.nan * A, A[::-1], A[:, ::-1]):
         with pytest.raises(InputError, match=r"belongs to another operator: a product differs .* start anew"):
             Arnoldi.load(tmp_path / "a.npz", other)
+    for steps in (0, 1, 40):
+        arnoldi(A, steps).save(tmp_path / "a.npz")
+        assert Arnoldi.load(tmp_path / "a.npz", A).steps == steps
+        with pytest.raises(InputError, match=r"belongs to another operator"):
+            Arnoldi.load(tmp_path / "a.npz", A.T)
+    zero = np.zeros_like(A)
+    arnoldi(zero, 3).save(tmp_path / "a.npz")
+    assert Arnoldi.load(tmp_path / "a.npz", zero).steps == 3
+    with pytest.raises(InputError, match=r"belongs to another operator"):
+        Arnoldi.load(tmp_path / "a.npz", A)
+
+
+@pytest.mark.parametrize("products", ["exact", "central", "forward"])
+def test_a_fingerprint_tells_times_and_samples_apart_even_where_products_are_differences(tmp_path, products):
+    denoiser = networks.denoiser(dtype=torch.float32)
+    x_t = torch.randn(1, *denoiser.shape, generator=torch.Generator().manual_seed(0))
+
+    def at(x, t):
+        return JacobianOperator(denoiser, x, t, products=products)
+
+    arnoldi(at(x_t, 500), 3).save(tmp_path / "a.npz")
+    assert Arnoldi.load(tmp_path / "a.npz", at(x_t, 500)).steps == 3
+    for x, t in ((x_t, 501), (x_t, 400), (x_t + 1e-2, 500), (x_t.flip(-1), 500), (-x_t, 500)):
+        with pytest.raises(InputError, match=r"belongs to another operator"):
+            Arnoldi.load(tmp_path / "a.npz", at(x, t))
 
 
 def test_a_file_of_another_operator_is_refused(tmp_path):
@@ -168,5 +198,5 @@ def test_a_file_of_another_operator_is_refused(tmp_path):
     with pytest.raises(InputError, match="operator of size 40: got one of size 41"):
         Arnoldi.load(tmp_path / "a.npz", aslinearoperator(matrix(41)))
     (tmp_path / "b.npz").write_bytes(b"nothing")
-    with pytest.raises(InputError, match="not the file of an Arnoldi factorisation"):
+    with pytest.raises(InputError, match="is damaged, or this version did not write it"):
         Arnoldi.load(tmp_path / "b.npz", matrix())

@@ -142,7 +142,7 @@ def test_no_graph_is_kept_by_the_inexact_sampler():
 
 
 @pytest.mark.parametrize(("options", "message"), [
-    ({"eta": 1.5}, "eta must lie from 0"), ({"eta": 0.5}, "expected 1 seeds, one for each sample, got none"),
+    ({"eta": 1.5}, "eta must lie in \\[0, 1\\]: got 1.5"), ({"eta": 0.5}, "expected 1 seeds, one for each sample, got none"),
     ({"eta": 0.5, "seeds": [1, 2]}, "expected 1 seeds, one for each sample, got 2"),
     ({"project": True}, "towards a constraint: got none"),
     ({"newton": Newton()}, "towards a constraint: got none"),

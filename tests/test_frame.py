@@ -64,8 +64,9 @@ def test_a_run_writes_its_folder(tmp_path):
     assert folder == tmp_path / "run"
     assert names(folder) == FILES
     assert names(tmp_path) == ["run"]
-    assert json.loads((folder / "config.json").read_text()) == {"study": "squares", "seed": 5, "device": "cpu", "count": 3,
-                                                                "power": [1, 2], "weights": {}}
+    config = json.loads((folder / "config.json").read_text())
+    assert config.pop("code").keys() == {"sources", "jacobian-lab", "torch", "numpy", "scipy"}
+    assert config == {"study": "squares", "seed": 5, "device": "cpu", "count": 3, "power": [1, 2], "weights": {}}
     manifest = json.loads((folder / "manifest.json").read_text())
     assert manifest.keys() == {"study", "command", "started", "seconds", "git", "versions", "machine", "device", "seed",
                                "weights", "pieces_from_an_interrupted_run"}
@@ -154,7 +155,7 @@ def test_folders_that_are_not_runs_and_unwritable_ones_are_refused(tmp_path):
         run(Squares().study(), Options(out=tmp_path / "mine" / "thesis.tex"))
     folder = run(Squares().study(), Options(out=tmp_path / "run"))
     (folder / "data.npz").unlink()
-    with pytest.raises(InputError, match=r"data.npz is gone: remove the folder"):
+    with pytest.raises(InputError, match=r"data.npz does not exist. Remove the folder .* and run again"):
         run(Squares().study(), Options(out=folder))
     (folder / "config.json").write_text("[1, 2")
     with pytest.raises(InputError, match="is not the folder of a run"):
@@ -178,7 +179,8 @@ def test_other_weights_under_the_same_name_are_another_run(tmp_path, monkeypatch
 
 def test_a_kill_before_the_config_is_whole_leaves_the_folder_free(tmp_path):
     (tmp_path / "run.partial").mkdir()
-    (tmp_path / "run.partial" / "config.json.partial").write_text("{")
+    (tmp_path / "run.partial" / ".lock").touch()
+    (tmp_path / "run.partial" / f".{'0a' * 8}.partial").write_text("{")
     assert names(run(Squares().study(), Options(out=tmp_path / "run"))) == FILES
 
 
@@ -212,5 +214,5 @@ def test_damaged_pieces_are_computed_again_and_damaged_results_told(tmp_path):
     run(squares.study(), Options(out=tmp_path / "run"))
     assert squares.computed == [0, 1, 2]
     (tmp_path / "run" / "data.npz").write_bytes((tmp_path / "run" / "data.npz").read_bytes()[:100])
-    with pytest.raises(InputError, match=r"data.npz is damaged: remove the folder"):
+    with pytest.raises(InputError, match=r"data.npz is damaged, or .* Remove the folder"):
         run(squares.study(), Options(out=tmp_path / "run"))

@@ -191,8 +191,8 @@ def test_bad_points_are_refused():
             ((denoiser, torch.zeros(1, 1, 8, 9, dtype=torch.float64), 5), r"expected \(B, 1, 8, 8\)"),
             ((denoiser, torch.zeros(8, 8, dtype=torch.float64), 5), r"expected \(B, 1, 8, 8\)"),
             ((denoiser, x.expand(2, -1, -1, -1), 5), r"batch of 2; take x_t\[i\]"),
-            ((denoiser, x.long(), 5), "floating-point tensor: got torch.int64"),
-            ((denoiser, x.numpy(), 5), "floating-point tensor: got float64"),
+            ((denoiser, x.long(), 5), "floating-point tensor: got a tensor of int64"),
+            ((denoiser, x.numpy(), 5), "floating-point tensor: got a numpy array of float64"),
             ((denoiser, x, 5, "exakt"), "unknown products 'exakt'"),
             ((denoiser, x, 5, "forward", -1.0), "step must be positive")]:
         with pytest.raises(InputError, match=message):

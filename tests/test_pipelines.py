@@ -1,6 +1,7 @@
 """Pipelines are opened whole and safely, or refused with the remedy."""
 
 import shutil
+import socket
 import sys
 
 import pytest
@@ -55,6 +56,40 @@ def test_a_hub_id_comes_from_the_cache_and_is_not_fetched_unasked(folder, tmp_pa
         load_latent("nobody/other", download=True)
 
 
+@pytest.fixture
+def no_network(monkeypatch):
+    """Every attempt to reach another machine, which fails."""
+    tried = []
+
+    def refuses(*args, **_):
+        tried.append(args)
+        raise OSError("no network here")
+
+    monkeypatch.setattr(socket, "getaddrinfo", refuses)
+    monkeypatch.setattr(socket.socket, "connect", refuses)
+    monkeypatch.setattr(socket.socket, "connect_ex", refuses)
+    return tried
+
+
+def test_without_download_the_network_is_not_touched(folder, tmp_path, monkeypatch, no_network):
+    import huggingface_hub
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    for hub_id in ("nobody/model", "stable-diffusion-v1-5/stable-diffusion-v1-5", "a/b", "nobody/model--x", "x/" + 95 * "y"):
+        with pytest.raises(InputError, match=r"is no folder, and not in the hub's cache: pass download=True"):
+            load_latent(hub_id)
+    assert load_latent(folder).denoiser.shape == (4, 8, 8)
+    cached = tmp_path / "cache" / "models--nobody--model"
+    shutil.copytree(folder, cached / "snapshots" / "0123")
+    (cached / "refs").mkdir()
+    (cached / "refs" / "main").write_text("0123")
+    assert load_latent("nobody/model").denoiser.shape == (4, 8, 8)
+    (cached / "snapshots" / "0123" / "vae" / "config.json").unlink()  # a download that was interrupted
+    with pytest.raises(InputError, match=r"nobody/model|vae"):
+        load_latent("nobody/model")
+    assert not no_network
+
+
 @pytest.mark.parametrize("shard", ["10GB", "300KB"])
 def test_a_folder_of_another_variant_only_is_read(tmp_path, shard):
     pipeline = pipelines.stable_diffusion()
@@ -91,7 +126,7 @@ def use_a_vae_of_sixteen_channels(folder):
 
 @pytest.mark.parametrize(("harm", "message"), [
     (lambda f: (f / "model_index.json").unlink(), "no pipeline in diffusers' format"),
-    (lambda f: (f / "model_index.json").write_text("{"), "is no JSON"),
+    (lambda f: (f / "model_index.json").write_text("{"), "is not JSON"),
     (lambda f: pipelines.edit(f / "model_index.json", unet=[None, None]), "no unet and no transformer"),
     (lambda f: pipelines.edit(f / "model_index.json", _class_name="FluxPipeline"), "is a FluxPipeline: expected one of Stable"),
     (lambda f: pipelines.edit(f / "model_index.json", unet=["remote", "Unet"]), "remote.Unet: expected a class of diffusers"),

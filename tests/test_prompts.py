@@ -55,9 +55,9 @@ def composing():
     return PreTrainedTokenizerFast(tokenizer_object=bytes_of, unk_token="<|endoftext|>", model_max_length=77)
 
 
-@pytest.mark.parametrize("prompt", ["a cat", "caf\N{LATIN SMALL LETTER E WITH ACUTE}", "cafe\N{COMBINING ACUTE ACCENT}",
-                                    "nin\u0303o", "\u1112\u1161\u11ab", "\N{MAN}\u200d\N{WOMAN}", "\u0130stanbul",
-                                    "a\u00a0cat", "don't 7"])
+@pytest.mark.parametrize("prompt", [
+    "a cat", "caf\N{LATIN SMALL LETTER E WITH ACUTE}", "cafe\N{COMBINING ACUTE ACCENT}", "nin\u0303o",
+                                    "\u1112\u1161\u11ab", "\N{MAN}\u200d\N{WOMAN}", "\u0130stanbul", "a\u00a0cat", "don't 7"])
 def test_a_tokenizer_of_bytes_knows_every_word_however_its_accents_are_written(composing, prompt):
     assert _unread(composing, None, prompt) == ([], "")
 

@@ -64,10 +64,10 @@ def test_large_grids_are_taken_in_pieces(monkeypatch):
 
 
 @pytest.mark.parametrize(("call", "message"), [
-    (lambda: numerical_range(np.eye(3), 2), "at least 3 points: got 2"),
+    (lambda: numerical_range(np.eye(3), 2), "points must lie from 3 to 1000000: got 2"),
     (lambda: numerical_range(np.ones((3, 2))), r"square matrix.*got shape \(3, 2\)"),
     (lambda: bendixson_box(arnoldi(np.eye(3), 0)), "at least one step"),
-    (lambda: pseudospectrum(np.full((2, 2), np.nan), 1j), "real and finite"),
+    (lambda: pseudospectrum(np.full((2, 2), np.nan), 1j), "not finite"),
 ])
 def test_bad_input_is_refused(call, message):
     with pytest.raises(InputError, match=message):

@@ -145,9 +145,9 @@ def test_bad_input_is_named():
     for solver in (lstsq, truncated_svd, lsmr, gmres):
         with pytest.raises(InputError, match=r"shape \(19,\): expected \(20,\)"):
             solver(A, b[:19])
-        with pytest.raises(InputError, match="1 values that are not finite"):
+        with pytest.raises(InputError, match="1 values of 20 that are not finite"):
             solver(A, np.where(np.arange(20) == 3, np.nan, b))
-    with pytest.raises(InputError, match="rcond is relative"):
+    with pytest.raises(InputError, match="rcond, relative to the largest singular value"):
         lstsq(A, b, rcond=2.0)
     with pytest.raises(InputError, match="square operator: got 20 x 3"):
         gmres(A[:, :3], b)

@@ -1,11 +1,13 @@
+import hashlib
 import json
+import pickle
 
 import pytest
 import torch
 
 import mnist
 from jacobian_lab import InputError
-from mnist.weights import SHIPPED, build_denoiser, save_model
+from mnist.weights import SHIPPED, build_denoiser, save_model, write_card
 
 ARCHITECTURE = {"channels": [32, 32, 32]}
 CARD = {"kind": "denoiser", "architecture": ARCHITECTURE, "prediction": "v", "command": "jacobian-lab train denoiser"}
@@ -71,12 +73,12 @@ def test_cards_of_another_kind_or_none_are_refused(saved):
     path.with_suffix(".json").write_text("[1, 2")
     with pytest.raises(InputError, match="is not a model card"):
         mnist.load_denoiser(path)
-    path.with_suffix(".json").write_text("[1, 2]")
+    path.with_suffix(".json").write_text(20_000 * "[")
     with pytest.raises(InputError, match="is not a model card"):
         mnist.load_denoiser(path)
     for card in ({}, {"architecture": {"layers": 3}, "prediction": "v"}, {"architecture": {"channels": [20, 32, 32]},
                  "prediction": "v"}, {"architecture": ARCHITECTURE, "prediction": "x"}):
-        path.with_suffix(".json").write_text(json.dumps({"kind": "denoiser"} | card))
+        write_card(path, {"kind": "denoiser"} | card)
         with pytest.raises(InputError, match="describes no model that can be built"):
             mnist.load_denoiser(path)
 
@@ -84,6 +86,29 @@ def test_cards_of_another_kind_or_none_are_refused(saved):
 def test_weights_of_another_shape_are_refused(saved):
     path, _ = saved
     card = json.loads(path.with_suffix(".json").read_text())
-    path.with_suffix(".json").write_text(json.dumps(card | {"architecture": {"channels": [32, 32, 64]}}))
+    changed = card | {"architecture": {"channels": [32, 32, 64]}}
+    path.with_suffix(".json").write_text(json.dumps(changed))
+    with pytest.raises(InputError, match=r"card .* is damaged: .* on purpose, write .card_sha256.: .[0-9a-f]{64}. into it"):
+        mnist.load_denoiser(path)
+    write_card(path, {key: value for key, value in changed.items() if key != "card_sha256"})
     with pytest.raises(InputError, match="do not fit the architecture"):
+        mnist.load_denoiser(path)
+
+
+def safetensors(header, length=None):
+    return (len(header) if length is None else length).to_bytes(8, "little") + header
+
+
+@pytest.mark.parametrize("content", [
+    b"", b"\x80\x04c", safetensors(b"{}", 2**62), safetensors(b"[]"), pickle.dumps({"exit.weight": 1}),
+    safetensors(b"{" * 10_000),
+    safetensors(b'{"exit.weight":{"dtype":"F16","shape":[4611686018427387904],"data_offsets":[0,9223372036854775807]}}'),
+    safetensors(b'{"exit.weight":{"dtype":"F16","shape":[1],"data_offsets":[-9,100]}}'),
+    safetensors(b'{"exit.weight":{"dtype":"F16","shape":[],"data_offsets":[0,2]},"../a":{"dtype":"F16","shape":[],'
+                b'"data_offsets":[0,2]}}') + b"ab"])
+def test_harmful_weights_with_a_true_hash_execute_nothing(saved, content):
+    path, _ = saved
+    path.with_suffix(".safetensors").write_bytes(content)
+    write_card(path, CARD | {"sha256": hashlib.sha256(content).hexdigest()})
+    with pytest.raises(InputError, match="do not fit the architecture of their card"):
         mnist.load_denoiser(path)
