@@ -101,7 +101,6 @@ inpaint --eta 2
 inpaint --samples 0
 inpaint --samples 1000000000000
 inpaint --steps 0
-inpaint --steps 1001
 inpaint --direction newton
 inpaint --rule none
 inpaint --through pixels

@@ -155,7 +155,7 @@ def test_directions_of_a_batch_are_those_of_its_samples(batch, kind):
 def test_step_sizes_are_their_definitions_and_count_what_they_spend(batch):
     denoiser, x_t, _, truth = batch
     mask = half(denoiser.shape)
-    constraint = Inpainting(torch.rand_like(x_t), mask)
+    constraint = Inpainting(2 * torch.rand_like(x_t) - 1, mask)
     J = BatchJacobian(denoiser, x_t, 400, "exact")
     e = constraint.error(J.d)
     g = J.jvp(e)

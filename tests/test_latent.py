@@ -155,11 +155,10 @@ def test_the_embeddings_are_diffusers_own_and_guidance_combines_them(folders, na
 
 
 def test_the_negative_prompt_takes_the_place_of_the_empty_one(folders):
-    empty, same, dog = (load_latent(folders["sd1"], prompt="a cat", negative_prompt=word, guidance=3.0).denoiser
-                        for word in ("", "a cat", "dog"))
+    empty, dog = (load_latent(folders["sd1"], prompt="a cat", negative_prompt=word, guidance=3.0).denoiser
+                        for word in ("", "dog"))
     alone = load_latent(folders["sd1"], prompt="a cat", negative_prompt="dog").denoiser
     x = torch.randn(1, *dog.shape, generator=torch.Generator().manual_seed(0))
-    assert relative(same(x, 500), alone(x, 500)) < 1e-5
     assert relative(dog(x, 500), empty(x, 500)) > 1e-3
     assert relative(dog(x, 500), alone(x, 500)) > 1e-3
 
@@ -266,7 +265,7 @@ def test_a_flow_scheduler_beside_a_unet_means_diffusers_sign(folders, tmp_path):
 @pytest.mark.parametrize(("options", "message"), [
     ({"prediction": "v"}, r"prediction='v', but the scheduler \(PNDMScheduler\) says 'epsilon'"),
     ({"prediction": "score"}, "unknown prediction 'score': expected one of epsilon, v, sample, flow, instaflow"),
-    ({"guidance": float("nan")}, "guidance must be a finite number"),
+    ({"guidance": float("nan")}, "guidance must be finite"),
     ({"prompt": ["a", "b"]}, "prompt must be one string"),
     ({"dtype": torch.int64}, "dtype must be a floating-point type"),
     ({"device": "nowhere"}, "the device 'nowhere' cannot be used"),

@@ -201,7 +201,7 @@ def test_guidance_at_0_and_1_is_one_network_exactly(folder):
     (["eigenvalues", "--model", "oracle", "--guidance", "2"], "--guidance is for latent models, and --model oracle denoises"),
     (["spectrum", "--negative-prompt", "x"], "--negative-prompt is for latent models"),
     (["audit", "--model", "FOLDER", "--negative-prompt", "x"], "--negative-prompt has no effect with --guidance 1"),
-    (["audit", "--model", "FOLDER", "--guidance", "nan"], "--guidance must be a finite number: got nan"),
+    (["audit", "--model", "FOLDER", "--guidance", "nan"], "--guidance must be finite: got nan"),
     (["spectrum", "--model", "FOLDER", "--steps", "300"], "--steps must lie from 10 to 256, the size of this model's J"),
     (["symmetry", "--model", "FOLDER", "--channel", "4"], "--channel 4 is none of the model's: expected 0 to 3"),
     (["audit", "--model", "FOLDER", "--times", "1000"], "outside this schedule"),
@@ -210,7 +210,7 @@ def test_guidance_at_0_and_1_is_one_network_exactly(folder):
     (["guidance", "--model", "mnist"], "--model mnist takes no prompt, hence no guidance: take mnist-latent"),
     (["guidance", "--model", "FOLDER", "--scales", "1", "1"], "--scales must be one or more different numbers: got 1"),
     (["guidance", "--model", "FOLDER", "--digits", "0"], "--digits must lie from 1 to"),
-    (["guidance", "--model", "FOLDER", "--image", "PHOTO"], "has no caption: say with --prompt what it shows"),
+    (["guidance", "--model", "FOLDER", "--image", "PHOTO"], "is not an image that can be read"),
 ])
 def test_slips_are_answered_with_a_remedy(monkeypatch, capsys, tmp_path, folder, words, message):
     monkeypatch.chdir(tmp_path)
