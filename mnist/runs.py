@@ -85,6 +85,7 @@ def run_folder(folder: Path, claim_file: str, claim: Claim) -> Iterator[RunFolde
         if run.finished:
             yield run
             return
+        made = [place for place in run.partial.parents if not place.exists()]
         with locked(run.partial / LOCK, f"another process computes {run.folder}: waiting until it is done"):
             mine = {LOCK}
             try:
@@ -94,9 +95,9 @@ def run_folder(folder: Path, claim_file: str, claim: Claim) -> Iterator[RunFolde
                     write_whole(run.partial / claim_file, json_bytes(claim))
                     yield run
                     return
-                _free(run.partial, mine)  # another process has finished it in the meantime
+                _free(run.partial, mine, [])  # another process has finished it in the meantime
             except InputError:
-                _free(run.partial, mine)
+                _free(run.partial, mine, made)
                 raise
             except KeyboardInterrupt as stop:
                 stop.add_note("the same command goes on where this one stopped")
@@ -135,13 +136,14 @@ def _version(library: str) -> str | None:
         return None
 
 
-def _free(folder: Path, mine: set[str]) -> None:
-    """Remove a folder in which nothing lies but these files."""
+def _free(folder: Path, mine: set[str], made: list[Path]) -> None:
+    """Remove a folder in which nothing lies but these files, and those above it that were made for it and are empty."""
     with suppress(OSError):  # a file of the user's may have come, which keeps the folder
         if {path.name for path in folder.iterdir()} <= mine:
             for name in mine:
                 (folder / name).unlink(missing_ok=True)
-            folder.rmdir()
+            for place in (folder, *made):
+                place.rmdir()
 
 
 def _find(folder: Path, claim_file: str, claim: Claim) -> tuple[RunFolder, str]:

@@ -90,6 +90,12 @@ class Constrained(Guided):
         rule: StepSize = Secant(self.change) if self.rule == "secant" else Dynamic(self.change)
         return Newton(self.direction, self.newton_steps, rule)
 
+    def load(self, device: str | None = None, dtype: torch.dtype = torch.float32) -> Model:
+        """Return the model; raise, before anything is read or computed, if its schedule has not as many times."""
+        model = super().load(device, dtype)
+        self.times(model.denoiser)
+        return model
+
     def times(self, denoiser: Denoiser) -> list[int] | list[float]:
         """Return the sampling times."""
         schedule = denoiser.schedule

@@ -62,6 +62,8 @@ class Guidance(OnImages):
         if not is_latent(self.model):
             raise InputError(f"--model {self.model} takes no prompt, hence no guidance: take {LATENT}, a pipeline's folder or "
                              "a hub id")
+        if self.image is not None and not self.prompt:
+            raise InputError(f"--image {self.image} has no caption: say with --prompt what it shows")
         super().__post_init__()
         check_times(self.times)
         if not self.scales or len(set(self.scales)) != len(self.scales) or not np.isfinite(self.scales).all():
@@ -69,8 +71,6 @@ class Guidance(OnImages):
                              f"{' '.join(map(str, self.scales)) or 'none'}")
         if not 1 <= self.digits <= 5000 - self.digit:
             raise InputError(f"--digits must lie from 1 to {5000 - self.digit}: got {self.digits}")
-        if self.image is not None and not self.prompt:
-            raise InputError(f"--image {self.image} has no caption: say with --prompt what it shows")
 
     def caption(self, digit: int) -> str:
         """Return the prompt of a digit."""

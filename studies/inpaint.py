@@ -9,7 +9,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from jacobian_lab import InputError
+from jacobian_lab import InputError, _require
 from jacobian_lab.constraint import Inpainting
 from jacobian_lab.masks import box, free_form, half, random_pixels
 from jacobian_lab.sampler import seed_of
@@ -43,6 +43,9 @@ class Inpaint(Observed):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        for name, least in (("side", 1), ("strokes", 1)):
+            _require.integer(f"--{name}", getattr(self, name), least)
+        _require.real("--share", self.share, "(0, 1]")
         if self.mask not in MASKS and not Path(self.mask).exists():
             raise InputError(f"--mask must be {', '.join(MASKS)}, or the path of an image file: got {self.mask!r}, and no "
                              "such file exists")

@@ -166,6 +166,8 @@ def test_a_fingerprint_tells_operators_of_one_size_apart(tmp_path, dtype):
                   A * dtype(1.001), A[::-1], A[:, ::-1]):
         with pytest.raises(InputError, match=r"belongs to another operator: a product differs .* start anew"):
             Arnoldi.load(tmp_path / "a.npz", other)
+    with pytest.raises(InputError, match="not finite"):  # refused as a matrix, before it is compared
+        Arnoldi.load(tmp_path / "a.npz", np.nan * A)
     for steps in (0, 1, 40):
         arnoldi(A, steps).save(tmp_path / "a.npz")
         assert Arnoldi.load(tmp_path / "a.npz", A).steps == steps

@@ -120,6 +120,11 @@ guide --classes 3 3
 guide --classes
 guide --classes seven
 guide --change nan
+inpaint --steps 1001
+inpaint --side 0
+inpaint --strokes -1
+inpaint --share 2
+inpaint --mask box --side 33
 guidance --scales nan
 guidance --scales 1 1
 guidance --scales
@@ -208,7 +213,7 @@ def test_a_bad_command_ends_with_status_2_and_one_line(monkeypatch, capsys, tmp_
     ours = [text for text in err.splitlines() if text.startswith("error: ")]
     boxed = "For full helptext" in err  # the parser's own, of what is no option or no value of its type
     assert boxed or (len(ours) == 1 and len(err.splitlines()) == 1 and 20 < len(err) < 500)
-    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert not list(tmp_path.rglob("*"))
 
 
 def test_there_are_bad_commands_enough():

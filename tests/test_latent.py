@@ -155,10 +155,11 @@ def test_the_embeddings_are_diffusers_own_and_guidance_combines_them(folders, na
 
 
 def test_the_negative_prompt_takes_the_place_of_the_empty_one(folders):
-    empty, dog = (load_latent(folders["sd1"], prompt="a cat", negative_prompt=word, guidance=3.0).denoiser
-                        for word in ("", "dog"))
+    empty, same, dog = (load_latent(folders["sd1"], prompt="a cat", negative_prompt=word, guidance=3.0).denoiser
+                        for word in ("", "a  cat", "dog"))  # of the tokens of the prompt; the prompt itself is refused
     alone = load_latent(folders["sd1"], prompt="a cat", negative_prompt="dog").denoiser
     x = torch.randn(1, *dog.shape, generator=torch.Generator().manual_seed(0))
+    assert relative(same(x, 500), alone(x, 500)) < 1e-5
     assert relative(dog(x, 500), empty(x, 500)) > 1e-3
     assert relative(dog(x, 500), alone(x, 500)) > 1e-3
 

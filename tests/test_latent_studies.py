@@ -210,7 +210,7 @@ def test_guidance_at_0_and_1_is_one_network_exactly(folder):
     (["guidance", "--model", "mnist"], "--model mnist takes no prompt, hence no guidance: take mnist-latent"),
     (["guidance", "--model", "FOLDER", "--scales", "1", "1"], "--scales must be one or more different numbers: got 1"),
     (["guidance", "--model", "FOLDER", "--digits", "0"], "--digits must lie from 1 to"),
-    (["guidance", "--model", "FOLDER", "--image", "PHOTO"], "is not an image that can be read"),
+    (["guidance", "--model", "FOLDER", "--image", "PHOTO"], "has no caption: say with --prompt what it shows"),
 ])
 def test_slips_are_answered_with_a_remedy(monkeypatch, capsys, tmp_path, folder, words, message):
     monkeypatch.chdir(tmp_path)
