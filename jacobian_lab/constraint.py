@@ -18,7 +18,6 @@ import copy
 import math
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from typing import Self
 
 import numpy as np
@@ -28,14 +27,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from jacobian_lab.errors import ConvergenceWarning, InputError
-
-Map = Callable[[Tensor], Tensor]
-LARGEST = 10.0
-"""Largest pixel that an observation may need: ten times what images have, four times what latents have."""
-TF32 = 2**-11
-"""Rounding of convolutions and matrix products in float32 on a GPU, where PyTorch may take 10 binary digits."""
-FEWEST = 32
-"""Numbers observed, from which on their signs say something."""
+from jacobian_lab.observations import Map, check_range, dot_test
 
 
 class Constraint(ABC):
@@ -108,8 +100,8 @@ class Linear(Constraint):
 
     Notes
     -----
-    Pixels are in [-1, 1]. A y of pixels in [0, 255] is refused, by `check_range`; one in [0, 1] is warned of where A makes a
-    constant image constant, as masks, blurs and shrinking do.
+    Pixels are in [-1, 1]. A y of pixels in [0, 255] is refused, by `jacobian_lab.observations.check_range`; one in [0, 1] is
+    warned of where A makes a constant image constant, as masks, blurs and shrinking do.
     """
 
     def __init__(self, y: Tensor, sigma: float = 0.0, damping: float | None = None) -> None:
@@ -121,39 +113,9 @@ class Linear(Constraint):
         self.y, self.sigma = y, sigma
         self.damping = sigma**2 if damping is None else damping
 
-    @torch.no_grad()
-    def check_range(self) -> None:
-        """Tell of a y that is not that of pixels in [-1, 1]; subclasses call it once A is known.
-
-        `y = A x` needs pixels of at least `|y|^2 / |A^T y|_1`, since `|y|^2 = <A^T y, x> <= |A^T y|_1 max|x|`: a bound for the
-        price of one adjoint. Noise is taken off. Latents, and images of unit variance, stay below 10; bytes do not.
-
-        Raises
-        ------
-        InputError
-            If pixels beyond 10 are needed.
-
-        Warns
-        -----
-        UserWarning
-            If y fills [0, 1] and A makes a constant image of 1 constant: pixels in [0, 1], most likely.
-        """
-        back = self.adjoint(self.y)
-        noise = 2 * self.sigma**2 * torch.as_tensor(self.count(), device=self.y.device)
-        needed = (self.y.double().flatten(1).square().sum(1) - noise) / back.double().flatten(1).abs().sum(1)
-        if (bad := needed > LARGEST).any():  # NaN where y = 0, and no number is too large
-            raise InputError(f"y = A x would need pixels of at least {float(needed[bad][0]):.3g} in x, expected [-1, 1]: "
-                             f"y lies from {float(self.y.min()):.3g} to {float(self.y.max()):.3g}. If pixels are in [0, 255], "
-                             "make y of x / 127.5 - 1")
-        of_white = self.forward(torch.ones_like(back))
-        seen = self.y[of_white.expand_as(self.y) != 0]
-        if seen.numel() < FEWEST or not (of_white - 1).abs().masked_fill(of_white == 0, 0).max() < 1e-3:
-            return
-        low, high, slack = float(seen.min()), float(seen.max()), 0.05 + 3 * self.sigma  # a bicubic filter overshoots
-        outside = float(((seen < -slack) | (seen > 1 + slack)).double().mean())
-        if low <= 0.1 and high > 0.5 and slack < 0.5 and outside <= (0.005 if self.sigma else 0):
-            warnings.warn(f"y lies from {low:.3g} to {high:.3g} as if pixels were in [0, 1], and they are in [-1, 1], where 0 "
-                          "is gray: give 2 y - 1, unless nothing in y is darker than gray", UserWarning, stacklevel=4)
+    def check(self) -> None:
+        """Tell of a y that is not that of pixels in [-1, 1]; subclasses call it once A is known."""
+        check_range(self.y, self.forward, self.adjoint, self.sigma, self.count())
 
     @abstractmethod
     def forward(self, x: Tensor) -> Tensor:
@@ -249,7 +211,7 @@ class Inpainting(Linear):
             raise InputError("the mask marks no pixel of a sample as known: without any there is no constraint")
         self.mask = mask
         super().__init__(torch.where(mask, y, 0), sigma, damping=0.0)
-        self.check_range()
+        self.check()
 
     def forward(self, x: Tensor) -> Tensor:
         """Return x with the unknown pixels set to zero."""
@@ -308,34 +270,8 @@ class LinearMap(Linear):
                  steps: int = 200, rtol: float = 1e-5) -> None:
         super().__init__(y, sigma, damping)
         self._forward, self._adjoint, self.steps, self.rtol = forward, adjoint, steps, rtol
-        self._dot_test()
-        self.check_range()
-
-    @torch.no_grad()
-    def _dot_test(self) -> None:
-        """Raise unless the adjoint is that of the map, to rounding in single precision at least."""
-        generator = torch.Generator().manual_seed(0)
-
-        def random(like: Tensor) -> Tensor:
-            return torch.randn(like.shape, generator=generator).to(like)
-
-        def dot(a: Tensor, b: Tensor) -> Tensor:
-            return (a.double() * b.double()).flatten(1).sum(1)
-
-        u = random(self.y)
-        x = random(self._adjoint(u))
-        Ax = self._forward(x)
-        if Ax.shape != u.shape:
-            raise InputError(f"the adjoint makes images of shape {tuple(x.shape)} of y, and A makes {tuple(Ax.shape)} of them: "
-                             f"expected the shape of y, {tuple(u.shape)}")
-        eps = TF32 if u.is_cuda and u.dtype == torch.float32 else torch.finfo(u.dtype).eps
-        tolerance = max(1e-5, 8 * eps)  # parts of A may be in single precision
-        for v in (u, Ax):  # a random u finds any fault; with A x the products are larger, and rounding hides less
-            left, right = dot(Ax, v), dot(x, self._adjoint(v))
-            if not ((left - right).abs() <= tolerance * (dot(Ax, Ax) * dot(v, v)).sqrt()).all():
-                raise InputError(f"the adjoint is not that of A, or A is not linear: <A x, u> = {float(left[0]):.6g}, and "
-                                 f"<x, adjoint(u)> = {float(right[0]):.6g}. Make it by torch.func.vjp of A, say, or look for a "
-                                 "kernel that is not flipped, a factor or an offset")
+        dot_test(self.y, forward, adjoint)
+        self.check()
 
     @classmethod
     def from_operator(cls, y: Tensor, A: LinearOperator, shape: tuple[int, int, int], sigma: float = 0.0,

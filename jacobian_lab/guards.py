@@ -55,9 +55,11 @@ class _Settings:
     def __enter__(self) -> None:
         with self._lock:
             if not self._inside:
-                self._before.enter_context(sdpa_kernel(SDPBackend.MATH))
-                if "_dynamo" in vars(torch):  # something was compiled: whoever compiles has imported it
-                    self._before.enter_context(torch.compiler.set_stance("force_eager"))
+                with ExitStack() as settings:  # set back at once, if one of them cannot be set
+                    settings.enter_context(sdpa_kernel(SDPBackend.MATH))
+                    if "_dynamo" in vars(torch):  # something was compiled: whoever compiles has imported it
+                        settings.enter_context(torch.compiler.set_stance("force_eager"))
+                    self._before = settings.pop_all()
             self._inside += 1
 
     def __exit__(self, *_: object) -> None:

@@ -28,9 +28,10 @@ from typing import Literal, TypeAlias, get_args
 import torch
 from torch import Tensor
 
-from jacobian_lab.constraint import Constraint, Inpainting, Map
+from jacobian_lab.constraint import Constraint, Inpainting
 from jacobian_lab.errors import InputError
 from jacobian_lab.fallbacks import Differences
+from jacobian_lab.observations import Map
 
 Form: TypeAlias = Literal["backprop", "tangent", "secant"]
 

@@ -29,8 +29,9 @@ from torch import Tensor
 from jacobian_lab import _require
 from jacobian_lab.batched import gmres_batch
 from jacobian_lab.blocks import BatchJacobian
-from jacobian_lab.constraint import Constraint, Map
+from jacobian_lab.constraint import Constraint
 from jacobian_lab.errors import InputError
+from jacobian_lab.observations import Map
 from jacobian_lab.operators import square
 from jacobian_lab.products import Method
 from jacobian_lab.solve import check_rcond, gmres, lstsq

@@ -39,7 +39,7 @@ class Separable(Linear):
             torch.linalg.svd(matrix, full_matrices=False) for matrix in (self.rows, self.columns))
         self._s = s_r[:, None] * s_c
         self._weights = torch.where(self._s > 1e-6 * self._s.max(), self._s / (self._s**2 + self.damping), 0)
-        self.check_range()
+        self.check()
 
     def forward(self, x: Tensor) -> Tensor:
         """Return `R x C^T`."""

@@ -276,7 +276,8 @@ def listing(name: str, values: NDArray[Any], errors: Array, residuals: Array, me
 
 def _rounded(value: complex, error: float) -> str:
     """Return a value to the digits that its error leaves, and one more."""
-    digits = int(np.clip(np.ceil(np.log10(max(abs(value), 1e-300) / max(error, 1e-300))) + 1, 2, 12))
+    size, doubt = np.log10(np.maximum([abs(value), error], np.finfo(float).tiny))  # their ratio may overflow
+    digits = int(np.clip(np.ceil(size - doubt) + 1, 2, 12))
     return f"{value:.{digits}g}" if np.imag(value) else f"{np.real(value):.{digits}g}"
 
 

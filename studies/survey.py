@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from itertools import product
 from typing import Any
 
@@ -46,8 +46,8 @@ class Points:
     """The noisy samples of a survey: each a digit, or the image, and a seed of its noise."""
 
     model: Model
-    exact: Model | None
-    """The same model in float64 on the CPU, where its dense J fits."""
+    exact: Callable[[], Model] | None
+    """Loads the same model in float64 on the CPU, once; None where its dense J does not fit."""
     inputs: Inputs
     samples: list[tuple[int, int]]
     """Index into the inputs, and seed."""
@@ -68,7 +68,7 @@ class Points:
         assert self.exact is not None
         k, seed = self.samples[0]
         clean = self.inputs.clean[k].cpu().double()
-        return operator_at(self.exact.denoiser, clean, self.inputs.numbers[k], t, seed).dense()
+        return operator_at(self.exact().denoiser, clean, self.inputs.numbers[k], t, seed).dense()
 
 
 @dataclass(frozen=True)
@@ -96,6 +96,6 @@ class Survey(OnModel):
         for t in (*self.times, *more):
             model.denoiser.schedule(t)
         inputs = self.inputs(model, self.digits)
-        exact = self.load("cpu", torch.float64) if model.is_dense else None
+        exact = cache(partial(self.load, "cpu", torch.float64)) if model.is_dense else None
         seeds = range(self.seed, self.seed + self.seeds)
         return Points(model, exact, inputs, list(product(range(len(inputs.numbers)), seeds)))

@@ -23,10 +23,11 @@ from torch import Tensor
 
 import mnist
 from jacobian_lab import InputError
-from jacobian_lab.constraint import Constraint, Inpainting, Linear, Map
+from jacobian_lab.constraint import Constraint, Inpainting, Linear
 from jacobian_lab.latent_constraint import Decoded, latent_inpainting
 from jacobian_lab.masks import half
 from jacobian_lab.newton import Newton
+from jacobian_lab.observations import Map
 from jacobian_lab.sampler import State, sample, seed_of, seeded_noise
 from jacobian_lab.separable import shrink
 from jacobian_lab.step_size import Secant

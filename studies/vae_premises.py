@@ -26,10 +26,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from jacobian_lab.constraint import Inpainting, Linear, Map
+from jacobian_lab.constraint import Inpainting, Linear
 from jacobian_lab.fallbacks import DoubleBackward, ForwardMode
 from jacobian_lab.latent_constraint import Decoded, Form
 from jacobian_lab.masks import half
+from jacobian_lab.observations import Map
 from jacobian_lab.products import differentiable
 from jacobian_lab.separable import shrink, super_resolution
 from jacobian_lab.solve import lstsq

@@ -40,6 +40,13 @@ def test_a_value_shows_the_digits_that_its_error_leaves():
     assert "1+1j" in repr(eigenpairs(np.array([[1.0, -1.0], [1.0, 1.0]]), 2))
 
 
+@pytest.mark.parametrize("scale", [1e300, 1.0, 1e-300, 0.0])
+def test_spectra_of_any_scale_print(scale):
+    A = scale * np.diag([3.0, 2.0, 1.0, 0.0])
+    assert f"{3 * scale:g}" in repr(singular_values(A, 4)).splitlines()[1]
+    assert f"{2 * scale:g}" in repr(eigenpairs(A, 2)).splitlines()[2]
+
+
 def test_numbers_and_solutions_print_a_line():
     A = np.diag([4.0, 3.0, 2.0, 1.0])
     assert float(trace(A)) == pytest.approx(10)

@@ -206,6 +206,23 @@ def test_two_threads_with_an_operator_each_give_what_each_gives_alone():
     assert flags() == before
 
 
+def test_settings_come_back_where_one_of_them_cannot_be_set(monkeypatch):
+    import torch._dynamo  # what sets the stance; then there are two settings
+
+    def fails(stance):
+        raise RuntimeError("no stance here")
+
+    before = flags()
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.compiler, "set_stance", fails)
+        with pytest.raises(RuntimeError, match="no stance"):
+            differentiable().__enter__()
+    assert flags() == before
+    with differentiable():
+        assert flags() == (False, False, True, False)
+    assert flags() == before
+
+
 def test_settings_come_back_after_an_error_in_a_thread():
     before = flags()
 
