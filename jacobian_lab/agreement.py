@@ -142,7 +142,12 @@ class Comparison:
         steps, floor = [self.difference(multiple) for multiple in multiples], self._floor()
         gaps, sizes = (torch.stack([_norms(d) for d in many]) for many in ([products - d for d in steps], steps))
         gaps, own = gaps.nan_to_num(torch.inf, torch.inf), _norms(products)
-        resolution = _changes(steps, sizes).amin(0)
+        changes = _changes(steps, sizes)
+        if self._onto is not None:  # two numbers may agree by chance: their digits are those of the other components, too
+            whole = [self._found[multiple] for multiple in multiples]
+            typical = torch.stack([_norms(a - b) for a, b in pairwise(whole)]) / whole[0][0].numel() ** 0.5
+            changes = torch.maximum(changes, typical.nan_to_num(torch.inf, torch.inf))
+        resolution = changes.amin(0)
         limit = torch.maximum(torch.maximum(self.close * own, MARGIN * resolution), floor)
         flat = (own <= floor) & (sizes[0] * multiples[0] * self.step > FLAT * floor)
         return Sweep(gaps, torch.maximum(own, floor), limit, flat)
@@ -166,7 +171,8 @@ class Comparison:
             h = (multiple * self.step * self._h).to(self.x.dtype)
             outputs = self._evaluate(torch.cat([self.x + h * self.v, self.x - h * self.v]))
             self._found[multiple] = self._central(outputs, h)
-        return self._found[multiple]
+        d = self._found[multiple]
+        return d if self._onto is None else (d.flatten(1) * self._onto).sum(1, keepdim=True)
 
     def _floor(self) -> Tensor:
         """Return the size of products that are nothing but rounding: that of F over a step of the length of x, (m,)."""
@@ -188,8 +194,7 @@ class Comparison:
 
     def _central(self, outputs: Tensor, h: Tensor) -> Tensor:
         ahead, behind = outputs.double().chunk(2)
-        d = (ahead - behind) / (2 * h.double())
-        return d if self._onto is None else (d.flatten(1) * self._onto).sum(1, keepdim=True)
+        return (ahead - behind) / (2 * h.double())
 
     @torch.no_grad()
     def _evaluate(self, points: Tensor) -> Tensor:
