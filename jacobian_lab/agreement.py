@@ -38,6 +38,8 @@ FLAT = 10.0
 """In units of that rounding: by how much the largest step of the sweep moves the output of a network that is not constant."""
 RESOLVED = 1 / 3
 """Of the size of a product: where differences differ from each other by more, they say nothing of it."""
+NOISY = 3
+"""Pairs of the smallest steps from which the rounding of F is read off: one or two may agree by chance."""
 TOGETHER = 8
 """Points of one pass at most: more would take memory that the products themselves may not need."""
 
@@ -142,12 +144,7 @@ class Comparison:
         steps, floor = [self.difference(multiple) for multiple in multiples], self._floor()
         gaps, sizes = (torch.stack([_norms(d) for d in many]) for many in ([products - d for d in steps], steps))
         gaps, own = gaps.nan_to_num(torch.inf, torch.inf), _norms(products)
-        changes = _changes(steps, sizes)
-        if self._onto is not None:  # two numbers may agree by chance: their digits are those of the other components, too
-            whole = [self._found[multiple] for multiple in multiples]
-            typical = torch.stack([_norms(a - b) for a, b in pairwise(whole)]) / whole[0][0].numel() ** 0.5
-            changes = torch.maximum(changes, typical.nan_to_num(torch.inf, torch.inf))
-        resolution = changes.amin(0)
+        resolution = _changes(steps, sizes, multiples).amin(0)
         limit = torch.maximum(torch.maximum(self.close * own, MARGIN * resolution), floor)
         flat = (own <= floor) & (sizes[0] * multiples[0] * self.step > FLAT * floor)
         return Sweep(gaps, torch.maximum(own, floor), limit, flat)
@@ -160,7 +157,7 @@ class Comparison:
         """
         steps = [self.difference(multiple) for multiple in MULTIPLES]
         sizes = torch.stack([_norms(d) for d in steps])
-        changes = _changes(steps, sizes)
+        changes = _changes(steps, sizes, MULTIPLES)
         relative = (changes / sizes[1:].clamp(min=torch.finfo(sizes.dtype).tiny)).nan_to_num(torch.inf).amax(1)
         i = int(relative.argmin())
         return MULTIPLES[i + 1] * self.step, 2 * float(relative[i])
@@ -171,8 +168,7 @@ class Comparison:
             h = (multiple * self.step * self._h).to(self.x.dtype)
             outputs = self._evaluate(torch.cat([self.x + h * self.v, self.x - h * self.v]))
             self._found[multiple] = self._central(outputs, h)
-        d = self._found[multiple]
-        return d if self._onto is None else (d.flatten(1) * self._onto).sum(1, keepdim=True)
+        return self._found[multiple]
 
     def _floor(self) -> Tensor:
         """Return the size of products that are nothing but rounding: that of F over a step of the length of x, (m,)."""
@@ -194,7 +190,8 @@ class Comparison:
 
     def _central(self, outputs: Tensor, h: Tensor) -> Tensor:
         ahead, behind = outputs.double().chunk(2)
-        return (ahead - behind) / (2 * h.double())
+        d = (ahead - behind) / (2 * h.double())
+        return d if self._onto is None else (d.flatten(1) * self._onto).sum(1, keepdim=True)
 
     @torch.no_grad()
     def _evaluate(self, points: Tensor) -> Tensor:
@@ -226,11 +223,19 @@ def probe(x: Tensor) -> Tensor:
     return (_unit(mixed.flatten(1)) * x[0].numel() ** 0.5).reshape(1, *x.shape).to(x.dtype)
 
 
-def _changes(steps: list[Tensor], sizes: Tensor) -> Tensor:
-    """Return `|d_h - d_h'|` of neighbouring steps, (steps - 1, m); infinite where no digit of F changed, but does elsewhere."""
+def _changes(steps: list[Tensor], sizes: Tensor, multiples: tuple[float, ...]) -> Tensor:
+    """Return what neighbouring steps h' < h resolve, (steps - 1, m): `|d_h - d_h'|`, and at least the rounding of F over h'.
+
+    Two of them may agree by chance to more digits than they have: single components often, and vectors where the rounding of
+    F is a common factor. So the rounding is read off the last `NOISY` pairs, where it rules: it grows as 1 / h.
+    Infinite where no digit of F changed, but does elsewhere.
+    """
     changes = torch.stack([_norms(a - b) for a, b in pairwise(steps)]).nan_to_num(torch.inf, torch.inf)
     nothing = (sizes[:-1] == 0) & (sizes[1:] == 0) & (sizes.nan_to_num() > 0).any(0)
-    return changes.masked_fill(nothing, torch.inf)
+    changes = changes.masked_fill(nothing, torch.inf)
+    h = torch.tensor(multiples[1:], dtype=changes.dtype, device=changes.device).reshape(-1, 1)
+    rounding = (changes * h)[-NOISY:].nan_to_num(0, 0).amax(0)
+    return torch.maximum(changes, rounding / h)
 
 
 def _unit(x: Tensor) -> Tensor:
