@@ -38,8 +38,8 @@ FLAT = 10.0
 """In units of that rounding: by how much the largest step of the sweep moves the output of a network that is not constant."""
 RESOLVED = 1 / 3
 """Of the size of a product: where differences differ from each other by more, they say nothing of it."""
-NOISY = 3
-"""Pairs of the smallest steps from which the rounding of F is read off: one or two may agree by chance."""
+NOISY = 2
+"""Pairs of the smallest steps from which the rounding of F is read off: one may agree by chance."""
 TOGETHER = 8
 """Points of one pass at most: more would take memory that the products themselves may not need."""
 

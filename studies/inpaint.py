@@ -45,7 +45,7 @@ class Inpaint(Observed):
         super().__post_init__()
         for name, least in (("side", 1), ("strokes", 1)):
             _require.integer(f"--{name}", getattr(self, name), least)
-        _require.real("--share", self.share, "(0, 1]")
+        _require.real("--share: the share of known pixels", self.share, "(0, 1]")
         if self.mask not in MASKS and not Path(self.mask).exists():
             raise InputError(f"--mask must be {', '.join(MASKS)}, or the path of an image file: got {self.mask!r}, and no "
                              "such file exists")

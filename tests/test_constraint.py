@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse.linalg import aslinearoperator
 from torch import nn
@@ -133,6 +133,7 @@ def test_super_resolution_is_the_antialiased_bicubic_and_keeps_constants():
                     np.exp(-np.array([4, 1, 0, 1, 4]) / 8)) < 1e-12
 
 
+@settings(deadline=None)  # a deadline would be a timed test
 @given(st.integers(0, 1000), st.sampled_from(KINDS))
 def test_samples_do_not_see_each_other(seed, kind):
     constraint, x0 = linear(kind), images(seed=seed)

@@ -56,7 +56,9 @@ def dense_of(J):
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_a_sampler_that_diverges_in_a_pool_says_so_with_its_trace(method):
-    with multiprocessing.get_context(method).Pool(1) as pool, warnings.catch_warnings():
+    # one thread: a forked process has none of its parent's, for which PyTorch's OpenMP would wait
+    workers = multiprocessing.get_context(method).Pool(1, torch.set_num_threads, (1,))
+    with workers as pool, warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # a fork beside threads, of Python 3.12 on
         result = pool.apply_async(diverge, (3,))
         with pytest.raises(DivergenceError, match="diverged at t = ") as raised:

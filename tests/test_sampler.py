@@ -1,4 +1,5 @@
 import itertools
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from conftest import SCHEDULES, make_gaussian, make_mixture, relative
 from jacobian_lab import Denoiser, DiscreteSchedule, InputError, RectifiedFlow
 from jacobian_lab.blocks import BatchJacobian
 from jacobian_lab.constraint import Inpainting
+from jacobian_lab.guards import check_apart
 from jacobian_lab.masks import free_form, half
 from jacobian_lab.newton import Newton
 from jacobian_lab.sampler import sample, seeded_noise
@@ -150,3 +152,18 @@ def test_differences_of_a_network_in_half_precision_take_steps_that_it_resolves(
     at_first_sight = relative(BatchJacobian(rough, noise, 500).jvp(e), exact)  # the step of float32 drowns in rounding
     assert relative(first.jvp(e), exact) < 0.5 < 5 < at_first_sight
     assert relative(BatchJacobian(rough, noise, 499, like=first).jvp(e), exact) < 0.5
+
+
+@pytest.mark.parametrize(("kernels", "sees", "size", "refused"), [
+    (1e-12, 0.0, 0.0, False), (0.0, 1e-11, 0.0, True), (0.0, 0.0, 1e-6, True), (1e-12, 1e-11, 0.0, True),
+    (0.0, 1e-3, 0.0, True)])
+def test_kernels_that_round_otherwise_in_a_batch_are_no_coupling_of_its_samples(kernels, sees, size, refused):
+    """Far from the data a mixture cancels large logarithms: alone and among others it differed by 6e-12, and was refused."""
+    def function(x):
+        others = x.sum() - x[-1].sum() if len(x) > 1 else x.new_zeros(())
+        return (4 + 1e-6 * x) * (1 + kernels * (len(x) > 1) + sees * others + size * len(x))
+
+    x = torch.randn(4, 1, 4, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    value, eps = function(x), torch.finfo(torch.float64).eps
+    with pytest.raises(InputError, match="see each other") if refused else nullcontext():
+        check_apart(function, x, value, function(x[-1:]), eps)
