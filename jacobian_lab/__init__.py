@@ -4,28 +4,30 @@
                           Denoiser + constraint -> Newton -> sample
 """
 
-from jacobian_lab import masks
-from jacobian_lab.arnoldi import Arnoldi, arnoldi
-from jacobian_lab.audit import Report, audit
-from jacobian_lab.blocks import BatchJacobian
-from jacobian_lab.constraint import Constraint, Inpainting, LinearMap, blur
-from jacobian_lab.denoiser import Denoiser, guided
+from jacobian_lab.constraints import (
+    masks,
+)
+from jacobian_lab.constraints.base import Constraint, Inpainting, LinearMap, blur
+from jacobian_lab.constraints.decoded import Decoded, latent_inpainting
+from jacobian_lab.constraints.losses import Loss, class_label, segmentation, style
+from jacobian_lab.constraints.separable import gaussian_blur, super_resolution
+from jacobian_lab.diffusion.denoiser import Denoiser, guided
+from jacobian_lab.diffusion.latent import Latent, load_latent
+from jacobian_lab.diffusion.oracle import GaussianMixture, gaussian
+from jacobian_lab.diffusion.schedule import DiscreteSchedule, RectifiedFlow, Schedule
 from jacobian_lab.errors import ConvergenceWarning, DerivativeWarning, DivergenceError, InputError
-from jacobian_lab.latent import Latent, load_latent
-from jacobian_lab.latent_constraint import Decoded, latent_inpainting
-from jacobian_lab.linops import JacobianOperator, posterior_covariance, restriction, skew_part, symmetric_part
-from jacobian_lab.losses import Loss, class_label, segmentation, style
-from jacobian_lab.newton import Newton, dynamic_step_size, newton_direction
-from jacobian_lab.oracle import GaussianMixture, gaussian
-from jacobian_lab.pseudospectra import bendixson_box, numerical_range, pseudospectrum
-from jacobian_lab.sampler import State, sample, seeded_noise
-from jacobian_lab.schedule import DiscreteSchedule, RectifiedFlow, Schedule
-from jacobian_lab.separable import gaussian_blur, super_resolution
-from jacobian_lab.singular import SingularValues, singular_values
-from jacobian_lab.solve import Solution, gmres, lsmr, lstsq
-from jacobian_lab.spectrum import Eigenpairs, eigenpairs
-from jacobian_lab.step_size import Backtracking, Dynamic, ExactMinimiser, Fixed, Secant, Spectral, StepSize
-from jacobian_lab.symmetry import Estimate, asymmetry, diagonal, frobenius_norm, trace
+from jacobian_lab.krylov.eigen import Eigenpairs, eigenpairs
+from jacobian_lab.krylov.estimates import Estimate, asymmetry, diagonal, frobenius_norm, trace
+from jacobian_lab.krylov.factorisation import Arnoldi, arnoldi
+from jacobian_lab.krylov.least_squares import Solution, gmres, lsmr, lstsq
+from jacobian_lab.krylov.pseudospectra import bendixson_box, numerical_range, pseudospectrum
+from jacobian_lab.krylov.singular import SingularValues, singular_values
+from jacobian_lab.linops.auditing import Report, audit
+from jacobian_lab.linops.batch_jacobian import BatchJacobian
+from jacobian_lab.linops.jacobian import JacobianOperator, posterior_covariance, restriction, skew_part, symmetric_part
+from jacobian_lab.sampling.newton import Newton, dynamic_step_size, newton_direction
+from jacobian_lab.sampling.sampler import State, sample, seeded_noise
+from jacobian_lab.sampling.step_size import Backtracking, Dynamic, ExactMinimiser, Fixed, Secant, Spectral, StepSize
 
 __version__ = "0.2.0"
 

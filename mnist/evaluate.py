@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from jacobian_lab import Denoiser, JacobianOperator, _require
-from jacobian_lab.sampler import sample, seed_of, seeded_noise
+from jacobian_lab.sampling.sampler import sample, seed_of, seeded_noise
 from mnist.classifier import Classifier, check_images
 
 Array = NDArray[Any]

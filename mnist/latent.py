@@ -23,7 +23,7 @@ from jacobian_lab.extra import diffusers, transformers
 from mnist.weights import SHIPPED
 
 if TYPE_CHECKING:
-    from jacobian_lab.latent import Latent
+    from jacobian_lab.diffusion.latent import Latent
 
 PIPELINE = SHIPPED / "latent"
 NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -52,8 +52,8 @@ def caption(digit: int, template: str = TEMPLATES[0]) -> str:
 
 def load_latent(prompt: str = "", negative_prompt: str = "", guidance: float = 1.0, device: torch.device | str = "cpu",
                 dtype: torch.dtype = torch.float32) -> Latent:
-    """Return the miniature that ships, its `.denoiser`, `.encode` and `.decode`; see `jacobian_lab.latent.load_latent`."""
-    from jacobian_lab.latent import load_latent as load
+    """Return the miniature that ships, its `.denoiser`, `.encode` and `.decode`; see `jacobian_lab.diffusion.latent.load_latent`."""
+    from jacobian_lab.diffusion.latent import load_latent as load
 
     return load(PIPELINE, prompt=prompt, negative_prompt=negative_prompt, guidance=guidance, device=device, dtype=dtype)
 

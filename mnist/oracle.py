@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from jacobian_lab import Denoiser, DiscreteSchedule, _require
-from jacobian_lab.oracle import GaussianMixture
+from jacobian_lab.diffusion.oracle import GaussianMixture
 from mnist.data import SHAPE, digits
 
 RIDGE = 1e-3

@@ -26,7 +26,7 @@ from jacobian_lab._files import UNFINISHED, json_bytes, json_hash, locked, read_
 Claim: TypeAlias = dict[str, Any]
 LOCK = ".lock"
 LIBRARIES = ("jacobian-lab", "torch", "numpy", "scipy")
-LOOKS = "style.py"
+LOOKS = "figure_style.py"
 """The one source file without effect on numbers: fonts and colours of figures."""
 
 

@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 from jacobian_lab import Denoiser, DiscreteSchedule, InputError
 from jacobian_lab._files import open_archive, write_archive, write_whole
-from jacobian_lab.sampler import seed_of
+from jacobian_lab.sampling.sampler import seed_of
 from mnist.classifier import Classifier, accuracy
 from mnist.data import digits
 from mnist.recipe import ClassifierRecipe, DenoiserRecipe, LatentRecipe, Recipe, command, essentials, has_bfloat16

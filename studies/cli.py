@@ -11,32 +11,46 @@ from jacobian_lab import InputError
 from mnist.recipe import AutoencoderRecipe, ClassifierRecipe, DenoiserRecipe, LatentRecipe
 from mnist.runs import Outcome
 from mnist.train import perform as train
-from studies import (
+from studies.benchmarks import (
+    eigenpairs as benchmark_eigenpairs,
+)
+from studies.benchmarks import (
+    full_size,
+)
+from studies.benchmarks import (
+    memory as benchmark_memory,
+)
+from studies.benchmarks import (
+    products as benchmark,
+)
+from studies.contest import (
+    contest,
+)
+from studies.frame.study import Study, perform
+from studies.jacobian import (
     accuracy,
     audit,
-    benchmark,
-    benchmark_eigenpairs,
-    benchmark_memory,
-    captions,
-    contest,
-    convergence,
     directions,
-    directions_budget,
     eigenvalues,
     eigenvectors,
     evaluate,
-    full_size,
     guidance,
+    spectrum,
+    symmetry,
+)
+from studies.latent import (
+    captions,
+    vae_newton,
+)
+from studies.sampling import (
+    convergence,
+    directions_budget,
     guide,
     inpaint,
     posterior,
-    spectrum,
     style_transfer,
     superres,
-    symmetry,
-    vae_newton,
 )
-from studies.frame import Study, perform
 
 STUDIES: tuple[Study[Any], ...] = tuple(
     module.STUDY for module in (directions, eigenvalues, spectrum, eigenvectors, symmetry, accuracy, evaluate, convergence,

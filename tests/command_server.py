@@ -11,7 +11,7 @@ import sys
 from mnist.runs import code
 from mnist.train import PACKAGES as TRAINING
 from studies import cli
-from studies.frame import PACKAGES
+from studies.frame.study import PACKAGES
 
 
 def command(words, log):

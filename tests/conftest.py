@@ -11,7 +11,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from jacobian_lab import DiscreteSchedule, RectifiedFlow
-from jacobian_lab.oracle import GaussianMixture, gaussian
+from jacobian_lab.diffusion.oracle import GaussianMixture, gaussian
 
 SCHEDULES = {"linear": (DiscreteSchedule.linear(), 400), "scaled_linear": (DiscreteSchedule.scaled_linear(), 300),
              "cosine": (DiscreteSchedule.cosine(), 600), "flow": (RectifiedFlow(), 0.4)}

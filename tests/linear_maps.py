@@ -2,8 +2,9 @@
 
 import torch
 
+from jacobian_lab.derivative.linearisation import Linearisation
+
 from conftest import relative
-from jacobian_lab.linearise import Linearisation
 
 SHAPE = (4, 6, 6)
 

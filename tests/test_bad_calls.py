@@ -12,25 +12,25 @@ import torch
 from scipy.sparse.linalg import LinearOperator
 from torch import nn
 
-import jacobian_lab.batched
-import jacobian_lab.constraint
-import jacobian_lab.newton
-import jacobian_lab.oracle
-import jacobian_lab.sampler
-import jacobian_lab.solve
-import jacobian_lab.step_size
+import jacobian_lab.constraints.base
+import jacobian_lab.diffusion.oracle
+import jacobian_lab.krylov.least_squares
+import jacobian_lab.krylov.many_systems
+import jacobian_lab.sampling.newton
+import jacobian_lab.sampling.sampler
+import jacobian_lab.sampling.step_size
 import mnist.classifier
 import mnist.evaluate
 import mnist.latent
 import mnist.oracle
 from jacobian_lab import Denoiser, DiscreteSchedule, Estimate, InputError, JacobianOperator, RectifiedFlow, arnoldi
-from jacobian_lab.blocks import BatchJacobian
-from jacobian_lab.constraint import Inpainting
-from jacobian_lab.oracle import gaussian
-from jacobian_lab.solve import truncated_svd
+from jacobian_lab.constraints.base import Inpainting
+from jacobian_lab.diffusion.oracle import gaussian
+from jacobian_lab.krylov.least_squares import truncated_svd
+from jacobian_lab.linops.batch_jacobian import BatchJacobian
 
-MODULES = (jacobian_lab, jacobian_lab.batched, jacobian_lab.constraint, jacobian_lab.newton, jacobian_lab.oracle,
-           jacobian_lab.sampler, jacobian_lab.solve, jacobian_lab.step_size, mnist.classifier, mnist.evaluate, mnist.latent,
+MODULES = (jacobian_lab, jacobian_lab.krylov.many_systems, jacobian_lab.constraints.base, jacobian_lab.sampling.newton, jacobian_lab.diffusion.oracle,
+           jacobian_lab.sampling.sampler, jacobian_lab.krylov.least_squares, jacobian_lab.sampling.step_size, mnist.classifier, mnist.evaluate, mnist.latent,
            mnist.oracle)
 SHAPE = (1, 3, 4)
 

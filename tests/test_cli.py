@@ -6,10 +6,13 @@ import pytest
 import torch
 
 import mnist.weights
+from studies.jacobian import (
+    directions,
+)
+from studies.jacobian.directions import Directions
+
 import networks
 from conftest import call, relative
-from studies import directions
-from studies.directions import Directions
 
 
 @pytest.mark.parametrize("words", [[], ["directions"], ["eigenvalues"], ["spectrum"], ["eigenvectors"], ["symmetry"],

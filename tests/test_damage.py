@@ -7,23 +7,26 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
-import mnist_files
 import numpy as np
 import pytest
 import torch
-from damage import damaged, unnoticed
-from test_frame import Options, Squares
 
 import mnist
-from conftest import save_small
 from jacobian_lab import Arnoldi, InputError, arnoldi
 from jacobian_lab._files import write_archive
 from mnist.recipe import DenoiserRecipe
 from mnist.runs import run_folder
 from mnist.train import Run
 from mnist.weights import read_card
-from studies import frame
-from studies.frame import Pieces, perform, run
+from studies.frame import (
+    study as frame,
+)
+from studies.frame.study import Pieces, perform, run
+
+import mnist_files
+from conftest import save_small
+from damage import damaged, unnoticed
+from squares import Options, Squares
 
 
 def squares_of(folder):
@@ -137,7 +140,7 @@ def test_of_mnist(folder, tmp_path):
 
 def test_of_the_miniature_that_ships(tmp_path):
     pytest.importorskip("diffusers")
-    from jacobian_lab.pipelines import open_pipeline
+    from jacobian_lab.diffusion.pipelines import open_pipeline
     from mnist.latent import PIPELINE
 
     copied = shutil.copytree(PIPELINE, tmp_path / "mini")

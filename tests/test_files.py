@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from damage import unnoticed
 
 from jacobian_lab import InputError, _files
 from jacobian_lab._files import (
@@ -26,6 +25,8 @@ from jacobian_lab._files import (
     write_sums,
     write_whole,
 )
+
+from damage import unnoticed
 
 ARRAYS = {"a": np.arange(6.0).reshape(2, 3), "b": np.array("text")}
 

@@ -10,10 +10,10 @@ import tempfile
 import time
 from pathlib import Path
 
-import mnist_files
 import numpy as np
 import pytest
 
+import mnist_files
 from conftest import save_small
 
 NAMES = ["train", "inpaint", "superres", "guide"]

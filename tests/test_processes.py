@@ -13,7 +13,6 @@ import torch
 from torch import nn
 
 import jacobian_lab
-from conftest import make_gaussian, make_mixture, relative
 from jacobian_lab import (
     Denoiser,
     DiscreteSchedule,
@@ -27,13 +26,15 @@ from jacobian_lab import (
     symmetric_part,
     trace,
 )
-from jacobian_lab.blocks import BatchJacobian
-from jacobian_lab.constraint import Inpainting
+from jacobian_lab.constraints.base import Inpainting
+from jacobian_lab.derivative.guards import differentiable, modules_called
 from jacobian_lab.errors import DivergenceError
-from jacobian_lab.guards import differentiable, modules_called
-from jacobian_lab.newton import Newton
-from jacobian_lab.sampler import sample, seeded_noise
-from jacobian_lab.step_size import Fixed
+from jacobian_lab.linops.batch_jacobian import BatchJacobian
+from jacobian_lab.sampling.newton import Newton
+from jacobian_lab.sampling.sampler import sample, seeded_noise
+from jacobian_lab.sampling.step_size import Fixed
+
+from conftest import make_gaussian, make_mixture, relative
 from networks import SHAPE, denoiser
 
 MASK = torch.zeros(SHAPE, dtype=torch.bool)
@@ -88,7 +89,7 @@ def test_every_exception_and_warning_of_ours_pickles_with_its_fields(kind):
 
 
 def test_errors_that_are_said_elsewhere_pickle_too():
-    from jacobian_lab.linear import UnsupportedError
+    from jacobian_lab.derivative.linear_map import UnsupportedError
 
     for kind in (UnsupportedError, jacobian_lab.InputError, jacobian_lab.ConvergenceWarning, jacobian_lab.DerivativeWarning):
         assert str(pickle.loads(pickle.dumps(kind("why")))) == "why"

@@ -4,20 +4,35 @@ import json
 import os
 import shutil
 
-import mnist_files
 import numpy as np
 import pytest
-from test_frame import FILES, Options, Squares, names
 
 import mnist
-from conftest import call, save_small
 from jacobian_lab import InputError
 from mnist import runs
 from mnist.recipe import DenoiserRecipe
 from mnist.runs import default_folder
 from mnist.train import Run, train
-from studies import cli, contest, eigenvalues, frame, inpaint
-from studies.frame import Pieces, perform, run
+from studies import (
+    cli,
+)
+from studies.contest import (
+    contest,
+)
+from studies.frame import (
+    study as frame,
+)
+from studies.frame.study import Pieces, perform, run
+from studies.jacobian import (
+    eigenvalues,
+)
+from studies.sampling import (
+    inpaint,
+)
+
+import mnist_files
+from conftest import call, save_small
+from squares import FILES, Options, Squares, names
 
 
 @pytest.fixture(scope="module")
@@ -195,7 +210,7 @@ def test_the_code_is_every_source_that_computes(tmp_path, monkeypatch):
     package = tmp_path / "coded"
     put(package / "__init__.py", "")
     put(package / "inner" / "a.py", "x = 1")
-    put(package / "style.py", "colour = 1")
+    put(package / "figure_style.py", "colour = 1")
     monkeypatch.syspath_prepend(tmp_path)
     seen = []
 
@@ -211,7 +226,7 @@ def test_the_code_is_every_source_that_computes(tmp_path, monkeypatch):
     assert changed()
     (package / "b.py").rename(package / "c.py")
     assert changed()
-    for name in ("style.py", "data.txt", "__pycache__/a.pyc"):
+    for name in ("figure_style.py", "data.txt", "__pycache__/a.pyc"):
         put(package / name, "else")
         assert not changed()
     assert runs.code(("coded",), ("no-such-library",))["no-such-library"] is None

@@ -26,8 +26,8 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
 from jacobian_lab import InputError, JacobianOperator, audit
-from jacobian_lab.blocks import BatchJacobian
-from jacobian_lab.denoiser import coefficients
+from jacobian_lab.diffusion.denoiser import coefficients
+from jacobian_lab.linops.batch_jacobian import BatchJacobian
 from zoo.registry import ZOO, Entry
 
 EXACT = 1e-6

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from jacobian_lab import Denoiser, DiscreteSchedule, InputError, JacobianOperator, audit
-from jacobian_lab.blocks import BatchJacobian
+from jacobian_lab.linops.batch_jacobian import BatchJacobian
 from zoo.planted import FAULTS, HEALTHY, SHAPES, plain
 
 DTYPES = {"conv": torch.float64, "unet": torch.float32}

@@ -1,0 +1,1 @@
+"""What is wanted of a clean sample, in pixels or through a decoder."""

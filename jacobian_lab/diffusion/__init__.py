@@ -1,0 +1,1 @@
+"""Models: a schedule and a network as a denoiser, closed-form oracles, and diffusers' pipelines."""

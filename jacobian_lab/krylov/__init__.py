@@ -1,0 +1,1 @@
+"""Linear algebra from products alone: factorisations, spectra, estimates, solvers. Knows no tensor."""

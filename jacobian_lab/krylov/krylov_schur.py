@@ -1,0 +1,286 @@
+r"""Restarted Krylov-Schur iterations: the wanted part of the spectrum, and a search for what it missed.
+
+    A Q_m = Q_m T + q_{m+1} b^T    ->   keep the wanted part of the Schur form T, extend, repeat
+
+It ends as soon as the wanted part of b is below the tolerance: that is looked at while the space grows. Then the search goes on
+from a random vector outside the space found, rank by rank, until the best Ritz values there have settled below the wanted ones:
+so no copy of a repeated eigenvalue, and nothing that the start vector was blind to, is missed. Where that takes more products
+than the rest of the whole space, the space is completed instead.
+
+References
+----------
+Stewart (2002), *A Krylov-Schur algorithm for large eigenproblems*.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import scipy.linalg
+from numpy.typing import NDArray
+
+from jacobian_lab.errors import InputError
+from jacobian_lab.krylov.factorisation import Arnoldi
+
+Array: TypeAlias = NDArray[np.float64]
+Complex: TypeAlias = NDArray[np.complex128]
+Which: TypeAlias = Literal["LM", "LR", "SR", "LI"]
+RANKS: dict[str, Callable[[Any], Any]] = {"LM": np.abs, "LR": np.real, "SR": lambda z: -np.real(z), "LI": lambda z: abs(z.imag)}
+"""What the wanted eigenvalues have most of."""
+OUTSIDE = 8
+"""Fewest steps of the search for what was missed: fewer see a copy of an eigenvalue only in part."""
+MARGIN = 10.0
+"""Residuals by which the best Ritz value outside must stay below the wanted ones."""
+GAP = 1e-3
+"""Of |A|: wanted eigenvalues that are nearer to the rest take the largest space."""
+PLAIN = 100.0
+"""Condition numbers above it take the largest space."""
+SAFETY = 0.1
+"""Of the tolerance: where the iteration ends, since the residual that it knows is not the one that is recomputed."""
+
+
+class KrylovSchur:
+    """The iteration on a factorisation, whose leading part becomes the wanted Schur form; in the factorisation's units.
+
+    Parameters
+    ----------
+    factorisation : Arnoldi
+        Of at most two steps.
+    k, which, symmetric, rtol
+        As in `jacobian_lab.krylov.eigen.eigenpairs`.
+    room : int
+        Steps of the largest space that is stored.
+    limit : int
+        Most products that the iteration spends.
+    whole : bool
+        Whether the space may be completed to the whole one.
+
+    Attributes
+    ----------
+    T, basis : array
+        The wanted Schur form (p, p), k or k + 1 values, and its orthonormal Schur vectors (n, p): `A basis = basis T`.
+    projected : array
+        A on the largest space at the end, in Schur form, the wanted part first: what lies outside bears on the conditioning.
+    size : float
+        |A| on the largest space seen.
+    rounding : float
+        Of a product with A, relative to its size: measured, and at least what the operator states.
+    doubt : float
+        How much better than a wanted value one outside may be where both agree to the tolerance, else 0.
+    found : int
+        Products spent when the pairs that are returned converged; those after it were for the search outside.
+    """
+
+    def __init__(self, factorisation: Arnoldi, k: int, which: Which, symmetric: bool, rtol: float, room: int, limit: int,
+                 whole: bool) -> None:
+        self.factorisation, self.k, self.which, self.symmetric = factorisation, k, which, symmetric
+        self.rtol, self.rounding = rtol, _rounding(factorisation)
+        self.room, self.limit, self.whole = room, limit, whole
+        self.size, self.doubt, self.found = 0.0, 0.0, 0
+        self.T, self.basis, self.projected = np.zeros((0, 0)), np.zeros((0, 0)), np.zeros((0, 0))
+        self._first: tuple[Array, Array] | None = None
+
+    @property
+    def tolerance(self) -> float:
+        """What residuals are held against."""
+        return max(self.rtol, self.rounding) * self.size
+
+    @property
+    def noise(self) -> float:
+        """Absolute size of the rounding in a product."""
+        return self.rounding * self.size
+
+    def run(self) -> bool:
+        """Iterate; return whether the wanted part converged and nothing better lies outside."""
+        f = self.factorisation
+        if self.which == "LI" and self.complete():
+            return True
+        while True:
+            Z, count, coupling = self._extend()
+            if f.exhausted:
+                self.found = f.products
+                return True
+            if np.linalg.norm(coupling[:count]) > SAFETY * self.tolerance:
+                if f.steps >= self.room and self.complete():
+                    return True
+                if f.products >= self.limit:
+                    return False
+                self._shrink(Z, self.projected, count, coupling)
+                continue
+            self.found = f.products
+            if self.which == "LI":
+                return False  # the interior of a spectrum may hold more, as long as the space is not exhausted
+            if 4 * f.steps > f.size and self.complete():
+                return True
+            settled = self._search(Z, count, coupling)
+            if settled is not None:
+                return settled
+
+    def complete(self) -> bool:
+        """Complete the space to the whole one, and decompose it; return whether that is within the limits."""
+        f = self.factorisation
+        steps = f.steps if self._first is None else max(f.steps, self._first[1].shape[1])
+        if not self.whole or f.products + f.size - steps > self.limit:
+            return False
+        if self._first is not None and steps > f.steps:
+            f.resume(*self._first)
+        f.exhaust()
+        Z, T, count = self._schur()
+        self.T, self.basis, self.projected = T[:count, :count], f.basis @ Z[:, :count], T
+        self.doubt, self.found = 0.0, f.products
+        return True
+
+    def _extend(self) -> tuple[Array, int, Array]:
+        """Take steps until the wanted part converges, within the limits; return Z, how many are wanted, and their coupling."""
+        f = self.factorisation
+        self._steps(self.k + 2 - f.steps)
+        while True:
+            Z, T, count = self._schur()
+            coupling = f.in_units[1] @ Z
+            left = float(np.linalg.norm(coupling[:count]))
+            near = left <= SAFETY * self.tolerance and (f.steps >= 3 * self.k + 20 or self._is_plain(T, count))
+            if f.steps >= self.room or f.products >= self.limit or near:
+                self.T, self.basis, self.projected = T[:count, :count], f.basis[:, :f.steps] @ Z[:, :count], T
+                return Z, count, coupling
+            self._steps(max(2 if left > self.tolerance else 1, f.steps // 16))
+
+    def _search(self, Z: Array, count: int, coupling: Array) -> bool | None:
+        """Search outside the wanted space; return whether it settled within the limits, or None if it found better values."""
+        f, best, self.doubt = self.factorisation, self._ranks(self.T), 0.0
+        if self.whole and self._first is None:
+            self._first = f.snapshot()
+        elsewhere = np.random.default_rng([f.seed, f.products, f.size, 1]).standard_normal(f.size)
+        f.restart(Z[:, :count], self.T, coupling[:count], elsewhere)
+        self.room = min(max(self.room, count + OUTSIDE), f.size)
+        before = f.steps
+        self._steps(OUTSIDE)
+        if not f.exhausted and f.steps < before + OUTSIDE:
+            return False  # the limit leaves no room to look
+        while True:
+            Z, T, count = self._schur()
+            coupling, now = f.in_units[1] @ Z, self._ranks(T[:count, :count])
+            if len(now) > len(best) or (now > best + 2 * self.tolerance).any():
+                return None
+            if f.exhausted or self._is_settled(T[count:, count:], coupling[count:], best[-1]):
+                self.projected, self.doubt = T, max(self.doubt, float((now - best).max()))
+                return True
+            if f.products - self.found > f.size // 8 and self.complete():
+                return True
+            if f.products >= self.limit:
+                return False
+            if f.steps >= self.room:
+                self._shrink(Z, T, count, coupling)
+            self._steps(max(1, f.steps // 16))
+
+    def _is_settled(self, T: Array, coupling: Array, worst: float) -> bool:
+        """Return whether no eigenvalue outside can be better than the worst of the wanted, as far as the Ritz values tell.
+
+        Each is known to the tolerance, or below the worst by its residual; the best one by `MARGIN` times its residual and
+        condition, and by as far as a threefold defective eigenvalue moves, since near-defective ones look simple for long.
+        """
+        if not len(T):
+            return False
+        values, left, vectors = scipy.linalg.eig(T, left=True)
+        ranks, residuals = RANKS[self.which](values), np.abs(coupling @ vectors)
+        known, top = residuals <= self.tolerance, int(np.argmax(ranks))
+        conditions = 1 / np.maximum(abs((left.conj() * vectors).sum(0)), np.finfo(float).eps)
+        rivals = known & (ranks >= worst - 2 * self.tolerance)
+        if rivals.any():  # one vector shows a mixture of the eigenvectors of values that it cannot tell apart
+            self.doubt = 3 * self.tolerance * float(conditions[rivals].max())
+        departure = abs(float(np.linalg.norm(T)**2 - np.linalg.norm(values)**2))  # from normality, squared, by Henrici
+        away = max(MARGIN * conditions[top] * residuals[top], 2 * np.cbrt(residuals[top] * departure))
+        return bool((known | (ranks + residuals <= worst)).all() and (known[top] or ranks[top] + away <= worst))
+
+    def _steps(self, steps: int) -> None:
+        f = self.factorisation
+        f.extend(max(0, min(steps, self.room - f.steps, self.limit - f.products)))
+
+    def _shrink(self, Z: Array, T: Array, count: int, coupling: Array) -> None:
+        """Restart with the wanted part and the better half of the rest."""
+        f = self.factorisation
+        kept = _whole(T, count + (f.steps - count) // 2)
+        f.restart(Z[:, :kept], T[:kept, :kept], coupling[:kept])
+
+    def _is_plain(self, T: Array, count: int) -> bool:
+        """Return whether a small space can be trusted: the wanted values lie apart, and all are well conditioned."""
+        rank, values = RANKS[self.which], schur_values(T)
+        if count == len(values):
+            return False
+        apart = rank(values[:count]).min() - rank(values[count:]).max() >= GAP * self.size
+        return bool(apart and (self.symmetric or conditions_of(T)[1].max() <= PLAIN))
+
+    def _ranks(self, T: Array) -> Array:
+        """Return how wanted the k most wanted eigenvalues of a Schur form are, falling."""
+        return np.sort(RANKS[self.which](schur_values(T)))[::-1][:self.k]
+
+    def _schur(self) -> tuple[Array, Array, int]:
+        """Return Z, T = Z^T (projected) Z with the most wanted first, and how many of them are wanted (pairs kept whole)."""
+        H, coupling = self.factorisation.in_units
+        self.size = max(self.size, float(np.linalg.norm(np.vstack([H, coupling]), 2)))
+        if self.symmetric:
+            skew, even = float(np.linalg.norm(H - H.T)), float(np.linalg.norm(H + H.T))
+            if skew > 20 * self.tolerance:
+                raise InputError("symmetric=True, but the operator is not symmetric: |A - A^T| / |A + A^T| is "
+                                 f"{skew / even if even else np.inf:.1e} on a space of {len(H)} vectors; take its "
+                                 "symmetric_part, or symmetric=False")
+            values, Z = scipy.linalg.eigh((H + H.T) / 2, driver="ev")  # numpy's wakes threads that slow the next product
+            order = np.argsort(-RANKS[self.which](values), kind="stable")
+            return Z[:, order], np.diag(values[order]), min(self.k, len(H))
+        T, Z = scipy.linalg.schur(H, output="real")
+        values = schur_values(T)
+        order = np.argsort(-RANKS[self.which](values), kind="stable")
+        count, taken = 0, np.zeros(len(values), dtype=np.int32)
+        for i in order:  # one after the other to the front: the most wanted first
+            if not taken[i]:
+                taken[[i, i + (values[i].imag > 0) - (values[i].imag < 0)]] = 1
+                count = int(taken.sum())
+            if count >= min(self.k, len(values)):
+                break
+        T, Z = _reordered(T, Z, taken)
+        middle = RANKS[self.which](schur_values(T[count:, count:]))
+        rest = np.zeros(len(values), dtype=np.int32)
+        rest[:count] = 1
+        if len(middle):  # what is kept beyond the wanted: the better half of the rest
+            rest[count:] = middle >= np.median(middle)
+            T, Z = _reordered(T, Z, rest)
+        return Z, T, count
+
+
+def schur_values(T: Array) -> Complex:
+    """Return the eigenvalues of a real Schur form in the order of its diagonal."""
+    values = np.diag(T).astype(np.complex128)
+    for i in np.flatnonzero(np.diag(T, -1)):
+        root = np.sqrt(abs(T[i, i + 1] * T[i + 1, i]))
+        values[i], values[i + 1] = T[i, i] + 1j * root, T[i, i] - 1j * root
+    return values
+
+
+def conditions_of(T: Array) -> tuple[Complex, Array]:
+    """Return the eigenvalues of T, and their condition numbers `1 / |y^H x|`."""
+    values, left, right = scipy.linalg.eig(T, left=True)
+    with np.errstate(divide="ignore"):
+        conditions = 1 / np.abs((left.conj() * right).sum(0))
+    return values, np.asarray(np.minimum(conditions, 1 / np.finfo(float).eps))
+
+
+def _reordered(T: Array, Z: Array, select: NDArray[np.int32]) -> tuple[Array, Array]:
+    """Move the selected eigenvalues of a real Schur form to the front."""
+    T, Z, *_ = scipy.linalg.lapack.dtrsen(select, T, Z, job="N")
+    return T, Z
+
+
+def _whole(T: Array, p: int) -> int:
+    """Return p, or p + 1 where a conjugate pair would be cut."""
+    return p + 1 if 0 < p < len(T) and T[p, p - 1] != 0 else p
+
+
+def _rounding(f: Arnoldi) -> float:
+    """Return the rounding of a product relative to its size: `A (q1 + q2)` against the two columns known, at one product."""
+    f.extend(2 - f.steps)
+    H = np.vstack(f.in_units)
+    known = f.basis[:, :H.shape[0]] @ H[:f.basis.shape[1]].sum(axis=1)
+    size = float(np.linalg.norm(H))
+    fresh = f.operator.matvec(f.basis[:, :2].sum(axis=1)) if f.steps > 1 else known
+    return max(f.operator.rounding, float(np.linalg.norm(fresh - known)) / size if size else 0.0)

@@ -1,0 +1,1 @@
+"""The Newton step, its step sizes, and the sampler that takes it."""

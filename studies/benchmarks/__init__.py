@@ -1,0 +1,1 @@
+"""What everything costs, in ratios from one run."""

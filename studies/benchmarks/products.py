@@ -1,0 +1,212 @@
+"""What products and the dense Jacobian cost, in forward passes of the same batch, beside what one would otherwise write.
+
+    jacobian-lab benchmark products [--networks strangers]
+    jacobian-lab benchmark dense
+
+Every figure of a table comes from one run and is a median; ours are taken in turn with forward passes, then the peers, in
+turn with forward passes again. Nothing here is a test.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any, Literal, TypeAlias
+
+import torch
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+import mnist
+from jacobian_lab import Denoiser, InputError, JacobianOperator
+from jacobian_lab.derivative.fallbacks import DoubleBackward
+from jacobian_lab.derivative.products import Products, differentiable
+from jacobian_lab.sampling.sampler import seeded_noise
+from mnist.evaluate import noisy_digit
+from studies.benchmarks.foreign_networks import strangers
+
+Way: TypeAlias = Callable[[], Any]
+
+
+@dataclass(frozen=True)
+class ProductsBenchmark:
+    """Time J v and J^T u beside PyTorch's. Example: jacobian-lab benchmark products --batches 1 --rounds 5."""
+
+    networks: Literal["mnist", "strangers"] = "mnist"
+    """The shipped denoiser, or diffusers' UNet2DModel, UNet2DConditionModel and DiT with random weights (extra `sd`)."""
+    time: int = 500
+    """Noise level, 0 (clean) to 999 (noise)."""
+    batches: tuple[int, ...] = (1, 64)
+    """Vectors of one product."""
+    rounds: int = 15
+    """Repetitions for one vector; a third for more."""
+
+    def __post_init__(self) -> None:
+        if self.rounds < 1 or not self.batches or min(self.batches) < 1:
+            raise InputError(f"--rounds and --batches must be at least 1: got {self.rounds} and {self.batches}")
+
+
+@dataclass(frozen=True)
+class DenseBenchmark:
+    """Time the dense Jacobian beside PyTorch's, and its memory. Example: jacobian-lab benchmark dense --rounds 1."""
+
+    time: int = 500
+    """Noise level, 0 (clean) to 999 (noise)."""
+    rounds: int = 5
+    """Repetitions."""
+
+    def __post_init__(self) -> None:
+        if self.rounds < 1:
+            raise InputError(f"--rounds must be at least 1: got {self.rounds}")
+
+
+def measure(ways: dict[str, Way], rounds: int) -> dict[str, float]:
+    """Return the median seconds of each way; the ways take turns, so that a disturbance hits all."""
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for turn in range(rounds + 1):
+        for name, way in ways.items():
+            started = time.perf_counter()
+            way()
+            if turn:  # the first warms up
+                seconds[name].append(time.perf_counter() - started)
+    return {name: median(taken) for name, taken in seconds.items()}
+
+
+def products(config: ProductsBenchmark) -> None:
+    """Print a table for each network and batch."""
+    warnings.filterwarnings("ignore", category=FutureWarning)  # torch.func.jvp's own
+    warnings.filterwarnings("ignore", "Attempted to insert a get_attr Node")  # torch.func.linearize's own
+    print(f"{torch.get_num_threads()} threads; in units of one forward pass of the same batch")
+    if config.networks == "mnist":
+        denoiser = mnist.load_denoiser()
+        points = {"shipped denoiser": (denoiser, noisy_digit(denoiser, mnist.digits("held-out")[0][0], config.time, 0))}
+    else:
+        points = {name: (network, seeded_noise([0], network.shape)) for name, network in strangers().items()}
+    for name, (denoiser, x_t) in points.items():
+        for batch in config.batches:
+            path, prices = _products_prices(denoiser, x_t, config.time, batch, _fewer(config.rounds, batch))
+            print(f"\n{name}, batch {batch}, path {path}")
+            for way, price in prices.items():
+                print(f"  {price:6.2f}  {way}")
+
+
+def _fewer(rounds: int, batch: int) -> int:
+    return rounds if batch < 16 else max(3, rounds // 3)
+
+
+def _products_prices(denoiser: Denoiser, x_t: Tensor, t: int, batch: int, rounds: int) -> tuple[str, dict[str, float]]:
+    """Return the path taken and the price of each way; ours run before the peers' graphs fill the memory."""
+    v = torch.randn(batch, *denoiser.shape, generator=torch.Generator().manual_seed(0))
+    many = x_t.expand(batch, -1, -1, -1).contiguous()
+
+    def function(x: Tensor) -> Tensor:
+        return denoiser(x, t)
+
+    def forward() -> None:
+        with torch.no_grad():
+            function(many)
+
+    def prices(ways: dict[str, Way]) -> dict[str, float]:
+        unit, *seconds = measure({"": forward} | ways, rounds).values()
+        return {"one forward pass, ms": 1e3 * unit} | {name: s / unit for name, s in zip(ways, seconds, strict=True)}
+
+    ours, difference = Products(denoiser, x_t, t), Products(denoiser, x_t, t, "forward")
+    found = prices({
+        "set-up, once for x_t": lambda: Products(denoiser, x_t, t),
+        "J v": lambda: ours.jvp(v),
+        "J^T u": lambda: ours.vjp(v),
+        "J v, forward difference, D(x_t) included": lambda: difference.jvp(v),
+    })
+    with differentiable():
+        leaf = many.clone().requires_grad_()
+        kept = function(leaf)
+        pull = torch.func.vjp(function, many)[1]
+        push, traced = _linearized(function, many)
+        twice = DoubleBackward(function, x_t)
+    peers = prices({
+        "J v, torch.func.jvp": _math(lambda: torch.func.jvp(function, (many,), (v,))),
+        **({"J v, torch.func.linearize, kept": _math(lambda: push(v))} if push else {}),
+        "J v, torch.autograd.functional.jvp": _math(
+            lambda: torch.autograd.functional.jvp(function, many, v)),  # type: ignore[no-untyped-call]
+        "J v, double backward, kept": _math(lambda: twice.jvp(v)),
+        "J^T u, torch.func.vjp, kept": _math(lambda: pull(v)),
+        "J^T u, torch.func.vjp": _math(lambda: torch.func.vjp(function, many)[1](v)),
+        "J^T u, torch.autograd.grad, kept": lambda: torch.autograd.grad(kept, leaf, v, retain_graph=True),
+    })
+    note = "" if push else ", until it failed"
+    unit = peers.pop("one forward pass, ms")
+    return ours.path, found | peers | {f"set-up of torch.func.linearize, timed once{note}": 1e3 * traced / unit}
+
+
+def _linearized(function: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Callable[[Tensor], Tensor] | None, float]:
+    """Return torch.func.linearize's `J v`, or None where its tracing fails, and the seconds it took."""
+    started = time.perf_counter()
+    try:
+        push = torch.func.linearize(function, x)[1]
+    except RuntimeError:  # it cannot trace what reads a number out of a tensor
+        push = None
+    return push, time.perf_counter() - started
+
+
+def _math(way: Way) -> Way:
+    """Return the way on the math kernel of attention, without which forward mode fails."""
+    def run() -> None:
+        with sdpa_kernel(SDPBackend.MATH):
+            way()
+    return run
+
+
+FORWARD = "1024 forward passes, 64 at a time"
+
+
+def dense_ways(t: int) -> dict[str, Way]:
+    """Return the ways to the dense Jacobian of the shipped denoiser, n = 1024."""
+    denoiser = mnist.load_denoiser()
+    x_t = noisy_digit(denoiser, mnist.digits("held-out")[0][0], t, 0)
+
+    def function(x: Tensor) -> Tensor:
+        return denoiser(x, t)
+
+    def forward() -> None:
+        with torch.no_grad():
+            for _ in range(x_t.numel() // 64):
+                function(x_t.expand(64, -1, -1, -1).contiguous())
+
+    def vectorised() -> None:
+        torch.autograd.functional.jacobian(function, x_t, vectorize=True)  # type: ignore[no-untyped-call]
+
+    return {
+        FORWARD: forward,
+        "J.dense(), set-up included": lambda: JacobianOperator(denoiser, x_t, t).dense(),
+        "torch.autograd.functional.jacobian(vectorize=True)": vectorised,
+        "the same on the math kernel of attention": _math(vectorised),
+        "torch.func.jacrev(chunk_size=64)": _math(lambda: torch.func.jacrev(function, chunk_size=64)(x_t)),
+        "torch.func.jacfwd": _math(lambda: torch.func.jacfwd(function)(x_t)),
+    }
+
+
+def dense(config: DenseBenchmark) -> None:
+    """Print seconds, forward passes and peak memory of each way."""
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    ways = dense_ways(config.time)
+    seconds = measure(ways, config.rounds)
+    print(f"dense J of the shipped denoiser, 1024 x 1024, {torch.get_num_threads()} threads")
+    print("  seconds  forward passes / 1024  peak memory of a process that does only this")
+    for name, taken in seconds.items():
+        code = f"from studies.benchmarks.products import peak; print(peak({name!r}, {config.time}))"
+        found = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True)
+        print(f"  {taken:7.2f}  {taken / seconds[FORWARD]:21.2f}  {int(found.stdout):7d} MB  {name}")
+
+
+def peak(name: str, t: int) -> int:
+    """Take one of the dense ways; return the process's peak memory in MB, Python and PyTorch included; on Linux."""
+    dense_ways(t)[name]()
+    status = Path("/proc/self/status").read_text()  # getrusage would count the process that started this one
+    return int(re.findall(r"VmHWM:\s+(\d+) kB", status)[0]) // 1024

@@ -1,0 +1,1 @@
+"""The contest: our sampler and its peers on linear inverse problems."""

@@ -1,0 +1,154 @@
+r"""Azula's methods on our denoiser: DPS, MMPS, TMPD and RePaint (azula 0.11, Rozet et al.).
+
+Azula asks for `schedule(t) -> (alpha_t, sigma_t)` and `denoiser(x_t, t).mean` with t in [0, 1]: here `t = (k + 1) / T` for the
+time k of our table, so that its evenly spaced times are those of our sampler and t = 0 is the clean image. Its solvers take
+a dot product over the last axis, so that images are flattened, (B, n). Left out: PGDM, which ignores sigma, and DiffPIR,
+whose schedule is not that of its authors (both from deepinv instead); JFPS and TDS have no counterpart here.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from jacobian_lab.constraints.base import Inpainting, Linear
+from jacobian_lab.diffusion.denoiser import Denoiser
+from jacobian_lab.errors import InputError
+from jacobian_lab.sampling.sampler import seeded_noise
+from studies.contest.peers_simple import SeededNoise, table
+
+SMALLEST_NOISE = 0.002
+"""Standard deviation taken for noiseless observations where a method divides by it: what DiffPIR's authors take."""
+
+
+def azula() -> ModuleType:
+    """Return the package, or say how to get it."""
+    try:
+        import azula
+        import azula.guidance
+        import azula.linalg.covariance
+        import azula.sample
+    except ImportError as error:
+        raise InputError('azula is missing: pip install "jacobian-lab[peers]" (in a checkout: pip install -e ".[peers]")'
+                         ) from error
+    return azula
+
+
+class Adapted:
+    """Our denoiser as azula's: flat images, times in [0, 1]."""
+
+    def __init__(self, denoiser: Denoiser) -> None:
+        self.denoiser, self.table = denoiser, table(denoiser)
+
+    def time(self, t: Tensor) -> int:
+        """Return the time of our table, -1 for the clean image."""
+        return round(float(t) * self.table.steps) - 1
+
+    def schedule(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (alpha_t, sigma_t), float64, shape ()."""
+        k = self.time(t)
+        return self.table(k) if k >= 0 else (torch.ones((), dtype=torch.float64), torch.zeros((), dtype=torch.float64))
+
+    def __call__(self, x_t: Tensor, t: Tensor) -> SimpleNamespace:
+        """Return the posterior, of which azula reads the `mean`, (B, n)."""
+        return SimpleNamespace(mean=self.denoiser(x_t.reshape(-1, *self.denoiser.shape), self.time(t)).flatten(1))
+
+
+def _observation(denoiser: Denoiser, problem: Linear, batch: int) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+    """Return y, (B, m), and A on flat images, (B, n) -> (B, m)."""
+    return (problem.y.expand(batch, *problem.y.shape[1:]).flatten(1),
+            lambda x: problem.forward(x.reshape(-1, *denoiser.shape)).flatten(1))
+
+
+def _variance(problem: Linear) -> float:
+    return max(problem.sigma, SMALLEST_NOISE) ** 2
+
+
+def _run(sampler: Any, denoiser: Denoiser, seeds: Sequence[int]) -> Tensor:  # noqa: ANN401 - any of azula's
+    with SeededNoise(seeds), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # PyTorch's own, at the first torch.func.jvp
+        found: Tensor = sampler(seeded_noise(seeds, denoiser.shape).flatten(1))
+    return found.reshape(-1, *denoiser.shape)
+
+
+def dps(denoiser: Denoiser, problem: Linear, seeds: Sequence[int], steps: int, zeta: float = 1.0) -> Tensor:
+    """Diffusion posterior sampling: an ancestral step, then `zeta` times the gradient of |y - A D(x_t)| in x_t.
+
+    azula takes the norm over the whole batch (guidance/dps.py:66), which ties the samples together. Its step reads `zeta`
+    after it has applied A, so that A sets it, for each sample, to what makes the norm the sample's own.
+
+    References
+    ----------
+    Chung et al. (2023), *Diffusion posterior sampling for general noisy inverse problems*, arXiv 2209.14687, algorithm 1.
+    """
+    y, forward = _observation(denoiser, problem, len(seeds))
+
+    def observe(x: Tensor) -> Tensor:
+        seen = forward(x)
+        size = (y - seen).detach().norm(dim=1, keepdim=True)
+        sampler.zeta = zeta * size.norm() / size.clamp(min=1e-12)
+        return seen
+
+    sampler = azula().guidance.DPSSampler(Adapted(denoiser), y, observe, zeta, steps=steps, silent=True, dtype=torch.float64)
+    return _run(sampler, denoiser, seeds)
+
+
+def mmps(denoiser: Denoiser, problem: Linear, seeds: Sequence[int], steps: int, iterations: int = 1, eta: float = 0.0
+         ) -> Tensor:
+    """Moment matching posterior sampling: the posterior mean for the covariance `sigma_t^2 / alpha_t J`, by GMRES.
+
+    Parameters
+    ----------
+    iterations : int
+        Steps of GMRES, a backward pass each.
+    eta : float
+        Noise of the sampler; azula's eta is the square of DDIM's (sample.py:253).
+
+    References
+    ----------
+    Rozet et al. (2024), *Learning diffusion priors from observations by expectation maximization*, arXiv 2405.13712.
+    """
+    y, forward = _observation(denoiser, problem, len(seeds))
+    package = azula()
+    covariance = package.linalg.covariance.IsotropicCovariance(_variance(problem))
+    guided = package.guidance.MMPSDenoiser(Adapted(denoiser), y, forward, covariance, iterations=iterations)
+    return _run(package.sample.DDIMSampler(guided, eta, steps=steps, silent=True, dtype=torch.float64), denoiser, seeds)
+
+
+def tmpd(denoiser: Denoiser, problem: Linear, seeds: Sequence[int], steps: int, eta: float = 0.0) -> Tensor:
+    """Tweedie moment projected diffusion: as MMPS, the covariance of A x replaced by its row sums.
+
+    The row sums of a trained network's `A J A^T` may be negative, and nothing bounds them from below (guidance/tmpd.py:69).
+
+    References
+    ----------
+    Boys et al. (2024), *Tweedie moment projected diffusions for inverse problems*, arXiv 2310.06721.
+    """
+    y, forward = _observation(denoiser, problem, len(seeds))
+    package = azula()
+    guided = package.guidance.TMPDenoiser(Adapted(denoiser), y, forward, _variance(problem))
+    return _run(package.sample.DDIMSampler(guided, eta, steps=steps, silent=True, dtype=torch.float64), denoiser, seeds)
+
+
+def repaint(denoiser: Denoiser, problem: Linear, seeds: Sequence[int], steps: int, iterations: int = 3, eta: float = 0.0
+            ) -> Tensor:
+    """RePaint: known pixels are replaced by noisy observations, each step taken `iterations` times, there and back.
+
+    Masks only; it takes the observations as noiseless.
+
+    References
+    ----------
+    Lugmayr et al. (2022), *RePaint: inpainting using denoising diffusion probabilistic models*, arXiv 2201.09865.
+    """
+    if not isinstance(problem, Inpainting):
+        raise InputError(f"RePaint knows masks only: got {type(problem).__name__}")
+    y, _ = _observation(denoiser, problem, len(seeds))
+    mask = problem.mask.expand(len(seeds), *denoiser.shape).flatten(1)
+    sampler = azula().guidance.RePaintSampler(Adapted(denoiser), y, mask, iterations, eta=eta, steps=steps, silent=True,
+                                              dtype=torch.float64)
+    return _run(sampler, denoiser, seeds)

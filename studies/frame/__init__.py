@@ -1,0 +1,1 @@
+"""What every study shares: run folders, models, inputs, scores and the style of figures."""

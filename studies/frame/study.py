@@ -1,0 +1,215 @@
+"""The frame of every study: a typed config, a `compute`, a `table` and a `plot`; it writes one whole folder for each run.
+
+    RUN/config.json     the options
+    RUN/manifest.json   command, git state, versions, device, seed, the weights' hash, wall time
+    RUN/data.npz        what was computed; figures are drawn from it alone
+    RUN/table.csv       the figures in numbers
+    RUN/figure.png, RUN/figure.pdf
+
+While a study computes, its folder is called `RUN.partial`, and each finished piece lies in it. A run that was interrupted
+goes on from there; at the end the folder is renamed, so that RUN exists whole or not at all. See `mnist.runs`.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import platform
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib.metadata import version
+from io import BytesIO, StringIO
+from pathlib import Path
+from typing import Any, Generic, TypeAlias, TypeVar
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from jacobian_lab import InputError, _require
+from jacobian_lab._files import json_bytes, load_arrays, save_arrays, write_whole
+from mnist.runs import Claim, Outcome, code, default_folder, run_folder
+from mnist.weights import COMPUTES, read_card
+from studies.frame.figure_style import STYLE
+from studies.frame.model_files import pipeline_hash
+
+Arrays: TypeAlias = dict[str, NDArray[Any]]
+Row: TypeAlias = dict[str, str | int | float]
+PACKAGES = ("jacobian_lab", "mnist", "studies")
+PIPELINE, PIPELINE_LIBRARIES = "pipeline", ("diffusers", "transformers")
+"""The kind of a model in diffusers' format, and what else runs it."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """Options that every study has."""
+
+    seed: int = 0
+    """Seed of the noise; each sample derives its own."""
+    device: str = "cpu"
+    """Where the network runs: cpu, cuda, cuda:1, mps."""
+    out: Path | None = None
+    """Folder of the run; by default runs/STUDY-HASH, the hash of the options."""
+
+    def __post_init__(self) -> None:
+        _require.options(self)
+        if not 0 <= self.seed < 2**63:
+            raise InputError(f"--seed must lie from 0 to 2^63 - 1: got {self.seed}")
+        _require.device(self.device)
+
+
+C = TypeVar("C", bound=Config)
+
+
+class Pieces:
+    """Finished pieces of a computation, kept on disk, so that an interrupted run does not compute them again."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.names: list[str] = []
+        self.found = 0
+
+    def __call__(self, name: str, compute: Callable[[], Arrays]) -> Arrays:
+        """Return the piece of this name: from disk if it is there undamaged, else computed and written whole."""
+        path = self.folder / f"{name}.npz"
+        self.names.append(path.name)
+        if path.is_file():
+            with suppress(InputError):
+                stored = load_arrays(path, "It is computed again")
+                self.found += 1
+                return stored
+        arrays = compute()
+        save_arrays(path, arrays)
+        return arrays
+
+
+@dataclass(frozen=True)
+class Study(Generic[C]):
+    """A question, and how it is answered and drawn."""
+
+    name: str
+    config: type[C]
+    compute: Callable[[C, Pieces], Arrays]
+    table: Callable[[Arrays], list[Row]]
+    plot: Callable[[Arrays], Figure]
+    models: Callable[[C], Mapping[str, str]]
+    """The models that a config uses, name or path -> kind (of a card, or "pipeline"), for the manifest."""
+    libraries: tuple[str, ...] = ()
+    """What else its numbers depend on, besides torch, numpy, scipy, and for pipelines diffusers and transformers."""
+
+
+def run(study: Study[C], config: C) -> Path:
+    """Run a study, go on with an interrupted one, or redraw a finished one; return its folder. See `perform`."""
+    return perform(study, config).folder
+
+
+def perform(study: Study[C], config: C) -> Outcome:
+    """Run a study, go on with an interrupted one, or redraw a finished one; return its folder, and which of the three.
+
+    A run of other code is never handed out: the study is computed anew beside it, which is printed.
+
+    Raises
+    ------
+    InputError
+        If the folder holds a run with other options, holds something else, or cannot be written; or what lies in it is
+        damaged.
+    """
+    claim = _claim(study, config)
+    with run_folder(config.out or default_folder(study.name, claim), "config.json", claim) as place:
+        if place.finished:
+            stored = load_arrays(place.folder / "data.npz", f"Remove the folder {place.folder} and run again")
+            draw(study, stored, place.folder)
+            return Outcome(place.folder, "reused: table and figures drawn anew from data.npz")
+        started, pieces = time.time(), Pieces(place.partial)
+        arrays = study.compute(config, pieces)
+        save_arrays(place.partial / "data.npz", arrays)
+        draw(study, arrays, place.partial)
+        write_whole(place.partial / "manifest.json", json_bytes(manifest(study, config, claim, started, pieces.found)))
+        place.finish()
+        for name in pieces.names:
+            (place.folder / name).unlink(missing_ok=True)
+    return Outcome(place.folder, f"resumed with {pieces.found} piece{'s' * (pieces.found > 1)}" if pieces.found else "computed")
+
+
+def check_times(times: tuple[int | float, ...]) -> None:
+    """Raise unless there are times, each once; whether the schedule has them, it says itself."""
+    if not times or len(set(times)) != len(times):
+        raise InputError(f"--times must be one or more different times: got {' '.join(map(str, times)) or 'none'}")
+
+
+def draw(study: Study[C], arrays: Arrays, folder: Path) -> None:
+    """Write the table and the figure of the arrays into the folder."""
+    rows = study.table(arrays)
+    write_whole(folder / "table.csv", _csv(rows))
+    with mpl.rc_context(STYLE):
+        figure = study.plot(arrays)
+        for ending in ("png", "pdf"):
+            buffer = BytesIO()
+            figure.savefig(buffer, format=ending)
+            write_whole(folder / f"figure.{ending}", buffer.getvalue())
+
+
+def manifest(study: Study[C], config: C, claim: Claim, started: float, found: int) -> dict[str, Any]:
+    """Return what a reader needs to repeat the run."""
+    versions = {name: number for name, number in claim["code"].items() if name != "sources"}
+    return {
+        "study": study.name,
+        "command": shlex.join(["jacobian-lab", *sys.argv[1:]]),
+        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
+        "seconds": round(time.time() - started, 1),
+        "pieces_from_an_interrupted_run": found,
+        "git": _git(),
+        "versions": {"python": platform.python_version(), **versions, "matplotlib": version("matplotlib")},
+        "machine": f"{platform.system()} {platform.machine()}",
+        "device": config.device,
+        "seed": config.seed,
+        "weights": claim["weights"],
+    }
+
+
+def _claim(study: Study[C], config: C) -> Claim:
+    """Return what makes a run this one: the study, its options without the folder, the weights, and the code that computes."""
+    options = {key: value for key, value in dataclasses.asdict(config).items() if key != "out"}
+    models = study.models(config)
+    weights = {name: pipeline_hash(name) if kind == PIPELINE else _essentials(read_card(name, kind))
+               for name, kind in models.items()}
+    libraries = (*(PIPELINE_LIBRARIES if PIPELINE in models.values() else ()), *study.libraries)
+    claim: Claim = json.loads(json.dumps({"study": study.name, **options, "weights": weights,
+                                          "code": code(PACKAGES, libraries)}, default=str))
+    return claim
+
+
+def _essentials(card: dict[str, Any]) -> dict[str, Any]:
+    """Return of a model's card what its numbers depend on: the weights, and how they are used."""
+    return {key: card[key] for key in COMPUTES if key in card}
+
+
+def _csv(rows: list[Row]) -> bytes:
+    text = StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({key: f"{value:.6g}" if isinstance(value, float) else value for key, value in row.items()} for row in rows)
+    return text.getvalue().encode()
+
+
+def _git() -> dict[str, str | bool] | None:
+    """Return commit and cleanness of the repository that holds this file, or None if it is not in one."""
+    git = shutil.which("git")
+    here = Path(__file__)
+
+    def ask(*words: str) -> str:
+        done = subprocess.run([str(git), *words], cwd=here.parent, capture_output=True, text=True, check=True, timeout=10)
+        return done.stdout.strip()
+
+    try:
+        ask("ls-files", "--error-unmatch", here.name)  # a project that merely encloses our installation is not meant
+        return {"commit": ask("rev-parse", "HEAD"), "clean": not ask("status", "--porcelain")}
+    except (OSError, subprocess.SubprocessError):
+        return None

@@ -1,0 +1,1 @@
+"""Studies of J itself: spectrum, symmetry, accuracy, directions."""

@@ -1,0 +1,140 @@
+r"""The leading eigenvectors of J as images: the ways in which the clean image could be another one.
+
+By Tweedie `Cov[x_0 | x_t] = (sigma^2 / alpha) J`, so the eigenvectors of J are the principal components of the posterior,
+and eigenvalues mu give their standard deviations `s = sigma sqrt(mu / alpha)`. Those of the symmetric part are drawn, with
+the denoised image moved along them; J's own are compared with them, since they differ as far as J is not symmetric. Of a latent
+model the components are of latents, and what is drawn is decoded.
+
+References
+----------
+Manor, Michaeli (2024), *On the posterior distribution in denoising: application to uncertainty quantification*.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+
+from jacobian_lab import InputError, eigenpairs, symmetric_part, trace
+from studies.frame.figure_style import show
+from studies.frame.models import Model, OnModel, model_files, operator_at
+from studies.frame.study import Arrays, Pieces, Row, Study
+
+MOVES = (-2.0, -1.0, 0.0, 1.0, 2.0)
+"""Standard deviations by which the denoised image is moved."""
+
+
+@dataclass(frozen=True)
+class Eigenvectors(OnModel):
+    """Draw the principal components of the posterior. Example: jacobian-lab eigenvectors --digit 3 --time 700 --count 4."""
+
+    digit: int = 4
+    """Held-out digit, 0 to 4999; digit i shows the class i % 10."""
+    time: int | float = 600
+    """Noise level, 0 (clean) to 999 (noise); of a flow, up to 1."""
+    count: int = 5
+    """Leading eigenvectors."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 1 <= self.count <= 20:
+            raise InputError(f"--count must lie from 1 to 20: got {self.count}")
+
+
+def compute(config: Eigenvectors, pieces: Pieces) -> Arrays:
+    """Return eigenvalues and vectors of the symmetric part, the nearest ones of J, images of both, what the table needs."""
+    model = config.load()
+    inputs = config.inputs(model)
+    J = operator_at(model.denoiser, inputs.clean[0], config.digit, config.time, config.seed)
+
+    def pairs() -> Arrays:
+        S = eigenpairs(symmetric_part(J), config.count, "LR", symmetric=True)
+        A = eigenpairs(J, 2 * config.count, "LR", left=True)  # more, so that the order may differ
+        vectors = S.vectors * np.where(S.vectors.sum(0) < 0, -1, 1)  # a sign that does not depend on the run
+        assert A.left is not None
+        alike = np.abs(vectors.T @ A.vectors)
+        nearest = alike.argmax(1)
+        between = np.abs((A.left.conj() * A.vectors).sum(0))
+        total = trace(J)
+        return {"values": S.values, "vectors": vectors.T, "residuals": S.residuals, "errors": S.errors,
+                "own": A.values[nearest], "own_cosine": alike.max(1), "left_right_cosine": between[nearest],
+                "products": np.array(S.products + A.products + total.products), "trace": np.array(total.interval())}
+
+    found = pieces("pairs", pairs) | {"alpha": np.array(J.alpha_t), "sigma": np.array(J.sigma_t)}
+    denoised = J.products.d
+    return found | move(model, denoised, found["vectors"], deviations(found)) | {
+        "x_t": J.products.x[0].cpu().numpy(), "clean": inputs.images[0].cpu().numpy(),
+        "time": np.array(config.time), "name": np.array(inputs.names[0]), "space": np.array(model.space)}
+
+
+@torch.no_grad()
+def move(model: Model, denoised: torch.Tensor, vectors: np.ndarray, scales: np.ndarray) -> Arrays:
+    """Return images of a denoised sample, (1, C, h, w), moved along vectors, (count, n), by MOVES times their scales.
+
+    Returns
+    -------
+    dict
+        "moved" (count, MOVES, c, H, W); "components" (count, c, H, W), the vectors as images: of latents how the decoded image
+        changes along them, `(decode(d + s v) - decode(d - s v)) / 2 s`.
+    """
+    directions = torch.from_numpy(vectors).to(denoised).reshape(-1, *denoised.shape[1:])
+    s = torch.from_numpy(scales).to(denoised)
+    moved = torch.stack([model.decode(denoised + (m * s).reshape(-1, 1, 1, 1) * directions) for m in MOVES], dim=1)
+    components = directions
+    if model.space == "latent":
+        at = {m: k for k, m in enumerate(MOVES)}
+        change = (moved[:, at[1.0]] - moved[:, at[-1.0]]) / 2
+        components = torch.where(s > 0, 1 / s, 0).reshape(-1, 1, 1, 1) * change
+    return {"moved": moved.cpu().numpy(), "components": components.cpu().numpy()}
+
+
+def deviations(arrays: Arrays) -> np.ndarray:
+    """Return the posterior's standard deviation along each component, in the unit of x_0: pixels, [-1, 1], or latents."""
+    return np.asarray(arrays["sigma"] * np.sqrt(np.maximum(arrays["values"], 0) / arrays["alpha"]))
+
+
+def table(arrays: Arrays) -> list[Row]:
+    """Return one row for each component."""
+    total, rows = float(arrays["trace"].mean()), list[Row]()
+    for k, (mu, s) in enumerate(zip(arrays["values"].tolist(), deviations(arrays).tolist(), strict=True)):
+        rows.append({
+            "component": k + 1, "eigenvalue_of_symmetric_part": mu, "stated_error": float(arrays["errors"][k]),
+            "posterior_standard_deviation": s, "share_of_trace": mu / total, "trace": total,
+            "half_interval_of_trace": float(np.ptp(arrays["trace"]) / 2),
+            "nearest_eigenvalue_of_J": float(arrays["own"][k].real),
+            "its_imaginary_part": float(arrays["own"][k].imag), "cosine_of_their_vectors": float(arrays["own_cosine"][k]),
+            "cosine_of_left_and_right_vector_of_J": float(arrays["left_right_cosine"][k])})
+    return rows
+
+
+def plot(arrays: Arrays) -> Figure:
+    """Draw each component, and the denoised image moved along it."""
+    count, latent = len(arrays["values"]), str(arrays["space"]) == "latent"
+    figure = Figure(figsize=(7.2, 0.84 * count + 0.6))
+    panels: Any = figure.subplots(count, 2 + len(MOVES), squeeze=False)
+    limit = float(np.abs(arrays["components"]).max()) or 1.0
+    for k, (row, s) in enumerate(zip(panels, deviations(arrays), strict=True)):
+        drawn = show(row[1], arrays["components"][k], "", limit)
+        label = rf"$\mu_{{{k + 1}}}$ = {arrays['values'][k]:.2f}" "\n" rf"$s_{{{k + 1}}}$ = {s:.1f}"
+        row[1].set_ylabel(label, rotation=0, ha="right", va="center")
+        for axes, image in zip(row[2:], arrays["moved"][k], strict=True):
+            show(axes, image)
+    panels[0, 1].set_title("component $v_k$" + (",\ndecoded" if latent else ""))
+    for axes, times in zip(panels[0, 2:], MOVES, strict=True):
+        axes.set_title("$D(x_t)$" if not times else f"${times:+.0f}\\,s_k\\,v_k$")
+    given = (("clean", "clean", 1.0), ("$x_t\\,/\\,3$", "x_t", 3.0))
+    for k, axes in enumerate(panels[:, 0]):
+        if k < len(given):
+            show(axes, arrays[given[k][1]] / given[k][2], given[k][0])
+        else:
+            axes.set_axis_off()
+    figure.colorbar(drawn, ax=list(panels[:, -1]), shrink=0.6, aspect=24, pad=0.03).set_label("component")
+    figure.suptitle(f"Principal components of the posterior, {arrays['name']}, $t$ = {arrays['time']}", fontsize=8)
+    return figure
+
+
+STUDY = Study("eigenvectors", Eigenvectors, compute, table, plot, models=model_files)

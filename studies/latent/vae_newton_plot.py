@@ -1,0 +1,95 @@
+"""The figure of `vae-newton`: images by each form; the premises; the residual along sampling; memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from studies.frame.study import Arrays
+from studies.latent.vae_premises import FORMS, STEPS, TASKS
+from studies.sampling.constrained import grid, plot_along
+
+COLOURS = {"backprop": "#009e73", "tangent": "#0072b2", "secant": "#d55e00", "latent mask": "#cc79a7"}
+GRAY = "#555555"
+STYLES = {"$J_D^T e$": "--", "$J_D^{+} e$": ":", "$J_D^{+} e$, cut off": "-"}
+SHOWN = 6
+
+
+def plot(arrays: Arrays) -> Figure:
+    """Draw images of some digits, and a column of panels for each task."""
+    rows = [("truth", arrays["truth"])]
+    for task, observed in zip(TASKS, ("small", "known"), strict=True):
+        rows.append((f"{task}:\nobserved", arrays[observed]))
+        rows += [(method, arrays["images"][k]) for k, (of, method) in enumerate(arrays["rows"].tolist())
+                 if of == task and method not in ("autoencoder", "unconstrained")]
+    rows.append(("autoencoder\nof the truth", arrays["images"][0]))
+    figure = Figure(figsize=(9.8, 7.0))
+    parts: Any = figure.subfigures(1, 2, width_ratios=(4.5, 5.3))
+    grid(parts[0], [(name, list(images[:SHOWN])) for name, images in rows])
+    panels = parts[1].subplots(4, 2)
+    for column, task in enumerate(TASKS):
+        _plot_cosines(panels[0, column], arrays, column)
+        _plot_steps(panels[1, column], arrays, column)
+        _plot_sampling(panels[2, column], arrays, task)
+        panels[0, column].set_title(task)
+    _plot_roundtrip(panels[3, 0], arrays)
+    _plot_memory(panels[3, 1], arrays)
+    parts[1].legend(*_legend(panels[0, 0]), loc="outside upper center", ncols=6, columnspacing=1.2)
+    return figure
+
+
+def _plot_cosines(axes: Axes, arrays: Arrays, task: int) -> None:
+    """Draw the median cosine with each reference against the noise level."""
+    found = np.median(arrays["cosines"][:, :, task], axis=1)
+    for f, form in enumerate(FORMS):
+        for r, style in enumerate(STYLES.values()):
+            if form != "backprop" or r:
+                axes.plot(arrays["times"], found[:, f, r], style, color=COLOURS[form])
+    axes.set(xlabel="time $t$", ylabel="cosine with", ylim=(min(0, found.min()), 1.02))
+
+
+def _legend(axes: Axes) -> tuple[list[Any], list[str]]:
+    """Return a line and a label for each form and each reference: one legend serves all panels."""
+    forms = [axes.plot([], [], color=COLOURS[form])[0] for form in FORMS]
+    styles = [axes.plot([], [], style, color=GRAY)[0] for style in STYLES.values()]
+    return forms + styles, [*FORMS, *STYLES]
+
+
+def _plot_steps(axes: Axes, arrays: Arrays, task: int) -> None:
+    """Draw the median residual of D(z + s d), relative to that at s = 0, against s."""
+    found = np.median(arrays["by_step"][:, :, task], axis=(0, 1))
+    for values, form in zip(found, [*FORMS, "$J_D^{+} e$, cut off"], strict=True):
+        axes.plot(STEPS, values, color=COLOURS.get(form, GRAY))
+    axes.set(xlabel="step $s$", ylabel="residual of $D(z + s d)$", ylim=(0, max(1.1, min(2.0, found.max()))))
+
+
+def _plot_sampling(axes: Axes, arrays: Arrays, task: str) -> None:
+    """Draw the residual along sampling: median, and 10 to 90 % of the digits."""
+    for k, (of, method) in enumerate(arrays["rows"].tolist()):
+        if of == task and method in FORMS:
+            plot_along(axes, arrays["residual"][k], arrays["sampling_times"], COLOURS[method])
+    axes.set_ylabel("RMSE of the observed")
+
+
+def _plot_roundtrip(axes: Axes, arrays: Arrays) -> None:
+    """Draw how much of v the round trip misses: median, and range over the digits."""
+    for k, label in enumerate(("random $v$", "$v$ to other digits", "the same, secant")):
+        found, colour = arrays["roundtrip"][:, :, k], (GRAY, COLOURS["tangent"], COLOURS["secant"])[k]
+        axes.plot(arrays["times"], np.median(found, 1), "o-", color=colour, label=label)
+        axes.fill_between(arrays["times"], found.min(1), found.max(1), color=colour, alpha=0.12, linewidth=0)
+    axes.set(xlabel="time $t$", ylabel="$|J_E J_D v - v|\\,/\\,|v|$", ylim=(0, 1.6 * arrays["roundtrip"].max()))
+    axes.legend(loc="upper left", borderpad=0)
+
+
+def _plot_memory(axes: Axes, arrays: Arrays) -> None:
+    """Draw the peak of each method, of one task: the other's is the same but for the pixels' constraint."""
+    rows = arrays["rows"].tolist()
+    shown = [k for k, (of, _) in enumerate(rows) if of == rows[-1][0]]
+    peaks = np.diff(arrays["resident"])[shown, 0]
+    names = [rows[k][1] for k in shown]
+    axes.barh(range(len(shown)), peaks, color=[COLOURS.get(name, GRAY) for name in names])
+    axes.set(yticks=range(len(shown)), yticklabels=names, ylim=(len(shown) - 0.5, -0.5),
+             xlabel=f"peak above rest, MB, batch {int(arrays['batch'])}")

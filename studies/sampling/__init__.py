@@ -1,0 +1,1 @@
+"""Studies of constrained sampling in pixels."""

@@ -1,0 +1,167 @@
+"""Samples that must reproduce an observation, y = A x: what the studies `inpaint` and `superres` compute, tell and draw.
+
+Images are scored as they are, decoded if the model's space is latent. What the autoencoder makes of the truth is then scored
+with them: it bounds what can be drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from torch import Tensor
+
+import mnist
+from jacobian_lab.constraints.base import Linear
+from studies.frame.figure_style import COLOURS
+from studies.frame.inputs import OfDigits
+from studies.frame.models import Inputs, Model
+from studies.frame.statistics import fidelity, mean_interval, rate_interval, scores
+from studies.frame.study import Arrays, Pieces, Row
+from studies.sampling.constrained import draw, grid, in_batches, plot_along, spent, tiles
+
+SAMPLED, PROJECTED, FREE, AUTOENCODER = "sampled", "projected", "unconstrained", "autoencoder"
+SHOWN = 6
+ROWS = 3
+LARGE = 32
+"""Pixels on a side, beyond which an image is shown large."""
+SCORES = {"psnr": "PSNR, dB", "agreement": "judge's agreement with the digit"}
+
+
+@dataclass(frozen=True)
+class Observed(OfDigits):
+    """Options of a study of noiseless linear observations."""
+
+    project: bool = False
+    """Show the samples after the exact projection onto the observation; the table has both."""
+
+
+def measure(config: Observed, pieces: Pieces, model: Model, problem: Linear, truth: Inputs | None,
+            others: Mapping[str, Tensor]) -> Arrays:
+    """Return samples and their scores.
+
+    Parameters
+    ----------
+    problem : Linear
+        What is observed, of N images, without noise.
+    truth : Inputs or None
+        The images, which scores compare with, if they are known; otherwise N is 1.
+    others : mapping
+        Images by other methods, (N, c, H, W), which are scored too.
+
+    Returns
+    -------
+    dict
+        "methods"; "images" (methods, N, samples, c, H, W); "missing", the residual of each, and with a truth the scores
+        "psnr", "ssim", of digits "agreement"; "residual" (N samples, times, steps + 1) along sampling; "passes", "times",
+        "numbers", "names".
+    """
+    numbers, names = (truth.numbers, truth.names) if truth else ([config.digit], ["image"])
+    seeds, owner = config.seeds(numbers), torch.arange(len(numbers)).repeat_interleave(config.samples)
+    drawn = draw(config, model, seeds, pieces, "constrained", lambda part: problem.select(owner[part]))
+    free = draw(config, model, seeds, pieces, "unconstrained")
+    every = problem.select(owner)
+    sampled, unconstrained = (torch.from_numpy(run["images"]).to(problem.y) for run in (drawn, free))
+    if truth and model.space == "latent":
+        others = {AUTOENCODER: in_batches(model.decode, truth.clean, model), **others}
+    images = {SAMPLED: sampled, PROJECTED: every.project(sampled), FREE: unconstrained} | {
+        name: image[owner] for name, image in others.items()}
+    found: dict[str, list[NDArray[Any]]] = {}
+    for image in images.values():
+        values = {"images": image.cpu().numpy(), "missing": every.residual(image).cpu().numpy()}
+        for key, value in (values | (_scores(image, truth, owner) if truth else {})).items():
+            found.setdefault(key, []).append(value.reshape(len(numbers), config.samples, *value.shape[1:]))
+    return {key: np.stack(values) for key, values in found.items()} | {
+        "methods": np.array(list(images)), "residual": drawn["residual"], "passes": drawn["passes"],
+        "free_passes": free["passes"], "times": np.array(config.times(model.denoiser)), "numbers": np.array(numbers),
+        "names": np.array(names),
+        "project": np.array(config.project)} | ({"truth": truth.images.cpu().numpy()} if truth else {})
+
+
+def _scores(images: Tensor, truth: Inputs, owner: Tensor) -> dict[str, NDArray[Any]]:
+    """Return what images are worth beside the truth; what they show is judged of digits only."""
+    if truth.labels is None:
+        return fidelity(images, truth.images[owner])
+    judged = scores(images, truth.images[owner], truth.labels[owner], mnist.load_classifier(device=images.device))
+    return {key: judged[key] for key in ("psnr", "ssim", "agreement")}
+
+
+def table(arrays: Arrays) -> list[Row]:
+    """Return a row for each method: the residual, then scores with 95 % intervals over the digits, then passes."""
+    rows: list[Row] = []
+    digits, samples = arrays["missing"].shape[1:]
+    passes = {SAMPLED: arrays["passes"], PROJECTED: arrays["passes"], FREE: arrays["free_passes"]}
+    for m, method in enumerate(arrays["methods"].tolist()):
+        missing = arrays["missing"][m]
+        row: Row = {"method": method, "digits": digits, "samples_of_each": samples,
+                    "rmse_of_the_observed_mean": float(missing.mean()), "rmse_median": float(np.median(missing)),
+                    "rmse_largest": float(missing.max())}
+        for key in ("psnr", "ssim", "agreement"):
+            if key in arrays:
+                value, low, high = interval(arrays[key][m], key)
+                row |= {key: value, f"{key}_low": low, f"{key}_high": high}
+        rows.append(row | spent(passes.get(method, np.zeros((1, 3), dtype=int))))
+    return rows
+
+
+def interval(values: NDArray[Any], key: str) -> tuple[float, float, float]:
+    """Return the mean of (digits, samples) and its 95 % interval; digits are the independent trials, not samples."""
+    means = values.mean(1)
+    if key != "agreement":
+        return mean_interval(means)
+    rate = float(means.mean())
+    return rate, *rate_interval(round(rate * len(means)), len(means))[1:]
+
+
+def plot(arrays: Arrays, observed: Mapping[str, NDArray[Any]], title: str, label: str) -> Figure:
+    """Draw images, in a row for each method or, large ones, side by side; with them the residual along sampling, and scores.
+
+    Parameters
+    ----------
+    observed : mapping
+        Rows of images, (N, c, H, W), below the truth.
+    title, label : str
+        Of the residual and of its axis.
+    """
+    methods, names = arrays["methods"].tolist(), arrays["names"].tolist()[:SHOWN]
+    shown = PROJECTED if arrays["project"] else SAMPLED
+    sampled = arrays["images"][methods.index(shown)]
+    rows = [*([("truth", arrays["truth"])] if "truth" in arrays else []), *observed.items(),
+            *((shown if not k else "", sampled[:, k]) for k in range(min(ROWS, sampled.shape[1]))),
+            *((method, arrays["images"][methods.index(method), :, 0]) for method in (FREE, AUTOENCODER) if method in methods)]
+    scored = [key for key in SCORES if key in arrays]
+    if sampled.shape[-1] > LARGE:
+        figure = Figure(figsize=(7.2, 1.95 * -(-len(rows) // 4) + 2.2))
+        parts: Any = figure.subfigures(2, 1, height_ratios=(1.95 * -(-len(rows) // 4), 2.2))
+        tiles(parts[0], [(name or shown, images[0]) for name, images in rows])
+        panels = parts[1].subplots(1, 1 + len(scored), squeeze=False)[0]
+    else:
+        width = 0.9 + 0.6 * len(names)
+        figure = Figure(figsize=(width + 2.7, max(3.6, 0.62 * len(rows) + 0.3)))
+        parts = figure.subfigures(1, 2, width_ratios=(width, 2.7))
+        grid(parts[0], [(name, images[:SHOWN]) for name, images in rows], names)
+        panels = parts[1].subplots(1 + len(scored), 1, squeeze=False, height_ratios=[1.6, *[1.0] * len(scored)])[:, 0]
+    plot_along(panels[0], arrays["residual"], arrays["times"], COLOURS["inexact"])
+    panels[0].set(ylabel=label, title=f"{title}\nmedian, 10-90 % of {len(arrays['residual'])} samples")
+    for axes, key in zip(panels[1:], scored, strict=True):
+        _plot_scores(axes, arrays, key)
+    return figure
+
+
+def _plot_scores(axes: Axes, arrays: Arrays, key: str) -> None:
+    """Draw a score of each method with its interval."""
+    methods = arrays["methods"].tolist()
+    for m, method in enumerate(methods):
+        value, low, high = interval(arrays[key][m], key)
+        colour = COLOURS["inexact"] if method in (SAMPLED, PROJECTED) else "#555555"
+        axes.plot([low, high], [m, m], color=colour, linewidth=1)
+        axes.plot(value, m, "o", color=colour, markersize=4, clip_on=False)
+    axes.set(yticks=range(len(methods)), yticklabels=methods, ylim=(len(methods) - 0.5, -0.5), xlabel=SCORES[key])
+    if key == "agreement":
+        axes.set_xlim(0, 1)

@@ -1,0 +1,134 @@
+import pytest
+import torch
+from torch import nn
+
+from jacobian_lab import Denoiser, DiscreteSchedule, InputError, RectifiedFlow, guided
+
+from conftest import PREDICTIONS, SHAPE, relative
+
+
+@pytest.mark.parametrize("prediction", PREDICTIONS)
+def test_every_prediction_type_gives_the_oracles_posterior_mean(oracle_at, prediction):
+    oracle, x_t, t = oracle_at
+    assert relative(oracle.denoiser(prediction)(x_t, t), oracle.mean(x_t, t)) < 1e-12
+
+
+@pytest.mark.parametrize("prediction", PREDICTIONS)
+def test_a_network_that_knows_the_answer_gives_it(schedule_and_time, prediction):
+    """Definitions, not coefficients: the raw output is built from x0 and noise by what each type is said to estimate."""
+    schedule, t = schedule_and_time
+    x0, noise = torch.randn(2, 5, *SHAPE, dtype=torch.float64)
+    a, s = (float(c) for c in schedule(t))
+    raw = {"epsilon": noise, "v": a * noise - s * x0, "sample": x0, "flow": noise - x0}[prediction]
+    denoiser = Denoiser(lambda x, t: raw, schedule, prediction, SHAPE)
+    x_t = schedule.add_noise(x0, t, noise)
+    assert relative(denoiser(x_t, t), x0) < 1e-12
+    assert relative(denoiser.raw(x0, x_t, t), raw) < 1e-12
+    assert relative(denoiser.noise(x_t, x0, t), noise) < 1e-12
+
+
+def test_single_samples_and_batches_agree_and_keep_shape_and_dtype():
+    denoiser = Denoiser(lambda x, t: x * t.view(-1, 1, 1, 1), DiscreteSchedule.linear(), "epsilon", SHAPE)
+    x = torch.randn(3, *SHAPE)
+    t = torch.tensor([1, 5, 9])
+    batch = denoiser(x, t)
+    assert batch.shape == x.shape
+    assert batch.dtype == torch.float32
+    for i in range(3):
+        torch.testing.assert_close(denoiser(x[i], int(t[i])), batch[i], rtol=0, atol=0)
+
+
+def test_the_network_sees_times_of_the_contract():
+    seen = []
+
+    def network(x, t):
+        seen.append(t)
+        return x
+
+    Denoiser(network, DiscreteSchedule.linear(), "v", SHAPE)(torch.zeros(2, *SHAPE), 7)
+    Denoiser(network, RectifiedFlow(), "flow", SHAPE)(torch.zeros(2, *SHAPE, dtype=torch.float64), 0.3)
+    assert seen[0].tolist() == [7, 7]
+    assert seen[0].dtype == torch.int64
+    assert seen[1].tolist() == [0.3, 0.3]
+    assert seen[1].dtype == torch.float64
+
+
+def test_denoiser_runs_on_the_meta_device():
+    """Nothing inside makes a tensor on a device of its own choice."""
+    denoiser = Denoiser(nn.Identity(), DiscreteSchedule.linear(), "sample", SHAPE)
+    denoiser.network.forward = lambda x, t: x
+    assert denoiser(torch.zeros(2, *SHAPE, device="meta"), 7).device.type == "meta"
+
+
+def test_guidance_combines_raw_outputs_as_diffusers_does():
+    def conditional(x, t):
+        return x + 1
+
+    def unconditional(x, t):
+        return 2 * x
+
+    x, t = torch.randn(2, *SHAPE), torch.zeros(2)
+    torch.testing.assert_close(guided(conditional, unconditional, 7.5)(x, t), 2 * x + 7.5 * (x + 1 - 2 * x))
+    torch.testing.assert_close(guided(conditional, unconditional, 0.0)(x, t), 2 * x)
+    assert guided(conditional, unconditional, 1) is conditional
+
+
+def test_guiding_networks_equals_guiding_posterior_means():
+    schedule, x = DiscreteSchedule.linear(), torch.randn(2, *SHAPE, dtype=torch.float64)
+    one, two = (Denoiser(lambda x, t, k=k: torch.tanh(k * x), schedule, "v", SHAPE) for k in (1, 2))
+    both = Denoiser(guided(one.network, two.network, 3.0), schedule, "v", SHAPE)
+    assert relative(both(x, 300), two(x, 300) + 3 * (one(x, 300) - two(x, 300))) < 1e-12
+
+
+def test_modules_inside_are_reached_by_eval_and_to():
+    network = nn.Conv2d(1, 1, 1)
+    denoiser = Denoiser(guided(network, nn.Conv2d(1, 1, 1), 2.0), DiscreteSchedule.linear(), "v", SHAPE)
+    assert denoiser.training
+    assert not denoiser.eval().network.conditional.training
+    assert denoiser.double().network.conditional.weight.dtype == torch.float64
+
+
+def test_wrapping_leaves_the_modes_of_the_network_alone():
+    network = nn.Sequential(nn.Conv2d(1, 1, 1), nn.Dropout().eval())
+    Denoiser(guided(network, network, 2.0), DiscreteSchedule.linear(), "v", SHAPE)
+    assert network.training
+    assert not network[1].training
+    network = nn.Sequential(nn.Dropout()).eval()
+    network[0].train()
+    Denoiser(network, DiscreteSchedule.linear(), "v", SHAPE)
+    assert network[0].training
+
+
+@pytest.mark.parametrize("shape", [(3, 4), (2, 1, 3, 5), (1, 1, 1, 3, 4), (1, 4, 3)])
+def test_wrong_image_shapes_are_named(shape):
+    denoiser = Denoiser(lambda x, t: x, DiscreteSchedule.linear(), "v", SHAPE)
+    with pytest.raises(InputError, match=r"expected \(B, 1, 3, 4\) or \(1, 3, 4\)"):
+        denoiser(torch.zeros(shape), 3)
+
+
+def test_a_network_that_returns_another_shape_is_named():
+    denoiser = Denoiser(lambda x, t: torch.cat([x, x], 1), DiscreteSchedule.linear(), "v", SHAPE)
+    with pytest.raises(InputError, match="learns a variance"):
+        denoiser(torch.zeros(2, *SHAPE), 3)
+
+
+def test_constructor_and_noise_prediction_at_pure_noise_refuse():
+    with pytest.raises(InputError, match="unknown prediction 'eps'"):
+        Denoiser(lambda x, t: x, DiscreteSchedule.linear(), "eps", SHAPE)
+    with pytest.raises(InputError, match=r"shape must be \(C, H, W\)"):
+        Denoiser(lambda x, t: x, DiscreteSchedule.linear(), "v", (32, 32))
+    with pytest.raises(InputError, match="alpha_t = 0"):
+        Denoiser(lambda x, t: x, RectifiedFlow(), "epsilon", SHAPE)(torch.zeros(SHAPE), 1.0)
+    with pytest.raises(InputError, match="expected 2 times"):
+        Denoiser(lambda x, t: x, RectifiedFlow(), "flow", SHAPE)(torch.zeros(2, *SHAPE), torch.tensor([0.1, 0.2, 0.3]))
+
+
+def test_another_precision_and_other_kinds_of_array_are_named():
+    denoiser = Denoiser(nn.Conv2d(SHAPE[0], SHAPE[0], 3, padding=1), DiscreteSchedule.linear(), "v", SHAPE)
+    denoiser.network.forward = lambda x, t: nn.Conv2d.forward(denoiser.network, x)
+    with pytest.raises(InputError, match=r"x_t is torch.float64, the network's weights are torch.float32: convert one of them"):
+        denoiser(torch.zeros(1, *SHAPE, dtype=torch.float64), 7)
+    with pytest.raises(InputError, match="floating-point tensor: got a numpy array"):
+        denoiser(torch.zeros(1, *SHAPE).numpy(), 7)
+    with pytest.raises(InputError, match=r"floating-point tensor: got a tensor of int64"):
+        denoiser(torch.zeros(1, *SHAPE).long(), 7)

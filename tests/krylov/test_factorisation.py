@@ -1,0 +1,205 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.sparse.linalg import aslinearoperator
+
+from jacobian_lab import InputError, JacobianOperator
+from jacobian_lab.krylov.factorisation import Arnoldi, arnoldi
+from jacobian_lab.krylov.operators import Operator
+
+import networks
+
+
+def matrix(n=40, seed=0):
+    return np.random.default_rng(seed).standard_normal((n, n))
+
+
+def holds(A, f):
+    Q, H = f.basis, f.hessenberg
+    assert np.linalg.norm(A @ Q[:, :f.steps] - Q @ H) < 1e-13 * max(np.linalg.norm(A), 1)
+    assert np.linalg.norm(Q.T @ Q - np.eye(Q.shape[1])) < 1e-13
+    assert np.abs(np.tril(H, -2)).max(initial=0) == 0
+
+
+@settings(max_examples=30, deadline=None)
+@given(n=st.integers(1, 25), steps=st.integers(0, 30), rank=st.integers(0, 25), seed=st.integers(0, 1000))
+def test_the_invariant_holds_for_any_rank_and_any_number_of_steps(n, steps, rank, seed):
+    rng = np.random.default_rng(seed)
+    A = rng.standard_normal((n, rank)) @ rng.standard_normal((rank, n))
+    f = arnoldi(A, steps, seed=seed)
+    assert f.steps == min(steps, n)
+    assert f.products == f.steps
+    holds(A, f)
+
+
+def test_extended_is_the_same_as_at_once_to_the_last_bit():
+    A = matrix()
+    at_once, extended = arnoldi(A, 30), arnoldi(A, 7).extend(13).extend(10)
+    assert np.array_equal(at_once.hessenberg, extended.hessenberg)
+    assert np.array_equal(at_once.basis, extended.basis)
+
+
+@pytest.mark.parametrize("rank", [40, 5])
+def test_interrupted_and_resumed_is_the_same_to_the_last_bit(tmp_path, rank):
+    A = matrix()[:, :rank] @ matrix(seed=1)[:rank]
+    calls = []
+
+    def interrupted(V):
+        calls.append(0)
+        if len(calls) == 13:
+            raise KeyboardInterrupt
+        return A @ V
+
+    f = Arnoldi(Operator(A.shape, A.dtype, interrupted, lambda U: A.T @ U))
+    with pytest.raises(KeyboardInterrupt):
+        f.extend(30)
+    assert f.steps == 12
+    holds(A, f)
+    f.save(tmp_path / "run.npz")
+    truth = arnoldi(Operator(A.shape, A.dtype, lambda V: A @ V, lambda U: A.T @ U), 30)
+    resumed = Arnoldi.load(tmp_path / "run.npz", f.operator.operator).extend(18)
+    assert resumed.breakdowns == truth.breakdowns
+    for other in (resumed, f.extend(18)):
+        assert np.array_equal(other.hessenberg, truth.hessenberg)
+        assert np.array_equal(other.basis, truth.basis)
+    assert [path.name for path in tmp_path.iterdir()] == ["run.npz"]
+
+
+def test_breakdown_is_noted_and_gone_through():
+    A = np.diag(np.r_[3.0, 2.0, 2.0, np.zeros(5)])
+    f = arnoldi(A, 8, start=np.eye(8)[0])
+    assert f.breakdowns[0] == 1  # an exact eigenvector as start
+    assert f.exhausted
+    holds(A, f)
+    np.testing.assert_allclose(np.sort(f.ritz()[0].real), np.sort(np.diag(A)), atol=1e-14)
+
+
+def test_ritz_bounds_are_the_residuals():
+    A = matrix()
+    f = arnoldi(A, 15)
+    values, bounds = f.ritz()
+    theta, Y = np.linalg.eig(f.projected)
+    for value, bound in zip(values, bounds, strict=True):
+        y = f.basis[:, :15] @ Y[:, np.abs(theta - value).argmin()]
+        assert np.linalg.norm(A @ y - value * y) == pytest.approx(bound, rel=1e-8)
+
+
+def test_the_basis_is_in_float64_over_a_float32_operator():
+    A = matrix().astype(np.float32)
+    f = arnoldi(Operator(A.shape, A.dtype, lambda V: A @ V.astype(np.float32), lambda U: A.T @ U), 20)
+    assert f.basis.dtype == np.float64
+    assert np.linalg.norm(f.basis.T @ f.basis - np.eye(21)) < 1e-13
+
+
+@pytest.mark.parametrize(("call", "message"), [
+    (lambda: arnoldi(matrix()[:, :3], 2), "square operator: got 40 x 3"),
+    (lambda: arnoldi(1j * matrix(), 2), "complex"),
+    (lambda: arnoldi(matrix(), -1), "steps must be at least 0: got -1"),
+    (lambda: arnoldi(matrix(), 2, start=np.zeros(40)), "start vector is zero"),
+    (lambda: arnoldi(matrix(), 2, start=np.ones(3)), r"shape \(3,\): expected \(40,\)"),
+    (lambda: arnoldi(matrix() * np.nan, 2), "the matrix has 1600 values of 1600 that are not finite"),
+    (lambda: Arnoldi.load("/nowhere.npz", matrix()), "/nowhere.npz does not exist"),
+])
+def test_bad_input_is_refused(call, message):
+    with pytest.raises(InputError, match=message):
+        call()
+
+
+def test_the_whole_space_by_blocks_is_the_operator_in_another_basis():
+    A, widths = matrix(150), []
+
+    def apply(V):
+        widths.append(V.shape[1])
+        return A @ V
+
+    for steps in (0, 1, 7, 149, 150):
+        widths.clear()
+        f = Arnoldi(Operator(A.shape, A.dtype, apply, lambda U: A.T @ U)).extend(steps)
+        assert f.exhaust() is f
+        assert f.exhausted
+        assert f.products == sum(widths) == 150
+        assert len(widths) <= steps + 3
+        assert np.linalg.norm(f.basis.T @ f.basis - np.eye(150)) < 1e-12
+        assert np.linalg.norm(A @ f.basis - f.basis @ f.projected) < 1e-11
+        assert not f.coupling.any()
+    f = arnoldi(A, 20)
+    kept = f.snapshot()
+    f.restart(np.eye(20)[:, :5], f.projected[:5, :5], f.coupling[:5], np.ones(150))
+    f.extend(3).resume(*kept)
+    holds(A, f)
+    assert np.linalg.norm(A @ f.exhaust().basis - f.basis @ f.projected) < 1e-11
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e-200, 1e200, 1e300])
+def test_the_factorisation_is_free_of_scale(tmp_path, scale):
+    A = matrix()
+    f, one = arnoldi(scale * A, 12), arnoldi(A, 12)
+    holds(A, one)
+    np.testing.assert_allclose(f.hessenberg / scale, one.hessenberg, atol=1e-12)
+    np.testing.assert_allclose(f.basis, one.basis, atol=1e-10)
+    np.testing.assert_allclose(f.ritz()[1] / scale, one.ritz()[1], rtol=1e-6)
+    assert one.unit == 1
+    f.save(tmp_path / "f.npz")
+    loaded = Arnoldi.load(tmp_path / "f.npz", scale * A)
+    np.testing.assert_allclose(loaded.extend(3).hessenberg / scale, one.extend(3).hessenberg, atol=1e-12)
+
+
+def test_a_small_start_and_a_nilpotent_operator_of_any_scale():
+    for scale in (1e-300, 1.0, 1e300):
+        f = arnoldi(scale * np.eye(6, k=1), 6, start=1e-300 * np.eye(6)[0])  # its first product is zero
+        assert f.exhausted
+        np.testing.assert_allclose(f.basis @ (f.projected / scale) @ f.basis.T, np.eye(6, k=1), atol=1e-14)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_fingerprint_tells_operators_of_one_size_apart(tmp_path, dtype):
+    A = matrix().astype(dtype)
+    f = arnoldi(Operator(A.shape, dtype, lambda V: A @ V.astype(dtype), lambda U: A.T @ U), 8)
+    f.save(tmp_path / "a.npz")
+    assert f.products == 9  # the probe is one
+    assert Arnoldi.load(tmp_path / "a.npz", f.operator.operator).products == 11  # two are the comparison
+    small = np.zeros_like(A)
+    small[3, 5] = 0.1
+    outside = (np.eye(40) - f.basis[:, :8] @ f.basis[:, :8].T).astype(dtype)
+    for other in (A.T, 2 * A, -A, np.roll(A, 1, 0), A + small, np.zeros_like(A), A + outside, A + 1e-3 * outside,
+                  A * dtype(1.001), A[::-1], A[:, ::-1]):
+        with pytest.raises(InputError, match=r"belongs to another operator: a product differs .* start anew"):
+            Arnoldi.load(tmp_path / "a.npz", other)
+    with pytest.raises(InputError, match="not finite"):  # refused as a matrix, before it is compared
+        Arnoldi.load(tmp_path / "a.npz", np.nan * A)
+    for steps in (0, 1, 40):
+        arnoldi(A, steps).save(tmp_path / "a.npz")
+        assert Arnoldi.load(tmp_path / "a.npz", A).steps == steps
+        with pytest.raises(InputError, match=r"belongs to another operator"):
+            Arnoldi.load(tmp_path / "a.npz", A.T)
+    zero = np.zeros_like(A)
+    arnoldi(zero, 3).save(tmp_path / "a.npz")
+    assert Arnoldi.load(tmp_path / "a.npz", zero).steps == 3
+    with pytest.raises(InputError, match=r"belongs to another operator"):
+        Arnoldi.load(tmp_path / "a.npz", A)
+
+
+@pytest.mark.parametrize("products", ["exact", "central", "forward"])
+def test_a_fingerprint_tells_times_and_samples_apart_even_where_products_are_differences(tmp_path, products):
+    denoiser = networks.denoiser(dtype=torch.float32)
+    x_t = torch.randn(1, *denoiser.shape, generator=torch.Generator().manual_seed(0))
+
+    def at(x, t):
+        return JacobianOperator(denoiser, x, t, products=products)
+
+    arnoldi(at(x_t, 500), 3).save(tmp_path / "a.npz")
+    assert Arnoldi.load(tmp_path / "a.npz", at(x_t, 500)).steps == 3
+    for x, t in ((x_t, 501), (x_t, 400), (x_t + 1e-2, 500), (x_t.flip(-1), 500), (-x_t, 500)):
+        with pytest.raises(InputError, match=r"belongs to another operator"):
+            Arnoldi.load(tmp_path / "a.npz", at(x, t))
+
+
+def test_a_file_of_another_operator_is_refused(tmp_path):
+    arnoldi(matrix(), 3).save(tmp_path / "a.npz")
+    with pytest.raises(InputError, match="operator of size 40: got one of size 41"):
+        Arnoldi.load(tmp_path / "a.npz", aslinearoperator(matrix(41)))
+    (tmp_path / "b.npz").write_bytes(b"nothing")
+    with pytest.raises(InputError, match="is damaged, or this version did not write it"):
+        Arnoldi.load(tmp_path / "b.npz", matrix())

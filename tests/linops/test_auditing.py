@@ -1,0 +1,274 @@
+"""The audit names planted faults, and raises no alarm on healthy operators."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import mnist
+from jacobian_lab import Denoiser, DiscreteSchedule, InputError, JacobianOperator, audit
+from jacobian_lab.krylov.operators import Operator
+from mnist.evaluate import noisy_digit
+
+import networks
+from conftest import PREDICTIONS, SHAPE, make_mixture
+
+X = torch.randn(1, *networks.SHAPE, generator=torch.Generator().manual_seed(0))
+inner = networks.Convolutional
+
+
+class Straight(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return torch.tanh(2 * x)
+
+    @staticmethod
+    def backward(ctx, g):
+        return g
+
+
+class Fault(nn.Module):
+    def __init__(self, change):
+        super().__init__()
+        torch.manual_seed(0)
+        self.inner, self.change, self.calls, self.mean = inner(), change, 0, 0.0
+
+    def remember(self, x):
+        self.mean = 0.9 * self.mean + 0.1 * float(x.mean())
+        return self.mean
+
+    def forward(self, x, t):
+        self.calls += 1
+        return self.change(self, x, t)
+
+
+def half(self, x, t):
+    return self.inner(x, t).half().float()
+
+
+def autocast(self, x, t):
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        return self.inner(x, t).float()
+
+
+def previous_time(self, x, t):
+    before, self.before = getattr(self, "before", t), t
+    return self.inner(x, t) * (1 + 0.01 * (before != t).float().mean())
+
+
+def cached(self, x, t):
+    if not hasattr(self, "features"):
+        self.features = {}
+    features = self.features.setdefault(int(t[0]), torch.tanh(x[:1]))
+    return self.inner(x, t) + features
+
+
+def scaled_backward(y, factor=0.999):
+    return y.detach() + factor * (y - y.detach())
+
+
+class RankOne(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, y):
+        return y.clone()
+
+    @staticmethod
+    def backward(ctx, g):
+        a = torch.linspace(0.5, 1.5, g[0].numel()).reshape(g[:1].shape)
+        return g + 0.01 * a * (g * a).flatten(1).sum(1).reshape(-1, 1, 1, 1) / a.square().sum()
+
+
+def rank_one_backward(y):
+    return RankOne.apply(y)
+
+
+REFUSED = {
+    "cache keyed on the time": cached,
+    "constant with gradients": lambda s, x, t: s.inner(x, t) + 0.01 * x.requires_grad,
+    "noise with gradients": lambda s, x, t: s.inner(x, t) + 0.01 * x.requires_grad * torch.randn_like(x),
+    "noise": lambda s, x, t: s.inner(x, t) + 0.01 * torch.randn_like(x),
+    "small noise": lambda s, x, t: s.inner(x, t) + 1e-4 * torch.randn_like(x),
+    "counter": lambda s, x, t: s.inner(x, t) * (1 + 0.001 * s.calls),
+    "settles after four calls": lambda s, x, t: s.inner(x, t) * (1 + 0.01 * max(0, 4 - s.calls)),
+    "running mean": lambda s, x, t: s.inner(x, t) + s.remember(x),
+}
+FAULTS = {
+    "the time of the call before": (previous_time, "repeatable"),
+    "input written to": (lambda s, x, t: s.inner(x.mul_(0.5), t), "input"),
+    "backward times 0.999": (lambda s, x, t: scaled_backward(s.inner(x, t)), "autograd"),
+    "rank-one error of 1 % in the backward": (lambda s, x, t: rank_one_backward(s.inner(x, t)), "autograd"),
+    "batch statistics": (lambda s, x, t: s.inner(x - x.mean(0, keepdim=True) / 2, t), "samples apart"),
+    "attention over the batch": (lambda s, x, t: s.inner(x, t) + x.flip(0), "samples apart"),
+    "half precision": (half, "precision"),
+    "autocast": (autocast, "precision"),
+    "no_grad": (lambda s, x, t: torch.no_grad()(s.inner)(x, t), "autograd"),
+    "detach": (lambda s, x, t: s.inner(x.detach(), t) + x, "autograd"),
+    "part detached": (lambda s, x, t: s.inner(x, t) + torch.tanh(x.detach()), "autograd"),
+    "straight through": (lambda s, x, t: s.inner(Straight.apply(x), t), "autograd"),
+    "value read out": (lambda s, x, t: s.inner(x, t) + 0.02 * x * x.square().sum().item(), "derivative"),
+    "value read out for each sample": (lambda s, x, t: torch.stack([y / y.std().item() for y in s.inner(x, t)]), "derivative"),
+    "root at zero": (lambda s, x, t: s.inner(x, t) + (x - x.detach()).square().sqrt(), "autograd"),
+    "quantised": (lambda s, x, t: torch.round(s.inner(x, t) * 8) / 8, "secant"),
+}
+
+
+def operator(network):
+    return JacobianOperator(Denoiser(network.eval(), DiscreteSchedule.linear(), "v", networks.SHAPE), X, 300)
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_network_that_is_no_function_is_refused(name):
+    told = r"something else each time|draws random numbers|derivative is another one at its next call"
+    with pytest.raises(InputError, match=told):
+        operator(Fault(REFUSED[name]))
+
+
+@pytest.mark.filterwarnings("ignore::jacobian_lab.errors.DerivativeWarning")
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_planted_fault_is_named(name):
+    change, check = FAULTS[name]
+    report = audit(operator(Fault(change)))
+    assert not report
+    assert not report[check].passed, str(report)
+    assert "FAIL" in str(report)
+
+
+def test_training_mode_after_the_operator_was_made_is_named():
+    J = operator(Fault(lambda s, x, t: s.inner(x, t)))
+    J.products.denoiser.train()
+    assert not audit(J)["evaluation mode"].passed
+
+
+def test_a_transpose_at_another_time_is_named():
+    J = operator(Fault(lambda s, x, t: s.inner(x, t)))
+    other = JacobianOperator(J.products.denoiser, X, 290)
+    J._apply_transpose = Operator(J.shape, J.dtype, other._apply, other._apply_transpose)._apply_transpose
+    assert not audit(J)["adjoint"].passed
+
+
+def test_products_that_are_no_derivative_are_named():
+    J = operator(Fault(lambda s, x, t: s.inner(x, t)))
+    apply = J._apply
+    J._apply = lambda V: apply(V) * (1 + 0.1 * np.tanh(V))
+    assert not audit(J)["linear"].passed
+    J._apply = JacobianOperator(J.products.denoiser, 2 * X, 300)._apply  # at another point
+    assert not audit(J)["differences"].passed
+    J._apply = lambda V: np.where(np.arange(len(V))[:, None] == 3, np.nan, apply(V))
+    report = audit(J)
+    assert not report["finite"].passed
+    with pytest.raises(InputError, match="no check 'derivation': expected one of evaluation mode"):
+        report["derivation"]
+
+
+@pytest.mark.parametrize(("method", "t"), [("exact", 5), ("exact", 900), ("exact", 990), ("forward", 300), ("central", 5),
+                                           ("central", 300)])
+def test_no_alarm_where_terms_cancel_or_differences_are_asked_for(method, t):
+    for prediction in PREDICTIONS:
+        oracle = make_mixture(DiscreteSchedule.linear()).float()
+        x_t = torch.randn(1, *SHAPE, generator=torch.Generator().manual_seed(0))
+        report = audit(JacobianOperator(oracle.denoiser(prediction), x_t, t, products=method))
+        assert report, f"{prediction}\n{report}"
+
+
+HEALTHY = {
+    "unet": networks.unet, "attention": networks.denoiser,
+    "perceptron": lambda dtype: networks_of(nn.Sequential(nn.Flatten(), nn.Linear(64, 96), nn.GELU(), nn.LayerNorm(96),
+                                                          nn.Linear(96, 64), nn.Unflatten(1, networks.SHAPE)), dtype),
+    "kinks": lambda dtype: networks_of(nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.AvgPool2d(2), nn.Upsample(
+        scale_factor=2), nn.Conv2d(8, 1, 3, padding=1)), dtype),
+    "batch norm": lambda dtype: networks_of(nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.BatchNorm2d(8), nn.SiLU(),
+                                                          nn.Conv2d(8, 8, 7, padding=3, groups=8), nn.Conv2d(8, 1, 1)), dtype),
+    "transformer": lambda dtype: networks_of(nn.Sequential(nn.Flatten(1, 2), nn.TransformerEncoderLayer(
+        8, 2, 16, batch_first=True, activation="gelu"), nn.Unflatten(1, (1, 8))), dtype),
+}
+
+
+class Timeless(nn.Module):
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x, t):
+        return self.inner(x)
+
+
+def networks_of(inner, dtype):
+    return Denoiser(Timeless(inner), DiscreteSchedule.linear(), "v", networks.SHAPE).to(dtype).eval()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", HEALTHY)
+def test_no_alarm_on_healthy_architectures(name, dtype):
+    torch.manual_seed(0)
+    report = audit(JacobianOperator(HEALTHY[name](dtype=dtype), X.to(dtype), 300))
+    assert report, str(report)
+
+
+def test_a_shipped_model_passes_and_a_transpose_at_the_neighbouring_time_does_not():
+    denoiser = mnist.load_denoiser()
+    for t in (100, 500, 900):
+        x_t = noisy_digit(denoiser, mnist.digits("held-out")[0][3], t, 0)
+        J = JacobianOperator(denoiser, x_t, t)
+        report = audit(J)
+        assert report, str(report)
+        assert report.noise < 1e-3
+        J._apply_transpose = JacobianOperator(denoiser, x_t, t - 1)._apply_transpose
+        assert [check.name for check in audit(J).checks if not check.passed] == ["adjoint", "autograd"]
+
+
+@pytest.mark.parametrize("prediction", PREDICTIONS)
+def test_no_alarm_on_oracles(oracle_at, prediction):
+    oracle, x_t, t = oracle_at
+    report = audit(JacobianOperator(oracle.denoiser(prediction), x_t, t))
+    assert report, str(report)
+    assert np.isfinite(report.noise)
+
+
+@pytest.mark.parametrize(("columns", "count"), [(slice(0, 99), 16), (slice(1, 99), 16), (slice(15, 16), 16),
+                                                (slice(16, 17), 17)])
+@pytest.mark.parametrize("product", ["jvp", "vjp"])
+def test_products_that_are_wrong_for_many_vectors_only_are_named(product, columns, count):
+    J = JacobianOperator(networks.unet(torch.float32), X, 300)
+    J.T @ np.ones(64)  # checked, and right then
+    linear = J.products.ladder.linear
+    right = getattr(linear, product)
+
+    def wrong(vectors):
+        found = right(vectors)
+        if len(vectors) >= count:
+            found[columns] *= 1.05
+        return found
+
+    setattr(linear, product, wrong)
+    assert not audit(J)["many at once"].passed
+
+
+def test_a_rank_one_error_of_the_transpose_is_named():
+    J = JacobianOperator(networks.unet(torch.float32), X, 300)
+    right, v = J._apply_transpose, np.linspace(-1, 1, 64)[:, None]
+    v /= np.linalg.norm(v)
+    size = np.linalg.norm(J.dense(), 2)
+    J._apply_transpose = lambda U: right(U) + 0.01 * size * v[::-1] * (v.T @ U)
+    assert not audit(J)["adjoint"].passed
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_told_as_such_and_nothing_else_fails(dtype):
+    inner = networks.unet(torch.float32).network.to(dtype)
+    network = Fault(lambda s, x, t: inner(x.to(dtype), t).float())
+    J = operator(network)
+    assert J.path == "linearised"
+    assert [check.name for check in audit(J).checks if not check.passed] == ["precision"]
+
+
+def test_no_alarm_at_a_tiny_sample():
+    J = JacobianOperator(networks.unet(torch.float32), 1e-7 * X, 300)
+    assert audit(J), str(audit(J))
+
+
+def test_negative_posterior_variances_are_counted():
+    denoiser = mnist.load_denoiser()
+    J = JacobianOperator(denoiser, noisy_digit(denoiser, mnist.digits("held-out")[0][3], 100, 0), 100)
+    negative = int((J.dense().diagonal() < 0).sum())
+    assert negative > 100
+    assert f"{negative} of 1,024 posterior variances" in str(audit(J))

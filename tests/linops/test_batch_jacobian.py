@@ -1,0 +1,237 @@
+"""Krylov methods for many operators, and the Jacobian of a batch, against one at a time."""
+
+import gc
+import weakref
+
+import numpy as np
+import pytest
+import torch
+
+from jacobian_lab import ConvergenceWarning, DiscreteSchedule, InputError, JacobianOperator, newton_direction
+from jacobian_lab.constraints.base import Inpainting
+from jacobian_lab.constraints.masks import half
+from jacobian_lab.krylov.least_squares import gmres
+from jacobian_lab.krylov.many_systems import arnoldi_batch, gmres_batch, ritz_values_batch
+from jacobian_lab.linops.batch_jacobian import BatchJacobian
+from jacobian_lab.sampling.sampler import seeded_noise
+from jacobian_lab.sampling.step_size import Backtracking, Dynamic, ExactMinimiser, Fixed, Spectral
+
+import networks
+from conftest import make_gaussian, make_mixture, relative
+
+
+@pytest.fixture
+def systems():
+    rng = np.random.default_rng(0)
+    A = rng.standard_normal((4, 12, 12))
+    A[3] = 0
+    A[2] = np.diag([2.0, 1.0] * 6)  # an invariant space of dimension 2
+    return A, rng.standard_normal((4, 12)), lambda V: np.einsum("bij,bj->bi", A, V)
+
+
+def test_the_factorisation_holds_for_each_system(systems):
+    A, b, apply = systems
+    Q, H = arnoldi_batch(apply, b, 8)
+    assert np.abs(np.einsum("bij,bkj->bki", A, Q[:, :-1]) - np.einsum("bki,bkj->bji", Q, H)).max() < 1e-13
+    gram = np.einsum("bki,bli->bkl", Q, Q)
+    assert np.abs(gram[:2] - np.eye(9)).max() < 1e-14
+    assert np.abs(gram[2] - np.diag([1.0, 1.0] + [0.0] * 7)).max() < 1e-13
+
+
+def test_gmres_is_that_of_one_system(systems):
+    A, b, apply = systems
+    for steps in (3, 12):
+        x = gmres_batch(apply, b, steps)
+        for i in (0, 1):
+            assert relative(x[i], gmres(A[i], b[i], steps).x) < 1e-8
+    assert relative(A[2] @ x[2], b[2]) < 1e-12
+    assert not x[3].any()
+
+
+def test_ritz_values_of_all_steps_are_the_eigenvalues(systems):
+    A, b, apply = systems
+    found = ritz_values_batch(apply, b, 12)
+    for i in (0, 1):
+        np.testing.assert_allclose(np.sort(abs(found[i])), np.sort(abs(np.linalg.eigvals(A[i]))), rtol=1e-9)
+    assert abs(found[2]).max() == pytest.approx(2)
+    with pytest.raises(InputError, match="steps must lie from 1 to n = 12: got 13"):
+        arnoldi_batch(apply, b, 13)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("where", ["right-hand side", "operator", "one product"])
+def test_a_system_that_is_not_finite_harms_no_other_and_is_told(systems, value, where):
+    A, b, apply = systems
+    A, b, calls = A.copy(), b.copy(), []
+    expected, ritz = gmres_batch(apply, b, 6), ritz_values_batch(apply, b, 6)
+    if where == "right-hand side":
+        b[1, 4] = value
+    if where == "operator":
+        A[1, 3, 5] = value
+
+    def product(V):
+        calls.append(0)
+        with np.errstate(invalid="ignore"):
+            W = np.einsum("bij,bj->bi", A, V)
+        if where == "one product" and len(calls) % 6 == 4:
+            W[1, 2] = value
+        return W
+
+    with pytest.warns(ConvergenceWarning, match=r"systems \[1\] of 4 have values that are not finite"):
+        found = gmres_batch(product, b, 6)
+    assert np.isnan(found[1]).all()
+    with pytest.warns(ConvergenceWarning, match=r"systems \[1\] of 4"):
+        values = ritz_values_batch(product, b, 6)
+    assert np.isnan(values[1]).all()
+    for i in (0, 2, 3):
+        np.testing.assert_allclose(found[i], expected[i], rtol=1e-12, atol=1e-14)
+        np.testing.assert_allclose(np.sort(abs(values[i])), np.sort(abs(ritz[i])), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e-160, 1e160, 1e300])
+def test_batches_are_free_of_scale(systems, scale):
+    _, b, apply = systems
+    x = gmres_batch(apply, b, 6)
+    np.testing.assert_allclose(gmres_batch(lambda V: scale * apply(V), scale * b, 6), x, rtol=1e-8)
+    np.testing.assert_allclose(gmres_batch(apply, scale * b, 6) / scale, x, rtol=1e-8)
+    ritz, one = ritz_values_batch(lambda V: scale * apply(V), scale * b, 6), ritz_values_batch(apply, b, 6)
+    np.testing.assert_allclose(np.sort(abs(ritz)) / scale, np.sort(abs(one)), rtol=1e-7, atol=1e-12)
+    mixed = np.array([1.0, scale, 1.0, scale])[:, None]  # each system for itself
+    np.testing.assert_allclose(gmres_batch(lambda V: mixed * apply(V), mixed * b, 6), x, rtol=1e-8)
+
+
+@pytest.fixture(scope="module")
+def batch():
+    denoiser = networks.unet()
+    generator = torch.Generator().manual_seed(3)
+    x_t, v = torch.randn(2, 3, *denoiser.shape, generator=generator, dtype=torch.float64)
+    truth = torch.stack([networks.truth(denoiser, x, 400) for x in x_t])
+    return denoiser, x_t, v, truth
+
+
+def each(truth, v):
+    return torch.einsum("bij,bj->bi", truth, v.flatten(1)).reshape(v.shape)
+
+
+@pytest.mark.parametrize(("method", "bound", "passes"), [("exact", 1e-12, (1, 1, 0)), ("forward", 1e-5, (2, 0, 0)),
+                                                         ("central", 1e-8, (3, 0, 0))])
+def test_each_sample_has_its_own_jacobian(batch, method, bound, passes):
+    denoiser, x_t, v, truth = batch
+    J = BatchJacobian(denoiser, x_t, 400, method)
+    assert relative(J.d, denoiser(x_t, 400)) < 1e-14
+    assert relative(J.jvp(v), each(truth, v)) < bound
+    assert (J.spent.forward, J.spent.jvp, J.spent.vjp) == passes
+    assert relative(J.vjp(v), each(truth.mT, v)) < 1e-12
+    assert not J.jvp(v).requires_grad
+
+
+def test_with_its_graph_the_transposed_product_costs_a_backward_pass(batch):
+    denoiser, x_t, v, truth = batch
+    J = BatchJacobian(denoiser, x_t, 400, graph=True)
+    assert relative(J.d, denoiser(x_t, 400)) < 1e-14
+    assert not J.d.requires_grad
+    assert relative(J.vjp(v), each(truth.mT, v)) < 1e-12
+    assert (J.spent.forward, J.spent.jvp, J.spent.vjp) == (1, 0, 1)
+
+
+def test_a_batch_that_cannot_be_recorded_falls_back():
+    oracle = make_mixture(DiscreteSchedule.linear())
+    denoiser = oracle.denoiser("v")
+    x_t = torch.randn(3, *oracle.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    assert relative(BatchJacobian(denoiser, x_t, 600, "exact").jvp(x_t), each(oracle.jacobian(x_t, 600), x_t)) < 1e-12
+
+
+@pytest.mark.parametrize("kind", ["inexact", "gradient", "exact", "krylov", "identity"])
+def test_directions_of_a_batch_are_those_of_its_samples(batch, kind):
+    denoiser, x_t, e, _ = batch
+    J = BatchJacobian(denoiser, x_t, 400, "exact")
+    found = newton_direction(J, e, kind, rcond=0.1, steps=4)
+    for i in range(3):
+        one = JacobianOperator(denoiser, x_t[i], 400)
+        assert relative(found[i], newton_direction(one, e[i], kind, rcond=0.1, steps=4)) < 1e-8
+    with pytest.raises(InputError, match="for a batch e is a tensor of the shape of x_t"):
+        newton_direction(J, e[0], kind)
+
+
+def test_step_sizes_are_their_definitions_and_count_what_they_spend(batch):
+    denoiser, x_t, _, truth = batch
+    mask = half(denoiser.shape)
+    constraint = Inpainting(2 * torch.rand_like(x_t) - 1, mask)
+    J = BatchJacobian(denoiser, x_t, 400, "exact")
+    e = constraint.error(J.d)
+    g = J.jvp(e)
+
+    def spent(rule, progress=0.0):
+        before = J.spent.evaluations
+        return rule(J, e, g, constraint, progress), J.spent.evaluations - before
+
+    largest = g.flatten(1).abs().amax(1)
+    for rule, progress, c in ((Dynamic(0.3), 0.5, 0.3), (Dynamic(0.3, 0.1), 0.5, 0.2), (Dynamic(0.3, 0.1), 1.0, 0.1)):
+        size, passes = spent(rule, progress)
+        torch.testing.assert_close(size, c / largest)
+        assert passes == 0
+    assert spent(Fixed(0.7)) == (pytest.approx(torch.full((3,), 0.7, dtype=torch.float64)), 0)
+    size, passes = spent(Spectral(1.5, 64))
+    mu = torch.linalg.eigvals(truth).abs().amax(1)
+    torch.testing.assert_close(size, 1.5 / mu**2, rtol=1e-6, atol=0)
+    assert passes == 64
+    size, passes = spent(ExactMinimiser())
+    moved = mask * each(truth, g)
+    best = ((e * moved).flatten(1).sum(1) / moved.flatten(1).square().sum(1)).clamp(min=0)
+    torch.testing.assert_close(size, best, rtol=1e-9, atol=1e-12)
+    assert passes == 1
+    size, passes = spent(Backtracking(2.0, 6))
+    halvings = torch.log2(2.0 / largest / torch.where(size > 0, size, torch.inf)).exp2().reciprocal()
+    assert 1 <= passes <= 6
+    before = constraint.residual(J.d)
+    after = constraint.residual(denoiser(x_t + size.reshape(-1, 1, 1, 1) * g, 400))
+    assert ((after < before) | (size == 0)).all()
+    assert ((halvings * 2).log2() % 1 == pytest.approx(0)) if (size > 0).all() else True
+    zero = torch.zeros_like(g)
+    for rule in (Dynamic(0.3), ExactMinimiser(), Backtracking(1.0)):
+        assert not rule(J, zero, zero, constraint, 0.0).any()  # fulfilled already: no step
+
+
+@pytest.mark.parametrize("make", [lambda: Dynamic(0), lambda: Dynamic(1, -1), lambda: Fixed(0), lambda: Spectral(0),
+                                  lambda: Backtracking(1, 0)])
+def test_bad_step_sizes_are_refused(make):
+    with pytest.raises(InputError, match="must be"):
+        make()
+
+
+def test_a_graph_is_freed_with_its_jacobian():
+    """Without waiting for the garbage collector: gradient descent would hold many steps' graphs at once."""
+    denoiser = networks.denoiser()
+    x_t = seeded_noise([0, 1], denoiser.shape, dtype=torch.float64)
+    J = BatchJacobian(denoiser, x_t, 500, graph=True)
+    J.vjp(J.d)
+    kept = weakref.ref(J._ladder)
+    gc.disable()
+    try:
+        del J
+        assert kept() is None
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize("kind", ["exact", "krylov"])
+def test_under_a_mask_the_unknown_pixels_may_change(kind):
+    """P J delta = e, not J delta = e: on a Gaussian, D then meets the known pixels, and moves elsewhere as J wants."""
+    oracle = make_gaussian(DiscreteSchedule.linear())
+    x_t = seeded_noise([0, 1], oracle.shape, dtype=torch.float64)
+    constraint = Inpainting(x_t.flip(0), half(oracle.shape))
+    J = BatchJacobian(oracle.denoiser(), x_t, 500, "exact")
+    e = constraint.error(J.d)
+    delta = newton_direction(J, e, kind, rcond=1e-12, steps=12, seen=constraint.seen)
+    truth = oracle.jacobian(x_t, 500)
+    known = half(oracle.shape).flatten()
+    expected = [torch.linalg.pinv(block[known]) @ part.flatten()[known] for block, part in zip(truth, e, strict=True)]
+    if kind == "exact":  # the least move of all that do it; Krylov's stays on the known pixels
+        assert relative(delta.flatten(1), torch.stack(expected)) < 1e-8
+    else:
+        assert delta.flatten(1)[:, ~known].abs().max() == 0
+    assert constraint.residual(J.denoise(x_t + delta)).max() < 1e-8
+    with pytest.raises(InputError, match="seen goes with a BatchJacobian"):
+        newton_direction(truth[0].numpy(), e[0].numpy(), kind, seen=constraint.seen)
+    asked = newton_direction(J, e, kind, rcond=1e-12, steps=12)
+    assert (J.denoise(x_t + asked) - J.d - e).abs().max() < 1e-6

@@ -1,0 +1,170 @@
+import itertools
+from contextlib import nullcontext
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from jacobian_lab import Denoiser, DiscreteSchedule, InputError, RectifiedFlow
+from jacobian_lab.constraints.base import Inpainting
+from jacobian_lab.constraints.masks import free_form, half
+from jacobian_lab.derivative.guards import check_apart
+from jacobian_lab.linops.batch_jacobian import BatchJacobian
+from jacobian_lab.sampling.newton import Newton
+from jacobian_lab.sampling.sampler import sample, seeded_noise
+
+import networks
+from conftest import SCHEDULES, make_gaussian, make_mixture, relative
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_samples_of_a_gaussian_have_its_moments(name):
+    """The exact denoiser and many steps: what comes out is the prior, for every schedule."""
+    oracle = make_gaussian(SCHEDULES[name][0])
+    noise = torch.randn(2000, *oracle.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    *_, last = sample(oracle.denoiser("flow"), noise, oracle.schedule.times(100))
+    x = last.x0.flatten(1)
+    truth = oracle.eigenvectors[0] @ torch.diag(oracle.eigenvalues[0]) @ oracle.eigenvectors[0].T
+    # sampling starts from pure noise, though x_T still holds alpha_T of the mean: Stable Diffusion's table ends at 0.068
+    assert (x.mean(0) - oracle.means[0]).abs().max() < 0.08 + 0.08 * oracle.means[0].abs().max()
+    assert relative(torch.cov(x.T), truth) < 0.12
+
+
+def test_each_step_keeps_the_noise_and_changes_its_amount():
+    oracle = make_mixture(RectifiedFlow())
+    denoiser = oracle.denoiser("sample")
+    noise = torch.randn(2, *oracle.shape, dtype=torch.float64)
+    one, two, three = sample(denoiser, noise, [0.9, 0.5, 0.2])
+    velocity = denoiser.noise(one.x_t, one.x0, 0.9) - one.x0
+    assert relative(two.x_t, one.x_t + (0.5 - 0.9) * velocity) < 1e-12  # Euler's step
+    assert relative(three.x0, denoiser(three.x_t, 0.2)) < 1e-12
+
+
+def test_times_fall_from_the_noisiest():
+    assert DiscreteSchedule.linear().times(4) == [999, 749, 499, 249]
+    assert DiscreteSchedule.linear().times(1000) == list(range(999, -1, -1))
+    assert RectifiedFlow().times(4) == [1.0, 0.75, 0.5, 0.25]
+    for schedule, steps in ((DiscreteSchedule.linear(), 0), (DiscreteSchedule.linear(), 1001), (RectifiedFlow(), 0)):
+        with pytest.raises(InputError, match="steps must"):
+            schedule.times(steps)
+
+
+def test_a_seed_means_the_same_alone_and_in_a_batch():
+    noise = seeded_noise([3, 4, 5], (1, 2, 2))
+    assert torch.equal(seeded_noise([4], (1, 2, 2))[0], noise[1])
+    assert torch.equal(seeded_noise([3, 4, 5], (1, 2, 2), dtype=torch.float64), noise.double())
+
+
+def test_times_that_do_not_fall_are_refused():
+    oracle = make_gaussian(RectifiedFlow())
+    for times in ([], [0.5, 0.5], [0.1, 0.9]):
+        with pytest.raises(InputError, match="times must decrease"):
+            list(sample(oracle.denoiser(), torch.zeros(1, *oracle.shape), times))
+
+
+def test_a_seed_means_the_same_whatever_the_default_dtype():
+    noise, mask = seeded_noise([0], (1, 4, 4)), free_form((1, 32, 32), seed=1)
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert torch.equal(seeded_noise([0], (1, 4, 4)), noise)
+        assert torch.equal(free_form((1, 32, 32), seed=1), mask)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def test_noise_that_is_not_finite_is_not_called_divergence():
+    oracle = make_gaussian(DiscreteSchedule.linear())
+    with pytest.raises(InputError, match=r"the noise has \d+ values of \d+ that are not finite"):
+        next(sample(oracle.denoiser("v"), torch.full((1, *oracle.shape), torch.nan), [999]))
+
+
+class Faulty(nn.Module):
+    """A network with a part that no sampler should take."""
+
+    def __init__(self, part):
+        super().__init__()
+        self.inner, self.part = networks.Convolutional(), part
+
+    def forward(self, x, t):
+        return self.part(self.inner, x, t)
+
+
+COUNTER = itertools.count()
+
+
+@pytest.mark.parametrize(("part", "told"), [
+    (lambda f, x, t: f(x, t) + 0.1 * torch.randn_like(x), "draws random numbers"),
+    (lambda f, x, t: f(x, t) * (1 + 1e-3 * next(COUNTER)), "returns something else each time"),
+    (lambda f, x, t: f(x - x.mean(0), t), "samples of a batch see each other"),
+    (lambda f, x, t: F.batch_norm(f(x, t), None, None, training=True), "samples of a batch see each other"),
+    (lambda f, x, t: f(x, t) + x.flip(0), "samples of a batch see each other"),
+])
+def test_networks_that_no_sampler_should_take_are_refused(part, told):
+    denoiser = Denoiser(Faulty(part).eval(), DiscreteSchedule.linear(), "v", networks.SHAPE)
+    noise = seeded_noise(range(3), denoiser.shape)
+    with pytest.raises(InputError, match=told):
+        next(sample(denoiser, noise, denoiser.schedule.times(4)))
+    for ask in (BatchJacobian.jvp, BatchJacobian.vjp):
+        with pytest.raises(InputError, match=told):
+            ask(BatchJacobian(denoiser, noise, 500, "exact"), noise)
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+def test_training_mode_is_refused_also_in_a_closure(hidden):
+    network = nn.Sequential(nn.Conv2d(1, 1, 3, padding=1), nn.Dropout(0.5))
+    called = (lambda x, t: network(x)) if hidden else Timeless(network)
+    denoiser = Denoiser(called, DiscreteSchedule.linear(), "v", networks.SHAPE)
+    with pytest.raises(InputError, match="the network is in training mode"):
+        next(sample(denoiser, seeded_noise(range(2), denoiser.shape), denoiser.schedule.times(4)))
+    network.eval()
+    denoiser.eval()
+    next(sample(denoiser, seeded_noise(range(2), denoiser.shape), denoiser.schedule.times(4)))
+
+
+class Timeless(nn.Module):
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x, t):
+        return self.inner(x)
+
+
+def test_gradient_steps_on_a_network_without_gradients_are_those_of_the_network():
+    model = networks.denoiser()
+    hidden = Denoiser(torch.no_grad()(lambda x, t: model.network(x, t)), model.schedule, model.prediction, model.shape)
+    noise = seeded_noise(range(2), model.shape, dtype=torch.float64)
+    constraint, newton = Inpainting(noise.flip(0).clamp(-1, 1), half(model.shape)), Newton("gradient", 2)
+    *_, plain = sample(model, noise, model.schedule.times(3), constraint, newton)
+    *_, found = sample(hidden, noise, model.schedule.times(3), constraint, newton)
+    assert relative(found.x0, plain.x0) < 1e-12
+
+
+def test_differences_of_a_network_in_half_precision_take_steps_that_it_resolves():
+    model = networks.unet(torch.float32)
+    inner = networks.unet(torch.float32).network.bfloat16()
+    rough = Denoiser(lambda x, t: inner(x.bfloat16(), t).float(), model.schedule, "v", model.shape)
+    noise = seeded_noise(range(2), model.shape)
+    first = BatchJacobian(rough, noise, 500)
+    first.guard()
+    e = seeded_noise([7, 8], model.shape)
+    exact = BatchJacobian(model, noise, 500, "exact").jvp(e)
+    at_first_sight = relative(BatchJacobian(rough, noise, 500).jvp(e), exact)  # the step of float32 drowns in rounding
+    assert relative(first.jvp(e), exact) < 0.5 < 5 < at_first_sight
+    assert relative(BatchJacobian(rough, noise, 499, like=first).jvp(e), exact) < 0.5
+
+
+@pytest.mark.parametrize(("kernels", "sees", "size", "refused"), [
+    (1e-12, 0.0, 0.0, False), (0.0, 1e-11, 0.0, True), (0.0, 0.0, 1e-6, True), (1e-12, 1e-11, 0.0, True),
+    (0.0, 1e-3, 0.0, True)])
+def test_kernels_that_round_otherwise_in_a_batch_are_no_coupling_of_its_samples(kernels, sees, size, refused):
+    """Far from the data a mixture cancels large logarithms: alone and among others it differed by 6e-12, and was refused."""
+    def function(x):
+        others = x.sum() - x[-1].sum() if len(x) > 1 else x.new_zeros(())
+        return (4 + 1e-6 * x) * (1 + kernels * (len(x) > 1) + sees * others + size * len(x))
+
+    x = torch.randn(4, 1, 4, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    value, eps = function(x), torch.finfo(torch.float64).eps
+    with pytest.raises(InputError, match="see each other") if refused else nullcontext():
+        check_apart(function, x, value, function(x[-1:]), eps)

@@ -1,0 +1,196 @@
+"""The other methods: wired to our denoiser at the right noise levels, each sample by itself, at the stated price."""
+
+import importlib.util
+import inspect
+import sys
+
+import pytest
+import torch
+
+import mnist
+from jacobian_lab import Denoiser, InputError
+from jacobian_lab.constraints.base import Inpainting
+from jacobian_lab.constraints.masks import half, random_pixels
+from jacobian_lab.constraints.separable import Separable, shrink, super_resolution
+from jacobian_lab.sampling.sampler import seeded_noise
+from studies.contest import (
+    peers_azula,
+    peers_deepinv,
+)
+from studies.contest import (
+    peers_simple as peers_ours,
+)
+from studies.contest.peers import PEERS, Counted, Passes
+
+MISSING = {library: importlib.util.find_spec(library) is None for library in ("azula", "deepinv")}
+
+
+def chosen(*left_out, libraries=("ours", "azula", "deepinv")):
+    """Parameters for pytest: the peers of the libraries, skipped where one is missing."""
+    return [pytest.param(peer, id=peer.name, marks=pytest.mark.skipif(MISSING.get(library, False), reason=f"no {library}"))
+            for peer in PEERS if (library := peer.library.split()[0]) in libraries and peer.name not in left_out]
+
+
+@pytest.fixture(scope="module")
+def denoiser():
+    return mnist.load_denoiser()
+
+
+@pytest.fixture(scope="module")
+def images():
+    return mnist.digits("held-out")[0][:2]
+
+
+class Recorder(torch.nn.Module):
+    """A network that notes the times at which it is called."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network, self.times = network, []
+        self.eval()
+
+    def forward(self, x, t):
+        assert t.shape == (len(x),)
+        self.times.append(sorted(set(t.tolist())))
+        return self.network(x, t)
+
+
+@pytest.mark.parametrize("peer", chosen())
+def test_a_sample_does_not_depend_on_its_batch_nor_on_the_global_generator(denoiser, images, peer):
+    problem = Inpainting(images, half(denoiser.shape), 0.1)
+    state = torch.get_rng_state()
+    both = peer.run(denoiser, problem, [7, 8], 2, **peer.defaults)  # TMPD makes rounding 30 times larger at each step
+    alone = peer.run(denoiser, problem.select(slice(1, 2)), [8], 2, **peer.defaults)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert both.shape == images.shape
+    assert both.dtype == images.dtype
+    assert (both[1] - alone[0]).norm() < 5e-3 * alone.norm()
+    assert (both[0] - alone[0]).norm() > 0.1 * alone.norm()
+
+
+@pytest.mark.parametrize("peer", chosen())
+def test_defaults_search_and_price_are_as_stated(denoiser, images, peer):
+    given = list(inspect.signature(peer.run).parameters.values())[4:]
+    assert {parameter.name: parameter.default for parameter in given} == dict(peer.defaults)
+    assert all(peer.defaults[name] in values for name, values in peer.search.items())
+    counted = Counted(denoiser, len(images))
+    peer.run(counted, Inpainting(images, half(denoiser.shape), 0.1), [0, 1], 3)
+    guard = 1 / len(images) if peer.name == "DDIM" else 0  # our sampler's look at one sample alone
+    assert counted.passes == Passes(3 * peer.passes.forward + guard, 3 * peer.passes.vjp, 3 * peer.passes.jvp)
+
+
+@pytest.mark.parametrize("peer", chosen("DiffPIR"))  # which has times of its own
+def test_the_network_is_called_at_the_times_of_our_sampler(denoiser, images, peer):
+    recorder = Recorder(denoiser.network)
+    peer.run(Denoiser(recorder, denoiser.schedule, "v", denoiser.shape), Inpainting(images, half(denoiser.shape)), [0, 1], 7)
+    repeated = int(peer.passes.forward)
+    guard = [[denoiser.schedule.times(7)[0]]] if peer.name == "DDIM" else []
+    assert recorder.times == guard + [[t] for t in denoiser.schedule.times(7) for _ in range(repeated)]
+
+
+@pytest.mark.parametrize(("peer", "task"), [  # TMPD's variances, negative for a trained network, may blow up
+    pytest.param(*peer.values, task, id=f"{peer.id}-{task}", marks=peer.marks)
+    for task, left_out in (("half", ("DDIM", "TMPD")), ("shrunk", ("DDIM", "TMPD", "RePaint")))  # RePaint: masks only
+    for peer in chosen(*left_out)])
+def test_observations_are_met_roughly(denoiser, images, peer, task):
+    problem = super_resolution(shrink(images, 2), 2) if task == "shrunk" else Inpainting(
+        images + 0.1 * seeded_noise([3, 4], denoiser.shape), half(denoiser.shape), 0.1)
+    strong = {"DPS": {"zeta": 3.0}, "MPGD": {"scale": 2.0}, "DPS, annealed": {"weight": 3.0}}
+    found = peer.run(denoiser, problem, [0, 1], 9, **strong.get(peer.name, {}))
+    free = peers_ours.unconstrained(denoiser, problem, [0, 1], 9)
+    assert problem.residual(found).mean() < 0.6 * problem.residual(free).mean()
+    assert (found - images).norm() < 0.8 * (free - images).norm()
+
+
+def test_ddnm_meets_noiseless_observations_exactly_and_noisy_ones_to_their_noise(denoiser, images):
+    masked = Inpainting(images, random_pixels(denoiser.shape, 0.3))
+    assert masked.residual(peers_ours.ddnm(denoiser, masked, [0, 1], 3)).max() < 1e-6
+    shrunk = super_resolution(shrink(images, 4), 4)
+    assert shrunk.residual(peers_ours.ddnm(denoiser, shrunk, [0, 1], 3)).max() < 1e-5
+    noisy = Inpainting(images + 0.2 * seeded_noise([3, 4], denoiser.shape), half(denoiser.shape), 0.2)
+    residual = noisy.residual(peers_ours.ddnm(denoiser, noisy, [0, 1], 20))
+    assert (residual > 0.1).all()
+    assert (residual < 0.3).all()
+
+
+def test_the_gain_of_a_mask_is_1_and_of_a_mean_over_f_times_f_pixels_f(images):
+    assert torch.allclose(peers_ours._gain(Inpainting(images, half((1, 32, 32))), 2), torch.ones(2, 1, 1, 1))
+    mean = torch.eye(8).repeat_interleave(4, 1) / 4
+    assert torch.allclose(peers_ours._gain(Separable(torch.zeros(2, 1, 8, 8), mean, mean), 2), torch.full((2, 1, 1, 1), 4.0))
+
+
+@pytest.mark.parametrize(("name", "parameter", "weak", "strong"), [
+    ("MPGD", "scale", 0.1, 1.0), ("DPS", "zeta", 0.3, 3.0), ("DPS, annealed", "weight", 0.1, 1.0),
+    ("PiGDM", "weight", 0.1, 1.0), ("MMPS", "iterations", 1, 4),
+])
+def test_more_guidance_leaves_less_residual(denoiser, images, name, parameter, weak, strong):
+    peer = next(peer for peer in PEERS if peer.name == name)
+    if MISSING.get(peer.library.split()[0], False):
+        pytest.skip(f"no {peer.library}")
+    problem = super_resolution(shrink(images, 2), 2)
+    low, high = (problem.residual(peer.run(denoiser, problem, [0, 1], 10, **{parameter: value})).mean()
+                 for value in (strong, weak))
+    assert low < 0.8 * high
+
+
+@pytest.mark.skipif(MISSING["azula"], reason="no azula")
+def test_azulas_noise_levels_are_those_of_the_table(denoiser):
+    adapted = peers_azula.Adapted(denoiser)
+    for k in range(1000):
+        t = torch.tensor((k + 1) / 1000)
+        assert adapted.time(t) == k
+        assert adapted.schedule(t) == denoiser.schedule(k)
+    assert [float(c) for c in adapted.schedule(torch.tensor(0.0))] == [1, 0]
+    for steps in (1, 3, 50, 100, 1000):
+        times = peers_azula.azula().sample.DDIMSampler(adapted, steps=steps, dtype=torch.float64).timesteps
+        assert [adapted.time(t) for t in times[:-1]] == denoiser.schedule.times(steps)
+
+
+@pytest.mark.skipif(MISSING["deepinv"], reason="no deepinv")
+def test_deepinvs_denoiser_is_ours_in_both_ranges(denoiser, images):
+    model = peers_deepinv._model(denoiser)
+    for t in (0, 19, 500, 999):
+        alpha_t, sigma_t = (float(c) for c in denoiser.schedule(t))
+        x_t = denoiser.schedule.add_noise(images, t, seeded_noise([0, 1], denoiser.shape))
+        expected = denoiser(x_t, t).clamp(-1, 1)
+        native = model(x_t / alpha_t, sigma_t / alpha_t, input_in_minus_one_one=True)
+        unit = model((x_t / alpha_t + 1) / 2, sigma_t / alpha_t / 2)
+        assert (native - expected).abs().max() < 1e-3
+        assert (2 * unit - 1 - expected).abs().max() < 1e-3
+
+
+def test_counted_counts_passes_in_units_of_the_batch(denoiser, images):
+    counted = Counted(denoiser, 2)
+    assert torch.equal(counted(images, 500), denoiser(images, 500))
+    counted(images[:1], 500)
+    assert counted.passes == Passes(1.5)
+    x = images.clone().requires_grad_()
+    D = counted(x, 500)
+    torch.autograd.grad(D.sum(), x, retain_graph=True)
+    torch.autograd.grad(D.square().sum(), x)
+    assert counted.passes == Passes(2.5, 2)
+    _, pull = torch.func.vjp(lambda z: counted(z, 500), images)
+    pull(images)
+    assert counted.passes == Passes(3.5, 3)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # PyTorch's own, at the first torch.func.jvp
+def test_counted_counts_forward_mode(denoiser, images):
+    counted = Counted(denoiser, 2)
+    with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
+        torch.func.jvp(lambda z: counted(z, 500), (images,), (images,))
+    assert counted.passes == Passes(1, 0, 1)
+
+
+def test_what_a_peer_cannot_do_is_said(denoiser, images, monkeypatch):
+    masks = torch.stack([half(denoiser.shape, known) for known in ("left", "right")])
+    with pytest.raises(InputError, match="one operator for all samples"):
+        peers_deepinv._decomposed(Inpainting(images, masks), denoiser.shape, 2, 0.0)
+    with pytest.raises(InputError, match="masks only"):
+        peers_azula.repaint(denoiser, super_resolution(shrink(images, 2), 2), [0, 1], 2)
+    with pytest.raises(InputError, match="at least one sample"):
+        Counted(denoiser, 0)
+    for library, load in (("azula", peers_azula.azula), ("deepinv", peers_deepinv.deepinv)):
+        monkeypatch.setitem(sys.modules, library, None)
+        with pytest.raises(InputError, match=r"jacobian-lab\[peers\]"):
+            load()

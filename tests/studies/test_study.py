@@ -1,0 +1,175 @@
+import csv
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jacobian_lab import InputError
+from studies.frame import (
+    study as frame,
+)
+from studies.frame.study import run
+
+from squares import FILES, Options, Squares, names
+
+
+def test_a_run_writes_its_folder(tmp_path):
+    squares = Squares()
+    folder = run(squares.study(), Options(out=tmp_path / "run", seed=5))
+    assert folder == tmp_path / "run"
+    assert names(folder) == FILES
+    assert names(tmp_path) == ["run"]
+    config = json.loads((folder / "config.json").read_text())
+    assert config.pop("code").keys() == {"sources", "jacobian-lab", "torch", "numpy", "scipy"}
+    assert config == {"study": "squares", "seed": 5, "device": "cpu", "count": 3, "power": [1, 2], "weights": {}}
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest.keys() == {"study", "command", "started", "seconds", "git", "versions", "machine", "device", "seed",
+                               "weights", "pieces_from_an_interrupted_run"}
+    assert manifest["seed"] == 5
+    assert (folder / "figure.png").read_bytes().startswith(b"\x89PNG")
+    assert (folder / "figure.pdf").read_bytes().startswith(b"%PDF")
+    rows = list(csv.DictReader((folder / "table.csv").read_text().splitlines()))
+    assert rows[2] == {"i": "2", "square": "1.33333"}
+    with np.load(folder / "data.npz") as data:
+        assert data["squares"].tolist() == [0, 1, 4]
+
+
+def test_a_second_run_computes_nothing_and_redraws_from_the_data_alone(tmp_path):
+    squares = Squares()
+    config = Options(out=tmp_path / "run")
+    folder = run(squares.study(), config)
+    (folder / "figure.png").unlink()
+    (folder / "table.csv").unlink()
+    run(squares.study(), config)
+    assert squares.computed == [0, 1, 2]
+    assert names(folder) == FILES
+
+
+def test_an_interrupted_run_goes_on_and_its_folder_appears_whole(tmp_path):
+    squares = Squares()
+    squares.fails_at = 2
+    with pytest.raises(KeyboardInterrupt):
+        run(squares.study(), Options(out=tmp_path / "run"))
+    assert names(tmp_path) == ["run.partial"]
+    squares.fails_at = None
+    folder = run(squares.study(), Options(out=tmp_path / "run"))
+    assert squares.computed == [0, 1, 2]
+    assert json.loads((folder / "manifest.json").read_text())["pieces_from_an_interrupted_run"] == 2
+    assert names(tmp_path) == ["run"]
+    assert names(folder) == FILES
+
+
+def test_a_piece_that_was_not_written_whole_is_computed_again(tmp_path):
+    pieces = frame.Pieces(tmp_path)
+    (tmp_path / "a.partial").write_bytes(b"half")
+    assert pieces("a", lambda: {"x": np.arange(3)})["x"].tolist() == [0, 1, 2]
+    assert pieces("a", lambda: pytest.fail("computed twice"))["x"].tolist() == [0, 1, 2]
+
+
+def test_two_configs_never_share_a_folder(tmp_path):
+    squares = Squares()
+    run(squares.study(), Options(out=tmp_path / "run"))
+    with pytest.raises(InputError, match=r"other options: count 3 \(now 4\), power \[1, 2\] \(now \[3\]\)\. Choose another"):
+        run(squares.study(), Options(out=tmp_path / "run", count=4, power=(3,)))
+    squares.fails_at = 1
+    with pytest.raises(KeyboardInterrupt):
+        run(squares.study(), Options(out=tmp_path / "other"))
+    with pytest.raises(InputError, match=r"other.partial holds a run with other options"):
+        run(squares.study(), Options(out=tmp_path / "other", seed=1))
+
+
+def test_a_refused_config_leaves_the_folder_free(tmp_path):
+    squares = Squares()
+    squares.fails_at, squares.error = 0, InputError("no such time")
+    with pytest.raises(InputError, match="no such time"):
+        run(squares.study(), Options(out=tmp_path / "run"))
+    assert names(tmp_path) == []
+    squares.fails_at = 1  # but what was computed is not lost
+    with pytest.raises(InputError, match="no such time"):
+        run(squares.study(), Options(out=tmp_path / "run"))
+    assert "piece-0.npz" in names(tmp_path / "run.partial")
+
+
+def test_default_folders_differ_by_options_and_not_by_place(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    one, two = (run(Squares().study(), Options(seed=seed)) for seed in (0, 1))
+    assert one != two
+    assert one.parent == Path("runs")
+    assert run(Squares().study(), Options(seed=0)) == one
+    assert run(Squares().study(), Options(seed=0, out=tmp_path / "elsewhere")) == tmp_path / "elsewhere"  # no clash: a place
+
+
+def test_folders_that_are_not_runs_and_unwritable_ones_are_refused(tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").touch()
+    with pytest.raises(InputError, match=r"mine exists and is not the folder of a run"):
+        run(Squares().study(), Options(out=tmp_path / "mine"))
+    with pytest.raises(InputError, match=r"cannot write to .*: Not a directory"):
+        run(Squares().study(), Options(out=tmp_path / "mine" / "thesis.tex" / "run"))
+    with pytest.raises(InputError, match="is not the folder of a run"):
+        run(Squares().study(), Options(out=tmp_path / "mine" / "thesis.tex"))
+    folder = run(Squares().study(), Options(out=tmp_path / "run"))
+    (folder / "data.npz").unlink()
+    with pytest.raises(InputError, match=r"data.npz does not exist. Remove the folder .* and run again"):
+        run(Squares().study(), Options(out=folder))
+    (folder / "config.json").write_text("[1, 2")
+    with pytest.raises(InputError, match="is not the folder of a run"):
+        run(Squares().study(), Options(out=folder))
+    (tmp_path / "empty").mkdir()
+    assert names(run(Squares().study(), Options(out=tmp_path / "empty"))) == FILES
+
+
+def test_other_weights_under_the_same_name_are_another_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    digest = "1"
+    monkeypatch.setattr(frame, "read_card", lambda name, kind: {"sha256": digest})
+    squares = Squares()
+    study = dataclasses.replace(squares.study(), models=lambda config: {"denoiser": "denoiser"})
+    one, _ = run(study, Options()), run(study, Options(out=Path("mine")))
+    digest = "2"
+    assert run(study, Options()) != one
+    with pytest.raises(InputError, match=r"weights .*'1'.* \(now .*'2'"):
+        run(study, Options(out=Path("mine")))
+
+
+def test_a_kill_before_the_config_is_whole_leaves_the_folder_free(tmp_path):
+    (tmp_path / "run.partial").mkdir()
+    (tmp_path / "run.partial" / ".lock").touch()
+    (tmp_path / "run.partial" / f".{'0a' * 8}.partial").write_text("{")
+    assert names(run(Squares().study(), Options(out=tmp_path / "run"))) == FILES
+
+
+def test_outside_a_repository_the_manifest_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(frame, "__file__", str(tmp_path / "frame.py"))
+    folder = run(Squares().study(), Options(out=tmp_path / "run"))
+    assert json.loads((folder / "manifest.json").read_text())["git"] is None
+
+
+def test_no_run_takes_another_one_with_it(tmp_path, monkeypatch):
+    other = tmp_path / "runs" / "other.partial"
+    other.mkdir(parents=True)
+    (other / "piece.npz").write_bytes(b"dear")
+    (tmp_path / "link").symlink_to(tmp_path / "runs")
+    monkeypatch.chdir(tmp_path)
+    for out, message in (("runs", "is not the folder of a run"), (".", "the working directory"), ("link", "is a link")):
+        with pytest.raises(InputError, match=message):
+            run(Squares().study(), Options(out=Path(out)))
+    assert (other / "piece.npz").read_bytes() == b"dear"
+
+
+def test_damaged_pieces_are_computed_again_and_damaged_results_told(tmp_path):
+    squares = Squares()
+    squares.fails_at = 2
+    with pytest.raises(KeyboardInterrupt):
+        run(squares.study(), Options(out=tmp_path / "run"))
+    for name, kept in (("piece-0", 0), ("piece-1", 60)):
+        path = tmp_path / "run.partial" / f"{name}.npz"
+        path.write_bytes(path.read_bytes()[:kept] or b"no archive")
+    squares.fails_at, squares.computed = None, []
+    run(squares.study(), Options(out=tmp_path / "run"))
+    assert squares.computed == [0, 1, 2]
+    (tmp_path / "run" / "data.npz").write_bytes((tmp_path / "run" / "data.npz").read_bytes()[:100])
+    with pytest.raises(InputError, match=r"data.npz is damaged, or .* Remove the folder"):
+        run(squares.study(), Options(out=tmp_path / "run"))

@@ -1,0 +1,179 @@
+"""The study of VAE-Newton: its premises where they are known, what it counts, that it makes no graph; else random weights."""
+
+import csv
+
+import numpy as np
+import pytest
+import torch
+
+import mnist
+from jacobian_lab import Denoiser, DiscreteSchedule, InputError
+from jacobian_lab.constraints.decoded import Decoded
+from jacobian_lab.constraints.separable import shrink, super_resolution
+from jacobian_lab.derivative.products import differentiable
+from jacobian_lab.sampling.newton import Newton
+from jacobian_lab.sampling.sampler import sample, seed_of, seeded_noise
+from jacobian_lab.sampling.step_size import Secant
+from studies.frame.models import Model, open_model
+from studies.latent import (
+    vae_newton,
+)
+from studies.latent.vae_newton import ROWS, VaeNewton, memory
+from studies.latent.vae_premises import FORMS, STEPS, TASKS, dense_decoder, dense_encoder, premises
+
+import pipelines
+from conftest import NoGraph, call, relative
+
+pytest.importorskip("diffusers")
+LATENT = (4, 8, 8)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """The miniature's pipeline, narrow and with random weights."""
+    return str(pipelines.miniature(tmp_path_factory.mktemp("pipelines") / "narrow", (8, 8, 8), (16, 16)))
+
+
+class Shrinking(torch.nn.Module):
+    """Predicts that x_0 is half of x_t."""
+
+    def forward(self, x, t):
+        return x / 2
+
+
+def flat_model():
+    """A model whose decoder is linear with orthonormal columns and whose encoder is its pseudo-inverse, in float64."""
+    Q = torch.linalg.qr(torch.randn(1024, 256, generator=torch.Generator().manual_seed(0), dtype=torch.float64))[0]
+    denoiser = Denoiser(Shrinking().double().eval(), DiscreteSchedule.linear(), "sample", LATENT)
+    return Model(denoiser, (1, 32, 32), "cpu", torch.float64, "latent", lambda x: (x.flatten(1) @ Q).reshape(-1, *LATENT),
+                 lambda z: (z.flatten(1) @ Q.T).reshape(-1, 1, 32, 32))
+
+
+def test_the_premises_of_a_perfect_linear_autoencoder_are_met():
+    model, images = flat_model(), mnist.digits("held-out")[0][:5].double()
+    found = premises(model, images[3], model.encode(images[:2]), 400, 0, 3)
+    np.testing.assert_allclose(found["roundtrip"], 0, atol=1e-12)
+    np.testing.assert_allclose(found["cosines"], 1, atol=1e-10)
+    np.testing.assert_allclose(found["singular_values"], 1)
+    Q = dense_decoder(model.decode, torch.zeros(1, *LATENT, dtype=torch.float64))
+    for k, problem in enumerate(TASKS.values()):
+        constraint = problem(images[3:4])
+        P = constraint.seen(torch.eye(1024, dtype=torch.float64).reshape(-1, 1, 32, 32)).flatten(1).numpy()
+        largest = np.linalg.eigvalsh(Q.T @ P @ Q)[-1]  # here symmetric, at most 1
+        np.testing.assert_allclose(found["loop"][k], [largest, largest, 0], rtol=1e-9)
+        noise = seeded_noise([seed_of(0, 3)], LATENT, dtype=torch.float64)
+        x = model.decode(model.denoiser.schedule.add_noise(model.encode(images[3:4]), 400, noise) / 2)
+        moved = model.decode(model.encode(constraint.error(x)))
+        expected = [float(constraint.residual(x + s * moved) / constraint.residual(x)) for s in STEPS]
+        for form in (1, 2, 3):  # tangent, secant, J_D^+ e
+            np.testing.assert_allclose(found["by_step"][k, form], expected, atol=1e-6)
+        best = found["by_step"][k, 0, 10]  # exact line search ends at s = 1
+        assert best == found["by_step"][k, 0].min() <= min(expected) + 1e-6
+
+
+def test_the_dense_jacobians_are_those_of_jacrev():
+    from mnist.latent import AUTOENCODER, build_autoencoder
+
+    torch.manual_seed(0)
+    autoencoder = build_autoencoder(AUTOENCODER | {"block_out_channels": (8, 8, 8)}).double().eval().requires_grad_(False)
+
+    def decode(z):
+        return autoencoder.decode(z).sample
+
+    def encode(x):
+        return autoencoder.encode(x).latent_dist.mode()
+
+    z, x = torch.randn(1, 4, 2, 2, dtype=torch.float64), torch.randn(1, 1, 8, 8, dtype=torch.float64)
+    with differentiable():  # attention by the kernel that has derivatives
+        J_D, J_E = (torch.func.jacrev(function)(at).reshape(-1, at.numel()) for function, at in ((decode, z), (encode, x)))
+    assert relative(dense_decoder(decode, z), J_D) < 1e-10
+    assert relative(dense_encoder(encode, x), J_E) < 1e-10
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_whole_run_of_vae_newton_makes_no_tensor_that_requires_a_gradient(folder, form):
+    model, images = open_model(folder, "cpu"), mnist.digits("held-out")[0][:2]
+    saved = []
+    keep = torch.autograd.graph.saved_tensors_hooks(lambda x: saved.append(x) or x, lambda x: x)
+    for problem in TASKS.values():
+        constraint = Decoded(problem(images), model.encode, model.decode, form)
+        with torch.enable_grad(), keep, NoGraph() as mode:
+            *_, last = sample(model.denoiser, seeded_noise(range(2), LATENT), [800, 300], constraint, Newton("inexact", 1))
+        assert mode.seen > 1000
+        assert (mode.graph > 0) == (len(saved) > 0) == (form == "backprop")
+        assert not last.x0.requires_grad
+
+
+def test_vae_newton_peaks_at_most_at_0_6_of_back_propagation(folder):
+    above = {}
+    for form in ("backprop", "secant"):
+        before, peak = memory(VaeNewton(model=folder, batch=64), "4x super-resolution", form)
+        assert before > 200  # PyTorch and diffusers alone
+        above[form] = peak - before
+    assert above["secant"] < 0.6 * above["backprop"]
+
+
+def test_the_study_samples_as_the_sampler_does_and_counts_what_it_spends(monkeypatch, capsys, tmp_path, folder):
+    monkeypatch.setattr(vae_newton, "memory", lambda config, task, method: (500.0, 500.0 + len(method) * config.batch))
+    status, _, err = call(monkeypatch, capsys, "vae-newton", "--model", folder, "--digit", "3", "--digits", "2", "--steps", "2",
+                          "--newton-steps", "2", "--measured", "1", "--times", "500", "--batch", "4", "--out", tmp_path / "run")
+    assert status == 0, err
+    assert (tmp_path / "run" / "figure.png").stat().st_size > 10_000
+    rows = list(csv.DictReader((tmp_path / "run" / "table.csv").read_text().splitlines()))
+    assert [(row["task"], row["method"]) for row in rows] == ROWS
+    of = {(row["task"], row["method"]): row for row in rows}
+
+    def passes(method, task="half known"):
+        return [int(of[task, method][f"{name}_passes"]) for name in ("denoiser", "decoder", "decoder_with_graph", "encoder")]
+
+    # 2 times of 2 steps: 3 D and 2 J e each; a residual, and so a decoded image, for each of 6 D
+    assert passes("backprop") == [10, 6 + 4, 4, 0]
+    assert passes("tangent") == passes("secant") == [10, 6, 0, 8]
+    assert passes("latent mask") == [10, 1, 0, 1]
+    assert passes("unconstrained") == [2, 1, 0, 0]
+    assert passes("autoencoder") == [0, 1, 0, 1]
+    assert float(of["half known", "secant"]["peak_MB_above_rest"]) == 24
+    assert float(of["half known", "secant"]["peak_by_backprop"]) == 0.75
+
+    with np.load(tmp_path / "run" / "data.npz") as stored:
+        data = dict(stored)
+    model, images = open_model(folder, "cpu"), mnist.digits("held-out")[0][3:5]
+    problem = super_resolution(shrink(images, 4), 4)
+    seeds = [seed_of(0, i) for i in (3, 4)]
+    noise = seeded_noise(seeds, LATENT)
+    constraint = Decoded(problem, model.encode, model.decode, "tangent")
+    newton = Newton("inexact", 2, Secant(0.2))
+    *_, last = sample(model.denoiser, noise, model.denoiser.schedule.times(2), constraint, newton, eta=1.0, seeds=seeds)
+    drawn, k = constraint.images(last.x0), ROWS.index(("4x super-resolution", "tangent"))
+    assert relative(data["images"][k], drawn) < 1e-4
+    np.testing.assert_allclose(data["missing"][k], problem.residual(drawn), rtol=1e-4)
+    np.testing.assert_allclose(data["residual"][k][:, -1, -1], last.residual, rtol=1e-4)
+    error = (drawn.clamp(-1, 1) - images).square().flatten(1).mean(1)
+    psnr = float((10 * torch.log10(4 / error)).mean())
+    assert float(of["4x super-resolution", "tangent"]["psnr"]) == pytest.approx(psnr, rel=1e-4)
+
+
+@pytest.mark.parametrize(("words", "message"), [
+    (("--model", "denoiser"), "is no latent model: take mnist-latent"), (("--digits", "0"), "--digits, --measured and --batch"),
+    (("--change", "0"), "--change positive"),
+    (("--eta", "2"), "--eta must lie from 0 to 1"), (("--times", "500", "500"), "different times"),
+])
+def test_slips_are_named(monkeypatch, capsys, tmp_path, folder, words, message):
+    status, _, err = call(monkeypatch, capsys, "vae-newton", *(() if "--model" in words else ("--model", folder)), *words,
+                          "--out", tmp_path / "run")
+    assert status == 2
+    assert message in err
+
+
+def test_a_model_of_other_images_than_digits_is_refused(monkeypatch):
+    model = flat_model()
+    monkeypatch.setattr(vae_newton, "open_model", lambda name, device: Model(
+        model.denoiser, (3, 64, 64), device, torch.float32, "latent", model.encode, model.decode))
+    with pytest.raises(InputError, match=r"digits are \(1, 32, 32\)"):
+        vae_newton.open_digits("photographs", "cpu")
+
+
+def test_help_has_a_runnable_example(monkeypatch, capsys):
+    status, out, _ = call(monkeypatch, capsys, "vae-newton", "--help")
+    assert status == 0
+    assert "Example: jacobian-lab vae-newton --digits 4 --measured 1" in " ".join(out.split())
