@@ -1,7 +1,8 @@
 """The Jacobian of a diffusion model's denoiser, and constrained sampling with inexact Newton steps.
 
-    network + schedule -> Denoiser -> JacobianOperator -> audit, eigenpairs, asymmetry, newton_direction
-                          Denoiser + constraint -> Newton -> sample
+network + schedule -> Denoiser -> JacobianOperator -> audit, eigenpairs, asymmetry,
+newton_direction
+                      Denoiser + constraint -> Newton -> sample
 """
 
 from jacobian_lab.constraints import (
@@ -24,10 +25,24 @@ from jacobian_lab.krylov.pseudospectra import bendixson_box, numerical_range, ps
 from jacobian_lab.krylov.singular import SingularValues, singular_values
 from jacobian_lab.linops.auditing import Report, audit
 from jacobian_lab.linops.batch_jacobian import BatchJacobian
-from jacobian_lab.linops.jacobian import JacobianOperator, posterior_covariance, restriction, skew_part, symmetric_part
+from jacobian_lab.linops.jacobian import (
+    JacobianOperator,
+    posterior_covariance,
+    restriction,
+    skew_part,
+    symmetric_part,
+)
 from jacobian_lab.sampling.newton import Newton, dynamic_step_size, newton_direction
 from jacobian_lab.sampling.sampler import State, sample, seeded_noise
-from jacobian_lab.sampling.step_size import Backtracking, Dynamic, ExactMinimiser, Fixed, Secant, Spectral, StepSize
+from jacobian_lab.sampling.step_size import (
+    Backtracking,
+    Dynamic,
+    ExactMinimiser,
+    Fixed,
+    Secant,
+    Spectral,
+    StepSize,
+)
 
 __version__ = "0.2.0"
 

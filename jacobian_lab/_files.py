@@ -1,8 +1,9 @@
 """Files: written whole, and known to be undamaged when they are read again.
 
-What this project reads back carries its SHA-256. Archives (.npz, .pt; both are zip) have it as their comment, which every
-reader of zip files skips; a folder has a file SHA256SUMS, which `sha256sum -c` reads too; in the hub's cache each file is
-named by it. So every changed bit and every lost byte is noticed before a parser sees the file.
+What this project reads back carries its SHA-256. Archives (.npz, .pt; both are zip) have it as
+their comment, which every reader of zip files skips; a folder has a file SHA256SUMS, which
+`sha256sum -c` reads too; in the hub's cache each file is named by it. So every changed bit and
+every lost byte is noticed before a parser sees the file.
 """
 
 from __future__ import annotations
@@ -43,7 +44,11 @@ NO_SPACE, NO_LOCKS = (errno.ENOSPC, errno.EDQUOT), (errno.ENOLCK, errno.ENOSYS, 
 
 def unwritable(path: Path, error: OSError) -> InputError:
     """Return what to raise where writing failed: with the path and the remedy."""
-    remedy = "Free some space there" if error.errno in NO_SPACE else "Choose another --out, or another folder"
+    remedy = (
+        "Free some space there"
+        if error.errno in NO_SPACE
+        else "Choose another --out, or another folder"
+    )
     return InputError(f"cannot write to {path}: {error.strerror or error}. {remedy}")
 
 
@@ -51,8 +56,9 @@ def unwritable(path: Path, error: OSError) -> InputError:
 def whole_file(path: Path) -> Iterator[BufferedRandom]:
     """Open a file to be written; at the end of the block it takes the place of `path`.
 
-    A reader, at any moment and after a crash, finds the old content or the new, never a part; of two writers at once, each
-    has a file of its own, and the last one stays. After an exception nothing is left.
+    A reader, at any moment and after a crash, finds the old content or the new, never a part; of
+    two writers at once, each has a file of its own, and the last one stays. After an exception
+    nothing is left.
 
     Raises
     ------
@@ -113,8 +119,10 @@ def open_archive(path: Path, remedy: str) -> Iterator[BinaryIO]:
             left -= len(part)
         digest.update(b"\0\0")
         if file.read() != _seal(digest.hexdigest()):
-            raise InputError(f"{path} is damaged, or this version did not write it: its content is not that of its checksum. "
-                             f"{remedy}")
+            raise InputError(
+                f"{path} is damaged, or this version did not write it: its content is not that of"
+                f" its checksum. {remedy}"
+            )
         file.seek(0)
         yield file
 
@@ -140,12 +148,17 @@ def load_arrays(path: Path, remedy: str) -> Arrays:
             if not all(isinstance(array, np.ndarray) for array in arrays.values()):
                 raise TypeError("a member is no array")
             return arrays
-        except Exception as error:  # a file that was made to harm has a true checksum, and can raise nearly anything
-            raise InputError(f"{path} is no archive of arrays ({type(error).__name__}: {error}). {remedy}") from error
+        # a file that was made to harm has a true checksum, and can raise nearly anything
+        except Exception as error:
+            raise InputError(
+                f"{path} is no archive of arrays ({type(error).__name__}: {error}). {remedy}"
+            ) from error
 
 
 def read_json(path: Path, what: str) -> dict[str, Any]:
-    """Return the object in a JSON file, or raise that it is not `what`, such as "a model card; train the model again"."""
+    """Return the object in a JSON file, or raise that it is not `what`, such as "a model card;
+    train the model again".
+    """
     try:
         return dict(json.loads(path.read_bytes()))
     except (OSError, ValueError, TypeError, RecursionError) as error:
@@ -163,25 +176,32 @@ def json_hash(content: Mapping[str, Any]) -> str:
 
 
 def file_hash(path: Path) -> str:
-    """Return the SHA-256 of a file; of a large one that has not changed since, without reading it again."""
+    """Return the SHA-256 of a file; of a large one that has not changed since, without reading it
+    again.
+    """
     state = path.stat()
     return _read(path.resolve(), state.st_mtime_ns, state.st_size)
 
 
 def write_sums(folder: Path) -> None:
     """Write SHA256SUMS: the checksums of the files of a folder that `check_folder` checks."""
-    lines = [f"{file_hash(path)}  {path.relative_to(folder).as_posix()}\n" for path in _loaded(folder)]
+    lines = [
+        f"{file_hash(path)}  {path.relative_to(folder).as_posix()}\n" for path in _loaded(folder)
+    ]
     write_whole(folder / SUMS, "".join(lines).encode())
 
 
 def read_sums(path: Path) -> dict[str, str]:
     """Return the checksums in a file SHA256SUMS, name -> digest."""
-    found = re.findall(r"^(?:([0-9a-f]{64}) [ *])?(.*)$", path.read_text(errors="replace"), re.MULTILINE)
+    found = re.findall(
+        r"^(?:([0-9a-f]{64}) [ *])?(.*)$", path.read_text(errors="replace"), re.MULTILINE
+    )
     return {name: digest for digest, name in found if name}
 
 
 def check_folder(folder: Path) -> None:
-    """Raise if a file of a model's folder is damaged, as far as checksums are known: by its SHA256SUMS, or the hub's cache.
+    """Raise if a file of a model's folder is damaged, as far as checksums are known: by its
+    SHA256SUMS, or the hub's cache.
 
     Raises
     ------
@@ -192,21 +212,36 @@ def check_folder(folder: Path) -> None:
         named = read_sums(folder / SUMS) if (folder / SUMS).is_file() else None
         for path in _loaded(folder):
             name = path.relative_to(folder).as_posix()
-            expected, found = (_hub_hash(path) if named is None else (named.pop(name, "none"), file_hash(path)))
+            expected, found = (
+                _hub_hash(path) if named is None else (named.pop(name, "none"), file_hash(path))
+            )
             if expected != found:
-                raise InputError(f"{path} is damaged: its checksum is {found}, expected {expected}. Fetch or save it again"
-                                 + ("" if named is None else f"; if you changed it on purpose, correct {folder / SUMS}"))
+                raise InputError(
+                    f"{path} is damaged: its checksum is {found}, expected {expected}. Fetch or"
+                    " save it again"
+                    + (
+                        ""
+                        if named is None
+                        else f"; if you changed it on purpose, correct {folder / SUMS}"
+                    )
+                )
     except OSError as error:
-        raise InputError(f"{error.filename or folder} cannot be read: {error.strerror}. Fetch or save it again") from error
+        raise InputError(
+            f"{error.filename or folder} cannot be read: {error.strerror}. Fetch or save it again"
+        ) from error
     if named:
-        raise InputError(f"{folder / min(named)} is missing, which {folder / SUMS} names. Fetch or save it again")
+        raise InputError(
+            f"{folder / min(named)} is missing, which {folder / SUMS} names. Fetch or save it again"
+        )
 
 
 @contextmanager
 def locked(path: Path, told: str) -> Iterator[None]:
-    """Hold the lock file `path`, made with its folder, in this block; print `told` and wait if another process holds it.
+    """Hold the lock file `path`, made with its folder, in this block; print `told` and wait if
+    another process holds it.
 
-    The system frees the lock of a process that was killed. The file may be moved or removed by whoever holds it.
+    The system frees the lock of a process that was killed. The file may be moved or removed by
+    whoever holds it.
 
     Raises
     ------
@@ -249,7 +284,11 @@ def _lock(file: BinaryIO, told: str) -> None:
     except OSError as error:
         if error.errno not in NO_LOCKS:
             raise unwritable(Path(file.name), error) from error
-        print("this file system has no locks: let no second process run the same command", file=sys.stderr, flush=True)
+        print(
+            "this file system has no locks: let no second process run the same command",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 def _is_at(path: Path, file: BinaryIO) -> bool:
@@ -271,13 +310,20 @@ def _loaded(folder: Path) -> list[Path]:
 
 
 def _hub_hash(path: Path) -> tuple[str, str]:
-    """Return which hash a file in the hub's cache should have, the name of its blob, and has; twice nothing elsewhere."""
-    name = path.resolve().name if path.is_symlink() and path.resolve().parent.name == "blobs" else ""
+    """Return which hash a file in the hub's cache should have, the name of its blob, and has; twice
+    nothing elsewhere.
+    """
+    name = (
+        path.resolve().name if path.is_symlink() and path.resolve().parent.name == "blobs" else ""
+    )
     if re.fullmatch("[0-9a-f]{64}", name):
         return name, file_hash(path)
     if re.fullmatch("[0-9a-f]{40}", name):  # a small file: Git's hash
         content = path.read_bytes()
-        return name, hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+        return (
+            name,
+            hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest(),
+        )
     return "", ""
 
 

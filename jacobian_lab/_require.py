@@ -1,4 +1,5 @@
-"""What public functions ask of their arguments: each helper returns the value, or raises an `InputError` that names it.
+"""What public functions ask of their arguments: each helper returns the value, or raises an
+`InputError` that names it.
 
     integer, real, flag, seed      one number: Python's, numpy's, or a tensor of no dimension
     one_of, instance, function     a choice, an object of ours, something to call
@@ -25,7 +26,7 @@ SEEDS = 2**63
 """Seeds are smaller: PyTorch's generators take no more."""
 
 
-def integer(name: str, value: Any, low: int, high: int | None = None, top: str = "") -> int:  # noqa: ANN401 - what a user gives
+def integer(name: str, value: Any, low: int, high: int | None = None, top: str = "") -> int:
     """Return a whole number from `low` to `high`, which a message calls `top`, such as "n"."""
     number = None
     if not _is_bool(value) and not getattr(value, "ndim", 0):
@@ -34,15 +35,25 @@ def integer(name: str, value: Any, low: int, high: int | None = None, top: str =
     if number is None:
         raise InputError(f"{name} must be a whole number: got {shown(value)}")
     if number < low or (high is not None and number > high):
-        wanted = f"be at least {low}" if high is None else f"lie from {low} to {top and f'{top} = '}{high}"
+        wanted = (
+            f"be at least {low}"
+            if high is None
+            else f"lie from {low} to {top and f'{top} = '}{high}"
+        )
         raise InputError(f"{name} must {wanted}: got {shown(number)}")
     return number
 
 
-def real(name: str, value: Any, within: str = "(-inf, inf)") -> float:  # noqa: ANN401
-    """Return a real number in an interval, such as "(0, 1]"; infinity is in it only where its bracket is square."""
+def real(name: str, value: Any, within: str = "(-inf, inf)") -> float:
+    """Return a real number in an interval, such as "(0, 1]"; infinity is in it only where its
+    bracket is square.
+    """
     number = None
-    if not _is_bool(value) and not isinstance(value, str | bytes | complex) and not getattr(value, "ndim", 0):
+    if (
+        not _is_bool(value)
+        and not isinstance(value, str | bytes | complex)
+        and not getattr(value, "ndim", 0)
+    ):
         with suppress(TypeError, ValueError, RuntimeError, OverflowError):
             number = float(value)
     if number is None:
@@ -51,51 +62,60 @@ def real(name: str, value: Any, within: str = "(-inf, inf)") -> float:  # noqa: 
     above = number > low or (number == low and within[0] == "[")
     below = number < high or (number == high and within[-1] == "]")
     if not (above and below):
-        wanted = {"(-inf, inf)": "be finite", "(0, inf)": "be positive",
-                  "[0, inf)": "be at least 0"}.get(within, f"lie in {within}")
+        wanted = {
+            "(-inf, inf)": "be finite",
+            "(0, inf)": "be positive",
+            "[0, inf)": "be at least 0",
+        }.get(within, f"lie in {within}")
         raise InputError(f"{name} must {wanted}: got {number:g}")
     return number
 
 
-def flag(name: str, value: Any) -> bool:  # noqa: ANN401
+def flag(name: str, value: Any) -> bool:
     """Return a truth value."""
     if not isinstance(value, bool | np.bool_):
         raise InputError(f"{name} must be True or False: got {shown(value)}")
     return bool(value)
 
 
-def seed(value: Any, name: str = "seed") -> int:  # noqa: ANN401
+def seed(value: Any, name: str = "seed") -> int:
     """Return a seed, from 0 to 2^63 - 1."""
     return integer(name, value, 0, SEEDS - 1)
 
 
-def one_of(name: str, value: Any, choices: Iterable[str]) -> None:  # noqa: ANN401
+def one_of(name: str, value: Any, choices: Iterable[str]) -> None:
     """Raise unless the value is one of some words."""
     known = tuple(choices)
     if not isinstance(value, str) or value not in known:
         raise InputError(f"unknown {name} {shown(value)}: expected one of {', '.join(known)}")
 
 
-def instance(name: str, value: Any, kind: type[Any], remedy: str = "") -> None:  # noqa: ANN401
+def instance(name: str, value: Any, kind: type[Any], remedy: str = "") -> None:
     """Raise unless the value is an object of a class."""
     if not isinstance(value, kind):
         raise InputError(f"{name} must be a {kind.__name__}: got {shown(value)}{remedy}")
 
 
-def function(name: str, value: Any, signature: str) -> None:  # noqa: ANN401
+def function(name: str, value: Any, signature: str) -> None:
     """Raise unless the value can be called."""
     if not callable(value):
         raise InputError(f"{name} must be a function {signature}: got {shown(value)}")
 
 
-def sequence(name: str, value: Any) -> list[Any]:  # noqa: ANN401
-    """Return the entries of a list, a tuple, a range, an array or a tensor: of what can be read twice, and is no text."""
-    if isinstance(value, str | bytes | dict) or not hasattr(value, "__len__") or getattr(value, "ndim", 1) != 1:
+def sequence(name: str, value: Any) -> list[Any]:
+    """Return the entries of a list, a tuple, a range, an array or a tensor: of what can be read
+    twice, and is no text.
+    """
+    if (
+        isinstance(value, str | bytes | dict)
+        or not hasattr(value, "__len__")
+        or getattr(value, "ndim", 1) != 1
+    ):
         raise InputError(f"{name} must be a list: got {shown(value)}")
     return list(value.tolist() if isinstance(value, Tensor | np.ndarray) else value)
 
 
-def array(name: str, value: Any, shape: tuple[int, ...] | None = None) -> NDArray[np.float64]:  # noqa: ANN401
+def array(name: str, value: Any, shape: tuple[int, ...] | None = None) -> NDArray[np.float64]:
     """Return finite real numbers as float64, of a shape if one is given."""
     try:
         given = np.asarray(value)
@@ -109,24 +129,36 @@ def array(name: str, value: Any, shape: tuple[int, ...] | None = None) -> NDArra
         raise InputError(f"{name} has shape {given.shape}: expected {shape}")
     bad = int((~np.isfinite(given)).sum())
     if bad:
-        raise InputError(f"{name} has {bad} values of {given.size} that are not finite (NaN or infinite)")
+        raise InputError(
+            f"{name} has {bad} values of {given.size} that are not finite (NaN or infinite)"
+        )
     return given.astype(np.float64, copy=False)
 
 
-def tensor(name: str, value: Any, shape: Iterable[int] | None = None) -> Tensor:  # noqa: ANN401
+def tensor(name: str, value: Any, shape: Iterable[int] | None = None) -> Tensor:
     """Return a dense floating-point tensor, of a shape if one is given."""
-    if not isinstance(value, Tensor) or not value.is_floating_point() or value.layout is not torch.strided:
-        remedy = ("; as pixels in [-1, 1]. Write x / 127.5 - 1 for pixels from 0 to 255"
-                  if isinstance(value, Tensor) else "")
+    if (
+        not isinstance(value, Tensor)
+        or not value.is_floating_point()
+        or value.layout is not torch.strided
+    ):
+        remedy = (
+            "; as pixels in [-1, 1]. Write x / 127.5 - 1 for pixels from 0 to 255"
+            if isinstance(value, Tensor)
+            else ""
+        )
         raise InputError(f"{name} must be a floating-point tensor: got {shown(value)}{remedy}")
     if shape is not None and tuple(value.shape) != tuple(shape):
         raise InputError(f"{name} has shape {tuple(value.shape)}: expected {tuple(shape)}")
     return value
 
 
-def sizes(name: str, value: Any, count: int | None = None) -> tuple[int, ...]:  # noqa: ANN401
+def sizes(name: str, value: Any, count: int | None = None) -> tuple[int, ...]:
     """Return a shape, of positive whole numbers."""
-    what = f"{name} must be {'positive integers' if count is None else f'(C, H, W), {count} positive integers'}"
+    what = (
+        f"{name} must be"
+        f" {'positive integers' if count is None else f'(C, H, W), {count} positive integers'}"
+    )
     try:
         found = tuple(integer(name, size, 1) for size in sequence(name, value))
     except InputError as error:
@@ -136,48 +168,71 @@ def sizes(name: str, value: Any, count: int | None = None) -> tuple[int, ...]:  
     return found
 
 
-def device(value: Any) -> None:  # noqa: ANN401
+def device(value: Any) -> None:
     """Raise unless tensors can live, and have values, on the device."""
     reason = ""
     try:
         place = torch.device(value)
         if place.type == "meta" or (place.type == "cpu" and place.index):
-            reason = "it holds no values" if place.type == "meta" else "the CPU is one device, without a number"
+            reason = (
+                "it holds no values"
+                if place.type == "meta"
+                else "the CPU is one device, without a number"
+            )
         else:
             torch.empty(0, device=place)
     except (RuntimeError, AssertionError, NotImplementedError, ImportError, TypeError) as error:
         reason = str(error).split("\n")[0].split(". ")[0].split(" device type at start")[0][:200]
     if reason:
-        raise InputError(f"the device {shown(value)} cannot be used: {reason}. Take cpu, or a device that this PyTorch was "
-                         "built for")
+        raise InputError(
+            f"the device {shown(value)} cannot be used: {reason}. Take cpu, or a device that this"
+            " PyTorch was built for"
+        )
 
 
-def precision(value: Any) -> None:  # noqa: ANN401
+def precision(value: Any) -> None:
     """Raise unless the value is one of PyTorch's floating-point types."""
     if not isinstance(value, torch.dtype) or not value.is_floating_point:
-        raise InputError(f"dtype must be a floating-point type of PyTorch, such as torch.float32: got {shown(value)}")
+        raise InputError(
+            "dtype must be a floating-point type of PyTorch, such as torch.float32: got"
+            f" {shown(value)}"
+        )
 
 
-def shown(value: Any) -> str:  # noqa: ANN401
+def shown(value: Any) -> str:
     """Return what a message says of a value, in one short line."""
-    if isinstance(value, Tensor | np.ndarray) and (value.ndim or value.dtype in (torch.bool, np.bool_)):
+    if isinstance(value, Tensor | np.ndarray) and (
+        value.ndim or value.dtype in (torch.bool, np.bool_)
+    ):
         kind = "tensor" if isinstance(value, Tensor) else "numpy array"
         place = " without values (meta)" if isinstance(value, Tensor) and value.is_meta else ""
-        return f"a {kind} of {str(value.dtype).removeprefix('torch.')}, shape {tuple(value.shape)}{place}"
-    plain = isinstance(value, str | int | float | tuple | list | dict | type(None)) and not isinstance(value, bool)
+        return (
+            f"a {kind} of {str(value.dtype).removeprefix('torch.')}, shape"
+            f" {tuple(value.shape)}{place}"
+        )
+    plain = isinstance(
+        value, str | int | float | tuple | list | dict | type(None)
+    ) and not isinstance(value, bool)
     text = " ".join((reprlib.repr(value) if plain else repr(value)).split())[:80]
     return text if plain else f"{text} ({type(value).__name__})"
 
 
-def _is_bool(value: Any) -> bool:  # noqa: ANN401
-    return isinstance(value, bool | np.bool_) or getattr(value, "dtype", None) in (torch.bool, np.dtype(bool))
+def _is_bool(value: Any) -> bool:
+    return isinstance(value, bool | np.bool_) or getattr(value, "dtype", None) in (
+        torch.bool,
+        np.dtype(bool),
+    )
 
 
-def options(config: Any, most: int = 10**6) -> None:  # noqa: ANN401 - a dataclass
-    """Raise if a number among the options of a command is not finite, or a count is beyond all use."""
+def options(config: Any, most: int = 10**6) -> None:
+    """Raise if a number among the options of a command is not finite, or a count is beyond all
+    use.
+    """
     for name, given in vars(config).items():
         for value in given if isinstance(given, tuple) else (given,):
             if isinstance(value, float):
                 real(f"--{name.replace('_', '-')}", value)
             elif isinstance(value, int) and name != "seed" and abs(value) > most:
-                raise InputError(f"--{name.replace('_', '-')} must be at most {most:,}: got {value}")
+                raise InputError(
+                    f"--{name.replace('_', '-')} must be at most {most:,}: got {value}"
+                )

@@ -1,4 +1,6 @@
-"""Small MNIST diffusion models on which the Jacobian is tractable: data, networks, training, judgement, weights."""
+"""Small MNIST diffusion models on which the Jacobian is tractable: data, networks, training,
+judgement, weights.
+"""
 
 from mnist.data import digits
 from mnist.latent import load_latent

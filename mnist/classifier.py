@@ -1,4 +1,6 @@
-"""The judge: a small, smooth digit classifier, whose accuracy and features measure what the diffusion models draw."""
+"""The judge: a small, smooth digit classifier, whose accuracy and features measure what the
+diffusion models draw.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,8 @@ from jacobian_lab import InputError, _require
 
 
 class Classifier(nn.Module):
-    """Five convolutions, a mean over the pixels, a linear layer: (B, 1, 32, 32) in [-1, 1] -> (B, 10) logits.
+    """Five convolutions, a mean over the pixels, a linear layer: (B, 1, 32, 32) in [-1, 1] -> (B,
+    10) logits.
 
     Parameters
     ----------
@@ -21,12 +24,18 @@ class Classifier(nn.Module):
         super().__init__()
         self.num_features = 4 * width
         self.body = nn.Sequential(
-            *block(1, width), *block(width, 2 * width, stride=2), *block(2 * width, 2 * width),
-            *block(2 * width, 4 * width, stride=2), *block(4 * width, 4 * width))
+            *block(1, width),
+            *block(width, 2 * width, stride=2),
+            *block(2 * width, 2 * width),
+            *block(2 * width, 4 * width, stride=2),
+            *block(4 * width, 4 * width),
+        )
         self.head = nn.Linear(4 * width, 10)
 
     def features(self, images: Tensor) -> Tensor:
-        """Return the features behind the logits, shape (B, 4 width): the space in which images are compared."""
+        """Return the features behind the logits, shape (B, 4 width): the space in which images are
+        compared.
+        """
         return self.body(images).mean(dim=(2, 3))
 
     def forward(self, images: Tensor) -> Tensor:
@@ -46,11 +55,17 @@ def check_images(name: str, images: Tensor) -> None:
 
 
 @torch.no_grad()
-def accuracy(classifier: Classifier, images: Tensor, labels: Tensor, batch_size: int = 500) -> float:
+def accuracy(
+    classifier: Classifier, images: Tensor, labels: Tensor, batch_size: int = 500
+) -> float:
     """Return the share of images that the classifier names rightly, in [0, 1]."""
     check_images("images", images)
     if not isinstance(labels, Tensor) or labels.shape != images.shape[:1]:
-        raise InputError(f"labels must be a tensor of {len(images)} classes: got {_require.shown(labels)}")
-    right = sum(int((classifier(images[i:i + batch_size]).argmax(1) == labels[i:i + batch_size]).sum())
-                for i in range(0, len(images), batch_size))
+        raise InputError(
+            f"labels must be a tensor of {len(images)} classes: got {_require.shown(labels)}"
+        )
+    right = sum(
+        int((classifier(images[i : i + batch_size]).argmax(1) == labels[i : i + batch_size]).sum())
+        for i in range(0, len(images), batch_size)
+    )
     return right / len(images)

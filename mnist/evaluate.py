@@ -1,4 +1,6 @@
-"""How good is a denoiser: its error per noise level, its samples against real digits, and the health of its Jacobian."""
+"""How good is a denoiser: its error per noise level, its samples against real digits, and the
+health of its Jacobian.
+"""
 
 from __future__ import annotations
 
@@ -21,10 +23,14 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class Health:
-    """The dense Jacobian at one noisy digit, in numbers that a posterior mean's would have to satisfy."""
+    """The dense Jacobian at one noisy digit, in numbers that a posterior mean's would have to
+    satisfy.
+    """
 
     trace: float
-    """tr J; non-negative for a posterior mean, and on average `(alpha / sigma^2) E |x_0 - D|^2` (Tweedie)."""
+    """tr J; non-negative for a posterior mean, and on average `(alpha / sigma^2) E |x_0 - D|^2`
+    (Tweedie).
+    """
     asymmetry: float
     """|J - J^T|_F / |J + J^T|_F; zero for a posterior mean."""
     smallest: float
@@ -34,26 +40,39 @@ class Health:
 
 
 @torch.no_grad()
-def squared_errors(denoiser: Denoiser, images: Tensor, t: int | float, seed: int, batch_size: int = 250) -> Tensor:
-    """Return each image's mean squared error of D at time t, shape (N,); times (alpha_t / sigma_t)^2 it is epsilon's."""
+def squared_errors(
+    denoiser: Denoiser, images: Tensor, t: int | float, seed: int, batch_size: int = 250
+) -> Tensor:
+    """Return each image's mean squared error of D at time t, shape (N,); times (alpha_t /
+    sigma_t)^2 it is epsilon's.
+    """
     denoiser.batched(images)
     seed = _require.seed(seed)
     errors = []
     for i in range(0, len(images), batch_size):
-        x0 = images[i:i + batch_size]
-        seeds = [seed_of(seed, round(1000 * t) if isinstance(t, float) else t, i + k) for k in range(len(x0))]
-        x_t = denoiser.schedule.add_noise(x0, t, seeded_noise(seeds, denoiser.shape, x0.device, x0.dtype))
+        x0 = images[i : i + batch_size]
+        seeds = [
+            seed_of(seed, round(1000 * t) if isinstance(t, float) else t, i + k)
+            for k in range(len(x0))
+        ]
+        x_t = denoiser.schedule.add_noise(
+            x0, t, seeded_noise(seeds, denoiser.shape, x0.device, x0.dtype)
+        )
         errors.append((denoiser(x_t, t) - x0).square().mean(dim=(1, 2, 3)))
     return torch.cat(errors)
 
 
 def noisy_digit(denoiser: Denoiser, image: Tensor, t: int | float, *seeds: int) -> Tensor:
-    """Return one image, (1, H, W), as x_t of shape (1, 1, H, W); the seeds fix the noise, the same at every t."""
+    """Return one image, (1, H, W), as x_t of shape (1, 1, H, W); the seeds fix the noise, the same
+    at every t.
+    """
     noise = seeded_noise([seed_of(*seeds)], denoiser.shape, image.device, image.dtype)
     return denoiser.schedule.add_noise(image.unsqueeze(0), t, noise)
 
 
-def draw(denoiser: Denoiser, seeds: Sequence[int], steps: int, device: torch.device | str = "cpu") -> Tensor:
+def draw(
+    denoiser: Denoiser, seeds: Sequence[int], steps: int, device: torch.device | str = "cpu"
+) -> Tensor:
     """Return a sample for each seed, (N, C, H, W) in [-1, 1], by `steps` DDIM steps."""
     noise = seeded_noise(seeds, denoiser.shape, device)
     *_, last = sample(denoiser, noise, denoiser.schedule.times(steps))
@@ -68,24 +87,32 @@ def health(denoiser: Denoiser, x_t: Tensor, t: int | float) -> Health:
     return Health(float(np.trace(J)), float(asymmetry), float(values[0]), float(values[-1]))
 
 
-def distances(classifier: Classifier, images: Tensor, reference: Tensor, batch_size: int = 500) -> dict[str, float]:
-    """Return the Frechet and the kernel distance between two sets of images in the classifier's features.
+def distances(
+    classifier: Classifier, images: Tensor, reference: Tensor, batch_size: int = 500
+) -> dict[str, float]:
+    """Return the Frechet and the kernel distance between two sets of images in the classifier's
+    features.
 
     Parameters
     ----------
     images, reference : Tensor, (N, 1, 32, 32) in [-1, 1]
-        Sets of one size: the Frechet distance is biased by it, and halves of real digits of that size calibrate it.
+        Sets of one size: the Frechet distance is biased by it, and halves of real digits of that
+        size calibrate it.
 
     Returns
     -------
     dict
-        "frechet", "kernel" and "kernel_deviation", the standard deviation of the kernel distance over 100 subsets of 500.
+        "frechet", "kernel" and "kernel_deviation", the standard deviation of the kernel distance
+        over 100 subsets of 500.
 
     References
     ----------
-    Heusel et al. (2017), *GANs trained by a two time-scale update rule*; Binkowski et al. (2018), *Demystifying MMD GANs*.
+    Heusel et al. (2017), *GANs trained by a two time-scale update rule*; Binkowski et al. (2018),
+    *Demystifying MMD GANs*.
     """
-    from torchmetrics.image.fid import FrechetInceptionDistance  # seconds: not for those who only look at J
+    from torchmetrics.image.fid import (
+        FrechetInceptionDistance,  # seconds: not for those who only look at J
+    )
     from torchmetrics.image.kid import KernelInceptionDistance
 
     for name, given in (("images", images), ("reference", reference)):
@@ -93,20 +120,31 @@ def distances(classifier: Classifier, images: Tensor, reference: Tensor, batch_s
     features = Features(classifier)
     frechet = FrechetInceptionDistance(feature=features)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Metric `Kernel Inception Distance` will save all extracted features")  # 1 MB here
-        kernel = KernelInceptionDistance(feature=features, subsets=100, subset_size=min(500, len(images), len(reference)))
+        # 1 MB here
+        warnings.filterwarnings(
+            "ignore", "Metric `Kernel Inception Distance` will save all extracted features"
+        )
+        kernel = KernelInceptionDistance(
+            feature=features, subsets=100, subset_size=min(500, len(images), len(reference))
+        )
     for real, batch in [(True, reference), (False, images)]:
         for i in range(0, len(batch), batch_size):
             for metric in (frechet, kernel):
-                metric.update(batch[i:i + batch_size], real=real)
+                metric.update(batch[i : i + batch_size], real=real)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)  # the subsets
         mean, deviation = kernel.compute()
-    return {"frechet": float(frechet.compute()), "kernel": float(mean), "kernel_deviation": float(deviation)}
+    return {
+        "frechet": float(frechet.compute()),
+        "kernel": float(mean),
+        "kernel_deviation": float(deviation),
+    }
 
 
 class Features(nn.Module):
-    """The classifier's features as torchmetrics wants them, a module with `num_features`; images are in [-1, 1]."""
+    """The classifier's features as torchmetrics wants them, a module with `num_features`; images
+    are in [-1, 1].
+    """
 
     def __init__(self, classifier: Classifier) -> None:
         super().__init__()

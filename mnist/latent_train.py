@@ -1,4 +1,6 @@
-"""What the two training runs of the latent model minimise: the autoencoder's, then that of text encoder and U-Net."""
+"""What the two training runs of the latent model minimise: the autoencoder's, then that of text
+encoder and U-Net.
+"""
 
 from __future__ import annotations
 
@@ -44,14 +46,25 @@ def _autoencoder(recipe: AutoencoderRecipe) -> Task:
         return {"scores": {"held_out_psnr": reconstruction_psnr(network)}}
 
     architecture = AUTOENCODER | {"block_out_channels": list(recipe.channels)}
-    return Task(build_autoencoder(architecture), autoencoder_loss(recipe), {
-        "kind": recipe.kind, "architecture": architecture,
-        "loss": f"mean squared error + {recipe.perceptual} of the classifier's features + {recipe.divergence} KL a latent"},
-        finish=finish)
+    return Task(
+        build_autoencoder(architecture),
+        autoencoder_loss(recipe),
+        {
+            "kind": recipe.kind,
+            "architecture": architecture,
+            "loss": (
+                f"mean squared error + {recipe.perceptual} of the classifier's features +"
+                f" {recipe.divergence} KL a latent"
+            ),
+        },
+        finish=finish,
+    )
 
 
 def autoencoder_loss(recipe: AutoencoderRecipe) -> Loss:
-    """Return the squared error of pixels and of the classifier's features, and the divergence of the latents' Gaussians."""
+    """Return the squared error of pixels and of the classifier's features, and the divergence of
+    the latents' Gaussians.
+    """
     body = load_classifier(device=recipe.device).body
     blocks = [body[first:last] for first, last in zip((0, *FEATURES), FEATURES, strict=False)]
 
@@ -68,19 +81,39 @@ def autoencoder_loss(recipe: AutoencoderRecipe) -> Loss:
         latents = mean + (0.5 * log_variance).exp() * torch.randn(mean.shape).to(mean)
         drawn = network.decode(latents).sample  # type: ignore[operator]
         divergence = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).mean()
-        perceptual = torch.stack([F.mse_loss(a.float(), b.float())
-                                  for a, b in zip(features(drawn), features(images), strict=True)]).mean()
-        return F.mse_loss(drawn.float(), images) + recipe.perceptual * perceptual + recipe.divergence * divergence
+        perceptual = torch.stack(
+            [
+                F.mse_loss(a.float(), b.float())
+                for a, b in zip(features(drawn), features(images), strict=True)
+            ]
+        ).mean()
+        return (
+            F.mse_loss(drawn.float(), images)
+            + recipe.perceptual * perceptual
+            + recipe.divergence * divergence
+        )
 
     return loss
 
 
 @torch.no_grad()
 def reconstruction_psnr(autoencoder: nn.Module, batch_size: int = 500) -> float:
-    """Return the mean peak signal-to-noise ratio, in dB, of the held-out digits behind encoder and decoder."""
+    """Return the mean peak signal-to-noise ratio, in dB, of the held-out digits behind encoder and
+    decoder.
+    """
     images, _ = digits("held-out")
-    errors = [(autoencoder.decode(autoencoder.encode(part).latent_dist.mode()).sample  # type: ignore[operator]
-               .clamp(-1, 1) - part).square().flatten(1).mean(1) for part in images.split(batch_size)]  # type: ignore[no-untyped-call]
+    errors = [
+        (
+            autoencoder.decode(autoencoder.encode(part).latent_dist.mode()).sample.clamp(  # type: ignore[operator]
+                -1, 1
+            )
+            - part
+        )
+        .square()
+        .flatten(1)
+        .mean(1)
+        for part in images.split(batch_size)  # type: ignore[no-untyped-call]
+    ]
     return float((10 * torch.log10(4 / torch.cat(errors))).mean())
 
 
@@ -103,11 +136,22 @@ def _latent(recipe: LatentRecipe) -> Task:
 
     architecture = UNET | {"block_out_channels": list(recipe.channels)}
     network = Captioned(architecture)
-    return Task(network, latent_loss(network, recipe), {
-        "kind": recipe.kind, "architecture": architecture, "prediction": recipe.prediction,
-        "schedule": "scaled linear, T = 1000", "autoencoder": read_card(recipe.autoencoder, "autoencoder"),
-        "loss": "mean squared error of the raw output, times uniform",
-        "captions": [template.format("...") for template in TEMPLATES], "dropped": recipe.dropped}, inputs, finish)
+    return Task(
+        network,
+        latent_loss(network, recipe),
+        {
+            "kind": recipe.kind,
+            "architecture": architecture,
+            "prediction": recipe.prediction,
+            "schedule": "scaled linear, T = 1000",
+            "autoencoder": read_card(recipe.autoencoder, "autoencoder"),
+            "loss": "mean squared error of the raw output, times uniform",
+            "captions": [template.format("...") for template in TEMPLATES],
+            "dropped": recipe.dropped,
+        },
+        inputs,
+        finish,
+    )
 
 
 def load_autoencoder(name: str) -> nn.Module:
@@ -120,7 +164,9 @@ def load_autoencoder(name: str) -> nn.Module:
 
 @torch.no_grad()
 def moments(autoencoder: nn.Module, images: Tensor, batch_size: int = 250) -> Tensor:
-    """Return the mean and the standard deviation of each image's latents, one behind the other, (N, 8, 8, 8)."""
+    """Return the mean and the standard deviation of each image's latents, one behind the other, (N,
+    8, 8, 8).
+    """
     found = []
     parts = images.split(batch_size)  # type: ignore[no-untyped-call]
     for part in tqdm(parts, desc="latents", unit="batch"):
@@ -130,9 +176,18 @@ def moments(autoencoder: nn.Module, images: Tensor, batch_size: int = 250) -> Te
 
 
 def latent_loss(network: nn.Module, recipe: LatentRecipe) -> Loss:
-    """Return the denoising loss of latents drawn from their Gaussians, each with a caption that names its digit, or none."""
-    inner = denoising_loss(Denoiser(network, DiscreteSchedule.scaled_linear(), recipe.prediction, LATENT))
-    named = torch.stack([tokens([caption(digit, template) for template in TEMPLATES]) for digit in range(len(NAMES))])
+    """Return the denoising loss of latents drawn from their Gaussians, each with a caption that
+    names its digit, or none.
+    """
+    inner = denoising_loss(
+        Denoiser(network, DiscreteSchedule.scaled_linear(), recipe.prediction, LATENT)
+    )
+    named = torch.stack(
+        [
+            tokens([caption(digit, template) for template in TEMPLATES])
+            for digit in range(len(NAMES))
+        ]
+    )
     empty = tokens([""])
 
     def loss(network: nn.Module, found: Tensor, labels: Tensor) -> Tensor:
@@ -140,7 +195,9 @@ def latent_loss(network: nn.Module, recipe: LatentRecipe) -> Loss:
         latents = mean + deviation * torch.randn(mean.shape).to(mean)
         template = torch.randint(len(TEMPLATES), labels.shape)
         dropped = torch.rand(labels.shape) < recipe.dropped
-        chosen = torch.where(dropped[:, None], empty, named[labels.cpu(), template]).to(found.device)
+        chosen = torch.where(dropped[:, None], empty, named[labels.cpu(), template]).to(
+            found.device
+        )
         return inner(lambda x, t: network(x, t, chosen), latents, labels)  # type: ignore[arg-type]
 
     return loss

@@ -1,4 +1,6 @@
-"""A prior on digits whose denoiser and Jacobian are known in closed form: ten Gaussians, fitted to the held-out digits."""
+"""A prior on digits whose denoiser and Jacobian are known in closed form: ten Gaussians, fitted to
+the held-out digits.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +15,11 @@ RIDGE = 1e-3
 
 
 def load_oracle(device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> Denoiser:
-    """Return the exact posterior mean of a mixture of ten Gaussians, one for each class, on the linear DDPM schedule.
+    """Return the exact posterior mean of a mixture of ten Gaussians, one for each class, on the
+    linear DDPM schedule.
 
-    `denoiser.network.oracle` is the `GaussianMixture`, whose `jacobian(x_t, t)` is the truth. A few seconds.
+    `denoiser.network.oracle` is the `GaussianMixture`, whose `jacobian(x_t, t)` is the truth. A few
+    seconds.
     """
     _require.device(device)
     _require.precision(dtype)

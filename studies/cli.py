@@ -53,19 +53,43 @@ from studies.sampling import (
 )
 
 STUDIES: tuple[Study[Any], ...] = tuple(
-    module.STUDY for module in (directions, eigenvalues, spectrum, eigenvectors, symmetry, accuracy, evaluate, convergence,
-                                 directions_budget, posterior, inpaint, superres, style_transfer, guide, guidance,
-                                 captions, vae_newton))
+    module.STUDY
+    for module in (
+        directions,
+        eigenvalues,
+        spectrum,
+        eigenvectors,
+        symmetry,
+        accuracy,
+        evaluate,
+        convergence,
+        directions_budget,
+        posterior,
+        inpaint,
+        superres,
+        style_transfer,
+        guide,
+        guidance,
+        captions,
+        vae_newton,
+    )
+)
 
 
 def main() -> None:
     """Run the command line: exit status 0, 2 for a user's slip, 130 for Ctrl-C."""
     try:
         tyro.extras.subcommand_cli_from_dict(
-            {**{study.name: _command(study) for study in STUDIES}, "audit": _audit, "benchmark": _benchmark,
-             "train": _train},
-            description="The Jacobian of a diffusion model's denoiser: studies, and the small MNIST models behind them. "
-                        "Example: jacobian-lab directions --digit 3 --time 500",
+            {
+                **{study.name: _command(study) for study in STUDIES},
+                "audit": _audit,
+                "benchmark": _benchmark,
+                "train": _train,
+            },
+            description=(
+                "The Jacobian of a diffusion model's denoiser: studies, and the small MNIST models"
+                " behind them. Example: jacobian-lab directions --digit 3 --time 500"
+            ),
         )
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -78,8 +102,8 @@ def main() -> None:
         sys.exit(130)
 
 
-def _command(study: Study[Any]) -> Any:  # noqa: ANN401 - a function whose signature is built for tyro
-    def command(config: Any) -> None:  # noqa: ANN401
+def _command(study: Study[Any]) -> Any:
+    def command(config: Any) -> None:
         _report(perform(study, config))
 
     command.__annotations__["config"] = Annotated[study.config, tyro.conf.arg(name="")]
@@ -88,7 +112,10 @@ def _command(study: Study[Any]) -> Any:  # noqa: ANN401 - a function whose signa
 
 
 def _report(outcome: Outcome) -> None:
-    print(f"{outcome.folder}/: figure.png, figure.pdf, table.csv, data.npz, config.json, manifest.json\n{outcome.how}")
+    print(
+        f"{outcome.folder}/: figure.png, figure.pdf, table.csv, data.npz, config.json,"
+        f" manifest.json\n{outcome.how}"
+    )
 
 
 def _audit(config: Annotated[audit.Audit, tyro.conf.arg(name="")]) -> None:
@@ -99,15 +126,20 @@ def _audit(config: Annotated[audit.Audit, tyro.conf.arg(name="")]) -> None:
 _audit.__doc__ = audit.Audit.__doc__
 
 
-def _benchmark(config: Annotated[
+def _benchmark(
+    config: Annotated[
         Annotated[benchmark.ProductsBenchmark, tyro.conf.subcommand("products")]
         | Annotated[benchmark.DenseBenchmark, tyro.conf.subcommand("dense")]
         | Annotated[benchmark_eigenpairs.EigenpairsBenchmark, tyro.conf.subcommand("eigenpairs")]
         | Annotated[benchmark_memory.MemoryBenchmark, tyro.conf.subcommand("memory")]
         | Annotated[full_size.FullSize, tyro.conf.subcommand("full-size")]
         | Annotated[contest.Contest, tyro.conf.subcommand("contest")],
-        tyro.conf.arg(name="")]) -> None:
-    """Time what the library computes beside what one would otherwise write. Example: jacobian-lab benchmark dense."""
+        tyro.conf.arg(name=""),
+    ],
+) -> None:
+    """Time what the library computes beside what one would otherwise write. Example: jacobian-lab
+    benchmark dense.
+    """
     match config:
         case benchmark.ProductsBenchmark():
             benchmark.products(config)
@@ -123,16 +155,22 @@ def _benchmark(config: Annotated[
             _report(perform(contest.STUDY, config))
 
 
-def _train(recipe: Annotated[
+def _train(
+    recipe: Annotated[
         Annotated[DenoiserRecipe, tyro.conf.subcommand("denoiser")]
         | Annotated[ClassifierRecipe, tyro.conf.subcommand("classifier")]
         | Annotated[AutoencoderRecipe, tyro.conf.subcommand("autoencoder")]
-        | Annotated[LatentRecipe, tyro.conf.subcommand("latent")], tyro.conf.arg(name="")]) -> None:
+        | Annotated[LatentRecipe, tyro.conf.subcommand("latent")],
+        tyro.conf.arg(name=""),
+    ],
+) -> None:
     """Train a small MNIST model. Example: jacobian-lab train denoiser --data-folder ~/data."""
     folder, how = train(recipe)
     path = folder / recipe.kind
-    use = {"autoencoder": f"jacobian-lab train latent --autoencoder {path}",
-           "latent": f"--model {path.with_name('pipeline')}"}.get(path.name, f"mnist.load_{path.name}({str(path)!r})")
+    use = {
+        "autoencoder": f"jacobian-lab train latent --autoencoder {path}",
+        "latent": f"--model {path.with_name('pipeline')}",
+    }.get(path.name, f"mnist.load_{path.name}({str(path)!r})")
     print(f"{path}.safetensors and its card {path}.json; use it by {use}\n{how}")
 
 

@@ -1,7 +1,9 @@
-"""Runs command lines in forks of one process that has imported everything: many runs, quickly, each to be killed at will.
+"""Runs command lines in forks of one process that has imported everything: many runs, quickly, each
+to be killed at will.
 
-Reads a line of JSON for each request: `[words, log]` starts a command, answered by its process number, and a number waits for
-that process, answered by its exit status (negative: the signal that ended it).
+Reads a line of JSON for each request: `[words, log]` starts a command, answered by its process
+number, and a number waits for that process, answered by its exit status (negative: the signal that
+ended it).
 """
 
 import json

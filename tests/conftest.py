@@ -13,8 +13,12 @@ from torch.overrides import TorchFunctionMode
 from jacobian_lab import DiscreteSchedule, RectifiedFlow
 from jacobian_lab.diffusion.oracle import GaussianMixture, gaussian
 
-SCHEDULES = {"linear": (DiscreteSchedule.linear(), 400), "scaled_linear": (DiscreteSchedule.scaled_linear(), 300),
-             "cosine": (DiscreteSchedule.cosine(), 600), "flow": (RectifiedFlow(), 0.4)}
+SCHEDULES = {
+    "linear": (DiscreteSchedule.linear(), 400),
+    "scaled_linear": (DiscreteSchedule.scaled_linear(), 300),
+    "cosine": (DiscreteSchedule.cosine(), 600),
+    "flow": (RectifiedFlow(), 0.4),
+}
 PREDICTIONS = ("epsilon", "v", "sample", "flow")
 SHAPE = (1, 3, 4)
 MNIST = Path(__file__).parents[2] / "shared" / "mnist-data"
@@ -27,14 +31,21 @@ def random_covariance(n, generator, rank=None):
 
 def make_gaussian(schedule, seed=0):
     g = torch.Generator().manual_seed(seed)
-    return gaussian(torch.randn(12, generator=g, dtype=torch.float64), random_covariance(12, g), schedule, SHAPE)
+    return gaussian(
+        torch.randn(12, generator=g, dtype=torch.float64), random_covariance(12, g), schedule, SHAPE
+    )
 
 
 def make_mixture(schedule, seed=0):
     g = torch.Generator().manual_seed(seed)
     covariances = torch.stack([random_covariance(12, g, rank) for rank in (12, 5, 2)])
-    return GaussianMixture(torch.randn(3, 12, generator=g, dtype=torch.float64), covariances, schedule,
-                           torch.tensor([0.5, 0.3, 0.2]), SHAPE)
+    return GaussianMixture(
+        torch.randn(3, 12, generator=g, dtype=torch.float64),
+        covariances,
+        schedule,
+        torch.tensor([0.5, 0.3, 0.2]),
+        SHAPE,
+    )
 
 
 @pytest.fixture(params=SCHEDULES)
@@ -48,7 +59,9 @@ def oracle_at(request, schedule_and_time):
     schedule, t = schedule_and_time
     oracle = (make_gaussian if request.param == "gaussian" else make_mixture)(schedule)
     g = torch.Generator().manual_seed(1)
-    x_t = schedule.add_noise(oracle.sample(1, g), t, torch.randn(1, *SHAPE, generator=g, dtype=torch.float64))
+    x_t = schedule.add_noise(
+        oracle.sample(1, g), t, torch.randn(1, *SHAPE, generator=g, dtype=torch.float64)
+    )
     return oracle, x_t, t
 
 
@@ -80,7 +93,11 @@ def save_small(path, prediction):
     for parameter in denoiser.network.parameters():
         if not parameter.any():
             torch.nn.init.normal_(parameter, std=0.02)
-    save_model(path, denoiser.network, {"kind": "denoiser", "architecture": architecture, "prediction": prediction})
+    save_model(
+        path,
+        denoiser.network,
+        {"kind": "denoiser", "architecture": architecture, "prediction": prediction},
+    )
     return str(path)
 
 
@@ -102,6 +119,7 @@ def call(monkeypatch, capsys, *words):
 @pytest.fixture
 def run(monkeypatch, capsys, tmp_path):
     """Run a study; return its arrays, the rows of its table, and the manifest."""
+
     def command(*words):
         status, _, err = call(monkeypatch, capsys, *words, "--out", tmp_path / "run")
         assert status == 0, err

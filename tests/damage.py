@@ -8,7 +8,9 @@ from jacobian_lab import InputError
 
 
 def damaged(path, count=30, seed=0):
-    """Damage a file in turn: `count` times one bit, its end lost at seven places, a byte too many; put it right at the end."""
+    """Damage a file in turn: `count` times one bit, its end lost at seven places, a byte too many;
+    put it right at the end.
+    """
     content, random = path.read_bytes(), np.random.default_rng(seed)
     for at in sorted({0, len(content) - 1, *random.integers(0, len(content), count - 2).tolist()}):
         changed = bytearray(content)
@@ -25,7 +27,9 @@ def damaged(path, count=30, seed=0):
 
 
 def unnoticed(path, read, message=None, count=30):
-    """Return the damages of a file after which `read` does not raise an `InputError` that names the file."""
+    """Return the damages of a file after which `read` does not raise an `InputError` that names the
+    file.
+    """
     found = []
     for damage in damaged(path, count):
         try:

@@ -21,7 +21,11 @@ def module(make):
 def differences(function, x, h=1e-5):
     """The Jacobian by central differences of fourth order, column by column."""
     units = torch.eye(x.numel(), dtype=x.dtype).reshape(-1, *x.shape) * h
-    columns = [(8 * (function(x + e) - function(x - e)) - function(x + 2 * e) + function(x - 2 * e)) / (12 * h) for e in units]
+    columns = [
+        (8 * (function(x + e) - function(x - e)) - function(x + 2 * e) + function(x - 2 * e))
+        / (12 * h)
+        for e in units
+    ]
     return torch.stack([c.reshape(-1) for c in columns], -1)
 
 
@@ -40,7 +44,10 @@ def check(function, honest, x, exact=1e-12, counts=(1, 3, 20)):
     for count in counts:
         V, U = weights(count, n, seed=2).to(x), weights(count, m, seed=3).to(x)
         with torch.no_grad():
-            pushed, pulled = J.jvp(V.reshape(count, *x.shape)), J.vjp(U.reshape(count, *J.value.shape).to(J.value.dtype))
+            pushed, pulled = (
+                J.jvp(V.reshape(count, *x.shape)),
+                J.vjp(U.reshape(count, *J.value.shape).to(J.value.dtype)),
+            )
         assert relative(pushed.reshape(count, m), V @ truth.T) < exact
         assert relative(pulled.reshape(count, n), U @ truth) < exact
     return J

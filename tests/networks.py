@@ -29,7 +29,16 @@ class Convolutional(nn.Module):
 def denoiser(prediction="v", flow=False, dtype=torch.float64, seed=0):
     """A convolutional network with attention, as a denoiser."""
     torch.manual_seed(seed)
-    return Denoiser(Convolutional(), RectifiedFlow() if flow else DiscreteSchedule.linear(), prediction, SHAPE).to(dtype).eval()
+    return (
+        Denoiser(
+            Convolutional(),
+            RectifiedFlow() if flow else DiscreteSchedule.linear(),
+            prediction,
+            SHAPE,
+        )
+        .to(dtype)
+        .eval()
+    )
 
 
 def unet(dtype=torch.float64, seed=0):
@@ -62,4 +71,6 @@ def truth(denoiser, x_t, t):
     from torch.nn.attention import SDPBackend, sdpa_kernel
 
     with sdpa_kernel(SDPBackend.MATH):
-        return torch.func.jacrev(lambda x: denoiser(x.reshape(1, *denoiser.shape), t).reshape(-1))(x_t.reshape(-1)).detach()
+        return torch.func.jacrev(lambda x: denoiser(x.reshape(1, *denoiser.shape), t).reshape(-1))(
+            x_t.reshape(-1)
+        ).detach()

@@ -1,7 +1,8 @@
-"""Pipelines of the real configurations at reduced width, with random weights: for what the code does, not for what it finds.
+"""Pipelines of the real configurations at reduced width, with random weights: for what the code
+does, not for what it finds.
 
-Block types, numbers of blocks and layers, attention layout, heads, time embedding, scheduler and autoencoder are those of the
-published configurations; what was reduced is said at each.
+Block types, numbers of blocks and layers, attention layout, heads, time embedding, scheduler and
+autoencoder are those of the published configurations; what was reduced is said at each.
 """
 
 import json
@@ -18,7 +19,9 @@ def miniature(folder, channels=(8, 8, 16), unet_channels=(16, 32), seed=0):
 
     torch.manual_seed(seed)
     autoencoder = build_autoencoder(AUTOENCODER | {"block_out_channels": channels})
-    build_pipeline(autoencoder, Captioned(UNET | {"block_out_channels": unet_channels})).save_pretrained(folder)
+    build_pipeline(
+        autoencoder, Captioned(UNET | {"block_out_channels": unet_channels})
+    ).save_pretrained(folder)
     return folder
 
 
@@ -28,23 +31,58 @@ def stable_diffusion(prediction="epsilon", seed=0):
 
     torch.manual_seed(seed)
     second = prediction == "v_prediction"
-    # Real: channels 320, 640, 1280, 1280; norm_num_groups 32; cross_attention_dim 768 (2.1: 1024); sample_size 64 (2.1: 96);
-    # 8 heads (2.1: heads of 64 channels, so 5, 10, 20, 20).
+    # Real: channels 320, 640, 1280, 1280; norm_num_groups 32; cross_attention_dim 768 (2.1: 1024);
+    # sample_size 64 (2.1: 96); 8 heads (2.1: heads of 64 channels, so 5, 10, 20, 20).
     unet = diffusers.UNet2DConditionModel(
-        sample_size=8, in_channels=4, out_channels=4, block_out_channels=(16, 32, 64, 64), layers_per_block=2,
+        sample_size=8,
+        in_channels=4,
+        out_channels=4,
+        block_out_channels=(16, 32, 64, 64),
+        layers_per_block=2,
         norm_num_groups=8,
-        down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
-        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
-        attention_head_dim=(2, 4, 8, 8) if second else 8, use_linear_projection=second, cross_attention_dim=32,
-        flip_sin_to_cos=True, freq_shift=0, act_fn="silu", norm_eps=1e-5)
-    shared = {"num_train_timesteps": 1000, "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear",
-              "set_alpha_to_one": False, "steps_offset": 1}
-    scheduler = (diffusers.DDIMScheduler(**shared, prediction_type=prediction, clip_sample=False) if second
-                 else diffusers.PNDMScheduler(**shared, skip_prk_steps=True))
+        down_block_types=(
+            "CrossAttnDownBlock2D",
+            "CrossAttnDownBlock2D",
+            "CrossAttnDownBlock2D",
+            "DownBlock2D",
+        ),
+        up_block_types=(
+            "UpBlock2D",
+            "CrossAttnUpBlock2D",
+            "CrossAttnUpBlock2D",
+            "CrossAttnUpBlock2D",
+        ),
+        attention_head_dim=(2, 4, 8, 8) if second else 8,
+        use_linear_projection=second,
+        cross_attention_dim=32,
+        flip_sin_to_cos=True,
+        freq_shift=0,
+        act_fn="silu",
+        norm_eps=1e-5,
+    )
+    shared = {
+        "num_train_timesteps": 1000,
+        "beta_start": 0.00085,
+        "beta_end": 0.012,
+        "beta_schedule": "scaled_linear",
+        "set_alpha_to_one": False,
+        "steps_offset": 1,
+    }
+    scheduler = (
+        diffusers.DDIMScheduler(**shared, prediction_type=prediction, clip_sample=False)
+        if second
+        else diffusers.PNDMScheduler(**shared, skip_prk_steps=True)
+    )
     return diffusers.StableDiffusionPipeline(
-        vae=autoencoder(), unet=unet, scheduler=scheduler, tokenizer=clip_tokenizer(),
-        text_encoder=text_encoder("gelu" if second else "quick_gelu"), safety_checker=None, feature_extractor=None,
-        requires_safety_checker=False)
+        vae=autoencoder(),
+        unet=unet,
+        scheduler=scheduler,
+        tokenizer=clip_tokenizer(),
+        text_encoder=text_encoder("gelu" if second else "quick_gelu"),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
 
 
 def stable_diffusion_3(seed=0):
@@ -53,27 +91,57 @@ def stable_diffusion_3(seed=0):
     import transformers
 
     torch.manual_seed(seed)
-    # Real: 24 layers, 24 heads of 64, caption_projection_dim 1536, joint_attention_dim 4096, pooled_projection_dim 2048,
-    # sample_size 128, pos_embed_max_size 192.
+    # Real: 24 layers, 24 heads of 64, caption_projection_dim 1536, joint_attention_dim 4096,
+    # pooled_projection_dim 2048, sample_size 128, pos_embed_max_size 192.
     transformer = diffusers.SD3Transformer2DModel(
-        sample_size=8, patch_size=2, in_channels=16, out_channels=16, num_layers=3, num_attention_heads=2,
-        attention_head_dim=16, caption_projection_dim=32, joint_attention_dim=48, pooled_projection_dim=48,
-        pos_embed_max_size=12)
+        sample_size=8,
+        patch_size=2,
+        in_channels=16,
+        out_channels=16,
+        num_layers=3,
+        num_attention_heads=2,
+        attention_head_dim=16,
+        caption_projection_dim=32,
+        joint_attention_dim=48,
+        pooled_projection_dim=48,
+        pos_embed_max_size=12,
+    )
     # Real: d_model 4096, d_ff 10240, d_kv 64, 24 layers, 64 heads.
-    t5 = transformers.T5EncoderModel(transformers.T5Config(
-        d_model=48, d_ff=64, d_kv=8, num_layers=2, num_heads=4, feed_forward_proj="gated-gelu", vocab_size=64))
+    t5 = transformers.T5EncoderModel(
+        transformers.T5Config(
+            d_model=48,
+            d_ff=64,
+            d_kv=8,
+            num_layers=2,
+            num_heads=4,
+            feed_forward_proj="gated-gelu",
+            vocab_size=64,
+        )
+    )
     return diffusers.StableDiffusion3Pipeline(
-        transformer=transformer, scheduler=diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0),
+        transformer=transformer,
+        scheduler=diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0),
         # Real: no quant_conv here, 16 channels, and a shift.
-        vae=autoencoder(latent_channels=16, scaling_factor=1.5305, shift_factor=0.0609, use_quant_conv=False,
-                        use_post_quant_conv=False),
-        text_encoder=text_encoder("quick_gelu", projection=16), tokenizer=clip_tokenizer(),
-        text_encoder_2=text_encoder("gelu", projection=32, width=16), tokenizer_2=clip_tokenizer(),
-        text_encoder_3=t5, tokenizer_3=t5_tokenizer())
+        vae=autoencoder(
+            latent_channels=16,
+            scaling_factor=1.5305,
+            shift_factor=0.0609,
+            use_quant_conv=False,
+            use_post_quant_conv=False,
+        ),
+        text_encoder=text_encoder("quick_gelu", projection=16),
+        tokenizer=clip_tokenizer(),
+        text_encoder_2=text_encoder("gelu", projection=32, width=16),
+        tokenizer_2=clip_tokenizer(),
+        text_encoder_3=t5,
+        tokenizer_3=t5_tokenizer(),
+    )
 
 
 def instaflow(folder, seed=0):
-    """Save InstaFlow-0.9B's configuration (SD 1.5's, scheduler included) under InstaFlow's class name; return the folder."""
+    """Save InstaFlow-0.9B's configuration (SD 1.5's, scheduler included) under InstaFlow's class
+    name; return the folder.
+    """
     stable_diffusion(seed=seed).save_pretrained(folder)
     edit(folder / "model_index.json", _class_name="RectifiedFlowPipeline")
     return folder
@@ -91,29 +159,56 @@ def autoencoder(**options):
     # Real: channels 128, 256, 512, 512; norm_num_groups 32; sample_size 512.
     settings = {"latent_channels": 4, "scaling_factor": 0.18215, **options}
     return AutoencoderKL(
-        in_channels=3, out_channels=3, block_out_channels=(8, 16, 16, 16), layers_per_block=2, norm_num_groups=8,
+        in_channels=3,
+        out_channels=3,
+        block_out_channels=(8, 16, 16, 16),
+        layers_per_block=2,
+        norm_num_groups=8,
         sample_size=64,
-        down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4, act_fn="silu", **settings)
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        act_fn="silu",
+        **settings,
+    )
 
 
 def text_encoder(activation, projection=None, width=32):
     """CLIP's text encoder; with a projection, as SD 3 wants it."""
     import transformers
 
-    # Real: SD 1.5 768 wide, 12 layers, 12 heads; SD 2.1 1024, 23, 16; SD 3 those of CLIP L and big G.
+    # Real: SD 1.5 768 wide, 12 layers, 12 heads; SD 2.1 1024, 23, 16; SD 3 those of CLIP L and big
+    # G.
     config = transformers.CLIPTextConfig(
-        vocab_size=2 * len(LETTERS) + 2, hidden_size=width, intermediate_size=2 * width, num_hidden_layers=2,
-        num_attention_heads=4, max_position_embeddings=TOKENS, hidden_act=activation, projection_dim=projection or width,
-        bos_token_id=2 * len(LETTERS), eos_token_id=2 * len(LETTERS) + 1, pad_token_id=2 * len(LETTERS) + 1)
-    return (transformers.CLIPTextModelWithProjection if projection else transformers.CLIPTextModel)(config)
+        vocab_size=2 * len(LETTERS) + 2,
+        hidden_size=width,
+        intermediate_size=2 * width,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=TOKENS,
+        hidden_act=activation,
+        projection_dim=projection or width,
+        bos_token_id=2 * len(LETTERS),
+        eos_token_id=2 * len(LETTERS) + 1,
+        pad_token_id=2 * len(LETTERS) + 1,
+    )
+    return (transformers.CLIPTextModelWithProjection if projection else transformers.CLIPTextModel)(
+        config
+    )
 
 
 def clip_tokenizer():
     """CLIP's tokenizer with letters for tokens; the real one has 49408."""
     from transformers import CLIPTokenizer
 
-    tokens = [*LETTERS, *(letter + "</w>" for letter in LETTERS), "<|startoftext|>", "<|endoftext|>"]
-    return CLIPTokenizer(vocab={token: i for i, token in enumerate(tokens)}, merges=[], model_max_length=TOKENS)
+    tokens = [
+        *LETTERS,
+        *(letter + "</w>" for letter in LETTERS),
+        "<|startoftext|>",
+        "<|endoftext|>",
+    ]
+    return CLIPTokenizer(
+        vocab={token: i for i, token in enumerate(tokens)}, merges=[], model_max_length=TOKENS
+    )
 
 
 def t5_tokenizer():
@@ -121,5 +216,8 @@ def t5_tokenizer():
     from transformers import T5Tokenizer
 
     tokens = ["<pad>", "</s>", "<unk>", "▁", *LETTERS]
-    return T5Tokenizer(vocab=[(token, 0.0 if i < 3 else -2.0) for i, token in enumerate(tokens)], extra_ids=0,
-                       model_max_length=TOKENS)
+    return T5Tokenizer(
+        vocab=[(token, 0.0 if i < 3 else -2.0) for i, token in enumerate(tokens)],
+        extra_ids=0,
+        model_max_length=TOKENS,
+    )

@@ -42,7 +42,9 @@ class Squares:
             return figure
 
         def table(arrays):
-            return [{"i": i, "square": float(square) / 3} for i, square in enumerate(arrays["squares"])]
+            return [
+                {"i": i, "square": float(square) / 3} for i, square in enumerate(arrays["squares"])
+            ]
 
         return Study("squares", Options, compute, table, plot, lambda config: {})
 

@@ -1,4 +1,6 @@
-"""Bad command lines: each ends at once with exit status 2 and one line (a box for what is no option), and leaves nothing."""
+"""Bad command lines: each ends at once with exit status 2 and one line (a box for what is no
+option), and leaves nothing.
+"""
 
 import shlex
 import signal
@@ -7,10 +9,35 @@ import pytest
 
 from conftest import call
 
-STUDIES = ("directions", "eigenvalues", "spectrum", "eigenvectors", "symmetry", "accuracy", "evaluate", "convergence",
-           "directions-budget", "posterior", "inpaint", "superres", "style", "guide", "guidance", "captions", "vae-newton",
-           "audit", "benchmark products", "benchmark dense", "benchmark eigenpairs", "benchmark memory", "benchmark contest",
-           "train denoiser", "train classifier", "train autoencoder", "train latent")
+STUDIES = (
+    "directions",
+    "eigenvalues",
+    "spectrum",
+    "eigenvectors",
+    "symmetry",
+    "accuracy",
+    "evaluate",
+    "convergence",
+    "directions-budget",
+    "posterior",
+    "inpaint",
+    "superres",
+    "style",
+    "guide",
+    "guidance",
+    "captions",
+    "vae-newton",
+    "audit",
+    "benchmark products",
+    "benchmark dense",
+    "benchmark eigenpairs",
+    "benchmark memory",
+    "benchmark contest",
+    "train denoiser",
+    "train classifier",
+    "train autoencoder",
+    "train latent",
+)
 DEVICES = ("meta", "mps", "gpu", "cuda", "cuda:99", "''")
 LINES = """
 directions --time noon
@@ -186,7 +213,10 @@ train latent --dropped 1
 nothing
 --help-me
 """
-COMMANDS = [*LINES.strip().splitlines(), *(f"{study} --device {device}" for study in STUDIES for device in DEVICES)]
+COMMANDS = [
+    *LINES.strip().splitlines(),
+    *(f"{study} --device {device}" for study in STUDIES for device in DEVICES),
+]
 
 
 class HangsError(Exception):
@@ -195,7 +225,10 @@ class HangsError(Exception):
 
 @pytest.fixture(autouse=True)
 def soon():
-    """Interrupt what does not end at once: most take milliseconds, and reading what is asked for may take a second or two."""
+    """Interrupt what does not end at once: most take milliseconds, and reading what is asked for
+    may take a second or two.
+    """
+
     def hangs(*_):
         raise HangsError
 
@@ -211,7 +244,8 @@ def test_a_bad_command_ends_with_status_2_and_one_line(monkeypatch, capsys, tmp_
     status, out, err = call(monkeypatch, capsys, *shlex.split(line))
     assert status == 2, out
     ours = [text for text in err.splitlines() if text.startswith("error: ")]
-    boxed = "For full helptext" in err  # the parser's own, of what is no option or no value of its type
+    # the parser's own, of what is no option or no value of its type
+    boxed = "For full helptext" in err
     assert boxed or (len(ours) == 1 and len(err.splitlines()) == 1 and 20 < len(err) < 500)
     assert not list(tmp_path.rglob("*"))
 

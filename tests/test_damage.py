@@ -1,4 +1,6 @@
-"""Each kind of file that is read back, damaged 38 ways where it lies: noticed, or shown to be harmless."""
+"""Each kind of file that is read back, damaged 38 ways where it lies: noticed, or shown to be
+harmless.
+"""
 
 import dataclasses
 import json
@@ -38,7 +40,9 @@ def test_of_a_finished_run(tmp_path):
     study, config = Squares().study(), Options(out=tmp_path / "run")
     folder, claim = run(study, config), frame._claim(study, config)
     path, truth = folder / "config.json", json.loads((folder / "config.json").read_text())
-    assert not unnoticed(folder / "data.npz", lambda: run(study, config), "Remove the folder .* and run again")
+    assert not unnoticed(
+        folder / "data.npz", lambda: run(study, config), "Remove the folder .* and run again"
+    )
 
     def reuse():
         with run_folder(folder, "config.json", claim) as place:
@@ -51,7 +55,8 @@ def test_of_a_finished_run(tmp_path):
         with suppress(InputError, ValueError, TypeError):
             found = dict(json.loads(path.read_text()))
             reuse()
-            assert found | truth == truth | found  # all but the note of the code is as it was, and the run is computed anew
+            # all but the note of the code is as it was, and the run is computed anew
+            assert found | truth == truth | found
     assert squares_of(folder) == [0, 1, 4]
 
 
@@ -76,7 +81,12 @@ def folder(tmp_path_factory):
 
 def test_of_a_checkpoint(tmp_path):
     checkpoint, network = tmp_path / "checkpoint.pt", torch.nn.Linear(8, 8)
-    state = Run(DenoiserRecipe(steps=3), network, lambda net, images, _: net(images).square().mean(), checkpoint)
+    state = Run(
+        DenoiserRecipe(steps=3),
+        network,
+        lambda net, images, _: net(images).square().mean(),
+        checkpoint,
+    )
     state.step(0, torch.randn(2, 8), torch.zeros(2))
     state.losses = torch.rand(1)
     state.save()
@@ -129,12 +139,19 @@ def test_of_mnist(folder, tmp_path):
     truth = mnist.digits("test", copied)
     for name in ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"):
         path = copied / "MNIST" / "raw" / name
-        assert not unnoticed(path, lambda: mnist.digits("test", copied), f"{path} is damaged, or not MNIST's.*fetch it again")
+        assert not unnoticed(
+            path,
+            lambda: mnist.digits("test", copied),
+            f"{path} is damaged, or not MNIST's.*fetch it again",
+        )
     sums = copied / "MNIST" / "raw" / "SHA256SUMS"
     for _ in unnoticed(sums, lambda: mnist.digits("test", copied), "is damaged, or not MNIST's"):
-        assert all(map(torch.equal, truth, mnist.digits("test", copied)))  # in a line of the training set's
+        # in a line of the training set's
+        assert all(map(torch.equal, truth, mnist.digits("test", copied)))
     sums.unlink()
-    with pytest.raises(InputError, match=r"expected 0fa7898d5.*if the data are your own, note them in .*SHA256SUMS"):
+    with pytest.raises(
+        InputError, match=r"expected 0fa7898d5.*if the data are your own, note them in .*SHA256SUMS"
+    ):
         mnist.digits("test", copied)
 
 
@@ -147,7 +164,11 @@ def test_of_the_miniature_that_ships(tmp_path):
     open_pipeline(copied, None, None, False)
     for path in copied.rglob("*"):
         if path.is_file():
-            assert not unnoticed(path, lambda: open_pipeline(copied, None, None, False), f"{copied}.*(is damaged|is missing)")
+            assert not unnoticed(
+                path,
+                lambda: open_pipeline(copied, None, None, False),
+                f"{copied}.*(is damaged|is missing)",
+            )
 
 
 def test_other_weights_are_other_runs_even_under_a_card_of_the_same_hash(tmp_path):
@@ -169,14 +190,21 @@ def test_a_disk_that_fills_in_the_middle_of_a_file_is_told_by_all(tmp_path, limi
     rng, checkpoint = np.random.default_rng(0), tmp_path / "checkpoint.pt"
     state = Run(DenoiserRecipe(steps=3), torch.nn.Linear(64, 64), lambda *_: None, checkpoint)
     factorisation = arnoldi(rng.standard_normal((90, 90)), 40)
-    writes = {"checkpoint.pt": state.save, "a.npz": lambda: factorisation.save(tmp_path / "a.npz"),
-              "piece.npz": lambda: Pieces(tmp_path)("piece", lambda: {"x": rng.standard_normal(9000)}),
-              "denoiser.safetensors": lambda: mnist.weights.save_model(tmp_path / "denoiser", torch.nn.Linear(100, 100), {})}
+    writes = {
+        "checkpoint.pt": state.save,
+        "a.npz": lambda: factorisation.save(tmp_path / "a.npz"),
+        "piece.npz": lambda: Pieces(tmp_path)("piece", lambda: {"x": rng.standard_normal(9000)}),
+        "denoiser.safetensors": lambda: mnist.weights.save_model(
+            tmp_path / "denoiser", torch.nn.Linear(100, 100), {}
+        ),
+    }
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
     try:
         for name, write in writes.items():
-            with pytest.raises(InputError, match=f"cannot write to {tmp_path / name}: File too large"):
+            with pytest.raises(
+                InputError, match=f"cannot write to {tmp_path / name}: File too large"
+            ):
                 write()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)

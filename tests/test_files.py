@@ -1,4 +1,6 @@
-"""Files: whole or not at all, whoever writes at the same time; and every damage noticed, whatever the file."""
+"""Files: whole or not at all, whoever writes at the same time; and every damage noticed, whatever
+the file.
+"""
 
 import errno
 import io
@@ -89,10 +91,20 @@ def test_two_writers_at_once_never_show_a_short_file(tmp_path):
     assert os.listdir(tmp_path) == ["file"]
 
 
-@pytest.mark.parametrize(("number", "remedy"), [
-    (errno.ENOSPC, "Free some space"), (errno.EDQUOT, "Free some space"), (errno.EROFS, "Choose another"),
-    (errno.EACCES, "Choose another"), (errno.EIO, "Choose another"), (errno.EFBIG, "Choose another")])
-def test_what_cannot_be_written_is_told_and_leaves_the_old_file(tmp_path, monkeypatch, number, remedy):
+@pytest.mark.parametrize(
+    ("number", "remedy"),
+    [
+        (errno.ENOSPC, "Free some space"),
+        (errno.EDQUOT, "Free some space"),
+        (errno.EROFS, "Choose another"),
+        (errno.EACCES, "Choose another"),
+        (errno.EIO, "Choose another"),
+        (errno.EFBIG, "Choose another"),
+    ],
+)
+def test_what_cannot_be_written_is_told_and_leaves_the_old_file(
+    tmp_path, monkeypatch, number, remedy
+):
     path = tmp_path / "file"
     write_whole(path, b"old")
 
@@ -100,7 +112,9 @@ def test_what_cannot_be_written_is_told_and_leaves_the_old_file(tmp_path, monkey
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(InputError, match=rf"cannot write to {path}: {os.strerror(number)}\. {remedy}"):
+    with pytest.raises(
+        InputError, match=rf"cannot write to {path}: {os.strerror(number)}\. {remedy}"
+    ):
         write_whole(path, b"new")
     assert path.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["file"]
@@ -151,12 +165,21 @@ def pickled():
 HARMFUL = {
     "a pickled array": pickled,
     "a bare pickle": lambda: pickle.dumps(Harm()) + b"\0\0",
-    "an archive of a pickle": lambda: zipped({"archive/data.pkl": pickle.dumps(Harm()), "archive/version": "3"}),
-    "code in the header": lambda: zipped({"a.npy": npy("{'descr': '<f8', 'fortran_order': False, 'shape': (open('x'),)}")}),
-    "a header of the system's": lambda: zipped({"a.npy": npy("__import__('os').system('touch harmed')")}),
-    "a shape of 10^15": lambda: zipped({"a.npy": npy("{'descr': '<f8', 'fortran_order': False, 'shape': (10**15,)}")}),
-    "a shape of 10^15, spelled": lambda: zipped({"a.npy": npy(
-        "{'descr': '<f8', 'fortran_order': False, 'shape': (1000000000000000,)}")}),
+    "an archive of a pickle": lambda: zipped(
+        {"archive/data.pkl": pickle.dumps(Harm()), "archive/version": "3"}
+    ),
+    "code in the header": lambda: zipped(
+        {"a.npy": npy("{'descr': '<f8', 'fortran_order': False, 'shape': (open('x'),)}")}
+    ),
+    "a header of the system's": lambda: zipped(
+        {"a.npy": npy("__import__('os').system('touch harmed')")}
+    ),
+    "a shape of 10^15": lambda: zipped(
+        {"a.npy": npy("{'descr': '<f8', 'fortran_order': False, 'shape': (10**15,)}")}
+    ),
+    "a shape of 10^15, spelled": lambda: zipped(
+        {"a.npy": npy("{'descr': '<f8', 'fortran_order': False, 'shape': (1000000000000000,)}")}
+    ),
     "a header that never ends": lambda: zipped({"a.npy": npy(9_000 * "[")}),
     "no archive": lambda: b"no archive\0\0",
     "a member that lies": lambda: zipped({"a.npy": b"\x93NUMPY\x09\x09"}),
@@ -176,7 +199,10 @@ def test_a_harmful_archive_with_a_true_checksum_executes_nothing(tmp_path, monke
 def test_members_that_point_outside_stay_inside(tmp_path):
     buffer = io.BytesIO()
     np.lib.format.write_array(buffer, np.arange(3))
-    write_archive(tmp_path / "a.npz", lambda file: file.write(zipped({"../../outside.npy": buffer.getvalue()})))
+    write_archive(
+        tmp_path / "a.npz",
+        lambda file: file.write(zipped({"../../outside.npy": buffer.getvalue()})),
+    )
     assert load_arrays(tmp_path / "a.npz", "")["../../outside"].tolist() == [0, 1, 2]
     assert os.listdir(tmp_path) == ["a.npz"]
 
@@ -203,8 +229,13 @@ def folder(tmp_path):
 
 
 def test_a_folder_is_checked_by_its_sums(folder):
-    for path in (*(path for path in folder.rglob("*") if path.suffix in _files.LOADED), folder / "SHA256SUMS"):
-        assert not unnoticed(path, lambda: check_folder(folder), f"{folder}.* (is damaged|is missing)")
+    for path in (
+        *(path for path in folder.rglob("*") if path.suffix in _files.LOADED),
+        folder / "SHA256SUMS",
+    ):
+        assert not unnoticed(
+            path, lambda: check_folder(folder), f"{folder}.* (is damaged|is missing)"
+        )
         check_folder(folder)
     (folder / "README.md").unlink()
     check_folder(folder)
@@ -221,14 +252,21 @@ def test_the_hubs_cache_is_checked_by_the_names_of_its_blobs(tmp_path):
     blobs, snapshot = tmp_path / "blobs", tmp_path / "snapshots" / "0123"
     blobs.mkdir()
     snapshot.mkdir(parents=True)
-    names = {"config.json": "ce013625030ba8dba906f756967f9e9ca394464a",  # Git's hash of "hello\n"
-             "weights.safetensors": "5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03"}  # SHA-256 of it
+    names = {
+        "config.json": "ce013625030ba8dba906f756967f9e9ca394464a",  # Git's hash of "hello\n"
+        # SHA-256 of it
+        "weights.safetensors": "5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03",
+    }
     for name, blob in names.items():
         (blobs / blob).write_bytes(b"hello\n")
         (snapshot / name).symlink_to(Path("..") / ".." / "blobs" / blob)
     check_folder(snapshot)
     for name, blob in names.items():
-        assert not unnoticed(blobs / blob, lambda: check_folder(snapshot), f"{snapshot / name} is damaged: its checksum is")
+        assert not unnoticed(
+            blobs / blob,
+            lambda: check_folder(snapshot),
+            f"{snapshot / name} is damaged: its checksum is",
+        )
         check_folder(snapshot)
 
 
@@ -262,7 +300,9 @@ def test_a_lock_that_was_moved_away_is_made_anew(tmp_path):
     assert entered != [(tmp_path / "done" / "lock").stat().st_ino]
 
 
-@pytest.mark.parametrize(("number", "works"), [(errno.ENOLCK, True), (errno.EOPNOTSUPP, True), (errno.EIO, False)])
+@pytest.mark.parametrize(
+    ("number", "works"), [(errno.ENOLCK, True), (errno.EOPNOTSUPP, True), (errno.EIO, False)]
+)
 def test_without_locks_it_says_so(tmp_path, monkeypatch, capsys, number, works):
     def fails(*_):
         raise OSError(number, os.strerror(number))

@@ -4,27 +4,51 @@ import numpy as np
 import pytest
 
 import jacobian_lab
-from jacobian_lab import Solution, asymmetry, diagonal, eigenpairs, lsmr, lstsq, singular_values, trace
+from jacobian_lab import (
+    Solution,
+    asymmetry,
+    diagonal,
+    eigenpairs,
+    lsmr,
+    lstsq,
+    singular_values,
+    trace,
+)
 
 
 def test_it_shows_what_it_exports_and_nothing_else():
     assert dir(jacobian_lab) == sorted(jacobian_lab.__all__)
     assert all(hasattr(jacobian_lab, name) for name in jacobian_lab.__all__)
-    needed = {"sample", "State", "Newton", "Inpainting", "masks", "seeded_noise", "Decoded", "load_latent"}
+    needed = {
+        "sample",
+        "State",
+        "Newton",
+        "Inpainting",
+        "masks",
+        "seeded_noise",
+        "Decoded",
+        "load_latent",
+    }
     assert needed <= {*dir(jacobian_lab)}
 
 
 def test_everything_exported_says_what_it_is():
-    undocumented = [name for name in jacobian_lab.__all__
-                    if not name.startswith("_") and not (getattr(jacobian_lab, name).__doc__ or "").strip()]
+    undocumented = [
+        name
+        for name in jacobian_lab.__all__
+        if not name.startswith("_") and not (getattr(jacobian_lab, name).__doc__ or "").strip()
+    ]
     assert not undocumented
 
 
-@pytest.mark.parametrize(("result", "lines"), [
-    (lambda A: eigenpairs(A, 3), ["eigenvalue", "4", "3", "2", "converged"]),
-    (lambda A: singular_values(A, 2), ["singular value", "4", "3", "converged"]),
-    (lambda A: eigenpairs(A, 40), ["eigenvalue", "more", "converged"]),
-])
+@pytest.mark.parametrize(
+    ("result", "lines"),
+    [
+        (lambda A: eigenpairs(A, 3), ["eigenvalue", "4", "3", "2", "converged"]),
+        (lambda A: singular_values(A, 2), ["singular value", "4", "3", "converged"]),
+        (lambda A: eigenpairs(A, 40), ["eigenvalue", "more", "converged"]),
+    ],
+)
 def test_spectra_print_a_table(result, lines):
     A = np.diag([4.0, 3.0, 2.0, *np.linspace(0, 1, 47)])
     shown = repr(result(A)).splitlines()

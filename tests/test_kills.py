@@ -1,4 +1,6 @@
-"""Runs that are killed at any moment, and two of them at once: the data are those of an undisturbed run, to the last bit."""
+"""Runs that are killed at any moment, and two of them at once: the data are those of an undisturbed
+run, to the last bit.
+"""
 
 import json
 import os
@@ -24,9 +26,13 @@ class Server:
 
     def __init__(self, folder):
         self.folder, self.count = folder, 0
-        self.process = subprocess.Popen([sys.executable, Path(__file__).with_name("command_server.py")], text=True,
-                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=os.environ | {
-                                            "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)})
+        self.process = subprocess.Popen(
+            [sys.executable, Path(__file__).with_name("command_server.py")],
+            text=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
+        )
 
     def ask(self, request):
         print(json.dumps(request), file=self.process.stdin, flush=True)
@@ -58,18 +64,47 @@ def commands(tmp_path_factory):
     folder = tmp_path_factory.mktemp("models")
     model, data = save_small(folder / "denoiser", "v"), mnist_files.write(folder / "mnist")
     return {
-        "guide": ["guide", "--model", model, "--classes", "3", "8", "--samples", "1", "--steps", "2"],
+        "guide": [
+            "guide",
+            "--model",
+            model,
+            "--classes",
+            "3",
+            "8",
+            "--samples",
+            "1",
+            "--steps",
+            "2",
+        ],
         "inpaint": ["inpaint", "--model", model, "--digits", "2", "--steps", "2"],
         "superres": ["superres", "--model", model, "--digits", "2", "--steps", "2"],
-        "train": ["train", "denoiser", "--data-folder", data, "--steps", "30", "--batch-size", "4", "--checkpoint-every", "3",
-                  "--channels", "32", "32", "32"]}
+        "train": [
+            "train",
+            "denoiser",
+            "--data-folder",
+            data,
+            "--steps",
+            "30",
+            "--batch-size",
+            "4",
+            "--checkpoint-every",
+            "3",
+            "--channels",
+            "32",
+            "32",
+            "32",
+        ],
+    }
 
 
 def data_of(folder):
     """The numbers of a run, as bytes."""
     if (folder / "data.npz").is_file():
         with np.load(folder / "data.npz") as stored:
-            return {name: (stored[name].dtype.str, stored[name].shape, stored[name].tobytes()) for name in stored}
+            return {
+                name: (stored[name].dtype.str, stored[name].shape, stored[name].tobytes())
+                for name in stored
+            }
     return {name: (folder / name).read_bytes() for name in ("denoiser.safetensors", "losses.csv")}
 
 
@@ -88,10 +123,17 @@ def kill_and_repeat(server, words, out, truth, seconds, moments):
 
 
 def kill_many(server, words, tmp_path, kills):
-    """Kill the command so many times, each time in a folder of its own; return what the repeated ones said."""
+    """Kill the command so many times, each time in a folder of its own; return what the repeated
+    ones said.
+    """
     started = time.monotonic()
     server.run([*words, "--out", tmp_path / "truth" / "run"])
-    seconds, truth, moments, found = time.monotonic() - started, data_of(tmp_path / "truth" / "run"), random.Random(kills), []
+    seconds, truth, moments, found = (
+        time.monotonic() - started,
+        data_of(tmp_path / "truth" / "run"),
+        random.Random(kills),
+        [],
+    )
     while len(found) < kills:
         out = Path(tempfile.mkdtemp(dir=tmp_path)) / "run"
         killed, how = kill_and_repeat(server, words, out, truth, seconds, moments)
@@ -109,8 +151,11 @@ def test_a_study_that_is_killed_ends_at_the_same_bits(server, commands, tmp_path
 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("name", NAMES)
-def test_studies_and_a_training_that_are_killed_15_times_end_at_the_same_bits(server, commands, tmp_path, name):
-    assert len(set(kill_many(server, commands[name], tmp_path, 15))) > 1  # computed anew, resumed, from several steps
+def test_studies_and_a_training_that_are_killed_15_times_end_at_the_same_bits(
+    server, commands, tmp_path, name
+):
+    # computed anew, resumed, from several steps
+    assert len(set(kill_many(server, commands[name], tmp_path, 15))) > 1
 
 
 def two_at_once(server, words, out):
@@ -118,13 +163,18 @@ def two_at_once(server, words, out):
     started = [server.start([*words, "--out", out]) for _ in range(2)]
     assert [server.ask(process) for process, _ in started] == [0, 0]
     printed = [log.read_text() for _, log in started]
-    assert sorted(text.splitlines()[-1].partition(":")[0] for text in printed) == ["computed", "reused"]
+    assert sorted(text.splitlines()[-1].partition(":")[0] for text in printed) == [
+        "computed",
+        "reused",
+    ]
     assert [path.name for path in out.parent.iterdir()] == ["run"]
     return "".join(printed)
 
 
 @pytest.mark.parametrize("name", ["inpaint", "train"])
-def test_of_two_identical_commands_one_computes_and_the_other_waits(server, commands, tmp_path, name):
+def test_of_two_identical_commands_one_computes_and_the_other_waits(
+    server, commands, tmp_path, name
+):
     assert "another process computes" in two_at_once(server, commands[name], tmp_path / "run")
 
 
@@ -145,7 +195,9 @@ def test_three_at_once_of_which_one_is_killed(server, commands, tmp_path, name, 
     time.sleep(random.Random(k).uniform(0, 2))
     os.kill(started[0][0], signal.SIGKILL)
     assert [server.ask(process) for process, _ in started] in ([-9, 0, 0], [0, 0, 0])
-    lasts = sorted(log.read_text().splitlines()[-1].partition(" ")[0].strip(":") for _, log in started[1:])
+    lasts = sorted(
+        log.read_text().splitlines()[-1].partition(" ")[0].strip(":") for _, log in started[1:]
+    )
     assert lasts in (["computed", "reused"], ["resumed", "reused"], ["reused", "reused"])  # sorted
     server.run([*commands[name], "--out", tmp_path / "truth"])
     assert data_of(tmp_path / "run") == data_of(tmp_path / "truth")

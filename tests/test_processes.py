@@ -1,4 +1,6 @@
-"""Processes and threads: what pickles, what a pool hands on, whose settings come back, and what a dead operator leaves."""
+"""Processes and threads: what pickles, what a pool hands on, whose settings come back, and what a
+dead operator leaves.
+"""
 
 import gc
 import multiprocessing
@@ -47,7 +49,13 @@ def x_at(seed=0, count=1):
 
 def diverge(seed):
     """Sample with a step far too large: in a worker of a pool."""
-    states = sample(denoiser(), x_at(seed), [900, 500, 100], Inpainting(x_at(9), MASK), Newton(steps=2, step_size=Fixed(1e12)))
+    states = sample(
+        denoiser(),
+        x_at(seed),
+        [900, 500, 100],
+        Inpainting(x_at(9), MASK),
+        Newton(steps=2, step_size=Fixed(1e12)),
+    )
     return [float(state.x0.norm()) for state in states]
 
 
@@ -60,7 +68,8 @@ def test_a_sampler_that_diverges_in_a_pool_says_so_with_its_trace(method):
     # one thread: a forked process has none of its parent's, for which PyTorch's OpenMP would wait
     workers = multiprocessing.get_context(method).Pool(1, torch.set_num_threads, (1,))
     with workers as pool, warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # a fork beside threads, of Python 3.12 on
+        # a fork beside threads, of Python 3.12 on
+        warnings.simplefilter("ignore", DeprecationWarning)
         result = pool.apply_async(diverge, (3,))
         with pytest.raises(DivergenceError, match="diverged at t = ") as raised:
             result.get(timeout=60)
@@ -69,13 +78,19 @@ def test_a_sampler_that_diverges_in_a_pool_says_so_with_its_trace(method):
     here = own.value
     assert str(raised.value) == str(here)
     assert len(here.trace) > 1
-    for (t, residuals), (t_here, residuals_here) in zip(raised.value.trace, here.trace, strict=True):
+    for (t, residuals), (t_here, residuals_here) in zip(
+        raised.value.trace, here.trace, strict=True
+    ):
         assert t == t_here
         assert residuals == pytest.approx(residuals_here, rel=1e-6)
 
 
 def classes():
-    return [value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, Exception)]
+    return [
+        value
+        for value in vars(errors).values()
+        if isinstance(value, type) and issubclass(value, Exception)
+    ]
 
 
 @pytest.mark.parametrize("kind", classes())
@@ -91,13 +106,24 @@ def test_every_exception_and_warning_of_ours_pickles_with_its_fields(kind):
 def test_errors_that_are_said_elsewhere_pickle_too():
     from jacobian_lab.derivative.linear_map import UnsupportedError
 
-    for kind in (UnsupportedError, jacobian_lab.InputError, jacobian_lab.ConvergenceWarning, jacobian_lab.DerivativeWarning):
+    for kind in (
+        UnsupportedError,
+        jacobian_lab.InputError,
+        jacobian_lab.ConvergenceWarning,
+        jacobian_lab.DerivativeWarning,
+    ):
         assert str(pickle.loads(pickle.dumps(kind("why")))) == "why"
 
 
-@pytest.mark.parametrize("make", [denoiser, lambda: denoiser("flow", flow=True),
-                                  lambda: make_gaussian(DiscreteSchedule.linear()).denoiser(),
-                                  lambda: make_mixture(DiscreteSchedule.cosine()).denoiser("v")])
+@pytest.mark.parametrize(
+    "make",
+    [
+        denoiser,
+        lambda: denoiser("flow", flow=True),
+        lambda: make_gaussian(DiscreteSchedule.linear()).denoiser(),
+        lambda: make_mixture(DiscreteSchedule.cosine()).denoiser("v"),
+    ],
+)
 def test_denoisers_pickle(make):
     D = make()
     again = pickle.loads(pickle.dumps(D))
@@ -111,7 +137,12 @@ def test_an_operator_pickles_as_what_it_is_made_of_and_is_checked_anew(products)
     J = JacobianOperator(denoiser(), x_at(), 500, products, None if products == "exact" else 1e-5)
     J.T @ np.ones(64)
     again = pickle.loads(pickle.dumps(J))
-    assert (again.path, again.shape, again.alpha_t, again.products.step) == (J.path, J.shape, J.alpha_t, J.products.step)
+    assert (again.path, again.shape, again.alpha_t, again.products.step) == (
+        J.path,
+        J.shape,
+        J.alpha_t,
+        J.products.step,
+    )
     assert np.array_equal(again @ np.eye(64), J @ np.eye(64))
     assert np.array_equal(again.T @ np.ones(64), J.T @ np.ones(64))
 
@@ -145,7 +176,12 @@ def test_results_pickle():
 
 def flags():
     cuda = torch.backends.cuda
-    return cuda.flash_sdp_enabled(), cuda.mem_efficient_sdp_enabled(), cuda.math_sdp_enabled(), cuda.cudnn_sdp_enabled()
+    return (
+        cuda.flash_sdp_enabled(),
+        cuda.mem_efficient_sdp_enabled(),
+        cuda.math_sdp_enabled(),
+        cuda.cudnn_sdp_enabled(),
+    )
 
 
 def in_threads(*functions):
@@ -272,7 +308,13 @@ def batch(graph, products):
 
 
 def half_way(direction):
-    states = sample(denoiser(), x_at(count=2), [900, 500, 100], Inpainting(x_at(9), MASK), Newton(direction, steps=2))
+    states = sample(
+        denoiser(),
+        x_at(count=2),
+        [900, 500, 100],
+        Inpainting(x_at(9), MASK),
+        Newton(direction, steps=2),
+    )
     for _ in range(4):
         next(states)
     return states
@@ -282,26 +324,58 @@ def unrecorded():
     """An operator of a network that reads a number out: its recording is made, and rejected."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        J = JacobianOperator(Denoiser(lambda x, t: torch.tanh(x) * x.norm().item(), DiscreteSchedule.linear(), "v", SHAPE),
-                             x_at(), 500)
+        J = JacobianOperator(
+            Denoiser(
+                lambda x, t: torch.tanh(x) * x.norm().item(), DiscreteSchedule.linear(), "v", SHAPE
+            ),
+            x_at(),
+            500,
+        )
         J @ np.ones(64)
         return J
 
 
-MADE = {"exact": recorded, "forward": lambda: recorded("forward"), "central": lambda: recorded("central"),
-        "J.T": lambda: recorded().T, "symmetric part": lambda: symmetric_part(recorded()), "unrecorded": unrecorded,
-        "arnoldi": lambda: arnoldi(recorded(), 5), "batch": lambda: batch(False, "forward"),
-        "batch, exact": lambda: batch(False, "exact"),
-        "batch, graph": lambda: batch(True, "forward"), "sampler": lambda: half_way("inexact"),
-        "sampler, gradient": lambda: half_way("gradient"), "sampler, krylov": lambda: half_way("krylov")}
+MADE = {
+    "exact": recorded,
+    "forward": lambda: recorded("forward"),
+    "central": lambda: recorded("central"),
+    "J.T": lambda: recorded().T,
+    "symmetric part": lambda: symmetric_part(recorded()),
+    "unrecorded": unrecorded,
+    "arnoldi": lambda: arnoldi(recorded(), 5),
+    "batch": lambda: batch(False, "forward"),
+    "batch, exact": lambda: batch(False, "exact"),
+    "batch, graph": lambda: batch(True, "forward"),
+    "sampler": lambda: half_way("inexact"),
+    "sampler, gradient": lambda: half_way("gradient"),
+    "sampler, krylov": lambda: half_way("krylov"),
+}
 
 
 def alive():
     """Return how many objects of ours there are, of the kinds that hold a run of a network."""
-    kinds = {"JacobianOperator", "Products", "Ladder", "Linearisation", "Recorder", "Memory", "Storage", "Step", "Linear",
-             "Call", "DoubleBackward", "Differences", "BatchJacobian", "Arnoldi", "Denoiser"}
-    return sum(type(thing).__module__.startswith("jacobian_lab") and type(thing).__name__ in kinds for thing in gc.get_objects()
-               if isinstance(type(thing).__module__, str))
+    kinds = {
+        "JacobianOperator",
+        "Products",
+        "Ladder",
+        "Linearisation",
+        "Recorder",
+        "Memory",
+        "Storage",
+        "Step",
+        "Linear",
+        "Call",
+        "DoubleBackward",
+        "Differences",
+        "BatchJacobian",
+        "Arnoldi",
+        "Denoiser",
+    }
+    return sum(
+        type(thing).__module__.startswith("jacobian_lab") and type(thing).__name__ in kinds
+        for thing in gc.get_objects()
+        if isinstance(type(thing).__module__, str)
+    )
 
 
 @pytest.fixture

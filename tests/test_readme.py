@@ -9,7 +9,9 @@ ROOT = Path(__file__).parents[1]
 
 
 def test_the_examples_run(capsys):
-    code = "\n".join(re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL))
+    code = "\n".join(
+        re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    )
     exec(compile(code, "README.md", "exec"), {})
     printed = capsys.readouterr().out
     before, after = map(float, re.findall(r"tensor\(([\d.]+)", printed))
@@ -19,21 +21,36 @@ def test_the_examples_run(capsys):
 
 
 def test_importing_the_library_needs_torch_numpy_and_scipy_only():
-    code = ("import sys, torch, scipy.sparse.linalg; before = set(sys.modules)\n"  # torch itself loads tqdm
-            "import jacobian_lab; new = set(sys.modules) - before\n"
-            "print({name.split('.')[0] for name in new} - {'jacobian_lab', 'torch'})")
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "set()"
+    # torch itself loads tqdm
+    code = (
+        "import sys, torch, scipy.sparse.linalg; before = set(sys.modules)\n"
+        "import jacobian_lab; new = set(sys.modules) - before\n"
+        "print({name.split('.')[0] for name in new} - {'jacobian_lab', 'torch'})"
+    )
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        == "set()"
+    )
 
 
 def test_the_type_checker_catches_a_wrong_shape_and_an_untyped_function(tmp_path):
     wrong = tmp_path / "wrong.py"
-    wrong.write_text("from jacobian_lab import Denoiser, DiscreteSchedule\n"
-                     "def public(x):\n"
-                     "    return x\n"
-                     "Denoiser(public, DiscreteSchedule.linear(), 'v', (32, 32))\n"
-                     "Denoiser(public, DiscreteSchedule.linear(), 'velocity', (1, 32, 32))\n")
-    result = subprocess.run([sys.executable, "-m", "mypy", "--config-file", ROOT / "pyproject.toml", wrong], cwd=ROOT,
-                            capture_output=True, text=True, check=False)
+    wrong.write_text(
+        "from jacobian_lab import Denoiser, DiscreteSchedule\n"
+        "def public(x):\n"
+        "    return x\n"
+        "Denoiser(public, DiscreteSchedule.linear(), 'v', (32, 32))\n"
+        "Denoiser(public, DiscreteSchedule.linear(), 'velocity', (1, 32, 32))\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-m", "mypy", "--config-file", ROOT / "pyproject.toml", wrong],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     found = re.findall(r"wrong.py:(\d+): error: .*\[([\w-]+)\]", result.stdout)
     assert ("2", "no-untyped-def") in found
     assert ("4", "arg-type") in found

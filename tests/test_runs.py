@@ -1,4 +1,6 @@
-"""The folder of a run: nothing of the user's is ever removed, and nothing that other code made is handed out as new."""
+"""The folder of a run: nothing of the user's is ever removed, and nothing that other code made is
+handed out as new.
+"""
 
 import json
 import os
@@ -41,13 +43,25 @@ def folder(tmp_path_factory):
 
 
 def recipe(folder, out, **options):
-    return DenoiserRecipe(**{"data_folder": folder, "out": out, "steps": 2, "batch_size": 4, "checkpoint_every": 1,
-                             "channels": (32, 32, 32)} | options)
+    return DenoiserRecipe(
+        **{
+            "data_folder": folder,
+            "out": out,
+            "steps": 2,
+            "batch_size": 4,
+            "checkpoint_every": 1,
+            "channels": (32, 32, 32),
+        }
+        | options
+    )
 
 
 def content(folder):
     """Every file of a folder, with its bytes, and every folder."""
-    return {path.relative_to(folder): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
+    return {
+        path.relative_to(folder): path.read_bytes() if path.is_file() else None
+        for path in folder.rglob("*")
+    }
 
 
 def study(during=lambda: None):
@@ -69,17 +83,33 @@ def put(path, text="the user's"):
     path.write_text(text)
 
 
-USERS = ("thesis.tex", "download.partial", "data.npz", "config.json", "piece-0.npz", ".lock", "figure.png", "notes/a.txt",
-         "notes.partial/a.txt", "figure.partial.png", "config.json.partial", f".{'0a' * 8}.partial")
+USERS = (
+    "thesis.tex",
+    "download.partial",
+    "data.npz",
+    "config.json",
+    "piece-0.npz",
+    ".lock",
+    "figure.png",
+    "notes/a.txt",
+    "notes.partial/a.txt",
+    "figure.partial.png",
+    "config.json.partial",
+    f".{'0a' * 8}.partial",
+)
 
 
 @pytest.mark.parametrize("name", USERS)
 def test_a_folder_that_is_not_empty_is_refused_at_the_start(tmp_path, name, folder):
     put(tmp_path / "run" / name)
     before = content(tmp_path)
-    with pytest.raises(InputError, match=r"run exists and is not the folder of a run: choose another --out"):
+    with pytest.raises(
+        InputError, match=r"run exists and is not the folder of a run: choose another --out"
+    ):
         run(study(lambda: pytest.fail("computed")), Options(out=tmp_path / "run"))
-    with pytest.raises(InputError, match=r"run exists and is not the folder of a run: choose another --out"):
+    with pytest.raises(
+        InputError, match=r"run exists and is not the folder of a run: choose another --out"
+    ):
         train(recipe(folder, tmp_path / "run"))
     assert content(tmp_path) == before
 
@@ -87,8 +117,11 @@ def test_a_folder_that_is_not_empty_is_refused_at_the_start(tmp_path, name, fold
 @pytest.mark.parametrize("name", USERS)
 def test_a_folder_that_fills_while_the_run_computes_is_refused_at_the_end(tmp_path, name):
     (tmp_path / "run").mkdir()
-    with pytest.raises(InputError, match=r"the run is finished and lies in .*run\.partial, but .*run cannot take its place "
-                       r"\(Directory not empty\): move away .* the same command puts the run there"):
+    with pytest.raises(
+        InputError,
+        match=r"the run is finished and lies in .*run\.partial, but .*run cannot take its place "
+        r"\(Directory not empty\): move away .* the same command puts the run there",
+    ):
         run(study(lambda: put(tmp_path / "run" / name)), Options(out=tmp_path / "run"))
     assert (tmp_path / "run" / name).read_text() == "the user's"
     assert set(names(tmp_path / "run.partial")) >= set(FILES)
@@ -106,18 +139,24 @@ def test_a_file_or_a_link_that_takes_the_folders_name_is_left_alone(tmp_path):
     assert (tmp_path / "run").read_text() == "the user's"
     (tmp_path / "elsewhere").mkdir()
     with pytest.raises(InputError, match="cannot take its place"):
-        run(study(lambda: (tmp_path / "two").symlink_to(tmp_path / "elsewhere")), Options(out=tmp_path / "two"))
+        run(
+            study(lambda: (tmp_path / "two").symlink_to(tmp_path / "elsewhere")),
+            Options(out=tmp_path / "two"),
+        )
     assert (tmp_path / "two").is_symlink()
 
 
-@pytest.mark.parametrize("name", sorted({*USERS} - {".lock", f".{'0a' * 8}.partial"}))  # which are ours there
+# which are ours there
+@pytest.mark.parametrize("name", sorted({*USERS} - {".lock", f".{'0a' * 8}.partial"}))
 def test_the_users_files_in_the_unfinished_folder_are_kept(tmp_path, name):
     put(tmp_path / "run.partial" / name)
     with pytest.raises(InputError, match=r"run\.partial exists and is not the folder of a run"):
         run(study(), Options(out=tmp_path / "run"))
     shutil.rmtree(tmp_path / "run.partial")
     if name not in (*FILES, "piece-0.npz"):  # which the run writes itself
-        folder = run(study(lambda: put(tmp_path / "run.partial" / name)), Options(out=tmp_path / "run"))
+        folder = run(
+            study(lambda: put(tmp_path / "run.partial" / name)), Options(out=tmp_path / "run")
+        )
         assert (folder / name).read_text() == "the user's"
 
 
@@ -142,13 +181,20 @@ def test_training_removes_nothing_either(folder, tmp_path, monkeypatch):
 
 
 CHANGES = {
-    "a line of a source": {"sources": "f" * 64}, "our version": {"jacobian-lab": "0.0.9"}, "torch": {"torch": "2.12.0"},
-    "numpy": {"numpy": "1.0"}, "scipy": {"scipy": None}, "another library": {"diffusers": "0.1"}, "several": {
-        "sources": "0" * 64, "torch": "1"}}
+    "a line of a source": {"sources": "f" * 64},
+    "our version": {"jacobian-lab": "0.0.9"},
+    "torch": {"torch": "2.12.0"},
+    "numpy": {"numpy": "1.0"},
+    "scipy": {"scipy": None},
+    "another library": {"diffusers": "0.1"},
+    "several": {"sources": "0" * 64, "torch": "1"},
+}
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_run_of_other_code_is_shown_and_computed_anew_beside_it(tmp_path, monkeypatch, capsys, change):
+def test_a_run_of_other_code_is_shown_and_computed_anew_beside_it(
+    tmp_path, monkeypatch, capsys, change
+):
     squares, config = Squares(), Options(out=tmp_path / "run")
     with monkeypatch.context() as patch:
         patch.setattr(frame, "code", lambda *args: runs.code(*args) | CHANGES[change])
@@ -164,7 +210,10 @@ def test_a_run_of_other_code_is_shown_and_computed_anew_beside_it(tmp_path, monk
     assert f"{key} {str(value)[:12]}, now " in err
     assert f"): it stays, and {new.folder} is the folder of this run" in err
     assert content(old) == before
-    assert perform(squares.study(), config) == (new.folder, "reused: table and figures drawn anew from data.npz")
+    assert perform(squares.study(), config) == (
+        new.folder,
+        "reused: table and figures drawn anew from data.npz",
+    )
     assert squares.computed == 2 * [0, 1, 2]
     with monkeypatch.context() as patch:
         patch.setattr(frame, "code", lambda *args: runs.code(*args) | CHANGES[change])
@@ -182,7 +231,9 @@ def test_an_interrupted_run_of_other_code_stays_too(tmp_path, monkeypatch, capsy
     outcome = perform(squares.study(), config)
     assert squares.computed == [0, 1, 2]
     assert outcome.how == "computed"
-    assert "run.partial was made by other code (sources ffffffffffff, now " in capsys.readouterr().err
+    assert (
+        "run.partial was made by other code (sources ffffffffffff, now " in capsys.readouterr().err
+    )
     assert content(tmp_path / "run.partial") == before
     assert names(tmp_path) == sorted(["run.partial", outcome.folder.name])
 
@@ -196,7 +247,9 @@ def test_runs_from_before_the_code_was_noted_are_other_codes(tmp_path, capsys):
     assert "was made by other code (it does not say which)" in capsys.readouterr().err
 
 
-def test_a_model_that_other_code_trained_is_trained_anew_beside_it(folder, tmp_path, monkeypatch, capsys):
+def test_a_model_that_other_code_trained_is_trained_anew_beside_it(
+    folder, tmp_path, monkeypatch, capsys
+):
     with monkeypatch.context() as patch:
         patch.setattr("mnist.train.code", lambda *args: runs.code(*args) | {"torch": "2.12.0"})
         old = train(recipe(folder, tmp_path / "run"))
@@ -233,8 +286,11 @@ def test_the_code_is_every_source_that_computes(tmp_path, monkeypatch):
 
 
 def test_default_folders_are_named_by_the_options_alone():
-    claims = [{"study": "a", "seed": 1, "code": {"sources": "1"}}, {"study": "a", "seed": 1, "code": {"sources": "2"}},
-              {"study": "a", "seed": 2, "code": {"sources": "1"}}]
+    claims = [
+        {"study": "a", "seed": 1, "code": {"sources": "1"}},
+        {"study": "a", "seed": 1, "code": {"sources": "2"}},
+        {"study": "a", "seed": 2, "code": {"sources": "1"}},
+    ]
     one, two, three = (default_folder("a", claim) for claim in claims)
     assert one == two != three
 
@@ -242,9 +298,16 @@ def test_default_folders_are_named_by_the_options_alone():
 def test_the_contents_of_the_users_files_are_part_of_a_run(tmp_path):
     from PIL import Image
 
-    model, path, image = save_small(tmp_path / "model", "v"), tmp_path / "image.png", np.zeros((32, 32), np.uint8)
-    for study, option in ((eigenvalues.STUDY, {"image": path}), (inpaint.STUDY, {"mask": str(path)}),
-                          (inpaint.STUDY, {"image": path})):
+    model, path, image = (
+        save_small(tmp_path / "model", "v"),
+        tmp_path / "image.png",
+        np.zeros((32, 32), np.uint8),
+    )
+    for study, option in (
+        (eigenvalues.STUDY, {"image": path}),
+        (inpaint.STUDY, {"mask": str(path)}),
+        (inpaint.STUDY, {"image": path}),
+    ):
         claims = []
         for value in (150, 250, 150):
             image[8:24, 12:20] = value
@@ -254,8 +317,24 @@ def test_the_contents_of_the_users_files_are_part_of_a_run(tmp_path):
 
 
 def test_what_became_of_a_command_is_its_last_line(monkeypatch, capsys, tmp_path, folder):
-    words = ["train", "denoiser", "--data-folder", folder, "--out", tmp_path / "run", "--steps", "2", "--batch-size", "4",
-             "--checkpoint-every", "1", "--channels", "32", "32", "32"]
+    words = [
+        "train",
+        "denoiser",
+        "--data-folder",
+        folder,
+        "--out",
+        tmp_path / "run",
+        "--steps",
+        "2",
+        "--batch-size",
+        "4",
+        "--checkpoint-every",
+        "1",
+        "--channels",
+        "32",
+        "32",
+        "32",
+    ]
     step = Run.step
 
     def interrupted(self, at, *args):
@@ -287,8 +366,14 @@ def test_ctrl_c_promises_no_resumption_where_there_is_none(monkeypatch, capsys, 
     assert err == "\ninterrupted\n"
 
 
-@pytest.mark.parametrize("wrong", [{"learning_rate": 1e12, "warmup": 1, "steps": 50}, {"data_folder": "/nowhere"},
-                                   {"learning_rate": 1e12, "warmup": 1, "steps": 50, "checkpoint_every": 50}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"learning_rate": 1e12, "warmup": 1, "steps": 50},
+        {"data_folder": "/nowhere"},
+        {"learning_rate": 1e12, "warmup": 1, "steps": 50, "checkpoint_every": 50},
+    ],
+)
 def test_a_training_that_fails_does_not_block_its_correction(folder, tmp_path, wrong):
     with pytest.raises(InputError, match=r"loss is (nan|inf) at step|MNIST was not found"):
         train(recipe(folder, tmp_path / "run", **wrong))
@@ -296,7 +381,9 @@ def test_a_training_that_fails_does_not_block_its_correction(folder, tmp_path, w
     assert mnist.load_denoiser(train(recipe(folder, tmp_path / "run")))
 
 
-def test_a_study_that_is_refused_does_not_block_its_correction_but_keeps_what_was_computed(tmp_path):
+def test_a_study_that_is_refused_does_not_block_its_correction_but_keeps_what_was_computed(
+    tmp_path,
+):
     squares = Squares()
     squares.fails_at, squares.error = 0, InputError("no")
     with pytest.raises(InputError, match="no"):
@@ -306,7 +393,9 @@ def test_a_study_that_is_refused_does_not_block_its_correction_but_keeps_what_wa
 
 
 @pytest.mark.parametrize("written", range(1, 9))
-def test_a_full_disk_names_path_and_remedy_and_the_run_goes_on_afterwards(tmp_path, monkeypatch, written):
+def test_a_full_disk_names_path_and_remedy_and_the_run_goes_on_afterwards(
+    tmp_path, monkeypatch, written
+):
     calls, fsync = [], os.fsync
 
     def full(file):
@@ -317,7 +406,10 @@ def test_a_full_disk_names_path_and_remedy_and_the_run_goes_on_afterwards(tmp_pa
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
-        with pytest.raises(InputError, match=r"cannot write to .*run\.partial/[a-z]+\S*: No space left on device\. Free some"):
+        with pytest.raises(
+            InputError,
+            match=r"cannot write to .*run\.partial/[a-z]+\S*: No space left on device\. Free some",
+        ):
             run(Squares().study(), Options(out=tmp_path / "run"))
     squares = Squares()
     found = perform(squares.study(), Options(out=tmp_path / "run"))
@@ -333,7 +425,9 @@ def test_leftovers_of_a_kill_are_cleared_by_the_next_run(tmp_path):
     put(tmp_path / "run.partial" / f".{'0a' * 8}.partial")
     put(tmp_path / "run.partial" / "download.partial")
     squares.fails_at = None
-    assert names(run(squares.study(), Options(out=tmp_path / "run"))) == sorted([*FILES, "download.partial"])
+    assert names(run(squares.study(), Options(out=tmp_path / "run"))) == sorted(
+        [*FILES, "download.partial"]
+    )
 
 
 def test_pieces_count_what_they_found(tmp_path):
@@ -345,6 +439,13 @@ def test_pieces_count_what_they_found(tmp_path):
 
 def test_libraries_that_compute_are_part_of_the_code():
     assert frame._claim(contest.STUDY, contest.Contest())["code"].keys() == {
-        "sources", "jacobian-lab", "torch", "numpy", "scipy", "azula", "deepinv"}
+        "sources",
+        "jacobian-lab",
+        "torch",
+        "numpy",
+        "scipy",
+        "azula",
+        "deepinv",
+    }
     latent = eigenvalues.STUDY.config(model="mnist-latent")
     assert frame._claim(eigenvalues.STUDY, latent)["code"].keys() >= {"diffusers", "transformers"}

@@ -1,10 +1,12 @@
-r"""Constraints by a differentiable loss of the clean image: a style, a class, a segmentation, or any L(x_0) >= 0.
+r"""Constraints by a differentiable loss of the clean image: a style, a class, a segmentation, or
+any L(x_0) >= 0.
 
     error = -(L - target) grad L / |grad L|^2
 
-is the smallest change that brings the linearised loss to its target (Gauss-Newton for one equation). Where the gradient
-vanishes before the loss does, that change is no longer small: it is cut to at most 1 in any pixel; where it is zero, there is
-no change to take, and a warning says so. Gradients run through the loss's own network only, never through a denoiser.
+is the smallest change that brings the linearised loss to its target (Gauss-Newton for one
+equation). Where the gradient vanishes before the loss does, that change is no longer small: it is
+cut to at most 1 in any pixel; where it is zero, there is no change to take, and a warning says so.
+Gradients run through the loss's own network only, never through a denoiser.
 """
 
 from __future__ import annotations
@@ -22,8 +24,10 @@ from jacobian_lab.constraints.base import Constraint
 from jacobian_lab.errors import DerivativeWarning, InputError
 
 Features = Callable[[Tensor], Sequence[Tensor]]
-WHY = ("in x_0, so that nothing tells how to lower it: leave out detach, no_grad, item, NumPy and argmax on the way from x_0 "
-       "to the loss")
+WHY = (
+    "in x_0, so that nothing tells how to lower it: leave out detach, no_grad, item, NumPy and"
+    " argmax on the way from x_0 to the loss"
+)
 
 
 class Loss(Constraint):
@@ -32,8 +36,8 @@ class Loss(Constraint):
     Parameters
     ----------
     function : callable
-        `function(x0)`, (B, C, H, W) -> (B,): at least 0, each sample's own. One that lies below 0, such as a negative
-        similarity, needs a target below it.
+        `function(x0)`, (B, C, H, W) -> (B,): at least 0, each sample's own. One that lies below 0,
+        such as a negative similarity, needs a target below it.
     target : float
         The loss at which the constraint counts as fulfilled.
     """
@@ -44,12 +48,14 @@ class Loss(Constraint):
         self.function, self.target = function, target
 
     def error(self, x0: Tensor) -> Tensor:
-        """Return `-(L - target) grad L / |grad L|^2`, at most 1 in any pixel; zero where the target is reached.
+        """Return `-(L - target) grad L / |grad L|^2`, at most 1 in any pixel; zero where the target
+        is reached.
 
         Raises
         ------
         InputError
-            If the loss or its gradient is not finite where x_0 is, or the loss is below 0, or has no gradient in x_0.
+            If the loss or its gradient is not finite where x_0 is, or the loss is below 0, or has
+            no gradient in x_0.
 
         Warns
         -----
@@ -61,9 +67,12 @@ class Loss(Constraint):
             loss = self._checked(self.function(x), x)
             if not loss.requires_grad:
                 raise InputError(f"the loss has no gradient {WHY}")
-            gradient, = torch.autograd.grad(loss.sum(), x, allow_unused=True)
+            (gradient,) = torch.autograd.grad(loss.sum(), x, allow_unused=True)
         if gradient is None:
-            raise InputError(f"the loss does not depend on x_0 through operations that PyTorch can differentiate {WHY}")
+            raise InputError(
+                "the loss does not depend on x_0 through operations that PyTorch can differentiate"
+                f" {WHY}"
+            )
         excess = (loss.detach() - self.target).clamp(min=0)
         self._check_gradient(gradient, excess, x0)
         size = gradient.flatten(1).square().sum(1)
@@ -80,33 +89,56 @@ class Loss(Constraint):
     def _check_gradient(self, gradient: Tensor, excess: Tensor, x0: Tensor) -> None:
         bad = ~gradient.flatten(1).isfinite().all(1) & x0.flatten(1).isfinite().all(1)
         if bad.any():
-            raise InputError(f"the gradient of the loss is not finite for {int(bad.sum())} of {len(bad)} samples that are: "
-                             "look for a square root or logarithm of zero, or half precision that overflows")
+            raise InputError(
+                f"the gradient of the loss is not finite for {int(bad.sum())} of {len(bad)} samples"
+                " that are: look for a square root or logarithm of zero, or half precision that"
+                " overflows"
+            )
         flat = (excess > 0) & ~gradient.flatten(1).any(1)
         if flat.any():
-            warnings.warn(f"the gradient of the loss is zero for {int(flat.sum())} of {len(flat)} samples, whose loss is above "
-                          f"its target by up to {float(excess[flat].max()):.3g}: they stay as they were. Rounding and "
-                          "comparisons have no slope, saturated or dead units none left: take a smooth loss", DerivativeWarning,
-                          stacklevel=3)
+            warnings.warn(
+                f"the gradient of the loss is zero for {int(flat.sum())} of {len(flat)} samples,"
+                f" whose loss is above its target by up to {float(excess[flat].max()):.3g}: they"
+                " stay as they were. Rounding and comparisons have no slope, saturated or dead"
+                " units none left: take a smooth loss",
+                DerivativeWarning,
+                stacklevel=3,
+            )
 
     def _checked(self, loss: Tensor, x: Tensor) -> Tensor:
         if not isinstance(loss, Tensor) or not loss.is_floating_point():
-            raise InputError(f"the loss returned {loss.dtype if isinstance(loss, Tensor) else type(loss).__name__}: expected a "
-                             f"floating-point tensor of shape ({len(x)},)")
+            raise InputError(
+                "the loss returned"
+                f" {loss.dtype if isinstance(loss, Tensor) else type(loss).__name__}: expected a"
+                f" floating-point tensor of shape ({len(x)},)"
+            )
         if loss.shape != (len(x),):
-            raise InputError(f"the loss returned shape {tuple(loss.shape)} for {len(x)} samples: expected ({len(x)},), one "
-                             "number for each; take the mean over dimensions 1 and up")
+            raise InputError(
+                f"the loss returned shape {tuple(loss.shape)} for {len(x)} samples: expected"
+                f" ({len(x)},), one number for each; take the mean over dimensions 1 and up"
+            )
         if (bad := ~loss.detach().isfinite() & x.flatten(1).isfinite().all(1)).any():
-            raise InputError(f"the loss is not finite for {int(bad.sum())} of {len(bad)} samples that are: got "
-                             f"{float(loss.detach()[bad][0])}")
-        if self.target >= 0 and (low := float(loss.detach().min())) < -100 * torch.finfo(loss.dtype).eps:
-            raise InputError(f"the loss is {low:.6g}, below 0, and so counts as fulfilled: expected at least 0. Take off its "
-                             f"least value, such as 1 - similarity, or give a target below it (it is {self.target})")
+            raise InputError(
+                f"the loss is not finite for {int(bad.sum())} of {len(bad)} samples that are: got "
+                f"{float(loss.detach()[bad][0])}"
+            )
+        if (
+            self.target >= 0
+            and (low := float(loss.detach().min())) < -100 * torch.finfo(loss.dtype).eps
+        ):
+            raise InputError(
+                f"the loss is {low:.6g}, below 0, and so counts as fulfilled: expected at least 0."
+                " Take off its least value, such as 1 - similarity, or give a target below it (it"
+                f" is {self.target})"
+            )
         return loss
 
 
-def class_label(classifier: Callable[[Tensor], Tensor], labels: Tensor, target: float = 0.05) -> Loss:
-    """Return the loss of not being of a class: the cross-entropy of the classifier's logits, (B, K).
+def class_label(
+    classifier: Callable[[Tensor], Tensor], labels: Tensor, target: float = 0.05
+) -> Loss:
+    """Return the loss of not being of a class: the cross-entropy of the classifier's logits, (B,
+    K).
 
     Parameters
     ----------
@@ -116,14 +148,20 @@ def class_label(classifier: Callable[[Tensor], Tensor], labels: Tensor, target: 
     target : float
         Cross-entropy that is good enough; 0.05 is a probability of 0.95.
     """
+
     def loss(x0: Tensor) -> Tensor:
-        return F.cross_entropy(classifier(x0), labels.to(x0.device).expand(len(x0)), reduction="none")
+        return F.cross_entropy(
+            classifier(x0), labels.to(x0.device).expand(len(x0)), reduction="none"
+        )
 
     return Loss(loss, target)
 
 
-def segmentation(segmenter: Callable[[Tensor], Tensor], labels: Tensor, target: float = 0.05) -> Loss:
-    """Return the loss of not having a given segmentation: the mean cross-entropy of the segmenter's logits, (B, K, H, W).
+def segmentation(
+    segmenter: Callable[[Tensor], Tensor], labels: Tensor, target: float = 0.05
+) -> Loss:
+    """Return the loss of not having a given segmentation: the mean cross-entropy of the segmenter's
+    logits, (B, K, H, W).
 
     Parameters
     ----------
@@ -134,6 +172,7 @@ def segmentation(segmenter: Callable[[Tensor], Tensor], labels: Tensor, target: 
     target : float
         Mean cross-entropy that is good enough.
     """
+
     def loss(x0: Tensor) -> Tensor:
         logits = segmenter(x0)
         wanted = labels.to(x0.device).expand(len(x0), *labels.shape[1:])
@@ -143,7 +182,8 @@ def segmentation(segmenter: Callable[[Tensor], Tensor], labels: Tensor, target: 
 
 
 def style(image: Tensor, features: Features, target: float = 0.0) -> Loss:
-    r"""Return the loss of not having the style of an image: `sum_l |G_l(x_0) - G_l(image)|_F^2 / |G_l(image)|_F^2`.
+    r"""Return the loss of not having the style of an image: `sum_l |G_l(x_0) - G_l(image)|_F^2 /
+    |G_l(image)|_F^2`.
 
     `G_l` is the Gram matrix, (c, c), of the features of layer l over its pixels.
 
@@ -151,7 +191,8 @@ def style(image: Tensor, features: Features, target: float = 0.0) -> Loss:
     ----------
     image : Tensor, shape (1, C, H, W) or (B, C, H, W)
     features : callable
-        `features(x)` -> the layers' features, each (B, c, ...); `layers(network, names)` makes one of any network.
+        `features(x)` -> the layers' features, each (B, c, ...); `layers(network, names)` makes one
+        of any network.
     target : float
         Relative loss that is good enough.
 
@@ -163,8 +204,10 @@ def style(image: Tensor, features: Features, target: float = 0.0) -> Loss:
         wanted = [_gram(f) for f in features(image)]
 
     def loss(x0: Tensor) -> Tensor:
-        terms = [(_gram(f) - g.to(x0)).square().sum((1, 2)) / g.to(x0).square().sum((1, 2))
-                 for f, g in zip(features(x0), wanted, strict=True)]
+        terms = [
+            (_gram(f) - g.to(x0)).square().sum((1, 2)) / g.to(x0).square().sum((1, 2))
+            for f, g in zip(features(x0), wanted, strict=True)
+        ]
         return torch.stack(terms).mean(0)
 
     return Loss(loss, target)
@@ -181,15 +224,18 @@ def layers(network: nn.Module, names: Sequence[str]) -> Features:
     modules: dict[str, nn.Module] = dict(network.named_modules())
     unknown = [name for name in names if name not in modules]
     if unknown or not names:
-        raise InputError(f"the network has no layer {', '.join(unknown) or '(none was named)'}: it has "
-                         f"{', '.join(name for name in modules if name)}")
+        raise InputError(
+            f"the network has no layer {', '.join(unknown) or '(none was named)'}: it has "
+            f"{', '.join(name for name in modules if name)}"
+        )
 
     def features(x: Tensor) -> list[Tensor]:
         found: dict[str, Tensor] = {}
 
         def keep(name: str) -> Callable[..., None]:
-            def hook(_module: nn.Module, _input: Any, output: Tensor) -> None:  # noqa: ANN401 - as PyTorch calls it
+            def hook(_module: nn.Module, _input: Any, output: Tensor) -> None:
                 found[name] = output.clone()  # an activation in place may follow
+
             return hook
 
         hooks = [modules[name].register_forward_hook(keep(name)) for name in names]

@@ -1,7 +1,8 @@
 r"""Masks for inpainting: boolean, (1, H, W), True where a pixel is known.
 
->>> int(half((1, 32, 32)).sum()), int(box((1, 32, 32), 16).sum()), int(random_pixels((1, 32, 32), 0.08, seed=0).sum())
-(512, 768, 82)
+>>> shape = (1, 32, 32)
+>>> [int(mask.sum()) for mask in (half(shape), box(shape, 16), random_pixels(shape, 0.08, seed=0))]
+[512, 768, 82]
 """
 
 from __future__ import annotations
@@ -22,13 +23,13 @@ def half(shape: Shape, known: Literal["left", "right", "top", "bottom"] = "left"
     mask = torch.zeros(1, height, width, dtype=torch.bool)
     match known:
         case "left":
-            mask[:, :, :width // 2] = True
+            mask[:, :, : width // 2] = True
         case "right":
-            mask[:, :, width // 2:] = True
+            mask[:, :, width // 2 :] = True
         case "top":
-            mask[:, :height // 2] = True
+            mask[:, : height // 2] = True
         case "bottom":
-            mask[:, height // 2:] = True
+            mask[:, height // 2 :] = True
         case _:
             raise InputError(f"known must be left, right, top or bottom: got {known!r}")
     return mask
@@ -38,18 +39,25 @@ def box(shape: Shape, side: int) -> Tensor:
     """Return the mask that knows all but a square of `side` pixels in the middle."""
     _, height, width = shape
     if not 1 <= side < max(height, width):
-        raise InputError(f"the side of the box must lie from 1 to {max(height, width) - 1} pixels: got {side}")
+        raise InputError(
+            f"the side of the box must lie from 1 to {max(height, width) - 1} pixels: got {side}"
+        )
     mask = torch.ones(1, height, width, dtype=torch.bool)
     top, left = (max(0, (size - side) // 2) for size in (height, width))
-    mask[:, top:top + side, left:left + side] = False
+    mask[:, top : top + side, left : left + side] = False
     return mask
 
 
 def random_pixels(shape: Shape, share: float, seed: int = 0) -> Tensor:
-    """Return the mask that knows a `share`, in (0, 1], of the pixels, chosen at random: exactly so many."""
+    """Return the mask that knows a `share`, in (0, 1], of the pixels, chosen at random: exactly so
+    many.
+    """
     _, height, width = shape
     if not 0 < share <= 1 or not (count := round(share * height * width)):
-        raise InputError(f"the share of known pixels must lie in (0, 1] and mark at least one of {height * width}: got {share}")
+        raise InputError(
+            "the share of known pixels must lie in (0, 1] and mark at least one of"
+            f" {height * width}: got {share}"
+        )
     order = torch.randperm(height * width, generator=torch.Generator().manual_seed(seed))
     mask = torch.zeros(height * width, dtype=torch.bool)
     mask[order[:count]] = True
@@ -70,9 +78,13 @@ def free_form(shape: Shape, strokes: int = 3, thickness: float = 0.1, seed: int 
     """
     _, height, width = shape
     if strokes < 1 or not 0 < thickness < 1:
-        raise InputError(f"strokes must be at least 1 and thickness in (0, 1): got {strokes} and {thickness}")
+        raise InputError(
+            f"strokes must be at least 1 and thickness in (0, 1): got {strokes} and {thickness}"
+        )
     generator = torch.Generator().manual_seed(seed)
-    rows, columns = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
+    rows, columns = torch.meshgrid(
+        torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij"
+    )
     mask = torch.ones(height, width, dtype=torch.bool)
     size, radius = min(height, width), thickness * min(height, width) / 2
     reach = math.ceil(radius) + 1  # of the brush: pixels further away need no test
@@ -80,12 +92,19 @@ def free_form(shape: Shape, strokes: int = 3, thickness: float = 0.1, seed: int 
         at = torch.rand(2, generator=generator, dtype=torch.float32) * torch.tensor([height, width])
         angle = 2 * math.pi * float(torch.rand((), generator=generator, dtype=torch.float32))
         for _ in range(4):
-            angle += float(torch.rand((), generator=generator, dtype=torch.float32)) * math.pi - math.pi / 2
+            angle += (
+                float(torch.rand((), generator=generator, dtype=torch.float32)) * math.pi
+                - math.pi / 2
+            )
             move = size / 4 * torch.tensor([math.sin(angle), math.cos(angle)])
             for share in torch.linspace(0, 1, 2 * size):
                 row, column = (at + share * move).tolist()
-                near = tuple(slice(max(0, math.floor(middle) - reach), max(0, math.floor(middle) + reach + 1))
-                             for middle in (row, column))
+                near = tuple(
+                    slice(
+                        max(0, math.floor(middle) - reach), max(0, math.floor(middle) + reach + 1)
+                    )
+                    for middle in (row, column)
+                )
                 mask[near] &= (rows[near] - row) ** 2 + (columns[near] - column) ** 2 > radius**2
             at = (at + move).clamp(min=0).minimum(torch.tensor([float(height), float(width)]))
     return mask.unsqueeze(0)

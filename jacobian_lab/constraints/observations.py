@@ -1,4 +1,5 @@
-r"""Whether an observation y = A x, and the map A, are what they should be: told before anything is sampled.
+r"""Whether an observation y = A x, and the map A, are what they should be: told before anything is
+sampled.
 
     check_range(y, ...)    |y|^2 / |A^T y|_1 bounds the pixels that y needs from below
     dot_test(y, ...)       <A x, u> = <x, A^T u>
@@ -16,19 +17,25 @@ from jacobian_lab.errors import InputError
 
 Map = Callable[[Tensor], Tensor]
 LARGEST = 10.0
-"""Largest pixel that an observation may need: ten times what images have, four times what latents have."""
+"""Largest pixel that an observation may need: ten times what images have, four times what latents
+have.
+"""
 TF32 = 2**-11
-"""Rounding of convolutions and matrix products in float32 on a GPU, where PyTorch may take 10 binary digits."""
+"""Rounding of convolutions and matrix products in float32 on a GPU, where PyTorch may take 10
+binary digits.
+"""
 FEWEST = 32
 """Numbers observed, from which on their signs say something."""
 
 
 @torch.no_grad()
 def check_range(y: Tensor, forward: Map, adjoint: Map, sigma: float, count: int | Tensor) -> None:
-    """Tell of a y, (B, ...), that is not that of pixels in [-1, 1]; `count` numbers of it are observed, with noise sigma.
+    """Tell of a y, (B, ...), that is not that of pixels in [-1, 1]; `count` numbers of it are
+    observed, with noise sigma.
 
-    `y = A x` needs pixels of at least `|y|^2 / |A^T y|_1`, since `|y|^2 = <A^T y, x> <= |A^T y|_1 max|x|`: a bound for the
-    price of one adjoint. Noise is taken off. Latents, and images of unit variance, stay below 10; bytes do not.
+    `y = A x` needs pixels of at least `|y|^2 / |A^T y|_1`, since `|y|^2 = <A^T y, x> <= |A^T y|_1
+    max|x|`: a bound for the price of one adjoint. Noise is taken off. Latents, and images of unit
+    variance, stay below 10; bytes do not.
 
     Raises
     ------
@@ -44,23 +51,32 @@ def check_range(y: Tensor, forward: Map, adjoint: Map, sigma: float, count: int 
     noise = 2 * sigma**2 * torch.as_tensor(count, device=y.device)
     needed = (y.double().flatten(1).square().sum(1) - noise) / back.double().flatten(1).abs().sum(1)
     if (bad := needed > LARGEST).any():  # NaN where y = 0, and no number is too large
-        raise InputError(f"y = A x would need pixels of at least {float(needed[bad][0]):.3g} in x, expected [-1, 1]: "
-                         f"y lies from {float(y.min()):.3g} to {float(y.max()):.3g}. If pixels are in [0, 255], "
-                         "make y of x / 127.5 - 1")
+        raise InputError(
+            f"y = A x would need pixels of at least {float(needed[bad][0]):.3g} in x, expected [-1,"
+            f" 1]: y lies from {float(y.min()):.3g} to {float(y.max()):.3g}. If pixels are in [0,"
+            " 255], make y of x / 127.5 - 1"
+        )
     of_white = forward(torch.ones_like(back))
     seen = y[of_white.expand_as(y) != 0]
     if seen.numel() < FEWEST or not (of_white - 1).abs().masked_fill(of_white == 0, 0).max() < 1e-3:
         return
-    low, high, slack = float(seen.min()), float(seen.max()), 0.05 + 3 * sigma  # a bicubic filter overshoots
+    # a bicubic filter overshoots
+    low, high, slack = float(seen.min()), float(seen.max()), 0.05 + 3 * sigma
     outside = float(((seen < -slack) | (seen > 1 + slack)).double().mean())
     if low <= 0.1 and high > 0.5 and slack < 0.5 and outside <= (0.005 if sigma else 0):
-        warnings.warn(f"y lies from {low:.3g} to {high:.3g} as if pixels were in [0, 1], and they are in [-1, 1], where 0 "
-                      "is gray: give 2 y - 1, unless nothing in y is darker than gray", UserWarning, stacklevel=5)
+        warnings.warn(
+            f"y lies from {low:.3g} to {high:.3g} as if pixels were in [0, 1], and they are in [-1,"
+            " 1], where 0 is gray: give 2 y - 1, unless nothing in y is darker than gray",
+            UserWarning,
+            stacklevel=5,
+        )
 
 
 @torch.no_grad()
 def dot_test(y: Tensor, forward: Map, adjoint: Map) -> None:
-    """Raise unless the adjoint is that of the map, y -> images, to rounding in single precision at least."""
+    """Raise unless the adjoint is that of the map, y -> images, to rounding in single precision at
+    least.
+    """
     generator = torch.Generator().manual_seed(0)
 
     def random(like: Tensor) -> Tensor:
@@ -73,13 +89,19 @@ def dot_test(y: Tensor, forward: Map, adjoint: Map) -> None:
     x = random(adjoint(u))
     Ax = forward(x)
     if Ax.shape != u.shape:
-        raise InputError(f"the adjoint makes images of shape {tuple(x.shape)} of y, and A makes {tuple(Ax.shape)} of them: "
-                         f"expected the shape of y, {tuple(u.shape)}")
+        raise InputError(
+            f"the adjoint makes images of shape {tuple(x.shape)} of y, and A makes"
+            f" {tuple(Ax.shape)} of them: expected the shape of y, {tuple(u.shape)}"
+        )
     eps = TF32 if u.is_cuda and u.dtype == torch.float32 else torch.finfo(u.dtype).eps
     tolerance = max(1e-5, 8 * eps)  # parts of A may be in single precision
-    for v in (u, Ax):  # a random u finds any fault; with A x the products are larger, and rounding hides less
+    # a random u finds any fault; with A x the products are larger, and rounding hides less
+    for v in (u, Ax):
         left, right = dot(Ax, v), dot(x, adjoint(v))
         if not ((left - right).abs() <= tolerance * (dot(Ax, Ax) * dot(v, v)).sqrt()).all():
-            raise InputError(f"the adjoint is not that of A, or A is not linear: <A x, u> = {float(left[0]):.6g}, and "
-                             f"<x, adjoint(u)> = {float(right[0]):.6g}. Make it by torch.func.vjp of A, say, or look for a "
-                             "kernel that is not flipped, a factor or an offset")
+            raise InputError(
+                "the adjoint is not that of A, or A is not linear: <A x, u> ="
+                f" {float(left[0]):.6g}, and <x, adjoint(u)> = {float(right[0]):.6g}. Make it by"
+                " torch.func.vjp of A, say, or look for a kernel that is not flipped, a factor or"
+                " an offset"
+            )

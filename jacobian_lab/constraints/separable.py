@@ -1,7 +1,8 @@
-r"""Observations by one matrix on the rows and one on the columns of an image: super-resolution, and Gaussian blur.
+r"""Observations by one matrix on the rows and one on the columns of an image: super-resolution, and
+Gaussian blur.
 
-How small singular values are kept from amplifying noise: `Separable` by a constant damping, `Wiener` by one that it reads off
-the observations.
+How small singular values are kept from amplifying noise: `Separable` by a constant damping,
+`Wiener` by one that it reads off the observations.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ from jacobian_lab.errors import InputError
 class Separable(Linear):
     r"""One matrix on the rows and one on the columns of each channel: `A x = R x C^T`.
 
-    With `R = U S V^T` (and C likewise) the pseudo-inverse is exact: `A^+ y = V_r (W * (U_r^T y U_c)) V_c^T`,
-    `W_ij = s_i s_j / (s_i^2 s_j^2 + damping)`, zero where `s_i s_j` is below 1e-6 of the largest.
+    With `R = U S V^T` (and C likewise) the pseudo-inverse is exact: `A^+ y = V_r (W * (U_r^T y
+    U_c)) V_c^T`, `W_ij = s_i s_j / (s_i^2 s_j^2 + damping)`, zero where `s_i s_j` is below 1e-6 of
+    the largest.
 
     Parameters
     ----------
@@ -29,16 +31,28 @@ class Separable(Linear):
         See `Linear`.
     """
 
-    def __init__(self, y: Tensor, rows: Tensor, columns: Tensor, sigma: float = 0.0, damping: float | None = None) -> None:
+    def __init__(
+        self,
+        y: Tensor,
+        rows: Tensor,
+        columns: Tensor,
+        sigma: float = 0.0,
+        damping: float | None = None,
+    ) -> None:
         super().__init__(y.unsqueeze(0) if y.ndim == 3 else y, sigma, damping)
         if tuple(y.shape[-2:]) != (len(rows), len(columns)):
-            raise InputError(f"matrices of {tuple(rows.shape)} and {tuple(columns.shape)} observe images of {len(rows)} x "
-                             f"{len(columns)}: got y of shape {tuple(y.shape)}")
+            raise InputError(
+                f"matrices of {tuple(rows.shape)} and {tuple(columns.shape)} observe images of"
+                f" {len(rows)} x {len(columns)}: got y of shape {tuple(y.shape)}"
+            )
         self.rows, self.columns = rows.double(), columns.double()
         (self._ur, s_r, self._vr), (self._uc, s_c, self._vc) = (
-            torch.linalg.svd(matrix, full_matrices=False) for matrix in (self.rows, self.columns))
+            torch.linalg.svd(matrix, full_matrices=False) for matrix in (self.rows, self.columns)
+        )
         self._s = s_r[:, None] * s_c
-        self._weights = torch.where(self._s > 1e-6 * self._s.max(), self._s / (self._s**2 + self.damping), 0)
+        self._weights = torch.where(
+            self._s > 1e-6 * self._s.max(), self._s / (self._s**2 + self.damping), 0
+        )
         self.check()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -59,18 +73,22 @@ class Separable(Linear):
 
 
 class Wiener(Separable):
-    r"""Noisy observations whose singular values differ in size, as those of a blur do: the error by Wiener's filter.
+    r"""Noisy observations whose singular values differ in size, as those of a blur do: the error by
+    Wiener's filter.
 
-        e = r^2 A^T (r^2 A A^T + sigma^2)^{-1} (y - A x_0),   r^2 = max(0, |y - A x_0|^2 - m sigma^2) / tr(A A^T)
+        e = r^2 A^T (r^2 A A^T + sigma^2)^{-1} (y - A x_0)
+        r^2 = max(0, |y - A x_0|^2 - m sigma^2) / tr(A A^T)
 
-    e is the best linear guess of what is missing in x_0, were that white with variance r^2; and r^2 is what the m observations
-    themselves say of it, since then `E |y - A x_0|^2 = r^2 tr(A A^T) + m sigma^2`. It falls as x_0 improves, so that small
-    singular values are left alone in time, where a damping of sigma^2 (r = 1) goes on to amplify their noise; it is 0 where
-    the noise explains all. Without noise, and for `pseudo_inverse` and `seen`, this is `Separable`.
+    e is the best linear guess of what is missing in x_0, were that white with variance r^2; and r^2
+    is what the m observations themselves say of it, since then `E |y - A x_0|^2 = r^2 tr(A A^T) + m
+    sigma^2`. It falls as x_0 improves, so that small singular values are left alone in time, where
+    a damping of sigma^2 (r = 1) goes on to amplify their noise; it is 0 where the noise explains
+    all. Without noise, and for `pseudo_inverse` and `seen`, this is `Separable`.
 
     References
     ----------
-    Efron, Morris (1973), *Stein's estimation rule and its competitors - an empirical Bayes approach*: r^2 from the data.
+    Efron, Morris (1973), *Stein's estimation rule and its competitors - an empirical Bayes
+    approach*: r^2 from the data.
     """
 
     def error(self, x0: Tensor) -> Tensor:
@@ -80,23 +98,36 @@ class Wiener(Separable):
         missing = self.missing(x0)
         excess = missing.double().flatten(1).square().sum(1) - missing[0].numel() * self.sigma**2
         s = self._s.to(excess)
-        r2 = excess.clamp(min=0).reshape(-1, 1, 1, 1) / (missing.shape[1] * s.square().sum())  # all channels share one A
+        # all channels share one A
+        r2 = excess.clamp(min=0).reshape(-1, 1, 1, 1) / (missing.shape[1] * s.square().sum())
         return self._filter(missing, r2 * s / (r2 * s**2 + self.sigma**2))
 
 
 def resampling(size: int, factor: int, antialias: bool = True) -> Tensor:
-    """Return the matrix, (size / factor, size), that shrinks a line by a factor: bicubic, the filter widened by the factor."""
+    """Return the matrix, (size / factor, size), that shrinks a line by a factor: bicubic, the
+    filter widened by the factor.
+    """
     if factor < 1 or size % factor:
         raise InputError(f"the factor must divide the side of the image, {size}: got {factor}")
-    units = torch.eye(size, dtype=torch.float64)[:, None, :, None]  # each unit vector as a column image
-    shrunk = F.interpolate(units.expand(-1, -1, -1, factor), size=(size // factor, factor), mode="bicubic", antialias=antialias)
+    # each unit vector as a column image
+    units = torch.eye(size, dtype=torch.float64)[:, None, :, None]
+    shrunk = F.interpolate(
+        units.expand(-1, -1, -1, factor),
+        size=(size // factor, factor),
+        mode="bicubic",
+        antialias=antialias,
+    )
     return shrunk[:, 0, :, 0].T
 
 
 def super_resolution(y: Tensor, factor: int, sigma: float = 0.0) -> Separable:
-    """Return the constraint that x_0, shrunk by the factor (bicubic, antialiased), be `y`, (B, C, H / factor, W / factor)."""
+    """Return the constraint that x_0, shrunk by the factor (bicubic, antialiased), be `y`, (B, C, H
+    / factor, W / factor).
+    """
     height, width = y.shape[-2:]
-    return Separable(y, resampling(height * factor, factor), resampling(width * factor, factor), sigma)
+    return Separable(
+        y, resampling(height * factor, factor), resampling(width * factor, factor), sigma
+    )
 
 
 def shrink(x: Tensor, factor: int) -> Tensor:
@@ -106,17 +137,24 @@ def shrink(x: Tensor, factor: int) -> Tensor:
 
 
 def blurring(size: int, width: float) -> Tensor:
-    """Return the matrix, (size, size), that blurs a line by a Gaussian of standard deviation `width` pixels; edges repeat."""
+    """Return the matrix, (size, size), that blurs a line by a Gaussian of standard deviation
+    `width` pixels; edges repeat.
+    """
     if not 0 < width < np.inf:
-        raise InputError(f"the width of the blur must be positive and finite, in pixels: got {width}")
+        raise InputError(
+            f"the width of the blur must be positive and finite, in pixels: got {width}"
+        )
     reach = int(np.ceil(4 * width))
     kernel = torch.exp(-0.5 * (torch.arange(-reach, reach + 1, dtype=torch.float64) / width) ** 2)
     lines = F.pad(torch.eye(size, dtype=torch.float64)[:, None], (reach, reach), mode="replicate")
     return F.conv1d(lines, (kernel / kernel.sum())[None, None])[:, 0].T
 
 
-def gaussian_blur(y: Tensor, width: float, sigma: float = 0.0, damping: float | None = None) -> Separable:
-    """Return the constraint that x_0, blurred by a Gaussian of standard deviation `width` pixels, be `y`, (B, C, H, W).
+def gaussian_blur(
+    y: Tensor, width: float, sigma: float = 0.0, damping: float | None = None
+) -> Separable:
+    """Return the constraint that x_0, blurred by a Gaussian of standard deviation `width` pixels,
+    be `y`, (B, C, H, W).
 
     With a damping it is a plain `Separable`; without, `Wiener` finds its own.
     """

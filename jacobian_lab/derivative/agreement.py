@@ -1,15 +1,17 @@
-r"""Whether products agree with differences of the network's own output F, as far as differences can tell.
+r"""Whether products agree with differences of the network's own output F, as far as differences can
+tell.
 
     d_h = (F(x + h v) - F(x - h v)) / (2 h)
 
-F, not the posterior mean D = c_x x + c_out F: there the linear part, which is right by itself, hides errors of the network's.
-A first step h is enough where `|F' v - d_h|` is what differences in that precision resolve. Where it is more, a sweep over
-steps tells the resolution: the least change from one step to the next, which truncation bounds above and rounding below.
+F, not the posterior mean D = c_x x + c_out F: there the linear part, which is right by itself,
+hides errors of the network's. A first step h is enough where `|F' v - d_h|` is what differences in
+that precision resolve. Where it is more, a sweep over steps tells the resolution: the least change
+from one step to the next, which truncation bounds above and rounding below.
 
 References
 ----------
-Higham (2002), *Accuracy and stability of numerical algorithms*, section 1.14; More, Wild (2012), *Estimating derivatives of
-noisy simulations*.
+Higham (2002), *Accuracy and stability of numerical algorithms*, section 1.14; More, Wild (2012),
+*Estimating derivatives of noisy simulations*.
 """
 
 from __future__ import annotations
@@ -24,8 +26,9 @@ from torch import Tensor
 
 Function: TypeAlias = Callable[[Tensor], Tensor]
 CLOSE = 40.0
-"""In units of `eps**(2/3)`, the error of a central difference at its best step: a relative difference that settles the matter
-at the first step, 1e-3 in float32 and 1.5e-9 in float64."""
+"""In units of `eps**(2/3)`, the error of a central difference at its best step: a relative
+difference that settles the matter at the first step, 1e-3 in float32 and 1.5e-9 in float64.
+"""
 ROUGH = 1e-2
 """The largest such difference: rougher networks take the sweep."""
 MULTIPLES = (30.0, 10.0, 3.0, 1.0, 1 / 3, 0.1, 1 / 30)
@@ -35,9 +38,13 @@ MARGIN = 3.0
 ROUNDING = 30.0
 """In units of eps: rounding in the output of a network."""
 FLAT = 10.0
-"""In units of that rounding: by how much the largest step of the sweep moves the output of a network that is not constant."""
+"""In units of that rounding: by how much the largest step of the sweep moves the output of a
+network that is not constant.
+"""
 RESOLVED = 1 / 3
-"""Of the size of a product: where differences differ from each other by more, they say nothing of it."""
+"""Of the size of a product: where differences differ from each other by more, they say nothing of
+it.
+"""
 NOISY = 2
 """Pairs of the smallest steps from which the rounding of F is read off: one may agree by chance."""
 TOGETHER = 8
@@ -50,9 +57,13 @@ class Verdict:
 
     agrees: bool
     error: float
-    """Largest distance over the pairs, relative to the product: how far differences confirm it, and no farther."""
+    """Largest distance over the pairs, relative to the product: how far differences confirm it, and
+    no farther.
+    """
     flat: bool = False
-    """Whether the derivative is zero though the output is not constant: the network is piecewise constant."""
+    """Whether the derivative is zero though the output is not constant: the network is piecewise
+    constant.
+    """
     resolved: bool = True
     """Whether differences resolve the products at all, to a third of their size."""
 
@@ -66,7 +77,9 @@ class Sweep:
     own: Tensor
     """`|F' v|`, and at least the size of rounding, shape (m,)."""
     limit: Tensor
-    """How far products and differences may lie apart, shape (m,): three times what differences resolve, or a constant."""
+    """How far products and differences may lie apart, shape (m,): three times what differences
+    resolve, or a constant.
+    """
     flat: Tensor
     """Whether the derivative is zero though the largest step changes the output, shape (m,)."""
 
@@ -86,11 +99,13 @@ class Comparison:
     x : Tensor, shape (m, ...) or (1, ...)
     v : Tensor, shape (m, ...)
     eps : float
-        Of the coarsest precision in which F computes: the first step is `eps**(1/3)` of the length of x.
+        Of the coarsest precision in which F computes: the first step is `eps**(1/3)` of the length
+        of x.
     scale : float
         Root mean square that x has by its schedule; the step is not taken of a shorter x.
     onto : Tensor, shape (m, ...), optional
-        Compare only the components along these, (m, 1): those of `F' v` along u are `<F'^T u, v> / |u|`.
+        Compare only the components along these, (m, 1): those of `F' v` along u are `<F'^T u, v> /
+        |u|`.
 
     Attributes
     ----------
@@ -100,8 +115,15 @@ class Comparison:
         Whether F takes a batch of these samples at all.
     """
 
-    def __init__(self, function: Function, x: Tensor, v: Tensor, eps: float, scale: float = 1.0,
-                 onto: Tensor | None = None) -> None:
+    def __init__(
+        self,
+        function: Function,
+        x: Tensor,
+        v: Tensor,
+        eps: float,
+        scale: float = 1.0,
+        onto: Tensor | None = None,
+    ) -> None:
         self.function, self.x, self.v, self.eps, self.together = function, x, v, eps, True
         self._onto = None if onto is None else _unit(onto.double().flatten(1))
         length = x.flatten(1).norm(dim=1).clamp(min=0.1 * scale * x[0].numel() ** 0.5)
@@ -112,7 +134,9 @@ class Comparison:
 
     @property
     def close(self) -> float:
-        """How far products may lie from the difference of the first step, relative to its size, without more ado."""
+        """How far products may lie from the difference of the first step, relative to its size,
+        without more ado.
+        """
         return float(min(CLOSE * self.eps ** (2 / 3), ROUGH))
 
     @property
@@ -121,28 +145,44 @@ class Comparison:
         return float(self.eps ** (1 / 3))
 
     def apart(self) -> Comparison:
-        """Evaluate one point at a time from now on: the samples of a batch see each other. Return itself."""
+        """Evaluate one point at a time from now on: the samples of a batch see each other. Return
+        itself.
+        """
         self.together = False
         self._found.clear()
         self.value = self._first()
         return self
 
     def verdict(self, products: Tensor) -> Verdict:
-        """Return whether `F'(x_i) v_i`, (m, ...), or their components, (m, 1), agree with the differences."""
+        """Return whether `F'(x_i) v_i`, (m, ...), or their components, (m, 1), agree with the
+        differences.
+        """
         first, floor = self.difference(1.0), self._floor()
         gap, size = _norms(products - first), _norms(first)
-        nothing = (_norms(products) <= floor) & (size <= floor / self.step)  # zero, and differences are rounding
+        # zero, and differences are rounding
+        nothing = (_norms(products) <= floor) & (size <= floor / self.step)
         if bool(((gap <= torch.maximum(self.close * size, floor)) | nothing).all()):
             flat = bool((_norms(products) <= floor).any()) and self._varies()
-            return Verdict(True, float((gap / torch.maximum(size, floor)).masked_fill(nothing, 0).max()), flat)
+            return Verdict(
+                True, float((gap / torch.maximum(size, floor)).masked_fill(nothing, 0).max()), flat
+            )
         found = self.sweep(products)
-        return Verdict(bool((found.least <= found.limit).all()), float((found.least / found.own).max()), bool(found.flat.any()),
-                       bool((found.limit <= RESOLVED * found.own).all()))
+        return Verdict(
+            bool((found.least <= found.limit).all()),
+            float((found.least / found.own).max()),
+            bool(found.flat.any()),
+            bool((found.limit <= RESOLVED * found.own).all()),
+        )
 
     def sweep(self, products: Tensor, multiples: tuple[float, ...] = MULTIPLES) -> Sweep:
-        """Compare `F'(x_i) v_i`, (m, ...), with differences of all these steps, in units of the first one, falling."""
+        """Compare `F'(x_i) v_i`, (m, ...), with differences of all these steps, in units of the
+        first one, falling.
+        """
         steps, floor = [self.difference(multiple) for multiple in multiples], self._floor()
-        gaps, sizes = (torch.stack([_norms(d) for d in many]) for many in ([products - d for d in steps], steps))
+        gaps, sizes = (
+            torch.stack([_norms(d) for d in many])
+            for many in ([products - d for d in steps], steps)
+        )
         gaps, own = gaps.nan_to_num(torch.inf, torch.inf), _norms(products)
         resolution = _changes(steps, sizes, multiples).amin(0)
         limit = torch.maximum(torch.maximum(self.close * own, MARGIN * resolution), floor)
@@ -150,15 +190,21 @@ class Comparison:
         return Sweep(gaps, torch.maximum(own, floor), limit, flat)
 
     def best(self) -> tuple[float, float]:
-        """Return the step that differences resolve most with, relative to the length of x, and their error there.
+        """Return the step that differences resolve most with, relative to the length of x, and
+        their error there.
 
-        The error is twice the change from the next larger step: where truncation rules, the change is nearly the error of the
-        larger one; where rounding rules, of the smaller one; and other directions may be worse than these.
+        The error is twice the change from the next larger step: where truncation rules, the change
+        is nearly the error of the larger one; where rounding rules, of the smaller one; and other
+        directions may be worse than these.
         """
         steps = [self.difference(multiple) for multiple in MULTIPLES]
         sizes = torch.stack([_norms(d) for d in steps])
         changes = _changes(steps, sizes, MULTIPLES)
-        relative = (changes / sizes[1:].clamp(min=torch.finfo(sizes.dtype).tiny)).nan_to_num(torch.inf).amax(1)
+        relative = (
+            (changes / sizes[1:].clamp(min=torch.finfo(sizes.dtype).tiny))
+            .nan_to_num(torch.inf)
+            .amax(1)
+        )
         i = int(relative.argmin())
         return MULTIPLES[i + 1] * self.step, 2 * float(relative[i])
 
@@ -171,7 +217,9 @@ class Comparison:
         return self._found[multiple]
 
     def _floor(self) -> Tensor:
-        """Return the size of products that are nothing but rounding: that of F over a step of the length of x, (m,)."""
+        """Return the size of products that are nothing but rounding: that of F over a step of the
+        length of x, (m,).
+        """
         change = ROUNDING * self.eps * _norms(self.value)
         return (change / self._h.flatten().double()).clamp(min=torch.finfo(torch.float64).tiny)
 
@@ -179,8 +227,8 @@ class Comparison:
         """Evaluate x and what the first difference needs in one pass."""
         h = (self.step * self._h).to(self.x.dtype)
         outputs = self._evaluate(torch.cat([self.x + h * self.v, self.x - h * self.v, self.x]))
-        self._found[1.0] = self._central(outputs[:2 * len(self.v)], h)
-        return outputs[2 * len(self.v):]
+        self._found[1.0] = self._central(outputs[: 2 * len(self.v)], h)
+        return outputs[2 * len(self.v) :]
 
     def _varies(self) -> bool:
         """Return whether F is another one elsewhere: one more pass."""
@@ -198,7 +246,8 @@ class Comparison:
         if self.together:
             try:
                 return torch.cat([self.function(some) for some in torch.split(points, TOGETHER)])
-            except Exception:  # a network of one batch size (traced, exported, conditions of one sample)
+            # a network of one batch size (traced, exported, conditions of one sample)
+            except Exception:
                 self.together = False
         return torch.cat([self.function(one[None]) for one in points])
 
@@ -209,12 +258,15 @@ def foreign(x: Tensor) -> Tensor:
 
 
 def probe(x: Tensor) -> Tensor:
-    """Return the direction of the check at each sample, (1, B, C, H, W): random and structured parts, of the size of noise.
+    """Return the direction of the check at each sample, (1, B, C, H, W): random and structured
+    parts, of the size of noise.
 
-    A number that the network reads out (a norm, a mean, a maximum) is an error of rank one: random vectors see it as one over
-    sqrt(n), structured ones, x itself, a constant, a slope, in full.
+    A number that the network reads out (a norm, a mean, a maximum) is an error of rank one: random
+    vectors see it as one over sqrt(n), structured ones, x itself, a constant, a slope, in full.
     """
-    noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(x.device)
+    noise = torch.randn(
+        x.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64
+    ).to(x.device)
     along = torch.linspace(-1, 1, x.shape[-1], dtype=torch.float64, device=x.device).expand(x.shape)
     parts = (noise, x.double(), torch.ones_like(along), along, along.square())
     mixed = torch.zeros_like(noise)
@@ -224,13 +276,17 @@ def probe(x: Tensor) -> Tensor:
 
 
 def _changes(steps: list[Tensor], sizes: Tensor, multiples: tuple[float, ...]) -> Tensor:
-    """Return what neighbouring steps h' < h resolve, (steps - 1, m): `|d_h - d_h'|`, and at least the rounding of F over h'.
+    """Return what neighbouring steps h' < h resolve, (steps - 1, m): `|d_h - d_h'|`, and at least
+    the rounding of F over h'.
 
-    Two of them may agree by chance to more digits than they have: single components often, and vectors where the rounding of
-    F is a common factor. So the rounding is read off the last `NOISY` pairs, where it rules: it grows as 1 / h.
-    Infinite where no digit of F changed, but does elsewhere.
+    Two of them may agree by chance to more digits than they have: single components often, and
+    vectors where the rounding of F is a common factor. So the rounding is read off the last `NOISY`
+    pairs, where it rules: it grows as 1 / h. Infinite where no digit of F changed, but does
+    elsewhere.
     """
-    changes = torch.stack([_norms(a - b) for a, b in pairwise(steps)]).nan_to_num(torch.inf, torch.inf)
+    changes = torch.stack([_norms(a - b) for a, b in pairwise(steps)]).nan_to_num(
+        torch.inf, torch.inf
+    )
     nothing = (sizes[:-1] == 0) & (sizes[1:] == 0) & (sizes.nan_to_num() > 0).any(0)
     changes = changes.masked_fill(nothing, torch.inf)
     h = torch.tensor(multiples[1:], dtype=changes.dtype, device=changes.device).reshape(-1, 1)

@@ -9,33 +9,37 @@ from typing import Any
 from torch import Tensor
 
 
-def in_order(func: Any, args: Any, kwargs: Any) -> list[Any]:  # noqa: ANN401 - an overload of an operation
+def in_order(func: Any, args: Any, kwargs: Any) -> list[Any]:
     """Return all arguments in the order of the schema, defaults filled in."""
-    rest = _defaults(func)[len(args):]
+    rest = _defaults(func)[len(args) :]
     return [*args, *(kwargs.get(name, default) for name, default in rest)] if rest else list(args)
 
 
 @cache
-def _defaults(func: Any) -> list[tuple[str, Any]]:  # noqa: ANN401
-    return [(a.name, a.default_value if a.has_default_value() else None) for a in func._schema.arguments]
+def _defaults(func: Any) -> list[tuple[str, Any]]:
+    return [
+        (a.name, a.default_value if a.has_default_value() else None) for a in func._schema.arguments
+    ]
 
 
 @cache
-def has_lists_behind(func: Any) -> bool:  # noqa: ANN401
+def has_lists_behind(func: Any) -> bool:
     """Whether tensors may stand in a list that is not the first argument, or behind one that is."""
     kinds = [str(a.type) for a in func._schema.arguments]
     listed = ["List" in kind and "Tensor" in kind for kind in kinds]
     return any(listed[1:]) or (any(listed[:1]) and any("Tensor" in kind for kind in kinds[1:]))
 
 
-def apply(func: Any, given: list[Any], run: Callable[..., Any] | None = None) -> Any:  # noqa: ANN401
+def apply(func: Any, given: list[Any], run: Callable[..., Any] | None = None) -> Any:
     """Call the operation, or `run` in its place, with arguments in the order of the schema."""
     schema = func._schema.arguments
-    return (run or func)(*[a for a, s in zip(given, schema, strict=True) if not s.kwarg_only],
-                         **{s.name: a for a, s in zip(given, schema, strict=True) if s.kwarg_only})
+    return (run or func)(
+        *[a for a, s in zip(given, schema, strict=True) if not s.kwarg_only],
+        **{s.name: a for a, s in zip(given, schema, strict=True) if s.kwarg_only},
+    )
 
 
-def tensors(*args: Any) -> list[Tensor]:  # noqa: ANN401
+def tensors(*args: Any) -> list[Tensor]:
     """Return the tensors among arguments or results."""
     found: list[Tensor] = []
     for a in args:
@@ -46,6 +50,12 @@ def tensors(*args: Any) -> list[Tensor]:  # noqa: ANN401
     return found
 
 
-def each(function: Callable[[Tensor], Tensor], a: Any) -> Any:  # noqa: ANN401
+def each(function: Callable[[Tensor], Tensor], a: Any) -> Any:
     """Apply a function to each tensor among arguments or results."""
-    return function(a) if isinstance(a, Tensor) else [each(function, b) for b in a] if isinstance(a, (list, tuple)) else a
+    return (
+        function(a)
+        if isinstance(a, Tensor)
+        else [each(function, b) for b in a]
+        if isinstance(a, (list, tuple))
+        else a
+    )

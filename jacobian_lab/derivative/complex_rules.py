@@ -1,7 +1,9 @@
-r"""The Jacobian of operations on complex numbers: real and imaginary parts, and the Fourier transforms F.
+r"""The Jacobian of operations on complex numbers: real and imaginary parts, and the Fourier
+transforms F.
 
-A complex tangent stands for its real and imaginary parts, with the inner product `Re <u, v>`: the transpose of a product
-with a matrix is that with its adjoint, and the transpose of F is the unscaled inverse.
+A complex tangent stands for its real and imaginary parts, with the inner product `Re <u, v>`: the
+transpose of a product with a matrix is that with its adjoint, and the transpose of F is the
+unscaled inverse.
 """
 
 from __future__ import annotations
@@ -43,7 +45,10 @@ def _in_complex(t: Tensor) -> Tensor:
 def _fourier(call: Call) -> Linear:
     _, dims, scaling, forward = call.args
     over = [d % call.out.ndim + 1 for d in dims]
-    return Linear(lambda t: aten._fft_c2c(t, over, scaling, forward), lambda u: aten._fft_c2c(u, over, scaling, not forward))
+    return Linear(
+        lambda t: aten._fft_c2c(t, over, scaling, forward),
+        lambda u: aten._fft_c2c(u, over, scaling, not forward),
+    )
 
 
 @rule("_fft_r2c")
@@ -63,7 +68,8 @@ def _fourier_of_reals(call: Call) -> Linear:
 def _fourier_to_reals(call: Call) -> Linear:
     X, dims, scaling, n = call.args
     over, last = [d % X.ndim + 1 for d in dims], dims[-1] % X.ndim + 1
-    weights = torch.full((X.shape[last - 1],), 2, dtype=X.dtype.to_real(), device=X.device)  # the other half is implied
+    # the other half is implied
+    weights = torch.full((X.shape[last - 1],), 2, dtype=X.dtype.to_real(), device=X.device)
     weights[0] = 1
     if n % 2 == 0:
         weights[-1] = 1

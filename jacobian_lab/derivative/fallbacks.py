@@ -1,10 +1,12 @@
-"""Products with J by PyTorch's own derivatives, for functions that cannot be recorded, and by finite differences.
+"""Products with J by PyTorch's own derivatives, for functions that cannot be recorded, and by
+finite differences.
 
-    DoubleBackward    reverse mode: u -> J^T u is linear in u, and its graph, transposed, is v -> J v
-    ForwardMode       J v by dual numbers: the function runs again for each product
-    Differences       J v by forward or central differences: one or two forward passes
+    DoubleBackward   reverse mode: u -> J^T u is linear in u, and its graph, transposed, is v -> J v
+    ForwardMode      J v by dual numbers: the function runs again for each product
+    Differences      J v by forward or central differences: one or two forward passes
 
-All take one point x of shape (1, C, H, W) and K vectors (K, C, H, W); or K points, and a vector for each.
+All take one point x of shape (1, C, H, W) and K vectors (K, C, H, W); or K points, and a vector for
+each.
 """
 
 from __future__ import annotations
@@ -74,11 +76,15 @@ class DoubleBackward:
             return tensor
 
         try:
-            with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+            with (
+                torch.enable_grad(),
+                torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor),
+            ):
                 self.function(self.x.clone().requires_grad_())
         except RuntimeError:  # torch.func inside the network allows no hooks
             return GUESS * self.x[0].nbytes
-        return max(self.x[0].nbytes, 3 * sum(held.values()))  # the second graph keeps what the first computes
+        # the second graph keeps what the first computes
+        return max(self.x[0].nbytes, 3 * sum(held.values()))
 
     def _graph(self, count: int) -> Graph:
         if self._primal is None or len(self._primal[0]) != count:
@@ -109,26 +115,45 @@ class Differences(DoubleBackward):
         As in `DoubleBackward`.
     kind : {"forward", "central"}
     step : float, optional
-        Step h relative to the size of x: each v is scaled so that `h |v| = step |x|`, or `step` at x = 0. By default
-        `2 eps**(1/2)` ("forward") or `eps**(1/3)` ("central") of the dtype: where `jacobian-lab accuracy` finds the optimum on
-        the MNIST denoiser.
+        Step h relative to the size of x: each v is scaled so that `h |v| = step |x|`, or `step` at
+        x = 0. By default `2 eps**(1/2)` ("forward") or `eps**(1/3)` ("central") of the dtype: where
+        `jacobian-lab accuracy` finds the optimum on the MNIST denoiser.
     value : Tensor, optional
         `function(x)`, if it is known: a forward difference then costs one pass.
     eps : float, optional
         Of the coarsest precision in which the function computes, if it is not that of x.
     """
 
-    def __init__(self, function: Function, x: Tensor, kind: Literal["forward", "central"], step: float | None = None,
-                 value: Tensor | None = None, eps: float | None = None) -> None:
+    def __init__(
+        self,
+        function: Function,
+        x: Tensor,
+        kind: Literal["forward", "central"],
+        step: float | None = None,
+        value: Tensor | None = None,
+        eps: float | None = None,
+    ) -> None:
         super().__init__(function, x)
         self._value = value
         eps = eps or torch.finfo(x.dtype).eps
-        self.kind, self.step = kind, step if step is not None else 2 * eps ** (1 / 2) if kind == "forward" else eps ** (1 / 3)
+        self.kind, self.step = (
+            kind,
+            (
+                step
+                if step is not None
+                else 2 * eps ** (1 / 2)
+                if kind == "forward"
+                else eps ** (1 / 3)
+            ),
+        )
 
     @torch.no_grad()
     def jvp(self, v: Tensor) -> Tensor:
         """Return `J v` for each row of `v`."""
-        length, size = (torch.where(norm > 0, norm, 1) for norm in (self.x.flatten(1).norm(dim=1), v.flatten(1).norm(dim=1)))
+        length, size = (
+            torch.where(norm > 0, norm, 1)
+            for norm in (self.x.flatten(1).norm(dim=1), v.flatten(1).norm(dim=1))
+        )
         h = (self.step * length / size).reshape(-1, 1, 1, 1)
         ahead = self.function(self.x + h * v)
         if self.kind == "forward":

@@ -1,16 +1,17 @@
-r"""The one ladder of derivatives of a network at one point, with the one check that every rung has to pass.
+r"""The one ladder of derivatives of a network at one point, with the one check that every rung has
+to pass.
 
     linearised           the recording of one run as linear maps
     double backward      PyTorch's reverse mode, transposed
     forward mode         PyTorch's forward mode
     central difference   (F(x + h v) - F(x - h v)) / (2 h), with a warning
 
-Derivatives are of the network's own output F; those of the posterior mean follow from `D = c_x x + c_out F`. `J v` is compared
-with differences of F, at the point and along directions given; `J^T u` with `J v`, or with differences, by the adjoint identity
-`<u, J v> = <J^T u, v>`, on every path.
+Derivatives are of the network's own output F; those of the posterior mean follow from `D = c_x x +
+c_out F`. `J v` is compared with differences of F, at the point and along directions given; `J^T u`
+with `J v`, or with differences, by the adjoint identity `<u, J v> = <J^T u, v>`, on every path.
 
-`JacobianOperator` (one sample, many vectors) and `BatchJacobian` (many samples, a vector for each), and so the sampler and
-the audit, all stand on it.
+`JacobianOperator` (one sample, many vectors) and `BatchJacobian` (many samples, a vector for each),
+and so the sampler and the audit, all stand on it.
 """
 
 from __future__ import annotations
@@ -44,7 +45,9 @@ from jacobian_lab.errors import DerivativeWarning, InputError
 CHECKED = 2
 """Samples of a batch at which products are compared with differences."""
 ADJOINT = 1000.0
-"""In units of eps: how far `<u, J v>` and `<J^T u, v>` may lie apart, relative to |u| |J v| + |J^T u| |v|."""
+"""In units of eps: how far `<u, J v>` and `<J^T u, v>` may lie apart, relative to |u| |J v| + |J^T
+u| |v|.
+"""
 NOTHING = 0.1
 """Of |F| / |x|: products of F' that are much smaller consist of rounding."""
 Engine = Linearisation | DoubleBackward
@@ -52,7 +55,9 @@ Engine = Linearisation | DoubleBackward
 
 @dataclass(frozen=True)
 class Choice:
-    """What the check chose at one point: enough to take the same paths at another, without the first one's recording."""
+    """What the check chose at one point: enough to take the same paths at another, without the
+    first one's recording.
+    """
 
     t: Time
     path: str
@@ -67,23 +72,27 @@ class Choice:
 
 
 class Ladder:
-    """Products of `F'(x)`, F a denoiser's network at one time, by the first path that passes the check.
+    """Products of `F'(x)`, F a denoiser's network at one time, by the first path that passes the
+    check.
 
     Parameters
     ----------
     denoiser : Denoiser
     x : Tensor, shape (B, C, H, W)
-        Finite, detached. All methods are called inside `jacobian_lab.derivative.guards.differentiable`.
+        Finite, detached. All methods are called inside
+        `jacobian_lab.derivative.guards.differentiable`.
     t : int, float or Tensor
     method : {"exact", "forward", "central"}
         "exact" takes the ladder; the others are differences, as asked.
     step : float, optional
         Of the differences; see `jacobian_lab.derivative.fallbacks.Differences`.
     graph : bool
-        Run the network with PyTorch's graph instead of recording it: `J^T u` is then a backward pass, in a third of the memory.
-        The recording is made where that does not pass the check, or for `J v`.
+        Run the network with PyTorch's graph instead of recording it: `J^T u` is then a backward
+        pass, in a third of the memory. The recording is made where that does not pass the check, or
+        for `J v`.
     like : Choice, optional
-        Of a ladder of the same network at another point: if the time is the same, its paths are taken without another check.
+        Of a ladder of the same network at another point: if the time is the same, its paths are
+        taken without another check.
 
     Attributes
     ----------
@@ -96,7 +105,8 @@ class Ladder:
     path, reason : str
         Of `J v`, once it was chosen.
     error : float
-        Relative distance of products of F' to differences at the check, and of `J^T` to `J`: how far they are confirmed.
+        Relative distance of products of F' to differences at the check, and of `J^T` to `J`: how
+        far they are confirmed.
     disagreement : float
         Of derivatives that were rejected, relative to theirs; 0 where none was.
     together : bool
@@ -105,8 +115,16 @@ class Ladder:
         Root mean square that x has by its schedule, for data of size 1.
     """
 
-    def __init__(self, denoiser: Denoiser, x: Tensor, t: Time, method: str = "exact", step: float | None = None,
-                 graph: bool = False, like: Choice | None = None) -> None:
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        x: Tensor,
+        t: Time,
+        method: str = "exact",
+        step: float | None = None,
+        graph: bool = False,
+        like: Choice | None = None,
+    ) -> None:
         self.function: Function = partial(denoiser.output, t=t)
         self.x, self.t, self.method, self._step = x, t, method, step
         self.path = self.reason = ""
@@ -122,10 +140,16 @@ class Ladder:
         like = like if like is not None and like.t == t else None
         with modules_called() as called:
             self.value, self.eps = self._run(graph, like)
-        self.modules = list({id(m): m for m in [*called, *denoiser.modules()] if m is not denoiser}.values())
+        self.modules = list(
+            {id(m): m for m in [*called, *denoiser.modules()] if m is not denoiser}.values()
+        )
         check_evaluation_mode(denoiser, called)
-        check_finite(self.value, "the network's output F(x_t, t)", f" at t = {t}, though x_t is finite: check the weights, "
-                     "the precision, and that t is on the network's own scale")
+        check_finite(
+            self.value,
+            "the network's output F(x_t, t)",
+            f" at t = {t}, though x_t is finite: check the weights, "
+            "the precision, and that t is on the network's own scale",
+        )
         self._weights = Weights(self.modules) if like is None else like.weights
         if like is not None:
             self._follow(like)
@@ -136,7 +160,8 @@ class Ladder:
         if self._linear is None and not self._failure:
             try:
                 self._linear = Linearisation(self.function, self.x, self._known)
-            except Exception as fault:  # an error of the network itself comes again without recording
+            # an error of the network itself comes again without recording
+            except Exception as fault:
                 self._failure = _first_line(fault)
         return self._linear
 
@@ -157,28 +182,58 @@ class Ladder:
         InputError
             If there is no derivative that is the transpose of `J v`.
         """
-        return self._choose_reverse(u) if self._reverse is None else self._apply(self._reverse, u, transposed=True)
+        return (
+            self._choose_reverse(u)
+            if self._reverse is None
+            else self._apply(self._reverse, u, transposed=True)
+        )
 
     def choose(self, v: Tensor) -> Tensor:
-        """Take the first path whose products along v, (K, B, C, H, W), pass the check; return these products.
+        """Take the first path whose products along v, (K, B, C, H, W), pass the check; return these
+        products.
 
-        Where the network reads numbers out of what depends on x, the check goes along structured directions too.
+        Where the network reads numbers out of what depends on x, the check goes along structured
+        directions too.
         """
         exact = self.method == "exact"
-        more = probe(self.x) if exact and len(self.x) > 1 and self.linear is not None and self.linear.reads else v[:0]
+        more = (
+            probe(self.x)
+            if exact and len(self.x) > 1 and self.linear is not None and self.linear.reads
+            else v[:0]
+        )
         directions = torch.cat([v, more])
         comparison = self._compare_at(directions)
-        products = self._climb(directions, comparison) if exact else self._as_asked(directions, comparison)
+        products = (
+            self._climb(directions, comparison) if exact else self._as_asked(directions, comparison)
+        )
         self._checked = directions, products
-        return products[:len(v)]
+        return products[: len(v)]
 
     def choice(self) -> Choice:
         """Return what was chosen, for another point."""
-        transposed = "" if self._reverse is None else "linearised" if self._reverse is self._linear else "double backward"
-        return Choice(self.t, self.path, self.reason, transposed, self.error, self.eps, self.together, self.step, self._weights)
+        transposed = (
+            ""
+            if self._reverse is None
+            else "linearised"
+            if self._reverse is self._linear
+            else "double backward"
+        )
+        return Choice(
+            self.t,
+            self.path,
+            self.reason,
+            transposed,
+            self.error,
+            self.eps,
+            self.together,
+            self.step,
+            self._weights,
+        )
 
     def check_weights(self) -> None:
-        """Raise if the network's weights changed: call it before products at a point that is kept."""
+        """Raise if the network's weights changed: call it before products at a point that is
+        kept.
+        """
         self._weights.check()
 
     def forget(self) -> None:
@@ -212,7 +267,12 @@ class Ladder:
         reverse = self._engine(like.transposed) if like.transposed else None
         if (forward is None) == (not like.path) and (reverse is None) == (not like.transposed):
             self._forward, self._reverse = forward, reverse
-            self.path, self.reason, self.error, self.together = like.path, like.reason, like.error, like.together
+            self.path, self.reason, self.error, self.together = (
+                like.path,
+                like.reason,
+                like.error,
+                like.together,
+            )
 
     def _engine(self, path: str, step: float | None = None) -> Engine | None:
         match path:
@@ -222,26 +282,42 @@ class Ladder:
                 return self._graph or DoubleBackward(self.function, self.x)
             case "forward mode":
                 return ForwardMode(self.function, self.x)
-        kind: Literal["forward", "central"] = "forward" if path == "forward difference" else "central"
+        kind: Literal["forward", "central"] = (
+            "forward" if path == "forward difference" else "central"
+        )
         return Differences(self.function, self.x, kind, step, self.value, self.eps)
 
     def _compare_at(self, v: Tensor, onto: Tensor | None = None) -> Comparison:
-        """Return the differences along v; raise if F does not give the same value again, or its samples see each other."""
-        points, value = (self._pairs(a[None] if len(self.x) == 1 else a.expand(v.shape)) for a in (self.x, self.value))
+        """Return the differences along v; raise if F does not give the same value again, or its
+        samples see each other.
+        """
+        points, value = (
+            self._pairs(a[None] if len(self.x) == 1 else a.expand(v.shape))
+            for a in (self.x, self.value)
+        )
         with deterministic():
-            comparison = Comparison(self.function, points, self._pairs(v), self.eps, self.scale,
-                                    None if onto is None else self._pairs(onto))
+            comparison = Comparison(
+                self.function,
+                points,
+                self._pairs(v),
+                self.eps,
+                self.scale,
+                None if onto is None else self._pairs(onto),
+            )
         if len(self.x) > 1:
             with torch.no_grad():
                 check_apart(self.function, self.x, self.value, self.function(self.x[-1:]), self.eps)
         if not is_repeated(comparison.value, value, self.eps):
-            check_apart(self.function, self.x, self.value, comparison.value[:1], self.eps)  # the last of x comes first
+            # the last of x comes first
+            check_apart(self.function, self.x, self.value, comparison.value[:1], self.eps)
             comparison = comparison.apart()
         self.together = comparison.together
         return comparison
 
     def _as_asked(self, v: Tensor, comparison: Comparison) -> Tensor:
-        """Return differences along v of the kind that was asked for, and note how far off they are."""
+        """Return differences along v of the kind that was asked for, and note how far off they
+        are.
+        """
         path = f"{self.method} difference"
         products = self._accept(path, self._engine(path, self._step), "as asked", v)
         self.error = max(comparison.verdict(self._pairs(products)).error, comparison.best()[1])
@@ -249,7 +325,9 @@ class Ladder:
 
     def _climb(self, v: Tensor, comparison: Comparison) -> Tensor:
         """Return the products along v of the first engine that agrees with the differences."""
-        reason = "" if self.linear is not None else f"the network cannot be recorded: {self._failure}"
+        reason = (
+            "" if self.linear is not None else f"the network cannot be recorded: {self._failure}"
+        )
         for path in ("linearised", "double backward", "forward mode"):
             engine = self._engine(path)
             if engine is None:
@@ -257,8 +335,11 @@ class Ladder:
             try:
                 products = self._apply(engine, v)
                 verdict = self._verdict(comparison, products)
-                problem = f"disagrees with differences of the network's output by {verdict.error:.1e}"
-            except Exception as fault:  # PyTorch raises whatever it likes where a derivative is missing
+                problem = (
+                    f"disagrees with differences of the network's output by {verdict.error:.1e}"
+                )
+            # PyTorch raises whatever it likes where a derivative is missing
+            except Exception as fault:
                 verdict, problem = Verdict(False, torch.inf), _first_line(fault)
             if verdict.agrees and (verdict.resolved or path == "linearised"):
                 self._forward, self.path, self.error = engine, path, verdict.error
@@ -269,15 +350,29 @@ class Ladder:
                 problem = "cannot be told right or wrong by differences of the network's output"
             if path == "linearised" and verdict.error < torch.inf:
                 self._check_stateless(v, products)
-            self.disagreement = max(self.disagreement, verdict.error if verdict.error < torch.inf else 0.0)
-            reason = f"the recording {problem}" if path == "linearised" else f"{reason}; no {path}: {problem}"
+            self.disagreement = max(
+                self.disagreement, verdict.error if verdict.error < torch.inf else 0.0
+            )
+            reason = (
+                f"the recording {problem}"
+                if path == "linearised"
+                else f"{reason}; no {path}: {problem}"
+            )
         step, self.error = comparison.best()
-        warnings.warn(f"J v by central differences, which agree from step to step to {self.error:.1e}: {reason}",
-                      DerivativeWarning, stacklevel=2)
-        return self._accept("central difference", self._engine("central difference", self._step or step), reason, v)
+        warnings.warn(
+            f"J v by central differences, which agree from step to step to {self.error:.1e}:"
+            f" {reason}",
+            DerivativeWarning,
+            stacklevel=2,
+        )
+        return self._accept(
+            "central difference", self._engine("central difference", self._step or step), reason, v
+        )
 
     def _verdict(self, comparison: Comparison, products: Tensor) -> Verdict:
-        """Compare products with differences, and again with points taken one at a time if they disagree."""
+        """Compare products with differences, and again with points taken one at a time if they
+        disagree.
+        """
         verdict = comparison.verdict(self._pairs(products))
         if (verdict.agrees and verdict.resolved) or not comparison.together or len(self.x) > 1:
             return verdict
@@ -287,21 +382,41 @@ class Ladder:
 
     def _warn(self, verdict: Verdict) -> None:
         if verdict.flat:
-            cut = f" (through {', '.join(self.linear.cut)})" if self.linear is not None and self.linear.cut else ""
-            warnings.warn(f"the derivative is zero though the output is not constant{cut}: the network is piecewise constant "
-                          "(quantised, thresholded), and J tells nothing of finite steps", DerivativeWarning, stacklevel=3)
+            cut = (
+                f" (through {', '.join(self.linear.cut)})"
+                if self.linear is not None and self.linear.cut
+                else ""
+            )
+            warnings.warn(
+                f"the derivative is zero though the output is not constant{cut}: the network is"
+                " piecewise constant (quantised, thresholded), and J tells nothing of finite"
+                " steps",
+                DerivativeWarning,
+                stacklevel=3,
+            )
         elif not verdict.resolved:
-            warnings.warn(f"differences of the network's output do not resolve J v, and leave {verdict.error:.1e} of it open: "
-                          "rounding or noise inside the network", DerivativeWarning, stacklevel=3)
+            warnings.warn(
+                "differences of the network's output do not resolve J v, and leave"
+                f" {verdict.error:.1e} of it open: rounding or noise inside the network",
+                DerivativeWarning,
+                stacklevel=3,
+            )
 
     def _check_stateless(self, v: Tensor, products: Tensor) -> None:
-        """Raise if another recording has other products: the network behaved otherwise when it was first called."""
+        """Raise if another recording has other products: the network behaved otherwise when it was
+        first called.
+        """
         with torch.no_grad():
             again = Linearisation(self.function, self.x, self._known).jvp(v)
-        gap = float((again - products).norm() / products.norm().clamp(min=torch.finfo(v.dtype).tiny))
+        gap = float(
+            (again - products).norm() / products.norm().clamp(min=torch.finfo(v.dtype).tiny)
+        )
         if not gap <= 1e3 * self.eps:
-            raise InputError(f"the network's derivative is another one at its next call, by {gap:.1e} of J v, though its "
-                             "output is the same: it keeps what it computed for an earlier x_t (a cache keyed on the time?)")
+            raise InputError(
+                f"the network's derivative is another one at its next call, by {gap:.1e} of J v,"
+                " though its output is the same: it keeps what it computed for an earlier x_t (a"
+                " cache keyed on the time?)"
+            )
 
     def _accept(self, path: str, engine: Engine | None, reason: str, v: Tensor) -> Tensor:
         assert engine is not None
@@ -311,10 +426,16 @@ class Ladder:
     def _choose_reverse(self, u: Tensor) -> Tensor:
         """Return `F'^T u` of the first engine whose products are the transpose of `J v`."""
         problems = []
-        order = ("linearised", "double backward") if self._graph is None else ("double backward", "linearised")
+        order = (
+            ("linearised", "double backward")
+            if self._graph is None
+            else ("double backward", "linearised")
+        )
         for path in order:
             name = "the recording" if path == "linearised" else "PyTorch's autograd"
-            engine = None if path == "linearised" and self.path not in ("", path) else self._engine(path)
+            engine = (
+                None if path == "linearised" and self.path not in ("", path) else self._engine(path)
+            )
             if engine is None:
                 continue
             try:
@@ -326,19 +447,27 @@ class Ladder:
             if verdict.agrees:
                 self._reverse, self.error = engine, max(self.error, verdict.error)
                 return found
-            problems.append(f"{name} sees another function than the one that is computed (a detach, a no_grad, a number read "
-                            f"out): <u, J v> and <J^T u, v> differ by {verdict.error:.1e}")
-        raise InputError(f"J^T u needs a derivative, and {'; '.join(problems)}; J v by {self.path or 'differences'}"
-                         f"{self.reason and ': '}{self.reason}")
+            problems.append(
+                f"{name} sees another function than the one that is computed (a detach, a no_grad,"
+                f" a number read out): <u, J v> and <J^T u, v> differ by {verdict.error:.1e}"
+            )
+        raise InputError(
+            f"J^T u needs a derivative, and {'; '.join(problems)}; J v by"
+            f" {self.path or 'differences'}{self.reason and ': '}{self.reason}"
+        )
 
     def _adjoint(self, engine: Engine, u: Tensor) -> Verdict:
-        """Return whether `<w, J v> = <J^T w, v>`: over the directions v that J v was checked along, or with differences.
+        """Return whether `<w, J v> = <J^T w, v>`: over the directions v that J v was checked along,
+        or with differences.
 
-        w lies along u (or J v), along F, where the error lies of a number that is read out of the output, and along noise: in
-        one mixture for a recording, and one after the other where there is none.
+        w lies along u (or J v), along F, where the error lies of a number that is read out of the
+        output, and along noise: in one mixture for a recording, and one after the other where there
+        is none.
         """
         v, y = (None, u) if self._checked is None else self._checked
-        noise = torch.randn(y.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64).to(y)
+        noise = torch.randn(
+            y.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64
+        ).to(y)
         parts = [_unit(y), _unit(self.value.expand(y.shape)), _unit(noise)]
         if v is None:  # along J^T w, where an error shows most
             w = parts[0] + parts[1] + parts[2]
@@ -353,12 +482,19 @@ class Ladder:
         v_size, y_size, w_size, z_size = (a.norm(dim=2, keepdim=True) for a in (v, y, w, z))
         own = w_size * y_size.mT
         size = own + z_size * v_size.mT + NOTHING * slope * w_size * v_size.mT
-        limit = ADJOINT * self.eps * size + (3 * self.error * own if self.path.endswith("difference") else 0)
+        limit = ADJOINT * self.eps * size + (
+            3 * self.error * own if self.path.endswith("difference") else 0
+        )
         gap = (w @ y.mT - z @ v.mT).abs()
-        return Verdict(bool((gap <= limit).all()), float((gap / size.clamp(min=torch.finfo(size.dtype).tiny)).max()))
+        return Verdict(
+            bool((gap <= limit).all()),
+            float((gap / size.clamp(min=torch.finfo(size.dtype).tiny)).max()),
+        )
 
     def _apply(self, engine: Engine, vectors: Tensor, transposed: bool = False) -> Tensor:
-        """Return products with K vectors for each sample; the fallbacks take one sample and K vectors, or a vector for each."""
+        """Return products with K vectors for each sample; the fallbacks take one sample and K
+        vectors, or a vector for each.
+        """
         product: Callable[[Tensor], Tensor] = engine.vjp if transposed else engine.jvp
         if isinstance(engine, Linearisation):
             with torch.no_grad():
@@ -366,10 +502,14 @@ class Ladder:
         if len(self.x) > 1:
             return torch.stack([product(one) for one in vectors])
         count = len(vectors) if len(vectors) > 1 and self._takes_many() else 1
-        return torch.cat([product(some) for some in torch.split(vectors.squeeze(1), count)]).unsqueeze(1)
+        return torch.cat(
+            [product(some) for some in torch.split(vectors.squeeze(1), count)]
+        ).unsqueeze(1)
 
     def _takes_many(self) -> bool:
-        """Return whether F takes several samples at once and does not mix them: what the fallbacks need for several vectors."""
+        """Return whether F takes several samples at once and does not mix them: what the fallbacks
+        need for several vectors.
+        """
         if self.together and not self._separate:
             with torch.no_grad():
                 beside = self.function(torch.cat([foreign(self.x), self.x]))[1:]
@@ -378,7 +518,9 @@ class Ladder:
 
     def _pairs(self, vectors: Tensor) -> Tensor:
         """Return the vectors, (K, B, ...), of the samples that are checked: (m, ...)."""
-        rows = torch.linspace(len(self.x) - 1, 0, min(CHECKED, len(self.x)), device=vectors.device).long()
+        rows = torch.linspace(
+            len(self.x) - 1, 0, min(CHECKED, len(self.x)), device=vectors.device
+        ).long()
         return vectors[:, rows].flatten(0, 1)
 
 

@@ -1,10 +1,12 @@
-r"""A linear map of tangents with its transpose: what one operation of a network is at a fixed input.
+r"""A linear map of tangents with its transpose: what one operation of a network is at a fixed
+input.
 
     push(*tangents of the active arguments) -> tangent of each result              J v
     pull(*cotangents of the results)        -> cotangent of each active argument   J^T u
 
-Tangents carry K vectors at once, in one dimension in front of the operation's own shape. They are of the type of the values:
-complex where those are, and then "transpose" means that of the real and imaginary parts, `Re <u, J v> = Re <J^T u, v>`.
+Tangents carry K vectors at once, in one dimension in front of the operation's own shape. They are
+of the type of the values: complex where those are, and then "transpose" means that of the real and
+imaginary parts, `Re <u, J v> = Re <J^T u, v>`.
 """
 
 from __future__ import annotations
@@ -33,7 +35,9 @@ class Call:
     out: Any
     """A tensor, or several."""
     active: tuple[int, ...]
-    """Positions of the arguments that depend on x; in the list, where the first argument is a list of tensors."""
+    """Positions of the arguments that depend on x; in the list, where the first argument is a list
+    of tensors.
+    """
 
     @property
     def name(self) -> str:
@@ -54,31 +58,43 @@ class Linear:
     push: Callable[..., Any]
     pull: Callable[..., Any]
     diagonal: Tensor | complex | None = None
-    """Set where the map is the product with it, in the shape of the argument: neighbours are merged."""
+    """Set where the map is the product with it, in the shape of the argument: neighbours are
+    merged.
+    """
 
 
 MANY = 16
 """Vectors from which on products run in a layout of their own."""
 Rule: TypeAlias = Callable[[Call], Linear | list[Linear] | None]
-"""A list of maps is applied one after the other; None leaves the operation to PyTorch's derivative."""
+"""A list of maps is applied one after the other; None leaves the operation to PyTorch's
+derivative.
+"""
 RULES: dict[str, Rule] = {}
 KEEPING = frozenset({"mul", "mm", "bmm", "addmm", "baddbmm"})
-"""Rules that keep arguments that depend on x, which must not change afterwards; all keep the constant ones."""
+"""Rules that keep arguments that depend on x, which must not change afterwards; all keep the
+constant ones.
+"""
 KEEPING_RESULT = frozenset({"_softmax", "_safe_softmax"})
 
 
 def rule(*names: str) -> Callable[[Rule], Rule]:
     """Register the rule for operations of these names."""
+
     def register(function: Rule) -> Rule:
         RULES.update(dict.fromkeys(names, function))
         return function
+
     return register
 
 
 def diagonal(d: Tensor | complex) -> Linear:
-    """Return the product with a number, or with a tensor that broadcasts to the argument's shape without enlarging it."""
+    """Return the product with a number, or with a tensor that broadcasts to the argument's shape
+    without enlarging it.
+    """
+
     def scale(t: Tensor) -> Tensor:
-        if isinstance(d, Tensor) and d.ndim == 4 and t.stride(2) == 1:  # a product of two layouts takes three times as long
+        # a product of two layouts takes three times as long
+        if isinstance(d, Tensor) and d.ndim == 4 and t.stride(2) == 1:
             return t * d.contiguous(memory_format=torch.channels_last)
         return t * d
 
@@ -90,17 +106,24 @@ def is_complex(d: Tensor | complex) -> bool:
     return d.is_complex() if isinstance(d, Tensor) else isinstance(d, complex)
 
 
-def conjugate(d: Any) -> Any:  # noqa: ANN401 - a number or a tensor
-    """Return the conjugate: what the transpose of a product with `d` multiplies by, for the inner product Re <u, v>."""
+def conjugate(d: Any) -> Any:
+    """Return the conjugate: what the transpose of a product with `d` multiplies by, for the inner
+    product Re <u, v>.
+    """
     return (d.conj() if isinstance(d, Tensor) else d.conjugate()) if is_complex(d) else d
 
 
 def cast(t: Tensor, dtype: torch.dtype) -> Tensor:
-    """Convert tangents; complex to real is the real part, which is the transpose of real to complex.
+    """Convert tangents; complex to real is the real part, which is the transpose of real to
+    complex.
 
     They stay as they are where the values are kept in one byte each, in which nothing is computed.
     """
-    return t if dtype.itemsize == 1 else (t.real if t.is_complex() and not dtype.is_complex else t).to(dtype)
+    return (
+        t
+        if dtype.itemsize == 1
+        else (t.real if t.is_complex() and not dtype.is_complex else t).to(dtype)
+    )
 
 
 IDENTITY = Linear(lambda t: t, lambda u: u, 1.0)
@@ -114,55 +137,88 @@ def spread(t: Tensor, shape: Sequence[int]) -> Tensor:
 def gathered(u: Tensor, shape: Sequence[int]) -> Tensor:
     """Return the transpose of `spread`: sum `u` over what `shape` was broadcast along."""
     extra = u.ndim - 1 - len(shape)
-    over = [*range(1, 1 + extra), *(1 + extra + i for i, n in enumerate(shape) if n != u.shape[1 + extra + i])]
+    over = [
+        *range(1, 1 + extra),
+        *(1 + extra + i for i, n in enumerate(shape) if n != u.shape[1 + extra + i]),
+    ]
     return (u.sum(over, keepdim=True) if over else u).reshape(len(u), *shape)
 
 
 def images(t: Tensor, shape: Sequence[int], layout: torch.memory_format) -> Tensor:
-    """Merge the K vectors with the batch, (K, B, ...) -> (K B, ...), in a memory layout, or the one that is faster for many."""
+    """Merge the K vectors with the batch, (K, B, ...) -> (K B, ...), in a memory layout, or the one
+    that is faster for many.
+    """
     merged = t.reshape(-1, *shape[1:])
-    merged = merged.contiguous(memory_format=torch.channels_last if _is_better_channels_last(merged) else layout)
-    if len(merged) == 1 and layout is torch.channels_last:  # a stride that means nothing, from which kernels guess the layout
+    merged = merged.contiguous(
+        memory_format=torch.channels_last if _is_better_channels_last(merged) else layout
+    )
+    # a stride that means nothing, from which kernels guess the layout
+    if len(merged) == 1 and layout is torch.channels_last:
         return merged.as_strided(merged.shape, (merged.numel(), *merged.stride()[1:]))
     return merged
 
 
 def layout_of(x: Tensor) -> torch.memory_format:
     """Return the memory layout that kernels take for x."""
-    last = x.ndim == 4 and not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
+    last = (
+        x.ndim == 4 and not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
+    )
     return torch.channels_last if last else torch.contiguous_format
 
 
 def _is_better_channels_last(x: Tensor) -> bool:
-    """Whether x is for oneDNN, which computes in this layout and sorts any other; fewer images do not repay the change."""
-    return (x.ndim == 4 and len(x) >= MANY and x.device.type == "cpu" and x.dtype is torch.float32
-            and torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
+    """Whether x is for oneDNN, which computes in this layout and sorts any other; fewer images do
+    not repay the change.
+    """
+    return (
+        x.ndim == 4
+        and len(x) >= MANY
+        and x.device.type == "cpu"
+        and x.dtype is torch.float32
+        and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    )
 
 
 def filled(tangents: Sequence[Tensor | None], shapes: Sequence[Sequence[int]]) -> list[Tensor]:
     """Return the tangents with zeros, of these shapes, for those that are None."""
     some = next(t for t in tangents if t is not None)
-    return [some.new_zeros(()).expand(len(some), *shape) if t is None else t for t, shape in zip(tangents, shapes, strict=True)]
+    return [
+        some.new_zeros(()).expand(len(some), *shape) if t is None else t
+        for t, shape in zip(tangents, shapes, strict=True)
+    ]
 
 
 def weighted(call: Call, factors: list[Any]) -> Linear:
-    """Return `sum_i factor_i * tangent_i` with broadcasting: the form of every operation on each entry alone."""
+    """Return `sum_i factor_i * tangent_i` with broadcasting: the form of every operation on each
+    entry alone.
+    """
     shapes, after, dtype = [x.shape for x in call.inputs], call.out.shape, call.out.dtype
     dtypes = [x.dtype for x in call.inputs]
-    factors = [f.to(call.out.device, dtype if f.is_complex() else dtype.to_real()) if isinstance(f, Tensor) else f
-               for f in factors]
+    factors = [
+        (
+            f.to(call.out.device, dtype if f.is_complex() else dtype.to_real())
+            if isinstance(f, Tensor)
+            else f
+        )
+        for f in factors
+    ]
     if len(factors) == 1 and shapes[0] == after and dtypes[0] == dtype:
         return diagonal(factors[0])
 
-    def scaled(t: Tensor, factor: Any) -> Tensor:  # noqa: ANN401 - a number or a tensor
+    def scaled(t: Tensor, factor: Any) -> Tensor:
         return t if isinstance(factor, int) and factor == 1 else t * factor
 
     def push(*ts: Tensor) -> Tensor:
-        terms = [scaled(spread(cast(t, dtype), after), factor) for t, factor in zip(ts, factors, strict=True)]
+        terms = [
+            scaled(spread(cast(t, dtype), after), factor)
+            for t, factor in zip(ts, factors, strict=True)
+        ]
         return sum(terms[1:], terms[0])
 
     def pull(u: Tensor) -> list[Tensor]:
-        return [gathered(cast(scaled(u, conjugate(factor)), before), shape)
-                for factor, shape, before in zip(factors, shapes, dtypes, strict=True)]
+        return [
+            gathered(cast(scaled(u, conjugate(factor)), before), shape)
+            for factor, shape, before in zip(factors, shapes, dtypes, strict=True)
+        ]
 
     return Linear(push, pull)

@@ -4,8 +4,9 @@ r"""A function linearised at one point: run once, after which `J v` and `J^T u` 
     J.jvp(V)                        the operations' Jacobians in order:  J_m ... J_2 J_1 v
     J.vjp(U)                        their transposes in reverse:         J_1^T J_2^T ... J_m^T u
 
-The recording lies below autograd, where PyTorch calls its kernels: it sees what is computed, through any module and any
-control flow, a `no_grad` or `detach` included. Compared with the derivatives that PyTorch offers,
+The recording lies below autograd, where PyTorch calls its kernels: it sees what is computed,
+through any module and any control flow, a `no_grad` or `detach` included. Compared with the
+derivatives that PyTorch offers,
 
     the forward pass is not repeated           (torch.func.jvp repeats it, traced, for each product)
     what does not depend on x is not touched   (embeddings of the time, gradients of weights)
@@ -39,8 +40,9 @@ class Linearisation:
     x : Tensor
         The point.
     known : iterable of Tensor, optional
-        Tensors that exist before: weights and buffers. Any other tensor of the network's own may have been computed from x
-        where PyTorch cannot see it, which is found out by running `function` once more at another point.
+        Tensors that exist before: weights and buffers. Any other tensor of the network's own may
+        have been computed from x where PyTorch cannot see it, which is found out by running
+        `function` once more at another point.
 
     Attributes
     ----------
@@ -49,14 +51,17 @@ class Linearisation:
     steps : list of Step
         In the order of the forward pass; maps that do not reach the result are left out.
     borrowed : list of str
-        Operations without a rule of their own, other than activations: PyTorch's derivatives of them are used.
+        Operations without a rule of their own, other than activations: PyTorch's derivatives of
+        them are used.
     coarsest : float
-        The largest eps among the precisions in which numbers that depend on x are kept on the way, x's own included.
+        The largest eps among the precisions in which numbers that depend on x are kept on the way,
+        x's own included.
     reads : tuple of str
-        How numbers that depend on x were read out, such as "_local_scalar_dense" (`.item()`), "tolist" or "numpy". What is
-        computed from them outside PyTorch is a constant here.
+        How numbers that depend on x were read out, such as "_local_scalar_dense" (`.item()`),
+        "tolist" or "numpy". What is computed from them outside PyTorch is a constant here.
     cut : tuple of str
-        Operations from numbers that depend on x to integers, such as "argmin" in a quantisation: J is zero through them.
+        Operations from numbers that depend on x to integers, such as "argmin" in a quantisation: J
+        is zero through them.
 
     Raises
     ------
@@ -64,10 +69,14 @@ class Linearisation:
         If the recording cannot represent what the function does: the message names the operation.
     """
 
-    def __init__(self, function: Callable[[Tensor], Tensor], x: Tensor, known: Iterable[Tensor] = ()) -> None:
+    def __init__(
+        self, function: Callable[[Tensor], Tensor], x: Tensor, known: Iterable[Tensor] = ()
+    ) -> None:
         recorder = _recorded(function, x, known)
         self.value, self._sizes, self.coarsest = recorder.value, recorder.sizes, recorder.coarsest
-        self.reads, self.cut = (tuple(sorted(names)) for names in (recorder.witness.reads, recorder.cut))
+        self.reads, self.cut = (
+            tuple(sorted(names)) for names in (recorder.witness.reads, recorder.cut)
+        )
         self._held = recorder.held()
         steps, borrowed = recorder.steps()
         steps, self.output = _merged(_needed(steps, recorder.output), recorder.output)
@@ -78,13 +87,18 @@ class Linearisation:
         """Return `J v` for K vectors: (K, *x.shape) -> (K, *value.shape)."""
         self._check_held()
         tangents: dict[int, Any] = {0: v}
-        scales: dict[int, Tensor] = {}  # of tangents that are not their own size; none where nothing is in half precision
+        # of tangents that are not their own size; none where nothing is in half precision
+        scales: dict[int, Tensor] = {}
         for step in self.steps:
             ts, scale = [tangents[i] for i in step.inputs], None
             if scales or step.narrows_ahead:
-                ts, scale = scaled([Scaled(tangents[i], scales.get(i)) for i in step.inputs], step.narrows_ahead)
+                ts, scale = scaled(
+                    [Scaled(tangents[i], scales.get(i)) for i in step.inputs], step.narrows_ahead
+                )
             found = step.linear.push(*ts)
-            for i, t in zip(step.outputs, (found,) if isinstance(found, Tensor) else found, strict=True):
+            for i, t in zip(
+                step.outputs, (found,) if isinstance(found, Tensor) else found, strict=True
+            ):
                 tangents[i] = t
                 if scale is not None:
                     scales[i] = scale
@@ -100,14 +114,24 @@ class Linearisation:
         for step in reversed(self.steps):
             us, scale = [cotangents.pop(i, None) for i in step.outputs], None
             if scales or step.narrows_back:
-                us, scale = scaled([None if t is None else Scaled(t, scales.pop(i, None))
-                                    for i, t in zip(step.outputs, us, strict=True)], step.narrows_back)
+                us, scale = scaled(
+                    [
+                        None if t is None else Scaled(t, scales.pop(i, None))
+                        for i, t in zip(step.outputs, us, strict=True)
+                    ],
+                    step.narrows_back,
+                )
             found = step.linear.pull(*us)
-            for i, g in zip(step.inputs, (found,) if isinstance(found, Tensor) else found, strict=True):
+            for i, g in zip(
+                step.inputs, (found,) if isinstance(found, Tensor) else found, strict=True
+            ):
                 both = Scaled(g, scale)
                 if i in cotangents:
-                    both = Scaled(cotangents[i], scales.pop(i, None)) + both if scales or scale is not None else Scaled(
-                        cotangents[i] + g)
+                    both = (
+                        Scaled(cotangents[i], scales.pop(i, None)) + both
+                        if scales or scale is not None
+                        else Scaled(cotangents[i] + g)
+                    )
                 cotangents[i] = both.tensor
                 if both.scale is not None:
                     scales[i] = both.scale
@@ -115,10 +139,15 @@ class Linearisation:
 
     def _check_held(self) -> None:
         if any(tensor._version != version for tensor, version in self._held):
-            raise UnsupportedError("the network has written to a tensor of the run that was recorded: a cache, in place")
+            raise UnsupportedError(
+                "the network has written to a tensor of the run that was recorded: a cache, in"
+                " place"
+            )
 
     def bytes_per_vector(self) -> int:
-        """Return the memory that one more vector needs in a product: the tangents alive at once, and as much for kernels."""
+        """Return the memory that one more vector needs in a product: the tangents alive at once,
+        and as much for kernels.
+        """
         alive = peak = self._sizes[0]
         for step in self.steps:
             alive += sum(self._sizes[i] for i in step.outputs)
@@ -128,7 +157,9 @@ class Linearisation:
 
 
 def _recorded(function: Callable[[Tensor], Tensor], x: Tensor, known: Iterable[Tensor]) -> Recorder:
-    """Record a run; run again where values that rules keep are overwritten later, or tensors come from outside PyTorch."""
+    """Record a run; run again where values that rules keep are overwritten later, or tensors come
+    from outside PyTorch.
+    """
     known = list(known)
     with torch.inference_mode(False):
         recorder = _run(function, x, known)
@@ -163,7 +194,9 @@ def _needed(steps: list[Step], output: int) -> list[Step]:
 
 
 def _merged(steps: list[Step], output: int) -> tuple[list[Step], int]:
-    """Drop identities, and merge a diagonal into the diagonal before it where nobody else needs what lies between."""
+    """Drop identities, and merge a diagonal into the diagonal before it where nobody else needs
+    what lies between.
+    """
     names: dict[int, int] = {}  # a tangent that equals another
     uses = Counter(i for step in steps for i in step.inputs) + Counter([output])
     ends: dict[int, int] = {}  # tangent -> place of the diagonal step that makes it
@@ -178,7 +211,9 @@ def _merged(steps: list[Step], output: int) -> tuple[list[Step], int]:
         if d is not None and source in ends and uses[source] == 1:
             before = merged[ends[source]]
             assert before.linear.diagonal is not None
-            merged[ends[source]] = Step(before.inputs, step.outputs, diagonal(before.linear.diagonal * d))
+            merged[ends[source]] = Step(
+                before.inputs, step.outputs, diagonal(before.linear.diagonal * d)
+            )
             ends[step.outputs[0]] = ends[source]
             continue
         if d is not None:

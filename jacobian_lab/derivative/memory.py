@@ -1,8 +1,10 @@
-"""Which tangent belongs to which place in memory: views of one storage share its numbers, so they share their tangents.
+"""Which tangent belongs to which place in memory: views of one storage share its numbers, so they
+share their tangents.
 
-A tangent is found by storage and place, not by tensor: whatever a name is (a view, `.data`, a subclass of Tensor), it has
-the tangent of what lies there now. A write through one name changes the tangent of the whole storage, from which the
-tangent of any other name is read when it is next needed.
+A tangent is found by storage and place, not by tensor: whatever a name is (a view, `.data`, a
+subclass of Tensor), it has the tangent of what lies there now. A write through one name changes the
+tangent of the whole storage, from which the tangent of any other name is read when it is next
+needed.
 """
 
 from __future__ import annotations
@@ -75,7 +77,8 @@ class Memory:
     Parameters
     ----------
     record : callable
-        From numbers of tangents, the place of a result and a linear map to the number of the result's tangent.
+        From numbers of tangents, the place of a result and a linear map to the number of the
+        result's tangent.
     """
 
     def __init__(self, record: Record) -> None:
@@ -99,11 +102,17 @@ class Memory:
             return None
         here = place(tensor)
         if here not in storage.tangents:
-            source = next((p for p in storage.tangents if _real(p) == _real(here) and _covers(p, here)), None)
+            source = next(
+                (p for p in storage.tangents if _real(p) == _real(here) and _covers(p, here)), None
+            )
             if source is None:
-                raise UnsupportedError(f"memory that depends on x is read in another way than it was written, as {here.dtype} "
-                                       f"of shape {here.shape}")
-            storage.tangents[here] = self.record((storage.tangents[source],), here, _read(source, here))
+                raise UnsupportedError(
+                    "memory that depends on x is read in another way than it was written, as"
+                    f" {here.dtype} of shape {here.shape}"
+                )
+            storage.tangents[here] = self.record(
+                (storage.tangents[source],), here, _read(source, here)
+            )
         return storage.tangents[here]
 
     def has(self, tensor: Tensor) -> bool:
@@ -111,17 +120,28 @@ class Memory:
         return place(tensor) in self.of(tensor).tangents
 
     def write(self, tensor: Tensor, number: int | None) -> None:
-        """Note that `tensor` was written to: with what has this tangent, or does not depend on x (None)."""
+        """Note that `tensor` was written to: with what has this tangent, or does not depend on x
+        (None).
+        """
         storage = self.of(tensor)
         storage.written.append(place(tensor))
         storage.unwritten = storage.zeros = False
         if number is None and not storage.tangents:
             return
         here = place(tensor)
-        if here.conjugate or here.negative or any(_real(p) != _real(here) for p in storage.tangents):
-            raise UnsupportedError(f"an operation in place writes as {here.dtype} to memory that has another type")
+        if (
+            here.conjugate
+            or here.negative
+            or any(_real(p) != _real(here) for p in storage.tangents)
+        ):
+            raise UnsupportedError(
+                f"an operation in place writes as {here.dtype} to memory that has another type"
+            )
         if not tensor.is_contiguous() and not _is_one_to_one(here):
-            raise UnsupportedError("an operation in place writes to a tensor of which several entries share their memory")
+            raise UnsupportedError(
+                "an operation in place writes to a tensor of which several entries share their"
+                " memory"
+            )
         entries = tensor.untyped_storage().nbytes() // tensor.element_size()
         if tensor.numel() == entries:
             storage.tangents = {} if number is None else {here: number}
@@ -129,24 +149,36 @@ class Memory:
         whole = Place(here.dtype, (entries,), (1,), 0, False, False)
         if storage.tangents:
             places = [*storage.tangents, here]
-            base = next((p for p in storage.tangents if all(p == q or _covers(p, q) for q in places)), None)
+            base = next(
+                (p for p in storage.tangents if all(p == q or _covers(p, q) for q in places)), None
+            )
             if base is None:
-                raise UnsupportedError("an operation in place writes beside what depends on x in the same memory")
+                raise UnsupportedError(
+                    "an operation in place writes beside what depends on x in the same memory"
+                )
             before: tuple[int, ...] = (storage.tangents[base],)
         else:
             base, before = whole, ()
         after = () if number is None else (number,)
-        found = self.record((*before, *after), base, _overwrite(base, here, bool(before), bool(after)))
+        found = self.record(
+            (*before, *after), base, _overwrite(base, here, bool(before), bool(after))
+        )
         storage.tangents = {base: found} if number is None else {base: found, here: number}
 
 
 class _Flat:
-    """K tangents, each laid out as the storage is, in real numbers, from the first to the last entry of some places."""
+    """K tangents, each laid out as the storage is, in real numbers, from the first to the last
+    entry of some places.
+    """
 
     def __init__(self, *places: Place) -> None:
-        spans = [(offset, offset + 1 + sum((n - 1) * s for n, s in zip(shape, stride, strict=True)))
-                 for shape, stride, offset in (p.in_reals() for p in places) if 0 not in shape]
-        self.low = min((low for low, _ in spans), default=0) // 2 * 2  # a complex number begins at an even one
+        spans = [
+            (offset, offset + 1 + sum((n - 1) * s for n, s in zip(shape, stride, strict=True)))
+            for shape, stride, offset in (p.in_reals() for p in places)
+            if 0 not in shape
+        ]
+        # a complex number begins at an even one
+        self.low = min((low for low, _ in spans), default=0) // 2 * 2
         self.size = max((high for _, high in spans), default=0) - self.low
         self.size += self.size % 2
 
@@ -155,7 +187,9 @@ class _Flat:
 
     def view(self, flat: Tensor, p: Place) -> Tensor:
         shape, stride, offset = p.in_reals()
-        return flat.as_strided((len(flat), *shape), (self.size, *stride), 0 if 0 in shape else offset - self.low)
+        return flat.as_strided(
+            (len(flat), *shape), (self.size, *stride), 0 if 0 in shape else offset - self.low
+        )
 
     def get(self, flat: Tensor, p: Place) -> Tensor:
         found = self.view(flat, p)
@@ -165,9 +199,13 @@ class _Flat:
         self.view(flat, p).copy_(_reals(_signed(t, p)))
 
     def add(self, flat: Tensor, p: Place, u: Tensor) -> None:
-        """Add, also where several entries of the place are one of the storage: the transpose of `get`."""
+        """Add, also where several entries of the place are one of the storage: the transpose of
+        `get`.
+        """
         where = torch.arange(self.size, device=u.device)[None]
-        flat.index_add_(1, self.view(where, p).reshape(-1), _reals(_signed(u, p)).reshape(len(u), -1))
+        flat.index_add_(
+            1, self.view(where, p).reshape(-1), _reals(_signed(u, p)).reshape(len(u), -1)
+        )
 
 
 def _real(p: Place) -> torch.dtype:
@@ -228,15 +266,21 @@ def _read(source: Place, target: Place) -> Linear:
 
 @rule("as_strided_scatter")
 def _scattered(call: Call) -> Linear:
-    """Return the map that PyTorch gets wrong: its derivative keeps what is overwritten, and forgets the rest."""
+    """Return the map that PyTorch gets wrong: its derivative keeps what is overwritten, and forgets
+    the rest.
+    """
     shape, stride, offset = call.args[2:]
     base = place(call.out)
-    part = base._replace(shape=tuple(shape), stride=tuple(stride), offset=base.offset if offset is None else offset)
+    part = base._replace(
+        shape=tuple(shape), stride=tuple(stride), offset=base.offset if offset is None else offset
+    )
     return _overwrite(base, part, 0 in call.active, 1 in call.active)
 
 
 def _overwrite(base: Place, part: Place, has_base: bool, has_part: bool) -> Linear:
-    """Return the map from the tangents of a place, and of what is written to a part of it, to that of the place afterwards."""
+    """Return the map from the tangents of a place, and of what is written to a part of it, to that
+    of the place afterwards.
+    """
     flat = _Flat(base, part)
 
     def push(*ts: Tensor) -> Tensor:

@@ -29,18 +29,35 @@ def _group_norm(call: Call) -> list[Linear] | None:
     _, mean, rstd = call.out
     shape, layout = x.shape, layout_of(x)
     per_group = (batch, groups, *(1,) * (x.ndim - 1))
-    x_hat = (x.reshape(batch, groups, channels // groups, *shape[2:]) - mean.reshape(per_group)) * rstd.reshape(per_group)
+    x_hat = (
+        x.reshape(batch, groups, channels // groups, *shape[2:]) - mean.reshape(per_group)
+    ) * rstd.reshape(per_group)
     x_hat = x_hat.to(x.dtype).reshape(shape)
-    scale = rstd.repeat_interleave(channels // groups, dim=1).reshape(batch, channels, *(1,) * (x.ndim - 2))
+    scale = rstd.repeat_interleave(channels // groups, dim=1).reshape(
+        batch, channels, *(1,) * (x.ndim - 2)
+    )
 
     def project(t: Tensor) -> Tensor:
         count, t = len(t), images(t, shape, layout)
-        repeated = images(x_hat.contiguous(memory_format=layout_of(t)).expand(count, *shape), shape, layout)
+        repeated = images(
+            x_hat.contiguous(memory_format=layout_of(t)).expand(count, *shape), shape, layout
+        )
         return aten.native_group_norm_backward(
-            t, repeated, rstd.new_zeros(len(t), groups), rstd.new_ones(len(t), groups), None, len(t), channels, pixels, groups,
-            [True, False, False])[0].reshape(-1, *shape)
+            t,
+            repeated,
+            rstd.new_zeros(len(t), groups),
+            rstd.new_ones(len(t), groups),
+            None,
+            len(t),
+            channels,
+            pixels,
+            groups,
+            [True, False, False],
+        )[0].reshape(-1, *shape)
 
-    return _normalised(project, call, scale, None if gamma is None else gamma.reshape(1, -1, *(1,) * (x.ndim - 2)))
+    return _normalised(
+        project, call, scale, None if gamma is None else gamma.reshape(1, -1, *(1,) * (x.ndim - 2))
+    )
 
 
 @rule("native_layer_norm")
@@ -50,24 +67,39 @@ def _layer_norm(call: Call) -> list[Linear] | None:
     x, shape, gamma, *_ = call.args
     _, mean, rstd = call.out
     x_hat = ((x - mean) * rstd).to(x.dtype)
-    like = rstd.to(x.dtype) if x.device.type == "cpu" else rstd  # of another precision there only beside a gamma of that
+    # of another precision there only beside a gamma of that
+    like = rstd.to(x.dtype) if x.device.type == "cpu" else rstd
 
     def project(t: Tensor) -> Tensor:
         many = (len(t), *rstd.shape)
-        return aten.native_layer_norm_backward(t.contiguous(), x_hat.expand(t.shape).contiguous(), shape, like.new_zeros(many),
-                                               like.new_ones(many), None, None, [True, False, False])[0]
+        return aten.native_layer_norm_backward(
+            t.contiguous(),
+            x_hat.expand(t.shape).contiguous(),
+            shape,
+            like.new_zeros(many),
+            like.new_ones(many),
+            None,
+            None,
+            [True, False, False],
+        )[0]
 
     return _normalised(project, call, rstd, gamma)
 
 
-def _normalised(project: Callable[[Tensor], Tensor], call: Call, scale: Tensor, gamma: Tensor | None) -> list[Linear]:
-    """Return gamma / deviation times the projection, which is symmetric: PyTorch's backward kernel on x_hat applies it."""
+def _normalised(
+    project: Callable[[Tensor], Tensor], call: Call, scale: Tensor, gamma: Tensor | None
+) -> list[Linear]:
+    """Return gamma / deviation times the projection, which is symmetric: PyTorch's backward kernel
+    on x_hat applies it.
+    """
     factor = (scale if gamma is None else scale * gamma).to(call.out[0].dtype)
     return [Linear(project, project), diagonal(factor)]
 
 
 def _of_the_batch(call: Call) -> list[Linear]:
-    """Return the Jacobian with statistics of the batch: an instance normalisation, where that is one of B C channels."""
+    """Return the Jacobian with statistics of the batch: an instance normalisation, where that is
+    one of B C channels.
+    """
     x, gamma, (_, mean, rstd, *_) = call.args[0], call.args[1], call.out
     per_channel, over = (1, -1, *(1,) * (x.ndim - 2)), [1, *range(3, x.ndim + 1)]
     scale = rstd.reshape(per_channel)
@@ -79,7 +111,12 @@ def _of_the_batch(call: Call) -> list[Linear]:
     return _normalised(project, call, scale, None if gamma is None else gamma.reshape(per_channel))
 
 
-@rule("native_batch_norm", "_native_batch_norm_legit_no_training", "cudnn_batch_norm", "miopen_batch_norm")
+@rule(
+    "native_batch_norm",
+    "_native_batch_norm_legit_no_training",
+    "cudnn_batch_norm",
+    "miopen_batch_norm",
+)
 def _batch_norm(call: Call) -> Linear | list[Linear] | None:
     x, gamma, _, _, variance, *_, eps = call.args
     if call.active != (0,):

@@ -1,13 +1,15 @@
-r"""Products with the Jacobian `J = dD/dx_t` at a fixed point: `J v` and `J^T u` for batches of vectors.
+r"""Products with the Jacobian `J = dD/dx_t` at a fixed point: `J v` and `J^T u` for batches of
+vectors.
 
     "exact"      the network is recorded once as linear maps; a product applies them,
                  for about one forward pass
     "forward"    (F(x + h v) - F(x)) / h: one forward pass; error O(h) + O(eps / h)
     "central"    (F(x + h v) - F(x - h v)) / (2 h), two passes; error O(h^2) + O(eps / h)
 
-The network's own output F is differentiated, and `D = c_x x + c_out F`. For "exact", a network that cannot be recorded falls
-back on PyTorch's derivatives, then on differences; `jacobian_lab.derivative.ladder` chooses and checks. `path`, `reason` and `error` say
-what came of it. `J^T u` is exact in any case.
+The network's own output F is differentiated, and `D = c_x x + c_out F`. For "exact", a network that
+cannot be recorded falls back on PyTorch's derivatives, then on differences;
+`jacobian_lab.derivative.ladder` chooses and checks. `path`, `reason` and `error` say what came of
+it. `J^T u` is exact in any case.
 """
 
 from __future__ import annotations
@@ -27,7 +29,9 @@ from jacobian_lab.errors import InputError
 
 Method: TypeAlias = Literal["exact", "forward", "central"]
 MEMORY = {"cpu": 2**26}
-"""Bytes for the vectors of one pass, by device: what is fastest (64 MB on the CPU); 2^30 elsewhere."""
+"""Bytes for the vectors of one pass, by device: what is fastest (64 MB on the CPU); 2^30
+elsewhere.
+"""
 GRAPHS = 2**29
 """The same for PyTorch's derivatives, which keep a graph for each vector."""
 
@@ -45,10 +49,11 @@ class Products:
     method : {"exact", "forward", "central"}
         How `jvp` is computed; `vjp` is always exact.
     step : float, optional
-        Step h of the finite differences, relative to the size of x_t; see `jacobian_lab.derivative.fallbacks.Differences`.
+        Step h of the finite differences, relative to the size of x_t; see
+        `jacobian_lab.derivative.fallbacks.Differences`.
     memory : int, optional
-        Bytes that the vectors of one pass may take; more vectors are more passes. What is recorded of the network, at most
-        the activations of one sample a few times over, comes on top.
+        Bytes that the vectors of one pass may take; more vectors are more passes. What is recorded
+        of the network, at most the activations of one sample a few times over, comes on top.
 
     Attributes
     ----------
@@ -57,38 +62,53 @@ class Products:
     d : Tensor, shape (1, C, H, W)
         The primal value `D(x_t, t)`.
     path : str
-        How `jvp` is computed: "linearised", "double backward", "forward mode", "central difference", "forward difference".
+        How `jvp` is computed: "linearised", "double backward", "forward mode", "central
+        difference", "forward difference".
     reason : str
         Why.
     error : float
-        Distance of `J v` to central differences where it was checked, relative to |J v|: how far differences confirm it. Of
-        `J^T` to `J` too, once it was asked for.
+        Distance of `J v` to central differences where it was checked, relative to |J v|: how far
+        differences confirm it. Of `J^T` to `J` too, once it was asked for.
     step : float or None
         Of the differences, where it is they that are taken.
 
     Raises
     ------
     InputError
-        If x_t is not one sample or not finite, the network is in training mode or gives another output at each call, or its
-        output is not finite.
+        If x_t is not one sample or not finite, the network is in training mode or gives another
+        output at each call, or its output is not finite.
 
     Warns
     -----
     DerivativeWarning
-        If exact products were asked for and differences are what is left, or the derivative is zero where the output is not
-        constant.
+        If exact products were asked for and differences are what is left, or the derivative is zero
+        where the output is not constant.
     """
 
-    def __init__(self, denoiser: Denoiser, x_t: Tensor, t: Time, method: Method = "exact", step: float | None = None,
-                 memory: int | None = None) -> None:
-        _require.instance("denoiser", denoiser, Denoiser, "; make one by Denoiser(network, schedule, prediction, shape)")
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        x_t: Tensor,
+        t: Time,
+        method: Method = "exact",
+        step: float | None = None,
+        memory: int | None = None,
+    ) -> None:
+        _require.instance(
+            "denoiser",
+            denoiser,
+            Denoiser,
+            "; make one by Denoiser(network, schedule, prediction, shape)",
+        )
         _require.one_of("products", method, get_args(Method))
         if memory is not None:
             _require.real("the memory in bytes", memory, "(0, inf)")
         if _require.tensor("x_t", x_t).is_meta:
             raise InputError(f"x_t must have values: got {_require.shown(x_t)}")
         if x_t.ndim == 4 and x_t.shape[0] != 1:
-            raise InputError(f"a Jacobian is taken at one sample: got a batch of {x_t.shape[0]}; take x_t[i]")
+            raise InputError(
+                f"a Jacobian is taken at one sample: got a batch of {x_t.shape[0]}; take x_t[i]"
+            )
         check_finite(denoiser.batched(x_t), "x_t")
         check_step(step, x_t.dtype)
         one_time(denoiser, t)
@@ -119,7 +139,9 @@ class Products:
 
     @property
     def rounding(self) -> float:
-        """Relative error that each `J v` is known to have: of differences; or of a precision coarser than that of x."""
+        """Relative error that each `J v` is known to have: of differences; or of a precision
+        coarser than that of x.
+        """
         eps = self.ladder.eps if self.ladder.eps > torch.finfo(self.x.dtype).eps else 0.0
         return self.error if self.path.endswith("difference") else eps
 
@@ -131,7 +153,9 @@ class Products:
     @property
     def memory(self) -> int:
         """Bytes that the vectors of one pass may take."""
-        return self._memory or (MEMORY.get(self.x.device.type, 2**30) if self.path == "linearised" else GRAPHS)
+        return self._memory or (
+            MEMORY.get(self.x.device.type, 2**30) if self.path == "linearised" else GRAPHS
+        )
 
     def jvp(self, v: Tensor) -> Tensor:
         """Return `J v` for each row of `v`, shape (K, C, H, W)."""
@@ -149,7 +173,9 @@ class Products:
         """
         self._check(u, "u")
         if self.method != "exact":
-            self._exact = self._exact or Products(self.denoiser, self.x, self.t, memory=self._memory)
+            self._exact = self._exact or Products(
+                self.denoiser, self.x, self.t, memory=self._memory
+            )
             return self._exact.vjp(u)
         with differentiable():
             return self._in_chunks(u, transposed=True)
@@ -174,35 +200,49 @@ class Products:
         self.ladder.forget()
 
     def _start(self) -> None:
-        """Choose the path, and find what share of J v comes from the network: an error of F' counts by that much."""
+        """Choose the path, and find what share of J v comes from the network: an error of F' counts
+        by that much.
+        """
         v = probe(self.x)
         change = self._c_out * self.ladder.choose(v)
         whole = (self._c_x * v + change).flatten(1).norm(dim=1)
-        self._share = float((change.flatten(1).norm(dim=1) / whole.clamp(min=torch.finfo(v.dtype).tiny)).max())
+        self._share = float(
+            (change.flatten(1).norm(dim=1) / whole.clamp(min=torch.finfo(v.dtype).tiny)).max()
+        )
 
     def _check(self, vectors: Tensor, name: str) -> None:
         """Raise unless these are vectors, (K, C, H, W)."""
         shape = tuple(_require.tensor(name, vectors).shape)
         if shape[1:] != self.x.shape[1:]:
-            raise InputError(f"{name} has shape {shape}: expected (K, {', '.join(map(str, self.x.shape[1:]))})")
+            raise InputError(
+                f"{name} has shape {shape}: expected (K, {', '.join(map(str, self.x.shape[1:]))})"
+            )
 
     def _in_chunks(self, vectors: Tensor, transposed: bool) -> Tensor:
-        """Return `c_x w + c_out F' w` for each vector w, with F' or its transpose, in passes of even size."""
+        """Return `c_x w + c_out F' w` for each vector w, with F' or its transpose, in passes of
+        even size.
+        """
         self.ladder.check_weights()
         product = self.ladder.vjp if transposed else self.ladder.jvp
         passes = max(1, -(-len(vectors) // self.chunk()))
-        parts = [self._c_x * some + self._c_out * product(some.unsqueeze(1)).squeeze(1)
-                 for some in torch.tensor_split(vectors, passes)]
+        parts = [
+            self._c_x * some + self._c_out * product(some.unsqueeze(1)).squeeze(1)
+            for some in torch.tensor_split(vectors, passes)
+        ]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 def check_step(step: float | None, dtype: torch.dtype) -> None:
-    """Raise unless a step of differences changes x by more than its last digits, and by no more than a few of its size."""
+    """Raise unless a step of differences changes x by more than its last digits, and by no more
+    than a few of its size.
+    """
     if step is not None:
         least = torch.finfo(dtype).eps
         if not least < _require.real("the finite-difference step", step, "(0, inf)") <= 10:
-            raise InputError(f"the finite-difference step is relative to |x_t|, above {least:.1e}, the rounding of {dtype}, "
-                             f"and at most 10: got {step:g}; leave it out for the best one")
+            raise InputError(
+                f"the finite-difference step is relative to |x_t|, above {least:.1e}, the rounding"
+                f" of {dtype}, and at most 10: got {step:g}; leave it out for the best one"
+            )
 
 
 def one_time(denoiser: Denoiser, t: Time) -> None:

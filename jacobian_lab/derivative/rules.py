@@ -1,11 +1,13 @@
-r"""The Jacobian of the operations that networks are made of, as linear algebra that computes nothing twice.
+r"""The Jacobian of the operations that networks are made of, as linear algebra that computes
+nothing twice.
 
     convolution, matrix product    the same kernel, without the bias
     activation, product, quotient  a diagonal
 
-A rule runs below autograd, once, while the network runs, and keeps what depends on the fixed input only. Normalisations are
-in `jacobian_lab.derivative.normalisation`, complex numbers in `jacobian_lab.derivative.complex_rules`, attention in `jacobian_lab.derivative.attention`; what has no
-rule is left to `jacobian_lab.derivative.autograd_rules`.
+A rule runs below autograd, once, while the network runs, and keeps what depends on the fixed input
+only. Normalisations are in `jacobian_lab.derivative.normalisation`, complex numbers in
+`jacobian_lab.derivative.complex_rules`, attention in `jacobian_lab.derivative.attention`; what has
+no rule is left to `jacobian_lab.derivative.autograd_rules`.
 """
 
 from __future__ import annotations
@@ -53,7 +55,9 @@ def _cast(call: Call) -> Linear:
 
 @rule("copy", "fill")
 def _copied(call: Call) -> Linear:
-    """Return the map from what is copied: nothing is left of the first argument, which it only has the shape and type of."""
+    """Return the map from what is copied: nothing is left of the first argument, which it only has
+    the shape and type of.
+    """
     return weighted(call, [1])
 
 
@@ -118,8 +122,9 @@ def _split(call: Call) -> Linear:
     dim = call.args[2] % call.args[0].ndim
     shapes = [piece.shape for piece in call.out]
     sizes = [shape[dim] for shape in shapes]
-    return Linear(lambda t: torch.split(t, sizes, dim + 1),
-                  lambda *us: torch.cat(filled(us, shapes), dim + 1))
+    return Linear(
+        lambda t: torch.split(t, sizes, dim + 1), lambda *us: torch.cat(filled(us, shapes), dim + 1)
+    )
 
 
 @rule("unbind")
@@ -169,15 +174,20 @@ def _slice(call: Call) -> Linear:
     before, dim, start, end, step = call.args
     shape, dim = before.shape, dim % before.ndim + 1
     start, end, _ = slice(start, end).indices(shape[dim - 1])
-    return Linear(lambda t: aten.slice(t, dim, start, end, step),
-                  lambda u: aten.slice_backward(u, (len(u), *shape), dim, start, end, step))
+    return Linear(
+        lambda t: aten.slice(t, dim, start, end, step),
+        lambda u: aten.slice_backward(u, (len(u), *shape), dim, start, end, step),
+    )
 
 
 @rule("select")
 def _select(call: Call) -> Linear:
     before, dim, index = call.args
     shape, dim, index = before.shape, dim % before.ndim + 1, index % before.shape[dim]
-    return Linear(lambda t: t.select(dim, index), lambda u: aten.select_backward(u, (len(u), *shape), dim, index))
+    return Linear(
+        lambda t: t.select(dim, index),
+        lambda u: aten.select_backward(u, (len(u), *shape), dim, index),
+    )
 
 
 @rule("constant_pad_nd")
@@ -187,13 +197,26 @@ def _pad(call: Call) -> Linear:
     return Linear(lambda t: aten.constant_pad_nd(t, there), lambda u: aten.constant_pad_nd(u, back))
 
 
-@rule("pixel_shuffle", "pixel_unshuffle", "upsample_nearest1d", "upsample_nearest2d", "_upsample_nearest_exact2d",
-      "upsample_bilinear2d", "avg_pool2d", "_adaptive_avg_pool2d", "reflection_pad2d", "replication_pad2d", "channel_shuffle")
+@rule(
+    "pixel_shuffle",
+    "pixel_unshuffle",
+    "upsample_nearest1d",
+    "upsample_nearest2d",
+    "_upsample_nearest_exact2d",
+    "upsample_bilinear2d",
+    "avg_pool2d",
+    "_adaptive_avg_pool2d",
+    "reflection_pad2d",
+    "replication_pad2d",
+    "channel_shuffle",
+)
 def _on_images(call: Call) -> Linear:
     """Apply the operation itself: it is linear, and the K vectors are so many more images."""
     func, rest = call.func, call.args[1:]
     before, after, last = call.args[0].shape, call.out.shape, 2 if call.name.endswith("1d") else 3
-    inverse = {"pixel_shuffle": aten.pixel_unshuffle, "pixel_unshuffle": aten.pixel_shuffle}.get(call.name)
+    inverse = {"pixel_shuffle": aten.pixel_unshuffle, "pixel_unshuffle": aten.pixel_shuffle}.get(
+        call.name
+    )
 
     def push(t: Tensor) -> Tensor:
         return func(t.reshape(-1, *before[-last:]), *rest).reshape(-1, *after)
@@ -203,7 +226,9 @@ def _on_images(call: Call) -> Linear:
             return inverse(u.reshape(-1, *after[-last:]), *rest).reshape(-1, *before)
         if call.name == "upsample_nearest2d":
             size = (len(u) * before[0], *before[1:])
-            return aten.upsample_nearest2d_backward(u.reshape(-1, *after[1:]), rest[0], size, *rest[1:]).reshape(-1, *before)
+            return aten.upsample_nearest2d_backward(
+                u.reshape(-1, *after[1:]), rest[0], size, *rest[1:]
+            ).reshape(-1, *before)
         with torch.enable_grad():
             t = u.new_zeros(len(u), *before).requires_grad_()
             return torch.autograd.grad(push(t), t, u)[0]
@@ -218,16 +243,23 @@ def _on_images(call: Call) -> Linear:
 def _reduce(call: Call) -> Linear:
     before, after = call.args[0].shape, call.out.shape
     dims = call.args[1] if len(call.args) == 4 else None
-    over = [i % max(1, len(before)) + 1 for i in ([dims] if isinstance(dims, int) else dims or range(len(before)))]
+    over = [
+        i % max(1, len(before)) + 1
+        for i in ([dims] if isinstance(dims, int) else dims or range(len(before)))
+    ]
     kept = [1 if i + 1 in over else n for i, n in enumerate(before)]
     scale = prod(after) / max(1, prod(before)) if call.name == "mean" else 1.0
-    return Linear(lambda t: (t.sum(over) * scale if over and before else t).reshape(len(t), *after),
-                  lambda u: (u * scale).reshape(len(u), *kept).expand(-1, *before))
+    return Linear(
+        lambda t: (t.sum(over) * scale if over and before else t).reshape(len(t), *after),
+        lambda u: (u * scale).reshape(len(u), *kept).expand(-1, *before),
+    )
 
 
 @rule("logcumsumexp")
 def _log_of_sums(call: Call) -> Linear:
-    """Return the triangular matrices `exp(x_j - y_i)`: PyTorch's derivative is NaN at a cotangent of zero."""
+    """Return the triangular matrices `exp(x_j - y_i)`: PyTorch's derivative is NaN at a cotangent
+    of zero.
+    """
     x, dim = call.args[0], call.args[1] % max(1, call.out.ndim) + 1
     if x.ndim == 0:
         return IDENTITY
@@ -261,7 +293,8 @@ def _multiply(call: Call) -> Linear:
 def _divide(call: Call) -> Linear | None:
     if len(call.args) == 3:  # with rounding
         return None
-    divisor = call.args[1].to(call.out) if isinstance(call.args[1], Tensor) else call.args[1]  # 1 / integers is in float32
+    # 1 / integers is in float32
+    divisor = call.args[1].to(call.out) if isinstance(call.args[1], Tensor) else call.args[1]
     return weighted(call, [(1 / divisor, -call.out / divisor)[i] for i in call.active])
 
 
@@ -271,8 +304,16 @@ def _matrix_product(call: Call) -> Linear:
     beta, alpha = call.args[3:] if added else (1, 1)
     a, b = call.args[1:3] if added else call.args
     bias = call.args[0].shape if added and 0 in call.active else None
-    right = b * alpha if added in call.active and alpha != 1 else b if added in call.active else None
-    left = a * alpha if added + 1 in call.active and alpha != 1 else a if added + 1 in call.active else None
+    right = (
+        b * alpha if added in call.active and alpha != 1 else b if added in call.active else None
+    )
+    left = (
+        a * alpha
+        if added + 1 in call.active and alpha != 1
+        else a
+        if added + 1 in call.active
+        else None
+    )
 
     def push(*ts: Tensor) -> Tensor:
         rest = iter(ts)
@@ -290,11 +331,17 @@ def _matrix_product(call: Call) -> Linear:
 
 
 def _times(t: Tensor, factor: Tensor) -> Tensor:
-    """Return `t @ factor` for K vectors, (K, ..., m, k) @ (..., k, n): one product with each factor, not K."""
+    """Return `t @ factor` for K vectors, (K, ..., m, k) @ (..., k, n): one product with each
+    factor, not K.
+    """
     if factor.ndim == 2 or len(t) == 1:
         return t @ factor
     count, batch, rows, _ = t.shape
-    return (t.transpose(0, 1).reshape(batch, count * rows, -1) @ factor).reshape(batch, count, rows, -1).transpose(0, 1)
+    return (
+        (t.transpose(0, 1).reshape(batch, count * rows, -1) @ factor)
+        .reshape(batch, count, rows, -1)
+        .transpose(0, 1)
+    )
 
 
 @rule("convolution", "_convolution")
@@ -305,11 +352,18 @@ def _convolution(call: Call) -> Linear | None:
     before, after, layout = x.shape, call.out.shape, layout_of(call.out)
 
     def push(t: Tensor) -> Tensor:
-        return aten.convolution(images(t, before, layout), weight, None, *geometry).reshape(-1, *after)
+        return aten.convolution(images(t, before, layout), weight, None, *geometry).reshape(
+            -1, *after
+        )
 
     def pull(u: Tensor) -> Tensor:
         u = images(u, after, layout)
-        like = torch.empty((len(u), *before[1:]), dtype=u.dtype, device=u.device, memory_format=layout_of(u))  # never read
-        return aten.convolution_backward(u, like, weight, None, *geometry, [True, False, False])[0].reshape(-1, *before)
+        # never read
+        like = torch.empty(
+            (len(u), *before[1:]), dtype=u.dtype, device=u.device, memory_format=layout_of(u)
+        )
+        return aten.convolution_backward(u, like, weight, None, *geometry, [True, False, False])[
+            0
+        ].reshape(-1, *before)
 
     return Linear(push, pull)

@@ -1,7 +1,9 @@
-"""Tangents with a power of two taken out of each vector, so that those in half precision neither overflow nor vanish.
+"""Tangents with a power of two taken out of each vector, so that those in half precision neither
+overflow nor vanish.
 
-J is linear: `J (v / s) s = J v`. A tangent of size 10^14 is no number in float16, whose largest is 65504, though what is
-computed from it later may be: a product with the zeros of a relu, a division. It is scaled where it is converted.
+J is linear: `J (v / s) s = J v`. A tangent of size 10^14 is no number in float16, whose largest is
+65504, though what is computed from it later may be: a product with the zeros of a relu, a division.
+It is scaled where it is converted.
 """
 
 from __future__ import annotations
@@ -37,20 +39,33 @@ def aligned(tangents: Sequence[Scaled | None]) -> tuple[list[Tensor | None], Ten
         return [None if t is None else t.tensor for t in tangents], scales[0]
     ones = torch.ones_like(next(s for s in scales if s is not None))
     scale = torch.stack([ones if s is None else s for s in scales]).amax(0)
-    return [None if t is None else _times(t.tensor, (ones if t.scale is None else t.scale) / scale) for t in tangents], scale
+    return [
+        None if t is None else _times(t.tensor, (ones if t.scale is None else t.scale) / scale)
+        for t in tangents
+    ], scale
 
 
-def scaled(tangents: Sequence[Scaled | None], narrows: bool) -> tuple[list[Tensor | None], Tensor | None]:
-    """Return the tangents for one scale, and that scale; one that makes them fit where they enter half precision."""
+def scaled(
+    tangents: Sequence[Scaled | None], narrows: bool
+) -> tuple[list[Tensor | None], Tensor | None]:
+    """Return the tangents for one scale, and that scale; one that makes them fit where they enter
+    half precision.
+    """
     tensors, scale = aligned(tangents)
     return normalised(tensors, scale) if narrows else (tensors, scale)
 
 
-def normalised(tensors: Sequence[Tensor | None], scale: Tensor | None) -> tuple[list[Tensor | None], Tensor]:
+def normalised(
+    tensors: Sequence[Tensor | None], scale: Tensor | None
+) -> tuple[list[Tensor | None], Tensor]:
     """Take out of each vector the power of two that makes its largest entry one, about."""
-    largest = torch.stack([t.abs().flatten(1).amax(1).double() for t in tensors if t is not None]).amax(0)
+    largest = torch.stack(
+        [t.abs().flatten(1).amax(1).double() for t in tensors if t is not None]
+    ).amax(0)
     power = torch.where((largest > 0) & largest.isfinite(), 2 ** largest.log2().floor(), 1)
-    return [None if t is None else _times(t, 1 / power) for t in tensors], power if scale is None else scale * power
+    return [None if t is None else _times(t, 1 / power) for t in tensors], (
+        power if scale is None else scale * power
+    )
 
 
 def _times(t: Tensor, scale: Tensor) -> Tensor:

@@ -1,19 +1,21 @@
-r"""Stable Diffusion and kin as a denoiser of latents: what the rest of the library needs, and no more.
+r"""Stable Diffusion and kin as a denoiser of latents: what the rest of the library needs, and no
+more.
 
     latent = load_latent("folder", prompt="a photo of a seven", guidance=4.0)
     z = latent.encode(images)
     x_t = latent.denoiser.schedule.add_noise(z, 500, noise)
     images = latent.decode(latent.denoiser(x_t, 500))
 
-The pipeline's network becomes `network(x, t)`: the prompt is embedded once, guidance combines two of them, and the time is
-put in the model's own convention:
+The pipeline's network becomes `network(x, t)`: the prompt is embedded once, guidance combines two
+of them, and the time is put in the model's own convention:
 
     pipeline               schedule          t      its network gets    and predicts
     Stable Diffusion 1, 2  alphas_cumprod    0 ...  t                   as the scheduler says
     Stable Diffusion 3     rectified flow    (0,1]  1000 t              noise - x_0
     InstaFlow              rectified flow    (0,1]  1000 t              x_0 - noise: sign turned
 
-The `shift` of Stable Diffusion 3's scheduler only says which times a sampler visits; D does not depend on it.
+The `shift` of Stable Diffusion 3's scheduler only says which times a sampler visits; D does not
+depend on it.
 """
 
 from __future__ import annotations
@@ -31,11 +33,16 @@ from jacobian_lab.diffusion.schedule import DiscreteSchedule, RectifiedFlow, Sch
 from jacobian_lab.errors import InputError
 
 Said: TypeAlias = Prediction | Literal["instaflow"]
-DIFFUSERS_NAMES: dict[Any, Prediction] = {"epsilon": "epsilon", "v_prediction": "v", "sample": "sample"}
+DIFFUSERS_NAMES: dict[Any, Prediction] = {
+    "epsilon": "epsilon",
+    "v_prediction": "v",
+    "sample": "sample",
+}
 
 
 class Latent:
-    """A latent-diffusion model: the denoiser of its latents, and the autoencoder. Made by `load_latent`.
+    """A latent-diffusion model: the denoiser of its latents, and the autoencoder. Made by
+    `load_latent`.
 
     Attributes
     ----------
@@ -49,78 +56,101 @@ class Latent:
         The diffusers object.
     """
 
-    def __init__(self, pipeline: Any, denoiser: Denoiser, factor: int) -> None:  # noqa: ANN401
+    def __init__(self, pipeline: Any, denoiser: Denoiser, factor: int) -> None:
         self.pipeline, self.denoiser, self.factor = pipeline, denoiser, factor
         config = pipeline.vae.config
-        self._scale, self._shift = float(config.scaling_factor), float(config.get("shift_factor") or 0.0)
+        self._scale, self._shift = (
+            float(config.scaling_factor),
+            float(config.get("shift_factor") or 0.0),
+        )
         _, h, w = denoiser.shape
         self.image_shape = (int(config.in_channels), h * factor, w * factor)
 
     def encode(self, images: Tensor) -> Tensor:
         """Return the latents of images: (B, c, H, W) in [-1, 1] -> (B, C, h, w).
 
-        The mode of the encoder's Gaussian, shifted and scaled as the denoiser wants it; differentiable. The images must be on
-        the model's device and in its dtype.
+        The mode of the encoder's Gaussian, shifted and scaled as the denoiser wants it;
+        differentiable. The images must be on the model's device and in its dtype.
         """
         _check_batch(images, self.image_shape, "images")
         return (self.pipeline.vae.encode(images).latent_dist.mode() - self._shift) * self._scale
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Return the images of latents: (B, C, h, w) -> (B, c, H, W), not clamped to [-1, 1]; differentiable."""
+        """Return the images of latents: (B, C, h, w) -> (B, c, H, W), not clamped to [-1, 1];
+        differentiable.
+        """
         _check_batch(latents, self.denoiser.shape, "latents")
-        images: Tensor = self.pipeline.vae.decode(latents / self._scale + self._shift, return_dict=False)[0]
+        images: Tensor = self.pipeline.vae.decode(
+            latents / self._scale + self._shift, return_dict=False
+        )[0]
         return images
 
 
-def load_latent(source: Any, *, prompt: str = "", negative_prompt: str = "", guidance: float = 1.0,  # noqa: ANN401
-                device: torch.device | str | None = None, dtype: torch.dtype | None = None, download: bool = False,
-                prediction: Said | None = None) -> Latent:
+def load_latent(
+    source: Any,
+    *,
+    prompt: str = "",
+    negative_prompt: str = "",
+    guidance: float = 1.0,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+    download: bool = False,
+    prediction: Said | None = None,
+) -> Latent:
     """Return a latent-diffusion model with a prompt: Stable Diffusion 1.x, 2.x, 3, InstaFlow.
 
     Parameters
     ----------
     source : str, Path or pipeline
-        A folder in diffusers' format; a hub id, OWNER/NAME; or a `StableDiffusionPipeline`, `StableDiffusion3Pipeline` or
-        InstaFlow's `RectifiedFlowPipeline` that is loaded already. Its networks are put in evaluation mode and frozen.
+        A folder in diffusers' format; a hub id, OWNER/NAME; or a `StableDiffusionPipeline`,
+        `StableDiffusion3Pipeline` or InstaFlow's `RectifiedFlowPipeline` that is loaded already.
+        Its networks are put in evaluation mode and frozen.
     prompt, negative_prompt : str
-        Embedded by the pipeline's own `encode_prompt`. The negative prompt takes the place of the empty one in guidance.
+        Embedded by the pipeline's own `encode_prompt`. The negative prompt takes the place of the
+        empty one in guidance.
     guidance : float
-        Scale of classifier-free guidance, `F_negative + guidance (F_prompt - F_negative)`. 1 is off: the prompt's network
-        exactly, at half the price, and the negative prompt has no effect.
+        Scale of classifier-free guidance, `F_negative + guidance (F_prompt - F_negative)`. 1 is
+        off: the prompt's network exactly, at half the price, and the negative prompt has no effect.
     device, dtype
-        By default the CPU and float32 for a folder or a hub id; a loaded pipeline stays as it is. Leave both out for a
-        pipeline with CPU offload, whose hooks place the weights: it keeps working, but do not call `denoiser.to()`.
+        By default the CPU and float32 for a folder or a hub id; a loaded pipeline stays as it is.
+        Leave both out for a pipeline with CPU offload, whose hooks place the weights: it keeps
+        working, but do not call `denoiser.to()`.
     download : bool
         Whether a hub id may be fetched; otherwise it is looked for in the local cache.
     prediction : {"epsilon", "v", "sample", "flow", "instaflow"}, optional
-        Read from the scheduler by default; a value that contradicts the scheduler is refused. Only "instaflow" overrides it: a
-        flow whose network predicts `x_0 - noise` at 1000 t. InstaFlow's public weights say so by the class of their
-        pipeline, `RectifiedFlowPipeline`, and need no argument. Loaded or saved anew as a `StableDiffusionPipeline`, they
-        have a scheduler that knows nothing of a flow: then you are asked, if diffusers noted where they came from, and
+        Read from the scheduler by default; a value that contradicts the scheduler is refused. Only
+        "instaflow" overrides it: a flow whose network predicts `x_0 - noise` at 1000 t. InstaFlow's
+        public weights say so by the class of their pipeline, `RectifiedFlowPipeline`, and need no
+        argument. Loaded or saved anew as a `StableDiffusionPipeline`, they have a scheduler that
+        knows nothing of a flow: then you are asked, if diffusers noted where they came from, and
         otherwise nothing tells.
 
     Raises
     ------
     InputError
-        If the extra `sd` is not installed; the source cannot be found or is of another kind; weights are pickled; a file is
-        damaged, as far as checksums are known (a file SHA256SUMS in the folder, or the hub's cache); the prediction is unknown
-        or contradicts; the autoencoder does not fit the denoiser; the prompt has words that no tokenizer of the pipeline
-        knows; or there is guidance without any prompt, or away from the prompt itself.
+        If the extra `sd` is not installed; the source cannot be found or is of another kind;
+        weights are pickled; a file is damaged, as far as checksums are known (a file SHA256SUMS in
+        the folder, or the hub's cache); the prediction is unknown or contradicts; the autoencoder
+        does not fit the denoiser; the prompt has words that no tokenizer of the pipeline knows; or
+        there is guidance without any prompt, or away from the prompt itself.
 
     Warns
     -----
     UserWarning
-        If a prompt is cut, since it is longer than a tokenizer reads, or one of several does not know a word.
+        If a prompt is cut, since it is longer than a tokenizer reads, or one of several does not
+        know a word.
 
     Notes
     -----
-    A reflowed network knows the pairs of noise and data that it was trained on, so D is the mean of x_0 over those pairs, not
-    over independent noise; InstaFlow-0.9B, distilled at t = 1, means something at t = 1 only.
+    A reflowed network knows the pairs of noise and data that it was trained on, so D is the mean of
+    x_0 over those pairs, not over independent noise; InstaFlow-0.9B, distilled at t = 1, means
+    something at t = 1 only.
 
     References
     ----------
-    Rombach et al. (2022), *High-resolution image synthesis with latent diffusion models*. Esser et al. (2024), *Scaling
-    rectified flow transformers*. Liu et al. (2024), *InstaFlow*, and its public `pipeline_rf.py` for sign and time.
+    Rombach et al. (2022), *High-resolution image synthesis with latent diffusion models*. Esser et
+    al. (2024), *Scaling rectified flow transformers*. Liu et al. (2024), *InstaFlow*, and its
+    public `pipeline_rf.py` for sign and time.
     """
     for option, text in (("prompt", prompt), ("negative_prompt", negative_prompt)):
         if not isinstance(text, str):
@@ -128,7 +158,10 @@ def load_latent(source: Any, *, prompt: str = "", negative_prompt: str = "", gui
     guidance = _require.real("guidance", guidance)
     if guidance != 1 and prompt.strip() == negative_prompt.strip():
         why = "and the negative prompt is the prompt" if prompt.strip() else "without a prompt"
-        raise InputError(f"guidance is {guidance} {why}, so that it has no effect: give a prompt, or leave it at 1")
+        raise InputError(
+            f"guidance is {guidance} {why}, so that it has no effect: give a prompt, or leave it"
+            " at 1"
+        )
     if prediction is not None:
         _require.one_of("prediction", prediction, (*get_args(Prediction), "instaflow"))
     opened = open_pipeline(source, device, dtype, download)
@@ -139,13 +172,20 @@ def load_latent(source: Any, *, prompt: str = "", negative_prompt: str = "", gui
     shape, factor = _sizes(opened.pipeline.vae, opened.network)
     embeddings = _embed(opened, prompt, negative_prompt, guidance != 1)
     conditioned = [Conditioned(opened.network, embedding, convention) for embedding in embeddings]
-    denoiser = Denoiser(guided(conditioned[0], conditioned[-1], guidance), convention.schedule, convention.prediction, shape)
+    denoiser = Denoiser(
+        guided(conditioned[0], conditioned[-1], guidance),
+        convention.schedule,
+        convention.prediction,
+        shape,
+    )
     return Latent(opened.pipeline, denoiser.eval(), factor)
 
 
 @dataclass(frozen=True)
 class Convention:
-    """What a network predicts, and at which time: all that the Denoiser needs beside the network."""
+    """What a network predicts, and at which time: all that the Denoiser needs beside the
+    network.
+    """
 
     schedule: Schedule
     prediction: Prediction
@@ -158,7 +198,9 @@ class Convention:
 class Conditioned(nn.Module):
     """A pipeline's network with one prompt, in our convention: `(x, t) -> raw output`."""
 
-    def __init__(self, network: nn.Module, embedding: dict[str, Tensor], convention: Convention) -> None:
+    def __init__(
+        self, network: nn.Module, embedding: dict[str, Tensor], convention: Convention
+    ) -> None:
         super().__init__()
         self.network, self.names = network, tuple(embedding)
         self.time_scale, self.sign = convention.time_scale, convention.sign
@@ -168,91 +210,139 @@ class Conditioned(nn.Module):
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         """Return the raw output, shape of `x`; t has the shape (B,)."""
-        embedding = {name: getattr(self, name).expand(len(x), *[-1] * (getattr(self, name).ndim - 1)) for name in self.names}
+        embedding = {
+            name: getattr(self, name).expand(len(x), *[-1] * (getattr(self, name).ndim - 1))
+            for name in self.names
+        }
         raw = self.network(x, timestep=t * self.time_scale, return_dict=False, **embedding)[0]
         return raw if self.sign == 1 else -raw
 
 
 def _read_convention(opened: Opened, said: Said | None) -> Convention:
-    """Read what the network predicts; what the user says must agree, except that "instaflow" overrides the scheduler.
+    """Read what the network predicts; what the user says must agree, except that "instaflow"
+    overrides the scheduler.
 
     Raises
     ------
     InputError
-        If the pipeline does not tell, contradicts the user, or comes from InstaFlow with a scheduler that knows nothing of it.
+        If the pipeline does not tell, contradicts the user, or comes from InstaFlow with a
+        scheduler that knows nothing of it.
     """
     scheduler, origin = opened.pipeline.scheduler, opened.origin
     if said is not None and said not in (*get_args(Prediction), "instaflow"):
-        raise InputError(f"unknown prediction {said!r}: expected one of {', '.join(get_args(Prediction))}, instaflow")
+        raise InputError(
+            f"unknown prediction {said!r}: expected one of {', '.join(get_args(Prediction))},"
+            " instaflow"
+        )
     if opened.kind in INSTAFLOW and said not in (None, "instaflow"):
-        raise InputError(f"prediction={said!r}, but a {opened.kind} predicts x_0 - noise: leave it out")
+        raise InputError(
+            f"prediction={said!r}, but a {opened.kind} predicts x_0 - noise: leave it out"
+        )
     if opened.kind in INSTAFLOW or said == "instaflow":
         return _flow(scheduler, sign=-1)
     kind = type(scheduler).__name__
-    flow = kind.startswith("FlowMatch") or scheduler.config.get("prediction_type") == "flow_prediction"
+    flow = (
+        kind.startswith("FlowMatch") or scheduler.config.get("prediction_type") == "flow_prediction"
+    )
     found = _flow(scheduler, sign=1) if flow else _from_table(scheduler)
     if said is None and any(word in origin.lower() for word in ("instaflow", "rectified_flow")):
-        raise InputError(f"the weights come from {origin}, but the scheduler ({kind}) says {found.prediction!r}, as in "
-                         'InstaFlow\'s release. Pass prediction="instaflow" if the network predicts x_0 - noise, or '
-                         f"prediction={found.prediction!r} if the scheduler is right")
+        raise InputError(
+            f"the weights come from {origin}, but the scheduler ({kind}) says {found.prediction!r},"
+            ' as in InstaFlow\'s release. Pass prediction="instaflow" if the network predicts x_0'
+            f" - noise, or prediction={found.prediction!r} if the scheduler is right"
+        )
     if said not in (None, found.prediction):
-        raise InputError(f"prediction={said!r}, but the scheduler ({kind}) says {found.prediction!r}: leave it out, or correct "
-                         "scheduler/scheduler_config.json")
+        raise InputError(
+            f"prediction={said!r}, but the scheduler ({kind}) says {found.prediction!r}: leave it"
+            " out, or correct scheduler/scheduler_config.json"
+        )
     return found
 
 
-def _flow(scheduler: Any, sign: int) -> Convention:  # noqa: ANN401
+def _flow(scheduler: Any, sign: int) -> Convention:
     if scheduler.config.get("invert_sigmas"):
-        raise InputError(f"{type(scheduler).__name__} has invert_sigmas, time the other way round: expected data at 0")
+        raise InputError(
+            f"{type(scheduler).__name__} has invert_sigmas, time the other way round: expected data"
+            " at 0"
+        )
     return Convention(RectifiedFlow(), "flow", int(scheduler.config.num_train_timesteps), sign)
 
 
-def _from_table(scheduler: Any) -> Convention:  # noqa: ANN401
+def _from_table(scheduler: Any) -> Convention:
     name, said = type(scheduler).__name__, scheduler.config.get("prediction_type")
     table = getattr(scheduler, "alphas_cumprod", None)
     if table is None:
-        raise InputError(f"{name} has no table alphas_cumprod, and is no flow: expected a scheduler such as DDIMScheduler or "
-                         "FlowMatchEulerDiscreteScheduler")
+        raise InputError(
+            f"{name} has no table alphas_cumprod, and is no flow: expected a scheduler such as"
+            " DDIMScheduler or FlowMatchEulerDiscreteScheduler"
+        )
     if said not in DIFFUSERS_NAMES:
-        raise InputError(f"the scheduler's prediction_type is {said!r}: expected one of {', '.join(DIFFUSERS_NAMES)}, "
-                         "flow_prediction (scheduler/scheduler_config.json)")
+        raise InputError(
+            f"the scheduler's prediction_type is {said!r}: expected one of"
+            f" {', '.join(DIFFUSERS_NAMES)}, flow_prediction (scheduler/scheduler_config.json)"
+        )
     return Convention(DiscreteSchedule(table), DIFFUSERS_NAMES[said])
 
 
 @torch.no_grad()
-def _embed(opened: Opened, prompt: str, negative_prompt: str, both: bool) -> list[dict[str, Tensor]]:
-    """Return the network's keyword arguments for the prompt and, if asked for both, for the negative prompt."""
+def _embed(
+    opened: Opened, prompt: str, negative_prompt: str, both: bool
+) -> list[dict[str, Tensor]]:
+    """Return the network's keyword arguments for the prompt and, if asked for both, for the
+    negative prompt.
+    """
     pipeline = opened.pipeline
-    options = {"device": pipeline._execution_device, "num_images_per_prompt": 1, "do_classifier_free_guidance": both,
-               "negative_prompt": negative_prompt if both else None}
+    options = {
+        "device": pipeline._execution_device,
+        "num_images_per_prompt": 1,
+        "do_classifier_free_guidance": both,
+        "negative_prompt": negative_prompt if both else None,
+    }
     if NETWORKS[opened.kind] == "unet":
-        embeddings = [{"encoder_hidden_states": e} for e in pipeline.encode_prompt(prompt, **options)]
+        embeddings = [
+            {"encoder_hidden_states": e} for e in pipeline.encode_prompt(prompt, **options)
+        ]
     else:
-        positive, negative, pooled, negative_pooled = pipeline.encode_prompt(prompt, None, None, **options)
-        embeddings = [{"encoder_hidden_states": e, "pooled_projections": p}
-                      for e, p in ((positive, pooled), (negative, negative_pooled))]
+        positive, negative, pooled, negative_pooled = pipeline.encode_prompt(
+            prompt, None, None, **options
+        )
+        embeddings = [
+            {"encoder_hidden_states": e, "pooled_projections": p}
+            for e, p in ((positive, pooled), (negative, negative_pooled))
+        ]
     return embeddings if both else embeddings[:1]
 
 
-def _sizes(vae: Any, network: Any) -> tuple[tuple[int, int, int], int]:  # noqa: ANN401
+def _sizes(vae: Any, network: Any) -> tuple[tuple[int, int, int], int]:
     """Return the shape of a latent and the pixels per latent pixel.
 
     Raises
     ------
     InputError
-        If the autoencoder is not of Stable Diffusion's kind, or the network does not denoise its latents.
+        If the autoencoder is not of Stable Diffusion's kind, or the network does not denoise its
+        latents.
     """
     if "AutoencoderKL" not in (c.__name__ for c in type(vae).__mro__):
         raise InputError(f"the vae is a {type(vae).__name__}: expected an AutoencoderKL")
     config, channels = network.config, int(vae.config.latent_channels)
-    for name in ("class_embed_type", "num_class_embeds", "addition_embed_type", "time_cond_proj_dim"):
+    for name in (
+        "class_embed_type",
+        "num_class_embeds",
+        "addition_embed_type",
+        "time_cond_proj_dim",
+    ):
         if config.get(name) is not None:
-            raise InputError(f"the network has {name} = {config[name]!r}, a condition beside the prompt: expected a plain "
-                             "text-to-image model")
+            raise InputError(
+                f"the network has {name} = {config[name]!r}, a condition beside the prompt:"
+                " expected a plain text-to-image model"
+            )
     for name in ("in_channels", "out_channels"):
         if config[name] != channels:
-            raise InputError(f"the network's {name} is {config[name]}, but the vae's latents have {channels} channels: they "
-                             "are not of one pipeline, or the network takes more than the latent (inpainting, depth)")
+            raise InputError(
+                f"the network's {name} is {config[name]}, but the vae's latents have {channels}"
+                " channels: they are not of one pipeline, or the network takes more than the"
+                " latent (inpainting, depth)"
+            )
     size = config.sample_size
     h, w = (size, size) if isinstance(size, int) else size
     return (channels, int(h), int(w)), 2 ** (len(vae.config.block_out_channels) - 1)
@@ -260,4 +350,6 @@ def _sizes(vae: Any, network: Any) -> tuple[tuple[int, int, int], int]:  # noqa:
 
 def _check_batch(x: Tensor, shape: tuple[int, int, int], name: str) -> None:
     if x.ndim != 4 or tuple(x.shape[1:]) != shape:
-        raise InputError(f"{name} have shape {tuple(x.shape)}: expected (B, {', '.join(map(str, shape))})")
+        raise InputError(
+            f"{name} have shape {tuple(x.shape)}: expected (B, {', '.join(map(str, shape))})"
+        )

@@ -1,4 +1,5 @@
-r"""Closed-form denoisers, whose Jacobian is known exactly: the truth that every numerical method is tested against.
+r"""Closed-form denoisers, whose Jacobian is known exactly: the truth that every numerical method is
+tested against.
 
 For the prior N(m, S) and `x_t = a x_0 + s noise` (a = alpha_t, s = sigma_t)
 
@@ -9,8 +10,8 @@ A mixture of Gaussians has posterior weights w_k(x_t), and by the law of total c
 
     D = sum_k w_k D_k,   J = (a / s^2) (sum_k w_k (C_k + D_k D_k^T) - D D^T)
 
-with C_k the posterior covariances of the components. J is symmetric and positive semi-definite. One class does both: a
-Gaussian is a mixture of one.
+with C_k the posterior covariances of the components. J is symmetric and positive semi-definite. One
+class does both: a Gaussian is a mixture of one.
 """
 
 from __future__ import annotations
@@ -41,38 +42,61 @@ class GaussianMixture(nn.Module):
 
     Notes
     -----
-    Computations run in the dtype of `means`; take float64 for a truth. Covariances are diagonalised once, so each
-    noise level costs products with their eigenvectors only.
+    Computations run in the dtype of `means`; take float64 for a truth. Covariances are diagonalised
+    once, so each noise level costs products with their eigenvectors only.
     """
 
-    def __init__(self, means: Tensor, covariances: Tensor, schedule: Schedule, weights: Tensor | None = None,
-                 shape: Shape | None = None) -> None:
+    def __init__(
+        self,
+        means: Tensor,
+        covariances: Tensor,
+        schedule: Schedule,
+        weights: Tensor | None = None,
+        shape: Shape | None = None,
+    ) -> None:
         super().__init__()
         for name, given, least in (("means", means, 1), ("covariances", covariances, 2)):
             if _require.tensor(name, given).ndim < least:
-                raise InputError(f"{name} has shape {tuple(given.shape)}: expected (K, n) and (K, n, n), or without K")
+                raise InputError(
+                    f"{name} has shape {tuple(given.shape)}: expected (K, n) and (K, n, n), or"
+                    " without K"
+                )
             check_finite(given, name)
         _require.instance("schedule", schedule, Schedule)
         if weights is not None:
             _require.tensor("weights", weights)
         if shape is not None:
             _require.sizes("shape", shape, 3)
-        means, covariances = means.reshape(-1, means.shape[-1]), covariances.reshape(-1, *covariances.shape[-2:])
+        means, covariances = (
+            means.reshape(-1, means.shape[-1]),
+            covariances.reshape(-1, *covariances.shape[-2:]),
+        )
         count, n = means.shape
         if covariances.shape != (count, n, n):
-            raise InputError(f"covariances have shape {tuple(covariances.shape)}: expected {(count, n, n)} for the means")
-        if not torch.allclose(covariances, covariances.mT, atol=1e-6 * float(covariances.abs().max())):
+            raise InputError(
+                f"covariances have shape {tuple(covariances.shape)}: expected {(count, n, n)} for"
+                " the means"
+            )
+        if not torch.allclose(
+            covariances, covariances.mT, atol=1e-6 * float(covariances.abs().max())
+        ):
             raise InputError("covariances must be symmetric")
         eigenvalues, eigenvectors = torch.linalg.eigh((covariances + covariances.mT) / 2)
         if eigenvalues.min() < -1e-6 * eigenvalues.max():
-            raise InputError(f"covariances must be positive semi-definite: got the eigenvalue {eigenvalues.min():.3g}")
+            raise InputError(
+                "covariances must be positive semi-definite: got the eigenvalue"
+                f" {eigenvalues.min():.3g}"
+            )
         weights = torch.ones(count).to(means) if weights is None else weights.to(means)
         if weights.shape != (count,) or not (weights > 0).all():
             raise InputError(f"weights must be {count} positive numbers: got {weights}")
         self.schedule = schedule
         self.shape: Shape = shape or (1, 1, n)
         if self.shape[0] * self.shape[1] * self.shape[2] != n:
-            raise InputError(f"shape {shape} has {self.shape[0] * self.shape[1] * self.shape[2]} entries: expected n = {n}")
+            raise InputError(
+                f"shape {shape} has {self.shape[0] * self.shape[1] * self.shape[2]} entries:"
+                f" expected n = {n}"
+            )
         self.means: Tensor
         self.eigenvalues: Tensor
         self.eigenvectors: Tensor
@@ -84,16 +108,20 @@ class GaussianMixture(nn.Module):
         self.eval()
 
     def posterior(self, x: Tensor, t: Time) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the posterior of x_0 given flattened `x`, (B, n): weights (B, K), means (B, K, n), variances (B, K, n).
+        """Return the posterior of x_0 given flattened `x`, (B, n): weights (B, K), means (B, K, n),
+        variances (B, K, n).
 
-        The variances lie along `eigenvectors`: component k has the covariance `U_k diag(variances_k) U_k^T`.
+        The variances lie along `eigenvectors`: component k has the covariance `U_k
+        diag(variances_k) U_k^T`.
         """
         a, s = (c.to(x).reshape(-1, 1, 1) for c in self.schedule(t))
         variances = a**2 * self.eigenvalues + s**2  # of x_t, (B or 1, K, n)
         centred = torch.einsum("kij,bki->bkj", self.eigenvectors, x[:, None] - a * self.means)
         log_density = -0.5 * (centred**2 / variances + variances.log()).sum(-1)
         weights = torch.softmax(self.log_weights + log_density, dim=1)
-        moves = torch.einsum("kij,bkj->bki", self.eigenvectors, a * self.eigenvalues / variances * centred)
+        moves = torch.einsum(
+            "kij,bkj->bki", self.eigenvectors, a * self.eigenvalues / variances * centred
+        )
         return weights, self.means + moves, (s**2 * self.eigenvalues / variances).expand_as(centred)
 
     def mean(self, x_t: Tensor, t: Time) -> Tensor:
@@ -104,7 +132,9 @@ class GaussianMixture(nn.Module):
     def covariance(self, x_t: Tensor, t: Time) -> Tensor:
         """Return `Cov[x_0 | x_t]`, shape (B, n, n), for `x_t` of shape (B, C, H, W)."""
         weights, means, variances = self.posterior(self._flat(x_t), t)
-        within = torch.einsum("bk,kil,bkl,kjl->bij", weights, self.eigenvectors, variances, self.eigenvectors)
+        within = torch.einsum(
+            "bk,kil,bkl,kjl->bij", weights, self.eigenvectors, variances, self.eigenvectors
+        )
         spread = means - torch.einsum("bk,bki->bi", weights, means)[:, None]
         return within + torch.einsum("bk,bki,bkj->bij", weights, spread, spread)
 
@@ -118,7 +148,12 @@ class GaussianMixture(nn.Module):
         """Return samples of the prior, shape (count, C, H, W); the generator lives on the CPU."""
         count = _require.integer("count", count, 1)
         weights = self.log_weights.exp().expand(count, -1)
-        return self._draw(weights, self.means.expand(count, -1, -1), self.eigenvalues.expand(count, -1, -1), generator)
+        return self._draw(
+            weights,
+            self.means.expand(count, -1, -1),
+            self.eigenvalues.expand(count, -1, -1),
+            generator,
+        )
 
     def posterior_sample(self, x_t: Tensor, t: Time, generator: torch.Generator) -> Tensor:
         """Return one exact sample of p(x_0 | x_t) per row of `x_t`, shape (B, C, H, W)."""
@@ -127,19 +162,30 @@ class GaussianMixture(nn.Module):
     def _flat(self, x_t: Tensor) -> Tensor:
         flat = _require.tensor("x_t", x_t).flatten(1)
         if flat.shape[1] != self.means.shape[1]:
-            raise InputError(f"x_t has shape {tuple(x_t.shape)}: expected (B, {', '.join(map(str, self.shape))})")
+            raise InputError(
+                f"x_t has shape {tuple(x_t.shape)}: expected (B, {', '.join(map(str, self.shape))})"
+            )
         return flat
 
-    def _draw(self, weights: Tensor, means: Tensor, variances: Tensor, generator: torch.Generator) -> Tensor:
+    def _draw(
+        self, weights: Tensor, means: Tensor, variances: Tensor, generator: torch.Generator
+    ) -> Tensor:
         _require.instance("generator", generator, torch.Generator)
-        k = torch.multinomial(weights.cpu(), 1, replacement=True, generator=generator)[:, 0].to(means.device)
+        k = torch.multinomial(weights.cpu(), 1, replacement=True, generator=generator)[:, 0].to(
+            means.device
+        )
         b = torch.arange(len(k), device=means.device)
-        noise = torch.randn(means[b, k].shape, generator=generator, dtype=means.dtype).to(means.device)
-        x = means[b, k] + torch.einsum("bij,bj->bi", self.eigenvectors[k], variances[b, k].sqrt() * noise)
+        noise = torch.randn(means[b, k].shape, generator=generator, dtype=means.dtype).to(
+            means.device
+        )
+        x = means[b, k] + torch.einsum(
+            "bij,bj->bi", self.eigenvectors[k], variances[b, k].sqrt() * noise
+        )
         return x.reshape(-1, *self.shape)
 
     def conditioned(self, A: Tensor, y: Tensor, sigma: float = 0.0) -> GaussianMixture:
-        r"""Return the prior of what is left of x_0 after an observation `y = A x_0 + sigma noise`: again a mixture.
+        r"""Return the prior of what is left of x_0 after an observation `y = A x_0 + sigma noise`:
+        again a mixture.
 
         With `G_k = S_k A^T (A S_k A^T + sigma^2 I)^{-1}` component k becomes
 
@@ -159,28 +205,40 @@ class GaussianMixture(nn.Module):
         Raises
         ------
         InputError
-            If the shapes do not fit, or `A S_k A^T + sigma^2 I` is singular: some of y is then certain beforehand.
+            If the shapes do not fit, or `A S_k A^T + sigma^2 I` is singular: some of y is then
+            certain beforehand.
         """
         sigma = _require.real("sigma", sigma, "[0, inf)")
         for name, given in (("A", A), ("y", y)):
             _require.tensor(name, given)
         if A.ndim != 2 or A.shape[1] != self.means.shape[1] or y.shape != A.shape[:1]:
-            raise InputError(f"A and y have shapes {tuple(A.shape)} and {tuple(y.shape)}: expected (m, {self.means.shape[1]}) "
-                             "and (m,)")
+            raise InputError(
+                f"A and y have shapes {tuple(A.shape)} and {tuple(y.shape)}: expected (m,"
+                f" {self.means.shape[1]}) and (m,)"
+            )
         A, y = A.to(self.means), y.to(self.means)
         covariances = (self.eigenvectors * self.eigenvalues[:, None]) @ self.eigenvectors.mT
         seen = A @ covariances  # Cov[A x_0, x_0], (K, m, n)
         factor, failed = torch.linalg.cholesky_ex(seen @ A.T + sigma**2 * torch.eye(len(y)).to(y))
         if failed.any():
-            raise InputError(f"A S A^T + sigma^2 I is singular for component {int(failed.nonzero()[0])} and sigma = {sigma}: "
-                             "leave out redundant rows of A, or give the observation noise")
+            raise InputError(
+                f"A S A^T + sigma^2 I is singular for component {int(failed.nonzero()[0])} and"
+                f" sigma = {sigma}: leave out redundant rows of A, or give the observation noise"
+            )
         missing = y - self.means @ A.T
         half = torch.linalg.solve_triangular(factor, seen, upper=False)
         surprise = torch.linalg.solve_triangular(factor, missing[..., None], upper=False)
-        log_evidence = -0.5 * surprise.square().sum((1, 2)) - factor.diagonal(dim1=1, dim2=2).log().sum(1)
+        log_evidence = -0.5 * surprise.square().sum((1, 2)) - factor.diagonal(
+            dim1=1, dim2=2
+        ).log().sum(1)
         weights = torch.softmax(self.log_weights + log_evidence, dim=0)
-        return GaussianMixture(self.means + (half.mT @ surprise)[..., 0], covariances - half.mT @ half, self.schedule,
-                               weights.clamp(min=torch.finfo(weights.dtype).tiny), self.shape)
+        return GaussianMixture(
+            self.means + (half.mT @ surprise)[..., 0],
+            covariances - half.mT @ half,
+            self.schedule,
+            weights.clamp(min=torch.finfo(weights.dtype).tiny),
+            self.shape,
+        )
 
     def denoiser(self, prediction: Prediction = "sample") -> Denoiser:
         """Return the exact posterior mean, dressed as a network of the given prediction type."""
@@ -205,6 +263,10 @@ def _nothing(x: Tensor, _t: Tensor) -> Tensor:
     return torch.zeros_like(x)
 
 
-def gaussian(mean: Tensor, covariance: Tensor, schedule: Schedule, shape: Shape | None = None) -> GaussianMixture:
-    """Return the oracle of a single Gaussian prior N(mean, covariance), n = len(mean); see `GaussianMixture`."""
+def gaussian(
+    mean: Tensor, covariance: Tensor, schedule: Schedule, shape: Shape | None = None
+) -> GaussianMixture:
+    """Return the oracle of a single Gaussian prior N(mean, covariance), n = len(mean); see
+    `GaussianMixture`.
+    """
     return GaussianMixture(mean, covariance, schedule, shape=shape)

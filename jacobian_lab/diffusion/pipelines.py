@@ -1,9 +1,10 @@
 """A diffusers pipeline from a folder, a hub id or an object: safely, and whole or not at all.
 
-What is opened: `StableDiffusionPipeline` (1.x, 2.x), `StableDiffusion3Pipeline`, and InstaFlow's `RectifiedFlowPipeline`, which
-is a `StableDiffusionPipeline` whose network predicts a velocity. Safetensors only, no code from a repository, nothing is
-downloaded unasked, and a weight that is missing is an error where diffusers would draw it at random; so is a damaged file,
-where a checksum is known. The safety checker is left out.
+What is opened: `StableDiffusionPipeline` (1.x, 2.x), `StableDiffusion3Pipeline`, and InstaFlow's
+`RectifiedFlowPipeline`, which is a `StableDiffusionPipeline` whose network predicts a velocity.
+Safetensors only, no code from a repository, nothing is downloaded unasked, and a weight that is
+missing is an error where diffusers would draw it at random; so is a damaged file, where a checksum
+is known. The safety checker is left out.
 """
 
 from __future__ import annotations
@@ -25,12 +26,20 @@ from jacobian_lab.extra import diffusers, transformers
 
 INSTAFLOW = ("RectifiedFlowPipeline", "InstaFlowPipeline")
 """Class names of InstaFlow's own releases, and of the pipeline in diffusers' community folder."""
-NETWORKS = {"StableDiffusionPipeline": "unet", "StableDiffusion3Pipeline": "transformer", **dict.fromkeys(INSTAFLOW, "unet")}
+NETWORKS = {
+    "StableDiffusionPipeline": "unet",
+    "StableDiffusion3Pipeline": "transformer",
+    **dict.fromkeys(INSTAFLOW, "unet"),
+}
 """Pipeline class -> its component that denoises."""
 LENGTHS = {"tokenizer": None, "tokenizer_2": None, "tokenizer_3": 256}
-"""Tokenizers, and how many tokens a pipeline takes where that is not the tokenizer's own limit: Stable Diffusion 3 of T5's."""
+"""Tokenizers, and how many tokens a pipeline takes where that is not the tokenizer's own limit:
+Stable Diffusion 3 of T5's.
+"""
 WHOLE = 1000
-"""Tokens below which a vocabulary is one of whole words: a larger one spells all words, a smaller one those of its captions."""
+"""Tokens below which a vocabulary is one of whole words: a larger one spells all words, a smaller
+one those of its captions.
+"""
 UNUSED = ("safety_checker", "feature_extractor", "image_encoder")
 MODELS = ("unet", "transformer", "vae", "text_encoder", "text_encoder_2", "text_encoder_3")
 
@@ -46,29 +55,39 @@ class Opened:
     """Where its weights come from, as far as diffusers noted it."""
 
     @property
-    def network(self) -> Any:  # noqa: ANN401
+    def network(self) -> Any:
         """The network that denoises."""
         return getattr(self.pipeline, NETWORKS[self.kind])
 
 
-def open_pipeline(source: Any, device: torch.device | str | None, dtype: torch.dtype | None, download: bool) -> Opened:  # noqa: ANN401
-    """Open a source; the parameters are those of `jacobian_lab.diffusion.latent.load_latent`, which says what is refused."""
+def open_pipeline(
+    source: Any, device: torch.device | str | None, dtype: torch.dtype | None, download: bool
+) -> Opened:
+    """Open a source; the parameters are those of `jacobian_lab.diffusion.latent.load_latent`, which
+    says what is refused.
+    """
     diffusers(), transformers()  # if one is missing, say so first
     if device is not None:
         _require.device(device)
     if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
-        raise InputError(f"dtype must be a floating-point type such as torch.float32: got {dtype!r}")
+        raise InputError(
+            f"dtype must be a floating-point type such as torch.float32: got {dtype!r}"
+        )
     if isinstance(source, (str, Path)):
         opened = _load(_folder(source, download), dtype or torch.float32)
         dtype = None  # some parts may keep float32 on purpose (T5 in half precision)
     else:
         kind = next((c.__name__ for c in type(source).__mro__ if c.__name__ in NETWORKS), None)
         if kind is None:
-            raise InputError(f"the source is a {type(source).__name__}: expected a folder, a hub id, or one of "
-                             f"{', '.join(NETWORKS)}")
+            raise InputError(
+                f"the source is a {type(source).__name__}: expected a folder, a hub id, or one of "
+                f"{', '.join(NETWORKS)}"
+            )
         opened = Opened(source, kind, _noted(source.config, getattr(source, NETWORKS[kind]).config))
     modules = [part for part in opened.pipeline.components.values() if isinstance(part, nn.Module)]
-    move: dict[str, Any] = {key: value for key, value in (("device", device), ("dtype", dtype)) if value is not None}
+    move: dict[str, Any] = {
+        key: value for key, value in (("device", device), ("dtype", dtype)) if value is not None
+    }
     if move:
         _check_not_offloaded(modules)
     for part in modules:
@@ -87,47 +106,71 @@ def check_words(opened: Opened, option: str, text: str) -> None:
     Warns
     -----
     UserWarning
-        If one of several does not know a word, or the text is longer than it reads; the pipeline itself cuts it there too.
+        If one of several does not know a word, or the text is longer than it reads; the pipeline
+        itself cuts it there too.
     """
     names = [name for name in LENGTHS if getattr(opened.pipeline, name, None) is not None]
     lost = {}
     for name in names:
         lost[name], cut = _unread(getattr(opened.pipeline, name), LENGTHS[name], text)
         if cut:
-            warnings.warn(f"the {option} is longer than the {name} reads, and is cut: {cut!r} is left out. Shorten it",
-                          UserWarning, stacklevel=4)
+            warnings.warn(
+                f"the {option} is longer than the {name} reads, and is cut: {cut!r} is left out."
+                " Shorten it",
+                UserWarning,
+                stacklevel=4,
+            )
     for name, words in lost.items():
         if not words:
             continue
-        message = f"the {option} {text!r} has words that the {name} does not know: {', '.join(map(repr, words))}"
+        message = (
+            f"the {option} {text!r} has words that the {name} does not know:"
+            f" {', '.join(map(repr, words))}"
+        )
         if set.intersection(*map(set, lost.values())):
             raise InputError(f"{message}. Say it in other words, such as 'seven' for '7'")
         warnings.warn(f"{message}; others do", UserWarning, stacklevel=4)
 
 
-def _unread(tokenizer: Any, most: int | None, text: str) -> tuple[list[str], str]:  # noqa: ANN401
+def _unread(tokenizer: Any, most: int | None, text: str) -> tuple[list[str], str]:
     """Return the words of a text that a tokenizer does not know, and the end that it cuts off."""
-    text = unicodedata.normalize("NFC", text)  # as the tokenizers do, whose spans leave out an accent that they compose
-    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=tokenizer.is_fast, verbose=False)
+    # as the tokenizers do, whose spans leave out an accent that they compose
+    text = unicodedata.normalize("NFC", text)
+    encoded = tokenizer(
+        text, add_special_tokens=False, return_offsets_mapping=tokenizer.is_fast, verbose=False
+    )
     ids, spans = encoded["input_ids"], encoded.get("offset_mapping")
-    if spans is None:  # a tokenizer in Python: its words are asked for one by one, and its end is not known
-        found = {word: tokenizer(word, add_special_tokens=False)["input_ids"] for word in text.split()}
+    # a tokenizer in Python: its words are asked for one by one, and its end is not known
+    if spans is None:
+        found = {
+            word: tokenizer(word, add_special_tokens=False)["input_ids"] for word in text.split()
+        }
         return [word for word, of in found.items() if not of or tokenizer.unk_token_id in of], ""
     spelt: set[str] = set()  # letters of whole words, if it has any
     if len(tokenizer) < WHOLE:
         special = set(tokenizer.all_special_tokens)
-        plain = (token.replace("</w>", "").lstrip("▁Ġ") for token in tokenizer.get_vocab() if token not in special)
+        plain = (
+            token.replace("</w>", "").lstrip("▁Ġ")
+            for token in tokenizer.get_vocab()
+            if token not in special
+        )
         spelt = {letter for token in plain if len(token) > 1 for letter in token}
     unknown = []
     for word in re.finditer(r"\S+", text):
         start, end = word.span()
-        pieces = [(token, span) for token, span in zip(ids, spans, strict=True) if span[1] > start and span[0] < end]
+        pieces = [
+            (token, span)
+            for token, span in zip(ids, spans, strict=True)
+            if span[1] > start and span[0] < end
+        ]
         dropped = not set(range(start, end)) <= {k for _, span in pieces for k in range(*span)}
-        in_letters = bool(spelt) and (len(pieces) > 1 or (end - start == 1 and word[0].lower() not in spelt))
+        in_letters = bool(spelt) and (
+            len(pieces) > 1 or (end - start == 1 and word[0].lower() not in spelt)
+        )
         if dropped or in_letters or any(token == tokenizer.unk_token_id for token, _ in pieces):
             unknown.append(word[0])
     room = (most or tokenizer.model_max_length) - tokenizer.num_special_tokens_to_add()
-    return unknown, text[spans[room][0]:] if len(ids) > room else ""
+    return unknown, text[spans[room][0] :] if len(ids) > room else ""
 
 
 def _folder(source: str | Path, download: bool) -> Path:
@@ -136,7 +179,10 @@ def _folder(source: str | Path, download: bool) -> Path:
     if str(source) and folder.is_dir():
         return folder
     if isinstance(source, Path) or source.count("/") != 1 or source[0] in "./~":
-        raise InputError(f"there is no folder {str(source)!r}: expected a folder in diffusers' format, or a hub id OWNER/NAME")
+        raise InputError(
+            f"there is no folder {str(source)!r}: expected a folder in diffusers' format, or a hub"
+            " id OWNER/NAME"
+        )
     return _snapshot(source, download)
 
 
@@ -149,28 +195,46 @@ def _snapshot(hub_id: str, download: bool) -> Path:
         index = hf_hub_download(hub_id, "model_index.json", **options)
         unused = dict.fromkeys(UNUSED)
         kind = _pipeline_class(_read_index(Path(index).parent))
-        return Path(kind.download(hub_id, use_safetensors=True, trust_remote_code=False, **options, **unused))
+        return Path(
+            kind.download(
+                hub_id, use_safetensors=True, trust_remote_code=False, **options, **unused
+            )
+        )
     except (OSError, HFValidationError) as error:
-        remedy = "the hub said: " + _first_line(error) if download else "pass download=True to fetch it"
-        raise InputError(f"{hub_id!r} is no folder, and not in the hub's cache: {remedy}") from error
+        remedy = (
+            "the hub said: " + _first_line(error) if download else "pass download=True to fetch it"
+        )
+        raise InputError(
+            f"{hub_id!r} is no folder, and not in the hub's cache: {remedy}"
+        ) from error
 
 
 def _read_index(folder: Path) -> dict[str, Any]:
     """Return model_index.json of a folder whose class and network are known."""
     path = folder / "model_index.json"
     if not path.is_file():
-        raise InputError(f"{str(folder)!r} has no model_index.json: it is no pipeline in diffusers' format "
-                         "(pipeline.save_pretrained writes one)")
+        raise InputError(
+            f"{str(folder)!r} has no model_index.json: it is no pipeline in diffusers' format "
+            "(pipeline.save_pretrained writes one)"
+        )
     index = read_json(path, "JSON")
-    if not any(isinstance(index.get(network), list) and index[network][:1] not in ([], [None])
-               for network in ("unet", "transformer")):
-        raise InputError(f"{str(folder)!r} has no unet and no transformer in its model_index.json: nothing there denoises")
+    if not any(
+        isinstance(index.get(network), list) and index[network][:1] not in ([], [None])
+        for network in ("unet", "transformer")
+    ):
+        raise InputError(
+            f"{str(folder)!r} has no unet and no transformer in its model_index.json: nothing there"
+            " denoises"
+        )
     if str(index.get("_class_name")) not in NETWORKS:
-        raise InputError(f"{str(folder)!r} is a {index.get('_class_name')}: expected one of {', '.join(NETWORKS)}")
+        raise InputError(
+            f"{str(folder)!r} is a {index.get('_class_name')}: expected one of"
+            f" {', '.join(NETWORKS)}"
+        )
     return index
 
 
-def _pipeline_class(index: dict[str, Any]) -> Any:  # noqa: ANN401
+def _pipeline_class(index: dict[str, Any]) -> Any:
     name = index["_class_name"]
     return getattr(diffusers(), "StableDiffusionPipeline" if name in INSTAFLOW else name)
 
@@ -178,22 +242,34 @@ def _pipeline_class(index: dict[str, Any]) -> Any:  # noqa: ANN401
 def _load(folder: Path, dtype: torch.dtype) -> Opened:
     check_folder(folder)
     index = _read_index(folder)
-    parts = {name: (str(entry[0]), str(entry[-1])) for name, entry in index.items()
-             if isinstance(entry, list) and any(entry) and name not in UNUSED}
+    parts = {
+        name: (str(entry[0]), str(entry[-1]))
+        for name, entry in index.items()
+        if isinstance(entry, list) and any(entry) and name not in UNUSED
+    }
     for name in parts:
         if not (folder / name).is_dir():
-            raise InputError(f"{str(folder)!r} has no folder {name}, which its model_index.json names")
+            raise InputError(
+                f"{str(folder)!r} has no folder {name}, which its model_index.json names"
+            )
     given: dict[str, Any] = {name: None for name in UNUSED if name in index}
     if "safety_checker" in given:
         given["requires_safety_checker"] = False
     try:
-        given |= {name: _load_model(folder / name, dtype, *parts[name]) for name in MODELS if name in parts}
-        pipeline = _pipeline_class(index).from_pretrained(folder, trust_remote_code=False, local_files_only=True, **given)
+        given |= {
+            name: _load_model(folder / name, dtype, *parts[name])
+            for name in MODELS
+            if name in parts
+        }
+        pipeline = _pipeline_class(index).from_pretrained(
+            folder, trust_remote_code=False, local_files_only=True, **given
+        )
     except InputError:
         raise
     except Exception as error:  # a damaged configuration can raise nearly anything
         raise InputError(f"diffusers cannot load {str(folder)!r}: {_first_line(error)}") from error
-    network = folder / NETWORKS[index["_class_name"]]  # what its file notes, diffusers overwrites by the folder
+    # what its file notes, diffusers overwrites by the folder
+    network = folder / NETWORKS[index["_class_name"]]
     config = read_json(network / "config.json", "the configuration of a network")
     return Opened(pipeline, index["_class_name"], _noted(index, config, str(folder)))
 
@@ -203,18 +279,29 @@ def _load_model(folder: Path, dtype: torch.dtype, library: str, kind: str) -> nn
     libraries = {"diffusers": diffusers(), "transformers": transformers()}
     model_class = getattr(libraries.get(library), kind, None)
     if model_class is None:
-        raise InputError(f"{str(folder)!r} is a {library}.{kind}: expected a class of diffusers or transformers; other code is "
-                         "not run")
-    model, found = model_class.from_pretrained(folder, use_safetensors=True, local_files_only=True, dtype=dtype,
-                                               variant=_variant(folder), output_loading_info=True)
+        raise InputError(
+            f"{str(folder)!r} is a {library}.{kind}: expected a class of diffusers or transformers;"
+            " other code is not run"
+        )
+    model, found = model_class.from_pretrained(
+        folder,
+        use_safetensors=True,
+        local_files_only=True,
+        dtype=dtype,
+        variant=_variant(folder),
+        output_loading_info=True,
+    )
     if found["missing_keys"]:
-        raise InputError(f"{str(folder)!r} lacks {len(found['missing_keys'])} weights, the first of them "
-                         f"{min(found['missing_keys'])}: the file is damaged, or of another model")
+        raise InputError(
+            f"{str(folder)!r} lacks {len(found['missing_keys'])} weights, the first of them "
+            f"{min(found['missing_keys'])}: the file is damaged, or of another model"
+        )
     return model
 
 
 def _variant(folder: Path) -> str | None:
-    """Return None if the folder has weights of the plain name, or the variant that it has instead, such as "fp16".
+    """Return None if the folder has weights of the plain name, or the variant that it has instead,
+    such as "fp16".
 
     Raises
     ------
@@ -222,25 +309,41 @@ def _variant(folder: Path) -> str | None:
         If it has no safetensors.
     """
     names = [path.name for path in folder.iterdir()]
-    variants = sorted(name.removesuffix(".safetensors").partition(".")[2].partition("-")[0] for name in names
-                      if name.endswith(".safetensors"))  # "model.fp16-00001-of-00002.safetensors" is of "fp16"
+    variants = sorted(
+        name.removesuffix(".safetensors").partition(".")[2].partition("-")[0]
+        for name in names
+        # "model.fp16-00001-of-00002.safetensors" is of "fp16"
+        if name.endswith(".safetensors")
+    )
     if variants:
         return variants[0] or None
     pickled = [name for name in names if name.endswith((".bin", ".ckpt", ".pt", ".pth"))]
     if pickled:
-        raise InputError(f"{str(folder)!r} has pickled weights only ({pickled[0]}), which can run code when they are read: "
-                         "save the pipeline anew with save_pretrained, which writes safetensors")
+        raise InputError(
+            f"{str(folder)!r} has pickled weights only ({pickled[0]}), which can run code when they"
+            " are read: save the pipeline anew with save_pretrained, which writes safetensors"
+        )
     raise InputError(f"{str(folder)!r} has no weights: expected a .safetensors file")
 
 
 def _check_not_offloaded(modules: list[nn.Module]) -> None:
-    if any(hasattr(module, hook) for part in modules for module in part.modules() for hook in ("_hf_hook", "_diffusers_hook")):
-        raise InputError("this pipeline is offloaded: its hooks place the weights. Leave device and dtype out")
+    if any(
+        hasattr(module, hook)
+        for part in modules
+        for module in part.modules()
+        for hook in ("_hf_hook", "_diffusers_hook")
+    ):
+        raise InputError(
+            "this pipeline is offloaded: its hooks place the weights. Leave device and dtype out"
+        )
 
 
-def _noted(*configs: Any) -> str:  # noqa: ANN401
+def _noted(*configs: Any) -> str:
     """Return the names that configurations note, or strings."""
-    names = [config if isinstance(config, str) else str(config.get("_name_or_path") or "") for config in configs]
+    names = [
+        config if isinstance(config, str) else str(config.get("_name_or_path") or "")
+        for config in configs
+    ]
     return ", ".join(dict.fromkeys(name for name in names if name))
 
 

@@ -7,9 +7,9 @@ True
 >>> [float(c) for c in RectifiedFlow()(0.25)]
 [0.75, 0.25]
 
-Two families cover what people use: a table over the training times 0 ... T-1 (DDPM and every diffusers scheduler that
-is variance preserving), and the straight line of rectified flow. Coefficients are float64 whatever the network's
-precision: they are few, and `1 - alpha^2` cancels.
+Two families cover what people use: a table over the training times 0 ... T-1 (DDPM and every
+diffusers scheduler that is variance preserving), and the straight line of rectified flow.
+Coefficients are float64 whatever the network's precision: they are few, and `1 - alpha^2` cancels.
 """
 
 from __future__ import annotations
@@ -30,11 +30,14 @@ MOST = 10**6
 
 
 class Schedule(ABC):
-    """A map from times to noise levels. Subclasses define `time_tensor` (validation) and `_coefficients` (the formula)."""
+    """A map from times to noise levels. Subclasses define `time_tensor` (validation) and
+    `_coefficients` (the formula).
+    """
 
     @abstractmethod
     def time_tensor(self, t: Time) -> Tensor:
-        """Validate `t` and return it as a tensor of shape () or (B,), in the dtype that networks expect.
+        """Validate `t` and return it as a tensor of shape () or (B,), in the dtype that networks
+        expect.
 
         Raises
         ------
@@ -43,8 +46,10 @@ class Schedule(ABC):
         """
 
     @abstractmethod
-    def times(self, steps: int, last: Any = None) -> list[int] | list[float]:  # noqa: ANN401 - a time of its kind
-        """Return `steps` evenly spaced times, falling from the noisiest, as far as `last` if it is given."""
+    def times(self, steps: int, last: Any = None) -> list[int] | list[float]:
+        """Return `steps` evenly spaced times, falling from the noisiest, as far as `last` if it is
+        given.
+        """
 
     @abstractmethod
     def _coefficients(self, t: Tensor) -> tuple[Tensor, Tensor]:
@@ -68,28 +73,37 @@ class Schedule(ABC):
             if not isinstance(given, Tensor):
                 raise InputError(f"{name} must be a tensor: got {_require.shown(given)}")
         if x0.shape != noise.shape:
-            raise InputError(f"noise must have the shape of x0: expected {tuple(x0.shape)}, got {tuple(noise.shape)}")
+            raise InputError(
+                f"noise must have the shape of x0: expected {tuple(x0.shape)}, got"
+                f" {tuple(noise.shape)}"
+            )
         alpha_t, sigma_t = self(t)
         return per_sample(alpha_t, x0) * x0 + per_sample(sigma_t, noise) * noise
 
 
-def _as_tensor(t: Any) -> Tensor:  # noqa: ANN401 - whatever a user gives
+def _as_tensor(t: Any) -> Tensor:
     """Return times as a tensor, or raise."""
     try:
         return torch.as_tensor(t)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise InputError(f"a time is a number, or a tensor of a number for each sample: got {_require.shown(t)}") from error
+        raise InputError(
+            f"a time is a number, or a tensor of a number for each sample: got {_require.shown(t)}"
+        ) from error
 
 
 def _even(start: float, end: float, steps: int, power: float = 1.0) -> Tensor:
     """Return betas, or a power of them, evenly spaced."""
     steps = _require.integer("steps", steps, 1, MOST)
-    start, end = (_require.real(name, beta, "[0, 1)") for name, beta in (("beta_start", start), ("beta_end", end)))
+    start, end = (
+        _require.real(name, beta, "[0, 1)")
+        for name, beta in (("beta_start", start), ("beta_end", end))
+    )
     return torch.linspace(start**power, end**power, steps, dtype=torch.float64)
 
 
 def per_sample(coefficient: Tensor, x: Tensor) -> Tensor:
-    """Shape a coefficient, () or (B,), so that it multiplies images, (B, C, H, W) or (C, H, W), sample by sample.
+    """Shape a coefficient, () or (B,), so that it multiplies images, (B, C, H, W) or (C, H, W),
+    sample by sample.
 
     It is moved to the dtype and device of `x`.
 
@@ -99,38 +113,48 @@ def per_sample(coefficient: Tensor, x: Tensor) -> Tensor:
         If x is not floating point, or times and samples do not match.
     """
     if not x.is_floating_point():
-        raise InputError(f"expected floating-point images, with pixels in [-1, 1]: got {x.dtype}. Write x / 127.5 - 1 for "
-                         "pixels from 0 to 255")
+        raise InputError(
+            f"expected floating-point images, with pixels in [-1, 1]: got {x.dtype}. Write x /"
+            " 127.5 - 1 for pixels from 0 to 255"
+        )
     samples = x.shape[0] if x.ndim == 4 else 1
     if coefficient.numel() not in (1, samples):
-        raise InputError(f"one time per sample: expected {samples} times for x of shape {tuple(x.shape)}, "
-                         f"got {coefficient.numel()}")
-    return coefficient.to(device=x.device, dtype=x.dtype).reshape(-1, *[1] * (x.ndim - 1)).squeeze(0)
+        raise InputError(
+            f"one time per sample: expected {samples} times for x of shape {tuple(x.shape)}, "
+            f"got {coefficient.numel()}"
+        )
+    return (
+        coefficient.to(device=x.device, dtype=x.dtype).reshape(-1, *[1] * (x.ndim - 1)).squeeze(0)
+    )
 
 
 class DiscreteSchedule(Schedule):
-    r"""A table over training times 0 ... T-1: `alpha_t = sqrt(alpha_bar_t)`, `sigma_t = sqrt(1 - alpha_bar_t)`.
+    r"""A table over training times 0 ... T-1: `alpha_t = sqrt(alpha_bar_t)`, `sigma_t = sqrt(1 -
+    alpha_bar_t)`.
 
-    The index is diffusers' and the same for network and table: `alpha_bar_t = prod_{s<=t} (1 - beta_s)`, so time 0
-    already carries the noise beta_0.
+    The index is diffusers' and the same for network and table: `alpha_bar_t = prod_{s<=t} (1 -
+    beta_s)`, so time 0 already carries the noise beta_0.
 
     Parameters
     ----------
     alphas_cumprod : Tensor, shape (T,)
-        The table alpha_bar, in (0, 1], non-increasing; the last one may be 0 (zero terminal SNR: pure noise).
+        The table alpha_bar, in (0, 1], non-increasing; the last one may be 0 (zero terminal SNR:
+        pure noise).
 
     References
     ----------
-    Ho, Jain, Abbeel (2020), *Denoising diffusion probabilistic models*, eq. 4. Nichol, Dhariwal (2021), *Improved
-    denoising diffusion probabilistic models*, eq. 17 (cosine).
+    Ho, Jain, Abbeel (2020), *Denoising diffusion probabilistic models*, eq. 4. Nichol, Dhariwal
+    (2021), *Improved denoising diffusion probabilistic models*, eq. 17 (cosine).
     """
 
     def __init__(self, alphas_cumprod: Tensor) -> None:
         table = torch.from_numpy(_require.array("alphas_cumprod", alphas_cumprod).copy())
         falls = table.ndim == 1 and len(table) > 0 and not (table.diff() > 0).any()
         if not falls or not ((table >= 0) & (table <= 1)).all() or not (table[:-1] > 0).all():
-            raise InputError("alphas_cumprod must be a vector in (0, 1] that does not increase, of which the last may be 0: "
-                             f"got {table}")
+            raise InputError(
+                "alphas_cumprod must be a vector in (0, 1] that does not increase, of which the"
+                f" last may be 0: got {table}"
+            )
         self.alphas_cumprod = table
 
     @classmethod
@@ -138,22 +162,33 @@ class DiscreteSchedule(Schedule):
         """Build the table from the noise variances beta_t in [0, 1), shape (T,)."""
         table = torch.from_numpy(_require.array("betas", betas).copy())
         if table.ndim != 1 or not len(table) or not ((table >= 0) & (table <= 1)).all():
-            raise InputError(f"betas must be a vector in [0, 1), of which the last may be 1: got {_require.shown(betas)}")
+            raise InputError(
+                "betas must be a vector in [0, 1), of which the last may be 1: got"
+                f" {_require.shown(betas)}"
+            )
         return cls(torch.cumprod(1 - table, dim=0))
 
     @classmethod
-    def linear(cls, steps: int = 1000, beta_start: float = 1e-4, beta_end: float = 2e-2) -> DiscreteSchedule:
+    def linear(
+        cls, steps: int = 1000, beta_start: float = 1e-4, beta_end: float = 2e-2
+    ) -> DiscreteSchedule:
         """DDPM's schedule: beta_t linear in t."""
         return cls.from_betas(_even(beta_start, beta_end, steps))
 
     @classmethod
-    def scaled_linear(cls, steps: int = 1000, beta_start: float = 8.5e-4, beta_end: float = 1.2e-2) -> DiscreteSchedule:
+    def scaled_linear(
+        cls, steps: int = 1000, beta_start: float = 8.5e-4, beta_end: float = 1.2e-2
+    ) -> DiscreteSchedule:
         """Stable Diffusion's schedule: sqrt(beta_t) linear in t."""
         return cls.from_betas(_even(beta_start, beta_end, steps, 0.5) ** 2)
 
     @classmethod
-    def cosine(cls, steps: int = 1000, offset: float = 0.008, largest_beta: float = 0.999) -> DiscreteSchedule:
-        """Nichol and Dhariwal's schedule: alpha_bar a squared cosine, each beta at most `largest_beta`."""
+    def cosine(
+        cls, steps: int = 1000, offset: float = 0.008, largest_beta: float = 0.999
+    ) -> DiscreteSchedule:
+        """Nichol and Dhariwal's schedule: alpha_bar a squared cosine, each beta at most
+        `largest_beta`.
+        """
         steps = _require.integer("steps", steps, 1, MOST)
         offset = _require.real("offset", offset, "[0, inf)")
         largest_beta = _require.real("largest_beta", largest_beta, "(0, 1]")
@@ -170,22 +205,36 @@ class DiscreteSchedule(Schedule):
         """Return `t` as int64; see `Schedule.time_tensor`."""
         time = _as_tensor(t)
         if time.is_floating_point() or time.is_complex() or time.dtype == torch.bool:
-            raise InputError(f"a discrete schedule takes an integer time, 0 to {self.steps - 1}: got {t!r} ({time.dtype})")
+            raise InputError(
+                f"a discrete schedule takes an integer time, 0 to {self.steps - 1}: got {t!r}"
+                f" ({time.dtype})"
+            )
         time = time.long()
         if time.ndim > 1:
             raise InputError(f"times have shape () or (B,): got {tuple(time.shape)}")
         if time.numel() and not (int(time.min()) >= 0 and int(time.max()) < self.steps):
-            raise InputError(f"time {t!r} is outside this schedule: expected an integer from 0 to {self.steps - 1}")
+            raise InputError(
+                f"time {t!r} is outside this schedule: expected an integer from 0 to"
+                f" {self.steps - 1}"
+            )
         return time
 
     def times(self, steps: int, last: int | None = None) -> list[int]:
-        """Return `steps` times from T-1 down to `last`; by default so spaced that one more would be -1, the clean sample."""
+        """Return `steps` times from T-1 down to `last`; by default so spaced that one more would be
+        -1, the clean sample.
+        """
         steps = _require.integer("steps", steps, 1, self.steps)
         if last is not None:
             last = _require.integer("the last time", last, 0, self.steps - 1)
             if steps > self.steps - last:
-                raise InputError(f"there are {self.steps - last} times from {self.steps - 1} to {last}: got steps = {steps}")
-            return [round(self.steps - 1 - i * (self.steps - 1 - last) / max(1, steps - 1)) for i in range(steps)]
+                raise InputError(
+                    f"there are {self.steps - last} times from {self.steps - 1} to {last}: got"
+                    f" steps = {steps}"
+                )
+            return [
+                round(self.steps - 1 - i * (self.steps - 1 - last) / max(1, steps - 1))
+                for i in range(steps)
+            ]
         return [round(self.steps * (1 - i / steps)) - 1 for i in range(steps)]
 
     def _coefficients(self, t: Tensor) -> tuple[Tensor, Tensor]:
@@ -193,7 +242,10 @@ class DiscreteSchedule(Schedule):
         return alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
 
     def __repr__(self) -> str:
-        return f"DiscreteSchedule(T={self.steps}, alpha_bar {self.alphas_cumprod[0]:.5f} -> {self.alphas_cumprod[-1]:.2e})"
+        return (
+            f"DiscreteSchedule(T={self.steps}, alpha_bar {self.alphas_cumprod[0]:.5f} ->"
+            f" {self.alphas_cumprod[-1]:.2e})"
+        )
 
 
 class RectifiedFlow(Schedule):
@@ -216,11 +268,15 @@ class RectifiedFlow(Schedule):
         if time.ndim > 1:
             raise InputError(f"times have shape () or (B,): got {tuple(time.shape)}")
         if time.numel() and not ((time > 0) & (time <= 1)).all():
-            raise InputError(f"time {t!r} is outside this schedule: a rectified flow takes a time in (0, 1]")
+            raise InputError(
+                f"time {t!r} is outside this schedule: a rectified flow takes a time in (0, 1]"
+            )
         return time
 
     def times(self, steps: int, last: float | None = None) -> list[float]:
-        """Return `steps` times from 1 down to `last`; by default so spaced that one more would be 0, the clean sample."""
+        """Return `steps` times from 1 down to `last`; by default so spaced that one more would be
+        0, the clean sample.
+        """
         steps = _require.integer("steps", steps, 1, MOST)
         if last is not None:
             last = _require.real("the last time", last, "(0, 1]")

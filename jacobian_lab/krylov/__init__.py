@@ -1,1 +1,3 @@
-"""Linear algebra from products alone: factorisations, spectra, estimates, solvers. Knows no tensor."""
+"""Linear algebra from products alone: factorisations, spectra, estimates, solvers. Knows no
+tensor.
+"""

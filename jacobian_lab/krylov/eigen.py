@@ -2,9 +2,10 @@ r"""Eigenpairs with certificates: Krylov-Schur iterations, and what their result
 
     A v = lambda v
 
-Every residual is recomputed with fresh products. The tolerance is never below the operator's noise, which is measured. The
-stated error of each eigenvalue takes its conditioning into account, and what lies outside the space found is searched.
-Linear algebra only: A is any real matrix or `LinearOperator`.
+Every residual is recomputed with fresh products. The tolerance is never below the operator's noise,
+which is measured. The stated error of each eigenvalue takes its conditioning into account, and what
+lies outside the space found is searched. Linear algebra only: A is any real matrix or
+`LinearOperator`.
 
 >>> import numpy as np
 >>> result = eigenpairs(np.diag([3.0, 3.0, 1.0, 0.5, 0.2]), k=2)
@@ -13,7 +14,8 @@ Linear algebra only: A is any real matrix or `LinearOperator`.
 
 References
 ----------
-Trefethen, Embree (2005), *Spectra and pseudospectra*; Saad (2011), *Numerical methods for large eigenvalue problems*.
+Trefethen, Embree (2005), *Spectra and pseudospectra*; Saad (2011), *Numerical methods for large
+eigenvalue problems*.
 """
 
 from __future__ import annotations
@@ -40,44 +42,69 @@ class Eigenpairs:
     """Eigenvalues and eigenvectors of an operator, and how far to trust them."""
 
     values: NDArray[Any]
-    """Shape (k,), the most wanted first; real if `symmetric`. One more than asked for where k would cut a conjugate pair."""
+    """Shape (k,), the most wanted first; real if `symmetric`. One more than asked for where k would
+    cut a conjugate pair.
+    """
     vectors: NDArray[Any]
     """Unit columns, shape (n, k)."""
     residuals: Array
     """`|A v - lambda v|`, recomputed with fresh products, shape (k,)."""
     errors: Array
-    """Stated bound of each eigenvalue's error, shape (k,): how far a change of A of the size of residual plus noise can move
-    it. Rigorous if `symmetric`; else from the pseudospectrum of A on the space found and a product with A^T, which tells how
-    that space is coupled to the rest, and from the conditions if there are left vectors."""
+    """Stated bound of each eigenvalue's error, shape (k,): how far a change of A of the size of
+    residual plus noise can move it. Rigorous if `symmetric`; else from the pseudospectrum of A on
+    the space found and a product with A^T, which tells how that space is coupled to the rest, and
+    from the conditions if there are left vectors.
+    """
     conditions: Array
-    """Condition number `1 / |y^T x|` of each eigenvalue, shape (k,): A's own with `left` or if the space was exhausted, else a
-    bound from the space found and its coupling."""
+    """Condition number `1 / |y^T x|` of each eigenvalue, shape (k,): A's own with `left` or if the
+    space was exhausted, else a bound from the space found and its coupling.
+    """
     converged: bool
-    """Whether all residuals are below the tolerance and nothing that is wanted more was found outside."""
+    """Whether all residuals are below the tolerance and nothing that is wanted more was found
+    outside.
+    """
     tolerance: float
     """What residuals were held against: rtol times the size of A, or its noise if that is more."""
     noise: float
-    """Size of the rounding in a product with A: measured, and at least eps sqrt(n) |A| of A's dtype."""
+    """Size of the rounding in a product with A: measured, and at least eps sqrt(n) |A| of A's
+    dtype.
+    """
     products: int
     """Products with A and A^T spent on everything."""
     certificate: int
-    """Of these, for trust: the noise, the search outside, the residuals recomputed, and one with A^T."""
+    """Of these, for trust: the noise, the search outside, the residuals recomputed, and one with
+    A^T.
+    """
     message: str
     """Why it stopped."""
     path: str
     """How the products were computed: see `jacobian_lab.krylov.operators.Provenance`."""
     product_error: float
-    """Relative error of a product that the check of the operator's maker could not exclude; it is not in `errors`."""
+    """Relative error of a product that the check of the operator's maker could not exclude; it is
+    not in `errors`.
+    """
     left: NDArray[Any] | None = None
     """Unit left eigenvectors y, `y^H A = lambda y^H`, shape (n, k), on request."""
 
     def __repr__(self) -> str:
-        return listing("eigenvalue", self.values, self.errors, self.residuals, self.message, self.products)
+        return listing(
+            "eigenvalue", self.values, self.errors, self.residuals, self.message, self.products
+        )
 
 
-def eigenpairs(A: LinearOperator | NDArray[Any], k: int = 6, which: Which = "LM", *, symmetric: bool = False,
-               rtol: float = 1e-9, subspace: int | None = None, max_products: int | None = None,
-               start: ArrayLike | None = None, seed: int = 0, left: bool = False) -> Eigenpairs:
+def eigenpairs(
+    A: LinearOperator | NDArray[Any],
+    k: int = 6,
+    which: Which = "LM",
+    *,
+    symmetric: bool = False,
+    rtol: float = 1e-9,
+    subspace: int | None = None,
+    max_products: int | None = None,
+    start: ArrayLike | None = None,
+    seed: int = 0,
+    left: bool = False,
+) -> Eigenpairs:
     """Return the k most wanted eigenpairs of a real operator by Krylov-Schur iterations.
 
     Parameters
@@ -92,15 +119,18 @@ def eigenpairs(A: LinearOperator | NDArray[Any], k: int = 6, which: Which = "LM"
     rtol : float
         Residual to reach, relative to |A| (the 2-norm of A on the Krylov space).
     subspace : int, optional
-        Largest Krylov space m; n x (m + 1) float64 numbers are stored. By default half of the whole space if dense matrices of
-        A's size fit (`jacobian_lab.krylov.operators.DENSE`), and else 300, or what takes as much memory.
+        Largest Krylov space m; n x (m + 1) float64 numbers are stored. By default half of the whole
+        space if dense matrices of A's size fit (`jacobian_lab.krylov.operators.DENSE`), and else
+        300, or what takes as much memory.
     max_products : int, optional
-        Most products with A and A^T, the certificate and left vectors included, at least 5. By default some n if dense matrices
-        fit: where the iteration does not converge in n / 2 products, the whole space is taken. Else 3000.
+        Most products with A and A^T, the certificate and left vectors included, at least 5. By
+        default some n if dense matrices fit: where the iteration does not converge in n / 2
+        products, the whole space is taken. Else 3000.
     start, seed
         As in `jacobian_lab.krylov.factorisation.Arnoldi`.
     left : bool
-        Also compute left eigenvectors, by the same iteration on A^T, and condition numbers from them.
+        Also compute left eigenvectors, by the same iteration on A^T, and condition numbers from
+        them.
 
     Warns
     -----
@@ -130,7 +160,9 @@ def eigenpairs(A: LinearOperator | NDArray[Any], k: int = 6, which: Which = "LM"
 
 
 SPREAD = 5.0
-"""How much more a product may be rounded than the one on which the noise was measured; beyond it, something is wrong."""
+"""How much more a product may be rounded than the one on which the noise was measured; beyond it,
+something is wrong.
+"""
 BUDGET = 3000
 """Products by default where dense matrices of A's size do not fit."""
 ROOM = 300
@@ -139,12 +171,25 @@ LEAST = 5
 """Products without which nothing can be said: two steps, the noise, two residuals."""
 REMEDY = "allow n products and no subspace, so that the whole space is taken"
 NORMAL = 3.0
-"""Largest |A| on a space, over its largest Ritz value: 1 if A is normal, and large where its Ritz values say little."""
+"""Largest |A| on a space, over its largest Ritz value: 1 if A is normal, and large where its Ritz
+values say little.
+"""
 
 
-def _searched(operator: LinearOperator, k: int, which: Which, symmetric: bool, rtol: float, subspace: int | None,
-              max_products: int | None, start: ArrayLike | None, seed: int) -> tuple[KrylovSchur, bool]:
-    """Return the iteration at its end, and whether it converged; all limits that were not given are chosen here."""
+def _searched(
+    operator: LinearOperator,
+    k: int,
+    which: Which,
+    symmetric: bool,
+    rtol: float,
+    subspace: int | None,
+    max_products: int | None,
+    start: ArrayLike | None,
+    seed: int,
+) -> tuple[KrylovSchur, bool]:
+    """Return the iteration at its end, and whether it converged; all limits that were not given are
+    chosen here.
+    """
     n, reserve = operator.shape[0], k + 3  # the residuals, and a product with A^T
     fits = 32 * n * n <= DENSE
     budget = (2 * n if fits else BUDGET) + reserve if max_products is None else max_products
@@ -152,12 +197,23 @@ def _searched(operator: LinearOperator, k: int, which: Which, symmetric: bool, r
     room = max(n // 2, k + 4) if whole else max(k + 4, min(max(3 * k + 20, ROOM), DENSE // (8 * n)))
     factorisation = Arnoldi(operator, start, seed)
     with factorisation.operator.progress(f"eigenpairs, {which}", min(budget, n + reserve)):
-        search = KrylovSchur(factorisation, k, which, symmetric, rtol, min(n, subspace or room), budget - reserve, whole)
+        search = KrylovSchur(
+            factorisation,
+            k,
+            which,
+            symmetric,
+            rtol,
+            min(n, subspace or room),
+            budget - reserve,
+            whole,
+        )
         return search, search.run()
 
 
 def _certified(search: KrylovSchur, complete: bool) -> tuple[Eigenpairs, bool]:
-    """Return the wanted pairs, with residuals by fresh products, in the factorisation's units, and whether errors are sound."""
+    """Return the wanted pairs, with residuals by fresh products, in the factorisation's units, and
+    whether errors are sound.
+    """
     f, tolerance = search.factorisation, search.tolerance
     if search.symmetric:
         values: NDArray[Any] = np.diag(search.T).copy()
@@ -168,28 +224,60 @@ def _certified(search: KrylovSchur, complete: bool) -> tuple[Eigenpairs, bool]:
         values, inner = values[order], inner[:, order]
     lengths = np.linalg.norm(search.basis @ inner, axis=0)
     vectors = search.basis @ inner / lengths
-    image = f.operator @ search.basis  # A v = A Q y for every vector: k real products, complex pairs included
+    # A v = A Q y for every vector: k real products, complex pairs included
+    image = f.operator @ search.basis
     residuals = np.linalg.norm(image @ (inner / lengths) - vectors * values, axis=0)
     if complete and search.noise < residuals.max() <= SPREAD * search.noise:
-        search.rounding = float(residuals.max()) / search.size  # the recurrence says less: this is rounding, too
+        # the recurrence says less: this is rounding, too
+        search.rounding = float(residuals.max()) / search.size
         tolerance = search.tolerance
     conditions, errors = np.ones(len(values)), residuals + search.noise
     if not search.symmetric:
         conditions, errors = sensitivity(search, values, errors, complete)
     errors = errors + search.doubt
-    sound = search.symmetric or f.exhausted or bool(
-        errors.max() <= min(np.sqrt(tolerance * search.size), 1e3 * tolerance)  # else the space found may hide its like
-        and search.size <= NORMAL * np.abs(schur_values(search.projected)).max(initial=0.0))
+    sound = (
+        search.symmetric
+        or f.exhausted
+        or bool(
+            # else the space found may hide its like
+            errors.max() <= min(np.sqrt(tolerance * search.size), 1e3 * tolerance)
+            and search.size <= NORMAL * np.abs(schur_values(search.projected)).max(initial=0.0)
+        )
+    )
     converged = complete and sound and bool((residuals <= tolerance).all())
     message = _message(search, converged, complete, sound, residuals, errors)
     path, product_error, _ = f.operator.provenance
-    return Eigenpairs(values, vectors, residuals, errors, conditions, converged, tolerance, search.noise, f.products,
-                      1 + f.products - search.found if search.found else 0, message, path, product_error), sound
+    return (
+        Eigenpairs(
+            values,
+            vectors,
+            residuals,
+            errors,
+            conditions,
+            converged,
+            tolerance,
+            search.noise,
+            f.products,
+            1 + f.products - search.found if search.found else 0,
+            message,
+            path,
+            product_error,
+        ),
+        sound,
+    )
 
 
-def _with_left(result: Eigenpairs, search: KrylovSchur, complete: bool, subspace: int | None, max_products: int | None,
-               asked: bool) -> Eigenpairs:
-    """Add left eigenvectors, matched by eigenvalue: of the whole space, or from the same iteration on A^T."""
+def _with_left(
+    result: Eigenpairs,
+    search: KrylovSchur,
+    complete: bool,
+    subspace: int | None,
+    max_products: int | None,
+    asked: bool,
+) -> Eigenpairs:
+    """Add left eigenvectors, matched by eigenvalue: of the whole space, or from the same iteration
+    on A^T.
+    """
     f, k = search.factorisation, len(result.values)
     if search.symmetric:
         return replace(result, left=result.vectors)
@@ -200,8 +288,17 @@ def _with_left(result: Eigenpairs, search: KrylovSchur, complete: bool, subspace
     if left_over is not None and left_over < LEAST:
         return result
     try:
-        other, found = _searched(f.operator.operator.T, k, search.which, False, search.rtol, subspace, left_over, None,
-                                 f.seed + 1)
+        other, found = _searched(
+            f.operator.operator.T,
+            k,
+            search.which,
+            False,
+            search.rtol,
+            subspace,
+            left_over,
+            None,
+            f.seed + 1,
+        )
     except InputError:
         if asked:
             raise
@@ -211,17 +308,39 @@ def _with_left(result: Eigenpairs, search: KrylovSchur, complete: bool, subspace
     order = _matched(result.values, of_transpose.values)
     left = of_transpose.vectors[:, order].conj()
     with np.errstate(divide="ignore"):
-        conditions = np.minimum(1 / np.abs((left.conj() * result.vectors).sum(0)), 1 / np.finfo(float).eps)
-    errors = np.maximum(sensitivity(search, result.values, result.residuals + result.noise, False)[1],
-                        conditions * (result.residuals + result.noise)) + search.doubt
+        conditions = np.minimum(
+            1 / np.abs((left.conj() * result.vectors).sum(0)), 1 / np.finfo(float).eps
+        )
+    errors = (
+        np.maximum(
+            sensitivity(search, result.values, result.residuals + result.noise, False)[1],
+            conditions * (result.residuals + result.noise),
+        )
+        + search.doubt
+    )
     apart = np.abs(of_transpose.values[order] - result.values) - errors - of_transpose.errors[order]
-    agree = found and bool((of_transpose.residuals <= of_transpose.tolerance).all() and (apart <= 0).all())
+    agree = found and bool(
+        (of_transpose.residuals <= of_transpose.tolerance).all() and (apart <= 0).all()
+    )
     sound = agree and bool(errors.max() <= np.sqrt(result.tolerance * search.size))
     converged = complete and sound and bool((result.residuals <= result.tolerance).all())
-    message = _message(search, converged, complete, sound, result.residuals, errors) if agree else (
-        f"the left eigenvectors are not those of the right ones: {REMEDY}, or ask for another k")
-    return replace(result, left=left, conditions=conditions, errors=errors, products=result.products + of_transpose.products,
-                   certificate=result.certificate + of_transpose.certificate, message=message, converged=converged)
+    message = (
+        _message(search, converged, complete, sound, result.residuals, errors)
+        if agree
+        else (
+            f"the left eigenvectors are not those of the right ones: {REMEDY}, or ask for another k"
+        )
+    )
+    return replace(
+        result,
+        left=left,
+        conditions=conditions,
+        errors=errors,
+        products=result.products + of_transpose.products,
+        certificate=result.certificate + of_transpose.certificate,
+        message=message,
+        converged=converged,
+    )
 
 
 def _matched(values: NDArray[Any], others: NDArray[Any]) -> list[int]:
@@ -238,45 +357,77 @@ def _in_units(result: Eigenpairs, unit: float) -> Eigenpairs:
     """Return the result for A in place of A / unit."""
     if unit == 1:
         return result
-    return replace(result, values=result.values * unit, residuals=result.residuals * unit, errors=result.errors * unit,
-                   tolerance=result.tolerance * unit, noise=result.noise * unit)
+    return replace(
+        result,
+        values=result.values * unit,
+        residuals=result.residuals * unit,
+        errors=result.errors * unit,
+        tolerance=result.tolerance * unit,
+        noise=result.noise * unit,
+    )
 
 
-def _message(search: KrylovSchur, converged: bool, complete: bool, sound: bool, residuals: Array, errors: Array) -> str:
+def _message(
+    search: KrylovSchur,
+    converged: bool,
+    complete: bool,
+    sound: bool,
+    residuals: Array,
+    errors: Array,
+) -> str:
     if converged:
-        doubt = ("" if errors.max() <= 1e3 * search.tolerance or not search.size else
-                 f"; ill-conditioned: an eigenvalue is known to {errors.max():.1e} only")
+        doubt = (
+            ""
+            if errors.max() <= 1e3 * search.tolerance or not search.size
+            else f"; ill-conditioned: an eigenvalue is known to {errors.max():.1e} only"
+        )
         return f"converged to {goal_reached(search.tolerance, search.noise, search.rtol)}{doubt}"
     if complete and sound:
-        return f"a residual recomputed is {residuals.max():.1e}, above the tolerance {search.tolerance:.1e}: audit the operator"
+        return (
+            f"a residual recomputed is {residuals.max():.1e}, above the tolerance"
+            f" {search.tolerance:.1e}: audit the operator"
+        )
     if complete:
-        return (f"not converged: A is far from normal, and an eigenvalue is known to {errors.max():.1e} only: {REMEDY}, or ask "
-                "for left=True")
+        return (
+            f"not converged: A is far from normal, and an eigenvalue is known to {errors.max():.1e}"
+            f" only: {REMEDY}, or ask for left=True"
+        )
     if search.which == "LI" and search.found:
-        return ("not converged: which='LI' asks for the interior of the spectrum, where imaginary parts may be too small to be "
-                f"told apart, and a Krylov space is certain of them only when it is the whole space: {REMEDY}")
+        return (
+            "not converged: which='LI' asks for the interior of the spectrum, where imaginary"
+            " parts may be too small to be told apart, and a Krylov space is certain of them only"
+            f" when it is the whole space: {REMEDY}"
+        )
     count = int((residuals <= search.tolerance).sum())
-    return (f"not converged: {count} of {search.k} residuals are below {search.tolerance:.1e}, or the search outside did not "
-            "settle: allow more products, or a larger subspace")
+    return (
+        f"not converged: {count} of {search.k} residuals are below {search.tolerance:.1e}, or the"
+        " search outside did not settle: allow more products, or a larger subspace"
+    )
 
 
 SHOWN = 12
 """Lines of a result that are printed."""
 
 
-def listing(name: str, values: NDArray[Any], errors: Array, residuals: Array, message: str, products: int) -> str:
+def listing(
+    name: str, values: NDArray[Any], errors: Array, residuals: Array, message: str, products: int
+) -> str:
     """Return a result as a table, a line for each of the first values, and the message below it."""
     shown = [_rounded(v, e) for v, e in zip(values[:SHOWN], errors, strict=False)]
     width = max(map(len, [name, *shown]))
     lines = [f"{name:>{width}}  {'error':>7}  {'residual':>8}"]
-    lines += [f"{v:>{width}}  {e:7.1e}  {r:8.1e}" for v, e, r in zip(shown, errors, residuals, strict=False)]
+    lines += [
+        f"{v:>{width}}  {e:7.1e}  {r:8.1e}"
+        for v, e, r in zip(shown, errors, residuals, strict=False)
+    ]
     lines += [f"{f'... {len(values) - SHOWN} more':>{width}}"] if len(values) > SHOWN else []
     return "\n".join([*lines, f"{message} ({products} products)"])
 
 
 def _rounded(value: complex, error: float) -> str:
     """Return a value to the digits that its error leaves, and one more."""
-    size, doubt = np.log10(np.maximum([abs(value), error], np.finfo(float).tiny))  # their ratio may overflow
+    # their ratio may overflow
+    size, doubt = np.log10(np.maximum([abs(value), error], np.finfo(float).tiny))
     digits = int(np.clip(np.ceil(size - doubt) + 1, 2, 12))
     return f"{value:.{digits}g}" if np.imag(value) else f"{np.real(value):.{digits}g}"
 
@@ -286,13 +437,22 @@ def goal_reached(tolerance: float, noise: float, rtol: float) -> str:
     return f"the operator's noise floor {noise:.1e}" if tolerance <= noise else f"rtol {rtol:.1e}"
 
 
-def _check(k: int, n: int, which: str, symmetric: bool, subspace: int | None, max_products: int | None,
-           left: bool) -> None:
+def _check(
+    k: int,
+    n: int,
+    which: str,
+    symmetric: bool,
+    subspace: int | None,
+    max_products: int | None,
+    left: bool,
+) -> None:
     _require.one_of("which", which, get_args(Which))
     _require.flag("symmetric", symmetric)
     _require.flag("left", left)
     if symmetric and which == "LI":
-        raise InputError("the eigenvalues of a symmetric operator are real: which='LI' asks for imaginary parts")
+        raise InputError(
+            "the eigenvalues of a symmetric operator are real: which='LI' asks for imaginary parts"
+        )
     least = min(n, k + 4)  # a pair at the cut, and one kept beyond it, leave room for a step
     if subspace is not None and _require.integer("subspace", subspace, 1) < least:
         raise InputError(f"subspace must be at least k + 4 = {k + 4}: got {subspace}")

@@ -1,13 +1,15 @@
-r"""How far from symmetric, and other sums over the entries of an operator, from products with random vectors, with error bars.
+r"""How far from symmetric, and other sums over the entries of an operator, from products with
+random vectors, with error bars.
 
     trace            tr A;  of a denoiser's J the effective degrees of freedom of D(x_t)
     diagonal         every A_ii;  of J the posterior variance of each pixel, up to alpha / sigma^2
     frobenius_norm   |A|_F
     asymmetry        |A - A^T|_F / |A + A^T|_F:  0 symmetric, 1 as much skew as symmetric, inf skew
 
-Each is split on an orthonormal basis Q of what a random sketch finds of the range: exact on Q, sampled outside of it, where
-little is left (Hutch++). The samples outside are independent of Q, so their spread is an honest standard error. Linear algebra
-only: A is any real matrix or `LinearOperator`.
+Each is split on an orthonormal basis Q of what a random sketch finds of the range: exact on Q,
+sampled outside of it, where little is left (Hutch++). The samples outside are independent of Q, so
+their spread is an honest standard error. Linear algebra only: A is any real matrix or
+`LinearOperator`.
 
 >>> import numpy as np
 >>> bool(asymmetry(np.diag([3.0, 2.0, 1.0])).value < 1e-14)
@@ -15,8 +17,8 @@ True
 
 References
 ----------
-Hutchinson (1989); Meyer, Musco, Musco, Woodruff (2021), *Hutch++: optimal stochastic trace estimation*; Efron (2004), *The
-estimation of prediction error*, for the degrees of freedom.
+Hutchinson (1989); Meyer, Musco, Musco, Woodruff (2021), *Hutch++: optimal stochastic trace
+estimation*; Efron (2004), *The estimation of prediction error*, for the degrees of freedom.
 """
 
 from __future__ import annotations
@@ -59,7 +61,9 @@ class Estimate(Generic[Value]):
     path: str = "matrix"
     """How the products were computed: see `jacobian_lab.krylov.operators.Provenance`."""
     product_error: float = 0.0
-    """Relative error of a product that the check of the operator's maker could not exclude, which no error bar above holds."""
+    """Relative error of a product that the check of the operator's maker could not exclude, which
+    no error bar above holds.
+    """
 
     def interval(self, level: float = 0.95) -> tuple[Value, Value]:
         """Return the confidence interval, of each entry for itself, by Student's t."""
@@ -73,7 +77,10 @@ class Estimate(Generic[Value]):
         if isinstance(self.value, float):
             return f"{self.value:.4g} +- {self.standard_error:.1g} ({self.products} products)"
         error = float(np.median(self.standard_error))
-        return f"{self.value.size} numbers, median standard error {error:.1g} ({self.products} products)"
+        return (
+            f"{self.value.size} numbers, median standard error {error:.1g} ({self.products}"
+            " products)"
+        )
 
     def __repr__(self) -> str:
         return f"Estimate: {self}"
@@ -82,8 +89,11 @@ class Estimate(Generic[Value]):
         return float(self.value)
 
 
-def trace(A: Matrix, *, sketch: int = 16, probes: int = 32, rtol: float | None = None, seed: int = 0) -> Estimate[float]:
-    """Return tr A: `tr Q^T A Q` exactly, and the mean of `g^T A g` over Rademacher g outside of Q (Hutch++).
+def trace(
+    A: Matrix, *, sketch: int = 16, probes: int = 32, rtol: float | None = None, seed: int = 0
+) -> Estimate[float]:
+    """Return tr A: `tr Q^T A Q` exactly, and the mean of `g^T A g` over Rademacher g outside of Q
+    (Hutch++).
 
     Parameters
     ----------
@@ -108,16 +118,31 @@ def trace(A: Matrix, *, sketch: int = 16, probes: int = 32, rtol: float | None =
         return np.stack([np.einsum("ik,ik->k", G, AG), np.square(AG).sum(0)], axis=1)
 
     fixed = np.array([float(np.einsum("ij,ij->", Q, AQ)), np.square(AQ).sum()])
-    return _estimate(operator, Q, fixed, sample, probes, rtol, seed, _Figure(
-        value=lambda m: m[0], influence=lambda z, _: z[:, 0], bound=lambda z, _: np.sqrt(2 * z[:, 1].mean()),
-        scale=lambda m: np.sqrt(m[1])))
+    return _estimate(
+        operator,
+        Q,
+        fixed,
+        sample,
+        probes,
+        rtol,
+        seed,
+        _Figure(
+            value=lambda m: m[0],
+            influence=lambda z, _: z[:, 0],
+            bound=lambda z, _: np.sqrt(2 * z[:, 1].mean()),
+            scale=lambda m: np.sqrt(m[1]),
+        ),
+    )
 
 
-def diagonal(A: Matrix, *, sketch: int = 16, probes: int = 32, rtol: float | None = None, seed: int = 0) -> Estimate[Array]:
-    """Return the diagonal of A, shape (n,): that of `A Q Q^T` exactly, and the mean of `g * A g` over g outside of Q.
+def diagonal(
+    A: Matrix, *, sketch: int = 16, probes: int = 32, rtol: float | None = None, seed: int = 0
+) -> Estimate[Array]:
+    """Return the diagonal of A, shape (n,): that of `A Q Q^T` exactly, and the mean of `g * A g`
+    over g outside of Q.
 
-    Q sketches the range of A^T. Parameters as in `trace`; `rtol` is of the root mean square. Each entry has its own standard
-    error, and the entries' errors are not independent.
+    Q sketches the range of A^T. Parameters as in `trace`; `rtol` is of the root mean square. Each
+    entry has its own standard error, and the entries' errors are not independent.
 
     References
     ----------
@@ -128,28 +153,59 @@ def diagonal(A: Matrix, *, sketch: int = 16, probes: int = 32, rtol: float | Non
     def sample(G: Array) -> Array:
         return np.asarray((G * (operator @ G)).T)
 
-    return _estimate(operator, Q, np.einsum("ik,ik->i", AQ, Q), sample, probes, rtol, seed, _Figure(
-        value=lambda m: m, influence=lambda z, _: z, bound=lambda z, _: np.sqrt(np.square(z).mean(0)),
-        scale=lambda m: max(float(np.linalg.norm(m)), float(np.abs(AQ).max(initial=0.0)))))
+    return _estimate(
+        operator,
+        Q,
+        np.einsum("ik,ik->i", AQ, Q),
+        sample,
+        probes,
+        rtol,
+        seed,
+        _Figure(
+            value=lambda m: m,
+            influence=lambda z, _: z,
+            bound=lambda z, _: np.sqrt(np.square(z).mean(0)),
+            scale=lambda m: max(float(np.linalg.norm(m)), float(np.abs(AQ).max(initial=0.0))),
+        ),
+    )
 
 
-def frobenius_norm(A: Matrix, *, sketch: int = 16, probes: int = 32, rtol: float | None = None,
-                   seed: int = 0) -> Estimate[float]:
-    """Return |A|_F: `|A Q|_F` exactly, and the mean of `|A g|^2` outside of Q; parameters as in `trace`."""
+def frobenius_norm(
+    A: Matrix, *, sketch: int = 16, probes: int = 32, rtol: float | None = None, seed: int = 0
+) -> Estimate[float]:
+    """Return |A|_F: `|A Q|_F` exactly, and the mean of `|A g|^2` outside of Q; parameters as in
+    `trace`.
+    """
     operator, Q, AQ, _ = _split(A, sketch, probes, rtol, seed, both=False, transposed=True)
 
     def sample(G: Array) -> Array:
         return np.square(operator @ G).sum(0)[:, None]
 
-    return _estimate(operator, Q, np.array([np.square(AQ).sum()]), sample, probes, rtol, seed, _Figure(
-        value=lambda m: float(np.sqrt(m[0])), influence=lambda z, m: z[:, 0] / (2 * np.sqrt(m[0]) if m[0] else 1),
-        bound=lambda z, m: z.mean() / np.sqrt(2 * m[0]) if m[0] else 0.0, scale=lambda m: float(np.sqrt(m[0]))))
+    return _estimate(
+        operator,
+        Q,
+        np.array([np.square(AQ).sum()]),
+        sample,
+        probes,
+        rtol,
+        seed,
+        _Figure(
+            value=lambda m: float(np.sqrt(m[0])),
+            influence=lambda z, m: z[:, 0] / (2 * np.sqrt(m[0]) if m[0] else 1),
+            bound=lambda z, m: z.mean() / np.sqrt(2 * m[0]) if m[0] else 0.0,
+            scale=lambda m: float(np.sqrt(m[0])),
+        ),
+    )
 
 
-def asymmetry(A: Matrix, *, sketch: int = 16, probes: int = 32, rtol: float | None = None, seed: int = 0) -> Estimate[float]:
-    """Return `|A - A^T|_F / |A + A^T|_F`, both sampled by the same vectors: two products each; parameters as in `trace`.
+def asymmetry(
+    A: Matrix, *, sketch: int = 16, probes: int = 32, rtol: float | None = None, seed: int = 0
+) -> Estimate[float]:
+    """Return `|A - A^T|_F / |A + A^T|_F`, both sampled by the same vectors: two products each;
+    parameters as in `trace`.
 
-    `rtol` of a symmetric operator, where the ratio is rounding, ends as soon as rounding is all that is left.
+    `rtol` of a symmetric operator, where the ratio is rounding, ends as soon as rounding is all
+    that is left.
     """
     operator, Q, AQ, AtQ = _split(A, sketch, probes, rtol, seed, both=True)
 
@@ -166,9 +222,22 @@ def asymmetry(A: Matrix, *, sketch: int = 16, probes: int = 32, rtol: float | No
         return ratio(m) / 2 * (z[:, 0] / m[0] - z[:, 1] / m[1]) if m.all() else np.zeros(len(z))
 
     fixed = np.array([np.square(AQ - AtQ).sum(), np.square(AQ + AtQ).sum()])
-    return _estimate(operator, Q, fixed, sample, probes, rtol, seed, _Figure(
-        value=ratio, influence=influence, scale=lambda _: 1.0, absolute=False,
-        bound=lambda z, m: ratio(m) * np.sqrt(0.5) * (z.mean(0) / m).sum() if m.all() else 0.0))
+    return _estimate(
+        operator,
+        Q,
+        fixed,
+        sample,
+        probes,
+        rtol,
+        seed,
+        _Figure(
+            value=ratio,
+            influence=influence,
+            scale=lambda _: 1.0,
+            absolute=False,
+            bound=lambda z, m: ratio(m) * np.sqrt(0.5) * (z.mean(0) / m).sum() if m.all() else 0.0,
+        ),
+    )
 
 
 class _Figure(NamedTuple, Generic[Value]):
@@ -176,18 +245,31 @@ class _Figure(NamedTuple, Generic[Value]):
 
     value: Callable[[Array], Value]
     influence: Callable[[Array, Array], Array]
-    """Linearised in deviations of the samples (delta method): (samples, m) -> shape (samples,) or (samples, entries)."""
+    """Linearised in deviations of the samples (delta method): (samples, m) -> shape (samples,) or
+    (samples, entries).
+    """
     bound: Callable[[Array, Array], Any]
-    """A bound of the standard deviation of one sample's influence from the samples' sizes, not their spread: (samples, m)."""
+    """A bound of the standard deviation of one sample's influence from the samples' sizes, not
+    their spread: (samples, m).
+    """
     scale: Callable[[Array], float]
     """The size, in the norm of the value, of which products' rounding is a part."""
     absolute: bool = True
     """Whether the value is in A's units."""
 
 
-def _split(A: Matrix, sketch: int, probes: int, rtol: float | None, seed: int, both: bool,
-           transposed: bool = False) -> tuple[Counted, Array, Array, Array]:
-    """Return A counted, an orthonormal Q of a sketch of its range (or of its transpose's), A Q, and, for both, A^T Q."""
+def _split(
+    A: Matrix,
+    sketch: int,
+    probes: int,
+    rtol: float | None,
+    seed: int,
+    both: bool,
+    transposed: bool = False,
+) -> tuple[Counted, Array, Array, Array]:
+    """Return A counted, an orthonormal Q of a sketch of its range (or of its transpose's), A Q,
+    and, for both, A^T Q.
+    """
     operator = Counted(square(A), scaled=True)
     n = operator.shape[0]
     sketch, seed = _require.integer("sketch", sketch, 0), _require.seed(seed)
@@ -203,9 +285,19 @@ def _split(A: Matrix, sketch: int, probes: int, rtol: float | None, seed: int, b
     return operator, Q, operator @ Q if sketch else Q, operator.T @ Q if both and sketch else Q
 
 
-def _estimate(operator: Counted, Q: Array, fixed: Array, sample: Callable[[Array], Array], probes: int, rtol: float | None,
-              seed: int, figure: _Figure[Value]) -> Estimate[Value]:
-    """Return the figure of `fixed + mean of the samples`, with the samples' spread and the products' rounding as its error."""
+def _estimate(
+    operator: Counted,
+    Q: Array,
+    fixed: Array,
+    sample: Callable[[Array], Array],
+    probes: int,
+    rtol: float | None,
+    seed: int,
+    figure: _Figure[Value],
+) -> Estimate[Value]:
+    """Return the figure of `fixed + mean of the samples`, with the samples' spread and the
+    products' rounding as its error.
+    """
     n, rng = operator.shape[0], np.random.default_rng([seed, 1])
     samples = np.zeros((0, len(fixed)))
     goal = probes if rtol is None else max(probes, PILOT)
@@ -227,18 +319,28 @@ def _estimate(operator: Counted, Q: Array, fixed: Array, sample: Callable[[Array
         reached, least = float(np.linalg.norm(error)), rounding * root
         if rtol is None or reached <= rtol * size or len(samples) >= n or reached <= 2 * least:
             break  # more probes do not lower the rounding
-        wanted = 1.2 * len(samples) * (reached / (rtol * size)) ** 2 if size else np.inf  # one jump to where it should be:
-        goal = int(min(max(1.5 * len(samples), wanted), max(n, goal)))  # many looks at the error would spoil the interval
+        # one jump to where it should be:
+        wanted = 1.2 * len(samples) * (reached / (rtol * size)) ** 2 if size else np.inf
+        # many looks at the error would spoil the interval
+        goal = int(min(max(1.5 * len(samples), wanted), max(n, goal)))
     unit = operator.unit if figure.absolute else 1.0
-    if rtol is not None and reached > rtol * size > rtol * 2 * least:  # a value below the rounding is as good as zero
-        warnings.warn(f"a standard error of {reached / root * unit:.1e} was reached, not {rtol:.1e} of "
-                      f"{size / root * unit:.3g}, after {len(samples)} probes: take a larger sketch", ConvergenceWarning,
-                      stacklevel=3)
+    # a value below the rounding is as good as zero
+    if rtol is not None and reached > rtol * size > rtol * 2 * least:
+        warnings.warn(
+            f"a standard error of {reached / root * unit:.1e} was reached, not {rtol:.1e} of "
+            f"{size / root * unit:.3g}, after {len(samples)} probes: take a larger sketch",
+            ConvergenceWarning,
+            stacklevel=3,
+        )
     standard_error = error * unit if isinstance(value, np.ndarray) else float(error) * unit
     path, product_error, _ = operator.provenance
-    return Estimate(value * unit, standard_error, operator.products, len(samples) - 1, path, product_error)
+    return Estimate(
+        value * unit, standard_error, operator.products, len(samples) - 1, path, product_error
+    )
 
 
 def _check_finite(x: Array) -> None:
     if not np.isfinite(x).all():
-        raise InputError("a product of the operator has values that are not finite: audit the operator")
+        raise InputError(
+            "a product of the operator has values that are not finite: audit the operator"
+        )

@@ -1,9 +1,11 @@
-r"""The Arnoldi factorisation of a real operator: the Krylov space, its orthonormal basis, and the operator on it.
+r"""The Arnoldi factorisation of a real operator: the Krylov space, its orthonormal basis, and the
+operator on it.
 
     A Q_m = Q_{m+1} H_m,    Q^T Q = I
 
-H_m, (m + 1) x m, is upper Hessenberg after a plain run; after a restart (Krylov-Schur) its leading columns are full, and the
-equation is the same. Linear algebra only: A is any matrix or `LinearOperator`.
+H_m, (m + 1) x m, is upper Hessenberg after a plain run; after a restart (Krylov-Schur) its leading
+columns are full, and the equation is the same. Linear algebra only: A is any matrix or
+`LinearOperator`.
 
 >>> import numpy as np
 >>> A = np.diag([5.0, 4.0, 1.0, 0.1])
@@ -13,8 +15,9 @@ True
 
 References
 ----------
-Arnoldi (1951), *The principle of minimized iterations*; Giraud, Langou, Rozloznik (2005), *The loss of orthogonality in the
-Gram-Schmidt process*: twice is enough; Stewart (2002), *A Krylov-Schur algorithm for large eigenproblems*.
+Arnoldi (1951), *The principle of minimized iterations*; Giraud, Langou, Rozloznik (2005), *The loss
+of orthogonality in the Gram-Schmidt process*: twice is enough; Stewart (2002), *A Krylov-Schur
+algorithm for large eigenproblems*.
 """
 
 from __future__ import annotations
@@ -37,7 +40,8 @@ EPS = float(np.finfo(np.float64).eps)
 
 
 class Arnoldi:
-    """`A Q_m = Q_{m+1} H_m`, extended step by step; the basis is in float64 even over a float32 operator.
+    """`A Q_m = Q_{m+1} H_m`, extended step by step; the basis is in float64 even over a float32
+    operator.
 
     Parameters
     ----------
@@ -55,14 +59,16 @@ class Arnoldi:
     products : int
         Products with A spent.
     unit : float
-        The power of two in whose multiples it computes: 1, unless the operator is so large or so small that squares of the
-        entries of its products would overflow or underflow.
+        The power of two in whose multiples it computes: 1, unless the operator is so large or so
+        small that squares of the entries of its products would overflow or underflow.
     breakdowns : list of int
-        Steps at which the Krylov space was invariant: the subdiagonal entry is zero, and a random vector orthogonal to the
-        basis went on. m = n is the last.
+        Steps at which the Krylov space was invariant: the subdiagonal entry is zero, and a random
+        vector orthogonal to the basis went on. m = n is the last.
     """
 
-    def __init__(self, A: LinearOperator | NDArray[Any], start: ArrayLike | None = None, seed: int = 0) -> None:
+    def __init__(
+        self, A: LinearOperator | NDArray[Any], start: ArrayLike | None = None, seed: int = 0
+    ) -> None:
         self.operator = Counted(square(A), scaled=True)
         self.size, self.seed, self.steps = self.operator.shape[0], _require.seed(seed), 0
         self.breakdowns: list[int] = []
@@ -87,22 +93,28 @@ class Arnoldi:
     @property
     def basis(self) -> Array:
         """Q_{m+1}, shape (n, m + 1); (n, n) at m = n."""
-        return self._Q[:, :min(self.steps + 1, self.size)]
+        return self._Q[:, : min(self.steps + 1, self.size)]
 
     @property
     def hessenberg(self) -> Array:
         """H_m, shape (m + 1, m); (n, n) at m = n."""
-        return self._H[:min(self.steps + 1, self.size), :self.steps] * self.unit
+        return self._H[: min(self.steps + 1, self.size), : self.steps] * self.unit
 
     @property
     def projected(self) -> Array:
         """Q_m^T A Q_m, shape (m, m): its eigenvalues are the Ritz values."""
-        return self._H[:self.steps, :self.steps] * self.unit
+        return self._H[: self.steps, : self.steps] * self.unit
 
     @property
     def coupling(self) -> Array:
-        """The last row of H_m, shape (m,): `A Q_m = Q_m (projected) + q_{m+1} (coupling)`; zero at m = n."""
-        return np.zeros(self.steps) if self.exhausted else self._H[self.steps, :self.steps] * self.unit
+        """The last row of H_m, shape (m,): `A Q_m = Q_m (projected) + q_{m+1} (coupling)`; zero at
+        m = n.
+        """
+        return (
+            np.zeros(self.steps)
+            if self.exhausted
+            else self._H[self.steps, : self.steps] * self.unit
+        )
 
     def extend(self, steps: int) -> Arnoldi:
         """Take `steps` more steps from where it stopped, as far as m = n; return itself."""
@@ -114,17 +126,19 @@ class Arnoldi:
         return self
 
     def exhaust(self, block: int = 64) -> Arnoldi:
-        """Complete the basis to the whole space by products with `block` vectors at once; return itself.
+        """Complete the basis to the whole space by products with `block` vectors at once; return
+        itself.
 
-        `projected` is then A in another orthonormal basis, n products in all; H is no longer upper Hessenberg.
+        `projected` is then A in another orthonormal basis, n products in all; H is no longer upper
+        Hessenberg.
         """
         block = _require.integer("block", block, 1)
         m, n = self.steps, self.size
         if m == n:
             return self
-        rest = scipy.linalg.qr(self._Q[:, :m + 1], mode="full")[0][:, m + 1:]
+        rest = scipy.linalg.qr(self._Q[:, : m + 1], mode="full")[0][:, m + 1 :]
         self._make_room(n)
-        self._Q[:, m + 1:] = rest
+        self._Q[:, m + 1 :] = rest
         for first in range(m, n, block):
             columns = slice(first, min(first + block, n))
             image = self.operator.matmat(self._Q[:, columns])
@@ -133,15 +147,18 @@ class Arnoldi:
         self.steps = n
         return self
 
-    def restart(self, Z: Array, projected: Array, coupling: Array, vector: Array | None = None) -> None:
-        """Compress to the basis Q_m Z, Z of shape (m, p), with the operator on it and its coupling to the next vector.
+    def restart(
+        self, Z: Array, projected: Array, coupling: Array, vector: Array | None = None
+    ) -> None:
+        """Compress to the basis Q_m Z, Z of shape (m, p), with the operator on it and its coupling
+        to the next vector.
 
-        Both are in units of `unit`, as `in_units` gives them.
-        With a `vector` the coupling is dropped (it is below the tolerance) and the vector, made orthogonal, goes on.
+        Both are in units of `unit`, as `in_units` gives them. With a `vector` the coupling is
+        dropped (it is below the tolerance) and the vector, made orthogonal, goes on.
         """
         p = Z.shape[1]
         follow = None if self.exhausted else self._Q[:, self.steps].copy()
-        self._Q[:, :p] = self._Q[:, :self.steps] @ Z
+        self._Q[:, :p] = self._Q[:, : self.steps] @ Z
         self._H[:] = 0
         self._H[:p, :p], self.steps = projected, p
         if vector is not None:
@@ -152,14 +169,14 @@ class Arnoldi:
     def snapshot(self) -> tuple[Array, Array]:
         """Return copies of basis and H, before the space is exhausted; `resume` takes them."""
         m = self.steps
-        return self._Q[:, :m + 1].copy(), self._H[:m + 1, :m].copy()
+        return self._Q[:, : m + 1].copy(), self._H[: m + 1, :m].copy()
 
     def resume(self, basis: Array, hessenberg: Array) -> None:
         """Go back to what `snapshot` returned."""
         m = hessenberg.shape[1]
         self._make_room(m)
-        self._Q[:, :m + 1], self._H[:], self.steps = basis, 0, m
-        self._H[:m + 1, :m] = hessenberg
+        self._Q[:, : m + 1], self._H[:], self.steps = basis, 0, m
+        self._H[: m + 1, :m] = hessenberg
 
     @property
     def in_units(self) -> tuple[Array, Array]:
@@ -168,24 +185,40 @@ class Arnoldi:
         return self._H[:m, :m], np.zeros(m) if self.exhausted else self._H[m, :m]
 
     def ritz(self) -> tuple[NDArray[np.complex128], Array]:
-        """Return the Ritz values, by falling modulus, and the residual norms `|A x - theta x|` that the recurrence implies."""
+        """Return the Ritz values, by falling modulus, and the residual norms `|A x - theta x|` that
+        the recurrence implies.
+        """
         projected, coupling = self.in_units
         values, vectors = np.linalg.eig(projected)
         order = np.argsort(-abs(values), kind="stable")
-        return values[order].astype(np.complex128) * self.unit, np.abs(coupling @ vectors)[order] * self.unit
+        return (
+            values[order].astype(np.complex128) * self.unit,
+            np.abs(coupling @ vectors)[order] * self.unit,
+        )
 
     def save(self, path: str | Path) -> None:
         """Write the factorisation to a .npz file, whole or not at all, with a checksum.
 
-        A is not stored: one more product, with a random vector, tells it apart from others when the file is loaded.
+        A is not stored: one more product, with a random vector, tells it apart from others when the
+        file is loaded.
         """
-        save_arrays(Path(path), {"basis": self.basis, "hessenberg": self.hessenberg, "seed": self.seed, "probe": self._probe(),
-                                 "products": self.products, "breakdowns": np.array(self.breakdowns, dtype=np.int64)},
-                    compressed=False)
+        save_arrays(
+            Path(path),
+            {
+                "basis": self.basis,
+                "hessenberg": self.hessenberg,
+                "seed": self.seed,
+                "probe": self._probe(),
+                "products": self.products,
+                "breakdowns": np.array(self.breakdowns, dtype=np.int64),
+            },
+            compressed=False,
+        )
 
     @classmethod
     def load(cls, path: str | Path, A: LinearOperator | NDArray[Any]) -> Arnoldi:
-        """Read a factorisation of A from a file that `save` wrote; two products tell whether it is the same operator.
+        """Read a factorisation of A from a file that `save` wrote; two products tell whether it is
+        the same operator.
 
         Raises
         ------
@@ -195,20 +228,23 @@ class Arnoldi:
         data = load_arrays(Path(path), "Expected a file that Arnoldi.save wrote: start anew")
         _check_stored(path, data)
         if len(data["basis"]) != A.shape[0]:
-            raise InputError(f"{path} belongs to an operator of size {len(data['basis'])}: got one of size {A.shape[0]}")
+            raise InputError(
+                f"{path} belongs to an operator of size {len(data['basis'])}: got one of size"
+                f" {A.shape[0]}"
+            )
         found = cls(A, data["basis"][:, 0], int(data["seed"]))
         found.steps, found.breakdowns = data["hessenberg"].shape[1], data["breakdowns"].tolist()
         found.operator.at_scale(float(np.abs(data["hessenberg"]).max(initial=0.0)))
         found._make_room(found.steps)
-        found._Q[:, :data["basis"].shape[1]] = data["basis"]
-        found._H[:len(data["hessenberg"]), :found.steps] = data["hessenberg"] / found.unit
+        found._Q[:, : data["basis"].shape[1]] = data["basis"]
+        found._H[: len(data["hessenberg"]), : found.steps] = data["hessenberg"] / found.unit
         found._compare(path, data["probe"])
         found.operator.products += int(data["products"])
         return found
 
     def _probe(self) -> Array:
-        """Return A's product with a random vector, always the same: of the same A the same to the last bits, even where
-        products are differences, whose errors are larger but the same, too.
+        """Return A's product with a random vector, always the same: of the same A the same to the
+        last bits, even where products are differences, whose errors are larger but the same, too.
         """
         z = np.random.default_rng(self.size).standard_normal((self.size, 1))
         product = self.operator.operator.matmat(z / np.linalg.norm(z))
@@ -216,37 +252,43 @@ class Arnoldi:
         return np.asarray(product, dtype=np.float64)[:, 0]
 
     def _compare(self, path: str | Path, probe: Array) -> None:
-        """Raise unless A's product is that of the file, and A agrees with the factorisation on a vector of its space."""
+        """Raise unless A's product is that of the file, and A agrees with the factorisation on a
+        vector of its space.
+        """
         m, again = self.steps, self._probe()
         unit = float(np.abs([again, probe]).max()) or 1.0  # squares may overflow
-        differences = [float(np.linalg.norm(again / unit - probe / unit) / (np.linalg.norm(probe / unit) or 1))]
+        differences = [
+            float(np.linalg.norm(again / unit - probe / unit) / (np.linalg.norm(probe / unit) or 1))
+        ]
         bounds = [10 * float(np.finfo(self.operator.operator.dtype).eps) * self.size**0.5]
         if m:
             weights = np.random.default_rng([self.seed, m]).standard_normal(m)
             weights /= np.linalg.norm(weights)
-            H = self._H[:min(m + 1, self.size), :m]
+            H = self._H[: min(m + 1, self.size), :m]
             change = self.operator.matvec(self._Q[:, :m] @ weights) - self.basis @ (H @ weights)
             differences.append(float(np.linalg.norm(change) / (np.linalg.norm(H) or 1)))
             bounds.append(10 * self.operator.rounding)
         for difference, bound in zip(differences, bounds, strict=True):
             if not difference <= bound:
-                raise InputError(f"{path} belongs to another operator: a product differs from that of the file by "
-                                 f"{difference:.1e} of its size; load it with the operator that it was made of, on the same "
-                                 "device, or start anew")
+                raise InputError(
+                    f"{path} belongs to another operator: a product differs from that of the file"
+                    f" by {difference:.1e} of its size; load it with the operator that it was made"
+                    " of, on the same device, or start anew"
+                )
 
     def _step(self) -> None:
         m = self.steps
         w = self.operator.matvec(self._Q[:, m])
         _check_finite(w, f"of step {m + 1}")
         size = float(np.linalg.norm(w))
-        Q = self._Q[:, :m + 1]
+        Q = self._Q[:, : m + 1]
         h = Q.T @ w
         w = w - Q @ h
         again = Q.T @ w  # twice is enough
         w, h = w - Q @ again, h + again
         beta = float(np.linalg.norm(w))
         self._H[:, m] = 0
-        self._H[:m + 1, m] = h
+        self._H[: m + 1, m] = h
         if m + 1 < self.size:
             if beta > 10 * EPS * np.sqrt(self.size) * max(size, self._largest()):
                 self._Q[:, m + 1], self._H[m + 1, m] = w / beta, beta
@@ -258,15 +300,21 @@ class Arnoldi:
         self.steps = m + 1  # last: an interrupted step leaves no trace
 
     def _largest(self) -> float:
-        return float(np.abs(self._H[:, :self.steps]).max(initial=0.0))
+        return float(np.abs(self._H[:, : self.steps]).max(initial=0.0))
 
     def _random(self, m: int) -> Array:
-        """Return a random unit vector orthogonal to the first m of the basis, another one after each breakdown."""
-        return self._orthogonal(np.random.default_rng([self.seed, m, len(self.breakdowns)]).standard_normal(self.size), m)[0]
+        """Return a random unit vector orthogonal to the first m of the basis, another one after
+        each breakdown.
+        """
+        return self._orthogonal(
+            np.random.default_rng([self.seed, m, len(self.breakdowns)]).standard_normal(self.size),
+            m,
+        )[0]
 
     def _orthogonal(self, vector: Array, m: int | None = None) -> tuple[Array, float]:
-        Q = self._Q[:, :self.steps if m is None else m]
-        for _ in range(3):  # a vector that lies nearly in the space loses its digits in the first pass
+        Q = self._Q[:, : self.steps if m is None else m]
+        # a vector that lies nearly in the space loses its digits in the first pass
+        for _ in range(3):
             vector = vector / np.linalg.norm(vector)
             vector = vector - Q @ (Q.T @ vector)
         size = float(np.linalg.norm(vector))
@@ -276,12 +324,17 @@ class Arnoldi:
         columns = min(steps + 1, self.size)
         if columns > self._Q.shape[1] or steps > self._H.shape[1]:
             Q, H = self._Q, self._H
-            self._Q, self._H = np.zeros((self.size, columns), order="F"), np.zeros((steps + 1, steps))
-            self._Q[:, :Q.shape[1]] = Q
-            self._H[:H.shape[0], :H.shape[1]] = H
+            self._Q, self._H = (
+                np.zeros((self.size, columns), order="F"),
+                np.zeros((steps + 1, steps)),
+            )
+            self._Q[:, : Q.shape[1]] = Q
+            self._H[: H.shape[0], : H.shape[1]] = H
 
 
-def arnoldi(A: LinearOperator | NDArray[Any], steps: int, start: ArrayLike | None = None, seed: int = 0) -> Arnoldi:
+def arnoldi(
+    A: LinearOperator | NDArray[Any], steps: int, start: ArrayLike | None = None, seed: int = 0
+) -> Arnoldi:
     """Return the Arnoldi factorisation of A after `steps` steps; parameters as in `Arnoldi`.
 
     Raises
@@ -294,14 +347,18 @@ def arnoldi(A: LinearOperator | NDArray[Any], steps: int, start: ArrayLike | Non
 
 def _check_finite(product: Array, which: str) -> None:
     if not np.isfinite(product).all():
-        raise InputError(f"the product {which} has {int((~np.isfinite(product)).sum())} values that are not finite: audit the "
-                         "operator")
+        raise InputError(
+            f"the product {which} has {int((~np.isfinite(product)).sum())} values that are not"
+            " finite: audit the operator"
+        )
 
 
 def _unit(start: ArrayLike, n: int) -> Array:
     vector = _require.array("the start vector", start, (n,))
     if not vector.any():
-        raise InputError("the start vector is zero: expected a direction, such as a random one (leave it out)")
+        raise InputError(
+            "the start vector is zero: expected a direction, such as a random one (leave it out)"
+        )
     vector = vector / np.abs(vector).max()
     return vector / np.linalg.norm(vector)
 
@@ -310,12 +367,21 @@ def _check_stored(path: str | Path, data: dict[str, NDArray[Any]]) -> None:
     """Raise unless the arrays of a file are those of a factorisation, in shape and in kind."""
     try:
         (n, columns), (rows, m) = data["basis"].shape, data["hessenberg"].shape
-        fits = (rows == columns == min(m + 1, n) and m <= n and data["probe"].shape == (n,)
-                and all(data[name].dtype == np.float64 for name in ("basis", "hessenberg", "probe"))
-                and [(data[name].ndim, data[name].dtype.kind) for name in ("seed", "products", "breakdowns")]
-                == [(0, "i"), (0, "i"), (1, "i")])
+        fits = (
+            rows == columns == min(m + 1, n)
+            and m <= n
+            and data["probe"].shape == (n,)
+            and all(data[name].dtype == np.float64 for name in ("basis", "hessenberg", "probe"))
+            and [
+                (data[name].ndim, data[name].dtype.kind)
+                for name in ("seed", "products", "breakdowns")
+            ]
+            == [(0, "i"), (0, "i"), (1, "i")]
+        )
     except (KeyError, ValueError):
         fits = False
     if not fits:
-        raise InputError(f"{path} is not the file of an Arnoldi factorisation: expected basis, hessenberg, probe, seed, "
-                         "products and breakdowns, as Arnoldi.save writes them")
+        raise InputError(
+            f"{path} is not the file of an Arnoldi factorisation: expected basis, hessenberg,"
+            " probe, seed, products and breakdowns, as Arnoldi.save writes them"
+        )

@@ -1,11 +1,13 @@
-r"""Restarted Krylov-Schur iterations: the wanted part of the spectrum, and a search for what it missed.
+r"""Restarted Krylov-Schur iterations: the wanted part of the spectrum, and a search for what it
+missed.
 
     A Q_m = Q_m T + q_{m+1} b^T    ->   keep the wanted part of the Schur form T, extend, repeat
 
-It ends as soon as the wanted part of b is below the tolerance: that is looked at while the space grows. Then the search goes on
-from a random vector outside the space found, rank by rank, until the best Ritz values there have settled below the wanted ones:
-so no copy of a repeated eigenvalue, and nothing that the start vector was blind to, is missed. Where that takes more products
-than the rest of the whole space, the space is completed instead.
+It ends as soon as the wanted part of b is below the tolerance: that is looked at while the space
+grows. Then the search goes on from a random vector outside the space found, rank by rank, until the
+best Ritz values there have settled below the wanted ones: so no copy of a repeated eigenvalue, and
+nothing that the start vector was blind to, is missed. Where that takes more products than the rest
+of the whole space, the space is completed instead.
 
 References
 ----------
@@ -27,10 +29,17 @@ from jacobian_lab.krylov.factorisation import Arnoldi
 Array: TypeAlias = NDArray[np.float64]
 Complex: TypeAlias = NDArray[np.complex128]
 Which: TypeAlias = Literal["LM", "LR", "SR", "LI"]
-RANKS: dict[str, Callable[[Any], Any]] = {"LM": np.abs, "LR": np.real, "SR": lambda z: -np.real(z), "LI": lambda z: abs(z.imag)}
+RANKS: dict[str, Callable[[Any], Any]] = {
+    "LM": np.abs,
+    "LR": np.real,
+    "SR": lambda z: -np.real(z),
+    "LI": lambda z: abs(z.imag),
+}
 """What the wanted eigenvalues have most of."""
 OUTSIDE = 8
-"""Fewest steps of the search for what was missed: fewer see a copy of an eigenvalue only in part."""
+"""Fewest steps of the search for what was missed: fewer see a copy of an eigenvalue only in
+part.
+"""
 MARGIN = 10.0
 """Residuals by which the best Ritz value outside must stay below the wanted ones."""
 GAP = 1e-3
@@ -38,11 +47,14 @@ GAP = 1e-3
 PLAIN = 100.0
 """Condition numbers above it take the largest space."""
 SAFETY = 0.1
-"""Of the tolerance: where the iteration ends, since the residual that it knows is not the one that is recomputed."""
+"""Of the tolerance: where the iteration ends, since the residual that it knows is not the one that
+is recomputed.
+"""
 
 
 class KrylovSchur:
-    """The iteration on a factorisation, whose leading part becomes the wanted Schur form; in the factorisation's units.
+    """The iteration on a factorisation, whose leading part becomes the wanted Schur form; in the
+    factorisation's units.
 
     Parameters
     ----------
@@ -60,21 +72,34 @@ class KrylovSchur:
     Attributes
     ----------
     T, basis : array
-        The wanted Schur form (p, p), k or k + 1 values, and its orthonormal Schur vectors (n, p): `A basis = basis T`.
+        The wanted Schur form (p, p), k or k + 1 values, and its orthonormal Schur vectors (n, p):
+        `A basis = basis T`.
     projected : array
-        A on the largest space at the end, in Schur form, the wanted part first: what lies outside bears on the conditioning.
+        A on the largest space at the end, in Schur form, the wanted part first: what lies outside
+        bears on the conditioning.
     size : float
         |A| on the largest space seen.
     rounding : float
         Of a product with A, relative to its size: measured, and at least what the operator states.
     doubt : float
-        How much better than a wanted value one outside may be where both agree to the tolerance, else 0.
+        How much better than a wanted value one outside may be where both agree to the tolerance,
+        else 0.
     found : int
-        Products spent when the pairs that are returned converged; those after it were for the search outside.
+        Products spent when the pairs that are returned converged; those after it were for the
+        search outside.
     """
 
-    def __init__(self, factorisation: Arnoldi, k: int, which: Which, symmetric: bool, rtol: float, room: int, limit: int,
-                 whole: bool) -> None:
+    def __init__(
+        self,
+        factorisation: Arnoldi,
+        k: int,
+        which: Which,
+        symmetric: bool,
+        rtol: float,
+        room: int,
+        limit: int,
+        whole: bool,
+    ) -> None:
         self.factorisation, self.k, self.which, self.symmetric = factorisation, k, which, symmetric
         self.rtol, self.rounding = rtol, _rounding(factorisation)
         self.room, self.limit, self.whole = room, limit, whole
@@ -111,7 +136,8 @@ class KrylovSchur:
                 continue
             self.found = f.products
             if self.which == "LI":
-                return False  # the interior of a spectrum may hold more, as long as the space is not exhausted
+                # the interior of a spectrum may hold more, as long as the space is not exhausted
+                return False
             if 4 * f.steps > f.size and self.complete():
                 return True
             settled = self._search(Z, count, coupling)
@@ -119,7 +145,9 @@ class KrylovSchur:
                 return settled
 
     def complete(self) -> bool:
-        """Complete the space to the whole one, and decompose it; return whether that is within the limits."""
+        """Complete the space to the whole one, and decompose it; return whether that is within the
+        limits.
+        """
         f = self.factorisation
         steps = f.steps if self._first is None else max(f.steps, self._first[1].shape[1])
         if not self.whole or f.products + f.size - steps > self.limit:
@@ -133,21 +161,31 @@ class KrylovSchur:
         return True
 
     def _extend(self) -> tuple[Array, int, Array]:
-        """Take steps until the wanted part converges, within the limits; return Z, how many are wanted, and their coupling."""
+        """Take steps until the wanted part converges, within the limits; return Z, how many are
+        wanted, and their coupling.
+        """
         f = self.factorisation
         self._steps(self.k + 2 - f.steps)
         while True:
             Z, T, count = self._schur()
             coupling = f.in_units[1] @ Z
             left = float(np.linalg.norm(coupling[:count]))
-            near = left <= SAFETY * self.tolerance and (f.steps >= 3 * self.k + 20 or self._is_plain(T, count))
+            near = left <= SAFETY * self.tolerance and (
+                f.steps >= 3 * self.k + 20 or self._is_plain(T, count)
+            )
             if f.steps >= self.room or f.products >= self.limit or near:
-                self.T, self.basis, self.projected = T[:count, :count], f.basis[:, :f.steps] @ Z[:, :count], T
+                self.T, self.basis, self.projected = (
+                    T[:count, :count],
+                    f.basis[:, : f.steps] @ Z[:, :count],
+                    T,
+                )
                 return Z, count, coupling
             self._steps(max(2 if left > self.tolerance else 1, f.steps // 16))
 
     def _search(self, Z: Array, count: int, coupling: Array) -> bool | None:
-        """Search outside the wanted space; return whether it settled within the limits, or None if it found better values."""
+        """Search outside the wanted space; return whether it settled within the limits, or None if
+        it found better values.
+        """
         f, best, self.doubt = self.factorisation, self._ranks(self.T), 0.0
         if self.whole and self._first is None:
             self._first = f.snapshot()
@@ -175,10 +213,12 @@ class KrylovSchur:
             self._steps(max(1, f.steps // 16))
 
     def _is_settled(self, T: Array, coupling: Array, worst: float) -> bool:
-        """Return whether no eigenvalue outside can be better than the worst of the wanted, as far as the Ritz values tell.
+        """Return whether no eigenvalue outside can be better than the worst of the wanted, as far
+        as the Ritz values tell.
 
-        Each is known to the tolerance, or below the worst by its residual; the best one by `MARGIN` times its residual and
-        condition, and by as far as a threefold defective eigenvalue moves, since near-defective ones look simple for long.
+        Each is known to the tolerance, or below the worst by its residual; the best one by `MARGIN`
+        times its residual and condition, and by as far as a threefold defective eigenvalue moves,
+        since near-defective ones look simple for long.
         """
         if not len(T):
             return False
@@ -187,11 +227,18 @@ class KrylovSchur:
         known, top = residuals <= self.tolerance, int(np.argmax(ranks))
         conditions = 1 / np.maximum(abs((left.conj() * vectors).sum(0)), np.finfo(float).eps)
         rivals = known & (ranks >= worst - 2 * self.tolerance)
-        if rivals.any():  # one vector shows a mixture of the eigenvectors of values that it cannot tell apart
+        # one vector shows a mixture of the eigenvectors of values that it cannot tell apart
+        if rivals.any():
             self.doubt = 3 * self.tolerance * float(conditions[rivals].max())
-        departure = abs(float(np.linalg.norm(T)**2 - np.linalg.norm(values)**2))  # from normality, squared, by Henrici
-        away = max(MARGIN * conditions[top] * residuals[top], 2 * np.cbrt(residuals[top] * departure))
-        return bool((known | (ranks + residuals <= worst)).all() and (known[top] or ranks[top] + away <= worst))
+        # from normality, squared, by Henrici
+        departure = abs(float(np.linalg.norm(T) ** 2 - np.linalg.norm(values) ** 2))
+        away = max(
+            MARGIN * conditions[top] * residuals[top], 2 * np.cbrt(residuals[top] * departure)
+        )
+        return bool(
+            (known | (ranks + residuals <= worst)).all()
+            and (known[top] or ranks[top] + away <= worst)
+        )
 
     def _steps(self, steps: int) -> None:
         f = self.factorisation
@@ -204,7 +251,9 @@ class KrylovSchur:
         f.restart(Z[:, :kept], T[:kept, :kept], coupling[:kept])
 
     def _is_plain(self, T: Array, count: int) -> bool:
-        """Return whether a small space can be trusted: the wanted values lie apart, and all are well conditioned."""
+        """Return whether a small space can be trusted: the wanted values lie apart, and all are
+        well conditioned.
+        """
         rank, values = RANKS[self.which], schur_values(T)
         if count == len(values):
             return False
@@ -213,19 +262,24 @@ class KrylovSchur:
 
     def _ranks(self, T: Array) -> Array:
         """Return how wanted the k most wanted eigenvalues of a Schur form are, falling."""
-        return np.sort(RANKS[self.which](schur_values(T)))[::-1][:self.k]
+        return np.sort(RANKS[self.which](schur_values(T)))[::-1][: self.k]
 
     def _schur(self) -> tuple[Array, Array, int]:
-        """Return Z, T = Z^T (projected) Z with the most wanted first, and how many of them are wanted (pairs kept whole)."""
+        """Return Z, T = Z^T (projected) Z with the most wanted first, and how many of them are
+        wanted (pairs kept whole).
+        """
         H, coupling = self.factorisation.in_units
         self.size = max(self.size, float(np.linalg.norm(np.vstack([H, coupling]), 2)))
         if self.symmetric:
             skew, even = float(np.linalg.norm(H - H.T)), float(np.linalg.norm(H + H.T))
             if skew > 20 * self.tolerance:
-                raise InputError("symmetric=True, but the operator is not symmetric: |A - A^T| / |A + A^T| is "
-                                 f"{skew / even if even else np.inf:.1e} on a space of {len(H)} vectors; take its "
-                                 "symmetric_part, or symmetric=False")
-            values, Z = scipy.linalg.eigh((H + H.T) / 2, driver="ev")  # numpy's wakes threads that slow the next product
+                raise InputError(
+                    "symmetric=True, but the operator is not symmetric: |A - A^T| / |A + A^T| is"
+                    f" {skew / even if even else np.inf:.1e} on a space of {len(H)} vectors; take"
+                    " its symmetric_part, or symmetric=False"
+                )
+            # numpy's wakes threads that slow the next product
+            values, Z = scipy.linalg.eigh((H + H.T) / 2, driver="ev")
             order = np.argsort(-RANKS[self.which](values), kind="stable")
             return Z[:, order], np.diag(values[order]), min(self.k, len(H))
         T, Z = scipy.linalg.schur(H, output="real")
@@ -277,10 +331,12 @@ def _whole(T: Array, p: int) -> int:
 
 
 def _rounding(f: Arnoldi) -> float:
-    """Return the rounding of a product relative to its size: `A (q1 + q2)` against the two columns known, at one product."""
+    """Return the rounding of a product relative to its size: `A (q1 + q2)` against the two columns
+    known, at one product.
+    """
     f.extend(2 - f.steps)
     H = np.vstack(f.in_units)
-    known = f.basis[:, :H.shape[0]] @ H[:f.basis.shape[1]].sum(axis=1)
+    known = f.basis[:, : H.shape[0]] @ H[: f.basis.shape[1]].sum(axis=1)
     size = float(np.linalg.norm(H))
     fresh = f.operator.matvec(f.basis[:, :2].sum(axis=1)) if f.steps > 1 else known
     return max(f.operator.rounding, float(np.linalg.norm(fresh - known)) / size if size else 0.0)

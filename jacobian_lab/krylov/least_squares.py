@@ -5,8 +5,8 @@ r"""Solve `A x = b` in the least-squares sense: what an exact Newton step asks o
     lsmr            matrix-free, products with A and A^T, optional damping
     gmres           matrix-free, products with A only: k steps of Jacobian-free Newton-Krylov
 
-Linear algebra only: A is any matrix or `LinearOperator`. All computations are in float64 even over a float32 operator, and
-every residual is recomputed from the solution.
+Linear algebra only: A is any matrix or `LinearOperator`. All computations are in float64 even over
+a float32 operator, and every residual is recomputed from the solution.
 """
 
 from __future__ import annotations
@@ -36,7 +36,9 @@ class Solution:
     residual: float
     """`|b - A x| / |b|`, recomputed."""
     products: int
-    """Products with A and A^T spent, the recomputation included; for a dense solve those that made the matrix."""
+    """Products with A and A^T spent, the recomputation included; for a dense solve those that made
+    the matrix.
+    """
     converged: bool
     """Whether the tolerance was reached."""
     message: str
@@ -46,15 +48,19 @@ class Solution:
 
     def __repr__(self) -> str:
         rank = "" if self.rank is None else f", rank {self.rank}"
-        return f"Solution: |b - A x| / |b| = {self.residual:.2e}{rank}; {self.message} ({self.products} products)"
+        return (
+            f"Solution: |b - A x| / |b| = {self.residual:.2e}{rank}; {self.message}"
+            f" ({self.products} products)"
+        )
 
 
 @dataclass(frozen=True)
 class TruncatedSVD:
-    r"""Minimum-norm solutions `x_k = sum_{i <= k} (u_i^T b / s_i) v_i` for every rank k = 0 ... min(shape).
+    r"""Minimum-norm solutions `x_k = sum_{i <= k} (u_i^T b / s_i) v_i` for every rank k = 0 ...
+    min(shape).
 
-    A plot of `solution_norms` against `residual_norms` is the L-curve; `coefficients` falling slower than
-    `singular_values` (Picard's condition) marks the rank at which noise takes over.
+    A plot of `solution_norms` against `residual_norms` is the L-curve; `coefficients` falling
+    slower than `singular_values` (Picard's condition) marks the rank at which noise takes over.
 
     References
     ----------
@@ -80,7 +86,9 @@ class TruncatedSVD:
     def solution(self, rank: int) -> Array:
         """Return `x_k` for k = rank, shape (columns,)."""
         rank = _require.integer("rank", rank, 0, len(self.singular_values))
-        x: Array = (self.coefficients[:rank] / self.singular_values[:rank]) @ self.right_vectors[:rank]
+        x: Array = (self.coefficients[:rank] / self.singular_values[:rank]) @ self.right_vectors[
+            :rank
+        ]
         return x
 
 
@@ -92,15 +100,24 @@ def lstsq(A: Matrix, b: ArrayLike, rcond: float | None = None) -> Solution:
     A : LinearOperator or array, shape (rows, columns)
     b : array, shape (rows,)
     rcond : float, optional
-        Singular values up to `rcond` times the largest count as zero. By default the rounding of A's dtype times its
-        larger dimension: what a float32 operator calls zero is noise, however precisely it is stored.
+        Singular values up to `rcond` times the largest count as zero. By default the rounding of
+        A's dtype times its larger dimension: what a float32 operator calls zero is noise, however
+        precisely it is stored.
     """
     A, b = real(A), _vector(b, A)
-    rcond = float(np.finfo(_precision(A)).eps) * max(A.shape) if rcond is None else check_rcond(rcond)
+    rcond = (
+        float(np.finfo(_precision(A)).eps) * max(A.shape) if rcond is None else check_rcond(rcond)
+    )
     (matrix, unit), (rhs, size) = _in_units(as_matrix(A)), _in_units(b)
     x, _, rank, _ = scipy.linalg.lstsq(matrix, rhs, cond=rcond, lapack_driver="gelsd")
-    return Solution(x * (size / unit), _residual(matrix @ x, rhs), _dense_cost(A), True,
-                    f"dense least squares, rank {rank} of {min(matrix.shape)} at rcond {rcond:.3g}", int(rank))
+    return Solution(
+        x * (size / unit),
+        _residual(matrix @ x, rhs),
+        _dense_cost(A),
+        True,
+        f"dense least squares, rank {rank} of {min(matrix.shape)} at rcond {rcond:.3g}",
+        int(rank),
+    )
 
 
 def truncated_svd(A: Matrix, b: ArrayLike) -> TruncatedSVD:
@@ -113,11 +130,16 @@ def truncated_svd(A: Matrix, b: ArrayLike) -> TruncatedSVD:
         steps = np.where(s > 0, coefficients / s, np.inf)
         solutions = np.sqrt(np.concatenate([[0.0], np.cumsum(steps**2)])) * (size / unit)
     outside = float(np.linalg.norm(rhs - u @ coefficients)) ** 2
-    left = np.concatenate([np.cumsum(coefficients[::-1] ** 2)[::-1], [0.0]])  # summed from the small end: no cancellation
-    return TruncatedSVD(s * unit, coefficients * size, vt, solutions, np.sqrt(left + outside) * size)
+    # summed from the small end: no cancellation
+    left = np.concatenate([np.cumsum(coefficients[::-1] ** 2)[::-1], [0.0]])
+    return TruncatedSVD(
+        s * unit, coefficients * size, vt, solutions, np.sqrt(left + outside) * size
+    )
 
 
-def lsmr(A: Matrix, b: ArrayLike, damp: float = 0.0, rtol: float = 1e-6, steps: int | None = None) -> Solution:
+def lsmr(
+    A: Matrix, b: ArrayLike, damp: float = 0.0, rtol: float = 1e-6, steps: int | None = None
+) -> Solution:
     """Minimise `|A x - b|^2 + damp^2 |x|^2` by SciPy's LSMR: two products a step.
 
     Parameters
@@ -129,7 +151,8 @@ def lsmr(A: Matrix, b: ArrayLike, damp: float = 0.0, rtol: float = 1e-6, steps: 
     rtol : float
         Relative tolerance on the residual and on the normal equations' residual.
     steps : int, optional
-        Most steps; by default 4 min(rows, columns), since rounding delays what exact arithmetic ends after min(...).
+        Most steps; by default 4 min(rows, columns), since rounding delays what exact arithmetic
+        ends after min(...).
 
     Warns
     -----
@@ -143,18 +166,32 @@ def lsmr(A: Matrix, b: ArrayLike, damp: float = 0.0, rtol: float = 1e-6, steps: 
     damp, rtol = _require.real("damp", damp, "[0, inf)"), _require.real("rtol", rtol, "(0, 1)")
     if damp and rhs.any():
         operator.rmatvec(rhs)  # which tells the unit
-    x, stop, taken, *_ = scipy.sparse.linalg.lsmr(operator, rhs, damp=damp / operator.unit, atol=rtol, btol=rtol,
-                                                  maxiter=steps or 4 * min(operator.shape))
-    reasons = {0: "x = 0 is the solution",
-               1: f"residual below rtol {rtol:.1e}", 2: f"least-squares residual below rtol {rtol:.1e}",
-               3: "the condition number exceeds 1e8: damp it, or take fewer steps", 4: "residual at machine precision",
-               5: "least-squares residual at machine precision", 6: "the condition number exceeds machine precision",
-               7: f"not converged after {taken} steps: allow more steps, a larger rtol, or damp > 0"}
-    return _finish(operator, x, rhs, size, stop in (0, 1, 2, 4, 5), f"LSMR, {taken} steps: {reasons[stop]}")
+    x, stop, taken, *_ = scipy.sparse.linalg.lsmr(
+        operator,
+        rhs,
+        damp=damp / operator.unit,
+        atol=rtol,
+        btol=rtol,
+        maxiter=steps or 4 * min(operator.shape),
+    )
+    reasons = {
+        0: "x = 0 is the solution",
+        1: f"residual below rtol {rtol:.1e}",
+        2: f"least-squares residual below rtol {rtol:.1e}",
+        3: "the condition number exceeds 1e8: damp it, or take fewer steps",
+        4: "residual at machine precision",
+        5: "least-squares residual at machine precision",
+        6: "the condition number exceeds machine precision",
+        7: f"not converged after {taken} steps: allow more steps, a larger rtol, or damp > 0",
+    }
+    return _finish(
+        operator, x, rhs, size, stop in (0, 1, 2, 4, 5), f"LSMR, {taken} steps: {reasons[stop]}"
+    )
 
 
 def gmres(A: Matrix, b: ArrayLike, steps: int = 10, rtol: float | None = None) -> Solution:
-    """Minimise `|A x - b|` over the Krylov space span(b, A b, ..., A^{k-1} b) by SciPy's GMRES: one product a step.
+    """Minimise `|A x - b|` over the Krylov space span(b, A b, ..., A^{k-1} b) by SciPy's GMRES: one
+    product a step.
 
     Parameters
     ----------
@@ -163,7 +200,8 @@ def gmres(A: Matrix, b: ArrayLike, steps: int = 10, rtol: float | None = None) -
     steps : int
         Most steps k, without restart.
     rtol : float, optional
-        Relative residual to reach. None asks for a fixed number of steps, and having taken them is success.
+        Relative residual to reach. None asks for a fixed number of steps, and having taken them is
+        success.
 
     Warns
     -----
@@ -172,30 +210,74 @@ def gmres(A: Matrix, b: ArrayLike, steps: int = 10, rtol: float | None = None) -
     """
     operator = Counted(A, scaled=True)
     if operator.shape[0] != operator.shape[1]:
-        raise InputError(f"GMRES needs a square operator: got {operator.shape[0]} x {operator.shape[1]}; take lsmr")
+        raise InputError(
+            f"GMRES needs a square operator: got {operator.shape[0]} x {operator.shape[1]}; take"
+            " lsmr"
+        )
     steps = _require.integer("steps", steps, 1)
     if rtol is not None:
         rtol = _require.real("rtol", rtol, "(0, 1)")
     rhs, size = _in_units(_vector(b, A))
     norms: list[float] = []  # one for each step
-    x, stop = scipy.sparse.linalg.gmres(operator, rhs, rtol=rtol or 0.0, atol=0.0, restart=min(steps, len(rhs)), maxiter=1,
-                                        callback=norms.append, callback_type="pr_norm")
+    x, stop = scipy.sparse.linalg.gmres(
+        operator,
+        rhs,
+        rtol=rtol or 0.0,
+        atol=0.0,
+        restart=min(steps, len(rhs)),
+        maxiter=1,
+        callback=norms.append,
+        callback_type="pr_norm",
+    )
     taken = len(norms)
     if stop == 0:
-        return _finish(operator, x, rhs, size, True, f"GMRES, {taken} steps: residual below rtol {rtol or 0.0:.1e}")
+        return _finish(
+            operator,
+            x,
+            rhs,
+            size,
+            True,
+            f"GMRES, {taken} steps: residual below rtol {rtol or 0.0:.1e}",
+        )
     if rtol is None and taken == min(steps, len(rhs)):
         return _finish(operator, x, rhs, size, True, f"GMRES, {taken} steps as asked")
-    if taken < min(steps, len(rhs)) and _residual(operator @ x, rhs) <= 10 * np.sqrt(len(rhs)) * np.finfo(np.float64).eps:
-        return _finish(operator, x, rhs, size, True, f"GMRES, {taken} steps: the Krylov space contains the solution")
+    if (
+        taken < min(steps, len(rhs))
+        and _residual(operator @ x, rhs) <= 10 * np.sqrt(len(rhs)) * np.finfo(np.float64).eps
+    ):
+        return _finish(
+            operator,
+            x,
+            rhs,
+            size,
+            True,
+            f"GMRES, {taken} steps: the Krylov space contains the solution",
+        )
     if taken < min(steps, len(rhs)):
-        return _finish(operator, x, rhs, size, False, f"GMRES: the Krylov space is exhausted after {taken} of {steps} steps: "
-                       "A is singular on it; take lsmr")
-    return _finish(operator, x, rhs, size, False, f"GMRES: not converged to rtol {rtol:.1e} after {taken} steps: allow more, "
-                   "or take lsmr if A is near singular")
+        return _finish(
+            operator,
+            x,
+            rhs,
+            size,
+            False,
+            f"GMRES: the Krylov space is exhausted after {taken} of {steps} steps: "
+            "A is singular on it; take lsmr",
+        )
+    return _finish(
+        operator,
+        x,
+        rhs,
+        size,
+        False,
+        f"GMRES: not converged to rtol {rtol:.1e} after {taken} steps: allow more, "
+        "or take lsmr if A is near singular",
+    )
 
 
 def as_matrix(A: Matrix) -> Array:
-    """Return A as a dense float64 array: by its own `dense()` if it has one, else from 64 unit vectors at a time."""
+    """Return A as a dense float64 array: by its own `dense()` if it has one, else from 64 unit
+    vectors at a time.
+    """
     operator = real(A)
     if isinstance(A, np.ndarray):
         return A.astype(np.float64, copy=False)
@@ -207,22 +289,34 @@ def as_matrix(A: Matrix) -> Array:
 
 
 def _dense_cost(A: Matrix) -> int:
-    """Return how many products made the matrix: none, a row each where A has a `dense()` of its own, or a column each."""
+    """Return how many products made the matrix: none, a row each where A has a `dense()` of its
+    own, or a column each.
+    """
     return 0 if isinstance(A, np.ndarray) else int(A.shape[1])
 
 
 def _in_units(x: Array) -> tuple[Array, float]:
-    """Return x divided by a power of two near its largest entry, and that; x itself where squares are harmless, and 1."""
+    """Return x divided by a power of two near its largest entry, and that; x itself where squares
+    are harmless, and 1.
+    """
     largest = float(np.abs(x).max(initial=0.0))
-    unit = 1.0 if not largest or 1e-75 < largest < 1e75 else float(2.0 ** np.floor(np.log2(largest)))
+    unit = (
+        1.0 if not largest or 1e-75 < largest < 1e75 else float(2.0 ** np.floor(np.log2(largest)))
+    )
     return (x if unit == 1 else x / unit), unit
 
 
-def _finish(operator: Counted, x: Array, rhs: Array, size: float, converged: bool, message: str) -> Solution:
-    """Return the solution of the system whose operator and right-hand side are in units, the latter of `size`."""
+def _finish(
+    operator: Counted, x: Array, rhs: Array, size: float, converged: bool, message: str
+) -> Solution:
+    """Return the solution of the system whose operator and right-hand side are in units, the latter
+    of `size`.
+    """
     residual = _residual(operator @ x, rhs)
     if not converged:
-        warnings.warn(f"{message}; relative residual {residual:.2e}", ConvergenceWarning, stacklevel=3)
+        warnings.warn(
+            f"{message}; relative residual {residual:.2e}", ConvergenceWarning, stacklevel=3
+        )
     return Solution(x * (size / operator.unit), residual, operator.products, converged, message)
 
 

@@ -2,7 +2,8 @@ r"""Krylov methods for many operators at once: B systems of n unknowns, one batc
 
     A_b Q_b = Q_b H_b,   b = 1 ... B;   `apply`: (B, n) -> (B, n), each operator on its own vector
 
-Each system has its own Krylov space and its own coefficients; batching only shares the passes. Linear algebra only.
+Each system has its own Krylov space and its own coefficients; batching only shares the passes.
+Linear algebra only.
 
 References
 ----------
@@ -33,7 +34,8 @@ def arnoldi_batch(apply: BatchApply, start: Array, steps: int) -> tuple[Array, A
     apply : callable
         (B, n) -> (B, n), the operator of each system on its own vector.
     start : array, shape (B, n)
-        First basis vectors, up to their lengths; a zero vector, or one that is not finite, gives a zero basis.
+        First basis vectors, up to their lengths; a zero vector, or one that is not finite, gives a
+        zero basis.
     steps : int
         At most n.
 
@@ -51,24 +53,29 @@ def arnoldi_batch(apply: BatchApply, start: Array, steps: int) -> tuple[Array, A
     for j in range(steps):
         w = np.asarray(apply(Q[:, j]), dtype=np.float64)
         if w.shape != (count, n):
-            raise InputError(f"apply returned shape {w.shape} for vectors of shape {(count, n)}: expected the same")
+            raise InputError(
+                f"apply returned shape {w.shape} for vectors of shape {(count, n)}: expected the"
+                " same"
+            )
         size = _lengths(w)
         with np.errstate(invalid="ignore", over="ignore"):  # of a system that is not finite
             for _ in range(2):
-                h = np.einsum("bkn,bn->bk", Q[:, :j + 1], w)
-                w = w - np.einsum("bkn,bk->bn", Q[:, :j + 1], h)
-                H[:, :j + 1, j] += h
+                h = np.einsum("bkn,bn->bk", Q[:, : j + 1], w)
+                w = w - np.einsum("bkn,bk->bn", Q[:, : j + 1], h)
+                H[:, : j + 1, j] += h
         Q[:, j + 1], H[:, j + 1, j] = _unit(w, 1e-12 * size)
     return Q, H
 
 
 def gmres_batch(apply: BatchApply, b: Array, steps: int) -> Array:
-    """Return the x, (B, n), that minimise `|b - A x|` over Krylov spaces of `steps` products; see `arnoldi_batch`.
+    """Return the x, (B, n), that minimise `|b - A x|` over Krylov spaces of `steps` products; see
+    `arnoldi_batch`.
 
     Warns
     -----
     ConvergenceWarning
-        If a right-hand side or a product is not finite; that system's x is NaN, and the others are as without it.
+        If a right-hand side or a product is not finite; that system's x is NaN, and the others are
+        as without it.
     """
     b, steps = _vectors(apply, b, "b"), _require.integer("steps", steps, 1)
     Q, H = arnoldi_batch(apply, b, min(steps, b.shape[1]))
@@ -82,7 +89,9 @@ def gmres_batch(apply: BatchApply, b: Array, steps: int) -> Array:
 
 
 def ritz_values_batch(apply: BatchApply, start: Array, steps: int) -> Array:
-    """Return the eigenvalues of each operator on its Krylov space, complex, shape (B, steps); see `arnoldi_batch`."""
+    """Return the eigenvalues of each operator on its Krylov space, complex, shape (B, steps); see
+    `arnoldi_batch`.
+    """
     _, H = arnoldi_batch(apply, start, steps)
     values = np.full((len(H), H.shape[2]), np.nan, dtype=np.complex128)
     finite = _finite(H, _lengths(np.asarray(start, dtype=np.float64)))
@@ -90,7 +99,7 @@ def ritz_values_batch(apply: BatchApply, start: Array, steps: int) -> Array:
     return values
 
 
-def _vectors(apply: BatchApply, given: Any, name: str) -> Array:  # noqa: ANN401 - whatever a user gives
+def _vectors(apply: BatchApply, given: Any, name: str) -> Array:
     """Return a vector for each system, (B, n), finite or not, or raise."""
     _require.function("apply", apply, "(B, n) -> (B, n)")
     vectors = np.asarray(given)
@@ -103,8 +112,12 @@ def _finite(H: Array, sizes: Array) -> Array:
     """Return the numbers of the systems in which all is finite, and warn of the others."""
     finite = np.isfinite(H).all(axis=(1, 2)) & np.isfinite(sizes)
     if not finite.all():
-        warnings.warn(f"systems {np.flatnonzero(~finite).tolist()} of {len(H)} have values that are not finite: their results "
-                      "are NaN; look at their vectors and products", ConvergenceWarning, stacklevel=3)
+        warnings.warn(
+            f"systems {np.flatnonzero(~finite).tolist()} of {len(H)} have values that are not"
+            " finite: their results are NaN; look at their vectors and products",
+            ConvergenceWarning,
+            stacklevel=3,
+        )
     return np.flatnonzero(finite)
 
 
@@ -116,7 +129,11 @@ def _lengths(w: Array) -> Array:
 
 
 def _unit(w: Array, threshold: Array) -> tuple[Array, Array]:
-    """Return the vectors at length 1, and their lengths; both zero for lengths up to the threshold."""
+    """Return the vectors at length 1, and their lengths; both zero for lengths up to the
+    threshold.
+    """
     size = _lengths(w)
     kept = (size > threshold) & np.isfinite(size)
-    return np.where(kept[:, None], w / np.where(kept, size, 1)[:, None], 0.0), np.where(size > threshold, size, 0.0)
+    return np.where(kept[:, None], w / np.where(kept, size, 1)[:, None], 0.0), np.where(
+        size > threshold, size, 0.0
+    )

@@ -1,12 +1,14 @@
-r"""What the eigenvalues of a nonsymmetric operator do not say: numerical range, pseudospectra, Bendixson's box.
+r"""What the eigenvalues of a nonsymmetric operator do not say: numerical range, pseudospectra,
+Bendixson's box.
 
     numerical range    W(A) = { x^H A x : |x| = 1 }, convex; the hull of the spectrum if A is normal
     pseudospectrum     sigma_min(z I - A) <= eps: where eigenvalues of A + E, |E| <= eps, can lie
     Bendixson's box    Re in [lambda_min(S), lambda_max(S)], |Im| <= |K|,  A = S + K
 
-Each takes a matrix, and is then exact; or an `Arnoldi` factorisation A Q_m = Q_{m+1} H, and costs no further product. What
-the factorisation gives lies inside the true set and grows to it with m: W(Q^T A Q) is in W(A), and
-`sigma_min(z I - H) >= sigma_min(z I - A)`, with I and H of shape (m + 1, m).
+Each takes a matrix, and is then exact; or an `Arnoldi` factorisation A Q_m = Q_{m+1} H, and costs
+no further product. What the factorisation gives lies inside the true set and grows to it with m:
+W(Q^T A Q) is in W(A), and `sigma_min(z I - H) >= sigma_min(z I - A)`, with I and H of shape (m + 1,
+m).
 
 >>> import numpy as np
 >>> jordan = np.array([[0.0, 1.0], [0.0, 0.0]])
@@ -15,8 +17,9 @@ the factorisation gives lies inside the true set and grows to it with m: W(Q^T A
 
 References
 ----------
-Trefethen, Embree (2005), *Spectra and pseudospectra*, sections 17, 39, 40; Johnson (1978), *Numerical determination of the
-field of values*; Toh, Trefethen (1996), *Calculation of pseudospectra by the Arnoldi iteration*; Bendixson (1902).
+Trefethen, Embree (2005), *Spectra and pseudospectra*, sections 17, 39, 40; Johnson (1978),
+*Numerical determination of the field of values*; Toh, Trefethen (1996), *Calculation of
+pseudospectra by the Arnoldi iteration*; Bendixson (1902).
 """
 
 from __future__ import annotations
@@ -39,7 +42,9 @@ BATCH = 2**22
 
 
 class Box(NamedTuple):
-    """Bendixson's box: every eigenvalue has its real part in [left, right] and its imaginary part in [-height, height]."""
+    """Bendixson's box: every eigenvalue has its real part in [left, right] and its imaginary part
+    in [-height, height].
+    """
 
     left: float
     right: float
@@ -49,8 +54,8 @@ class Box(NamedTuple):
 def numerical_range(A: Given, points: int = 64) -> NDArray[np.complex128]:
     """Return points on the boundary of W(A), counterclockwise, shape (points,).
 
-    At the angle theta the largest eigenvector x of `(e^{-i theta} A + e^{i theta} A^T) / 2` gives the boundary point `x^H A x`
-    that lies farthest in the direction theta.
+    At the angle theta the largest eigenvector x of `(e^{-i theta} A + e^{i theta} A^T) / 2` gives
+    the boundary point `x^H A x` that lies farthest in the direction theta.
 
     Parameters
     ----------
@@ -70,9 +75,11 @@ def numerical_range(A: Given, points: int = 64) -> NDArray[np.complex128]:
 
 
 def pseudospectrum(A: Given, z: ArrayLike) -> NDArray[np.float64]:
-    """Return `sigma_min(z I - A)` at each z, or an upper bound of it from a factorisation, in the shape of z.
+    """Return `sigma_min(z I - A)` at each z, or an upper bound of it from a factorisation, in the
+    shape of z.
 
-    A contour of it at eps bounds the eps-pseudospectrum, or, from a factorisation, a set inside of it.
+    A contour of it at eps bounds the eps-pseudospectrum, or, from a factorisation, a set inside of
+    it.
 
     Parameters
     ----------
@@ -89,13 +96,18 @@ def pseudospectrum(A: Given, z: ArrayLike) -> NDArray[np.float64]:
         raise InputError(f"z must be finite complex numbers: got {_require.shown(z)}")
     flat = points.reshape(-1)
     eye = np.eye(*M.shape)
-    found = [np.linalg.svd(some[:, None, None] * eye - M, compute_uv=False)[:, -1]
-             for some in np.array_split(flat, max(1, flat.size * M.size // BATCH)) if some.size]
+    found = [
+        np.linalg.svd(some[:, None, None] * eye - M, compute_uv=False)[:, -1]
+        for some in np.array_split(flat, max(1, flat.size * M.size // BATCH))
+        if some.size
+    ]
     return np.concatenate([np.zeros(0), *found]).reshape(points.shape)
 
 
 def bendixson_box(A: Given) -> Box:
-    """Return the box that symmetric and skew part put around the spectrum; from a factorisation, around its Ritz values."""
+    """Return the box that symmetric and skew part put around the spectrum; from a factorisation,
+    around its Ritz values.
+    """
     M = _projected(A)
     real, skew = np.linalg.eigvalsh((M + M.T) / 2), np.linalg.eigvalsh((M - M.T) / 2j)
     return Box(float(real[0]), float(real[-1]), float(np.abs(skew).max()))
@@ -105,5 +117,8 @@ def _projected(A: Given) -> NDArray[np.float64]:
     """Return the matrix, or the operator on the space of a factorisation."""
     M = np.asarray(A.projected if isinstance(A, Arnoldi) else A)
     if M.ndim != 2 or M.shape[0] != M.shape[1] or not M.size:
-        raise InputError(f"expected a square matrix, or a factorisation of at least one step: got shape {M.shape}")
+        raise InputError(
+            "expected a square matrix, or a factorisation of at least one step: got shape"
+            f" {M.shape}"
+        )
     return _require.array("the matrix", M)

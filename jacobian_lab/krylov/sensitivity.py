@@ -1,11 +1,13 @@
-r"""How far the eigenvalues of an operator move if it changes: conditions, and circles in the pseudospectrum.
+r"""How far the eigenvalues of an operator move if it changes: conditions, and circles in the
+pseudospectrum.
 
     |lambda(A + E) - lambda(A)| <= |E| / |y^H x| + O(|E|^2)    y, x unit left and right eigenvectors
 
 References
 ----------
-Wilkinson (1965), *The algebraic eigenvalue problem*, chapter 2; Trefethen, Embree (2005), *Spectra and pseudospectra*, section
-52; Stewart (1973), *Error and perturbation bounds for subspaces associated with certain eigenvalue problems*.
+Wilkinson (1965), *The algebraic eigenvalue problem*, chapter 2; Trefethen, Embree (2005), *Spectra
+and pseudospectra*, section 52; Stewart (1973), *Error and perturbation bounds for subspaces
+associated with certain eigenvalue problems*.
 """
 
 from __future__ import annotations
@@ -20,17 +22,22 @@ from jacobian_lab.errors import InputError
 from jacobian_lab.krylov.krylov_schur import PLAIN, Array, KrylovSchur, conditions_of
 
 
-def sensitivity(search: KrylovSchur, values: NDArray[Any], change: Array, complete: bool) -> tuple[Array, Array]:
-    """Return the conditions of the wanted eigenvalues, and how far a change of A of these sizes can move each.
+def sensitivity(
+    search: KrylovSchur, values: NDArray[Any], change: Array, complete: bool
+) -> tuple[Array, Array]:
+    """Return the conditions of the wanted eigenvalues, and how far a change of A of these sizes can
+    move each.
 
-    With A in the form `[[T, C], [0, B]]`, T on the wanted space, the left vector of an eigenvalue z of T is `(y, u)`,
-    `u^H = y^H C (z I - B)^{-1}`. One product with A^T measures the length of C, which the space found shows in part only.
+    With A in the form `[[T, C], [0, B]]`, T on the wanted space, the left vector of an eigenvalue z
+    of T is `(y, u)`, `u^H = y^H C (z I - B)^{-1}`. One product with A^T measures the length of C,
+    which the space found shows in part only.
     """
     f, T, p = search.factorisation, search.projected, len(search.T)
     own, conditions = conditions_of(T)
     apart = np.sort(np.abs(own - values[:, None]))
     found = conditions[np.abs(own - values[:, None]).argmin(1)]
-    simple = len(T) * conditions.max() * change < (apart[:, 1] if len(T) > 1 else np.inf)  # the second order is below the first
+    # the second order is below the first
+    simple = len(T) * conditions.max() * change < (apart[:, 1] if len(T) > 1 else np.inf)
     errors = 2 * found * change
     if not simple.all():
         R = scipy.linalg.rsf2csf(T, np.eye(len(T)))[0]
@@ -40,18 +47,27 @@ def sensitivity(search: KrylovSchur, values: NDArray[Any], change: Array, comple
         return found, errors
     inside, conditions = conditions_of(search.T)
     coupling = _coupling(search)
-    outside = [np.linalg.svd(z * np.eye(len(T) - p) - T[p:, p:], compute_uv=False)[-1] for z in values] if p < len(T) else 0.0
+    outside = (
+        [np.linalg.svd(z * np.eye(len(T) - p) - T[p:, p:], compute_uv=False)[-1] for z in values]
+        if p < len(T)
+        else 0.0
+    )
     with np.errstate(divide="ignore"):
         length = coupling / np.asarray(outside) if coupling else 0.0
     bound = conditions[np.abs(inside - values[:, None]).argmin(1)] * np.hypot(1, length)
     found = np.maximum(found, np.minimum(bound, 1 / np.finfo(float).eps))
-    bridged = np.cbrt(change * coupling**2)  # how far a threefold defective eigenvalue moves, of which one copy is wanted
-    errors = np.maximum(errors, np.where(np.asarray(outside) < bridged, 2 * bridged, found * change))
+    # how far a threefold defective eigenvalue moves, of which one copy is wanted
+    bridged = np.cbrt(change * coupling**2)
+    errors = np.maximum(
+        errors, np.where(np.asarray(outside) < bridged, 2 * bridged, found * change)
+    )
     return found, np.minimum(errors, 2 * (search.size + change))
 
 
 def _coupling(search: KrylovSchur) -> float:
-    """Return the length of C above by a product with A^T, or |A| where A has none; an estimate, with room."""
+    """Return the length of C above by a product with A^T, or |A| where A has none; an estimate,
+    with room.
+    """
     f, p = search.factorisation, len(search.T)
     direction = np.random.default_rng([f.seed, p]).standard_normal(p)
     vector = search.basis @ (direction / np.linalg.norm(direction))
@@ -59,14 +75,20 @@ def _coupling(search: KrylovSchur) -> float:
         image = f.operator.rmatvec(vector)
     except InputError:  # there is no rmatvec
         return search.size
-    return min(3 * float(np.sqrt(p) * np.linalg.norm(image - search.basis @ (search.basis.T @ image))), search.size)
+    return min(
+        3 * float(np.sqrt(p) * np.linalg.norm(image - search.basis @ (search.basis.T @ image))),
+        search.size,
+    )
 
 
-def _reach(R: NDArray[np.complex128], z: complex, change: float, condition: float, largest: float) -> float:
-    """Return a radius around z, up to `largest`, that no eigenvalue inside can leave if the triangular R changes by `change`.
+def _reach(
+    R: NDArray[np.complex128], z: complex, change: float, condition: float, largest: float
+) -> float:
+    """Return a radius around z, up to `largest`, that no eigenvalue inside can leave if the
+    triangular R changes by `change`.
 
-    On the circle the smallest singular value of `w I - R` exceeds `change`: the perturbed eigenvalues cannot cross it. As
-    far as 16 points on it tell.
+    On the circle the smallest singular value of `w I - R` exceeds `change`: the perturbed
+    eigenvalues cannot cross it. As far as 16 points on it tell.
     """
     radius = min(2 * min(condition, PLAIN) * change, largest)
     while change and radius < largest:
@@ -78,7 +100,9 @@ def _reach(R: NDArray[np.complex128], z: complex, change: float, condition: floa
 
 
 def _smallest(R: NDArray[np.complex128], z: complex) -> float:
-    """Return the smallest singular value of `R - z I`, R triangular, by four inverse iterations, and less for safety."""
+    """Return the smallest singular value of `R - z I`, R triangular, by four inverse iterations,
+    and less for safety.
+    """
     M = R - z * np.eye(len(R))
     x, size = np.exp(1j * np.arange(len(R)) ** 2), 1.0
     for _ in range(4):

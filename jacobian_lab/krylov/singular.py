@@ -1,4 +1,5 @@
-r"""Singular triplets with certificates: eigenpairs of A^T A, or the dense decomposition, and residuals of A itself.
+r"""Singular triplets with certificates: eigenpairs of A^T A, or the dense decomposition, and
+residuals of A itself.
 
     A v = s u,    A^T u = s v
 
@@ -47,7 +48,9 @@ class SingularValues:
     residuals: Array
     """`max(|A v - s u|, |A^T u - s v|)`, recomputed with fresh products, shape (k,)."""
     errors: Array
-    """Rigorous bound of each value's distance to a singular value, shape (k,): residual plus noise."""
+    """Rigorous bound of each value's distance to a singular value, shape (k,): residual plus
+    noise.
+    """
     converged: bool
     """Whether all residuals are below the tolerance and nothing larger was found outside."""
     tolerance: float
@@ -61,18 +64,31 @@ class SingularValues:
     path: str
     """How the products were computed: see `jacobian_lab.krylov.operators.Provenance`."""
     product_error: float
-    """Relative error of a product that the check of the operator's maker could not exclude; it is not in `errors`."""
+    """Relative error of a product that the check of the operator's maker could not exclude; it is
+    not in `errors`.
+    """
 
     def __repr__(self) -> str:
-        return listing("singular value", self.values, self.errors, self.residuals, self.message, self.products)
+        return listing(
+            "singular value", self.values, self.errors, self.residuals, self.message, self.products
+        )
 
 
-def singular_values(A: LinearOperator | NDArray[Any], k: int = 6, *, rtol: float = 1e-9, subspace: int | None = None,
-                    max_products: int | None = None, seed: int = 0) -> SingularValues:
-    """Return the k largest singular values of a real operator: `eigenpairs` of A^T A, then the decomposition of A V.
+def singular_values(
+    A: LinearOperator | NDArray[Any],
+    k: int = 6,
+    *,
+    rtol: float = 1e-9,
+    subspace: int | None = None,
+    max_products: int | None = None,
+    seed: int = 0,
+) -> SingularValues:
+    """Return the k largest singular values of a real operator: `eigenpairs` of A^T A, then the
+    decomposition of A V.
 
-    The values come from A V, where V spans the vectors found, and the residuals are A's own: the square costs no digits of
-    large values. Where the square does not tell them well enough, and dense matrices of A's size fit, A is made dense.
+    The values come from A V, where V spans the vectors found, and the residuals are A's own: the
+    square costs no digits of large values. Where the square does not tell them well enough, and
+    dense matrices of A's size fit, A is made dense.
 
     Parameters
     ----------
@@ -84,8 +100,8 @@ def singular_values(A: LinearOperator | NDArray[Any], k: int = 6, *, rtol: float
     subspace : int, optional
         As in `eigenpairs`, for A^T A. If it is given, A is never made dense.
     max_products : int, optional
-        Most products with A and A^T, at least 16. By default a quarter of min(rows, columns) for A^T A, and then those of the
-        dense matrix, if it fits; else 3000.
+        Most products with A and A^T, at least 16. By default a quarter of min(rows, columns) for
+        A^T A, and then those of the dense matrix, if it fits; else 3000.
     seed : int
 
     Warns
@@ -102,9 +118,16 @@ def singular_values(A: LinearOperator | NDArray[Any], k: int = 6, *, rtol: float
     if max_products is not None:
         _require.integer("max_products", max_products, LEAST)
     price = small + 2 * k
-    dense = 32 * small * large <= DENSE and subspace is None and (max_products is None or max_products >= price)
-    limit = (BUDGET if max_products is None else max_products) if not dense else (
-        small // 4 if max_products is None else min(small // 4, max_products - price))
+    dense = (
+        32 * small * large <= DENSE
+        and subspace is None
+        and (max_products is None or max_products >= price)
+    )
+    limit = (
+        (BUDGET if max_products is None else max_products)
+        if not dense
+        else (small // 4 if max_products is None else min(small // 4, max_products - price))
+    )
     found = None
     with counted.progress("singular values", price if dense else limit):
         if not dense or limit >= 4 * k + LEAST:
@@ -114,58 +137,124 @@ def singular_values(A: LinearOperator | NDArray[Any], k: int = 6, *, rtol: float
     if not found.converged:
         warnings.warn(found.message, ConvergenceWarning, stacklevel=2)
     unit = counted.unit
-    return replace(found, values=found.values * unit, residuals=found.residuals * unit, errors=found.errors * unit,
-                   tolerance=found.tolerance * unit, noise=found.noise * unit)
+    return replace(
+        found,
+        values=found.values * unit,
+        residuals=found.residuals * unit,
+        errors=found.errors * unit,
+        tolerance=found.tolerance * unit,
+        noise=found.noise * unit,
+    )
 
 
 LEAST = 16
 """Products without which nothing can be said: five with A^T A, and three for each of two values."""
 
 
-def _by_square(counted: Counted, k: int, rtol: float, subspace: int | None, limit: int, seed: int) -> SingularValues:
-    """Return the triplets from eigenpairs of A^T A, or of A A^T if that is smaller, for at most `limit` products."""
+def _by_square(
+    counted: Counted, k: int, rtol: float, subspace: int | None, limit: int, seed: int
+) -> SingularValues:
+    """Return the triplets from eigenpairs of A^T A, or of A A^T if that is smaller, for at most
+    `limit` products.
+    """
     wide = counted.shape[0] < counted.shape[1]
     forward, back = (counted.T, counted) if wide else (counted, counted.T)
     known, own = counted.provenance, np.dtype(counted.operator.dtype)
     n, eps = forward.shape[1], float(np.finfo(own).eps)
-    gram = Operator((n, n), own, lambda V: back @ (forward @ V), lambda V: back @ (forward @ V), rounding=known.rounding)
+    gram = Operator(
+        (n, n),
+        own,
+        lambda V: back @ (forward @ V),
+        lambda V: back @ (forward @ V),
+        rounding=known.rounding,
+    )
     goal, start = rtol / 10, None
     while True:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # said later, of A
-            found = eigenpairs(gram, k, "LR", symmetric=True, rtol=goal, subspace=subspace, start=start, seed=seed,
-                               max_products=max((limit - counted.products - 3 * k) // 2, 5))
+            found = eigenpairs(
+                gram,
+                k,
+                "LR",
+                symmetric=True,
+                rtol=goal,
+                subspace=subspace,
+                start=start,
+                seed=seed,
+                max_products=max((limit - counted.products - 3 * k) // 2, 5),
+            )
         U, s, W = np.linalg.svd(forward @ found.vectors, full_matrices=False)
         V, relative = found.vectors @ W.T, found.noise / s[0] ** 2 if s[0] else 0.0
-        triplets = _triplets(counted, (V, s, U) if wide else (U, s, V), rtol, relative, found.converged and len(s) == k)
-        doubt = float((found.errors - found.residuals).max()) - found.noise  # how much larger a square outside may be
+        triplets = _triplets(
+            counted,
+            (V, s, U) if wide else (U, s, V),
+            rtol,
+            relative,
+            found.converged and len(s) == k,
+        )
+        # how much larger a square outside may be
+        doubt = float((found.errors - found.residuals).max()) - found.noise
         triplets = replace(triplets, errors=triplets.errors + np.sqrt(s**2 + max(doubt, 0.0)) - s)
         worst = float(triplets.residuals.max())
-        if (worst <= triplets.tolerance or goal <= eps or not found.converged
-                or limit - counted.products < 2 * (found.products + k) + 3 * k):
+        if (
+            worst <= triplets.tolerance
+            or goal <= eps
+            or not found.converged
+            or limit - counted.products < 2 * (found.products + k) + 3 * k
+        ):
             return triplets
-        goal, start = max(goal * triplets.tolerance / worst / 2, eps), V.sum(1)  # the square needs more digits than A
+        # the square needs more digits than A
+        goal, start = max(goal * triplets.tolerance / worst / 2, eps), V.sum(1)
 
 
 def _dense(counted: Counted, k: int, rtol: float) -> SingularValues:
-    """Return the triplets by LAPACK on the dense matrix, from as many products as its smaller side has."""
+    """Return the triplets by LAPACK on the dense matrix, from as many products as its smaller side
+    has.
+    """
     rows, columns = counted.shape
     matrix = as_matrix(counted) if columns <= rows else as_matrix(counted.T).T
     U, s, Vt = scipy.linalg.svd(matrix, full_matrices=False)
     return _triplets(counted, (U[:, :k], s[:k], Vt[:k].T), rtol, 0.0, True)
 
 
-def _triplets(counted: Counted, found: tuple[Array, Array, Array], rtol: float, relative: float,
-              complete: bool) -> SingularValues:
-    """Return the triplets with fresh residuals, in the operator's units; `relative` is the noise measured."""
+def _triplets(
+    counted: Counted,
+    found: tuple[Array, Array, Array],
+    rtol: float,
+    relative: float,
+    complete: bool,
+) -> SingularValues:
+    """Return the triplets with fresh residuals, in the operator's units; `relative` is the noise
+    measured.
+    """
     U, s, V = found
-    residuals = np.maximum(np.linalg.norm(counted @ V - U * s, axis=0), np.linalg.norm(counted.T @ U - V * s, axis=0))
+    residuals = np.maximum(
+        np.linalg.norm(counted @ V - U * s, axis=0), np.linalg.norm(counted.T @ U - V * s, axis=0)
+    )
     noise = max(counted.rounding, relative) * float(s[0])
     tolerance = max(rtol * float(s[0]), noise)
     converged = complete and bool((residuals <= tolerance).all())
-    message = f"converged to {goal_reached(tolerance, noise, rtol)}" if converged else (
-        f"not converged: {int((residuals <= tolerance).sum())} of {len(s)} residuals are below {tolerance:.1e}, or the search "
-        "outside did not settle; allow more products, or ask for fewer values")
+    message = (
+        f"converged to {goal_reached(tolerance, noise, rtol)}"
+        if converged
+        else (
+            f"not converged: {int((residuals <= tolerance).sum())} of {len(s)} residuals are below"
+            f" {tolerance:.1e}, or the search outside did not settle; allow more products, or ask"
+            " for fewer values"
+        )
+    )
     path, product_error, _ = counted.provenance
-    return SingularValues(s, U, V, residuals, residuals + noise, converged, tolerance, noise, counted.products, message, path,
-                          product_error)
+    return SingularValues(
+        s,
+        U,
+        V,
+        residuals,
+        residuals + noise,
+        converged,
+        tolerance,
+        noise,
+        counted.products,
+        message,
+        path,
+        product_error,
+    )

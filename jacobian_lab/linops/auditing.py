@@ -4,9 +4,10 @@
     print(report)           # one line a check: figure, limit, verdict, and what to do
     bool(report)            # whether all checks pass
 
-Each check compares J, or the network, with something computed in another way: the network called again, alone, among others,
-with gradients, after another time; central differences of its output; PyTorch's autograd. Limits follow from the precision in
-which the network computes and from what the differences resolve, not from any model.
+Each check compares J, or the network, with something computed in another way: the network called
+again, alone, among others, with gradients, after another time; central differences of its output;
+PyTorch's autograd. Limits follow from the precision in which the network computes and from what the
+differences resolve, not from any model.
 """
 
 from __future__ import annotations
@@ -64,7 +65,9 @@ class Report:
     """How `J v` is computed, and why."""
     checks: tuple[Check, ...]
     sweep: tuple[tuple[float, float], ...]
-    """(h, distance of F' v to the central difference relative to |F' v|) for each step, F the network's own output."""
+    """(h, distance of F' v to the central difference relative to |F' v|) for each step, F the
+    network's own output.
+    """
     notes: tuple[str, ...] = ()
     """What is worth knowing and is no fault of the operator."""
 
@@ -80,22 +83,32 @@ class Report:
         for check in self.checks:
             if check.name == name:
                 return check
-        raise InputError(f"no check {name!r}: expected one of {', '.join(check.name for check in self.checks)}")
+        raise InputError(
+            f"no check {name!r}: expected one of {', '.join(check.name for check in self.checks)}"
+        )
 
     def __str__(self) -> str:
         step, noise = min(self.sweep, key=lambda pair: pair[1])
-        lines = [f"products: {self.path}",
-                 f"central differences of the network's output agree to {noise:.1e}, at h = {step:.1e} of |x_t|"]
+        lines = [
+            f"products: {self.path}",
+            (
+                f"central differences of the network's output agree to {noise:.1e}, at h ="
+                f" {step:.1e} of |x_t|"
+            ),
+        ]
         for c in self.checks:
             verdict = "pass" if c.passed else f"FAIL  {c.advice}"
-            lines.append(f"  {c.name:<16}{_short(c.figure):>8}  (at most {_short(c.limit):>7})  {verdict}")
+            lines.append(
+                f"  {c.name:<16}{_short(c.figure):>8}  (at most {_short(c.limit):>7})  {verdict}"
+            )
         return "\n".join([*lines, *(f"  note: {note}" for note in self.notes)])
 
     __repr__ = __str__
 
 
 def audit(J: JacobianOperator, seed: int = 0) -> Report:
-    """Check a denoiser's Jacobian operator against independent computations: about 80 forward passes and 70 products.
+    """Check a denoiser's Jacobian operator against independent computations: about 80 forward
+    passes and 70 products.
 
     Parameters
     ----------
@@ -106,14 +119,15 @@ def audit(J: JacobianOperator, seed: int = 0) -> Report:
     Returns
     -------
     Report
-        With the checks "finite", "evaluation mode", "precision", "repeatable", "gradients on", "input", "samples apart",
-        "derivative", "linear", "differences", "secant", "adjoint", "many at once" and "autograd"; and notes, of which one
-        counts the posterior variances, the diagonal of J, that are negative (n more products for n up to 1,024, else some 64).
+        With the checks "finite", "evaluation mode", "precision", "repeatable", "gradients on",
+        "input", "samples apart", "derivative", "linear", "differences", "secant", "adjoint", "many
+        at once" and "autograd"; and notes, of which one counts the posterior variances, the
+        diagonal of J, that are negative (n more products for n up to 1,024, else some 64).
 
     References
     ----------
-    Griewank, Walther (2008), *Evaluating derivatives*, section 3 (adjointness); Higham (2002), *Accuracy and stability of
-    numerical algorithms*, section 1.14 (the step of a difference).
+    Griewank, Walther (2008), *Evaluating derivatives*, section 3 (adjointness); Higham (2002),
+    *Accuracy and stability of numerical algorithms*, section 1.14 (the step of a difference).
     """
     _require.instance("J", J, JacobianOperator, "; an audit compares it with its own network")
     seed = _require.seed(seed)
@@ -133,7 +147,8 @@ class _Subject:
         self.c_x, self.c_out = (float(c) for c in self.denoiser.coefficients(self.x, self.t))
         self.n = J.shape[0]
         self.own, self.eps = float(torch.finfo(self.x.dtype).eps), self.ladder.eps
-        self.loose = 10 * J.product_error if J.path.endswith("difference") else 0.0  # differences are as far off as that
+        # differences are as far off as that
+        self.loose = 10 * J.product_error if J.path.endswith("difference") else 0.0
         self.rounding = 30 * self.eps * max(float(np.sqrt(self.n)), 10.0)
 
     @torch.no_grad()
@@ -146,9 +161,15 @@ class _Subject:
         return torch.from_numpy(np.ascontiguousarray(a)).to(self.x).reshape(-1, *self.x.shape[1:])
 
     def of_network(self, Jv: Array, v: Array) -> Tensor:
-        """Return F' v for rows v of products J v: what is left of them without the linear part of D."""
+        """Return F' v for rows v of products J v: what is left of them without the linear part of
+        D.
+        """
         scale = self.c_out if self.c_out else 1.0
-        return torch.from_numpy((Jv - self.c_x * v) / scale).to(self.x.device).reshape(-1, *self.x.shape[1:])
+        return (
+            torch.from_numpy((Jv - self.c_x * v) / scale)
+            .to(self.x.device)
+            .reshape(-1, *self.x.shape[1:])
+        )
 
     def cancellation(self, Jv: Array, v: Array) -> float:
         """Return the rounding of F' v that comes of J v and c_x v cancelling, relative to it."""
@@ -159,20 +180,36 @@ class _Subject:
 def _settings(s: _Subject) -> tuple[Check, ...]:
     with torch.no_grad(), modules_called() as called:
         _, _, operations = observed(s.ladder.function, s.x)
-    reasons = sorted(operations) + (_tensor_float() if s.x.device.type == "cuda" and s.x.dtype == torch.float32 else [])
+    reasons = sorted(operations) + (
+        _tensor_float() if s.x.device.type == "cuda" and s.x.dtype == torch.float32 else []
+    )
     training = len(in_training(s.denoiser, called))
     return (
-        Check("evaluation mode", training, 0,
-              "modules in training mode (dropout, batch statistics): call denoiser.eval() and make the operator anew"),
-        Check("precision", len(reasons), 0,
-              f"coarser than {s.x.dtype}: {', '.join(reasons)}. J is right for the network as it computes, and as rough; for "
-              "more digits turn autocast, casts and TF32 off"),
+        Check(
+            "evaluation mode",
+            training,
+            0,
+            "modules in training mode (dropout, batch statistics): call denoiser.eval() and make"
+            " the operator anew",
+        ),
+        Check(
+            "precision",
+            len(reasons),
+            0,
+            f"coarser than {s.x.dtype}: {', '.join(reasons)}. J is right for the network as it"
+            " computes, and as rough; for more digits turn autocast, casts and TF32 off",
+        ),
     )
 
 
 def _values(s: _Subject, seed: int) -> tuple[Check, ...]:
-    """Call the network again: after other samples and times, with gradients, among others, and look at its input."""
-    value, other = s.ladder.value, s.tensor(np.random.default_rng([seed, 1]).standard_normal((1, s.n)))
+    """Call the network again: after other samples and times, with gradients, among others, and look
+    at its input.
+    """
+    value, other = (
+        s.ladder.value,
+        s.tensor(np.random.default_rng([seed, 1]).standard_normal((1, s.n))),
+    )
     another = next(t for t in s.denoiser.schedule.times(8)[1:] if t != s.t)
     again = [s.output(s.x)]
     for x, t in ((other, s.t), (s.x, another), (s.x, s.t)):
@@ -183,25 +220,50 @@ def _values(s: _Subject, seed: int) -> tuple[Check, ...]:
     given = s.x.clone()
     time = s.denoiser.schedule.time_tensor(s.t).to(s.x.device)
     with torch.no_grad():
-        s.denoiser.network(given, time.to(torch.promote_types(s.x.dtype, torch.float32) if time.is_floating_point() else None)
-                           .expand(1))
+        s.denoiser.network(
+            given,
+            time.to(
+                torch.promote_types(s.x.dtype, torch.float32) if time.is_floating_point() else None
+            ).expand(1),
+        )
     batch = torch.cat([s.x, s.x + other, s.x.flip(-1)])
     alone = torch.cat([s.output(one[None]) for one in batch])
     return (
-        Check("repeatable", max(_apart(a, value) for a in again), 30 * s.own,
-              "the network returns something else at another call (noise, a counter, running statistics, a cache, the time of "
-              "the call before): make it deterministic"),
-        Check("gradients on", _apart(graph, value), s.rounding,
-              "the network returns something else where gradients are wanted: samplers that back-propagate use another one"),
-        Check("input", _apart(given, s.x), 0,
-              "the network writes into its input: here it gets a copy, elsewhere x_t changes under its caller"),
-        Check("samples apart", max(_apart(a, b) for a, b in zip(s.output(batch), alone, strict=True)), s.rounding,
-              "samples of a batch see each other (batch statistics, attention over the batch): J is not one sample's"),
+        Check(
+            "repeatable",
+            max(_apart(a, value) for a in again),
+            30 * s.own,
+            "the network returns something else at another call (noise, a counter, running"
+            " statistics, a cache, the time of the call before): make it deterministic",
+        ),
+        Check(
+            "gradients on",
+            _apart(graph, value),
+            s.rounding,
+            "the network returns something else where gradients are wanted: samplers that"
+            " back-propagate use another one",
+        ),
+        Check(
+            "input",
+            _apart(given, s.x),
+            0,
+            "the network writes into its input: here it gets a copy, elsewhere x_t changes under"
+            " its caller",
+        ),
+        Check(
+            "samples apart",
+            max(_apart(a, b) for a, b in zip(s.output(batch), alone, strict=True)),
+            s.rounding,
+            "samples of a batch see each other (batch statistics, attention over the batch): J is"
+            " not one sample's",
+        ),
     )
 
 
 def _products(s: _Subject, seed: int) -> tuple[tuple[Check, ...], tuple[tuple[float, float], ...]]:
-    """Compare J with differences, with its transpose, with itself on other vectors, and with autograd."""
+    """Compare J with differences, with its transpose, with itself on other vectors, and with
+    autograd.
+    """
     rng = np.random.default_rng(seed)
     V, W = rng.standard_normal((2, s.n, MANY + 1))
     V[:, 1] = probe(s.x).cpu().double().reshape(-1).numpy()
@@ -213,47 +275,102 @@ def _products(s: _Subject, seed: int) -> tuple[tuple[Check, ...], tuple[tuple[fl
     found = comparison.sweep(s.of_network(single, rows), tuple(h / comparison.step for h in STEPS))
     errors = (found.gaps / found.own).cpu().numpy()
     cancelled = max(s.cancellation(a, b) for a, b in zip(single, rows, strict=True))
-    limit = float((found.limit / found.own).max()) + cancelled + (10 * s.ladder.error if s.loose else 0.0)
+    limit = (
+        float((found.limit / found.own).max())
+        + cancelled
+        + (10 * s.ladder.error if s.loose else 0.0)
+    )
     many, transposed = s.J @ V, _transposed(s.J, W)
-    s.rounding += 10 * s.own * abs(s.c_x) * _ratio(V, many)  # where c_x v and the network's part cancel
+    # where c_x v and the network's part cancel
+    s.rounding += 10 * s.own * abs(s.c_x) * _ratio(V, many)
     checks = (
-        Check("finite", float((~np.isfinite(many)).sum()), 0,
-              "J v is not finite though D(x_t) is: a square root or logarithm at zero, or an overflow inside"),
-        Check("derivative", s.ladder.disagreement, 0,
-              "a derivative that was tried disagrees with differences of the network's output: a part that PyTorch cannot see, "
-              "a number read out, a cache. The path taken is the next one; see its reason"),
-        Check("linear", _ratio(s.J @ (LINEAR @ rows) - LINEAR @ single, LINEAR @ single),
-              3 * s.rounding + s.loose, "J (2 v - 3 w) is not 2 J v - 3 J w: products are no derivative"),
-        Check("differences", float(errors.min(0).max()), limit,
-              "J v disagrees with central differences at every step, by more than these differ from each other"),
+        Check(
+            "finite",
+            float((~np.isfinite(many)).sum()),
+            0,
+            "J v is not finite though D(x_t) is: a square root or logarithm at zero, or an overflow"
+            " inside",
+        ),
+        Check(
+            "derivative",
+            s.ladder.disagreement,
+            0,
+            "a derivative that was tried disagrees with differences of the network's output: a part"
+            " that PyTorch cannot see, a number read out, a cache. The path taken is the next one;"
+            " see its reason",
+        ),
+        Check(
+            "linear",
+            _ratio(s.J @ (LINEAR @ rows) - LINEAR @ single, LINEAR @ single),
+            3 * s.rounding + s.loose,
+            "J (2 v - 3 w) is not 2 J v - 3 J w: products are no derivative",
+        ),
+        Check(
+            "differences",
+            float(errors.min(0).max()),
+            limit,
+            "J v disagrees with central differences at every step, by more than these differ from"
+            " each other",
+        ),
         _secant(s, errors, bool(found.flat.any())),
-        Check("adjoint", _ratio(W.T @ many - transposed.T @ V, W.T @ many), s.rounding + s.loose,
-              "J^T is missing, or not the transpose of J: take both at the same x_t, time, weights and precision"),
-        Check("many at once", _many(s, rng, V, many, single, W, transposed), 10 * s.rounding + s.loose,
-              "a vector among many gets another product than alone, by other kernels: take them one by one"),
+        Check(
+            "adjoint",
+            _ratio(W.T @ many - transposed.T @ V, W.T @ many),
+            s.rounding + s.loose,
+            "J^T is missing, or not the transpose of J: take both at the same x_t, time, weights"
+            " and precision",
+        ),
+        Check(
+            "many at once",
+            _many(s, rng, V, many, single, W, transposed),
+            10 * s.rounding + s.loose,
+            "a vector among many gets another product than alone, by other kernels: take them one"
+            " by one",
+        ),
         _autograd(s, W[:, 0], transposed[:, 0], rows[0], single[0], limit),
     )
     return checks, tuple((h, float(e)) for h, e in zip(STEPS, errors[:, 0], strict=True))
 
 
 def _secant(s: _Subject, errors: Array, flat: bool) -> Check:
-    """Tell a network with steps from one that is curved: there the error falls with the square of the step."""
+    """Tell a network with steps from one that is curved: there the error falls with the square of
+    the step.
+    """
     size = max(SECANT, 2 * s.eps ** (1 / 3))
     near = int(np.abs(np.log(np.array(STEPS) / size)).argmin())
-    figure = float(errors[near:near + 4].min(0).max())
-    return Check("secant", 1.0 if flat else figure, 0.3,
-                 f"a step of {size:.1g} of |x_t|, and smaller ones, change the output by something else than J says: "
-                 "quantisation or thresholds inside, and J tells nothing of finite steps")
+    figure = float(errors[near : near + 4].min(0).max())
+    return Check(
+        "secant",
+        1.0 if flat else figure,
+        0.3,
+        f"a step of {size:.1g} of |x_t|, and smaller ones, change the output by something else than"
+        " J says: quantisation or thresholds inside, and J tells nothing of finite steps",
+    )
 
 
-def _many(s: _Subject, rng: np.random.Generator, V: Array, many: Array, single: Array, W: Array, transposed: Array) -> float:
-    """Return how far products of 16 and 17 vectors are off: each column counts in a combination that is taken alone."""
+def _many(
+    s: _Subject,
+    rng: np.random.Generator,
+    V: Array,
+    many: Array,
+    single: Array,
+    W: Array,
+    transposed: Array,
+) -> float:
+    """Return how far products of 16 and 17 vectors are off: each column counts in a combination
+    that is taken alone.
+    """
     c = rng.choice([-1.0, 1.0], V.shape[1])
-    gaps = [_ratio(many[:, :2] - single.T, single.T), _ratio(s.J @ (V @ c) - many @ c, many @ c),
-            _ratio(s.J @ V[:, :MANY] - many[:, :MANY], many[:, :MANY])]
+    gaps = [
+        _ratio(many[:, :2] - single.T, single.T),
+        _ratio(s.J @ (V @ c) - many @ c, many @ c),
+        _ratio(s.J @ V[:, :MANY] - many[:, :MANY], many[:, :MANY]),
+    ]
     if np.isfinite(transposed).all():
-        gaps += [_ratio(_transposed(s.J, W @ c) - transposed @ c, transposed @ c),
-                 _ratio(_transposed(s.J, W[:, :MANY]) - transposed[:, :MANY], transposed[:, :MANY])]
+        gaps += [
+            _ratio(_transposed(s.J, W @ c) - transposed @ c, transposed @ c),
+            _ratio(_transposed(s.J, W[:, :MANY]) - transposed[:, :MANY], transposed[:, :MANY]),
+        ]
     return max(gaps)
 
 
@@ -262,35 +379,62 @@ def _autograd(s: _Subject, w: Array, back: Array, v: Array, Jv: Array, limit: fl
     with torch.enable_grad():
         x = s.x.clone().requires_grad_()
         try:
-            gradient = torch.autograd.grad(s.denoiser(x, s.t), x, s.tensor(w[None]))[0].cpu().double().numpy().reshape(-1)
+            gradient = (
+                torch.autograd.grad(s.denoiser(x, s.t), x, s.tensor(w[None]))[0]
+                .cpu()
+                .double()
+                .numpy()
+                .reshape(-1)
+            )
         except (RuntimeError, NotImplementedError):
             gradient = np.full(s.n, np.nan)
     missing = not np.isfinite(back).all()
-    figure = abs(float(w @ Jv - v @ gradient)) / (_size(Jv) * _size(w)) if missing else _ratio(back - gradient, back)
-    return Check("autograd", figure, limit if missing else s.rounding + s.loose,
-                 "autograd's J^T is another one: an inner no_grad or detach, a value read out, a custom backward. Methods that "
-                 "back-propagate will use another J than this one")
+    figure = (
+        abs(float(w @ Jv - v @ gradient)) / (_size(Jv) * _size(w))
+        if missing
+        else _ratio(back - gradient, back)
+    )
+    return Check(
+        "autograd",
+        figure,
+        limit if missing else s.rounding + s.loose,
+        "autograd's J^T is another one: an inner no_grad or detach, a value read out, a custom"
+        " backward. Methods that back-propagate will use another J than this one",
+    )
 
 
 def _notes(s: _Subject) -> tuple[str, ...]:
-    notes = [f"numbers read out of what depends on x_t: {', '.join(s.ladder.linear.reads)}"] if (
-        s.ladder.linear is not None and s.ladder.linear.reads) else []
+    notes = (
+        [f"numbers read out of what depends on x_t: {', '.join(s.ladder.linear.reads)}"]
+        if (s.ladder.linear is not None and s.ladder.linear.reads)
+        else []
+    )
     if s.n <= EXACT:
         values, how = s.J.dense().diagonal().astype(np.float64), ""
     else:
         estimate = diagonal(s.J)
-        values, how = np.where(estimate.value < -2 * estimate.standard_error, estimate.value, abs(estimate.value)), "at least "
+        values, how = (
+            np.where(
+                estimate.value < -2 * estimate.standard_error, estimate.value, abs(estimate.value)
+            ),
+            "at least ",
+        )
     negative = int((values < 0).sum())
     if negative and np.isfinite(values).all():
-        notes.append(f"{how}{negative:,} of {s.n:,} posterior variances (the diagonal of J) are negative, the least of them "
-                     f"{values.min() / values.max():.1e} of the largest: this J is no covariance")
+        notes.append(
+            f"{how}{negative:,} of {s.n:,} posterior variances (the diagonal of J) are negative,"
+            f" the least of them {values.min() / values.max():.1e} of the largest: this J is no"
+            " covariance"
+        )
     return tuple(notes)
 
 
 def _tensor_float() -> list[str]:
     """Name the settings by which CUDA's float32 has TensorFloat-32's ten bits."""
-    settings = {"torch.backends.cuda.matmul": torch.backends.cuda.matmul.allow_tf32,
-                "torch.backends.cudnn": torch.backends.cudnn.allow_tf32}
+    settings = {
+        "torch.backends.cuda.matmul": torch.backends.cuda.matmul.allow_tf32,
+        "torch.backends.cudnn": torch.backends.cudnn.allow_tf32,
+    }
     return [f"{name}.allow_tf32" for name, allowed in settings.items() if allowed]
 
 

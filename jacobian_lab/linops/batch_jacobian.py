@@ -1,13 +1,15 @@
-r"""The Jacobian of a batch of samples: block diagonal, `J = diag(J_1, ..., J_B)`, with what its products cost.
+r"""The Jacobian of a batch of samples: block diagonal, `J = diag(J_1, ..., J_B)`, with what its
+products cost.
 
     J = BatchJacobian(denoiser, x_t, t)     x_t (B, C, H, W)
     J.d                                     D(x_t, t): one forward pass
     J.jvp(v)                                J_b v_b for each sample, its own vector
     J.vjp(u)                                J_b^T u_b: one backward pass
 
-`JacobianOperator` is one block with many vectors; this is many blocks with a vector each, what a sampler needs. Exact products
-come from the same ladder with the same check, made along the first vector that is asked for; nothing is kept of the network
-unless exact products or `J^T u` are asked for.
+`JacobianOperator` is one block with many vectors; this is many blocks with a vector each, what a
+sampler needs. Exact products come from the same ladder with the same check, made along the first
+vector that is asked for; nothing is kept of the network unless exact products or `J^T u` are asked
+for.
 """
 
 from __future__ import annotations
@@ -73,21 +75,35 @@ class BatchJacobian:
     graph : bool
         Compute D(x_t) with PyTorch's graph, so that `J^T u` costs a backward pass and nothing else.
     spent : Spent, optional
-        Where passes are counted; an own count by default. The check's few passes of two samples are not counted.
+        Where passes are counted; an own count by default. The check's few passes of two samples are
+        not counted.
     like : BatchJacobian, optional
-        One of the same denoiser: its precision is that of differences here, and where its time is the same, its paths are taken
-        without another check.
+        One of the same denoiser: its precision is that of differences here, and where its time is
+        the same, its paths are taken without another check.
 
     Raises
     ------
     InputError
-        With exact products or `J^T u`: if the network is in training mode, returns something else at each call, couples the
-        samples of a batch, or has no derivative that passes the check.
+        With exact products or `J^T u`: if the network is in training mode, returns something else
+        at each call, couples the samples of a batch, or has no derivative that passes the check.
     """
 
-    def __init__(self, denoiser: Denoiser, x_t: Tensor, t: Time, products: Method = "forward", graph: bool = False,
-                 spent: Spent | None = None, like: BatchJacobian | None = None) -> None:
-        _require.instance("denoiser", denoiser, Denoiser, "; make one by Denoiser(network, schedule, prediction, shape)")
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        x_t: Tensor,
+        t: Time,
+        products: Method = "forward",
+        graph: bool = False,
+        spent: Spent | None = None,
+        like: BatchJacobian | None = None,
+    ) -> None:
+        _require.instance(
+            "denoiser",
+            denoiser,
+            Denoiser,
+            "; make one by Denoiser(network, schedule, prediction, shape)",
+        )
         _require.one_of("products", products, get_args(Method))
         _require.flag("graph", graph)
         for name, given, kind in (("spent", spent, Spent), ("like", like, BatchJacobian)):
@@ -97,11 +113,18 @@ class BatchJacobian:
         if like is None:  # else a sampler's, which tells itself where x_t left all bounds
             check_finite(x_t, "x_t")
         one_time(denoiser, t)
-        self.denoiser, self.x, self.t, self.method, self.graph = denoiser, denoiser.batched(x_t).detach(), t, products, graph
+        self.denoiser, self.x, self.t, self.method, self.graph = (
+            denoiser,
+            denoiser.batched(x_t).detach(),
+            t,
+            products,
+            graph,
+        )
         self.spent = Spent() if spent is None else spent
         self.eps: float = float(torch.finfo(x_t.dtype).eps) if like is None else like.eps
         self._like = None if like is None or like._ladder is None else like._ladder.choice()
-        self._function: Function = partial(denoiser.output, t=t)  # a method would tie self and the graphs into a cycle
+        # a method would tie self and the graphs into a cycle
+        self._function: Function = partial(denoiser.output, t=t)
         self._d: Tensor | None = None
         self._value: Tensor | None = None
         self._ladder: Ladder | None = None
@@ -111,11 +134,17 @@ class BatchJacobian:
     @property
     def path(self) -> str:
         """How exact products are computed, once they were; else what differences are taken."""
-        return self._ladder.path if self._ladder is not None and self.method == "exact" else f"{self.method} difference"
+        return (
+            self._ladder.path
+            if self._ladder is not None and self.method == "exact"
+            else f"{self.method} difference"
+        )
 
     @property
     def product_error(self) -> float:
-        """How far exact products may be off relative to their size, as far as the check tells; 0 before there are any."""
+        """How far exact products may be off relative to their size, as far as the check tells; 0
+        before there are any.
+        """
         return 0.0 if self._ladder is None else self._ladder.error * self._share
 
     @property
@@ -145,7 +174,9 @@ class BatchJacobian:
             self.spent.forward += 1 if self.method == "forward" else 2
             if self.method == "forward" and self._d is None:
                 _ = self.d  # the difference's other end
-            change = Differences(self._function, self.x, self.method, None, self._value, self.eps).jvp(v)
+            change = Differences(
+                self._function, self.x, self.method, None, self._value, self.eps
+            ).jvp(v)
             return self._c_x * v + self._c_out * change
         ladder = self._climbed()
         self.spent.jvp += 1
@@ -165,16 +196,22 @@ class BatchJacobian:
 
     def dense(self) -> Tensor:
         """Return the blocks, (B, n, n), row by row: n backward passes."""
-        units = torch.eye(self.x[0].numel(), dtype=self.x.dtype, device=self.x.device).reshape(-1, *self.x.shape[1:])
+        units = torch.eye(self.x[0].numel(), dtype=self.x.dtype, device=self.x.device).reshape(
+            -1, *self.x.shape[1:]
+        )
         return torch.stack([self.vjp(unit.expand_as(self.x)).flatten(1) for unit in units], dim=1)
 
     def block(self, i: int) -> JacobianOperator:
-        """Return J_i as an n x n operator, with exact products. Its passes are not counted here: they are of one sample."""
+        """Return J_i as an n x n operator, with exact products. Its passes are not counted here:
+        they are of one sample.
+        """
         i = _require.integer("the sample's number", i, 0, len(self.x) - 1)
-        return JacobianOperator(self.denoiser, self.x[i:i + 1], self.t)
+        return JacobianOperator(self.denoiser, self.x[i : i + 1], self.t)
 
     def on_arrays(self, v: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return `J_b v_b` for numpy vectors, (B, n): what `jacobian_lab.krylov.many_systems` works on."""
+        """Return `J_b v_b` for numpy vectors, (B, n): what `jacobian_lab.krylov.many_systems` works
+        on.
+        """
         return self.arrays(self.jvp(self.images(v)))
 
     def images(self, v: NDArray[np.float64]) -> Tensor:
@@ -187,12 +224,14 @@ class BatchJacobian:
         return np.asarray(v.detach().cpu().double().flatten(1).numpy())
 
     def guard(self) -> None:
-        """Raise unless the network is one that samplers can take; note its precision. One pass of a sample or two.
+        """Raise unless the network is one that samplers can take; note its precision. One pass of a
+        sample or two.
 
         Raises
         ------
         InputError
-            If it is in training mode, returns something else at each call, or couples the samples of a batch.
+            If it is in training mode, returns something else at each call, or couples the samples
+            of a batch.
         """
         _ = self.d
         with differentiable(), torch.no_grad(), deterministic(), modules_called() as called:
@@ -202,17 +241,26 @@ class BatchJacobian:
         assert self._value is not None
         check_apart(self._function, self.x, self._value, alone, self.eps)
 
-    def __reduce__(self) -> Any:  # noqa: ANN401 - as object's
+    def __reduce__(self) -> Any:
         """Pickle what it was made of: its recording, and D, are made anew at the other side."""
-        return type(self), (self.denoiser, self.x, self.t, self.method, self.graph, self.spent.copy()), {"eps": self.eps}
+        return (
+            type(self),
+            (self.denoiser, self.x, self.t, self.method, self.graph, self.spent.copy()),
+            {"eps": self.eps},
+        )
 
     def _climbed(self) -> Ladder:
         """Return the ladder of derivatives at the batch; the network runs once for it."""
         if self._ladder is None:
             self.spent.forward += 1
             with differentiable():
-                self._ladder = Ladder(self.denoiser, self.x, self.t, graph=self.graph and self.method != "exact",
-                                      like=self._like)
+                self._ladder = Ladder(
+                    self.denoiser,
+                    self.x,
+                    self.t,
+                    graph=self.graph and self.method != "exact",
+                    like=self._like,
+                )
         self._ladder.check_weights()
         return self._ladder
 

@@ -41,19 +41,24 @@ class JacobianOperator(Operator):
     products : {"exact", "forward", "central"}
         How `J v` is computed: exact derivative or finite differences. `J^T u` is always exact.
     step : float, optional
-        Step of the finite differences relative to |x_t|; see `jacobian_lab.derivative.products.Products`.
+        Step of the finite differences relative to |x_t|; see
+        `jacobian_lab.derivative.products.Products`.
     memory : int, optional
-        Bytes that the vectors of one pass may take; see `jacobian_lab.derivative.products.Products`.
+        Bytes that the vectors of one pass may take; see
+        `jacobian_lab.derivative.products.Products`.
 
     Attributes
     ----------
     path : str
-        How `J v` is computed: "linearised", "double backward", "forward mode", "central difference", "forward difference".
+        How `J v` is computed: "linearised", "double backward", "forward mode", "central
+        difference", "forward difference".
     product_error : float
-        How far `J v`, and `J^T u` once it was asked for, may be off relative to its size, as far as central differences of the
-        network's output and the adjoint identity tell. An exact product is usually far more exact than that.
+        How far `J v`, and `J^T u` once it was asked for, may be off relative to its size, as far as
+        central differences of the network's output and the adjoint identity tell. An exact product
+        is usually far more exact than that.
     rounding : float
-        Relative error that each product is known to have beyond rounding: that of the differences, where it is they.
+        Relative error that each product is known to have beyond rounding: that of the differences,
+        where it is they.
     products : Products
         The products on tensors, (K, C, H, W); `products.d` is D(x_t, t).
     sample_shape : (int, int, int)
@@ -63,8 +68,8 @@ class JacobianOperator(Operator):
     Raises
     ------
     InputError
-        If x_t has a wrong shape or is not finite, t is not of the schedule, or the network is in training mode or returns
-        something else at each call.
+        If x_t has a wrong shape or is not finite, t is not of the schedule, or the network is in
+        training mode or returns something else at each call.
 
     Warns
     -----
@@ -73,35 +78,50 @@ class JacobianOperator(Operator):
 
     Notes
     -----
-    The dtype is float64 for a float64 network and float32 otherwise. ARPACK's default `tol=0` then means the rounding of
-    that dtype.
+    The dtype is float64 for a float64 network and float32 otherwise. ARPACK's default `tol=0` then
+    means the rounding of that dtype.
     """
 
-    def __init__(self, denoiser: Denoiser, x_t: Tensor, t: Time, products: Method = "exact",
-                 step: float | None = None, memory: int | None = None) -> None:
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        x_t: Tensor,
+        t: Time,
+        products: Method = "exact",
+        step: float | None = None,
+        memory: int | None = None,
+    ) -> None:
         self.products = Products(denoiser, x_t, t, products, step, memory)
         self.sample_shape = denoiser.shape
         self.alpha_t, self.sigma_t = (float(c) for c in denoiser.schedule(t))
         self._made_of = denoiser, self.products.x, t, products, step, memory
         n = self.products.x.numel()
         dtype = np.float64 if self.products.x.dtype == torch.float64 else np.float32
-        super().__init__((n, n), dtype, _on_columns(self.products.jvp, self.products.x),
-                         _on_columns(self.products.vjp, self.products.x), path=self.products.path,
-                         rounding=self.products.rounding)
+        super().__init__(
+            (n, n),
+            dtype,
+            _on_columns(self.products.jvp, self.products.x),
+            _on_columns(self.products.vjp, self.products.x),
+            path=self.products.path,
+            rounding=self.products.rounding,
+        )
 
     @property
     def product_error(self) -> float:
         """How far products may be off; the first J^T u is compared with J v."""
         return self.products.error
 
-    def __reduce__(self) -> Any:  # noqa: ANN401 - as object's
-        """Pickle what it was made of: a recording is closures, so it is made, and checked, anew at the other side."""
+    def __reduce__(self) -> Any:
+        """Pickle what it was made of: a recording is closures, so it is made, and checked, anew at
+        the other side.
+        """
         return type(self), self._made_of
 
     def dense(self) -> Array:
         """Return J as a numpy array, (n, n), in chunks that fit in the operator's `memory`.
 
-        Rows by `J^T u` for unit vectors u; columns by `J v` for finite differences, or where there is no J^T.
+        Rows by `J^T u` for unit vectors u; columns by `J v` for finite differences, or where there
+        is no J^T.
         """
         n = self.shape[0]
         dense, chunk = np.empty(self.shape, dtype=self.dtype), min(n, self.products.chunk())
@@ -109,16 +129,20 @@ class JacobianOperator(Operator):
         for start in range(0, n, chunk):
             units = np.eye(n, min(chunk, n - start), -start, dtype=self.dtype)
             if by_columns:
-                dense[:, start:start + chunk] = self.matmat(units)
+                dense[:, start : start + chunk] = self.matmat(units)
             else:
-                dense[start:start + chunk] = self.rmatmat(units).T
+                dense[start : start + chunk] = self.rmatmat(units).T
         self.products.forget()
         return dense
 
 
 def _on_columns(product: Callable[[Tensor], Tensor], x: Tensor) -> Apply:
-    """Return a product on numpy columns; it holds no operator, which would be a cycle that keeps a recording alive."""
-    own, precision = (np.float64, torch.float64) if x.dtype == torch.float64 else (np.float32, torch.float32)
+    """Return a product on numpy columns; it holds no operator, which would be a cycle that keeps a
+    recording alive.
+    """
+    own, precision = (
+        (np.float64, torch.float64) if x.dtype == torch.float64 else (np.float32, torch.float32)
+    )
 
     def apply(V: Array) -> Array:
         rows = torch.from_numpy(np.ascontiguousarray(V.T, dtype=own)).to(x.device, x.dtype)
@@ -129,7 +153,9 @@ def _on_columns(product: Callable[[Tensor], Tensor], x: Tensor) -> Apply:
 
 
 def symmetric_part(A: Matrix) -> Operator:
-    """Return `(A + A^T) / 2` for a square operator or matrix; a product costs one with A and one with A^T."""
+    """Return `(A + A^T) / 2` for a square operator or matrix; a product costs one with A and one
+    with A^T.
+    """
     A = square(A)
     transpose = A.T
 
@@ -140,7 +166,9 @@ def symmetric_part(A: Matrix) -> Operator:
 
 
 def skew_part(A: Matrix) -> Operator:
-    """Return `(A - A^T) / 2` for a square operator or matrix; a product costs one with A and one with A^T."""
+    """Return `(A - A^T) / 2` for a square operator or matrix; a product costs one with A and one
+    with A^T.
+    """
     A = square(A)
     transpose = A.T
 
@@ -151,24 +179,32 @@ def skew_part(A: Matrix) -> Operator:
 
 
 def _of_part(A: LinearOperator, part: Apply) -> dict[str, Any]:
-    """Return the provenance of a part of A; where A's products are known to be rough, the part's are by as much more."""
+    """Return the provenance of a part of A; where A's products are known to be rough, the part's
+    are by as much more.
+    """
     known = provenance(A)
     if known.rounding:
         v = np.random.default_rng(0).standard_normal((A.shape[0], 1))
         own, whole = float(np.linalg.norm(part(v))), float(np.linalg.norm(A @ v))
         larger = max(1.0, whole / own) if own else 1.0
-        known = known._replace(product_error=known.product_error * larger, rounding=known.rounding * larger)
+        known = known._replace(
+            product_error=known.product_error * larger, rounding=known.rounding * larger
+        )
     return known._asdict()
 
 
-def restriction(A: Matrix, rows: Tensor | ArrayLike, columns: Tensor | ArrayLike | None = None) -> Operator:
-    """Return the submatrix of A at the entries that masks mark: `R A C^T`, of shape (marked rows, marked columns).
+def restriction(
+    A: Matrix, rows: Tensor | ArrayLike, columns: Tensor | ArrayLike | None = None
+) -> Operator:
+    """Return the submatrix of A at the entries that masks mark: `R A C^T`, of shape (marked rows,
+    marked columns).
 
     Parameters
     ----------
     A : LinearOperator or array
     rows, columns : array of bool
-        Masks of as many entries as A has rows and columns, in any shape, such as (C, H, W). `columns` is `rows` by default.
+        Masks of as many entries as A has rows and columns, in any shape, such as (C, H, W).
+        `columns` is `rows` by default.
     """
     A = real(A)
     transpose = A.T
@@ -183,29 +219,50 @@ def restriction(A: Matrix, rows: Tensor | ArrayLike, columns: Tensor | ArrayLike
 
         return apply
 
-    return Operator((len(r), len(c)), A.dtype, through(A, c, r), through(transpose, r, c), **provenance(A)._asdict())
+    return Operator(
+        (len(r), len(c)),
+        A.dtype,
+        through(A, c, r),
+        through(transpose, r, c),
+        **provenance(A)._asdict(),
+    )
 
 
 def posterior_covariance(J: JacobianOperator) -> Operator:
     """Return `Cov[x_0 | x_t] = (sigma_t^2 / alpha_t) J`, by Tweedie's second-order formula.
 
-    As far as the network is a posterior mean: what its J is not symmetric or positive, this covariance is not either.
+    As far as the network is a posterior mean: what its J is not symmetric or positive, this
+    covariance is not either.
     """
-    _require.instance("J", J, JacobianOperator, "; of another operator the noise level is not known")
+    _require.instance(
+        "J", J, JacobianOperator, "; of another operator the noise level is not known"
+    )
     if J.alpha_t == 0:
-        raise InputError("at alpha_t = 0 the sample is pure noise, J = 0 says nothing of the covariance: take an earlier time")
+        raise InputError(
+            "at alpha_t = 0 the sample is pure noise, J = 0 says nothing of the covariance: take an"
+            " earlier time"
+        )
     scale, transpose = J.sigma_t**2 / J.alpha_t, J.T
-    return Operator(J.shape, J.dtype, lambda V: scale * (J @ V), lambda V: scale * (transpose @ V),
-                    **provenance(J)._asdict())
+    return Operator(
+        J.shape,
+        J.dtype,
+        lambda V: scale * (J @ V),
+        lambda V: scale * (transpose @ V),
+        **provenance(J)._asdict(),
+    )
 
 
 def _entries(mask: Tensor | ArrayLike, n: int, name: str) -> Array:
     array = np.asarray(mask.cpu() if isinstance(mask, Tensor) else mask)
     if array.dtype != np.bool_:
-        raise InputError(f"the mask of {name} must be boolean: got {array.dtype}; write mask > 0.5 or the like")
+        raise InputError(
+            f"the mask of {name} must be boolean: got {array.dtype}; write mask > 0.5 or the like"
+        )
     if array.size != n:
-        raise InputError(f"the mask of {name} has {array.size} entries, shape {array.shape}: expected {n}, one for each of the "
-                         f"operator's {name}")
+        raise InputError(
+            f"the mask of {name} has {array.size} entries, shape {array.shape}: expected {n}, one"
+            f" for each of the operator's {name}"
+        )
     entries = np.flatnonzero(array)
     if not len(entries):
         raise InputError(f"the mask of {name} marks no entry: expected at least one True")

@@ -6,12 +6,15 @@ r"""The Newton step: from an error e, the change wanted in D(x_t), to a change d
     "krylov"     k steps of GMRES on J delta = e: k products (Jacobian-free Newton-Krylov)
     "identity"   e        nothing
 
-A step of size lambda turns e into `e - lambda J delta` to first order: `(I - lambda J^2) e` for the inexact direction.
+A step of size lambda turns e into `e - lambda J delta` to first order: `(I - lambda J^2) e` for the
+inexact direction.
 
-Under a constraint "exact" and "krylov" solve `P J delta = e`, P what the constraint sees: the rest of D may change. From
-e = P e a Krylov space of P J stays in the range of A^T, where the move that conditions a Gaussian on y lies.
+Under a constraint "exact" and "krylov" solve `P J delta = e`, P what the constraint sees: the rest
+of D may change. From e = P e a Krylov space of P J stays in the range of A^T, where the move that
+conditions a Gaussian on y lies.
 
-J is one Jacobian, or the block-diagonal one of a batch; `Newton` says how a sampler takes its steps, `newton_step` takes one.
+J is one Jacobian, or the block-diagonal one of a batch; `Newton` says how a sampler takes its
+steps, `newton_step` takes one.
 """
 
 from __future__ import annotations
@@ -41,25 +44,34 @@ Kind: TypeAlias = Literal["inexact", "gradient", "exact", "krylov", "identity"]
 Values = TypeVar("Values", Tensor, NDArray[Any])
 
 
-def newton_direction(J: LinearOperator | NDArray[Any] | BatchJacobian, e: Values, kind: Kind, *, rcond: float | None = None,
-                     steps: int = 10, seen: Map | None = None) -> Values:
+def newton_direction(
+    J: LinearOperator | NDArray[Any] | BatchJacobian,
+    e: Values,
+    kind: Kind,
+    *,
+    rcond: float | None = None,
+    steps: int = 10,
+    seen: Map | None = None,
+) -> Values:
     """Return the direction delta in which to move x_t so that D(x_t) changes by e.
 
     Parameters
     ----------
     J : LinearOperator or array, shape (n, n), or BatchJacobian
-        Such as a `JacobianOperator`; for several exact directions at one point pass `J.dense()`. With a `BatchJacobian`
-        each sample has its own direction, by its own block.
+        Such as a `JacobianOperator`; for several exact directions at one point pass `J.dense()`.
+        With a `BatchJacobian` each sample has its own direction, by its own block.
     e : Tensor or array of n entries, in any shape; for a batch a Tensor (B, C, H, W)
         The change wanted in D(x_t); scale as the pixels.
     kind : {"inexact", "gradient", "exact", "krylov", "identity"}
     rcond : float, optional
-        For "exact": singular values up to rcond times the largest count as zero; see `jacobian_lab.krylov.least_squares.lstsq`.
+        For "exact": singular values up to rcond times the largest count as zero; see
+        `jacobian_lab.krylov.least_squares.lstsq`.
     steps : int
         For "krylov": products spent.
     seen : callable, optional
-        With a `BatchJacobian`, for "exact" and "krylov": the projection P onto what is wanted to change, such as
-        `Constraint.seen`. The equation is then `P J delta = e`; without, all else in D is asked to stay as it is.
+        With a `BatchJacobian`, for "exact" and "krylov": the projection P onto what is wanted to
+        change, such as `Constraint.seen`. The equation is then `P J delta = e`; without, all else
+        in D is asked to stay as it is.
 
     Returns
     -------
@@ -69,19 +81,28 @@ def newton_direction(J: LinearOperator | NDArray[Any] | BatchJacobian, e: Values
     Raises
     ------
     InputError
-        If the kind is unknown, e has a wrong number of entries or is not finite, or `seen` comes without a batch.
+        If the kind is unknown, e has a wrong number of entries or is not finite, or `seen` comes
+        without a batch.
 
     References
     ----------
-    Graikos, Jojic, Samaras (2025), *Fast constrained sampling in pre-trained diffusion models*, arXiv 2410.18804.
-    Knoll, Keyes (2004), *Jacobian-free Newton-Krylov methods*.
+    Graikos, Jojic, Samaras (2025), *Fast constrained sampling in pre-trained diffusion models*,
+    arXiv 2410.18804. Knoll, Keyes (2004), *Jacobian-free Newton-Krylov methods*.
     """
     _require.one_of("direction", kind, get_args(Kind))
-    steps, rcond = _require.integer("steps", steps, 1), None if rcond is None else check_rcond(rcond)
+    steps, rcond = (
+        _require.integer("steps", steps, 1),
+        (None if rcond is None else check_rcond(rcond)),
+    )
     if isinstance(J, BatchJacobian):
-        return _batch_direction(J, e, kind, rcond, steps, (lambda change: change) if seen is None else seen)
+        return _batch_direction(
+            J, e, kind, rcond, steps, (lambda change: change) if seen is None else seen
+        )
     if seen is not None:
-        raise InputError("seen goes with a BatchJacobian: for one operator pass P J itself, such as masked rows of J.dense()")
+        raise InputError(
+            "seen goes with a BatchJacobian: for one operator pass P J itself, such as masked rows"
+            " of J.dense()"
+        )
     vector = _vector(e, square(J).shape[1])
     match kind:
         case "inexact":
@@ -99,10 +120,14 @@ def newton_direction(J: LinearOperator | NDArray[Any] | BatchJacobian, e: Values
     return np.asarray(delta, dtype=e.dtype).reshape(e.shape)
 
 
-def _batch_direction(J: BatchJacobian, e: Any, kind: Kind, rcond: float | None, steps: int,  # noqa: ANN401 - a Tensor
-                     seen: Map) -> Any:  # noqa: ANN401
+def _batch_direction(
+    J: BatchJacobian, e: Any, kind: Kind, rcond: float | None, steps: int, seen: Map
+) -> Any:
     if not isinstance(e, Tensor) or e.shape != J.x.shape:
-        raise InputError(f"for a batch e is a tensor of the shape of x_t, {tuple(J.x.shape)}: got {_require.shown(e)}")
+        raise InputError(
+            f"for a batch e is a tensor of the shape of x_t, {tuple(J.x.shape)}: got"
+            f" {_require.shown(e)}"
+        )
     _require.tensor("e", e)
     _require.function("seen", seen, "of changes of x_0")
     match kind:
@@ -113,9 +138,14 @@ def _batch_direction(J: BatchJacobian, e: Any, kind: Kind, rcond: float | None, 
         case "exact":
             columns = [seen(column.reshape(e.shape)).flatten(1) for column in J.dense().unbind(2)]
             blocks = torch.stack(columns, dim=2).cpu().double().numpy()
-            return torch.stack([newton_direction(block, part, kind, rcond=rcond)
-                                for block, part in zip(blocks, e, strict=True)])
+            return torch.stack(
+                [
+                    newton_direction(block, part, kind, rcond=rcond)
+                    for block, part in zip(blocks, e, strict=True)
+                ]
+            )
         case "krylov":
+
             def product(v: NDArray[np.float64]) -> NDArray[np.float64]:
                 return J.arrays(seen(J.jvp(J.images(v))))
 
@@ -125,20 +155,34 @@ def _batch_direction(J: BatchJacobian, e: Any, kind: Kind, rcond: float | None, 
 
 def _vector(e: Tensor | NDArray[Any], n: int) -> NDArray[np.float64]:
     """Return e as a float64 vector of n entries, or raise."""
-    if not (e.is_floating_point() if isinstance(e, Tensor) else isinstance(e, np.ndarray) and e.dtype.kind == "f"):
-        raise InputError(f"e must be real floating point, a tensor or an array: got {_require.shown(e)}; the direction is "
-                         "handed back in its dtype")
-    vector = np.asarray(e.detach().cpu().double() if isinstance(e, Tensor) else e, dtype=np.float64).reshape(-1)
+    if not (
+        e.is_floating_point()
+        if isinstance(e, Tensor)
+        else isinstance(e, np.ndarray) and e.dtype.kind == "f"
+    ):
+        raise InputError(
+            f"e must be real floating point, a tensor or an array: got {_require.shown(e)}; the"
+            " direction is handed back in its dtype"
+        )
+    vector = np.asarray(
+        e.detach().cpu().double() if isinstance(e, Tensor) else e, dtype=np.float64
+    ).reshape(-1)
     if len(vector) != n:
-        raise InputError(f"e has {len(vector)} entries, shape {tuple(e.shape)}: expected {n}, one for a column of J")
+        raise InputError(
+            f"e has {len(vector)} entries, shape {tuple(e.shape)}: expected {n}, one for a column"
+            " of J"
+        )
     if not np.isfinite(vector).all():
         bad = int((~np.isfinite(vector)).sum())
-        raise InputError(f"e has {bad} values of {len(vector)} that are not finite (NaN or infinite)")
+        raise InputError(
+            f"e has {bad} values of {len(vector)} that are not finite (NaN or infinite)"
+        )
     return vector
 
 
 def dynamic_step_size(direction: Values, largest_change: float) -> float:
-    """Return `lambda = c / max |direction|`, so that no entry of x_t moves by more than c = `largest_change`.
+    """Return `lambda = c / max |direction|`, so that no entry of x_t moves by more than c =
+    `largest_change`.
 
     References
     ----------
@@ -146,7 +190,9 @@ def dynamic_step_size(direction: Values, largest_change: float) -> float:
     """
     largest_change = _require.real("largest_change", largest_change, "(0, inf)")
     if not isinstance(direction, Tensor | np.ndarray) or not math.prod(direction.shape):
-        raise InputError(f"the direction must be a tensor or array with entries: got {_require.shown(direction)}")
+        raise InputError(
+            f"the direction must be a tensor or array with entries: got {_require.shown(direction)}"
+        )
     if isinstance(direction, Tensor):
         _require.tensor("the direction", direction)
     elif direction.dtype.kind not in "fiu":
@@ -174,7 +220,9 @@ class Newton:
     krylov_steps: int = 10
     """For "krylov"; see `newton_direction`."""
     refresh: bool = True
-    """Evaluate D again after a time's last step, before the sampler moves on; without, a time costs a forward pass less."""
+    """Evaluate D again after a time's last step, before the sampler moves on; without, a time costs
+    a forward pass less.
+    """
 
     def __post_init__(self) -> None:
         _require.one_of("direction", self.direction, get_args(Kind))
@@ -185,12 +233,17 @@ class Newton:
         if self.rcond is not None:
             check_rcond(self.rcond)
         if not callable(self.step_size):
-            raise InputError(f"step_size must be a rule of jacobian_lab.sampling.step_size: got {self.step_size!r}; for a fixed lambda "
-                             "pass Fixed(lambda)")
+            raise InputError(
+                "step_size must be a rule of jacobian_lab.sampling.step_size: got"
+                f" {self.step_size!r}; for a fixed lambda pass Fixed(lambda)"
+            )
 
 
-def newton_step(J: BatchJacobian, constraint: Constraint, newton: Newton, progress: float = 0.0) -> Tensor:
-    """Return `x_t + lambda g`, (B, C, H, W): one Newton step towards the constraint, each sample by itself.
+def newton_step(
+    J: BatchJacobian, constraint: Constraint, newton: Newton, progress: float = 0.0
+) -> Tensor:
+    """Return `x_t + lambda g`, (B, C, H, W): one Newton step towards the constraint, each sample by
+    itself.
 
     Parameters
     ----------
@@ -202,9 +255,15 @@ def newton_step(J: BatchJacobian, constraint: Constraint, newton: Newton, progre
     progress : float
         From 0 at the sampler's first time to 1 at its last, for step sizes that fall.
     """
-    for name, given, wanted in (("J", J, BatchJacobian), ("constraint", constraint, Constraint), ("newton", newton, Newton)):
+    for name, given, wanted in (
+        ("J", J, BatchJacobian),
+        ("constraint", constraint, Constraint),
+        ("newton", newton, Newton),
+    ):
         _require.instance(name, given, wanted)
     progress = _require.real("progress", progress, "[0, 1]")
     e = constraint.error(J.d)
-    g = newton_direction(J, e, newton.direction, rcond=newton.rcond, steps=newton.krylov_steps, seen=constraint.seen)
+    g = newton_direction(
+        J, e, newton.direction, rcond=newton.rcond, steps=newton.krylov_steps, seen=constraint.seen
+    )
     return J.x + newton.step_size(J, e, g, constraint, progress).reshape(-1, 1, 1, 1) * g

@@ -1,17 +1,20 @@
-r"""Sampling as a generator of states: from noise to data along a decreasing list of times, towards a constraint or freely.
+r"""Sampling as a generator of states: from noise to data along a decreasing list of times, towards
+a constraint or freely.
 
-With D the posterior mean, one DDIM step from t to s < t keeps the noise that D implies and changes its amount:
+With D the posterior mean, one DDIM step from t to s < t keeps the noise that D implies and changes
+its amount:
 
     x_s = alpha_s D + (sigma_s / sigma_t) (x_t - alpha_t D)
 
-On a rectified flow this is Euler's method. The last step goes to the clean sample, `x = D`. A constraint on D is met by Newton
-steps on x_t, at each time before that step: with J e as a finite difference n steps cost 2 n + 1 forward passes a time, or 2 n
-if the step to s takes the last D that is at hand (`Newton.refresh`).
+On a rectified flow this is Euler's method. The last step goes to the clean sample, `x = D`. A
+constraint on D is met by Newton steps on x_t, at each time before that step: with J e as a finite
+difference n steps cost 2 n + 1 forward passes a time, or 2 n if the step to s takes the last D that
+is at hand (`Newton.refresh`).
 
 References
 ----------
-Song, Meng, Ermon (2021), *Denoising diffusion implicit models*, eq. 12, 16; Graikos, Jojic, Samaras (2025), *Fast constrained
-sampling in pre-trained diffusion models*.
+Song, Meng, Ermon (2021), *Denoising diffusion implicit models*, eq. 12, 16; Graikos, Jojic, Samaras
+(2025), *Fast constrained sampling in pre-trained diffusion models*.
 """
 
 from __future__ import annotations
@@ -36,7 +39,9 @@ from jacobian_lab.sampling.newton import Newton, newton_step
 
 @dataclass(frozen=True)
 class State:
-    """Where the sampler is: before Newton step `step` at time `t`; after the last step of a time the DDIM step follows."""
+    """Where the sampler is: before Newton step `step` at time `t`; after the last step of a time
+    the DDIM step follows.
+    """
 
     t: int | float
     step: int
@@ -52,22 +57,32 @@ class State:
 
 
 def seed_of(*numbers: int) -> int:
-    """Return a seed that mixes the numbers (at least 0), so that neighbours share nothing: (seed, step), (seed, digit)."""
+    """Return a seed that mixes the numbers (at least 0), so that neighbours share nothing: (seed,
+    step), (seed, digit).
+    """
     numbers = tuple(_require.integer("a number of a seed", number, 0) for number in numbers)
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
-def seeded_noise(seeds: Sequence[int], shape: Shape, device: torch.device | str = "cpu",
-                 dtype: torch.dtype = torch.float32) -> Tensor:
+def seeded_noise(
+    seeds: Sequence[int],
+    shape: Shape,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> Tensor:
     """Return standard normal noise, (B, C, H, W), each sample from its own seed.
 
-    It is drawn on the CPU in float32 and moved: a seed means the same on every device, in every precision and every batch.
+    It is drawn on the CPU in float32 and moved: a seed means the same on every device, in every
+    precision and every batch.
     """
     _require.sizes("shape", shape, 3)
     numbers = _seeds(seeds)
     _require.device(device)
     _require.precision(dtype)
-    samples = [torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float32) for seed in numbers]
+    samples = [
+        torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float32)
+        for seed in numbers
+    ]
     return torch.stack(samples).to(device, dtype)
 
 
@@ -78,23 +93,33 @@ def _seeds(seeds: Sequence[int]) -> list[int]:
     return found
 
 
-def sample(denoiser: Denoiser, noise: Tensor, times: Sequence[int] | Sequence[float], constraint: Constraint | None = None,
-           newton: Newton | None = None, *, eta: float = 0.0, seeds: Sequence[int] | None = None,
-           project: bool = False) -> Iterator[State]:
+def sample(
+    denoiser: Denoiser,
+    noise: Tensor,
+    times: Sequence[int] | Sequence[float],
+    constraint: Constraint | None = None,
+    newton: Newton | None = None,
+    *,
+    eta: float = 0.0,
+    seeds: Sequence[int] | None = None,
+    project: bool = False,
+) -> Iterator[State]:
     """Yield a state for each D(x_t) on the way; the `x0` of the last one is the sample.
 
     Parameters
     ----------
     denoiser : Denoiser
     noise : Tensor, shape (B, C, H, W)
-        Standard normal; see `seeded_noise`. It is scaled by `sqrt(alpha^2 + sigma^2)` at the first time, so as to have the
-        variance of x_t for data of unit variance; the mean of the data, times alpha, is left out.
+        Standard normal; see `seeded_noise`. It is scaled by `sqrt(alpha^2 + sigma^2)` at the first
+        time, so as to have the variance of x_t for data of unit variance; the mean of the data,
+        times alpha, is left out.
     times : sequence
         Decreasing; `denoiser.schedule.times(steps)` spaces them evenly.
     constraint : Constraint, optional
         What is wanted of the samples; samples do not influence each other.
     newton : Newton, optional
-        Direction, number and size of the steps towards the constraint; by default 5 inexact ones at each time.
+        Direction, number and size of the steps towards the constraint; by default 5 inexact ones at
+        each time.
     eta : float
         Share of fresh noise in each step, from 0 (DDIM) to 1 (DDPM's ancestral sampling).
     seeds : sequence of int, optional
@@ -105,8 +130,8 @@ def sample(denoiser: Denoiser, noise: Tensor, times: Sequence[int] | Sequence[fl
     Raises
     ------
     InputError
-        If times do not decrease, or eta wants seeds; if the network is in training mode, returns something else at each call or
-        couples the samples of a batch.
+        If times do not decrease, or eta wants seeds; if the network is in training mode, returns
+        something else at each call or couples the samples of a batch.
     DivergenceError
         If x_t grows out of all bounds or is not finite; its `trace` has the residuals so far.
     """
@@ -114,14 +139,24 @@ def sample(denoiser: Denoiser, noise: Tensor, times: Sequence[int] | Sequence[fl
     times = _checked_times(denoiser, times)
     eta = _require.real("eta", eta, "[0, 1]")
     if eta and (seeds is None or len(_seeds(seeds)) != len(noise)):
-        raise InputError(f"eta > 0 draws fresh noise: expected {len(noise)} seeds, one for each sample, got "
-                         f"{'none' if seeds is None else len(seeds)}")
+        raise InputError(
+            f"eta > 0 draws fresh noise: expected {len(noise)} seeds, one for each sample, got "
+            f"{'none' if seeds is None else len(seeds)}"
+        )
     return _states(denoiser, noise, times, constraint, newton or Newton(), eta, seeds, project)
 
 
 @torch.no_grad()
-def _states(denoiser: Denoiser, noise: Tensor, times: list[int] | list[float], constraint: Constraint | None, newton: Newton,
-            eta: float, seeds: Sequence[int] | None, project: bool) -> Iterator[State]:
+def _states(
+    denoiser: Denoiser,
+    noise: Tensor,
+    times: list[int] | list[float],
+    constraint: Constraint | None,
+    newton: Newton,
+    eta: float,
+    seeds: Sequence[int] | None,
+    project: bool,
+) -> Iterator[State]:
     steps = newton.steps if constraint is not None else 0
     alpha_t, sigma_t = (float(c) for c in denoiser.schedule(times[0]))
     x_t, spent, trace = noise * (alpha_t**2 + sigma_t**2) ** 0.5, Spent(), []
@@ -131,8 +166,18 @@ def _states(denoiser: Denoiser, noise: Tensor, times: list[int] | list[float], c
         skips = steps > 0 and s is not None and not newton.refresh
         for step in range(steps if skips else steps + 1):
             wants_graph = newton.direction in ("gradient", "exact") and step < steps
-            first, J = J is None, BatchJacobian(denoiser, x_t, t, newton.products if step < steps else "forward", wants_graph,
-                                                spent, like=J)
+            first, J = (
+                J is None,
+                BatchJacobian(
+                    denoiser,
+                    x_t,
+                    t,
+                    newton.products if step < steps else "forward",
+                    wants_graph,
+                    spent,
+                    like=J,
+                ),
+            )
             if first:
                 J.guard()
             last = s is None and step == steps
@@ -144,31 +189,59 @@ def _states(denoiser: Denoiser, noise: Tensor, times: list[int] | list[float], c
             if constraint is not None and step < steps:
                 x_t = newton_step(J, constraint, newton, progress)
         if s is not None:
-            fresh = None if not eta or seeds is None else seeded_noise([seed_of(seed, i) for seed in seeds], denoiser.shape,
-                                                                       x_t.device, x_t.dtype)
+            fresh = (
+                None
+                if not eta or seeds is None
+                else seeded_noise(
+                    [seed_of(seed, i) for seed in seeds], denoiser.shape, x_t.device, x_t.dtype
+                )
+            )
             x_t = ddim_step(denoiser, x_t, x0, t, s, eta, fresh)
 
 
-def ddim_step(denoiser: Denoiser, x_t: Tensor, x0: Tensor, t: int | float, s: int | float, eta: float = 0.0,
-              fresh: Tensor | None = None) -> Tensor:
+def ddim_step(
+    denoiser: Denoiser,
+    x_t: Tensor,
+    x0: Tensor,
+    t: int | float,
+    s: int | float,
+    eta: float = 0.0,
+    fresh: Tensor | None = None,
+) -> Tensor:
     r"""Return `x_s = alpha_s x0 + sqrt(sigma_s^2 - d^2) noise(x_t, x0) + d fresh`.
 
-    `d = eta sigma_s sqrt(1 - (alpha_t sigma_s / (alpha_s sigma_t))^2)`: for eta = 1 the standard deviation of x_s given x_t
-    and x0, for every schedule.
+    `d = eta sigma_s sqrt(1 - (alpha_t sigma_s / (alpha_s sigma_t))^2)`: for eta = 1 the standard
+    deviation of x_s given x_t and x0, for every schedule.
     """
     x_t, x0 = (_require.tensor(name, given) for name, given in (("x_t", x_t), ("x0", x0)))
     eta = _require.real("eta", eta, "[0, 1]")
     _checked_times(denoiser, [t, s])
-    (alpha_t, sigma_t), (alpha_s, sigma_s) = ((float(c) for c in denoiser.schedule(time)) for time in (t, s))
+    (alpha_t, sigma_t), (alpha_s, sigma_s) = (
+        (float(c) for c in denoiser.schedule(time)) for time in (t, s)
+    )
     d = eta * sigma_s * max(0.0, 1 - (alpha_t * sigma_s / (alpha_s * sigma_t)) ** 2) ** 0.5
     x_s = alpha_s * x0 + (sigma_s**2 - d**2) ** 0.5 * denoiser.noise(x_t, x0, t)
     return x_s if fresh is None else x_s + d * fresh
 
 
-def _check(denoiser: Denoiser, noise: Tensor, constraint: Constraint | None, newton: Newton | None, project: bool) -> None:
-    _require.instance("denoiser", denoiser, Denoiser, "; make one by Denoiser(network, schedule, prediction, shape)")
+def _check(
+    denoiser: Denoiser,
+    noise: Tensor,
+    constraint: Constraint | None,
+    newton: Newton | None,
+    project: bool,
+) -> None:
+    _require.instance(
+        "denoiser",
+        denoiser,
+        Denoiser,
+        "; make one by Denoiser(network, schedule, prediction, shape)",
+    )
     if _require.tensor("noise", noise).ndim != 4:
-        raise InputError(f"noise has shape {tuple(noise.shape)}: expected (B, {', '.join(map(str, denoiser.shape))})")
+        raise InputError(
+            f"noise has shape {tuple(noise.shape)}: expected (B,"
+            f" {', '.join(map(str, denoiser.shape))})"
+        )
     check_finite(denoiser.batched(noise), "the noise")
     for name, given, kind in (("constraint", constraint, Constraint), ("newton", newton, Newton)):
         if given is not None:
@@ -178,21 +251,32 @@ def _check(denoiser: Denoiser, noise: Tensor, constraint: Constraint | None, new
 
 
 def _checked_times(denoiser: Denoiser, times: Sequence[Any]) -> list[Any]:
-    """Return times of the schedule as Python's numbers, or raise unless they are single ones that fall."""
+    """Return times of the schedule as Python's numbers, or raise unless they are single ones that
+    fall.
+    """
     found = _require.sequence("times", times)
     if any(denoiser.schedule.time_tensor(t).ndim for t in found):
         raise InputError(f"times must be numbers: got {_require.shown(times)}")
     found = [t.item() if isinstance(t, Tensor | np.generic) else t for t in found]
     if not found or any(s >= t for t, s in pairwise(found)):
-        raise InputError(f"times must decrease: got {found}; denoiser.schedule.times(steps) makes such a list")
+        raise InputError(
+            f"times must decrease: got {found}; denoiser.schedule.times(steps) makes such a list"
+        )
     return found
 
 
-def _check_bounds(x_t: Tensor, x0: Tensor, t: int | float, trace: list[tuple[float, list[float]]]) -> None:
-    """Raise where x_t, of size 1 by rights, is so large that half of its digits say nothing of an image."""
+def _check_bounds(
+    x_t: Tensor, x0: Tensor, t: int | float, trace: list[tuple[float, list[float]]]
+) -> None:
+    """Raise where x_t, of size 1 by rights, is so large that half of its digits say nothing of an
+    image.
+    """
     size = x_t.flatten(1).square().mean(1).sqrt()
     bad = ~(size < torch.finfo(x_t.dtype).eps ** -0.5) | ~x0.flatten(1).isfinite().all(1)
     if bad.any():
-        raise DivergenceError(f"sample {int(bad.nonzero()[0])} diverged at t = {t}: the root mean square of x_t is "
-                              f"{float(size[bad][0]):.3g}. Take a smaller step size, or a rule that adapts: Dynamic, "
-                              "Backtracking", trace)
+        raise DivergenceError(
+            f"sample {int(bad.nonzero()[0])} diverged at t = {t}: the root mean square of x_t is "
+            f"{float(size[bad][0]):.3g}. Take a smaller step size, or a rule that adapts: Dynamic, "
+            "Backtracking",
+            trace,
+        )

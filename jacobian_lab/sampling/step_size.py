@@ -7,8 +7,8 @@ r"""How far to go along a Newton direction g: lambda for each sample, `x_t <- x_
     ExactMinimiser()    the minimum of |e - lambda J g|, as the constraint sees it     one product
     Backtracking(c)     the first of c, c / 2, c / 4 ... (over max |g|) that helps     a pass each
 
-An inexact step sends e to `(I - lambda J^2) e`: it contracts an eigenvector of J with eigenvalue mu where
-`|1 - lambda mu^2| < 1`. Passes are counted by the `BatchJacobian` that a rule is given.
+An inexact step sends e to `(I - lambda J^2) e`: it contracts an eigenvector of J with eigenvalue mu
+where `|1 - lambda mu^2| < 1`. Passes are counted by the `BatchJacobian` that a rule is given.
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ from jacobian_lab.linops.batch_jacobian import BatchJacobian
 class StepSize(Protocol):
     """A rule for lambda."""
 
-    def __call__(self, J: BatchJacobian, e: Tensor, g: Tensor, constraint: Constraint, progress: float) -> Tensor:
+    def __call__(
+        self, J: BatchJacobian, e: Tensor, g: Tensor, constraint: Constraint, progress: float
+    ) -> Tensor:
         """Return lambda for each sample, shape (B,), at least 0.
 
         Parameters
@@ -47,7 +49,8 @@ class StepSize(Protocol):
 
 @dataclass(frozen=True)
 class Dynamic:
-    """`lambda = c / max |g|`: the largest change of a pixel of x_t is c, which may fall linearly with time.
+    """`lambda = c / max |g|`: the largest change of a pixel of x_t is c, which may fall linearly
+    with time.
 
     References
     ----------
@@ -64,7 +67,9 @@ class Dynamic:
         if self.last is not None:
             _require.real("c at the last time", self.last, "[0, inf)")
 
-    def __call__(self, J: BatchJacobian, e: Tensor, g: Tensor, constraint: Constraint, progress: float) -> Tensor:  # noqa: ARG002
+    def __call__(
+        self, J: BatchJacobian, e: Tensor, g: Tensor, constraint: Constraint, progress: float
+    ) -> Tensor:
         """Return c / max |g|; see `StepSize`."""
         c = self.c if self.last is None else self.c + (self.last - self.c) * progress
         return _over_largest(c, g)
@@ -72,10 +77,12 @@ class Dynamic:
 
 @dataclass(frozen=True)
 class Secant:
-    """`lambda = min(c / max |g|, r^2)` with `r = <e, P g> / |P g|^2`, P what the constraint sees: `Dynamic`, with a brake.
+    """`lambda = min(c / max |g|, r^2)` with `r = <e, P g> / |P g|^2`, P what the constraint sees:
+    `Dynamic`, with a brake.
 
-    For the inexact direction `g = J e`: were e an eigenvector of P J, of eigenvalue mu, r would be 1 / mu and r^2 the step that
-    ends the error. `Dynamic` moves x_t by c however small the error has become, and circles around the goal; this one arrives.
+    For the inexact direction `g = J e`: were e an eigenvector of P J, of eigenvalue mu, r would be
+    1 / mu and r^2 the step that ends the error. `Dynamic` moves x_t by c however small the error
+    has become, and circles around the goal; this one arrives.
     """
 
     c: float = 0.2
@@ -84,7 +91,9 @@ class Secant:
     def __post_init__(self) -> None:
         _require.real("c", self.c, "(0, inf)")
 
-    def __call__(self, J: BatchJacobian, e: Tensor, g: Tensor, constraint: Constraint, progress: float) -> Tensor:  # noqa: ARG002
+    def __call__(
+        self, J: BatchJacobian, e: Tensor, g: Tensor, constraint: Constraint, progress: float
+    ) -> Tensor:
         """Return the smaller of the two; see `StepSize`."""
         return torch.minimum(_over_largest(self.c, g), _ratio(e, constraint.seen(g)) ** 2)
 
@@ -98,17 +107,23 @@ class Fixed:
     def __post_init__(self) -> None:
         _require.real("a fixed step size", self.size, "(0, inf)")
 
-    def __call__(self, J: BatchJacobian, e: Tensor, g: Tensor, constraint: Constraint, progress: float) -> Tensor:  # noqa: ARG002
+    def __call__(
+        self, J: BatchJacobian, e: Tensor, g: Tensor, constraint: Constraint, progress: float
+    ) -> Tensor:
         """Return the size; see `StepSize`."""
         return g.new_full((len(g),), self.size)
 
 
 @dataclass(frozen=True)
 class Spectral:
-    """`lambda = c / mu^2`, mu the largest |eigenvalue| of J at x_t by a few Arnoldi steps from the error."""
+    """`lambda = c / mu^2`, mu the largest |eigenvalue| of J at x_t by a few Arnoldi steps from the
+    error.
+    """
 
     c: float = 1.0
-    """lambda mu^2: up to 2 contracts the leading eigenvector where mu is real; 1 removes it at once."""
+    """lambda mu^2: up to 2 contracts the leading eigenvector where mu is real; 1 removes it at
+    once.
+    """
     steps: int = 10
     """Arnoldi steps: products spent."""
 
@@ -116,28 +131,42 @@ class Spectral:
         _require.real("c", self.c, "(0, inf)")
         _require.integer("steps", self.steps, 1)
 
-    def __call__(self, J: BatchJacobian, e: Tensor, g: Tensor, constraint: Constraint, progress: float) -> Tensor:  # noqa: ARG002
+    def __call__(
+        self, J: BatchJacobian, e: Tensor, g: Tensor, constraint: Constraint, progress: float
+    ) -> Tensor:
         """Return c / mu^2, and 0 where no eigenvalue was seen; see `StepSize`."""
         mu = self.mu(J, e)
         return torch.from_numpy(np.where(mu > 0, self.c / np.where(mu > 0, mu, 1) ** 2, 0)).to(g)
 
     def mu(self, J: BatchJacobian, e: Tensor) -> NDArray[np.float64]:
-        """Return the largest |Ritz value| of each sample's J, shape (B,), an estimate of its largest |eigenvalue|."""
-        return np.asarray(np.abs(ritz_values_batch(J.on_arrays, J.arrays(e), min(self.steps, e[0].numel()))).max(1))
+        """Return the largest |Ritz value| of each sample's J, shape (B,), an estimate of its
+        largest |eigenvalue|.
+        """
+        return np.asarray(
+            np.abs(ritz_values_batch(J.on_arrays, J.arrays(e), min(self.steps, e[0].numel()))).max(
+                1
+            )
+        )
 
 
 @dataclass(frozen=True)
 class ExactMinimiser:
-    """`lambda = <e, P J g> / |P J g|^2`, P what the constraint sees: the minimum of |e - lambda P J g|; at least 0."""
+    """`lambda = <e, P J g> / |P J g|^2`, P what the constraint sees: the minimum of |e - lambda P J
+    g|; at least 0.
+    """
 
-    def __call__(self, J: BatchJacobian, e: Tensor, g: Tensor, constraint: Constraint, progress: float) -> Tensor:  # noqa: ARG002
+    def __call__(
+        self, J: BatchJacobian, e: Tensor, g: Tensor, constraint: Constraint, progress: float
+    ) -> Tensor:
         """Return the minimiser; see `StepSize`."""
         return _ratio(e, constraint.seen(J.jvp(g)))
 
 
 @dataclass(frozen=True)
 class Backtracking:
-    """The first of c, c / 2, c / 4 ..., over max |g|, that lowers the constraint's residual; 0 if none of them does."""
+    """The first of c, c / 2, c / 4 ..., over max |g|, that lowers the constraint's residual; 0 if
+    none of them does.
+    """
 
     c: float = 1.0
     """Largest change of a pixel of x_t that is tried."""
@@ -148,7 +177,9 @@ class Backtracking:
         _require.real("c", self.c, "(0, inf)")
         _require.integer("trials", self.trials, 1)
 
-    def __call__(self, J: BatchJacobian, e: Tensor, g: Tensor, constraint: Constraint, progress: float) -> Tensor:  # noqa: ARG002
+    def __call__(
+        self, J: BatchJacobian, e: Tensor, g: Tensor, constraint: Constraint, progress: float
+    ) -> Tensor:
         """Return the first that helps; see `StepSize`."""
         before = constraint.residual(J.d)
         size, found = _over_largest(self.c, g), torch.zeros_like(before)
@@ -164,7 +195,9 @@ class Backtracking:
 def _ratio(e: Tensor, moved: Tensor) -> Tensor:
     """Return the minimiser of |e - r moved|, at least 0, for each sample."""
     size = moved.flatten(1).square().sum(1)
-    return torch.where(size > 0, (e * moved).flatten(1).sum(1) / size.clamp(min=torch.finfo(e.dtype).tiny), 0).clamp(min=0)
+    return torch.where(
+        size > 0, (e * moved).flatten(1).sum(1) / size.clamp(min=torch.finfo(e.dtype).tiny), 0
+    ).clamp(min=0)
 
 
 def _over_largest(c: float, g: Tensor) -> Tensor:

@@ -1,11 +1,13 @@
-"""Leading eigenpairs: right, and at what price, beside ARPACK, plain `torch.func` products, and subspace iteration.
+"""Leading eigenpairs: right, and at what price, beside ARPACK, plain `torch.func` products, and
+subspace iteration.
 
     jacobian-lab benchmark eigenpairs [--dtype float32]
 
-For J, its symmetric and its skew part at several digits and noise levels, against the dense spectrum in float64. "Found" are
-the products until the pairs converge; what comes on top is the certificate: the noise, the search for what was missed, and
-the residuals recomputed, none of which ARPACK does. ARPACK runs with its defaults; its tolerance is relative to each Ritz
-value, ours to the largest.
+For J, its symmetric and its skew part at several digits and noise levels, against the dense
+spectrum in float64. "Found" are the products until the pairs converge; what comes on top is the
+certificate: the noise, the search for what was missed, and the residuals recomputed, none of which
+ARPACK does. ARPACK runs with its defaults; its tolerance is relative to each Ritz value, ours to
+the largest.
 """
 
 from __future__ import annotations
@@ -23,7 +25,14 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm import tqdm
 
 import mnist
-from jacobian_lab import Denoiser, InputError, JacobianOperator, eigenpairs, skew_part, symmetric_part
+from jacobian_lab import (
+    Denoiser,
+    InputError,
+    JacobianOperator,
+    eigenpairs,
+    skew_part,
+    symmetric_part,
+)
 from jacobian_lab.krylov.operators import Counted, Operator
 from mnist.evaluate import noisy_digit
 
@@ -33,7 +42,9 @@ PARTS = {"J": lambda J: J, "symmetric": symmetric_part, "skew": skew_part}
 
 @dataclass(frozen=True)
 class EigenpairsBenchmark:
-    """Check and time leading eigenpairs. Example: jacobian-lab benchmark eigenpairs --digits 1 --times 500."""
+    """Check and time leading eigenpairs. Example: jacobian-lab benchmark eigenpairs --digits 1
+    --times 500.
+    """
 
     k: int = 10
     """Leading eigenpairs."""
@@ -48,8 +59,16 @@ class EigenpairsBenchmark:
 
     def __post_init__(self) -> None:
         times = self.times or (-1,)
-        if not 1 <= self.k <= 100 or self.digits < 1 or not 0 <= min(times) <= max(times) < 1000 or not 0 < self.rtol < 1:
-            raise InputError(f"expected k in 1 ... 100, digits >= 1, times from 0 to 999, and rtol in (0, 1): got {self}")
+        if (
+            not 1 <= self.k <= 100
+            or self.digits < 1
+            or not 0 <= min(times) <= max(times) < 1000
+            or not 0 < self.rtol < 1
+        ):
+            raise InputError(
+                "expected k in 1 ... 100, digits >= 1, times from 0 to 999, and rtol in (0, 1):"
+                f" got {self}"
+            )
 
 
 @dataclass
@@ -80,14 +99,34 @@ def run(config: EigenpairsBenchmark) -> None:
         J @ np.ones(len(dense))  # warm
         for part, of in PARTS.items():
             truth = _Truth(dense, part)
-            _ours(config, part, of(J), truth, tallies.setdefault((part, "eigenpairs, certified"), Tally()))
-            for name, operator in (("ARPACK on this operator", J), ("ARPACK on torch.func.jvp, vjp", plain)):
-                _arpack(config, part, of(operator), truth, tallies.setdefault((part, name), Tally()))
-            _subspace(config, of(J), truth, tallies.setdefault((part, "subspace iteration, 60 products"), Tally()))
-    print(f"{config.k} leading eigenpairs, {config.dtype}, {len(points)} Jacobians of {config.digits} digits at t = "
-          f"{', '.join(map(str, config.times))}; {torch.get_num_threads()} threads")
-    print("products: means; seconds: medians; errors and residuals: largest of all, relative to the largest eigenvalue, "
-          "against the dense spectrum in float64")
+            _ours(
+                config,
+                part,
+                of(J),
+                truth,
+                tallies.setdefault((part, "eigenpairs, certified"), Tally()),
+            )
+            for name, operator in (
+                ("ARPACK on this operator", J),
+                ("ARPACK on torch.func.jvp, vjp", plain),
+            ):
+                _arpack(
+                    config, part, of(operator), truth, tallies.setdefault((part, name), Tally())
+                )
+            _subspace(
+                config,
+                of(J),
+                truth,
+                tallies.setdefault((part, "subspace iteration, 60 products"), Tally()),
+            )
+    print(
+        f"{config.k} leading eigenpairs, {config.dtype}, {len(points)} Jacobians of {config.digits}"
+        f" digits at t = {', '.join(map(str, config.times))}; {torch.get_num_threads()} threads"
+    )
+    print(
+        "products: means; seconds: medians; errors and residuals: largest of all, relative to the"
+        " largest eigenvalue, against the dense spectrum in float64"
+    )
     for part in PARTS:
         heads = f"{'found':>7}{'products':>10}{'seconds':>9}{'error':>10}{'residual':>10}"
         print(f"\n{part}\n  {'method':<34}{heads}")
@@ -97,33 +136,52 @@ def run(config: EigenpairsBenchmark) -> None:
                 spent = f"{np.mean(tally.found):7.1f}{np.mean(tally.products):10.1f}{seconds:9.2f}"
                 off = f"{max(tally.errors):10.1e}{max(tally.residuals):10.1e}"
                 print(f"  {name:<34}{spent}{off}  {_summary(tally.notes)}")
-        ours, other = (tallies[part, name] for name in ("eigenpairs, certified", "ARPACK on this operator"))
+        ours, other = (
+            tallies[part, name] for name in ("eigenpairs, certified", "ARPACK on this operator")
+        )
         plain_seconds = tallies[part, "ARPACK on torch.func.jvp, vjp"].seconds
         more = sum(a > b for a, b in zip(ours.found, other.products, strict=True))
-        print(f"  found with more products than ARPACK: {more} of {len(points)}; "
-              f"seconds, of ARPACK's on torch.func: {np.median(ours.seconds) / np.median(plain_seconds):.2f}; "
-              f"noise stated, of the largest eigenvalue: {min(ours.noise):.0e} to {max(ours.noise):.0e}")
+        print(
+            f"  found with more products than ARPACK: {more} of {len(points)}; seconds, of ARPACK's"
+            f" on torch.func: {np.median(ours.seconds) / np.median(plain_seconds):.2f}; noise"
+            f" stated, of the largest eigenvalue: {min(ours.noise):.0e} to {max(ours.noise):.0e}"
+        )
 
 
 class _Truth:
     """The dense spectrum of one part."""
 
     def __init__(self, dense: Array, part: str) -> None:
-        self.matrix = {"J": dense, "symmetric": (dense + dense.T) / 2, "skew": (dense - dense.T) / 2}[part]
-        self.values: Array = np.linalg.eigvals(self.matrix) if part == "J" else (
-            np.linalg.eigvalsh(self.matrix) if part == "symmetric" else 1j * np.linalg.eigvalsh(-1j * self.matrix))
+        self.matrix = {
+            "J": dense,
+            "symmetric": (dense + dense.T) / 2,
+            "skew": (dense - dense.T) / 2,
+        }[part]
+        self.values: Array = (
+            np.linalg.eigvals(self.matrix)
+            if part == "J"
+            else (
+                np.linalg.eigvalsh(self.matrix)
+                if part == "symmetric"
+                else 1j * np.linalg.eigvalsh(-1j * self.matrix)
+            )
+        )
         self.values = self.values[np.argsort(-abs(self.values))]
         self.size = float(abs(self.values[0]))
 
     def distances(self, values: Array) -> Array:
-        """Return how far each value is from an eigenvalue that no other value has taken, most wanted first."""
-        free, found = list(self.values[:len(values) + 2]), []
+        """Return how far each value is from an eigenvalue that no other value has taken, most
+        wanted first.
+        """
+        free, found = list(self.values[: len(values) + 2]), []
         for value in values:
             best = int(np.abs(np.array(free) - value).argmin())
             found.append(abs(free.pop(best) - value))
         return np.array(found)
 
-    def record(self, tally: Tally, values: Array, vectors: Array, products: int, seconds: float) -> Array:
+    def record(
+        self, tally: Tally, values: Array, vectors: Array, products: int, seconds: float
+    ) -> Array:
         """Note error and independent residual, by the dense matrix in float64."""
         errors = self.distances(values)
         residuals = np.linalg.norm(self.matrix @ vectors - vectors * values, axis=0)
@@ -140,15 +198,20 @@ def _ours(config: EigenpairsBenchmark, part: str, A: Operator, truth: _Truth, ta
     seconds = time.perf_counter() - started
     residuals = truth.record(tally, result.values, result.vectors, result.products, seconds)
     tally.found.append(result.products - result.certificate)
-    below = (truth.distances(result.values) <= result.errors + 1e-14 * truth.size).all()  # LAPACK's truth is rounded, too
+    # LAPACK's truth is rounded, too
+    below = (truth.distances(result.values) <= result.errors + 1e-14 * truth.size).all()
     agree = (np.abs(residuals - result.residuals) <= result.noise).all()
-    tally.notes.append(("errors as stated" if below else "AN ERROR ABOVE THE STATED ONE")
-                       + (", residuals as recomputed with the dense J" if agree else ", RESIDUALS DISAGREE")
-                       + ("" if result.converged else ", not converged"))
+    tally.notes.append(
+        ("errors as stated" if below else "AN ERROR ABOVE THE STATED ONE")
+        + (", residuals as recomputed with the dense J" if agree else ", RESIDUALS DISAGREE")
+        + ("" if result.converged else ", not converged")
+    )
     tally.noise.append(result.noise / truth.size)
 
 
-def _arpack(config: EigenpairsBenchmark, part: str, A: Operator, truth: _Truth, tally: Tally) -> None:
+def _arpack(
+    config: EigenpairsBenchmark, part: str, A: Operator, truth: _Truth, tally: Tally
+) -> None:
     counted = Counted(A)
     tolerance = max(config.rtol, float(np.finfo(config.dtype).eps) * np.sqrt(A.shape[0]))
     solve = scipy.sparse.linalg.eigsh if part == "symmetric" else scipy.sparse.linalg.eigs
@@ -160,7 +223,9 @@ def _arpack(config: EigenpairsBenchmark, part: str, A: Operator, truth: _Truth, 
 
 
 def _subspace(config: EigenpairsBenchmark, A: Operator, truth: _Truth, tally: Tally) -> None:
-    """Orthogonal iteration with k vectors, as published for the principal components of a posterior."""
+    """Orthogonal iteration with k vectors, as published for the principal components of a
+    posterior.
+    """
     V = np.linalg.qr(np.random.default_rng(0).standard_normal((A.shape[0], config.k)))[0]
     started, spent = time.perf_counter(), 0
     while not spent or spent + config.k <= 60:
@@ -169,28 +234,51 @@ def _subspace(config: EigenpairsBenchmark, A: Operator, truth: _Truth, tally: Ta
         vectors = V @ inner
         V, spent = np.linalg.qr(AV)[0], spent + config.k
     tally.found.append(spent)
-    truth.record(tally, values, vectors / np.linalg.norm(vectors, axis=0), spent, time.perf_counter() - started)
+    truth.record(
+        tally,
+        values,
+        vectors / np.linalg.norm(vectors, axis=0),
+        spent,
+        time.perf_counter() - started,
+    )
 
 
 def plain_operator(denoiser: Denoiser, x_t: torch.Tensor, t: int) -> Operator:
-    """Return J as one would write it: `torch.func.jvp` and `torch.func.vjp`, anew for each product."""
+    """Return J as one would write it: `torch.func.jvp` and `torch.func.vjp`, anew for each
+    product.
+    """
     n, dtype = x_t.numel(), np.float64 if x_t.dtype == torch.float64 else np.float32
 
-    def columns(product: Any) -> Any:  # noqa: ANN401 - functions of arrays
+    def columns(product: Any) -> Any:
         def apply(V: Array) -> Array:
             with sdpa_kernel(SDPBackend.MATH):
-                return np.stack([product(torch.from_numpy(v).to(x_t).reshape(x_t.shape)).detach().numpy().reshape(-1)
-                                 for v in V.T], axis=1)
+                return np.stack(
+                    [
+                        product(torch.from_numpy(v).to(x_t).reshape(x_t.shape))
+                        .detach()
+                        .numpy()
+                        .reshape(-1)
+                        for v in V.T
+                    ],
+                    axis=1,
+                )
+
         return apply
 
     def function(x: torch.Tensor) -> torch.Tensor:
         return denoiser(x, t)
 
-    return Operator((n, n), dtype, columns(lambda v: torch.func.jvp(function, (x_t,), (v,))[1]),
-                    columns(lambda u: torch.func.vjp(function, x_t)[1](u)[0]))
+    return Operator(
+        (n, n),
+        dtype,
+        columns(lambda v: torch.func.jvp(function, (x_t,), (v,))[1]),
+        columns(lambda u: torch.func.vjp(function, x_t)[1](u)[0]),
+    )
 
 
 def _summary(notes: list[str]) -> str:
     """Return each note once, with how often it was made where they differ."""
     counts = {note: notes.count(note) for note in notes}
-    return "; ".join(f"{note} ({count})" if len(counts) > 1 else note for note, count in counts.items())
+    return "; ".join(
+        f"{note} ({count})" if len(counts) > 1 else note for note, count in counts.items()
+    )

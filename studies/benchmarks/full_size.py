@@ -1,11 +1,13 @@
-"""What the published models cost, on paper: their configurations at full size, counted without weights or memory.
+"""What the published models cost, on paper: their configurations at full size, counted without
+weights or memory.
 
     jacobian-lab benchmark full-size
 
-The networks are built on PyTorch's `meta` device, where tensors have shapes and no content. Counted are parameters, floating
-point operations of a forward pass and of J^T u, and the most bytes that activations take at one time (weights aside, half
-precision, attention by the math kernel, which exact derivatives need). The passes of a constrained sample are counted by
-running the sampler on an oracle. Seconds are operations divided by what the device is said to achieve.
+The networks are built on PyTorch's `meta` device, where tensors have shapes and no content. Counted
+are parameters, floating point operations of a forward pass and of J^T u, and the most bytes that
+activations take at one time (weights aside, half precision, attention by the math kernel, which
+exact derivatives need). The passes of a constrained sample are counted by running the sampler on an
+oracle. Seconds are operations divided by what the device is said to achieve.
 """
 
 from __future__ import annotations
@@ -31,19 +33,32 @@ from jacobian_lab.sampling.newton import Newton
 from jacobian_lab.sampling.sampler import sample, seeded_noise
 
 DOWN, UP = "CrossAttnDownBlock2D", "CrossAttnUpBlock2D"
-BLOCKS = {"down_block_types": (DOWN, DOWN, DOWN, "DownBlock2D"), "up_block_types": ("UpBlock2D", UP, UP, UP),
-          "block_out_channels": (320, 640, 1280, 1280), "layers_per_block": 2}
-AUTOENCODER = {"block_out_channels": (128, 256, 512, 512), "down_block_types": ("DownEncoderBlock2D",) * 4,
-               "up_block_types": ("UpDecoderBlock2D",) * 4, "layers_per_block": 2, "latent_channels": 4}
+BLOCKS = {
+    "down_block_types": (DOWN, DOWN, DOWN, "DownBlock2D"),
+    "up_block_types": ("UpBlock2D", UP, UP, UP),
+    "block_out_channels": (320, 640, 1280, 1280),
+    "layers_per_block": 2,
+}
+AUTOENCODER = {
+    "block_out_channels": (128, 256, 512, 512),
+    "down_block_types": ("DownEncoderBlock2D",) * 4,
+    "up_block_types": ("UpDecoderBlock2D",) * 4,
+    "layers_per_block": 2,
+    "latent_channels": 4,
+}
 TIMES, NEWTON_STEPS = 20, 5
 
 
 @dataclass(frozen=True)
 class FullSize:
-    """Count what the published models cost. Example: jacobian-lab benchmark full-size --flops 5e13."""
+    """Count what the published models cost. Example: jacobian-lab benchmark full-size --flops
+    5e13.
+    """
 
     flops: float = 1e14
-    """Operations per second that the device achieves in half precision: 1e14 is a third of an A100's peak."""
+    """Operations per second that the device achieves in half precision: 1e14 is a third of an
+    A100's peak.
+    """
 
     def __post_init__(self) -> None:
         if not (self.flops > 0 and math.isfinite(self.flops)):
@@ -65,18 +80,25 @@ class Count:
 
 
 class Alive(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts the bytes of all storages that are alive, but for those that were there before; a peak, and what is there now."""
+    """Counts the bytes of all storages that are alive, but for those that were there before; a
+    peak, and what is there now.
+    """
 
     def __init__(self, before: Iterable[Tensor]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.known = {tensor.untyped_storage()._cdata for tensor in before}
         self.now = self.peak = 0
 
-    def __torch_dispatch__(self, function: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ANN401
+    def __torch_dispatch__(
+        self, function: Any, _types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
         """Call the operation, and count the storages that it makes."""
         found = function(*args, **(kwargs or {}))
         for tensor in tree_leaves(found):
-            if isinstance(tensor, Tensor) and (key := (storage := tensor.untyped_storage())._cdata) not in self.known:
+            if (
+                isinstance(tensor, Tensor)
+                and (key := (storage := tensor.untyped_storage())._cdata) not in self.known
+            ):
                 self.known.add(key)
                 self.now += storage.nbytes()
                 self.peak = max(self.peak, self.now)
@@ -109,38 +131,81 @@ def count(network: nn.Module, call: Callable[[Tensor], Tensor], x: Tensor) -> Co
         with Alive(before) as alive:
             work()
         peaks.append(alive.peak)
-    return Count(sum(p.numel() for p in network.parameters()), operations[0], peaks[0], operations[1], peaks[1])
+    return Count(
+        sum(p.numel() for p in network.parameters()),
+        operations[0],
+        peaks[0],
+        operations[1],
+        peaks[1],
+    )
 
 
 def networks() -> dict[str, Count]:
-    """Return the counts of the published denoisers and of Stable Diffusion's decoder, one sample each."""
+    """Return the counts of the published denoisers and of Stable Diffusion's decoder, one sample
+    each.
+    """
     library = diffusers()
 
     def meta(*shape: int) -> Tensor:
         return torch.empty(shape, device="meta", dtype=torch.half)
 
-    def build(kind: Any, **config: Any) -> Any:  # noqa: ANN401
+    def build(kind: Any, **config: Any) -> Any:
         with torch.device("meta"):
             return kind(**config).half().eval().requires_grad_(False)
 
     t = torch.empty(1, device="meta", dtype=torch.long)
-    first = build(library.UNet2DConditionModel, **BLOCKS, sample_size=64, cross_attention_dim=768, attention_head_dim=8)
-    second = build(library.UNet2DConditionModel, **BLOCKS, sample_size=96, cross_attention_dim=1024,
-                   attention_head_dim=(5, 10, 20, 20), use_linear_projection=True)
-    third = build(library.SD3Transformer2DModel, sample_size=128, patch_size=2, in_channels=16, out_channels=16, num_layers=24,
-                  num_attention_heads=24, attention_head_dim=64, joint_attention_dim=4096, pooled_projection_dim=2048,
-                  caption_projection_dim=1536, pos_embed_max_size=192)
+    first = build(
+        library.UNet2DConditionModel,
+        **BLOCKS,
+        sample_size=64,
+        cross_attention_dim=768,
+        attention_head_dim=8,
+    )
+    second = build(
+        library.UNet2DConditionModel,
+        **BLOCKS,
+        sample_size=96,
+        cross_attention_dim=1024,
+        attention_head_dim=(5, 10, 20, 20),
+        use_linear_projection=True,
+    )
+    third = build(
+        library.SD3Transformer2DModel,
+        sample_size=128,
+        patch_size=2,
+        in_channels=16,
+        out_channels=16,
+        num_layers=24,
+        num_attention_heads=24,
+        attention_head_dim=64,
+        joint_attention_dim=4096,
+        pooled_projection_dim=2048,
+        caption_projection_dim=1536,
+        pos_embed_max_size=192,
+    )
     decoder = build(library.AutoencoderKL, **AUTOENCODER)
     return {
-        "SD 1.5, InstaFlow, 512 px": count(first, lambda x: first(x, t, meta(1, 77, 768)).sample, meta(1, 4, 64, 64)),
-        "SD 2.1-v, 768 px": count(second, lambda x: second(x, t, meta(1, 77, 1024)).sample, meta(1, 4, 96, 96)),
-        "SD 3 medium, 1024 px": count(third, lambda x: third(x, meta(1, 333, 4096), meta(1, 2048), t).sample,
-                                      meta(1, 16, 128, 128)),
-        "SD 1.5's decoder, 512 px": count(decoder, lambda z: decoder.decode(z).sample, meta(1, 4, 64, 64))}
+        "SD 1.5, InstaFlow, 512 px": count(
+            first, lambda x: first(x, t, meta(1, 77, 768)).sample, meta(1, 4, 64, 64)
+        ),
+        "SD 2.1-v, 768 px": count(
+            second, lambda x: second(x, t, meta(1, 77, 1024)).sample, meta(1, 4, 96, 96)
+        ),
+        "SD 3 medium, 1024 px": count(
+            third,
+            lambda x: third(x, meta(1, 333, 4096), meta(1, 2048), t).sample,
+            meta(1, 16, 128, 128),
+        ),
+        "SD 1.5's decoder, 512 px": count(
+            decoder, lambda z: decoder.decode(z).sample, meta(1, 4, 64, 64)
+        ),
+    }
 
 
 def passes() -> dict[str, int]:
-    """Return the forward passes of a sample: free, and constrained with inexact Newton steps, as the sampler counts them."""
+    """Return the forward passes of a sample: free, and constrained with inexact Newton steps, as
+    the sampler counts them.
+    """
     schedule = DiscreteSchedule.scaled_linear()
     denoiser = gaussian(torch.zeros(16), torch.eye(16), schedule, (1, 4, 4)).denoiser()
     noise, times = seeded_noise([0], denoiser.shape), schedule.times(TIMES)
@@ -156,11 +221,18 @@ def run(config: FullSize) -> None:
     print(f"{'':28}{'parameters':>12}{'weights':>9}{'D':>13}{'':>9}{'D and J^T u':>14}{'':>9}")
     counts = networks()
     for name, c in counts.items():
-        print(f"{name:28}{c.parameters / 1e6:>10.0f} M{2 * c.parameters / 1e9:>6.1f} GB{c.forward / 1e12:>8.2f} TFLOP"
-              f"{c.forward_bytes / 1e9:>6.1f} GB{c.vjp / 1e12:>8.2f} TFLOP{c.vjp_bytes / 1e9:>6.1f} GB")
+        print(
+            f"{name:28}{c.parameters / 1e6:>10.0f} M{2 * c.parameters / 1e9:>6.1f}"
+            f" GB{c.forward / 1e12:>8.2f} TFLOP{c.forward_bytes / 1e9:>6.1f} GB{c.vjp / 1e12:>8.2f}"
+            f" TFLOP{c.vjp_bytes / 1e9:>6.1f} GB"
+        )
     spent = passes()
-    print(f"\nsamples at {TIMES} times, {NEWTON_STEPS} inexact Newton steps each, {config.flops:.2g} operations a second; with "
-          "guidance twice that")
+    print(
+        f"\nsamples at {TIMES} times, {NEWTON_STEPS} inexact Newton steps each, {config.flops:.2g}"
+        " operations a second; with guidance twice that"
+    )
     for name, c in list(counts.items())[:3]:
-        words = ", ".join(f"{way} {n} passes {n * c.forward / config.flops:.1f} s" for way, n in spent.items())
+        words = ", ".join(
+            f"{way} {n} passes {n * c.forward / config.flops:.1f} s" for way, n in spent.items()
+        )
         print(f"{name:28}{words}")

@@ -1,12 +1,14 @@
-"""Peak memory of sampling: without a constraint, with inexact Newton steps, and with gradient descent.
+"""Peak memory of sampling: without a constraint, with inexact Newton steps, and with gradient
+descent.
 
     jacobian-lab benchmark memory
 
-Every figure comes from a process of its own, Linux's peak of its resident memory (VmHWM). The process loads the denoiser and
-samples two images to have all code at hand, resets the peak, and samples the batch at two times with two Newton steps at each:
-what is held from one step or time to the next is counted. MB are 10^6 bytes. glibc keeps freed memory as it sees fit, which
-blurs the peak: everything is measured with an allocator that hands back each block of 64 kB at once, so that the figures are
-of what is alive, and then with glibc as it is.
+Every figure comes from a process of its own, Linux's peak of its resident memory (VmHWM). The
+process loads the denoiser and samples two images to have all code at hand, resets the peak, and
+samples the batch at two times with two Newton steps at each: what is held from one step or time to
+the next is counted. MB are 10^6 bytes. glibc keeps freed memory as it sees fit, which blurs the
+peak: everything is measured with an allocator that hands back each block of 64 kB at once, so that
+the figures are of what is alive, and then with glibc as it is.
 """
 
 from __future__ import annotations
@@ -33,12 +35,17 @@ from mnist.weights import read_card
 STRICT = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "0"}
 """Environment in which glibc hands back memory at once."""
 WAYS: dict[str, Newton | None] = {
-    "unconstrained": None, "inexact": Newton("inexact", steps=2), "gradient": Newton("gradient", steps=2)}
+    "unconstrained": None,
+    "inexact": Newton("inexact", steps=2),
+    "gradient": Newton("gradient", steps=2),
+}
 
 
 @dataclass(frozen=True)
 class MemoryBenchmark:
-    """Measure the peak memory of sampling, on Linux. Example: jacobian-lab benchmark memory --batches 16 --limit 0.5."""
+    """Measure the peak memory of sampling, on Linux. Example: jacobian-lab benchmark memory
+    --batches 16 --limit 0.5.
+    """
 
     batches: tuple[int, ...] = (16, 64, 256)
     """Images that are sampled together."""
@@ -50,34 +57,54 @@ class MemoryBenchmark:
     def __post_init__(self) -> None:
         _require.options(self)
         if not self.batches or min(self.batches) < 1 or not self.limit > 0:
-            raise InputError(f"--batches must be at least 1 and --limit positive: got {self.batches} and {self.limit}")
+            raise InputError(
+                f"--batches must be at least 1 and --limit positive: got {self.batches} and"
+                f" {self.limit}"
+            )
         if not Path("/proc/self/clear_refs").exists():
-            raise InputError("peak memory is read from /proc, which this system does not have: run it on Linux")
+            raise InputError(
+                "peak memory is read from /proc, which this system does not have: run it on Linux"
+            )
 
 
 def run(config: MemoryBenchmark) -> None:
     """Print the table, and the largest batches."""
-    read_card(config.model, "denoiser")  # a model that is not there is refused here and not by a process of its own
+    # a model that is not there is refused here and not by a process of its own
+    read_card(config.model, "denoiser")
     print(f"denoiser {config.model}, MB, {torch.get_num_threads()} threads")
     for environment in (STRICT, {}):
         pairs = [(batch, way) for batch in config.batches for way in WAYS]
-        found = {pair: measure(*pair, config.model, environment) for pair in tqdm(pairs, desc="memory", unit="process")}
-        print("\n" + (" ".join(f"{key}={value}" for key, value in environment.items()) or "glibc as it is"))
+        found = {
+            pair: measure(*pair, config.model, environment)
+            for pair in tqdm(pairs, desc="memory", unit="process")
+        }
+        print(
+            "\n"
+            + (" ".join(f"{key}={value}" for key, value in environment.items()) or "glibc as it is")
+        )
         heads = f"{'before':>9}{'peak':>9}{'above':>9}{'peak, ratio':>13}{'above, ratio':>14}"
         print(f"  {'batch':>6}  {'method':<14}{heads}")
         for (batch, way), (before, peak) in found.items():
             free_before, free_peak = found[batch, "unconstrained"]
-            print(f"  {batch:6d}  {way:<14}{before:9.0f}{peak:9.0f}{peak - before:9.0f}{peak / free_peak:13.2f}"
-                  f"{(peak - before) / (free_peak - free_before):14.2f}")
+            print(
+                f"  {batch:6d} "
+                f" {way:<14}{before:9.0f}{peak:9.0f}{peak - before:9.0f}{peak / free_peak:13.2f}"
+                f"{(peak - before) / (free_peak - free_before):14.2f}"
+            )
         print(f"  largest batch within {config.limit:g} GB of the whole process, to 2 %")
         for way in WAYS:
-            print(f"  {largest(way, config, environment, *found[max(config.batches), way]):6d}  {way}")
+            print(
+                f"  {largest(way, config, environment, *found[max(config.batches), way]):6d}  {way}"
+            )
 
 
-def largest(way: str, config: MemoryBenchmark, environment: dict[str, str], before: float, peak: float) -> int:
+def largest(
+    way: str, config: MemoryBenchmark, environment: dict[str, str], before: float, peak: float
+) -> int:
     """Return a batch measured within the limit, and above 98 % of it; 0 if none is found.
 
-    Memory is nearly linear in the batch, so that each measurement predicts the next, from the largest of the table on.
+    Memory is nearly linear in the batch, so that each measurement predicts the next, from the
+    largest of the table on.
     """
     batch, limit, found = max(config.batches), 1e3 * config.limit, 0
     for _ in range(5):
@@ -93,14 +120,25 @@ def largest(way: str, config: MemoryBenchmark, environment: dict[str, str], befo
 
 
 def measure(batch: int, way: str, model: str, environment: dict[str, str]) -> tuple[float, float]:
-    """Return MB resident before the batch is sampled, and at the peak, of a process that does only this."""
-    return alone(f"from studies.benchmarks.memory import resident; print(*resident({batch}, {way!r}, {model!r}))", environment)
+    """Return MB resident before the batch is sampled, and at the peak, of a process that does only
+    this.
+    """
+    return alone(
+        f"from studies.benchmarks.memory import resident; print(*resident({batch}, {way!r},"
+        f" {model!r}))",
+        environment,
+    )
 
 
 def alone(code: str, environment: dict[str, str]) -> tuple[float, float]:
     """Return the two numbers that Python code prints in a process of its own."""
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True,
-                          env={**os.environ, **environment})
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, **environment},
+    )
     before, peak = map(float, done.stdout.split())
     return before, peak
 
@@ -112,7 +150,9 @@ def resident(batch: int, way: str, model: str) -> tuple[float, float]:
 
 
 def watched(work: Callable[[int], None], batch: int) -> tuple[float, float]:
-    """Do the work for two samples, then for the batch; return MB resident between the two, and at the peak from there on."""
+    """Do the work for two samples, then for the batch; return MB resident between the two, and at
+    the peak from there on.
+    """
     work(2)
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here
     before = _status("VmRSS")
@@ -128,5 +168,9 @@ def _sample(denoiser: Denoiser, batch: int, newton: Newton | None) -> None:
 
 
 def _status(key: str) -> float:
-    """Return an entry of /proc/self/status in MB; getrusage would count the process that started this one."""
-    return 1.024e-3 * int(re.findall(rf"{key}:\s+(\d+) kB", Path("/proc/self/status").read_text())[0])
+    """Return an entry of /proc/self/status in MB; getrusage would count the process that started
+    this one.
+    """
+    return 1.024e-3 * int(
+        re.findall(rf"{key}:\s+(\d+) kB", Path("/proc/self/status").read_text())[0]
+    )

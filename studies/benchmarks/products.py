@@ -1,10 +1,11 @@
-"""What products and the dense Jacobian cost, in forward passes of the same batch, beside what one would otherwise write.
+"""What products and the dense Jacobian cost, in forward passes of the same batch, beside what one
+would otherwise write.
 
     jacobian-lab benchmark products [--networks strangers]
     jacobian-lab benchmark dense
 
-Every figure of a table comes from one run and is a median; ours are taken in turn with forward passes, then the peers, in
-turn with forward passes again. Nothing here is a test.
+Every figure of a table comes from one run and is a median; ours are taken in turn with forward
+passes, then the peers, in turn with forward passes again. Nothing here is a test.
 """
 
 from __future__ import annotations
@@ -37,10 +38,14 @@ Way: TypeAlias = Callable[[], Any]
 
 @dataclass(frozen=True)
 class ProductsBenchmark:
-    """Time J v and J^T u beside PyTorch's. Example: jacobian-lab benchmark products --batches 1 --rounds 5."""
+    """Time J v and J^T u beside PyTorch's. Example: jacobian-lab benchmark products --batches 1
+    --rounds 5.
+    """
 
     networks: Literal["mnist", "strangers"] = "mnist"
-    """The shipped denoiser, or diffusers' UNet2DModel, UNet2DConditionModel and DiT with random weights (extra `sd`)."""
+    """The shipped denoiser, or diffusers' UNet2DModel, UNet2DConditionModel and DiT with random
+    weights (extra `sd`).
+    """
     time: int = 500
     """Noise level, 0 (clean) to 999 (noise)."""
     batches: tuple[int, ...] = (1, 64)
@@ -50,12 +55,16 @@ class ProductsBenchmark:
 
     def __post_init__(self) -> None:
         if self.rounds < 1 or not self.batches or min(self.batches) < 1:
-            raise InputError(f"--rounds and --batches must be at least 1: got {self.rounds} and {self.batches}")
+            raise InputError(
+                f"--rounds and --batches must be at least 1: got {self.rounds} and {self.batches}"
+            )
 
 
 @dataclass(frozen=True)
 class DenseBenchmark:
-    """Time the dense Jacobian beside PyTorch's, and its memory. Example: jacobian-lab benchmark dense --rounds 1."""
+    """Time the dense Jacobian beside PyTorch's, and its memory. Example: jacobian-lab benchmark
+    dense --rounds 1.
+    """
 
     time: int = 500
     """Noise level, 0 (clean) to 999 (noise)."""
@@ -68,7 +77,9 @@ class DenseBenchmark:
 
 
 def measure(ways: dict[str, Way], rounds: int) -> dict[str, float]:
-    """Return the median seconds of each way; the ways take turns, so that a disturbance hits all."""
+    """Return the median seconds of each way; the ways take turns, so that a disturbance hits
+    all.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for turn in range(rounds + 1):
         for name, way in ways.items():
@@ -82,16 +93,27 @@ def measure(ways: dict[str, Way], rounds: int) -> dict[str, float]:
 def products(config: ProductsBenchmark) -> None:
     """Print a table for each network and batch."""
     warnings.filterwarnings("ignore", category=FutureWarning)  # torch.func.jvp's own
-    warnings.filterwarnings("ignore", "Attempted to insert a get_attr Node")  # torch.func.linearize's own
+    # torch.func.linearize's own
+    warnings.filterwarnings("ignore", "Attempted to insert a get_attr Node")
     print(f"{torch.get_num_threads()} threads; in units of one forward pass of the same batch")
     if config.networks == "mnist":
         denoiser = mnist.load_denoiser()
-        points = {"shipped denoiser": (denoiser, noisy_digit(denoiser, mnist.digits("held-out")[0][0], config.time, 0))}
+        points = {
+            "shipped denoiser": (
+                denoiser,
+                noisy_digit(denoiser, mnist.digits("held-out")[0][0], config.time, 0),
+            )
+        }
     else:
-        points = {name: (network, seeded_noise([0], network.shape)) for name, network in strangers().items()}
+        points = {
+            name: (network, seeded_noise([0], network.shape))
+            for name, network in strangers().items()
+        }
     for name, (denoiser, x_t) in points.items():
         for batch in config.batches:
-            path, prices = _products_prices(denoiser, x_t, config.time, batch, _fewer(config.rounds, batch))
+            path, prices = _products_prices(
+                denoiser, x_t, config.time, batch, _fewer(config.rounds, batch)
+            )
             print(f"\n{name}, batch {batch}, path {path}")
             for way, price in prices.items():
                 print(f"  {price:6.2f}  {way}")
@@ -101,8 +123,12 @@ def _fewer(rounds: int, batch: int) -> int:
     return rounds if batch < 16 else max(3, rounds // 3)
 
 
-def _products_prices(denoiser: Denoiser, x_t: Tensor, t: int, batch: int, rounds: int) -> tuple[str, dict[str, float]]:
-    """Return the path taken and the price of each way; ours run before the peers' graphs fill the memory."""
+def _products_prices(
+    denoiser: Denoiser, x_t: Tensor, t: int, batch: int, rounds: int
+) -> tuple[str, dict[str, float]]:
+    """Return the path taken and the price of each way; ours run before the peers' graphs fill the
+    memory.
+    """
     v = torch.randn(batch, *denoiser.shape, generator=torch.Generator().manual_seed(0))
     many = x_t.expand(batch, -1, -1, -1).contiguous()
 
@@ -115,38 +141,53 @@ def _products_prices(denoiser: Denoiser, x_t: Tensor, t: int, batch: int, rounds
 
     def prices(ways: dict[str, Way]) -> dict[str, float]:
         unit, *seconds = measure({"": forward} | ways, rounds).values()
-        return {"one forward pass, ms": 1e3 * unit} | {name: s / unit for name, s in zip(ways, seconds, strict=True)}
+        return {"one forward pass, ms": 1e3 * unit} | {
+            name: s / unit for name, s in zip(ways, seconds, strict=True)
+        }
 
     ours, difference = Products(denoiser, x_t, t), Products(denoiser, x_t, t, "forward")
-    found = prices({
-        "set-up, once for x_t": lambda: Products(denoiser, x_t, t),
-        "J v": lambda: ours.jvp(v),
-        "J^T u": lambda: ours.vjp(v),
-        "J v, forward difference, D(x_t) included": lambda: difference.jvp(v),
-    })
+    found = prices(
+        {
+            "set-up, once for x_t": lambda: Products(denoiser, x_t, t),
+            "J v": lambda: ours.jvp(v),
+            "J^T u": lambda: ours.vjp(v),
+            "J v, forward difference, D(x_t) included": lambda: difference.jvp(v),
+        }
+    )
     with differentiable():
         leaf = many.clone().requires_grad_()
         kept = function(leaf)
         pull = torch.func.vjp(function, many)[1]
         push, traced = _linearized(function, many)
         twice = DoubleBackward(function, x_t)
-    peers = prices({
-        "J v, torch.func.jvp": _math(lambda: torch.func.jvp(function, (many,), (v,))),
-        **({"J v, torch.func.linearize, kept": _math(lambda: push(v))} if push else {}),
-        "J v, torch.autograd.functional.jvp": _math(
-            lambda: torch.autograd.functional.jvp(function, many, v)),  # type: ignore[no-untyped-call]
-        "J v, double backward, kept": _math(lambda: twice.jvp(v)),
-        "J^T u, torch.func.vjp, kept": _math(lambda: pull(v)),
-        "J^T u, torch.func.vjp": _math(lambda: torch.func.vjp(function, many)[1](v)),
-        "J^T u, torch.autograd.grad, kept": lambda: torch.autograd.grad(kept, leaf, v, retain_graph=True),
-    })
+    peers = prices(
+        {
+            "J v, torch.func.jvp": _math(lambda: torch.func.jvp(function, (many,), (v,))),
+            **({"J v, torch.func.linearize, kept": _math(lambda: push(v))} if push else {}),
+            "J v, torch.autograd.functional.jvp": _math(
+                lambda: torch.autograd.functional.jvp(function, many, v)  # type: ignore[no-untyped-call]
+            ),
+            "J v, double backward, kept": _math(lambda: twice.jvp(v)),
+            "J^T u, torch.func.vjp, kept": _math(lambda: pull(v)),
+            "J^T u, torch.func.vjp": _math(lambda: torch.func.vjp(function, many)[1](v)),
+            "J^T u, torch.autograd.grad, kept": lambda: torch.autograd.grad(
+                kept, leaf, v, retain_graph=True
+            ),
+        }
+    )
     note = "" if push else ", until it failed"
     unit = peers.pop("one forward pass, ms")
-    return ours.path, found | peers | {f"set-up of torch.func.linearize, timed once{note}": 1e3 * traced / unit}
+    return ours.path, found | peers | {
+        f"set-up of torch.func.linearize, timed once{note}": 1e3 * traced / unit
+    }
 
 
-def _linearized(function: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Callable[[Tensor], Tensor] | None, float]:
-    """Return torch.func.linearize's `J v`, or None where its tracing fails, and the seconds it took."""
+def _linearized(
+    function: Callable[[Tensor], Tensor], x: Tensor
+) -> tuple[Callable[[Tensor], Tensor] | None, float]:
+    """Return torch.func.linearize's `J v`, or None where its tracing fails, and the seconds it
+    took.
+    """
     started = time.perf_counter()
     try:
         push = torch.func.linearize(function, x)[1]
@@ -157,9 +198,11 @@ def _linearized(function: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Callab
 
 def _math(way: Way) -> Way:
     """Return the way on the math kernel of attention, without which forward mode fails."""
+
     def run() -> None:
         with sdpa_kernel(SDPBackend.MATH):
             way()
+
     return run
 
 
@@ -187,7 +230,9 @@ def dense_ways(t: int) -> dict[str, Way]:
         "J.dense(), set-up included": lambda: JacobianOperator(denoiser, x_t, t).dense(),
         "torch.autograd.functional.jacobian(vectorize=True)": vectorised,
         "the same on the math kernel of attention": _math(vectorised),
-        "torch.func.jacrev(chunk_size=64)": _math(lambda: torch.func.jacrev(function, chunk_size=64)(x_t)),
+        "torch.func.jacrev(chunk_size=64)": _math(
+            lambda: torch.func.jacrev(function, chunk_size=64)(x_t)
+        ),
         "torch.func.jacfwd": _math(lambda: torch.func.jacfwd(function)(x_t)),
     }
 
@@ -201,12 +246,19 @@ def dense(config: DenseBenchmark) -> None:
     print("  seconds  forward passes / 1024  peak memory of a process that does only this")
     for name, taken in seconds.items():
         code = f"from studies.benchmarks.products import peak; print(peak({name!r}, {config.time}))"
-        found = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True)
-        print(f"  {taken:7.2f}  {taken / seconds[FORWARD]:21.2f}  {int(found.stdout):7d} MB  {name}")
+        found = subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True
+        )
+        print(
+            f"  {taken:7.2f}  {taken / seconds[FORWARD]:21.2f}  {int(found.stdout):7d} MB  {name}"
+        )
 
 
 def peak(name: str, t: int) -> int:
-    """Take one of the dense ways; return the process's peak memory in MB, Python and PyTorch included; on Linux."""
+    """Take one of the dense ways; return the process's peak memory in MB, Python and PyTorch
+    included; on Linux.
+    """
     dense_ways(t)[name]()
-    status = Path("/proc/self/status").read_text()  # getrusage would count the process that started this one
+    # getrusage would count the process that started this one
+    status = Path("/proc/self/status").read_text()
     return int(re.findall(r"VmHWM:\s+(\d+) kB", status)[0]) // 1024

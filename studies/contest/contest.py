@@ -1,9 +1,11 @@
-r"""The contest: linear inverse problems on held-out digits, our sampler and the methods that people use, at equal budgets.
+r"""The contest: linear inverse problems on held-out digits, our sampler and the methods that people
+use, at equal budgets.
 
-Every method has the same denoiser, the same observations and the same seeds. It runs with its authors' parameters and number of
-steps, and with the parameters that a small search on other digits found, at several numbers of network evaluations (forward
-passes, J v and J^T u together, counted). What an evaluation takes, in milliseconds and in memory, is measured apart, each
-method in a process of its own, one after the other. An interrupted command goes on; it needs the extra `peers`.
+Every method has the same denoiser, the same observations and the same seeds. It runs with its
+authors' parameters and number of steps, and with the parameters that a small search on other digits
+found, at several numbers of network evaluations (forward passes, J v and J^T u together, counted).
+What an evaluation takes, in milliseconds and in memory, is measured apart, each method in a process
+of its own, one after the other. An interrupted command goes on; it needs the extra `peers`.
 """
 
 from __future__ import annotations
@@ -48,12 +50,16 @@ STANDARD = tuple(name for name in METHODS if name not in ("TMPD", "RePaint", "DP
 
 @dataclass(frozen=True)
 class Contest(Config):
-    """Contest on linear inverse problems. Example: jacobian-lab benchmark contest --tasks half --digits 20 --again 5."""
+    """Contest on linear inverse problems. Example: jacobian-lab benchmark contest --tasks half
+    --digits 20 --again 5.
+    """
 
     tasks: tuple[str, ...] = tuple(TASKS)
     """half, box, random, super-resolution, blur."""
     methods: tuple[str, ...] = STANDARD
-    """Names of methods; besides the default ones "TMPD", "RePaint" (masks only) and "DPS, annealed"."""
+    """Names of methods; besides the default ones "TMPD", "RePaint" (masks only) and "DPS,
+    annealed".
+    """
     digits: int = 200
     """Held-out digits, from 2000 on."""
     searched: int = 30
@@ -61,7 +67,9 @@ class Contest(Config):
     again: int = 20
     """Digits that are drawn a second time with other seeds, for the diversity."""
     budgets: tuple[int, ...] = (25, 100)
-    """Network evaluations of a run with the parameters that were found; the search has half of the largest."""
+    """Network evaluations of a run with the parameters that were found; the search has half of the
+    largest.
+    """
     longest: int = 1000
     """Most steps of a run with the authors' own settings."""
     model: str = "denoiser"
@@ -69,14 +77,27 @@ class Contest(Config):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, chosen, known in (("tasks", self.tasks, tuple(TASKS)), ("methods", self.methods, METHODS)):
+        for name, chosen, known in (
+            ("tasks", self.tasks, tuple(TASKS)),
+            ("methods", self.methods, METHODS),
+        ):
             if not chosen or set(chosen) - set(known):
-                raise InputError(f"--{name} must be of {', '.join(known)}: got {', '.join(chosen) or 'none'}")
-        if not 2 <= self.digits <= 3000 or not 1 <= self.searched <= 1000 or not 2 <= self.again <= self.digits:
-            raise InputError("--digits must lie from 2 to 3000, --searched from 1 to 1000, --again from 2 to --digits: got "
-                             f"{self.digits}, {self.searched}, {self.again}")
+                raise InputError(
+                    f"--{name} must be of {', '.join(known)}: got {', '.join(chosen) or 'none'}"
+                )
+        if (
+            not 2 <= self.digits <= 3000
+            or not 1 <= self.searched <= 1000
+            or not 2 <= self.again <= self.digits
+        ):
+            raise InputError(
+                "--digits must lie from 2 to 3000, --searched from 1 to 1000, --again from 2 to"
+                f" --digits: got {self.digits}, {self.searched}, {self.again}"
+            )
         if not self.budgets or min(self.budgets) < 1 or self.longest < 1:
-            raise InputError(f"--budgets and --longest must be at least 1: got {self.budgets} and {self.longest}")
+            raise InputError(
+                f"--budgets and --longest must be at least 1: got {self.budgets} and {self.longest}"
+            )
 
 
 @dataclass(frozen=True)
@@ -96,33 +117,49 @@ class Entry:
         return next(peer for peer in CONTESTANTS if peer.name == self.method)
 
 
-def problem(task: str, first: int, count: int, seed: int, device: str = "cpu") -> tuple[Linear, torch.Tensor, torch.Tensor]:
+def problem(
+    task: str, first: int, count: int, seed: int, device: str = "cpu"
+) -> tuple[Linear, torch.Tensor, torch.Tensor]:
     """Return the observations of some held-out digits, the digits and their labels."""
-    images, labels = (x[first:first + count].to(device) for x in mnist.digits("held-out"))
+    images, labels = (x[first : first + count].to(device) for x in mnist.digits("held-out"))
     return TASKS[task](images, [seed_of(seed, first + i) for i in range(count)]), images, labels
 
 
 def execute(entry: Entry, config: Contest, first: int, count: int, seed: int) -> Arrays:
-    """Run an entry on some digits; return images, scores and passes; a run that diverges has NaN for them."""
-    denoiser, judge = mnist.load_denoiser(config.model, config.device), mnist.load_classifier(device=config.device)
+    """Run an entry on some digits; return images, scores and passes; a run that diverges has NaN
+    for them.
+    """
+    denoiser, judge = (
+        mnist.load_denoiser(config.model, config.device),
+        mnist.load_classifier(device=config.device),
+    )
     constraint, images, labels = problem(entry.task, first, count, config.seed, config.device)
     counted, found, started = Counted(denoiser, count), [], time.perf_counter()
     for at in range(0, count, BATCH):
         part = slice(at, min(at + BATCH, count))
         seeds = [seed_of(seed, 7, first + i) for i in range(part.start, part.stop)]
         try:
-            found.append(entry.peer.run(counted, constraint.select(part), seeds, entry.steps, **entry.parameters).detach())
+            found.append(
+                entry.peer.run(
+                    counted, constraint.select(part), seeds, entry.steps, **entry.parameters
+                ).detach()
+            )
         except DivergenceError:
             found.append(torch.full_like(images[part], torch.nan))
     drawn, passes = torch.cat(found), counted.passes
     failed = ~drawn.flatten(1).isfinite().all(1)
     drawn = torch.where(failed.reshape(-1, 1, 1, 1), 0, drawn)
-    values = scores(drawn, images, labels, judge) | {"residual": constraint.residual(drawn).cpu().numpy()}
+    values = scores(drawn, images, labels, judge) | {
+        "residual": constraint.residual(drawn).cpu().numpy()
+    }
     with torch.no_grad():
         features = judge.features(drawn.clamp(-1, 1)).cpu().numpy()
     return {key: np.where(failed.cpu().numpy(), np.nan, value) for key, value in values.items()} | {
-        "images": drawn.clamp(-1, 1).cpu().numpy().astype(np.float16), "features": features.astype(np.float32),
-        "passes": np.array([passes.forward, passes.jvp, passes.vjp]), "seconds": np.array(time.perf_counter() - started)}
+        "images": drawn.clamp(-1, 1).cpu().numpy().astype(np.float16),
+        "features": features.astype(np.float32),
+        "passes": np.array([passes.forward, passes.jvp, passes.vjp]),
+        "seconds": np.array(time.perf_counter() - started),
+    }
 
 
 def combinations(peer: Peer) -> Iterator[dict[str, float]]:
@@ -138,30 +175,58 @@ def price(entry: Entry, config: Contest) -> float:
 
 
 def search(task: str, peer: Peer, config: Contest) -> Arrays:
-    """Return the parameters with which the judge doubts least, as JSON, and what all of them got."""
+    """Return the parameters with which the judge doubts least, as JSON, and what all of them
+    got.
+    """
     rows: list[dict[str, Any]] = []
     for parameters in combinations(peer):
         entry = Entry(task, peer.name, "searched", parameters, 1)
         cost = price(entry, config)
         steps = max(2, round(max(config.budgets) / 2 / cost))
-        found = execute(Entry(task, peer.name, "searched", parameters, steps), config, OTHERS, config.searched, config.seed)
+        found = execute(
+            Entry(task, peer.name, "searched", parameters, steps),
+            config,
+            OTHERS,
+            config.searched,
+            config.seed,
+        )
         doubt = float(np.nan_to_num(found["doubt"], nan=100.0).mean())
-        rows.append({"parameters": parameters, "doubt": doubt, "cost": cost, "residual": float(found["residual"].mean())})
+        rows.append(
+            {
+                "parameters": parameters,
+                "doubt": doubt,
+                "cost": cost,
+                "residual": float(found["residual"].mean()),
+            }
+        )
     best = min(rows, key=lambda row: row["doubt"])
     return {"best": np.array(json.dumps(best)), "all": np.array(json.dumps(rows))}
 
 
 def speed(task: str, peer: Peer, config: Contest) -> Arrays:
-    """Return milliseconds per evaluation and digit, and peak memory in MB, of a process that runs this and nothing else."""
-    code = f"from studies.contest.contest import clock; print(clock({task!r}, {peer.name!r}, {config.model!r}, {config.device!r}))"
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True)
+    """Return milliseconds per evaluation and digit, and peak memory in MB, of a process that runs
+    this and nothing else.
+    """
+    code = (
+        f"from studies.contest.contest import clock; print(clock({task!r}, {peer.name!r},"
+        f" {config.model!r}, {config.device!r}))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True
+    )
     return {"speed": np.array([float(word) for word in done.stdout.split()[-2:]])}
 
 
 def clock(task: str, method: str, model: str, device: str) -> str:
-    """Return milliseconds per evaluation and digit (the better of two runs of 6 steps) and peak memory in MB; for `speed`."""
+    """Return milliseconds per evaluation and digit (the better of two runs of 6 steps) and peak
+    memory in MB; for `speed`.
+    """
     config = Contest(model=model, device=device)
-    entry = next(Entry(task, peer.name, "authors", dict(peer.defaults), 6) for peer in CONTESTANTS if peer.name == method)
+    entry = next(
+        Entry(task, peer.name, "authors", dict(peer.defaults), 6)
+        for peer in CONTESTANTS
+        if peer.name == method
+    )
     found = [execute(entry, config, OTHERS, BATCH, seed) for seed in (0, 1)]
     taken = min(float(run["seconds"] / run["passes"].sum()) for run in found) / BATCH
     peak = re.findall(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text()) or ["nan"]
@@ -174,26 +239,51 @@ def compute(config: Contest, pieces: Pieces) -> Arrays:
     for library, load in (("azula", azula), ("deepinv", deepinv)):
         if any(peer.library.startswith(library) for peer in peers):
             load()  # if it is missing, say so before anything is computed
-    pairs = [(task, peer) for task in config.tasks for peer in peers if peer.name != "RePaint" or task in MASKS]
-    entries = [Entry(task, peer.name, "authors", dict(peer.defaults), min(peer.steps, config.longest)) for task, peer in pairs
-               if peer.name not in OURS]
-    for task, peer in tqdm([(task, peer) for task, peer in pairs if peer.run is not paper], desc="search", unit="method"):
+    pairs = [
+        (task, peer)
+        for task in config.tasks
+        for peer in peers
+        if peer.name != "RePaint" or task in MASKS
+    ]
+    entries = [
+        Entry(task, peer.name, "authors", dict(peer.defaults), min(peer.steps, config.longest))
+        for task, peer in pairs
+        if peer.name not in OURS
+    ]
+    for task, peer in tqdm(
+        [(task, peer) for task, peer in pairs if peer.run is not paper],
+        desc="search",
+        unit="method",
+    ):
         found = pieces(_name("search", task, peer.name), partial(search, task, peer, config))
         row = json.loads(str(found["best"]))
-        entries += [Entry(task, peer.name, "searched", row["parameters"], max(2, round(budget / row["cost"])))
-                    for budget in config.budgets]
+        entries += [
+            Entry(
+                task, peer.name, "searched", row["parameters"], max(2, round(budget / row["cost"]))
+            )
+            for budget in config.budgets
+        ]
     entries.sort(key=lambda entry: entry.steps)  # the long ones last
 
     def both(entry: Entry) -> Arrays:
         first = execute(entry, config, FIRST, config.digits, config.seed)
         second = execute(entry, config, FIRST, config.again, config.seed + 1)
-        spread = first["images"][:config.again].astype(np.float32) - second["images"]
+        spread = first["images"][: config.again].astype(np.float32) - second["images"]
         return first | {"diversity": np.sqrt(np.square(spread).mean((1, 2, 3)) / 2)}
 
-    runs = [pieces(_name("run", entry.task, entry.method, entry.setting, str(entry.steps)), partial(both, entry))
-             for entry in tqdm(entries, desc="contest", unit="run")]
-    quick = {(task, peer.name): pieces(_name("speed", task, peer.name), partial(speed, task, peer, config))["speed"]
-             for task, peer in tqdm(pairs, desc="speed and memory", unit="method")}
+    runs = [
+        pieces(
+            _name("run", entry.task, entry.method, entry.setting, str(entry.steps)),
+            partial(both, entry),
+        )
+        for entry in tqdm(entries, desc="contest", unit="run")
+    ]
+    quick = {
+        (task, peer.name): pieces(
+            _name("speed", task, peer.name), partial(speed, task, peer, config)
+        )["speed"]
+        for task, peer in tqdm(pairs, desc="speed and memory", unit="method")
+    }
     _, images, labels = problem(config.tasks[0], FIRST, config.digits, config.seed)
     judge = mnist.load_classifier()
     with torch.no_grad():
@@ -201,13 +291,18 @@ def compute(config: Contest, pieces: Pieces) -> Arrays:
     keys = ("psnr", "ssim", "agreement", "doubt", "residual", "passes", "diversity", "features")
     return {key: np.stack([run[key] for run in runs]) for key in keys} | {
         "entries": np.array([json.dumps(vars(entry)) for entry in entries]),
-        "speed": np.stack([quick[entry.task, entry.method] for entry in entries]), "truth": truth,
-        "labels": labels.numpy(), "budgets": np.array(config.budgets), "digits": images[:SHOWN].numpy(),
-        "observed": np.stack([_picture(task, config) for task in config.tasks]), "tasks": np.array(config.tasks),
-        "shown": np.stack([run["images"][:SHOWN].astype(np.float32) for run in runs])}
+        "speed": np.stack([quick[entry.task, entry.method] for entry in entries]),
+        "truth": truth,
+        "labels": labels.numpy(),
+        "budgets": np.array(config.budgets),
+        "digits": images[:SHOWN].numpy(),
+        "observed": np.stack([_picture(task, config) for task in config.tasks]),
+        "tasks": np.array(config.tasks),
+        "shown": np.stack([run["images"][:SHOWN].astype(np.float32) for run in runs]),
+    }
 
 
-def _picture(task: str, config: Contest) -> Any:  # noqa: ANN401 - an array
+def _picture(task: str, config: Contest) -> Any:
     """Return the observations of the shown digits as images."""
     constraint, _, _ = problem(task, FIRST, min(SHOWN, config.digits), config.seed)
     return constraint.pseudo_inverse(constraint.y).numpy()
@@ -217,5 +312,12 @@ def _name(*words: str) -> str:
     return "-".join(re.sub(r"\W+", "_", word) for word in words)
 
 
-STUDY = Study("contest", Contest, compute, table, plot,
-              models=lambda config: {config.model: "denoiser", "classifier": "classifier"}, libraries=("azula", "deepinv"))
+STUDY = Study(
+    "contest",
+    Contest,
+    compute,
+    table,
+    plot,
+    models=lambda config: {config.model: "denoiser", "classifier": "classifier"},
+    libraries=("azula", "deepinv"),
+)

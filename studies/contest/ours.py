@@ -1,12 +1,14 @@
-r"""Our sampler as contestants, in the form of the peers: run(denoiser, problem, seeds, steps, **parameters) -> images.
+r"""Our sampler as contestants, in the form of the peers: run(denoiser, problem, seeds, steps,
+**parameters) -> images.
 
     inexact Newton, paper   20 times x 5 steps, lambda = c / max |J e|, DDIM: 2 n + 1 passes a time
     inexact Newton          fewer steps at more times, a step that brakes, fresh noise,
                             exact projection: 2 n passes a time
     gradient descent        the same with J^T e in place of J e: n passes and n backward passes
 
-On noisy blur their error e is `jacobian_lab.constraints.separable.Wiener`'s. With a damping of sigma^2 throughout, late steps amplify the
-noise: on 60 digits of the search, at about 50 and 100 passes, PSNR is 1 to 2 dB lower for `inexact Newton`.
+On noisy blur their error e is `jacobian_lab.constraints.separable.Wiener`'s. With a damping of
+sigma^2 throughout, late steps amplify the noise: on 60 digits of the search, at about 50 and 100
+passes, PSNR is 1 to 2 dB lower for `inexact Newton`.
 """
 
 from __future__ import annotations
@@ -23,47 +25,136 @@ from jacobian_lab.sampling.step_size import Dynamic, Secant, StepSize
 from studies.contest.peers import PEERS, Passes, Peer
 
 
-def paper(denoiser: Denoiser, problem: Linear, seeds: Sequence[int], steps: int, c: float = 0.2) -> Tensor:
-    """Return samples by the algorithm of Graikos, Jojic and Samaras: 5 inexact steps at each time, constant c, no noise."""
-    return _newton(denoiser, problem, seeds, denoiser.schedule.times(steps), "inexact", 5, Dynamic(c), 0.0, False)
-
-
-def inexact(denoiser: Denoiser, problem: Linear, seeds: Sequence[int], steps: int, travel: float = 10.0, newton_steps: int = 1,
-            eta: float = 1.0) -> Tensor:
-    """Return samples by inexact Newton with the step that brakes, fresh noise, and the projection where y has no noise.
-
-    `travel` is the way that all steps together may take a pixel of x_t: what suits does not depend on their number.
+def paper(
+    denoiser: Denoiser, problem: Linear, seeds: Sequence[int], steps: int, c: float = 0.2
+) -> Tensor:
+    """Return samples by the algorithm of Graikos, Jojic and Samaras: 5 inexact steps at each time,
+    constant c, no noise.
     """
-    return _newton(denoiser, problem, seeds, _down(denoiser, steps), "inexact", newton_steps,
-                   Secant(travel / (steps * newton_steps)), eta, True)
+    return _newton(
+        denoiser,
+        problem,
+        seeds,
+        denoiser.schedule.times(steps),
+        "inexact",
+        5,
+        Dynamic(c),
+        0.0,
+        False,
+    )
 
 
-def gradient(denoiser: Denoiser, problem: Linear, seeds: Sequence[int], steps: int, travel: float = 10.0, newton_steps: int = 1,
-             eta: float = 1.0) -> Tensor:
-    """Return samples as `inexact` does, along J^T e; its step cannot be told from g alone and is the dynamic one."""
-    return _newton(denoiser, problem, seeds, _down(denoiser, steps), "gradient", newton_steps,
-                   Dynamic(travel / (steps * newton_steps)), eta, True)
+def inexact(
+    denoiser: Denoiser,
+    problem: Linear,
+    seeds: Sequence[int],
+    steps: int,
+    travel: float = 10.0,
+    newton_steps: int = 1,
+    eta: float = 1.0,
+) -> Tensor:
+    """Return samples by inexact Newton with the step that brakes, fresh noise, and the projection
+    where y has no noise.
+
+    `travel` is the way that all steps together may take a pixel of x_t: what suits does not depend
+    on their number.
+    """
+    return _newton(
+        denoiser,
+        problem,
+        seeds,
+        _down(denoiser, steps),
+        "inexact",
+        newton_steps,
+        Secant(travel / (steps * newton_steps)),
+        eta,
+        True,
+    )
+
+
+def gradient(
+    denoiser: Denoiser,
+    problem: Linear,
+    seeds: Sequence[int],
+    steps: int,
+    travel: float = 10.0,
+    newton_steps: int = 1,
+    eta: float = 1.0,
+) -> Tensor:
+    """Return samples as `inexact` does, along J^T e; its step cannot be told from g alone and is
+    the dynamic one.
+    """
+    return _newton(
+        denoiser,
+        problem,
+        seeds,
+        _down(denoiser, steps),
+        "gradient",
+        newton_steps,
+        Dynamic(travel / (steps * newton_steps)),
+        eta,
+        True,
+    )
 
 
 def _down(denoiser: Denoiser, steps: int) -> list[int] | list[float]:
-    """Return times that end where J is nearly the identity, 1 % of the way: what is left of the error goes there."""
+    """Return times that end where J is nearly the identity, 1 % of the way: what is left of the
+    error goes there.
+    """
     return denoiser.schedule.times(steps, denoiser.schedule.times(100)[-1])
 
 
-def _newton(denoiser: Denoiser, problem: Linear, seeds: Sequence[int], times: list[int] | list[float], direction: Kind,
-            newton_steps: int, step_size: StepSize, eta: float, ours: bool) -> Tensor:
-    *_, last = sample(denoiser, seeded_noise(seeds, denoiser.shape), times, problem,
-                      Newton(direction, newton_steps, step_size, refresh=not ours), eta=eta, seeds=seeds,
-                      project=ours and not problem.sigma and not problem.damping)
+def _newton(
+    denoiser: Denoiser,
+    problem: Linear,
+    seeds: Sequence[int],
+    times: list[int] | list[float],
+    direction: Kind,
+    newton_steps: int,
+    step_size: StepSize,
+    eta: float,
+    ours: bool,
+) -> Tensor:
+    *_, last = sample(
+        denoiser,
+        seeded_noise(seeds, denoiser.shape),
+        times,
+        problem,
+        Newton(direction, newton_steps, step_size, refresh=not ours),
+        eta=eta,
+        seeds=seeds,
+        project=ours and not problem.sigma and not problem.damping,
+    )
     return last.x0
 
 
 DEFAULTS = {"travel": 10.0, "newton_steps": 1}
-STEPS: dict[str, tuple[float, ...]] = {"travel": (10.0, 20.0, 40.0, 80.0), "newton_steps": (1, 2, 4)}
+STEPS: dict[str, tuple[float, ...]] = {
+    "travel": (10.0, 20.0, 40.0, 80.0),
+    "newton_steps": (1, 2, 4),
+}
 CONTESTANTS = (
     Peer("inexact Newton", "jacobian-lab", inexact, DEFAULTS, STEPS, Passes(2), 50, "this project"),
-    Peer("gradient descent", "jacobian-lab", gradient, DEFAULTS, STEPS, Passes(1, 1), 50, "this project"),
-    Peer("inexact Newton, paper", "jacobian-lab", paper, {"c": 0.2}, {}, Passes(11), 20, "Graikos, Jojic, Samaras 2025"),
+    Peer(
+        "gradient descent",
+        "jacobian-lab",
+        gradient,
+        DEFAULTS,
+        STEPS,
+        Passes(1, 1),
+        50,
+        "this project",
+    ),
+    Peer(
+        "inexact Newton, paper",
+        "jacobian-lab",
+        paper,
+        {"c": 0.2},
+        {},
+        Passes(11),
+        20,
+        "Graikos, Jojic, Samaras 2025",
+    ),
     *PEERS,
 )
 OURS = tuple(peer.name for peer in CONTESTANTS if peer.cite == "this project")

@@ -1,9 +1,10 @@
 r"""Azula's methods on our denoiser: DPS, MMPS, TMPD and RePaint (azula 0.11, Rozet et al.).
 
-Azula asks for `schedule(t) -> (alpha_t, sigma_t)` and `denoiser(x_t, t).mean` with t in [0, 1]: here `t = (k + 1) / T` for the
-time k of our table, so that its evenly spaced times are those of our sampler and t = 0 is the clean image. Its solvers take
-a dot product over the last axis, so that images are flattened, (B, n). Left out: PGDM, which ignores sigma, and DiffPIR,
-whose schedule is not that of its authors (both from deepinv instead); JFPS and TDS have no counterpart here.
+Azula asks for `schedule(t) -> (alpha_t, sigma_t)` and `denoiser(x_t, t).mean` with t in [0, 1]:
+here `t = (k + 1) / T` for the time k of our table, so that its evenly spaced times are those of our
+sampler and t = 0 is the clean image. Its solvers take a dot product over the last axis, so that
+images are flattened, (B, n). Left out: PGDM, which ignores sigma, and DiffPIR, whose schedule is
+not that of its authors (both from deepinv instead); JFPS and TDS have no counterpart here.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ from jacobian_lab.sampling.sampler import seeded_noise
 from studies.contest.peers_simple import SeededNoise, table
 
 SMALLEST_NOISE = 0.002
-"""Standard deviation taken for noiseless observations where a method divides by it: what DiffPIR's authors take."""
+"""Standard deviation taken for noiseless observations where a method divides by it: what DiffPIR's
+authors take.
+"""
 
 
 def azula() -> ModuleType:
@@ -34,8 +37,10 @@ def azula() -> ModuleType:
         import azula.linalg.covariance
         import azula.sample
     except ImportError as error:
-        raise InputError('azula is missing: pip install "jacobian-lab[peers]" (in a checkout: pip install -e ".[peers]")'
-                         ) from error
+        raise InputError(
+            'azula is missing: pip install "jacobian-lab[peers]" (in a checkout: pip install -e'
+            ' ".[peers]")'
+        ) from error
     return azula
 
 
@@ -52,39 +57,54 @@ class Adapted:
     def schedule(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Return (alpha_t, sigma_t), float64, shape ()."""
         k = self.time(t)
-        return self.table(k) if k >= 0 else (torch.ones((), dtype=torch.float64), torch.zeros((), dtype=torch.float64))
+        return (
+            self.table(k)
+            if k >= 0
+            else (torch.ones((), dtype=torch.float64), torch.zeros((), dtype=torch.float64))
+        )
 
     def __call__(self, x_t: Tensor, t: Tensor) -> SimpleNamespace:
         """Return the posterior, of which azula reads the `mean`, (B, n)."""
-        return SimpleNamespace(mean=self.denoiser(x_t.reshape(-1, *self.denoiser.shape), self.time(t)).flatten(1))
+        return SimpleNamespace(
+            mean=self.denoiser(x_t.reshape(-1, *self.denoiser.shape), self.time(t)).flatten(1)
+        )
 
 
-def _observation(denoiser: Denoiser, problem: Linear, batch: int) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+def _observation(
+    denoiser: Denoiser, problem: Linear, batch: int
+) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
     """Return y, (B, m), and A on flat images, (B, n) -> (B, m)."""
-    return (problem.y.expand(batch, *problem.y.shape[1:]).flatten(1),
-            lambda x: problem.forward(x.reshape(-1, *denoiser.shape)).flatten(1))
+    return (
+        problem.y.expand(batch, *problem.y.shape[1:]).flatten(1),
+        lambda x: problem.forward(x.reshape(-1, *denoiser.shape)).flatten(1),
+    )
 
 
 def _variance(problem: Linear) -> float:
     return max(problem.sigma, SMALLEST_NOISE) ** 2
 
 
-def _run(sampler: Any, denoiser: Denoiser, seeds: Sequence[int]) -> Tensor:  # noqa: ANN401 - any of azula's
+def _run(sampler: Any, denoiser: Denoiser, seeds: Sequence[int]) -> Tensor:
     with SeededNoise(seeds), warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # PyTorch's own, at the first torch.func.jvp
         found: Tensor = sampler(seeded_noise(seeds, denoiser.shape).flatten(1))
     return found.reshape(-1, *denoiser.shape)
 
 
-def dps(denoiser: Denoiser, problem: Linear, seeds: Sequence[int], steps: int, zeta: float = 1.0) -> Tensor:
-    """Diffusion posterior sampling: an ancestral step, then `zeta` times the gradient of |y - A D(x_t)| in x_t.
+def dps(
+    denoiser: Denoiser, problem: Linear, seeds: Sequence[int], steps: int, zeta: float = 1.0
+) -> Tensor:
+    """Diffusion posterior sampling: an ancestral step, then `zeta` times the gradient of |y - A
+    D(x_t)| in x_t.
 
-    azula takes the norm over the whole batch (guidance/dps.py:66), which ties the samples together. Its step reads `zeta`
-    after it has applied A, so that A sets it, for each sample, to what makes the norm the sample's own.
+    azula takes the norm over the whole batch (guidance/dps.py:66), which ties the samples together.
+    Its step reads `zeta` after it has applied A, so that A sets it, for each sample, to what makes
+    the norm the sample's own.
 
     References
     ----------
-    Chung et al. (2023), *Diffusion posterior sampling for general noisy inverse problems*, arXiv 2209.14687, algorithm 1.
+    Chung et al. (2023), *Diffusion posterior sampling for general noisy inverse problems*, arXiv
+    2209.14687, algorithm 1.
     """
     y, forward = _observation(denoiser, problem, len(seeds))
 
@@ -94,13 +114,22 @@ def dps(denoiser: Denoiser, problem: Linear, seeds: Sequence[int], steps: int, z
         sampler.zeta = zeta * size.norm() / size.clamp(min=1e-12)
         return seen
 
-    sampler = azula().guidance.DPSSampler(Adapted(denoiser), y, observe, zeta, steps=steps, silent=True, dtype=torch.float64)
+    sampler = azula().guidance.DPSSampler(
+        Adapted(denoiser), y, observe, zeta, steps=steps, silent=True, dtype=torch.float64
+    )
     return _run(sampler, denoiser, seeds)
 
 
-def mmps(denoiser: Denoiser, problem: Linear, seeds: Sequence[int], steps: int, iterations: int = 1, eta: float = 0.0
-         ) -> Tensor:
-    """Moment matching posterior sampling: the posterior mean for the covariance `sigma_t^2 / alpha_t J`, by GMRES.
+def mmps(
+    denoiser: Denoiser,
+    problem: Linear,
+    seeds: Sequence[int],
+    steps: int,
+    iterations: int = 1,
+    eta: float = 0.0,
+) -> Tensor:
+    """Moment matching posterior sampling: the posterior mean for the covariance `sigma_t^2 /
+    alpha_t J`, by GMRES.
 
     Parameters
     ----------
@@ -111,44 +140,75 @@ def mmps(denoiser: Denoiser, problem: Linear, seeds: Sequence[int], steps: int, 
 
     References
     ----------
-    Rozet et al. (2024), *Learning diffusion priors from observations by expectation maximization*, arXiv 2405.13712.
+    Rozet et al. (2024), *Learning diffusion priors from observations by expectation maximization*,
+    arXiv 2405.13712.
     """
     y, forward = _observation(denoiser, problem, len(seeds))
     package = azula()
     covariance = package.linalg.covariance.IsotropicCovariance(_variance(problem))
-    guided = package.guidance.MMPSDenoiser(Adapted(denoiser), y, forward, covariance, iterations=iterations)
-    return _run(package.sample.DDIMSampler(guided, eta, steps=steps, silent=True, dtype=torch.float64), denoiser, seeds)
+    guided = package.guidance.MMPSDenoiser(
+        Adapted(denoiser), y, forward, covariance, iterations=iterations
+    )
+    return _run(
+        package.sample.DDIMSampler(guided, eta, steps=steps, silent=True, dtype=torch.float64),
+        denoiser,
+        seeds,
+    )
 
 
-def tmpd(denoiser: Denoiser, problem: Linear, seeds: Sequence[int], steps: int, eta: float = 0.0) -> Tensor:
+def tmpd(
+    denoiser: Denoiser, problem: Linear, seeds: Sequence[int], steps: int, eta: float = 0.0
+) -> Tensor:
     """Tweedie moment projected diffusion: as MMPS, the covariance of A x replaced by its row sums.
 
-    The row sums of a trained network's `A J A^T` may be negative, and nothing bounds them from below (guidance/tmpd.py:69).
+    The row sums of a trained network's `A J A^T` may be negative, and nothing bounds them from
+    below (guidance/tmpd.py:69).
 
     References
     ----------
-    Boys et al. (2024), *Tweedie moment projected diffusions for inverse problems*, arXiv 2310.06721.
+    Boys et al. (2024), *Tweedie moment projected diffusions for inverse problems*, arXiv
+    2310.06721.
     """
     y, forward = _observation(denoiser, problem, len(seeds))
     package = azula()
     guided = package.guidance.TMPDenoiser(Adapted(denoiser), y, forward, _variance(problem))
-    return _run(package.sample.DDIMSampler(guided, eta, steps=steps, silent=True, dtype=torch.float64), denoiser, seeds)
+    return _run(
+        package.sample.DDIMSampler(guided, eta, steps=steps, silent=True, dtype=torch.float64),
+        denoiser,
+        seeds,
+    )
 
 
-def repaint(denoiser: Denoiser, problem: Linear, seeds: Sequence[int], steps: int, iterations: int = 3, eta: float = 0.0
-            ) -> Tensor:
-    """RePaint: known pixels are replaced by noisy observations, each step taken `iterations` times, there and back.
+def repaint(
+    denoiser: Denoiser,
+    problem: Linear,
+    seeds: Sequence[int],
+    steps: int,
+    iterations: int = 3,
+    eta: float = 0.0,
+) -> Tensor:
+    """RePaint: known pixels are replaced by noisy observations, each step taken `iterations` times,
+    there and back.
 
     Masks only; it takes the observations as noiseless.
 
     References
     ----------
-    Lugmayr et al. (2022), *RePaint: inpainting using denoising diffusion probabilistic models*, arXiv 2201.09865.
+    Lugmayr et al. (2022), *RePaint: inpainting using denoising diffusion probabilistic models*,
+    arXiv 2201.09865.
     """
     if not isinstance(problem, Inpainting):
         raise InputError(f"RePaint knows masks only: got {type(problem).__name__}")
     y, _ = _observation(denoiser, problem, len(seeds))
     mask = problem.mask.expand(len(seeds), *denoiser.shape).flatten(1)
-    sampler = azula().guidance.RePaintSampler(Adapted(denoiser), y, mask, iterations, eta=eta, steps=steps, silent=True,
-                                              dtype=torch.float64)
+    sampler = azula().guidance.RePaintSampler(
+        Adapted(denoiser),
+        y,
+        mask,
+        iterations,
+        eta=eta,
+        steps=steps,
+        silent=True,
+        dtype=torch.float64,
+    )
     return _run(sampler, denoiser, seeds)

@@ -1,4 +1,6 @@
-"""The linear inverse problems of the contest, on 32x32 digits: what is observed of each, as a constraint."""
+"""The linear inverse problems of the contest, on 32x32 digits: what is observed of each, as a
+constraint.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ BLUR_WIDTH, BLUR_NOISE = 1.5, 0.05
 
 
 def _random(images: Tensor, seeds: Sequence[int]) -> Linear:
-    return Inpainting(images, torch.stack([random_pixels(SHAPE, 0.08, seed_of(seed, 3)) for seed in seeds]))
+    return Inpainting(
+        images, torch.stack([random_pixels(SHAPE, 0.08, seed_of(seed, 3)) for seed in seeds])
+    )
 
 
 def _blur(images: Tensor, seeds: Sequence[int]) -> Linear:
@@ -33,5 +37,7 @@ TASKS: dict[str, Callable[[Tensor, Sequence[int]], Linear]] = {
     "super-resolution": lambda images, _: super_resolution(shrink(images, 4), 4),
     "blur": _blur,
 }
-"""Left half known; all but the middle 16x16 pixels; 8 % of the pixels, others for each digit; 8x8 pixels, bicubic; a Gaussian
-blur of 1.5 pixels with noise of 0.05. Each takes images, (B, 1, 32, 32), and a seed for each."""
+"""Left half known; all but the middle 16x16 pixels; 8 % of the pixels, others for each digit; 8x8
+pixels, bicubic; a Gaussian blur of 1.5 pixels with noise of 0.05. Each takes images, (B, 1, 32,
+32), and a seed for each.
+"""

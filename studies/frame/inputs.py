@@ -1,4 +1,6 @@
-"""What a study of constrained sampling looks at: held-out digits, or the image file of the user's, as the model takes it."""
+"""What a study of constrained sampling looks at: held-out digits, or the image file of the user's,
+as the model takes it.
+"""
 
 from __future__ import annotations
 
@@ -27,9 +29,10 @@ class OfDigits(Constrained):
     digits: int = 24
     """Digits: this many, from `digit` on."""
     image: Path | None = None
-    """In their place an image file. For a model of digits white on black, 32x32 or 28x28 pixels; what it shows is what the
-    classifier sees in it; transparency is black. Models of other images need one, of any size: its middle is scaled to the
-    model's, and transparency is white."""
+    """In their place an image file. For a model of digits white on black, 32x32 or 28x28 pixels;
+    what it shows is what the classifier sees in it; transparency is black. Models of other images
+    need one, of any size: its middle is scaled to the model's, and transparency is white.
+    """
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -39,7 +42,8 @@ class OfDigits(Constrained):
             raise InputError(f"--digits must lie from 1 to {5000 - self.digit}: got {self.digits}")
         if self.image is not None:
             if not is_latent(self.model):
-                self.read(SHAPE)  # refused before anything is computed; what a pipeline takes it says once it is open
+                # refused before anything is computed; what a pipeline takes it says once it is open
+                self.read(SHAPE)
             self.hashes["image"] = image_hash(self.image, "--image")
 
     def read(self, shape: Shape) -> Picture:
@@ -65,7 +69,10 @@ class OfDigits(Constrained):
         else:
             check_digits(self.model, model)
             numbers = list(range(self.digit, self.digit + self.digits))
-            images, labels = (x[self.digit:self.digit + self.digits].to(model.device) for x in mnist.digits("held-out"))
+            images, labels = (
+                x[self.digit : self.digit + self.digits].to(model.device)
+                for x in mnist.digits("held-out")
+            )
             names = [f"digit {number}" for number in numbers]
         return Inputs(images, in_batches(model.encode, images, model), labels, numbers, names)
 

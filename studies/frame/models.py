@@ -1,11 +1,13 @@
-"""The models that studies take by name, in pixels or in latents, and what they look at: noisy digits, or an image file.
+"""The models that studies take by name, in pixels or in latents, and what they look at: noisy
+digits, or an image file.
 
     --model    mnist, mnist-flow    denoisers of digits that ship, or the path of your own
                oracle               ten Gaussians fitted to digits, whose J is known in closed form
                mnist-latent         a Stable Diffusion in miniature that ships
                FOLDER, OWNER/NAME   a pipeline of diffusers', or its hub id in the local cache
 
-The difference between pixels and latents ends here: a study takes J where `Model.denoiser` lives, and shows `Model.decode`.
+The difference between pixels and latents ends here: a study takes J where `Model.denoiser` lives,
+and shows `Model.decode`.
 """
 
 from __future__ import annotations
@@ -83,7 +85,9 @@ class Inputs(NamedTuple):
 
 
 def is_latent(name: str) -> bool:
-    """Return whether a model's name is that of a pipeline: a denoiser of digits with a card goes first."""
+    """Return whether a model's name is that of a pipeline: a denoiser of digits with a card goes
+    first.
+    """
     card = (Path(name) if "/" in name else SHIPPED / name).with_suffix(".json")
     if name in ALIASES or name == ORACLE or card.is_file():
         return False
@@ -93,22 +97,43 @@ def is_latent(name: str) -> bool:
 def load_model(name: str, device: str, dtype: torch.dtype = torch.float32) -> Denoiser:
     """Return a denoiser of digits in pixels, by its name, path, or "oracle"."""
     if is_latent(name):
-        raise InputError(f"--model {name} denoises latents, and here pixels are wanted: take mnist, mnist-flow, oracle, or the "
-                         "path of a denoiser that you trained, without ending")
-    return load_oracle(device, dtype) if name == ORACLE else mnist.load_denoiser(name, device, dtype)
+        raise InputError(
+            f"--model {name} denoises latents, and here pixels are wanted: take mnist, mnist-flow,"
+            " oracle, or the path of a denoiser that you trained, without ending"
+        )
+    return (
+        load_oracle(device, dtype) if name == ORACLE else mnist.load_denoiser(name, device, dtype)
+    )
 
 
-def open_model(name: str, device: str, dtype: torch.dtype = torch.float32, *, prompt: str = "", negative_prompt: str = "",
-               guidance: float = 1.0) -> Model:
-    """Return a model of either space by its name; prompts and guidance are for latent ones, as in `load_latent`."""
+def open_model(
+    name: str,
+    device: str,
+    dtype: torch.dtype = torch.float32,
+    *,
+    prompt: str = "",
+    negative_prompt: str = "",
+    guidance: float = 1.0,
+) -> Model:
+    """Return a model of either space by its name; prompts and guidance are for latent ones, as in
+    `load_latent`.
+    """
     if not is_latent(name):
         denoiser = load_model(name, device, dtype)
         return Model(denoiser, denoiser.shape, device, dtype)
     from jacobian_lab.diffusion.latent import load_latent
 
-    latent = load_latent(pipeline_folder(name), prompt=prompt, negative_prompt=negative_prompt, guidance=guidance,
-                         device=device, dtype=dtype)
-    return Model(latent.denoiser, latent.image_shape, device, dtype, "latent", latent.encode, latent.decode)
+    latent = load_latent(
+        pipeline_folder(name),
+        prompt=prompt,
+        negative_prompt=negative_prompt,
+        guidance=guidance,
+        device=device,
+        dtype=dtype,
+    )
+    return Model(
+        latent.denoiser, latent.image_shape, device, dtype, "latent", latent.encode, latent.decode
+    )
 
 
 @dataclass(frozen=True)
@@ -118,7 +143,9 @@ class OnDigits(Config):
     digit: int = 0
     """Held-out digit, 0 to 4999; digit i shows the class i % 10."""
     model: str = "denoiser"
-    """Denoiser that ships, the path of one that you trained, or "oracle": ten Gaussians, whose J is known in closed form."""
+    """Denoiser that ships, the path of one that you trained, or "oracle": ten Gaussians, whose J is
+    known in closed form.
+    """
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -131,7 +158,9 @@ class Prompted(Config):
     """Options of a study of a model in pixels or latents."""
 
     model: str = "mnist"
-    """mnist, mnist-flow, oracle or a denoiser's path; of latents mnist-latent, a pipeline's folder or its hub id."""
+    """mnist, mnist-flow, oracle or a denoiser's path; of latents mnist-latent, a pipeline's folder
+    or its hub id.
+    """
     prompt: str = ""
     """Of a latent model: what the image shows, such as "a photo of a seven"."""
     negative_prompt: str = ""
@@ -145,11 +174,16 @@ class Prompted(Config):
             self._refuse_unless_default("prompt", "negative_prompt")
 
     def _refuse_unless_default(self, *names: str) -> None:
-        """Raise if an option of latent models was given to one of pixels, where it would have no effect."""
+        """Raise if an option of latent models was given to one of pixels, where it would have no
+        effect.
+        """
         for name in names:
             if getattr(self, name) != type(self).__dataclass_fields__[name].default:
-                raise InputError(f"--{name.replace('_', '-')} is for latent models, and --model {self.model} denoises pixels: "
-                                 f"leave it out, or take --model {LATENT}, a pipeline's folder or a hub id")
+                raise InputError(
+                    f"--{name.replace('_', '-')} is for latent models, and --model {self.model}"
+                    f" denoises pixels: leave it out, or take --model {LATENT}, a pipeline's folder"
+                    " or a hub id"
+                )
 
     def models(self) -> Mapping[str, str]:
         """Return the weights that are used, name -> kind, for the manifest."""
@@ -161,7 +195,9 @@ class Guided(Prompted):
     """Options of a study of one denoiser, guided or not."""
 
     guidance: float = 1.0
-    """Of a latent model: scale of classifier-free guidance, negative + guidance (prompt - negative); 1 is off, the prompt's."""
+    """Of a latent model: scale of classifier-free guidance, negative + guidance (prompt -
+    negative); 1 is off, the prompt's.
+    """
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -170,15 +206,28 @@ class Guided(Prompted):
         if not math.isfinite(self.guidance):
             raise InputError(f"--guidance must be a finite number: got {self.guidance}")
         if self.negative_prompt and self.guidance == 1:
-            raise InputError("--negative-prompt has no effect with --guidance 1, which is off: take another scale, such as 4")
+            raise InputError(
+                "--negative-prompt has no effect with --guidance 1, which is off: take another"
+                " scale, such as 4"
+            )
         if self.guidance != 1 and self.prompt.strip() == self.negative_prompt.strip():
-            why = "where --negative-prompt is --prompt: change one" if self.prompt.strip() else "without --prompt: add one"
+            why = (
+                "where --negative-prompt is --prompt: change one"
+                if self.prompt.strip()
+                else "without --prompt: add one"
+            )
             raise InputError(f"--guidance {self.guidance:g} has no effect {why}, or leave it out")
 
     def load(self, device: str | None = None, dtype: torch.dtype = torch.float32) -> Model:
         """Return the model, on `device` in place of the study's if it is given."""
-        return open_model(self.model, device or self.device, dtype, prompt=self.prompt, negative_prompt=self.negative_prompt,
-                          guidance=self.guidance)
+        return open_model(
+            self.model,
+            device or self.device,
+            dtype,
+            prompt=self.prompt,
+            negative_prompt=self.negative_prompt,
+            guidance=self.guidance,
+        )
 
 
 @dataclass(frozen=True)
@@ -186,8 +235,10 @@ class OnImages(Prompted, OnDigits):
     """Options of a study of noisy digits or of an image, in pixels or latents."""
 
     image: Path | None = None
-    """An image file in place of digits: for a model of digits white on black, 32x32 or 28x28 pixels; transparency is black.
-    Models of other images need one, of any size: its middle is scaled to the model's, and transparency is white."""
+    """An image file in place of digits: for a model of digits white on black, 32x32 or 28x28
+    pixels; transparency is black. Models of other images need one, of any size: its middle is
+    scaled to the model's, and transparency is white.
+    """
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -198,7 +249,8 @@ class OnImages(Prompted, OnDigits):
 
     @torch.no_grad()
     def inputs(self, model: Model, count: int = 1) -> Inputs:
-        """Return `count` digits from `digit` on, or the image, on the model's device and in its precision.
+        """Return `count` digits from `digit` on, or the image, on the model's device and in its
+        precision.
 
         Raises
         ------
@@ -211,10 +263,12 @@ class OnImages(Prompted, OnDigits):
         else:
             check_digits(self.model, model)
             numbers = list(range(self.digit, self.digit + count))
-            images, labels = (x[self.digit:self.digit + count] for x in mnist.digits("held-out"))
+            images, labels = (x[self.digit : self.digit + count] for x in mnist.digits("held-out"))
             labels, names = labels.to(model.device), [f"digit {i}" for i in numbers]
         images = images.to(model.device, model.dtype)
-        return Inputs(images, checked(model.encode(images), images, "encoder"), labels, numbers, names)
+        return Inputs(
+            images, checked(model.encode(images), images, "encoder"), labels, numbers, names
+        )
 
 
 @dataclass(frozen=True)
@@ -233,12 +287,16 @@ def check_digits(name: str, model: Model) -> None:
     """Raise unless a model, called so by the user, is of digits."""
     if model.image_shape != SHAPE:
         wanted, digits = ("x".join(map(str, shape)) for shape in (model.image_shape, SHAPE))
-        raise InputError(f"--model {name} takes images of {wanted} (channels, height, width), digits are {digits}: name an "
-                         "image with --image FILE, of any size")
+        raise InputError(
+            f"--model {name} takes images of {wanted} (channels, height, width), digits are"
+            f" {digits}: name an image with --image FILE, of any size"
+        )
 
 
 def image_hash(path: Path, option: str) -> str:
-    """Return the SHA-256 of an image file that the user named, or raise if it is none; its pixels are not decoded."""
+    """Return the SHA-256 of an image file that the user named, or raise if it is none; its pixels
+    are not decoded.
+    """
     size_of(path, option)
     return file_hash(path)
 
@@ -250,6 +308,10 @@ def say(value: Tensor, line: str) -> Tensor:
     return value
 
 
-def operator_at(denoiser: Denoiser, clean: Tensor, number: int, t: int | float, seed: int) -> JacobianOperator:
-    """Return J at one noisy sample of clean, (C, h, w), in its precision; the noise depends on number and seed, not on t."""
+def operator_at(
+    denoiser: Denoiser, clean: Tensor, number: int, t: int | float, seed: int
+) -> JacobianOperator:
+    """Return J at one noisy sample of clean, (C, h, w), in its precision; the noise depends on
+    number and seed, not on t.
+    """
     return JacobianOperator(denoiser, noisy_digit(denoiser, clean, t, seed, number), t)

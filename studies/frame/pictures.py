@@ -1,13 +1,17 @@
 """The image and mask files of users, read here and nowhere else.
 
     turned      upright, by the orientation that EXIF notes
-    scaled      8 bits from 0 to 255; whole numbers of more bits from 0 to the largest number of 8, 10, 12, 14 or 16 bits, the
-                first that holds them; others from 0 to 1 or -1 to 1 if they lie there, else from their least to their largest
-    flattened   transparency over black for gray models, whose digits are white on black, and over white for models of colours
-    cut         the largest middle part of the model's shape, scaled; digits must have their size, 32x32 or 28x28 pixels
-    refused     several frames, too many pixels, what cannot be decoded, and what may mean two things
+    scaled      8 bits from 0 to 255; whole numbers of more bits from 0 to the largest number of 8,
+                10, 12, 14 or 16 bits, the first that holds them; others from 0 to 1 or -1 to 1 if
+                they lie there, else from their least to their largest
+    flattened   transparency over black for gray models, whose digits are white on black, and over
+                white for models of colours
+    cut         the largest middle part of the model's shape, scaled; digits must have their size,
+                32x32 or 28x28 pixels
+    refused     several frames, too many pixels, what cannot be decoded, what may mean two things
 
-A mask is known where it is white; one with transparent pixels is known where it is opaque. What a file needed is said.
+A mask is known where it is white; one with transparent pixels is known where it is opaque. What a
+file needed is said.
 """
 
 from __future__ import annotations
@@ -38,7 +42,18 @@ MOST_PIXELS = 100_000_000
 BITS = (8, 10, 12, 14, 16)
 DIGITS = (SHAPE[1], SHAPE[1] - 4)
 """Sides of a digit's file: padded, and as in MNIST."""
-BROKEN = (OSError, ValueError, SyntaxError, EOFError, TypeError, KeyError, IndexError, struct.error, zlib.error, OverflowError)
+BROKEN = (
+    OSError,
+    ValueError,
+    SyntaxError,
+    EOFError,
+    TypeError,
+    KeyError,
+    IndexError,
+    struct.error,
+    zlib.error,
+    OverflowError,
+)
 """What Pillow raises on damaged files."""
 
 
@@ -60,8 +75,11 @@ class Mask(NamedTuple):
     """How the file was understood, unless by white and black."""
 
 
-def read_image(path: Path, shape: Shape, option: str = "--image", sides: Sequence[int] = ()) -> Picture:
-    """Return an image file as a model takes it: its largest middle part of the shape, (c, H, W), scaled.
+def read_image(
+    path: Path, shape: Shape, option: str = "--image", sides: Sequence[int] = ()
+) -> Picture:
+    """Return an image file as a model takes it: its largest middle part of the shape, (c, H, W),
+    scaled.
 
     Parameters
     ----------
@@ -71,7 +89,8 @@ def read_image(path: Path, shape: Shape, option: str = "--image", sides: Sequenc
     option : str
         Names the file in errors.
     sides : sequence of int
-        Sides that a square file may have; by default those of digits for a model of digits, and any for others.
+        Sides that a square file may have; by default those of digits for a model of digits, and any
+        for others.
 
     Raises
     ------
@@ -80,24 +99,36 @@ def read_image(path: Path, shape: Shape, option: str = "--image", sides: Sequenc
     """
     channels, height, width = shape
     if channels not in (1, 3):
-        raise InputError(f"{option} {path}: the model's images have {channels} channels, expected 1 (gray) or 3 (RGB)")
+        raise InputError(
+            f"{option} {path}: the model's images have {channels} channels, expected 1 (gray) or 3"
+            " (RGB)"
+        )
     sides = sides or (DIGITS if shape == SHAPE else ())
     image = _open(path, option, sides, 4 * max(height, width))
     flat, said = _flat(image, f"{option} {path}", "L" if channels == 1 else "RGB")
     if not sides:
         flat = [ImageOps.fit(band, (width, height), Image.Resampling.LANCZOS) for band in flat]
     values = torch.from_numpy(np.stack([np.array(band) for band in flat]))
-    pixels = values.float() / 127.5 - 1 if values.dtype == torch.uint8 else 2 * values.clamp(0, 1) - 1
+    pixels = (
+        values.float() / 127.5 - 1 if values.dtype == torch.uint8 else 2 * values.clamp(0, 1) - 1
+    )
     margin = (height - pixels.shape[-1]) // 2 if sides else 0  # of a digit as in MNIST
-    return Picture(pad(pixels, (margin,) * 4, value=-1.0)[None], f"{path.name}: {said}" if said else "")
+    return Picture(
+        pad(pixels, (margin,) * 4, value=-1.0)[None], f"{path.name}: {said}" if said else ""
+    )
 
 
-def read_mask(path: Path, shape: Shape = SHAPE, invert: bool = False, image: Path | None = None,
-              option: str = "--mask") -> Mask:
+def read_mask(
+    path: Path,
+    shape: Shape = SHAPE,
+    invert: bool = False,
+    image: Path | None = None,
+    option: str = "--mask",
+) -> Mask:
     """Return the mask of a file: known where it is white, or opaque if some of it is transparent.
 
-    For digits, what pads 28 to 32 pixels is known. For other images its middle is scaled as theirs is, by nearest neighbours,
-    so that a mask painted over an image fits it.
+    For digits, what pads 28 to 32 pixels is known. For other images its middle is scaled as theirs
+    is, by nearest neighbours, so that a mask painted over an image fits it.
 
     Parameters
     ----------
@@ -114,7 +145,8 @@ def read_mask(path: Path, shape: Shape = SHAPE, invert: bool = False, image: Pat
     Raises
     ------
     InputError
-        If the file cannot be read, is no mask of two values, leaves no pixel known or none unknown, or has another aspect.
+        If the file cannot be read, is no mask of two values, leaves no pixel known or none unknown,
+        or has another aspect.
     """
     sides = DIGITS if shape == SHAPE else ()
     mask = _open(path, option, sides)
@@ -127,10 +159,17 @@ def read_mask(path: Path, shape: Shape = SHAPE, invert: bool = False, image: Pat
     known = known ^ invert
     if not known.any() or known.all():
         everywhere = "black" if known.any() == invert else "white"
-        raise InputError(f"the mask {path} is {everywhere} everywhere, so that {'no' if not known.any() else 'every'} pixel is "
-                         f"known{', inverted' if invert else ''}: paint the known ones white and the unknown ones black")
+        raise InputError(
+            f"the mask {path} is {everywhere} everywhere, so that"
+            f" {'no' if not known.any() else 'every'} pixel is"
+            f" known{', inverted' if invert else ''}: paint the known ones white and the unknown"
+            " ones black"
+        )
     margin = (shape[1] - len(known)) // 2 if sides else 0
-    return Mask(pad(torch.from_numpy(known), (margin,) * 4, value=True)[None], f"{path.name}: {said}" if said else "")
+    return Mask(
+        pad(torch.from_numpy(known), (margin,) * 4, value=True)[None],
+        f"{path.name}: {said}" if said else "",
+    )
 
 
 def size_of(path: Path, option: str) -> tuple[int, int]:
@@ -146,14 +185,20 @@ def count_known(known: Tensor) -> str:
 
 
 def _blank(file: Image.Image) -> Image.Image:
-    """Return an empty picture of the size that the file has when upright; orientations from 5 on swap its sides."""
+    """Return an empty picture of the size that the file has when upright; orientations from 5 on
+    swap its sides.
+    """
     turned = file.getexif().get(0x0112, 1) >= 5
     return Image.new("1", file.size[::-1] if turned else file.size)
 
 
 def _wanted(option: str, sides: Sequence[int]) -> str:
     sizes = " or ".join(f"{side}x{side}" for side in sides)
-    return f"{option} must be an image of {sizes} pixels" if sides else f"{option} must be an image file"
+    return (
+        f"{option} must be an image of {sizes} pixels"
+        if sides
+        else f"{option} must be an image file"
+    )
 
 
 @contextmanager
@@ -169,13 +214,18 @@ def _told(path: Path, wanted: str) -> Iterator[None]:
     except FileNotFoundError as error:
         raise InputError(f"there is no file {path}: {wanted}") from error
     except UnidentifiedImageError as error:
-        raise InputError(f"{path} is not an image that can be read: {wanted}; PNG and JPEG will do") from error
+        raise InputError(
+            f"{path} is not an image that can be read: {wanted}; PNG and JPEG will do"
+        ) from error
     except (*BROKEN, MemoryError) as error:
         raise InputError(f"{path} cannot be read ({error}): {wanted}") from error
 
 
-def _open(path: Path, option: str, sides: Sequence[int] = (), least: int = 0, header: bool = False) -> Image.Image:
-    """Return the picture of a file, upright; a JPEG may be reduced while no side falls below `least` pixels.
+def _open(
+    path: Path, option: str, sides: Sequence[int] = (), least: int = 0, header: bool = False
+) -> Image.Image:
+    """Return the picture of a file, upright; a JPEG may be reduced while no side falls below
+    `least` pixels.
 
     Parameters
     ----------
@@ -186,7 +236,9 @@ def _open(path: Path, option: str, sides: Sequence[int] = (), least: int = 0, he
     """
     wanted = _wanted(option, sides)
     if path.exists() and not path.is_file():  # a pipe may have no end
-        raise InputError(f"{path} cannot be read (it is no file, but a folder, a pipe or a device): {wanted}")
+        raise InputError(
+            f"{path} cannot be read (it is no file, but a folder, a pipe or a device): {wanted}"
+        )
     with _told(path, wanted), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of Pillow's, on sizes (checked here) and on metadata
         with Image.open(path) as file:
@@ -210,20 +262,29 @@ def _check_file(file: Image.Image, path: Path, wanted: str) -> None:
     if (count := file.width * file.height) > MOST_PIXELS:
         raise InputError(_too_large(path, count, wanted))
     frames = getattr(file, "n_frames", 1)
-    if frames > 1 and file.format != "MPO":  # a phone's: the photo, then a preview or a map of depth
-        raise InputError(f"{path} has {frames} frames, and which is meant it does not say: {wanted}. Save one frame as PNG")
+    # a phone's: the photo, then a preview or a map of depth
+    if frames > 1 and file.format != "MPO":
+        raise InputError(
+            f"{path} has {frames} frames, and which is meant it does not say: {wanted}. Save one"
+            " frame as PNG"
+        )
 
 
 def _too_large(path: Path, count: int, wanted: str) -> str:
-    return f"{path} has {count:,} pixels, more than the {MOST_PIXELS:,} that are read: {wanted}. Scale it down"
+    return (
+        f"{path} has {count:,} pixels, more than the {MOST_PIXELS:,} that are read: {wanted}. Scale"
+        " it down"
+    )
 
 
 def _check_bright(image: Image.Image, path: Path) -> None:
     """Raise if colours of 16 bits, of which Pillow keeps the upper 8, use at most 14."""
     extrema: Any = image.convert("RGB").getextrema()
     if 0 < max(high for _, high in extrema) < 64:
-        raise InputError(f"{path} has colours of 16 bits that reach a quarter of white at most, such as a camera's 10, 12 "
-                         "or 14 bits: expected 0 to 65,535. Scale them to it")
+        raise InputError(
+            f"{path} has colours of 16 bits that reach a quarter of white at most, such as a"
+            " camera's 10, 12 or 14 bits: expected 0 to 65,535. Scale them to it"
+        )
 
 
 def _is_deep(image: Image.Image) -> bool:
@@ -249,7 +310,9 @@ def _rgba(image: Image.Image) -> Image.Image:
 
 
 def _flat(image: Image.Image, what: str, mode: str) -> tuple[list[Image.Image], str]:
-    """Return the opaque bands of an image, 8 bits or "F" in [0, 1], one of mode "L" or three of "RGB"; and what it needed."""
+    """Return the opaque bands of an image, 8 bits or "F" in [0, 1], one of mode "L" or three of
+    "RGB"; and what it needed.
+    """
     white = mode == "RGB"
     alpha, notes = _alpha(image), []
     if alpha is not None:
@@ -261,13 +324,22 @@ def _flat(image: Image.Image, what: str, mode: str) -> tuple[list[Image.Image], 
         flat = [Image.fromarray(values.astype(np.float32))] * (3 if white else 1)
     else:
         if alpha is None and image.mode != "1" and _largest(image, what) == 1:
-            raise InputError(f"{what} holds 0 and 1 of 0 to 255, which is black: multiply it by 255")
+            raise InputError(
+                f"{what} holds 0 and 1 of 0 to 255, which is black: multiply it by 255"
+            )
         if alpha is not None:
             back = Image.new("RGBA", image.size, (255 * white,) * 3 + (255,))
             image = Image.alpha_composite(back, _rgba(image))
         flat = list(_converted(image, mode, what).split())
-    if alpha is not None and alpha.max() > 0 and all(low == high for low, high in (band.getextrema() for band in flat)):
-        raise InputError(f"{what} is {'white' if white else 'black'} everywhere, {notes[-1]}: put it on another background")
+    if (
+        alpha is not None
+        and alpha.max() > 0
+        and all(low == high for low, high in (band.getextrema() for band in flat))
+    ):
+        raise InputError(
+            f"{what} is {'white' if white else 'black'} everywhere, {notes[-1]}: put it on another"
+            " background"
+        )
     return flat, ", ".join(notes)
 
 
@@ -280,23 +352,32 @@ def _converted(image: Image.Image, mode: str, what: str) -> Image.Image:
     try:
         return (image.convert("RGB") if image.mode in ("LAB", "HSV") else image).convert(mode)
     except ValueError as error:
-        raise InputError(f"{what} has colours of kind {image.mode}: expected gray, RGB, a palette or CMYK. Save it "
-                         "as PNG") from error
+        raise InputError(
+            f"{what} has colours of kind {image.mode}: expected gray, RGB, a palette or CMYK. Save"
+            " it as PNG"
+        ) from error
 
 
 def _to_unit(image: Image.Image, what: str) -> tuple[NDArray[np.float64], str]:
-    """Return numbers of more than 8 bits, scaled to [0, 1], and which of them are black and white."""
+    """Return numbers of more than 8 bits, scaled to [0, 1], and which of them are black and
+    white.
+    """
     values = np.asarray(image, dtype=np.float64)
     if bad := int((~np.isfinite(values)).sum()):
-        raise InputError(f"{what} has {bad:,} of {values.size:,} values that are not finite: expected numbers")
+        raise InputError(
+            f"{what} has {bad:,} of {values.size:,} values that are not finite: expected numbers"
+        )
     low, high = float(values.min()), float(values.max())
     if image.mode != "F" and (low, high) == (0, 1):
-        raise InputError(f"{what} holds whole numbers 0 and 1 only, and may have been meant for 0 to 255: multiply it by 255")
+        raise InputError(
+            f"{what} holds whole numbers 0 and 1 only, and may have been meant for 0 to 255:"
+            " multiply it by 255"
+        )
     if low >= 0 and high <= 1 and image.mode == "F":
         black, white = 0.0, 1.0
     elif low >= -1 and high <= 1 and image.mode == "F":
         black, white = -1.0, 1.0
-    elif low >= 0 and high < 2**BITS[-1] and (values == np.rint(values)).all():
+    elif low >= 0 and high < 2 ** BITS[-1] and (values == np.rint(values)).all():
         black, white = 0.0, next(2.0**bits - 1 for bits in BITS if high < 2**bits)
     else:
         black, white = low, high
@@ -306,7 +387,9 @@ def _to_unit(image: Image.Image, what: str) -> tuple[NDArray[np.float64], str]:
 
 
 def _marked(mask: Image.Image, what: str) -> tuple[NDArray[np.bool_], str]:
-    """Return where a mask is white or, if some of it is transparent, opaque, (H, W); and what to say of it."""
+    """Return where a mask is white or, if some of it is transparent, opaque, (H, W); and what to
+    say of it.
+    """
     alpha = _alpha(mask)
     if alpha is not None and alpha.min() < 128:
         return _opaque(mask, alpha, what)
@@ -318,24 +401,39 @@ def _marked(mask: Image.Image, what: str) -> tuple[NDArray[np.bool_], str]:
     if not deep:
         _check_gray(mask, what)
     level = _to_unit(mask, what)[0] if deep else raw / 255.0
-    labels = len(values) <= 16 and ((values > 0) & (values <= 8) & (values == np.rint(values))).any() and values.max() > 1
+    labels = (
+        len(values) <= 16
+        and ((values > 0) & (values <= 8) & (values == np.rint(values))).any()
+        and values.max() > 1
+    )
     middle = ((level > 0.25) & (level < 0.75)).mean()
     if values.max() > 0 and (labels or level.max() <= 0.5 or middle > 0.25):
         shown = ", ".join(f"{value:g}" for value in values[:8].tolist())
         more = f" and {len(values) - 8} more values" if len(values) > 8 else ""
-        raise InputError(f"{what} holds {shown}{more}: expected black and white, 0 and 255. Write 255 where a pixel is "
-                         "known and 0 where it is not")
+        raise InputError(
+            f"{what} holds {shown}{more}: expected black and white, 0 and 255. Write 255 where a"
+            " pixel is known and 0 where it is not"
+        )
     return level > 0.5, ""
 
 
-def _opaque(mask: Image.Image, alpha: NDArray[np.uint8], what: str) -> tuple[NDArray[np.bool_], str]:
+def _opaque(
+    mask: Image.Image, alpha: NDArray[np.uint8], what: str
+) -> tuple[NDArray[np.bool_], str]:
     opaque = alpha > 127
     if not opaque.any():
-        raise InputError(f"{what} is transparent everywhere, so that no pixel is known: leave the known ones opaque")
-    gray = (_to_unit(mask, what)[0] * 255 if _is_deep(mask) else np.asarray(_rgba(mask).convert("L")))[opaque]
+        raise InputError(
+            f"{what} is transparent everywhere, so that no pixel is known: leave the known ones"
+            " opaque"
+        )
+    gray = (
+        _to_unit(mask, what)[0] * 255 if _is_deep(mask) else np.asarray(_rgba(mask).convert("L"))
+    )[opaque]
     if (gray < 64).all() or ((gray < 64).any() and ((gray < 64) | (gray > 191)).all()):
-        raise InputError(f"{what} is black on a transparent ground, known by its alpha and unknown by its colour: flatten it "
-                         "to black and white, or paint in one colour that is not black")
+        raise InputError(
+            f"{what} is black on a transparent ground, known by its alpha and unknown by its"
+            " colour: flatten it to black and white, or paint in one colour that is not black"
+        )
     return opaque, "opaque pixels are known"
 
 
@@ -346,8 +444,10 @@ def _check_gray(mask: Image.Image, what: str) -> None:
     if len(coloured) > len(colours) / 100:
         found, counts = np.unique(coloured, axis=0, return_counts=True)
         red, green, blue = found[counts.argmax()]
-        raise InputError(f"{what} has colours, most of them #{red:02x}{green:02x}{blue:02x}: expected black and white, white "
-                         "where a pixel is known")
+        raise InputError(
+            f"{what} has colours, most of them #{red:02x}{green:02x}{blue:02x}: expected black and"
+            " white, white where a pixel is known"
+        )
 
 
 def _check_aspect(path: Path, size: tuple[int, int], image: Path, whole: tuple[int, int]) -> None:
@@ -355,5 +455,7 @@ def _check_aspect(path: Path, size: tuple[int, int], image: Path, whole: tuple[i
     (w, h), (width, height) = size, whole
     scale = math.sqrt(w * h / (width * height))
     if abs(w - scale * width) > max(1, scale) or abs(h - scale * height) > max(1, scale):
-        raise InputError(f"the mask {path} has {w}x{h} pixels and the image {image} {width}x{height}, another aspect ratio: "
-                         "expected a mask painted over the image. Crop one to the other")
+        raise InputError(
+            f"the mask {path} has {w}x{h} pixels and the image {image} {width}x{height}, another"
+            " aspect ratio: expected a mask painted over the image. Crop one to the other"
+        )

@@ -16,12 +16,16 @@ Interval = tuple[float, float, float]
 
 
 def mean_interval(values: ArrayLike) -> Interval:
-    """Return the mean and its 95 % interval by Student's t: (mean, low, high); the interval is NaN for one value."""
+    """Return the mean and its 95 % interval by Student's t: (mean, low, high); the interval is NaN
+    for one value.
+    """
     values = np.asarray(values, dtype=np.float64)
     mean = float(values.mean())
     if len(values) < 2:
         return mean, float("nan"), float("nan")
-    reach = float(scipy.stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
+    reach = float(
+        scipy.stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
+    )
     return mean, mean - reach, mean + reach
 
 
@@ -33,18 +37,26 @@ def rate_interval(successes: int, trials: int) -> Interval:
 
 @torch.no_grad()
 def fidelity(images: Tensor, truth: Tensor) -> dict[str, NDArray[Any]]:
-    """Return "psnr" in dB (peak 2) and "ssim" of images, (N, c, H, W), clamped to [-1, 1], arrays of shape (N,)."""
+    """Return "psnr" in dB (peak 2) and "ssim" of images, (N, c, H, W), clamped to [-1, 1], arrays
+    of shape (N,).
+    """
     images = images.clamp(-1, 1)
     error = (images - truth).square().flatten(1).mean(1).clamp(min=1e-10)
-    from torchmetrics.functional.image import structural_similarity_index_measure  # takes seconds to import
+    from torchmetrics.functional.image import (
+        structural_similarity_index_measure,  # takes seconds to import
+    )
 
-    ssim = structural_similarity_index_measure(images, truth, data_range=(-1.0, 1.0), reduction="none")
+    ssim = structural_similarity_index_measure(
+        images, truth, data_range=(-1.0, 1.0), reduction="none"
+    )
     assert isinstance(ssim, Tensor)
     return {"psnr": (10 * torch.log10(4 / error)).cpu().numpy(), "ssim": ssim.cpu().numpy()}
 
 
 @torch.no_grad()
-def scores(images: Tensor, truth: Tensor, labels: Tensor, classifier: Classifier) -> dict[str, NDArray[Any]]:
+def scores(
+    images: Tensor, truth: Tensor, labels: Tensor, classifier: Classifier
+) -> dict[str, NDArray[Any]]:
     """Return what each image of a digit is worth, arrays of shape (N,).
 
     Parameters
@@ -59,9 +71,12 @@ def scores(images: Tensor, truth: Tensor, labels: Tensor, classifier: Classifier
     Returns
     -------
     dict
-        What `fidelity` returns, "agreement" (whether the judge names the true digit) and "doubt", the judge's cross-entropy
-        of it in nats.
+        What `fidelity` returns, "agreement" (whether the judge names the true digit) and "doubt",
+        the judge's cross-entropy of it in nats.
     """
     logits = classifier(images.clamp(-1, 1))
     doubt = torch.nn.functional.cross_entropy(logits, labels, reduction="none")
-    return fidelity(images, truth) | {"agreement": (logits.argmax(1) == labels).cpu().numpy(), "doubt": doubt.cpu().numpy()}
+    return fidelity(images, truth) | {
+        "agreement": (logits.argmax(1) == labels).cpu().numpy(),
+        "doubt": doubt.cpu().numpy(),
+    }

@@ -1,4 +1,5 @@
-"""The frame of every study: a typed config, a `compute`, a `table` and a `plot`; it writes one whole folder for each run.
+"""The frame of every study: a typed config, a `compute`, a `table` and a `plot`; it writes one
+whole folder for each run.
 
     RUN/config.json     the options
     RUN/manifest.json   command, git state, versions, device, seed, the weights' hash, wall time
@@ -6,8 +7,9 @@
     RUN/table.csv       the figures in numbers
     RUN/figure.png, RUN/figure.pdf
 
-While a study computes, its folder is called `RUN.partial`, and each finished piece lies in it. A run that was interrupted
-goes on from there; at the end the folder is renamed, so that RUN exists whole or not at all. See `mnist.runs`.
+While a study computes, its folder is called `RUN.partial`, and each finished piece lies in it. A
+run that was interrupted goes on from there; at the end the folder is renamed, so that RUN exists
+whole or not at all. See `mnist.runs`.
 """
 
 from __future__ import annotations
@@ -69,7 +71,9 @@ C = TypeVar("C", bound=Config)
 
 
 class Pieces:
-    """Finished pieces of a computation, kept on disk, so that an interrupted run does not compute them again."""
+    """Finished pieces of a computation, kept on disk, so that an interrupted run does not compute
+    them again.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -77,7 +81,9 @@ class Pieces:
         self.found = 0
 
     def __call__(self, name: str, compute: Callable[[], Arrays]) -> Arrays:
-        """Return the piece of this name: from disk if it is there undamaged, else computed and written whole."""
+        """Return the piece of this name: from disk if it is there undamaged, else computed and
+        written whole.
+        """
         path = self.folder / f"{name}.npz"
         self.names.append(path.name)
         if path.is_file():
@@ -100,48 +106,70 @@ class Study(Generic[C]):
     table: Callable[[Arrays], list[Row]]
     plot: Callable[[Arrays], Figure]
     models: Callable[[C], Mapping[str, str]]
-    """The models that a config uses, name or path -> kind (of a card, or "pipeline"), for the manifest."""
+    """The models that a config uses, name or path -> kind (of a card, or "pipeline"), for the
+    manifest.
+    """
     libraries: tuple[str, ...] = ()
-    """What else its numbers depend on, besides torch, numpy, scipy, and for pipelines diffusers and transformers."""
+    """What else its numbers depend on, besides torch, numpy, scipy, and for pipelines diffusers and
+    transformers.
+    """
 
 
 def run(study: Study[C], config: C) -> Path:
-    """Run a study, go on with an interrupted one, or redraw a finished one; return its folder. See `perform`."""
+    """Run a study, go on with an interrupted one, or redraw a finished one; return its folder. See
+    `perform`.
+    """
     return perform(study, config).folder
 
 
 def perform(study: Study[C], config: C) -> Outcome:
-    """Run a study, go on with an interrupted one, or redraw a finished one; return its folder, and which of the three.
+    """Run a study, go on with an interrupted one, or redraw a finished one; return its folder, and
+    which of the three.
 
     A run of other code is never handed out: the study is computed anew beside it, which is printed.
 
     Raises
     ------
     InputError
-        If the folder holds a run with other options, holds something else, or cannot be written; or what lies in it is
-        damaged.
+        If the folder holds a run with other options, holds something else, or cannot be written; or
+        what lies in it is damaged.
     """
     claim = _claim(study, config)
     with run_folder(config.out or default_folder(study.name, claim), "config.json", claim) as place:
         if place.finished:
-            stored = load_arrays(place.folder / "data.npz", f"Remove the folder {place.folder} and run again")
+            stored = load_arrays(
+                place.folder / "data.npz", f"Remove the folder {place.folder} and run again"
+            )
             draw(study, stored, place.folder)
             return Outcome(place.folder, "reused: table and figures drawn anew from data.npz")
         started, pieces = time.time(), Pieces(place.partial)
         arrays = study.compute(config, pieces)
         save_arrays(place.partial / "data.npz", arrays)
         draw(study, arrays, place.partial)
-        write_whole(place.partial / "manifest.json", json_bytes(manifest(study, config, claim, started, pieces.found)))
+        write_whole(
+            place.partial / "manifest.json",
+            json_bytes(manifest(study, config, claim, started, pieces.found)),
+        )
         place.finish()
         for name in pieces.names:
             (place.folder / name).unlink(missing_ok=True)
-    return Outcome(place.folder, f"resumed with {pieces.found} piece{'s' * (pieces.found > 1)}" if pieces.found else "computed")
+    return Outcome(
+        place.folder,
+        (
+            f"resumed with {pieces.found} piece{'s' * (pieces.found > 1)}"
+            if pieces.found
+            else "computed"
+        ),
+    )
 
 
 def check_times(times: tuple[int | float, ...]) -> None:
     """Raise unless there are times, each once; whether the schedule has them, it says itself."""
     if not times or len(set(times)) != len(times):
-        raise InputError(f"--times must be one or more different times: got {' '.join(map(str, times)) or 'none'}")
+        raise InputError(
+            "--times must be one or more different times: got"
+            f" {' '.join(map(str, times)) or 'none'}"
+        )
 
 
 def draw(study: Study[C], arrays: Arrays, folder: Path) -> None:
@@ -156,7 +184,9 @@ def draw(study: Study[C], arrays: Arrays, folder: Path) -> None:
             write_whole(folder / f"figure.{ending}", buffer.getvalue())
 
 
-def manifest(study: Study[C], config: C, claim: Claim, started: float, found: int) -> dict[str, Any]:
+def manifest(
+    study: Study[C], config: C, claim: Claim, started: float, found: int
+) -> dict[str, Any]:
     """Return what a reader needs to repeat the run."""
     versions = {name: number for name, number in claim["code"].items() if name != "sources"}
     return {
@@ -166,7 +196,11 @@ def manifest(study: Study[C], config: C, claim: Claim, started: float, found: in
         "seconds": round(time.time() - started, 1),
         "pieces_from_an_interrupted_run": found,
         "git": _git(),
-        "versions": {"python": platform.python_version(), **versions, "matplotlib": version("matplotlib")},
+        "versions": {
+            "python": platform.python_version(),
+            **versions,
+            "matplotlib": version("matplotlib"),
+        },
         "machine": f"{platform.system()} {platform.machine()}",
         "device": config.device,
         "seed": config.seed,
@@ -175,14 +209,22 @@ def manifest(study: Study[C], config: C, claim: Claim, started: float, found: in
 
 
 def _claim(study: Study[C], config: C) -> Claim:
-    """Return what makes a run this one: the study, its options without the folder, the weights, and the code that computes."""
+    """Return what makes a run this one: the study, its options without the folder, the weights, and
+    the code that computes.
+    """
     options = {key: value for key, value in dataclasses.asdict(config).items() if key != "out"}
     models = study.models(config)
-    weights = {name: pipeline_hash(name) if kind == PIPELINE else _essentials(read_card(name, kind))
-               for name, kind in models.items()}
+    weights = {
+        name: pipeline_hash(name) if kind == PIPELINE else _essentials(read_card(name, kind))
+        for name, kind in models.items()
+    }
     libraries = (*(PIPELINE_LIBRARIES if PIPELINE in models.values() else ()), *study.libraries)
-    claim: Claim = json.loads(json.dumps({"study": study.name, **options, "weights": weights,
-                                          "code": code(PACKAGES, libraries)}, default=str))
+    claim: Claim = json.loads(
+        json.dumps(
+            {"study": study.name, **options, "weights": weights, "code": code(PACKAGES, libraries)},
+            default=str,
+        )
+    )
     return claim
 
 
@@ -195,21 +237,34 @@ def _csv(rows: list[Row]) -> bytes:
     text = StringIO()
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()
-    writer.writerows({key: f"{value:.6g}" if isinstance(value, float) else value for key, value in row.items()} for row in rows)
+    writer.writerows(
+        {key: f"{value:.6g}" if isinstance(value, float) else value for key, value in row.items()}
+        for row in rows
+    )
     return text.getvalue().encode()
 
 
 def _git() -> dict[str, str | bool] | None:
-    """Return commit and cleanness of the repository that holds this file, or None if it is not in one."""
+    """Return commit and cleanness of the repository that holds this file, or None if it is not in
+    one.
+    """
     git = shutil.which("git")
     here = Path(__file__)
 
     def ask(*words: str) -> str:
-        done = subprocess.run([str(git), *words], cwd=here.parent, capture_output=True, text=True, check=True, timeout=10)
+        done = subprocess.run(
+            [str(git), *words],
+            cwd=here.parent,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=10,
+        )
         return done.stdout.strip()
 
     try:
-        ask("ls-files", "--error-unmatch", here.name)  # a project that merely encloses our installation is not meant
+        # a project that merely encloses our installation is not meant
+        ask("ls-files", "--error-unmatch", here.name)
         return {"commit": ask("rev-parse", "HEAD"), "clean": not ask("status", "--porcelain")}
     except (OSError, subprocess.SubprocessError):
         return None

@@ -1,4 +1,6 @@
-"""Studies of J over noisy samples and noise levels: options, points, and pieces that become arrays."""
+"""Studies of J over noisy samples and noise levels: options, points, and pieces that become
+arrays.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +20,11 @@ from studies.frame.models import Inputs, Model, OnModel, operator_at
 from studies.frame.study import Arrays, Pieces, check_times
 
 
-def collect(pieces: Pieces, title: str, compute: Callable[..., Arrays], **axes: Sequence[Any]) -> Arrays:
-    """Compute one piece for each combination of the axes; return the arrays, stacked along the axes.
+def collect(
+    pieces: Pieces, title: str, compute: Callable[..., Arrays], **axes: Sequence[Any]
+) -> Arrays:
+    """Compute one piece for each combination of the axes; return the arrays, stacked along the
+    axes.
 
     Parameters
     ----------
@@ -38,7 +43,10 @@ def collect(pieces: Pieces, title: str, compute: Callable[..., Arrays], **axes: 
         label = "-".join(f"{axis}-{value}" for axis, value in zip(axes, cell, strict=True))
         found.append(pieces(f"{title.replace(' ', '-')}-{label}", partial(compute, *cell)))
     shape = [len(values) for values in axes.values()]
-    return {key: np.stack([f[key] for f in found]).reshape(*shape, *found[0][key].shape) for key in found[0]}
+    return {
+        key: np.stack([f[key] for f in found]).reshape(*shape, *found[0][key].shape)
+        for key in found[0]
+    }
 
 
 @dataclass(frozen=True)
@@ -56,12 +64,17 @@ class Points:
     def names(self) -> list[str]:
         """What each sample is called: its digit or image, and its seed if there are several."""
         several = len({seed for _, seed in self.samples}) > 1
-        return [f"{self.inputs.names[k]}, seed {seed}" if several else self.inputs.names[k] for k, seed in self.samples]
+        return [
+            f"{self.inputs.names[k]}, seed {seed}" if several else self.inputs.names[k]
+            for k, seed in self.samples
+        ]
 
     def operator(self, t: int | float, sample: int) -> JacobianOperator:
         """Return J at a noise level and sample."""
         k, seed = self.samples[sample]
-        return operator_at(self.model.denoiser, self.inputs.clean[k], self.inputs.numbers[k], t, seed)
+        return operator_at(
+            self.model.denoiser, self.inputs.clean[k], self.inputs.numbers[k], t, seed
+        )
 
     def dense(self, t: int | float) -> NDArray[np.float64]:
         """Return the dense J of the first sample in float64, (n, n)."""
@@ -91,7 +104,9 @@ class Survey(OnModel):
             raise InputError(f"--seeds must be at least 1: got {self.seeds}")
 
     def points(self, *more: int | float) -> Points:
-        """Return the points; raise, before anything is computed, if the schedule lacks one of the times or of `more`."""
+        """Return the points; raise, before anything is computed, if the schedule lacks one of the
+        times or of `more`.
+        """
         model = self.load()
         for t in (*self.times, *more):
             model.denoiser.schedule(t)

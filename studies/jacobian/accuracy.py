@@ -1,7 +1,8 @@
 r"""How many digits of the products are right, and what a finite difference loses.
 
-On a float32 network, against float64: the dense J; `<J u, v> = <u, J^T v>` over random pairs; and the error of forward and
-central differences against their step h, whose optimum balances truncation (h or h^2) and rounding (eps / h).
+On a float32 network, against float64: the dense J; `<J u, v> = <u, J^T v>` over random pairs; and
+the error of forward and central differences against their step h, whose optimum balances truncation
+(h or h^2) and rounding (eps / h).
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ METHODS: tuple[Method, ...] = ("forward", "central")
 
 @dataclass(frozen=True)
 class Accuracy(Config):
-    """Measure the rounding of the products. Example: jacobian-lab accuracy --times 500 --vectors 4."""
+    """Measure the rounding of the products. Example: jacobian-lab accuracy --times 500 --vectors
+    4.
+    """
 
     digit: int = 0
     """Held-out digit whose Jacobian is taken."""
@@ -57,7 +60,9 @@ def compute(config: Accuracy, pieces: Pieces) -> Arrays:
         single.schedule(t)
     rng = np.random.default_rng(config.seed)
     n = image.numel()
-    V, U, W = (rng.standard_normal((n, count)) for count in (config.vectors, config.pairs, config.pairs))
+    V, U, W = (
+        rng.standard_normal((n, count)) for count in (config.vectors, config.pairs, config.pairs)
+    )
     h = np.geomspace(1e-6, 1, 25)
 
     def at(t: int | float) -> Arrays:
@@ -75,49 +80,85 @@ def compute(config: Accuracy, pieces: Pieces) -> Arrays:
             "dense_error": np.array(np.linalg.norm(dense - truth) / np.linalg.norm(truth)),
             "product_error": _relative(rounded @ V, right),
             "adjointness": np.abs((JU * W).sum(0) - (U * JtW).sum(0)) / size,
-            "adjointness_by_value": np.abs((JU * W).sum(0) - (U * JtW).sum(0)) / np.abs((JU * W).sum(0)),
+            "adjointness_by_value": (
+                np.abs((JU * W).sum(0) - (U * JtW).sum(0)) / np.abs((JU * W).sum(0))
+            ),
             "difference_error": errors,
         }
 
     found = collect(pieces, "accuracy", at, time=config.times)
-    defaults = [JacobianOperator(single, image, config.times[0], products=method).products.step for method in METHODS]
-    return found | {
-        "times": np.array(config.times), "h": h, "default_h": np.array(defaults)}
+    defaults = [
+        JacobianOperator(single, image, config.times[0], products=method).products.step
+        for method in METHODS
+    ]
+    return found | {"times": np.array(config.times), "h": h, "default_h": np.array(defaults)}
 
 
 def table(arrays: Arrays) -> list[Row]:
-    """Return the exact products' errors, then the differences' errors against h; the best h of each is marked."""
+    """Return the exact products' errors, then the differences' errors against h; the best h of each
+    is marked.
+    """
     rows: list[Row] = []
 
     def row(t: int | float, quantity: str, h: float | str, value: float, note: str = "") -> None:
-        rows.append({"time": t, "quantity": quantity, "h": h, "relative_error": value, "note": note})
+        rows.append(
+            {"time": t, "quantity": quantity, "h": h, "relative_error": value, "note": note}
+        )
 
     for k, t in enumerate(arrays["times"].tolist()):
         row(t, "dense J, float32 against float64, Frobenius", "", float(arrays["dense_error"][k]))
         row(t, "exact J v, median", "", float(np.median(arrays["product_error"][k])))
-        row(t, "adjointness, relative to |J u||v|, largest of the pairs", "", float(arrays["adjointness"][k].max()))
+        row(
+            t,
+            "adjointness, relative to |J u||v|, largest of the pairs",
+            "",
+            float(arrays["adjointness"][k].max()),
+        )
         for name, figure in (("median", np.median), ("largest", np.max)):
             error = float(figure(arrays["adjointness_by_value"][k]))
             row(t, f"adjointness, relative to |<J u, v>|, {name} of the pairs", "", error)
         for m, method in enumerate(METHODS):
             median = np.median(arrays["difference_error"][k, m], axis=1)
             for h, value in zip(arrays["h"], median, strict=True):
-                row(t, f"{method} difference, median", float(h), float(value), "optimum" if value == median.min() else "")
+                row(
+                    t,
+                    f"{method} difference, median",
+                    float(h),
+                    float(value),
+                    "optimum" if value == median.min() else "",
+                )
     return rows
 
 
 def plot(arrays: Arrays) -> Figure:
-    """Draw the error of the finite differences against their step, and the exact product's below."""
+    """Draw the error of the finite differences against their step, and the exact product's
+    below.
+    """
     figure = Figure(figsize=(7.2, 2.8))
-    for k, (axes, t) in enumerate(zip(figure.subplots(1, len(arrays["times"]), sharey=True, squeeze=False)[0],
-                                      arrays["times"].tolist(), strict=True)):
+    for k, (axes, t) in enumerate(
+        zip(
+            figure.subplots(1, len(arrays["times"]), sharey=True, squeeze=False)[0],
+            arrays["times"].tolist(),
+            strict=True,
+        )
+    ):
         for m, method in enumerate(METHODS):
             colour = COLOURS[method]
             errors = arrays["difference_error"][k, m]
-            axes.loglog(arrays["h"], np.median(errors, axis=1), color=colour, label=f"{method} difference")
-            axes.fill_between(arrays["h"], errors.min(1), errors.max(1), color=colour, alpha=0.15, linewidth=0)
+            axes.loglog(
+                arrays["h"], np.median(errors, axis=1), color=colour, label=f"{method} difference"
+            )
+            axes.fill_between(
+                arrays["h"], errors.min(1), errors.max(1), color=colour, alpha=0.15, linewidth=0
+            )
             axes.axvline(arrays["default_h"][m], color=colour, linewidth=0.6, linestyle=":")
-        axes.axhline(np.median(arrays["product_error"][k]), color="#333333", linewidth=1, linestyle="--", label="exact product")
+        axes.axhline(
+            np.median(arrays["product_error"][k]),
+            color="#333333",
+            linewidth=1,
+            linestyle="--",
+            label="exact product",
+        )
         axes.set(title=f"$t$ = {t}", xlabel=r"step $h\,|v| \,/\, |x_t|$")
     figure.axes[0].set_ylabel(r"error of $J v$, relative")
     figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
@@ -128,4 +169,6 @@ def _relative(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.asarray(np.linalg.norm(a - b, axis=0) / np.linalg.norm(b, axis=0))
 
 
-STUDY = Study("accuracy", Accuracy, compute, table, plot, models=lambda config: {config.model: "denoiser"})
+STUDY = Study(
+    "accuracy", Accuracy, compute, table, plot, models=lambda config: {config.model: "denoiser"}
+)

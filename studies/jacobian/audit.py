@@ -1,4 +1,6 @@
-"""The command `jacobian-lab audit`: whether J is what it claims to be, at noisy digits of several noise levels."""
+"""The command `jacobian-lab audit`: whether J is what it claims to be, at noisy digits of several
+noise levels.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,10 @@ class Audit(OnModel):
         super().__post_init__()
         check_times(self.times)
         if self.out is not None:
-            raise InputError(f"--out {self.out}: an audit is printed and writes no folder; redirect what it prints")
+            raise InputError(
+                f"--out {self.out}: an audit is printed and writes no folder; redirect what it"
+                " prints"
+            )
 
 
 def report(config: Audit) -> bool:
@@ -33,8 +38,14 @@ def report(config: Audit) -> bool:
         model.denoiser.schedule(t)  # an unknown time is refused before anything is computed
     inputs, passed = config.inputs(model), True
     for t in config.times:
-        found = audit(operator_at(model.denoiser, inputs.clean[0], config.digit, t, config.seed), config.seed)
+        found = audit(
+            operator_at(model.denoiser, inputs.clean[0], config.digit, t, config.seed), config.seed
+        )
         print(f"{config.model}, {inputs.names[0]}, t = {t}\n{found}\n")
         passed = passed and bool(found)
-    print("all checks pass" if passed else "some checks fail: J is not to be trusted before they are mended")
+    print(
+        "all checks pass"
+        if passed
+        else "some checks fail: J is not to be trusted before they are mended"
+    )
     return passed

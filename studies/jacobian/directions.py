@@ -1,8 +1,9 @@
 r"""Three ways to move x_t so that the denoised digit changes by e.
 
-At one noisy digit, side by side: `J e` (inexact Newton), `J^+ e` (exact Newton by least squares) and `J^T e`
-(gradient descent); what the denoised digit becomes after a step of each at equal largest change; and over several digits and
-noise levels how far the three agree, how much of the error they remove, and what rcond does to the exact one.
+At one noisy digit, side by side: `J e` (inexact Newton), `J^+ e` (exact Newton by least squares)
+and `J^T e` (gradient descent); what the denoised digit becomes after a step of each at equal
+largest change; and over several digits and noise levels how far the three agree, how much of the
+error they remove, and what rcond does to the exact one.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ from studies.frame.study import Arrays, Config, Pieces, Row, Study, check_times
 
 Array: TypeAlias = NDArray[Any]
 KINDS = ("inexact", "gradient", "exact")
-INEXACT, GRADIENT, EXACT = SHOWN = range(3)  # the order of the arrays; from EXACT on, the exact direction at each rcond
+# the order of the arrays; from EXACT on, the exact direction at each rcond
+INEXACT, GRADIENT, EXACT = SHOWN = range(3)
 NAMES = [LABELS[kind] for kind in KINDS]
 PAIRS = {(INEXACT, EXACT): "#cc79a7", (INEXACT, GRADIENT): "#333333", (EXACT, GRADIENT): "#e69f00"}
 SWEEP = np.geomspace(1e-4, 0.9, 33)  # rconds
@@ -37,20 +39,26 @@ NEAR = 3.5  # pixels
 
 @dataclass(frozen=True)
 class Directions(Config):
-    """Compare J e, J^+ e and J^T e at a noisy digit. Example: jacobian-lab directions --digit 3 --time 500 --pixel 16 16."""
+    """Compare J e, J^+ e and J^T e at a noisy digit. Example: jacobian-lab directions --digit 3
+    --time 500 --pixel 16 16.
+    """
 
     digit: int = 0
     """Held-out digit that is shown; digit i shows the class i % 10."""
     time: int | float = 500
     """Noise level that is shown, 0 (clean) to 999 (noise); of a flow, up to 1."""
     pixel: tuple[int, int] = (16, 16)
-    """Row and column, 0 to 31, of the pixel to invert: a dark one should become white, a bright one black."""
+    """Row and column, 0 to 31, of the pixel to invert: a dark one should become white, a bright one
+    black.
+    """
     target: int | None = None
     """Instead of a pixel: the held-out digit that the whole denoised image should become."""
     change: float = 1.0
     """Largest change of a pixel of x_t by each step; pixels are in [-1, 1]."""
     rconds: tuple[float, ...] = (0.5, 0.05)
-    """Exact Newton: singular values of J below rcond times the largest count as zero. The first one is surveyed."""
+    """Exact Newton: singular values of J below rcond times the largest count as zero. The first one
+    is surveyed.
+    """
     digits: int = 5
     """Digits of the survey: this many, from `digit` on."""
     times: tuple[int | float, ...] = (300, 500, 700)
@@ -61,7 +69,10 @@ class Directions(Config):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not all(0 <= at < size for at, size in zip(self.pixel, SHAPE[1:], strict=True)):
-            raise InputError(f"--pixel {self.pixel[0]} {self.pixel[1]} is outside the image: expected row and column, 0 to 31")
+            raise InputError(
+                f"--pixel {self.pixel[0]} {self.pixel[1]} is outside the image: expected row and"
+                " column, 0 to 31"
+            )
         for name in ("digit", "target"):
             index = getattr(self, name)
             if index is not None and not 0 <= index < 5000:
@@ -71,8 +82,10 @@ class Directions(Config):
         if not self.change > 0:
             raise InputError(f"--change must be positive: got {self.change}")
         if not self.rconds or not all(0 <= rcond < 1 for rcond in self.rconds):
-            raise InputError("--rconds are one or more, relative to the largest singular value, in [0, 1): got "
-                             f"{' '.join(map(str, self.rconds)) or 'none'}")
+            raise InputError(
+                "--rconds are one or more, relative to the largest singular value, in [0, 1): got "
+                f"{' '.join(map(str, self.rconds)) or 'none'}"
+            )
         check_times(self.times)
 
     def cells(self) -> Iterator[tuple[int, int | float]]:
@@ -85,7 +98,9 @@ class Directions(Config):
 
 
 def compute(config: Directions, pieces: Pieces) -> Arrays:
-    """Return images and figures of `compare` for every (digit, time), stacked; the shown one comes first."""
+    """Return images and figures of `compare` for every (digit, time), stacked; the shown one comes
+    first.
+    """
     denoiser = mnist.load_denoiser(config.model, config.device)
     classifier = mnist.load_classifier(device=config.device)
     images = mnist.digits("held-out")[0].to(config.device)
@@ -105,8 +120,13 @@ def compute(config: Directions, pieces: Pieces) -> Arrays:
         dense = J.dense().astype(np.float64)
         error = _flat(e)[0]
         path = truncated_svd(dense, error)
-        deltas = np.stack([newton_direction(dense, error, "inexact"), newton_direction(dense, error, "gradient"),
-                           *(path.solution(path.rank(rcond)) for rcond in config.rconds)])
+        deltas = np.stack(
+            [
+                newton_direction(dense, error, "inexact"),
+                newton_direction(dense, error, "gradient"),
+                *(path.solution(path.rank(rcond)) for rcond in config.rconds),
+            ]
+        )
         steps = np.stack([dynamic_step_size(delta, config.change) * delta for delta in deltas])
         moved = x_t + torch.from_numpy(steps).to(x_t).reshape(-1, *SHAPE)
         with torch.no_grad():
@@ -115,25 +135,39 @@ def compute(config: Directions, pieces: Pieces) -> Arrays:
         changes = _flat(after - d)
         sweep = [path.rank(rcond) for rcond in SWEEP]
         return {
-            "x_t": _numpy(x_t[0]), "denoised": _numpy(d[0]), "error": _numpy(e[0]), "steps": steps.reshape(-1, *SHAPE),
-            "after": _numpy(after), "label": _numpy(label), "confidence": _numpy(confidence),
+            "x_t": _numpy(x_t[0]),
+            "denoised": _numpy(d[0]),
+            "error": _numpy(e[0]),
+            "steps": steps.reshape(-1, *SHAPE),
+            "after": _numpy(after),
+            "label": _numpy(label),
+            "confidence": _numpy(confidence),
             "cosine": np.array([[_cosine(a, b) for b in deltas] for a in deltas]),
             "alignment": np.array([_cosine(dense @ delta, error) for delta in deltas]),
             "achieved": changes @ error / (error @ error),
             "residual": np.linalg.norm(error - changes, axis=1) / np.linalg.norm(error),
-            "near_step": _near(steps, config.pixel), "near_change": _near(changes, config.pixel),
+            "near_step": _near(steps, config.pixel),
+            "near_change": _near(changes, config.pixel),
             "rank": np.array([path.rank(rcond) for rcond in config.rconds]),
             "sweep_norm": path.solution_norms[sweep] / np.linalg.norm(error),
             "sweep_residual": path.residual_norms[sweep] / np.linalg.norm(error),
-            "sweep_cosine": np.array([[_cosine(path.solution(rank), delta) for rank in sweep] for delta in deltas[:2]]),
+            "sweep_cosine": np.array(
+                [[_cosine(path.solution(rank), delta) for rank in sweep] for delta in deltas[:2]]
+            ),
         }
 
     cells = list(config.cells())
-    found = [pieces(f"digit-{i}-time-{t}", partial(compare, i, t))
-             for i, t in tqdm(cells, desc="directions", unit="Jacobian")]
+    found = [
+        pieces(f"digit-{i}-time-{t}", partial(compare, i, t))
+        for i, t in tqdm(cells, desc="directions", unit="Jacobian")
+    ]
     return {key: np.stack([cell[key] for cell in found]) for key in found[0]} | {
-        "cells": np.array(cells), "change": np.array(config.change), "rconds": np.array(config.rconds), "sweep": SWEEP,
-        "pixel": np.array([] if config.target is not None else config.pixel)}
+        "cells": np.array(cells),
+        "change": np.array(config.change),
+        "rconds": np.array(config.rconds),
+        "sweep": SWEEP,
+        "pixel": np.array([] if config.target is not None else config.pixel),
+    }
 
 
 def table(arrays: Arrays) -> list[Row]:
@@ -146,15 +180,25 @@ def table(arrays: Arrays) -> list[Row]:
             if kind == "exact":
                 row |= {"rcond": rconds[k - 2], "rank": int(arrays["rank"][n, k - 2])}
             row |= {name: float(arrays[name][n, k]) for name in ("achieved", "residual")}
-            row |= {"cosine_of_J_delta_with_e": float(arrays["alignment"][n, k]),
-                    "cosine_with_inexact": float(arrays["cosine"][n, k, 0]),
-                    "cosine_with_gradient": float(arrays["cosine"][n, k, 1])}
+            row |= {
+                "cosine_of_J_delta_with_e": float(arrays["alignment"][n, k]),
+                "cosine_with_inexact": float(arrays["cosine"][n, k, 0]),
+                "cosine_with_gradient": float(arrays["cosine"][n, k, 1]),
+            }
             if len(arrays["pixel"]):
-                row |= {"step_near_the_pixel": float(arrays["near_step"][n, k]),
-                        "change_near_the_pixel": float(arrays["near_change"][n, k])}
-            rows.append(row | {"judge_before": int(arrays["label"][n, 0]), "judge_after": int(arrays["label"][n, k + 1]),
-                               "confidence_before": float(arrays["confidence"][n, 0]),
-                               "confidence_after": float(arrays["confidence"][n, k + 1])})
+                row |= {
+                    "step_near_the_pixel": float(arrays["near_step"][n, k]),
+                    "change_near_the_pixel": float(arrays["near_change"][n, k]),
+                }
+            rows.append(
+                row
+                | {
+                    "judge_before": int(arrays["label"][n, 0]),
+                    "judge_after": int(arrays["label"][n, k + 1]),
+                    "confidence_before": float(arrays["confidence"][n, 0]),
+                    "confidence_after": float(arrays["confidence"][n, k + 1]),
+                }
+            )
     return rows
 
 
@@ -168,16 +212,40 @@ def plot(arrays: Arrays) -> Figure:
     times = np.unique(cells[:, 1])
     at = [cells[:, 1] == t for t in times]
     for (a, b), colour in PAIRS.items():
-        spread(left, times, [arrays["cosine"][m, a, b] for m in at], f"{NAMES[a]}, {NAMES[b]}", colour, "-o")
+        spread(
+            left,
+            times,
+            [arrays["cosine"][m, a, b] for m in at],
+            f"{NAMES[a]}, {NAMES[b]}",
+            colour,
+            "-o",
+        )
     left.set(xlabel="time $t$", ylabel="cosine", title="Cosine between directions")
     for k in SHOWN:
-        spread(middle, times, [arrays["achieved"][m, k] for m in at], NAMES[k], COLOURS[KINDS[k]], "-o")
-    middle.set(xlabel="time $t$", ylabel=r"$\langle e, \Delta D \rangle \,/\, |e|^2$",
-               title=f"Share of $e$ achieved by a step of {float(arrays['change']):g}")
+        spread(
+            middle, times, [arrays["achieved"][m, k] for m in at], NAMES[k], COLOURS[KINDS[k]], "-o"
+        )
+    middle.set(
+        xlabel="time $t$",
+        ylabel=r"$\langle e, \Delta D \rangle \,/\, |e|^2$",
+        title=f"Share of $e$ achieved by a step of {float(arrays['change']):g}",
+    )
     shown = cells[:, 1] == cells[0, 1]
     for k in (INEXACT, GRADIENT):
-        spread(right, arrays["sweep"], list(arrays["sweep_cosine"][shown, k].T), f"cosine with {NAMES[k]}", COLOURS[KINDS[k]])
-    spread(right, arrays["sweep"], list(arrays["sweep_residual"][shown].T), r"$|e - J J^{+} e| \,/\, |e|$", COLOURS["exact"])
+        spread(
+            right,
+            arrays["sweep"],
+            list(arrays["sweep_cosine"][shown, k].T),
+            f"cosine with {NAMES[k]}",
+            COLOURS[KINDS[k]],
+        )
+    spread(
+        right,
+        arrays["sweep"],
+        list(arrays["sweep_residual"][shown].T),
+        r"$|e - J J^{+} e| \,/\, |e|$",
+        COLOURS["exact"],
+    )
     right.axvline(float(rcond), color="#999999", linewidth=0.5)
     right.set(xscale="log", xlabel="rcond", title=rf"$J^{{+}}e$ by rcond, $t$ = {cells[0, 1]:g}")
     for axes in (left, middle, right):
@@ -186,7 +254,7 @@ def plot(arrays: Arrays) -> Figure:
     return figure
 
 
-def _plot_images(figure: Any, arrays: Arrays) -> None:  # noqa: ANN401 - a SubFigure has Figure's methods and no common type
+def _plot_images(figure: Any, arrays: Arrays) -> None:
     i, t = arrays["cells"][0]
     count = len(arrays["rconds"])
     order = [INEXACT, *range(EXACT, EXACT + count), GRADIENT]
@@ -197,14 +265,24 @@ def _plot_images(figure: Any, arrays: Arrays) -> None:  # noqa: ANN401 - a SubFi
     show(axes[1, 0], arrays["denoised"][0], f"$D(x_t)$, digit {i:g}")
     show(axes[2, 0], arrays["error"][0], "$e$, the wish", float(np.abs(arrays["error"][0]).max()))
     for column, k in enumerate(order, start=1):
-        name = f"{NAMES[min(k, EXACT)]}" + (f", rcond {arrays['rconds'][k - EXACT]:g}" if k >= EXACT else "")
-        drawn = (show(axes[0, column], steps[k], name, float(arrays["change"])),
-                 show(axes[1, column], after[k], f"{100 * arrays['achieved'][0, k]:.0f} % of $e$"),
-                 show(axes[2, column], changes[k], "", float(np.abs(changes).max())))
+        name = f"{NAMES[min(k, EXACT)]}" + (
+            f", rcond {arrays['rconds'][k - EXACT]:g}" if k >= EXACT else ""
+        )
+        drawn = (
+            show(axes[0, column], steps[k], name, float(arrays["change"])),
+            show(axes[1, column], after[k], f"{100 * arrays['achieved'][0, k]:.0f} % of $e$"),
+            show(axes[2, column], changes[k], "", float(np.abs(changes).max())),
+        )
         if len(arrays["pixel"]):
             for panel in axes[:, column]:
-                panel.plot(*arrays["pixel"][::-1], "s", markersize=3.5, markerfacecolor="none", markeredgecolor="k",
-                           markeredgewidth=0.6)
+                panel.plot(
+                    *arrays["pixel"][::-1],
+                    "s",
+                    markersize=3.5,
+                    markerfacecolor="none",
+                    markeredgecolor="k",
+                    markeredgewidth=0.6,
+                )
     labels = (r"step $\delta$", r"$D(x_t + \delta)$", r"$D(x_t + \delta) - D(x_t)$")
     for panels, image, label in zip(axes, drawn, labels, strict=True):
         figure.colorbar(image, ax=list(panels), shrink=0.8, pad=0.01, aspect=14).set_label(label)
@@ -231,5 +309,11 @@ def _numpy(x: torch.Tensor) -> Array:
     return np.asarray(x.detach().cpu().numpy())
 
 
-STUDY = Study("directions", Directions, compute, table, plot,
-              models=lambda config: {config.model: "denoiser", "classifier": "classifier"})
+STUDY = Study(
+    "directions",
+    Directions,
+    compute,
+    table,
+    plot,
+    models=lambda config: {config.model: "denoiser", "classifier": "classifier"},
+)

@@ -1,8 +1,8 @@
 r"""The largest eigenvalue of J, of its symmetric and of its skew part, against the noise level.
 
-A step `lambda J e` contracts where `lambda mu^2 < 2`: the largest eigenvalue sets the step, and the skew part says how far
-from a posterior covariance J is. Over several digits and seeds; the dense spectrum of the first, in float64, is the truth
-where J is small enough to have one.
+A step `lambda J e` contracts where `lambda mu^2 < 2`: the largest eigenvalue sets the step, and the
+skew part says how far from a posterior covariance J is. Over several digits and seeds; the dense
+spectrum of the first, in float64, is the truth where J is small enough to have one.
 """
 
 from __future__ import annotations
@@ -21,42 +21,77 @@ from studies.frame.study import Arrays, Pieces, Row, Study
 from studies.frame.survey import Survey, collect
 
 PARTS = ("J", "symmetric", "skew")
-PUBLISHED = {"J": {900: 16.85, 700: 8.45, 500: 7.88, 300: 4.98}, "symmetric": {900: 16.44, 700: 8.65, 500: 9.00, 300: 6.52},
-             "skew": {900: 2.67, 700: 3.35, 500: 2.51, 300: 1.22}}
+PUBLISHED = {
+    "J": {900: 16.85, 700: 8.45, 500: 7.88, 300: 4.98},
+    "symmetric": {900: 16.44, 700: 8.65, 500: 9.00, 300: 6.52},
+    "skew": {900: 2.67, 700: 3.35, 500: 2.51, 300: 1.22},
+}
 """Stable Diffusion 1.5, one image: Graikos, Jojic, Samaras (2025), arXiv 2410.18804."""
 
 
 @dataclass(frozen=True)
 class Eigenvalues(Survey):
-    """Measure the largest |eigenvalue| of J and of its parts. Example: jacobian-lab eigenvalues --digits 2 --times 300 700."""
+    """Measure the largest |eigenvalue| of J and of its parts. Example: jacobian-lab eigenvalues
+    --digits 2 --times 300 700.
+    """
 
     seeds: int = 2
     """Noises for each digit."""
 
 
 def compute(config: Eigenvalues, pieces: Pieces) -> Arrays:
-    """Return |eigenvalue|, its stated error and products, (times, samples, parts), and the truth for the first sample."""
+    """Return |eigenvalue|, its stated error and products, (times, samples, parts), and the truth
+    for the first sample.
+    """
     points = config.points()
-    found = collect(pieces, "eigenvalues", lambda t, sample: by_products(points.operator(t, sample)),
-                    time=config.times, sample=range(len(points.samples)))
-    dense = {"truth": np.full((len(config.times), len(PARTS)), np.nan)} if points.exact is None else collect(
-        pieces, "dense truth", lambda t: by_dense(points.dense(t)), time=config.times)
-    return found | dense | {"times": np.array(config.times), "names": np.array(points.inputs.names),
-                            "cells": np.array([(points.inputs.numbers[k], seed) for k, seed in points.samples])}
+    found = collect(
+        pieces,
+        "eigenvalues",
+        lambda t, sample: by_products(points.operator(t, sample)),
+        time=config.times,
+        sample=range(len(points.samples)),
+    )
+    dense = (
+        {"truth": np.full((len(config.times), len(PARTS)), np.nan)}
+        if points.exact is None
+        else collect(pieces, "dense truth", lambda t: by_dense(points.dense(t)), time=config.times)
+    )
+    return (
+        found
+        | dense
+        | {
+            "times": np.array(config.times),
+            "names": np.array(points.inputs.names),
+            "cells": np.array([(points.inputs.numbers[k], seed) for k, seed in points.samples]),
+        }
+    )
 
 
 def by_products(J: JacobianOperator) -> Arrays:
     """Return the largest |eigenvalue| of each part, (parts,), and what it states."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # the table tells: the skew part of an oracle is rounding
-        found = [eigenpairs(J, 1), eigenpairs(symmetric_part(J), 1, symmetric=True), eigenpairs(skew_part(J), 1)]
-    return {"largest": np.array([abs(r.values[0]) for r in found]), "error": np.array([r.errors[0] for r in found]),
-            "products": np.array([r.products for r in found]), "converged": np.array([r.converged for r in found])}
+        # the table tells: the skew part of an oracle is rounding
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        found = [
+            eigenpairs(J, 1),
+            eigenpairs(symmetric_part(J), 1, symmetric=True),
+            eigenpairs(skew_part(J), 1),
+        ]
+    return {
+        "largest": np.array([abs(r.values[0]) for r in found]),
+        "error": np.array([r.errors[0] for r in found]),
+        "products": np.array([r.products for r in found]),
+        "converged": np.array([r.converged for r in found]),
+    }
 
 
 def by_dense(A: NDArray[np.float64]) -> Arrays:
     """Return the largest |eigenvalue| of each part of the dense J, (parts,)."""
-    spectra = [np.linalg.eigvals(A), np.linalg.eigvalsh((A + A.T) / 2), np.linalg.eigvalsh((A - A.T) / 2j)]
+    spectra = [
+        np.linalg.eigvals(A),
+        np.linalg.eigvalsh((A + A.T) / 2),
+        np.linalg.eigvalsh((A - A.T) / 2j),
+    ]
     return {"truth": np.array([abs(values).max() for values in spectra])}
 
 
@@ -66,39 +101,73 @@ def table(arrays: Arrays) -> list[Row]:
     for k, t in enumerate(arrays["times"].tolist()):
         for p, part in enumerate(PARTS):
             values = arrays["largest"][k, :, p]
-            rows.append({
-                "time": t, "operator": part, "largest_eigenvalue_mean": float(values.mean()), "smallest": float(values.min()),
-                "largest": float(values.max()), "first": float(values[0]),
-                "first_dense": float(arrays["truth"][k, p]) if np.isfinite(arrays["truth"]).all() else "",
-                "first_stated_error": float(arrays["error"][k, 0, p]),
-                "products_mean": float(arrays["products"][k, :, p].mean()),
-                "converged": int(arrays["converged"][k, :, p].sum()), "of": len(values),
-                "stable_diffusion_1.5_published": PUBLISHED[part].get(t, "")})
+            rows.append(
+                {
+                    "time": t,
+                    "operator": part,
+                    "largest_eigenvalue_mean": float(values.mean()),
+                    "smallest": float(values.min()),
+                    "largest": float(values.max()),
+                    "first": float(values[0]),
+                    "first_dense": (
+                        float(arrays["truth"][k, p]) if np.isfinite(arrays["truth"]).all() else ""
+                    ),
+                    "first_stated_error": float(arrays["error"][k, 0, p]),
+                    "products_mean": float(arrays["products"][k, :, p].mean()),
+                    "converged": int(arrays["converged"][k, :, p].sum()),
+                    "of": len(values),
+                    "stable_diffusion_1.5_published": PUBLISHED[part].get(t, ""),
+                }
+            )
     return rows
 
 
 def plot(arrays: Arrays) -> Figure:
-    """Draw the largest |eigenvalue| with its spread and the truth; beside it, stated and true errors."""
+    """Draw the largest |eigenvalue| with its spread and the truth; beside it, stated and true
+    errors.
+    """
     figure = Figure(figsize=(7.2, 2.9))
     left, right = figure.subplots(1, 2)
     times = arrays["times"]
     line = "-" if len(times) > 1 else "_"
     for p, part in enumerate(PARTS):
         spread(left, times, list(arrays["largest"][:, :, p]), LABELS[part], COLOURS[part], line)
-        left.plot(times, arrays["truth"][:, p], "o", color=COLOURS[part], markerfacecolor="none", markersize=5)
+        left.plot(
+            times,
+            arrays["truth"][:, p],
+            "o",
+            color=COLOURS[part],
+            markerfacecolor="none",
+            markersize=5,
+        )
         right.semilogy(times, arrays["error"][:, 0, p], line, color=COLOURS[part])
         error = np.abs(arrays["largest"][:, 0, p] - arrays["truth"][:, p])
-        right.semilogy(times, np.maximum(error, 1e-9), "o", color=COLOURS[part], markerfacecolor="none", markersize=5)
+        right.semilogy(
+            times,
+            np.maximum(error, 1e-9),
+            "o",
+            color=COLOURS[part],
+            markerfacecolor="none",
+            markersize=5,
+        )
     first = str(arrays["names"][0])
     right.plot([], [], line, color="#333333", label="bound that the result states")
     if np.isfinite(arrays["truth"]).all():
         hollow = {"color": "#333333", "markerfacecolor": "none", "markersize": 5}
         left.plot([], [], "o", **hollow, label=f"{first}, dense")
         right.plot([], [], "o", **hollow, label="error against the dense one, float64")
-    left.set(xlabel="time $t$", ylabel="largest |eigenvalue|", ylim=(0, None),
-             title=f"Mean and range over {arrays['largest'].shape[1]} noisy samples")
-    right.set(xlabel="time $t$", ylabel="error of the eigenvalue", ylim=(1e-11, None),
-              title=f"{first.capitalize()}: what the certificate says")
+    left.set(
+        xlabel="time $t$",
+        ylabel="largest |eigenvalue|",
+        ylim=(0, None),
+        title=f"Mean and range over {arrays['largest'].shape[1]} noisy samples",
+    )
+    right.set(
+        xlabel="time $t$",
+        ylabel="error of the eigenvalue",
+        ylim=(1e-11, None),
+        title=f"{first.capitalize()}: what the certificate says",
+    )
     left.legend()
     right.legend(loc="lower left")
     return figure

@@ -1,13 +1,15 @@
 r"""The leading eigenvectors of J as images: the ways in which the clean image could be another one.
 
-By Tweedie `Cov[x_0 | x_t] = (sigma^2 / alpha) J`, so the eigenvectors of J are the principal components of the posterior,
-and eigenvalues mu give their standard deviations `s = sigma sqrt(mu / alpha)`. Those of the symmetric part are drawn, with
-the denoised image moved along them; J's own are compared with them, since they differ as far as J is not symmetric. Of a latent
-model the components are of latents, and what is drawn is decoded.
+By Tweedie `Cov[x_0 | x_t] = (sigma^2 / alpha) J`, so the eigenvectors of J are the principal
+components of the posterior, and eigenvalues mu give their standard deviations `s = sigma sqrt(mu /
+alpha)`. Those of the symmetric part are drawn, with the denoised image moved along them; J's own
+are compared with them, since they differ as far as J is not symmetric. Of a latent model the
+components are of latents, and what is drawn is decoded.
 
 References
 ----------
-Manor, Michaeli (2024), *On the posterior distribution in denoising: application to uncertainty quantification*.
+Manor, Michaeli (2024), *On the posterior distribution in denoising: application to uncertainty
+quantification*.
 """
 
 from __future__ import annotations
@@ -30,7 +32,9 @@ MOVES = (-2.0, -1.0, 0.0, 1.0, 2.0)
 
 @dataclass(frozen=True)
 class Eigenvectors(OnModel):
-    """Draw the principal components of the posterior. Example: jacobian-lab eigenvectors --digit 3 --time 700 --count 4."""
+    """Draw the principal components of the posterior. Example: jacobian-lab eigenvectors --digit 3
+    --time 700 --count 4.
+    """
 
     digit: int = 4
     """Held-out digit, 0 to 4999; digit i shows the class i % 10."""
@@ -46,7 +50,9 @@ class Eigenvectors(OnModel):
 
 
 def compute(config: Eigenvectors, pieces: Pieces) -> Arrays:
-    """Return eigenvalues and vectors of the symmetric part, the nearest ones of J, images of both, what the table needs."""
+    """Return eigenvalues and vectors of the symmetric part, the nearest ones of J, images of both,
+    what the table needs.
+    """
     model = config.load()
     inputs = config.inputs(model)
     J = operator_at(model.denoiser, inputs.clean[0], config.digit, config.time, config.seed)
@@ -54,36 +60,57 @@ def compute(config: Eigenvectors, pieces: Pieces) -> Arrays:
     def pairs() -> Arrays:
         S = eigenpairs(symmetric_part(J), config.count, "LR", symmetric=True)
         A = eigenpairs(J, 2 * config.count, "LR", left=True)  # more, so that the order may differ
-        vectors = S.vectors * np.where(S.vectors.sum(0) < 0, -1, 1)  # a sign that does not depend on the run
+        # a sign that does not depend on the run
+        vectors = S.vectors * np.where(S.vectors.sum(0) < 0, -1, 1)
         assert A.left is not None
         alike = np.abs(vectors.T @ A.vectors)
         nearest = alike.argmax(1)
         between = np.abs((A.left.conj() * A.vectors).sum(0))
         total = trace(J)
-        return {"values": S.values, "vectors": vectors.T, "residuals": S.residuals, "errors": S.errors,
-                "own": A.values[nearest], "own_cosine": alike.max(1), "left_right_cosine": between[nearest],
-                "products": np.array(S.products + A.products + total.products), "trace": np.array(total.interval())}
+        return {
+            "values": S.values,
+            "vectors": vectors.T,
+            "residuals": S.residuals,
+            "errors": S.errors,
+            "own": A.values[nearest],
+            "own_cosine": alike.max(1),
+            "left_right_cosine": between[nearest],
+            "products": np.array(S.products + A.products + total.products),
+            "trace": np.array(total.interval()),
+        }
 
     found = pieces("pairs", pairs) | {"alpha": np.array(J.alpha_t), "sigma": np.array(J.sigma_t)}
     denoised = J.products.d
-    return found | move(model, denoised, found["vectors"], deviations(found)) | {
-        "x_t": J.products.x[0].cpu().numpy(), "clean": inputs.images[0].cpu().numpy(),
-        "time": np.array(config.time), "name": np.array(inputs.names[0]), "space": np.array(model.space)}
+    return (
+        found
+        | move(model, denoised, found["vectors"], deviations(found))
+        | {
+            "x_t": J.products.x[0].cpu().numpy(),
+            "clean": inputs.images[0].cpu().numpy(),
+            "time": np.array(config.time),
+            "name": np.array(inputs.names[0]),
+            "space": np.array(model.space),
+        }
+    )
 
 
 @torch.no_grad()
 def move(model: Model, denoised: torch.Tensor, vectors: np.ndarray, scales: np.ndarray) -> Arrays:
-    """Return images of a denoised sample, (1, C, h, w), moved along vectors, (count, n), by MOVES times their scales.
+    """Return images of a denoised sample, (1, C, h, w), moved along vectors, (count, n), by MOVES
+    times their scales.
 
     Returns
     -------
     dict
-        "moved" (count, MOVES, c, H, W); "components" (count, c, H, W), the vectors as images: of latents how the decoded image
-        changes along them, `(decode(d + s v) - decode(d - s v)) / 2 s`.
+        "moved" (count, MOVES, c, H, W); "components" (count, c, H, W), the vectors as images: of
+        latents how the decoded image changes along them, `(decode(d + s v) - decode(d - s v)) / 2
+        s`.
     """
     directions = torch.from_numpy(vectors).to(denoised).reshape(-1, *denoised.shape[1:])
     s = torch.from_numpy(scales).to(denoised)
-    moved = torch.stack([model.decode(denoised + (m * s).reshape(-1, 1, 1, 1) * directions) for m in MOVES], dim=1)
+    moved = torch.stack(
+        [model.decode(denoised + (m * s).reshape(-1, 1, 1, 1) * directions) for m in MOVES], dim=1
+    )
     components = directions
     if model.space == "latent":
         at = {m: k for k, m in enumerate(MOVES)}
@@ -93,21 +120,33 @@ def move(model: Model, denoised: torch.Tensor, vectors: np.ndarray, scales: np.n
 
 
 def deviations(arrays: Arrays) -> np.ndarray:
-    """Return the posterior's standard deviation along each component, in the unit of x_0: pixels, [-1, 1], or latents."""
+    """Return the posterior's standard deviation along each component, in the unit of x_0: pixels,
+    [-1, 1], or latents.
+    """
     return np.asarray(arrays["sigma"] * np.sqrt(np.maximum(arrays["values"], 0) / arrays["alpha"]))
 
 
 def table(arrays: Arrays) -> list[Row]:
     """Return one row for each component."""
     total, rows = float(arrays["trace"].mean()), list[Row]()
-    for k, (mu, s) in enumerate(zip(arrays["values"].tolist(), deviations(arrays).tolist(), strict=True)):
-        rows.append({
-            "component": k + 1, "eigenvalue_of_symmetric_part": mu, "stated_error": float(arrays["errors"][k]),
-            "posterior_standard_deviation": s, "share_of_trace": mu / total, "trace": total,
-            "half_interval_of_trace": float(np.ptp(arrays["trace"]) / 2),
-            "nearest_eigenvalue_of_J": float(arrays["own"][k].real),
-            "its_imaginary_part": float(arrays["own"][k].imag), "cosine_of_their_vectors": float(arrays["own_cosine"][k]),
-            "cosine_of_left_and_right_vector_of_J": float(arrays["left_right_cosine"][k])})
+    for k, (mu, s) in enumerate(
+        zip(arrays["values"].tolist(), deviations(arrays).tolist(), strict=True)
+    ):
+        rows.append(
+            {
+                "component": k + 1,
+                "eigenvalue_of_symmetric_part": mu,
+                "stated_error": float(arrays["errors"][k]),
+                "posterior_standard_deviation": s,
+                "share_of_trace": mu / total,
+                "trace": total,
+                "half_interval_of_trace": float(np.ptp(arrays["trace"]) / 2),
+                "nearest_eigenvalue_of_J": float(arrays["own"][k].real),
+                "its_imaginary_part": float(arrays["own"][k].imag),
+                "cosine_of_their_vectors": float(arrays["own_cosine"][k]),
+                "cosine_of_left_and_right_vector_of_J": float(arrays["left_right_cosine"][k]),
+            }
+        )
     return rows
 
 
@@ -132,8 +171,13 @@ def plot(arrays: Arrays) -> Figure:
             show(axes, arrays[given[k][1]] / given[k][2], given[k][0])
         else:
             axes.set_axis_off()
-    figure.colorbar(drawn, ax=list(panels[:, -1]), shrink=0.6, aspect=24, pad=0.03).set_label("component")
-    figure.suptitle(f"Principal components of the posterior, {arrays['name']}, $t$ = {arrays['time']}", fontsize=8)
+    figure.colorbar(drawn, ax=list(panels[:, -1]), shrink=0.6, aspect=24, pad=0.03).set_label(
+        "component"
+    )
+    figure.suptitle(
+        f"Principal components of the posterior, {arrays['name']}, $t$ = {arrays['time']}",
+        fontsize=8,
+    )
     return figure
 
 

@@ -1,7 +1,9 @@
-"""How good is a denoiser, and how healthy its Jacobian? The scores of the model card come from here.
+"""How good is a denoiser, and how healthy its Jacobian? The scores of the model card come from
+here.
 
-Held-out error per noise level; the trace and asymmetry of J beside what a posterior mean's would be; samples, and their
-distance to real digits beside the distance between two disjoint halves of real digits.
+Held-out error per noise level; the trace and asymmetry of J beside what a posterior mean's would
+be; samples, and their distance to real digits beside the distance between two disjoint halves of
+real digits.
 """
 
 from __future__ import annotations
@@ -29,7 +31,9 @@ HEALTH = ("trace", "asymmetry", "smallest", "largest")
 
 @dataclass(frozen=True)
 class Evaluate(Config):
-    """Score a denoiser on held-out digits. Example: jacobian-lab evaluate --samples 500 --jacobians 1."""
+    """Score a denoiser on held-out digits. Example: jacobian-lab evaluate --samples 500 --jacobians
+    1.
+    """
 
     model: str = "denoiser"
     """Denoiser that ships, or the path of one that you trained."""
@@ -48,12 +52,19 @@ class Evaluate(Config):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, most in (("images", 5000), ("jacobians", 5000), ("samples", 2500), ("steps", 1000)):
+        for name, most in (
+            ("images", 5000),
+            ("jacobians", 5000),
+            ("samples", 2500),
+            ("steps", 1000),
+        ):
             if not 1 <= getattr(self, name) <= most:
                 raise InputError(f"--{name} must lie from 1 to {most}: got {getattr(self, name)}")
         check_times(self.times)
         if self.samples < 64:
-            raise InputError(f"--samples must be at least 64, the samples that are shown: got {self.samples}")
+            raise InputError(
+                f"--samples must be at least 64, the samples that are shown: got {self.samples}"
+            )
 
 
 def compute(config: Evaluate, pieces: Pieces) -> Arrays:
@@ -65,31 +76,46 @@ def compute(config: Evaluate, pieces: Pieces) -> Arrays:
     coefficients = [tuple(map(float, denoiser.schedule(t))) for t in config.times]
 
     def at(t: int | float) -> Arrays:
-        squared = squared_errors(denoiser, images[:config.images], t, config.seed).cpu().double().numpy()
+        squared = (
+            squared_errors(denoiser, images[: config.images], t, config.seed).cpu().double().numpy()
+        )
         found = []
         for i in range(config.jacobians):
             found.append(health(denoiser, noisy_digit(denoiser, images[i], t, config.seed, i), t))
-        return {"squared": squared, **{name: np.array([getattr(h, name) for h in found]) for name in HEALTH}}
+        return {
+            "squared": squared,
+            **{name: np.array([getattr(h, name) for h in found]) for name in HEALTH},
+        }
 
     def sampled() -> Arrays:
         seeds = [seed_of(config.seed, i) for i in range(config.samples)]
-        batches = [draw(denoiser, seeds[i:i + 100], config.steps, config.device)
-                   for i in tqdm(range(0, config.samples, 100), desc="samples", unit="batch")]
+        batches = [
+            draw(denoiser, seeds[i : i + 100], config.steps, config.device)
+            for i in tqdm(range(0, config.samples, 100), desc="samples", unit="batch")
+        ]
         return {"samples": torch.cat(batches).cpu().numpy()}
 
     arrays = collect(pieces, "noise levels", at, time=config.times)
     samples = torch.from_numpy(pieces("samples", sampled)["samples"]).to(config.device)
-    order = torch.from_numpy(np.random.default_rng(config.seed).permutation(len(images)))[:2 * config.samples]
-    one, other = images[order[:config.samples]], images[order[config.samples:]]
-    scores = {name: np.array(list(distances(classifier, a, one).values()))
-              for name, a in (("sampled", samples), ("real", other))}
+    order = torch.from_numpy(np.random.default_rng(config.seed).permutation(len(images)))[
+        : 2 * config.samples
+    ]
+    one, other = images[order[: config.samples]], images[order[config.samples :]]
+    scores = {
+        name: np.array(list(distances(classifier, a, one).values()))
+        for name, a in (("sampled", samples), ("real", other))
+    }
     with torch.no_grad():
         confidence = torch.softmax(classifier(samples), dim=1).max(dim=1).values.cpu().numpy()
     arrays |= scores | {
-        "times": np.array(config.times), "alpha": np.array([a for a, _ in coefficients]),
-        "sigma": np.array([s for _, s in coefficients]), "n": np.array(images[0].numel()),
-        "grid": samples[:64].cpu().numpy(), "confidence": confidence,
-        "held_out_accuracy": np.array(accuracy(classifier, images, labels.to(config.device)))}
+        "times": np.array(config.times),
+        "alpha": np.array([a for a, _ in coefficients]),
+        "sigma": np.array([s for _, s in coefficients]),
+        "n": np.array(images[0].numel()),
+        "grid": samples[:64].cpu().numpy(),
+        "confidence": confidence,
+        "held_out_accuracy": np.array(accuracy(classifier, images, labels.to(config.device))),
+    }
     if config.record:
         write_scores(config, arrays)
     return arrays
@@ -112,19 +138,27 @@ def summary(arrays: Arrays) -> dict[str, dict[str, Any]]:
             "largest_symmetric_eigenvalue": arrays["largest"][k].max(),
         }
     names = ("frechet", "kernel", "kernel_deviation")
-    samples = {**{f"{name}_samples_to_real": arrays["sampled"][k] for k, name in enumerate(names)},
-               **{f"{name}_real_to_real": arrays["real"][k] for k, name in enumerate(names)},
-               "mean_confidence_of_judge": arrays["confidence"].mean(),
-               "judge_accuracy_held_out": arrays["held_out_accuracy"]}
+    samples = {
+        **{f"{name}_samples_to_real": arrays["sampled"][k] for k, name in enumerate(names)},
+        **{f"{name}_real_to_real": arrays["real"][k] for k, name in enumerate(names)},
+        "mean_confidence_of_judge": arrays["confidence"].mean(),
+        "judge_accuracy_held_out": arrays["held_out_accuracy"],
+    }
     return {"levels": levels, "samples": samples}
 
 
 def table(arrays: Arrays) -> list[Row]:
     """Return one row for each noise level and score."""
     scores = summary(arrays)
-    rows: list[Row] = [{"time": t, "score": name, "value": float(value)}
-                       for t, level in scores["levels"].items() for name, value in level.items()]
-    return rows + [{"time": "", "score": name, "value": float(value)} for name, value in scores["samples"].items()]
+    rows: list[Row] = [
+        {"time": t, "score": name, "value": float(value)}
+        for t, level in scores["levels"].items()
+        for name, value in level.items()
+    ]
+    return rows + [
+        {"time": "", "score": name, "value": float(value)}
+        for name, value in scores["samples"].items()
+    ]
 
 
 def plot(arrays: Arrays) -> Figure:
@@ -136,32 +170,60 @@ def plot(arrays: Arrays) -> Figure:
     levels = list(summary(arrays)["levels"].values())
     t = arrays["times"]
     errors.semilogy(t, [level["epsilon_error"] for level in levels], "o-", color="#333333")
-    errors.set(title=r"Held-out error of $\epsilon$, per pixel", ylabel=r"$|\hat\epsilon - \epsilon|^2 / n$")
+    errors.set(
+        title=r"Held-out error of $\epsilon$, per pixel",
+        ylabel=r"$|\hat\epsilon - \epsilon|^2 / n$",
+    )
     traces.plot(t, arrays["trace"], ".", color="#0072b2", alpha=0.5)
     traces.plot(t, arrays["trace"].mean(1), "-", color="#0072b2", label="tr $J$")
-    traces.plot(t, [level["trace_by_tweedie"] for level in levels], "--", color="#d55e00",
-                label=r"$\alpha\, \sigma^{-2}\, \mathrm{E}|x_0 - D|^2$")
+    traces.plot(
+        t,
+        [level["trace_by_tweedie"] for level in levels],
+        "--",
+        color="#d55e00",
+        label=r"$\alpha\, \sigma^{-2}\, \mathrm{E}|x_0 - D|^2$",
+    )
     traces.axhline(0, color="#999999", linewidth=0.5)
     traces.set(title="Trace of $J$", ylabel="tr $J$")
     traces.legend()
     asymmetries.plot(t, arrays["asymmetry"], ".", color="#009e73", alpha=0.5)
     asymmetries.plot(t, arrays["asymmetry"].mean(1), "-", color="#009e73")
-    asymmetries.set(title="Asymmetry of $J$", xlabel="time $t$", ylabel=r"$|J - J^T|_F \,/\, |J + J^T|_F$", ylim=(0, None))
+    asymmetries.set(
+        title="Asymmetry of $J$",
+        xlabel="time $t$",
+        ylabel=r"$|J - J^T|_F \,/\, |J + J^T|_F$",
+        ylim=(0, None),
+    )
     _, channels, height, width = arrays["grid"].shape
     mosaic = arrays["grid"].reshape(8, 8, channels, height, width).transpose(2, 0, 3, 1, 4)
-    show(right.subplots(), mosaic.reshape(channels, 8 * height, 8 * width),
-         f"64 samples. Fréchet distance {arrays['sampled'][0]:.2f}, real to real {arrays['real'][0]:.2f}")
+    show(
+        right.subplots(),
+        mosaic.reshape(channels, 8 * height, 8 * width),
+        f"64 samples. Fréchet distance {arrays['sampled'][0]:.2f}, real to real"
+        f" {arrays['real'][0]:.2f}",
+    )
     return figure
 
 
 def write_scores(config: Evaluate, arrays: Arrays) -> None:
     """Add the scores to the model's card."""
-    def rounded(value: Any) -> Any:  # noqa: ANN401 - a tree of numbers
-        return {k: rounded(v) for k, v in value.items()} if isinstance(value, dict) else float(f"{float(value):.5g}")
+
+    def rounded(value: Any) -> Any:
+        return (
+            {k: rounded(v) for k, v in value.items()}
+            if isinstance(value, dict)
+            else float(f"{float(value):.5g}")
+        )
 
     card = read_card(config.model, "denoiser")
     write_card(config.model, card | {"scores": rounded(summary(arrays))})
 
 
-STUDY = Study("evaluate", Evaluate, compute, table, plot,
-              models=lambda config: {config.model: "denoiser", "classifier": "classifier"})
+STUDY = Study(
+    "evaluate",
+    Evaluate,
+    compute,
+    table,
+    plot,
+    models=lambda config: {config.model: "denoiser", "classifier": "classifier"},
+)

@@ -1,13 +1,16 @@
-r"""How does the guidance scale change J? Its largest eigenvalues, its trace and its asymmetry, at several noise levels.
+r"""How does the guidance scale change J? Its largest eigenvalues, its trace and its asymmetry, at
+several noise levels.
 
 Classifier-free guidance is affine in its scale s, and so is its Jacobian, at one x_t:
 
     D_s = D_u + s (D_c - D_u)        J_s = J_u + s (J_c - J_u)
 
-with the caption (c), and without it or with a negative one (u). So the trace is a straight line in s. Were D_u and D_c
-posterior means, J_s would be symmetric at every s, but beyond s = 1 not a covariance: nothing keeps its eigenvalues positive or
-small. How large they become, and how asymmetric J_s, is measured on captioned digits: by products at every scale, with the
-bound of the eigenvalue and the intervals of the sums, beside the dense J_u and J_c of the first digit, combined, in float64.
+with the caption (c), and without it or with a negative one (u). So the trace is a straight line in
+s. Were D_u and D_c posterior means, J_s would be symmetric at every s, but beyond s = 1 not a
+covariance: nothing keeps its eigenvalues positive or small. How large they become, and how
+asymmetric J_s, is measured on captioned digits: by products at every scale, with the bound of the
+eigenvalue and the intervals of the sums, beside the dense J_u and J_c of the first digit, combined,
+in float64.
 
 References
 ----------
@@ -25,23 +28,46 @@ import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from jacobian_lab import ConvergenceWarning, Denoiser, InputError, JacobianOperator, asymmetry, eigenpairs, guided, trace
+from jacobian_lab import (
+    ConvergenceWarning,
+    Denoiser,
+    InputError,
+    JacobianOperator,
+    asymmetry,
+    eigenpairs,
+    guided,
+    trace,
+)
 from jacobian_lab.diffusion.denoiser import Guidance as Guided
 from studies.frame.figure_style import show
 from studies.frame.model_files import LATENT
-from studies.frame.models import Inputs, Model, OnImages, is_latent, model_files, open_model, operator_at
+from studies.frame.models import (
+    Inputs,
+    Model,
+    OnImages,
+    is_latent,
+    model_files,
+    open_model,
+    operator_at,
+)
 from studies.frame.study import Arrays, Pieces, Row, Study, check_times
 from studies.frame.survey import collect
 
 COUNT = 3
 """Leading eigenvalues."""
-MEASURES = {"largest": "largest |eigenvalue|", "trace": "tr $J$", "asymmetry": r"$|J - J^T|_F \,/\, |J + J^T|_F$"}
+MEASURES = {
+    "largest": "largest |eigenvalue|",
+    "trace": "tr $J$",
+    "asymmetry": r"$|J - J^T|_F \,/\, |J + J^T|_F$",
+}
 SHADES = ("#0072b2", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
 
 
 @dataclass(frozen=True)
 class Guidance(OnImages):
-    """Measure what guidance does to J. Example: jacobian-lab guidance --digits 1 --scales 1 4 --times 300 700."""
+    """Measure what guidance does to J. Example: jacobian-lab guidance --digits 1 --scales 1 4
+    --times 300 700.
+    """
 
     model: str = LATENT
     """mnist-latent, a pipeline's folder or its hub id."""
@@ -60,15 +86,25 @@ class Guidance(OnImages):
 
     def __post_init__(self) -> None:
         if not is_latent(self.model):
-            raise InputError(f"--model {self.model} takes no prompt, hence no guidance: take {LATENT}, a pipeline's folder or "
-                             "a hub id")
+            raise InputError(
+                f"--model {self.model} takes no prompt, hence no guidance: take {LATENT}, a"
+                " pipeline's folder or a hub id"
+            )
         if self.image is not None and not self.prompt:
-            raise InputError(f"--image {self.image} has no caption: say with --prompt what it shows")
+            raise InputError(
+                f"--image {self.image} has no caption: say with --prompt what it shows"
+            )
         super().__post_init__()
         check_times(self.times)
-        if not self.scales or len(set(self.scales)) != len(self.scales) or not np.isfinite(self.scales).all():
-            raise InputError("--scales must be one or more different numbers: got "
-                             f"{' '.join(map(str, self.scales)) or 'none'}")
+        if (
+            not self.scales
+            or len(set(self.scales)) != len(self.scales)
+            or not np.isfinite(self.scales).all()
+        ):
+            raise InputError(
+                "--scales must be one or more different numbers: got "
+                f"{' '.join(map(str, self.scales)) or 'none'}"
+            )
         if not 1 <= self.digits <= 5000 - self.digit:
             raise InputError(f"--digits must lie from 1 to {5000 - self.digit}: got {self.digits}")
 
@@ -80,11 +116,20 @@ class Guidance(OnImages):
 
     def load(self, caption: str, device: str, dtype: torch.dtype = torch.float32) -> Model:
         """Return the model with both its networks, of the caption and of the negative prompt."""
-        return open_model(self.model, device, dtype, prompt=caption, negative_prompt=self.negative_prompt, guidance=2.0)
+        return open_model(
+            self.model,
+            device,
+            dtype,
+            prompt=caption,
+            negative_prompt=self.negative_prompt,
+            guidance=2.0,
+        )
 
 
 def at_scale(denoiser: Denoiser, scale: float) -> Denoiser:
-    """Return a guided denoiser, guided by another scale; 0 and 1 are one of its two networks, exactly."""
+    """Return a guided denoiser, guided by another scale; 0 and 1 are one of its two networks,
+    exactly.
+    """
     both = denoiser.network
     assert isinstance(both, Guided)
     network = guided(both.conditional, both.unconditional, scale) if scale else both.unconditional
@@ -92,7 +137,9 @@ def at_scale(denoiser: Denoiser, scale: float) -> Denoiser:
 
 
 def compute(config: Guidance, pieces: Pieces) -> Arrays:
-    """Return measures (times, scales, digits), the first digit's truth (times, scales), and its denoised images."""
+    """Return measures (times, scales, digits), the first digit's truth (times, scales), and its
+    denoised images.
+    """
     numbers = range(config.digit, config.digit + (1 if config.image else config.digits))
     captions = [config.caption(i) for i in numbers]
     models = {text: config.load(text, config.device) for text in dict.fromkeys(captions)}
@@ -102,27 +149,52 @@ def compute(config: Guidance, pieces: Pieces) -> Arrays:
     inputs = config.inputs(model, config.digits)
 
     def at(t: int | float, scale: float, k: int) -> Arrays:
-        J = operator_at(at_scale(models[captions[k]].denoiser, scale), inputs.clean[k], inputs.numbers[k], t, config.seed)
+        J = operator_at(
+            at_scale(models[captions[k]].denoiser, scale),
+            inputs.clean[k],
+            inputs.numbers[k],
+            t,
+            config.seed,
+        )
         return measure(J, config.seed) | _image(model, J)
 
-    arrays = collect(pieces, "guided", at, time=config.times, scale=config.scales, sample=range(len(captions)))
-    return arrays | {"denoised": arrays["denoised"][:, :, 0]} | _truth(config, pieces, model, inputs, captions[0]) | {
-        "times": np.array(config.times), "scales": np.array(config.scales), "digits": np.array(inputs.numbers),
-        "names": np.array(inputs.names), "captions": np.array(captions), "clean": inputs.images[0].cpu().numpy()}
+    arrays = collect(
+        pieces, "guided", at, time=config.times, scale=config.scales, sample=range(len(captions))
+    )
+    return (
+        arrays
+        | {"denoised": arrays["denoised"][:, :, 0]}
+        | _truth(config, pieces, model, inputs, captions[0])
+        | {
+            "times": np.array(config.times),
+            "scales": np.array(config.scales),
+            "digits": np.array(inputs.numbers),
+            "names": np.array(inputs.names),
+            "captions": np.array(captions),
+            "clean": inputs.images[0].cpu().numpy(),
+        }
+    )
 
 
 def measure(J: JacobianOperator, seed: int) -> Arrays:
-    """Return the moduli of the leading eigenvalues, (COUNT,), trace and asymmetry, with what products say of their errors."""
+    """Return the moduli of the leading eigenvalues, (COUNT,), trace and asymmetry, with what
+    products say of their errors.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # the table tells
         pairs = eigenpairs(J, min(COUNT, J.shape[0]))
     total, skew = trace(J, seed=seed), asymmetry(J, seed=seed)
-    return {"eigenvalues": abs(pairs.values[:COUNT]), "largest": np.array(abs(pairs.values[0])),
-            "largest_interval": abs(pairs.values[0]) + np.array([-1, 1]) * pairs.errors[0],
-            "converged": np.array(pairs.converged),
-            "trace": np.array(total.value), "trace_interval": np.array(total.interval()),
-            "asymmetry": np.array(skew.value), "asymmetry_interval": np.array(skew.interval()),
-            "products": np.array(pairs.products + total.products + skew.products)}
+    return {
+        "eigenvalues": abs(pairs.values[:COUNT]),
+        "largest": np.array(abs(pairs.values[0])),
+        "largest_interval": abs(pairs.values[0]) + np.array([-1, 1]) * pairs.errors[0],
+        "converged": np.array(pairs.converged),
+        "trace": np.array(total.value),
+        "trace_interval": np.array(total.interval()),
+        "asymmetry": np.array(skew.value),
+        "asymmetry_interval": np.array(skew.interval()),
+        "products": np.array(pairs.products + total.products + skew.products),
+    }
 
 
 @torch.no_grad()
@@ -131,53 +203,113 @@ def _image(model: Model, J: JacobianOperator) -> Arrays:
 
 
 def _truth(config: Guidance, pieces: Pieces, model: Model, inputs: Inputs, caption: str) -> Arrays:
-    """Return the measures of the first digit from dense Jacobians in float64, (times, scales); NaN where J is too large."""
+    """Return the measures of the first digit from dense Jacobians in float64, (times, scales); NaN
+    where J is too large.
+    """
     shape = (len(config.times), len(config.scales))
-    unknown = {f"{key}_dense": np.full(shape, np.nan) for key in MEASURES} | {"smallest_real_dense": np.full(shape, np.nan)}
+    unknown = {f"{key}_dense": np.full(shape, np.nan) for key in MEASURES} | {
+        "smallest_real_dense": np.full(shape, np.nan)
+    }
     if not model.is_dense:
         return unknown
-    exact, clean = config.load(caption, "cpu", torch.float64).denoiser, inputs.clean[0].cpu().double()
+    exact, clean = (
+        config.load(caption, "cpu", torch.float64).denoiser,
+        inputs.clean[0].cpu().double(),
+    )
 
     def dense(t: int | float) -> Arrays:
-        return {name: operator_at(at_scale(exact, scale), clean, inputs.numbers[0], t, config.seed).dense()
-                for name, scale in (("u", 0), ("c", 1))}
+        return {
+            name: (
+                operator_at(
+                    at_scale(exact, scale), clean, inputs.numbers[0], t, config.seed
+                ).dense()
+            )
+            for name, scale in (("u", 0), ("c", 1))
+        }
 
     pairs = collect(pieces, "dense truth", dense, time=config.times)
-    rows = [[dense_measures(u + s * (c - u)) for s in config.scales] for u, c in zip(pairs["u"], pairs["c"], strict=True)]
+    rows = [
+        [dense_measures(u + s * (c - u)) for s in config.scales]
+        for u, c in zip(pairs["u"], pairs["c"], strict=True)
+    ]
     return {key: np.array([[cell[key] for cell in row] for row in rows]) for key in unknown}
 
 
 def dense_measures(A: NDArray[np.float64]) -> dict[str, float]:
     """Return the measures of a dense J, (n, n), and the smallest real part of its eigenvalues."""
     values = np.linalg.eigvals(A)
-    return {"largest_dense": abs(values).max(), "trace_dense": np.trace(A), "smallest_real_dense": values.real.min(),
-            "asymmetry_dense": float(np.linalg.norm(A - A.T) / np.linalg.norm(A + A.T))}
+    return {
+        "largest_dense": abs(values).max(),
+        "trace_dense": np.trace(A),
+        "smallest_real_dense": values.real.min(),
+        "asymmetry_dense": float(np.linalg.norm(A - A.T) / np.linalg.norm(A + A.T)),
+    }
 
 
 def table(arrays: Arrays) -> list[Row]:
-    """Return a row for each noise level, scale, digit and measure; the smaller eigenvalues without a bound."""
+    """Return a row for each noise level, scale, digit and measure; the smaller eigenvalues without
+    a bound.
+    """
     rows: list[Row] = []
     for cell in np.ndindex(arrays["trace"].shape):
         k, s, i = cell
-        head: Row = {"time": arrays["times"][k].item(), "scale": float(arrays["scales"][s]), "digit": int(arrays["digits"][i]),
-                     "caption": str(arrays["captions"][i])}
-        tail: Row = {"converged": int(arrays["converged"][cell]), "products": int(arrays["products"][cell])}
+        head: Row = {
+            "time": arrays["times"][k].item(),
+            "scale": float(arrays["scales"][s]),
+            "digit": int(arrays["digits"][i]),
+            "caption": str(arrays["captions"][i]),
+        }
+        tail: Row = {
+            "converged": int(arrays["converged"][cell]),
+            "products": int(arrays["products"][cell]),
+        }
         for key in MEASURES:
             low, high = arrays[f"{key}_interval"][cell].tolist()
             truth = float(arrays[f"{key}_dense"][k, s])
-            rows.append({**head, "quantity": "|eigenvalue| 1" if key == "largest" else key, "value": float(arrays[key][cell]),
-                         "low": low, "high": high, "dense": truth if i == 0 and np.isfinite(truth) else "", **tail})
-        rows += [{**head, "quantity": f"|eigenvalue| {rank}", "value": value, "low": "", "high": "", "dense": "", **tail}
-                 for rank, value in enumerate(arrays["eigenvalues"][cell][1:].tolist(), start=2)]
+            rows.append(
+                {
+                    **head,
+                    "quantity": "|eigenvalue| 1" if key == "largest" else key,
+                    "value": float(arrays[key][cell]),
+                    "low": low,
+                    "high": high,
+                    "dense": truth if i == 0 and np.isfinite(truth) else "",
+                    **tail,
+                }
+            )
+        rows += [
+            {
+                **head,
+                "quantity": f"|eigenvalue| {rank}",
+                "value": value,
+                "low": "",
+                "high": "",
+                "dense": "",
+                **tail,
+            }
+            for rank, value in enumerate(arrays["eigenvalues"][cell][1:].tolist(), start=2)
+        ]
         if i == 0 and np.isfinite(arrays["smallest_real_dense"][k, s]):
             smallest = float(arrays["smallest_real_dense"][k, s])
-            rows.append({**head, "quantity": "smallest real part of an eigenvalue", "value": smallest, "low": "", "high": "",
-                         "dense": smallest, "converged": "", "products": ""})
+            rows.append(
+                {
+                    **head,
+                    "quantity": "smallest real part of an eigenvalue",
+                    "value": smallest,
+                    "low": "",
+                    "high": "",
+                    "dense": smallest,
+                    "converged": "",
+                    "products": "",
+                }
+            )
     return rows
 
 
 def plot(arrays: Arrays) -> Figure:
-    """Draw the three measures against the scale, a colour for each noise level; below, what the scale makes of D(x_t)."""
+    """Draw the three measures against the scale, a colour for each noise level; below, what the
+    scale makes of D(x_t).
+    """
     times, scales = arrays["times"].tolist(), arrays["scales"].tolist()
     figure = Figure(figsize=(7.2, 2.8 + 0.8 * len(times)))
     parts: Any = figure.subfigures(2, 1, height_ratios=[2.8, 0.8 * len(times)])
@@ -190,8 +322,11 @@ def plot(arrays: Arrays) -> Figure:
             axes.set_ylim(0, None)
         handles = axes.get_legend_handles_labels()
     dense = "; circles: from its dense $J$" if np.isfinite(arrays["trace_dense"]).all() else ""
-    top.suptitle(f"Mean and range over {len(arrays['names'])} noisy samples; bars: {arrays['names'][0]}, by products{dense}",
-                 fontsize=8)
+    top.suptitle(
+        f"Mean and range over {len(arrays['names'])} noisy samples; bars: {arrays['names'][0]}, by"
+        f" products{dense}",
+        fontsize=8,
+    )
     top.legend(*handles, loc="outside lower center", ncols=len(times))
     panels: Any = bottom.subplots(len(times), 1 + len(scales), squeeze=False)
     for k, row in enumerate(panels):
@@ -204,16 +339,33 @@ def plot(arrays: Arrays) -> Figure:
     return figure
 
 
-def _plot_measure(axes: Any, arrays: Arrays, key: str, k: int, label: str) -> None:  # noqa: ANN401 - axes of matplotlib
-    """Draw one measure at one noise level: mean and range of the digits, interval and truth of the first."""
+def _plot_measure(axes: Any, arrays: Arrays, key: str, k: int, label: str) -> None:
+    """Draw one measure at one noise level: mean and range of the digits, interval and truth of the
+    first.
+    """
     order = np.argsort(arrays["scales"])
     scales, values = arrays["scales"][order], arrays[key][k][order]
     colour = SHADES[k % len(SHADES)]
     axes.plot(scales, values.mean(1), "-", color=colour, label=label)
     axes.fill_between(scales, values.min(1), values.max(1), color=colour, alpha=0.12, linewidth=0)
     first, (low, high) = values[:, 0], arrays[f"{key}_interval"][k, order, 0].T
-    axes.errorbar(scales, first, yerr=[first - low, high - first], fmt="none", ecolor=colour, elinewidth=1, capsize=2)
-    axes.plot(scales, arrays[f"{key}_dense"][k][order], "o", color=colour, markerfacecolor="none", markersize=4)
+    axes.errorbar(
+        scales,
+        first,
+        yerr=[first - low, high - first],
+        fmt="none",
+        ecolor=colour,
+        elinewidth=1,
+        capsize=2,
+    )
+    axes.plot(
+        scales,
+        arrays[f"{key}_dense"][k][order],
+        "o",
+        color=colour,
+        markerfacecolor="none",
+        markersize=4,
+    )
 
 
 STUDY = Study("guidance", Guidance, compute, table, plot, models=model_files)

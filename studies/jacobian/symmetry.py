@@ -1,9 +1,10 @@
 r"""How far J is from symmetric, and where.
 
-Inexact Newton moves along a column of J, gradient descent along a row: for a posterior mean they are the same. Against the
-noise level, the asymmetry `|J - J^T|_F / |J + J^T|_F` from products with random vectors, with 95 % intervals, and the dense
-truth where J is small enough; where in the image the skew part lives; and the column and the row of one pixel, or of one
-channel of a latent pixel, at one x_t, one t and one scale.
+Inexact Newton moves along a column of J, gradient descent along a row: for a posterior mean they
+are the same. Against the noise level, the asymmetry `|J - J^T|_F / |J + J^T|_F` from products with
+random vectors, with 95 % intervals, and the dense truth where J is small enough; where in the image
+the skew part lives; and the column and the row of one pixel, or of one channel of a latent pixel,
+at one x_t, one t and one scale.
 """
 
 from __future__ import annotations
@@ -16,27 +17,44 @@ import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from jacobian_lab import InputError, JacobianOperator, asymmetry, diagonal, skew_part, symmetric_part
+from jacobian_lab import (
+    InputError,
+    JacobianOperator,
+    asymmetry,
+    diagonal,
+    skew_part,
+    symmetric_part,
+)
 from jacobian_lab.krylov.operators import Operator
 from studies.frame.figure_style import COLOURS, show, tile_rows
 from studies.frame.models import model_files
 from studies.frame.study import Arrays, Pieces, Row, Study, check_times
 from studies.frame.survey import Points, Survey, collect
 
-TITLES = ("$D(x_t)$", "column of $J$:\ninexact Newton", "row of $J$:\ngradient descent", "difference",
-          "norm of the rows\nof the skew part", "and of the\nsymmetric part")
+TITLES = (
+    "$D(x_t)$",
+    "column of $J$:\ninexact Newton",
+    "row of $J$:\ngradient descent",
+    "difference",
+    "norm of the rows\nof the skew part",
+    "and of the\nsymmetric part",
+)
 
 
 @dataclass(frozen=True)
 class Symmetry(Survey):
-    """Measure how far J is from symmetric, and where. Example: jacobian-lab symmetry --digits 1 --times 300 700 --shown 500."""
+    """Measure how far J is from symmetric, and where. Example: jacobian-lab symmetry --digits 1
+    --times 300 700 --shown 500.
+    """
 
     digits: int = 4
     """Digits of the survey: this many, from `digit` on."""
     shown: tuple[int | float, ...] = (300, 500, 700)
     """Noise levels at which the first digit's column, row and skew part are drawn."""
     pixel: tuple[int, int] | None = None
-    """Row and column, from 0, of the pixel, or latent pixel, whose column and row of J are drawn; by default in the middle."""
+    """Row and column, from 0, of the pixel, or latent pixel, whose column and row of J are drawn;
+    by default in the middle.
+    """
     channel: int = 0
     """Its channel, from 0: a latent pixel has several."""
 
@@ -49,36 +67,65 @@ class Symmetry(Survey):
         channels, height, width = shape
         row, column = self.pixel or (height // 2, width // 2)
         if not (0 <= row < height and 0 <= column < width):
-            raise InputError(f"--pixel {row} {column} is outside the image: expected row and column, 0 to {height - 1} and "
-                             f"0 to {width - 1}")
+            raise InputError(
+                f"--pixel {row} {column} is outside the image: expected row and column, 0 to"
+                f" {height - 1} and 0 to {width - 1}"
+            )
         if not 0 <= self.channel < channels:
-            raise InputError(f"--channel {self.channel} is none of the model's: expected 0 to {channels - 1}")
+            raise InputError(
+                f"--channel {self.channel} is none of the model's: expected 0 to {channels - 1}"
+            )
         return self.channel, row, column
 
 
 def compute(config: Symmetry, pieces: Pieces) -> Arrays:
-    """Return estimates (times, samples), the first sample's truth, and images at the shown times."""
+    """Return estimates (times, samples), the first sample's truth, and images at the shown
+    times.
+    """
     points = config.points(*config.shown)
     model, inputs = points.model, points.inputs
     entry = config.entry(model.denoiser.shape)
     needed = list(dict.fromkeys((*config.times, *config.shown) if model.is_dense else config.shown))
-    found = collect(pieces, "asymmetry", lambda t, sample: estimate(points, t, sample),
-                    time=config.times, sample=range(len(points.samples)))
-    first = collect(pieces, "dense truth" if model.is_dense else "columns and rows", lambda t: at_first(points, entry, t),
-                    time=needed)
+    found = collect(
+        pieces,
+        "asymmetry",
+        lambda t, sample: estimate(points, t, sample),
+        time=config.times,
+        sample=range(len(points.samples)),
+    )
+    first = collect(
+        pieces,
+        "dense truth" if model.is_dense else "columns and rows",
+        lambda t: at_first(points, entry, t),
+        time=needed,
+    )
     truth = dict(zip(needed, first["truth"], strict=True))
     shown = [needed.index(t) for t in config.shown]
-    return found | {key: first[key][shown] for key in ("denoised", "column", "row", "skew", "symmetric")} | {
-        "truth": np.array([truth.get(t, np.nan) for t in config.times]), "times": np.array(config.times),
-        "entry": np.array(entry), "shown": np.array(config.shown), "shown_truth": first["truth"][shown],
-        "digits": np.array([inputs.numbers[k] for k, _ in points.samples]),
-        "names": np.array(points.names)}
+    return (
+        found
+        | {key: first[key][shown] for key in ("denoised", "column", "row", "skew", "symmetric")}
+        | {
+            "truth": np.array([truth.get(t, np.nan) for t in config.times]),
+            "times": np.array(config.times),
+            "entry": np.array(entry),
+            "shown": np.array(config.shown),
+            "shown_truth": first["truth"][shown],
+            "digits": np.array([inputs.numbers[k] for k, _ in points.samples]),
+            "names": np.array(points.names),
+        }
+    )
 
 
 def estimate(points: Points, t: int | float, sample: int) -> Arrays:
     """Return the asymmetry of J from products, with its interval."""
-    found = asymmetry(points.operator(t, sample), seed=points.inputs.numbers[points.samples[sample][0]])
-    return {"value": np.array(found.value), "interval": np.array(found.interval()), "products": np.array(found.products)}
+    found = asymmetry(
+        points.operator(t, sample), seed=points.inputs.numbers[points.samples[sample][0]]
+    )
+    return {
+        "value": np.array(found.value),
+        "interval": np.array(found.interval()),
+        "products": np.array(found.products),
+    }
 
 
 def at_first(points: Points, entry: tuple[int, int, int], t: int | float) -> Arrays:
@@ -87,18 +134,35 @@ def at_first(points: Points, entry: tuple[int, int, int], t: int | float) -> Arr
     with torch.no_grad():
         denoised = points.model.decode(J.products.d)[0].cpu().numpy()
     unit = int(np.ravel_multi_index(entry, shape))
-    found = seen_whole(J.dense().astype(np.float64), unit) if points.model.is_dense else seen_by_products(J, unit)
-    return {key: a.reshape(shape) if a.ndim else a for key, a in found.items()} | {"denoised": denoised}
+    found = (
+        seen_whole(J.dense().astype(np.float64), unit)
+        if points.model.is_dense
+        else seen_by_products(J, unit)
+    )
+    return {key: a.reshape(shape) if a.ndim else a for key, a in found.items()} | {
+        "denoised": denoised
+    }
 
 
 def seen_whole(A: NDArray[np.float64], unit: int) -> Arrays:
-    """Return the asymmetry of the dense J, its column and row at an entry, and norms of the rows of its two parts, (n,)."""
-    return {"truth": np.array(np.linalg.norm(A - A.T) / np.linalg.norm(A + A.T)), "column": A[:, unit], "row": A[unit],
-            **{name: np.linalg.norm(A + sign * A.T, axis=1) / 2 for name, sign in (("skew", -1), ("symmetric", 1))}}
+    """Return the asymmetry of the dense J, its column and row at an entry, and norms of the rows of
+    its two parts, (n,).
+    """
+    return {
+        "truth": np.array(np.linalg.norm(A - A.T) / np.linalg.norm(A + A.T)),
+        "column": A[:, unit],
+        "row": A[unit],
+        **{
+            name: np.linalg.norm(A + sign * A.T, axis=1) / 2
+            for name, sign in (("skew", -1), ("symmetric", 1))
+        },
+    }
 
 
 def seen_by_products(J: JacobianOperator, unit: int) -> Arrays:
-    """Return the same from products: the asymmetry is not known, the rows' norms are estimates (the diagonal of B B^T)."""
+    """Return the same from products: the asymmetry is not known, the rows' norms are estimates (the
+    diagonal of B B^T).
+    """
     e = np.zeros(J.shape[0])
     e[unit] = 1
     norms = {}
@@ -109,26 +173,54 @@ def seen_by_products(J: JacobianOperator, unit: int) -> Arrays:
 
 
 def table(arrays: Arrays) -> list[Row]:
-    """Return a row for each noise level and digit, then the pixel's column and row at the shown ones."""
+    """Return a row for each noise level and digit, then the pixel's column and row at the shown
+    ones.
+    """
     rows: list[Row] = []
     for k, t in enumerate(arrays["times"].tolist()):
         for i, digit in enumerate(arrays["digits"].tolist()):
             low, high = arrays["interval"][k, i].tolist()
-            rows.append({"time": t, "digit": digit, "quantity": "asymmetry", "value": float(arrays["value"][k, i]),
-                         "low_95": low, "high_95": high,
-                         "dense": float(arrays["truth"][k]) if i == 0 and np.isfinite(arrays["truth"][k]) else "",
-                         "products": int(arrays["products"][k, i])})
+            rows.append(
+                {
+                    "time": t,
+                    "digit": digit,
+                    "quantity": "asymmetry",
+                    "value": float(arrays["value"][k, i]),
+                    "low_95": low,
+                    "high_95": high,
+                    "dense": (
+                        float(arrays["truth"][k])
+                        if i == 0 and np.isfinite(arrays["truth"][k])
+                        else ""
+                    ),
+                    "products": int(arrays["products"][k, i]),
+                }
+            )
     for k, t in enumerate(arrays["shown"].tolist()):
         a, b = arrays["column"][k].reshape(-1), arrays["row"][k].reshape(-1)
-        for name, value in (("cosine of the pixel's column and row", a @ b / np.linalg.norm(a) / np.linalg.norm(b)),
-                            ("|column - row| / |column + row|", np.linalg.norm(a - b) / np.linalg.norm(a + b))):
-            rows.append({"time": t, "digit": int(arrays["digits"][0]), "quantity": name, "value": float(value), "low_95": "",
-                         "high_95": "", "dense": "", "products": ""})
+        for name, value in (
+            ("cosine of the pixel's column and row", a @ b / np.linalg.norm(a) / np.linalg.norm(b)),
+            ("|column - row| / |column + row|", np.linalg.norm(a - b) / np.linalg.norm(a + b)),
+        ):
+            rows.append(
+                {
+                    "time": t,
+                    "digit": int(arrays["digits"][0]),
+                    "quantity": name,
+                    "value": float(value),
+                    "low_95": "",
+                    "high_95": "",
+                    "dense": "",
+                    "products": "",
+                }
+            )
     return rows
 
 
 def plot(arrays: Arrays) -> Figure:
-    """Draw the asymmetry against the noise level; below, column, row and the place of the skew part at the shown ones."""
+    """Draw the asymmetry against the noise level; below, column, row and the place of the skew part
+    at the shown ones.
+    """
     count = len(arrays["shown"])
     figure = Figure(figsize=(7.2, 2.4 + 1.25 * count))
     parts: Any = figure.subfigures(2, 1, height_ratios=[2.2, 1.25 * count])
@@ -140,44 +232,92 @@ def plot(arrays: Arrays) -> Figure:
         limit = float(np.abs([images["column"], images["row"]]).max())
         show(row[0], arrays["denoised"][k])
         row[0].set_ylabel(f"$t$ = {arrays['shown'][k]}")
-        for panel, image in zip(row[1:4], (images["column"], images["row"], images["column"] - images["row"]), strict=True):
+        for panel, image in zip(
+            row[1:4],
+            (images["column"], images["row"], images["column"] - images["row"]),
+            strict=True,
+        ):
             drawn = show(panel, image, "", limit)
         places = _places(arrays["entry"], images["column"].shape, arrays["denoised"][k].shape)
-        for panel, edge, place in zip(row[:4], ("#e69f00", "k", "k", "k"), (places[0], *[places[1]] * 3), strict=True):
-            panel.plot(*place, "s", markersize=4, markerfacecolor="none", markeredgecolor=edge, markeredgewidth=0.6)
+        for panel, edge, place in zip(
+            row[:4], ("#e69f00", "k", "k", "k"), (places[0], *[places[1]] * 3), strict=True
+        ):
+            panel.plot(
+                *place,
+                "s",
+                markersize=4,
+                markerfacecolor="none",
+                markeredgecolor=edge,
+                markeredgewidth=0.6,
+            )
         bottom.colorbar(drawn, ax=row[3], pad=0.02, aspect=12)
         for panel, name in zip(row[4:], ("skew", "symmetric"), strict=True):
             energy = np.linalg.norm(images[name], axis=0)  # of all channels of a pixel
-            bottom.colorbar(panel.imshow(energy, cmap="magma", vmin=0), ax=panel, pad=0.02, aspect=12)
+            bottom.colorbar(
+                panel.imshow(energy, cmap="magma", vmin=0), ax=panel, pad=0.02, aspect=12
+            )
             panel.set(xticks=[], yticks=[])
     for panel, title in zip(panels[0], TITLES, strict=True):
         panel.set_title(title, fontsize=7)
     return figure
 
 
-def _places(entry: NDArray[np.int_], shape: tuple[int, ...], image: tuple[int, ...]) -> tuple[tuple[float, float], ...]:
-    """Return where (x, y) an entry of a sample lies in the decoded image, and in the sample as `show` draws it."""
-    (channel, row, column), (channels, height, width), factor = entry.tolist(), shape, image[1] / shape[1]
+def _places(
+    entry: NDArray[np.int_], shape: tuple[int, ...], image: tuple[int, ...]
+) -> tuple[tuple[float, float], ...]:
+    """Return where (x, y) an entry of a sample lies in the decoded image, and in the sample as
+    `show` draws it.
+    """
+    (channel, row, column), (channels, height, width), factor = (
+        entry.tolist(),
+        shape,
+        image[1] / shape[1],
+    )
     across = channels // tile_rows(channels)
     tile = divmod(channel, across) if channels > 3 else (0, 0)
-    return ((factor * (column + 0.5) - 0.5, factor * (row + 0.5) - 0.5), (tile[1] * width + column, tile[0] * height + row))
+    return (
+        (factor * (column + 0.5) - 0.5, factor * (row + 0.5) - 0.5),
+        (tile[1] * width + column, tile[0] * height + row),
+    )
 
 
-def _plot_survey(axes: Any, arrays: Arrays) -> None:  # noqa: ANN401 - axes of matplotlib
+def _plot_survey(axes: Any, arrays: Arrays) -> None:
     names, times = arrays["names"].tolist(), arrays["times"]
-    apart = min(np.diff(np.sort(times)).min(), np.ptp(times) / 8) if len(times) > 1 else times[0] / 8
+    apart = (
+        min(np.diff(np.sort(times)).min(), np.ptp(times) / 8) if len(times) > 1 else times[0] / 8
+    )
     spacing = 0.12 * apart * (np.arange(len(names)) - (len(names) - 1) / 2)
     shades = ("#0072b2", "#cc79a7", "#009e73", "#e69f00", "#56b4e9")
     for i, name in enumerate(names):
         value, (low, high) = arrays["value"][:, i], arrays["interval"][:, i].T
-        axes.errorbar(times + spacing[i], value, yerr=[value - low, high - value], fmt="o", color=shades[i % len(shades)],
-                      elinewidth=1, capsize=2, label=name)
+        axes.errorbar(
+            times + spacing[i],
+            value,
+            yerr=[value - low, high - value],
+            fmt="o",
+            color=shades[i % len(shades)],
+            elinewidth=1,
+            capsize=2,
+            label=name,
+        )
     if np.isfinite(arrays["truth"]).all():
-        axes.plot(times + spacing[0], arrays["truth"], "_", color=COLOURS["skew"], markersize=12, markeredgewidth=1.3,
-                  label=f"{names[0]}, dense")
+        axes.plot(
+            times + spacing[0],
+            arrays["truth"],
+            "_",
+            color=COLOURS["skew"],
+            markersize=12,
+            markeredgewidth=1.3,
+            label=f"{names[0]}, dense",
+        )
     products = f"{int(arrays['products'].mean())} products each, not {arrays['column'][0].size}"
-    axes.set(xlabel="time $t$", ylabel=r"$|J - J^T|_F \,/\, |J + J^T|_F$", ylim=(0, None), xticks=times,
-             title=f"Asymmetry of $J$ with 95 % intervals: {products}")
+    axes.set(
+        xlabel="time $t$",
+        ylabel=r"$|J - J^T|_F \,/\, |J + J^T|_F$",
+        ylim=(0, None),
+        xticks=times,
+        title=f"Asymmetry of $J$ with 95 % intervals: {products}",
+    )
     axes.legend(ncols=2)
 
 

@@ -1,6 +1,8 @@
-"""Does a latent model draw the digit that its caption names? By our sampler, at several guidance scales, and by diffusers.
+"""Does a latent model draw the digit that its caption names? By our sampler, at several guidance
+scales, and by diffusers.
 
-Beside the samples: how well the autoencoder gives held-out digits back, which bounds what any method in latent space can do.
+Beside the samples: how well the autoencoder gives held-out digits back, which bounds what any
+method in latent space can do.
 """
 
 from __future__ import annotations
@@ -50,13 +52,22 @@ class Captions(Config):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.guidances or len(set(self.guidances)) != len(self.guidances) or not np.isfinite(self.guidances).all():
-            raise InputError("--guidances must be one or more different numbers: got "
-                             f"{' '.join(map(str, self.guidances)) or 'none'}")
+        if (
+            not self.guidances
+            or len(set(self.guidances)) != len(self.guidances)
+            or not np.isfinite(self.guidances).all()
+        ):
+            raise InputError(
+                "--guidances must be one or more different numbers: got "
+                f"{' '.join(map(str, self.guidances)) or 'none'}"
+            )
         counts = 1 <= self.stock <= self.samples, 1 <= self.steps <= 1000, 10 <= self.images <= 5000
         if self.samples < SHOWN or not all(counts):
-            raise InputError(f"--samples must be at least {SHOWN}, --stock from 1 to --samples, --steps from 1 to 1000, "
-                             f"--images from 10 to 5000: got {self.samples}, {self.stock}, {self.steps}, {self.images}")
+            raise InputError(
+                f"--samples must be at least {SHOWN}, --stock from 1 to --samples, --steps from 1"
+                f" to 1000, --images from 10 to 5000: got {self.samples}, {self.stock},"
+                f" {self.steps}, {self.images}"
+            )
 
     def models(self) -> Mapping[str, str]:
         """Return the models with weights, for the manifest."""
@@ -68,16 +79,29 @@ class Captions(Config):
 
 
 def compute(config: Captions, pieces: Pieces) -> Arrays:
-    """Return samples by scale and caption, (G, 10, N, ...), whether the judge sees the digit, and reconstructions."""
+    """Return samples by scale and caption, (G, 10, N, ...), whether the judge sees the digit, and
+    reconstructions.
+    """
     latent = load_latent(pipeline_folder(config.model), device=config.device)
     if latent.image_shape != SHAPE:
-        raise InputError(f"--model {config.model} makes images of shape {latent.image_shape}: expected {SHAPE}, digits")
+        raise InputError(
+            f"--model {config.model} makes images of shape {latent.image_shape}: expected {SHAPE},"
+            " digits"
+        )
     ours, stock = (_by_scale(config, pieces, latent, way) for way in (OURS, STOCK))
     found = pieces("reconstructed", lambda: reconstruct(config, latent))
-    return found | {"images": ours["images"][:, :, :SHOWN], "right": ours["right"], "doubt": ours["doubt"],
-                    "stock_right": stock["right"], "stock_doubt": stock["doubt"],
-                    "guidances": np.array(config.guidances), "steps": np.array(config.steps),
-                    "difference": np.abs(ours["images"][:, :, :config.stock] - stock["images"]).mean((2, 3, 4, 5))}
+    return found | {
+        "images": ours["images"][:, :, :SHOWN],
+        "right": ours["right"],
+        "doubt": ours["doubt"],
+        "stock_right": stock["right"],
+        "stock_doubt": stock["doubt"],
+        "guidances": np.array(config.guidances),
+        "steps": np.array(config.steps),
+        "difference": (
+            np.abs(ours["images"][:, :, : config.stock] - stock["images"]).mean((2, 3, 4, 5))
+        ),
+    }
 
 
 def _by_scale(config: Captions, pieces: Pieces, latent: Latent, way: str) -> Arrays:
@@ -89,9 +113,14 @@ def _by_scale(config: Captions, pieces: Pieces, latent: Latent, way: str) -> Arr
         images = draw(config, latent, scale, digit).clamp(-1, 1)
         with torch.no_grad():
             logits = judge(images)
-        doubt = torch.nn.functional.cross_entropy(logits, torch.full((len(images),), digit).to(logits.device), reduction="none")
-        return {"images": images.cpu().numpy().astype(np.float16), "right": (logits.argmax(1) == digit).cpu().numpy(),
-                "doubt": doubt.cpu().numpy()}
+        doubt = torch.nn.functional.cross_entropy(
+            logits, torch.full((len(images),), digit).to(logits.device), reduction="none"
+        )
+        return {
+            "images": images.cpu().numpy().astype(np.float16),
+            "right": (logits.argmax(1) == digit).cpu().numpy(),
+            "doubt": doubt.cpu().numpy(),
+        }
 
     return collect(pieces, way, piece, guidance=config.guidances, digit=range(len(NAMES)))
 
@@ -106,60 +135,116 @@ def draw_ours(config: Captions, latent: Latent, scale: float, digit: int) -> Ten
 
 
 def draw_stock(config: Captions, latent: Latent, scale: float, digit: int) -> Tensor:
-    """Return the first samples of a caption by diffusers' own pipeline, from the same noise, (N, 1, 32, 32)."""
-    noise = seeded_noise(config.seeds(digit)[:config.stock], latent.denoiser.shape, config.device)
+    """Return the first samples of a caption by diffusers' own pipeline, from the same noise, (N, 1,
+    32, 32).
+    """
+    noise = seeded_noise(config.seeds(digit)[: config.stock], latent.denoiser.shape, config.device)
     latent.pipeline.set_progress_bar_config(disable=True)
-    images = latent.pipeline([caption(digit)] * len(noise), num_inference_steps=config.steps, guidance_scale=float(scale),
-                             latents=noise, output_type="np").images
+    images = latent.pipeline(
+        [caption(digit)] * len(noise),
+        num_inference_steps=config.steps,
+        guidance_scale=float(scale),
+        latents=noise,
+        output_type="np",
+    ).images
     return torch.from_numpy(2 * images - 1).permute(0, 3, 1, 2).to(config.device)
 
 
 @torch.no_grad()
 def reconstruct(config: Captions, latent: Latent) -> Arrays:
-    """Return how held-out digits come back from the autoencoder: PSNR in dB, (N,), and some of them, before and after."""
-    images = mnist.digits("held-out")[0][:config.images].to(config.device)
-    back = torch.cat([latent.decode(latent.encode(part)).clamp(-1, 1) for part in torch.split(images, 250)])
+    """Return how held-out digits come back from the autoencoder: PSNR in dB, (N,), and some of
+    them, before and after.
+    """
+    images = mnist.digits("held-out")[0][: config.images].to(config.device)
+    back = torch.cat(
+        [latent.decode(latent.encode(part)).clamp(-1, 1) for part in torch.split(images, 250)]
+    )
     psnr = 10 * torch.log10(4 / (back - images).square().flatten(1).mean(1))
-    return {"psnr": psnr.cpu().numpy(), "before": images[:10].cpu().numpy(), "after": back[:10].cpu().numpy()}
+    return {
+        "psnr": psnr.cpu().numpy(),
+        "before": images[:10].cpu().numpy(),
+        "after": back[:10].cpu().numpy(),
+    }
 
 
 def table(arrays: Arrays) -> list[Row]:
-    """Return a row for each scale and way of drawing, one for each caption, and one for the autoencoder."""
+    """Return a row for each scale and way of drawing, one for each caption, and one for the
+    autoencoder.
+    """
     rows: list[Row] = []
     for k, scale in enumerate(arrays["guidances"].tolist()):
         for way, prefix in ((OURS, ""), (STOCK, "stock_")):
             right, doubt = arrays[f"{prefix}right"][k], arrays[f"{prefix}doubt"][k]
             rate, low, high = rate_interval(int(right.sum()), right.size)
-            rows.append({"guidance": scale, "drawn_by": way, "samples": right.size, "judge_sees_the_digit": rate,
-                         "low_95": low, "high_95": high, "doubt_mean_nats": float(doubt.mean()),
-                         "least_caption": NAMES[int(right.mean(1).argmin())], "least_rate": float(right.mean(1).min()),
-                         "mean_difference_of_both": float(arrays["difference"][k].mean()) if prefix else ""})
+            rows.append(
+                {
+                    "guidance": scale,
+                    "drawn_by": way,
+                    "samples": right.size,
+                    "judge_sees_the_digit": rate,
+                    "low_95": low,
+                    "high_95": high,
+                    "doubt_mean_nats": float(doubt.mean()),
+                    "least_caption": NAMES[int(right.mean(1).argmin())],
+                    "least_rate": float(right.mean(1).min()),
+                    "mean_difference_of_both": (
+                        float(arrays["difference"][k].mean()) if prefix else ""
+                    ),
+                }
+            )
     mean, low, high = mean_interval(arrays["psnr"])
-    rows.append({"drawn_by": "autoencoder", "samples": len(arrays["psnr"]), "psnr_mean_dB": mean, "low_95": low,
-                 "high_95": high, "psnr_least_dB": float(arrays["psnr"].min())})
+    rows.append(
+        {
+            "drawn_by": "autoencoder",
+            "samples": len(arrays["psnr"]),
+            "psnr_mean_dB": mean,
+            "low_95": low,
+            "high_95": high,
+            "psnr_least_dB": float(arrays["psnr"].min()),
+        }
+    )
     keys = dict.fromkeys(key for row in rows for key in row)
     return [{key: row.get(key, "") for key in keys} for row in rows]
 
 
 def plot(arrays: Arrays) -> Figure:
-    """Draw samples of each caption at each scale, held-out digits behind the autoencoder, and the judge's verdict."""
+    """Draw samples of each caption at each scale, held-out digits behind the autoencoder, and the
+    judge's verdict.
+    """
     figure = Figure(figsize=(7.2, 1.3 + 1.15 * len(arrays["guidances"])))
     parts: Any = figure.subfigures(1, 2, width_ratios=[2.6, 1])
     left, right = parts
-    rows = [(f"guidance {scale:g}" if k == SHOWN // 2 else "", list(arrays["images"][g, :, k].astype(np.float32)))
-            for g, scale in enumerate(arrays["guidances"].tolist()) for k in range(SHOWN)]
+    rows = [
+        (
+            f"guidance {scale:g}" if k == SHOWN // 2 else "",
+            list(arrays["images"][g, :, k].astype(np.float32)),
+        )
+        for g, scale in enumerate(arrays["guidances"].tolist())
+        for k in range(SHOWN)
+    ]
     rows += [("held-out", list(arrays["before"])), ("autoencoder", list(arrays["after"]))]
     grid(left, rows, [f"“{name}”" for name in NAMES])
     axes = right.subplots()
     scales = arrays["guidances"].tolist()
     x = np.arange(len(scales))
-    for shift, prefix, label, colour in ((-0.08, "", "our sampler", "#0072b2"), (0.08, "stock_", "diffusers", "#d55e00")):
+    for shift, prefix, label, colour in (
+        (-0.08, "", "our sampler", "#0072b2"),
+        (0.08, "stock_", "diffusers", "#d55e00"),
+    ):
         rates = np.array([rate_interval(int(r.sum()), r.size) for r in arrays[f"{prefix}right"]])
         reach = np.abs(rates[:, 1:] - rates[:, :1]).T
-        axes.errorbar(x + shift, rates[:, 0], reach, fmt="o", color=colour, label=label, elinewidth=1)
+        axes.errorbar(
+            x + shift, rates[:, 0], reach, fmt="o", color=colour, label=label, elinewidth=1
+        )
     axes.axhline(0.95, color="#999999", linewidth=0.6, linestyle="--")
-    axes.set(xlabel="guidance scale", ylabel="judge sees the digit of the caption", xticks=x, ylim=(None, 1.005),
-             xticklabels=[f"{scale:g}" for scale in scales], xlim=(-0.5, len(scales) - 0.5))
+    axes.set(
+        xlabel="guidance scale",
+        ylabel="judge sees the digit of the caption",
+        xticks=x,
+        ylim=(None, 1.005),
+        xticklabels=[f"{scale:g}" for scale in scales],
+        xlim=(-0.5, len(scales) - 0.5),
+    )
     axes.legend(loc="lower right")
     return figure
 

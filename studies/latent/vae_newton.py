@@ -1,13 +1,17 @@
-r"""Is a backward pass through the decoder needed? 4x super-resolution and half-known digits in latent space, by three forms.
+r"""Is a backward pass through the decoder needed? 4x super-resolution and half-known digits in
+latent space, by three forms.
 
-The pixels' error is brought to the latent by back-propagation through the decoder, or by a finite difference of the encoder:
-VAE-Newton, in its tangent and its secant form (`jacobian_lab.constraints.decoded`). The Newton step of the denoiser is the same
-for all, inexact. Beside them: what the autoencoder makes of the true digit, which no latent method can pass; samples without a
-constraint; and for the half-known digits the constraint on the latents alone, which needs no decoder.
+The pixels' error is brought to the latent by back-propagation through the decoder, or by a finite
+difference of the encoder: VAE-Newton, in its tangent and its secant form
+(`jacobian_lab.constraints.decoded`). The Newton step of the denoiser is the same for all, inexact.
+Beside them: what the autoencoder makes of the true digit, which no latent method can pass; samples
+without a constraint; and for the half-known digits the constraint on the latents alone, which needs
+no decoder.
 
-Peak memory is of a process of its own for each form, as in `benchmark memory`: Linux's VmHWM while a batch is sampled at two
-times with two Newton steps at each, above what was resident before, with an allocator that hands freed blocks back at once. The
-graph of the back-propagated form is freed as it is used.
+Peak memory is of a process of its own for each form, as in `benchmark memory`: Linux's VmHWM while
+a batch is sampled at two times with two Newton steps at each, above what was resident before, with
+an allocator that hands freed blocks back at once. The graph of the back-propagated form is freed as
+it is used.
 """
 
 from __future__ import annotations
@@ -43,8 +47,12 @@ from studies.latent.vae_newton_plot import plot
 from studies.latent.vae_premises import FACTOR, FORMS, MASKED, REFERENCES, TASKS, VECTORS, premises
 
 AUTOENCODER, MASK = "autoencoder", "latent mask"
-ROWS = [(task, method) for task in TASKS for method in (AUTOENCODER, "unconstrained", MASK, *FORMS)
-        if method != MASK or task == MASKED]
+ROWS = [
+    (task, method)
+    for task in TASKS
+    for method in (AUTOENCODER, "unconstrained", MASK, *FORMS)
+    if method != MASK or task == MASKED
+]
 PASSES = ("denoiser", "decoder", "decoder_with_graph", "encoder")
 OTHERS = slice(200, 216)  # digits whose latents the round trip is measured towards
 
@@ -57,7 +65,9 @@ class VaeNewton(OnDigits):
     """
 
     model: str = LATENT
-    """mnist-latent, the miniature that ships, or the folder of a pipeline of digits in diffusers' format."""
+    """mnist-latent, the miniature that ships, or the folder of a pipeline of digits in diffusers'
+    format.
+    """
     digits: int = 40
     """Digits that are sampled: this many, from `digit` on."""
     steps: int = 20
@@ -65,7 +75,9 @@ class VaeNewton(OnDigits):
     newton_steps: int = 5
     """Newton steps at each time."""
     change: float = 0.2
-    """Largest change of an entry of the noisy latent in a Newton step; less where the goal is near."""
+    """Largest change of an entry of the noisy latent in a Newton step; less where the goal is
+    near.
+    """
     eta: float = 1.0
     """Share of fresh noise at each time, from 0 (DDIM) to 1 (DDPM's ancestral sampling)."""
     measured: int = 5
@@ -79,17 +91,28 @@ class VaeNewton(OnDigits):
         super().__post_init__()
         check_times(self.times)
         if not is_latent(self.model):
-            raise InputError(f"--model {self.model} is no latent model: take {LATENT}, or the folder of a pipeline of digits")
-        if not all(1 <= count <= 5000 - self.digit for count in (self.digits, self.measured, self.batch)):
-            raise InputError(f"--digits, --measured and --batch must lie from 1 to {5000 - self.digit}: got {self.digits}, "
-                             f"{self.measured}, {self.batch}")
+            raise InputError(
+                f"--model {self.model} is no latent model: take {LATENT}, or the folder of a"
+                " pipeline of digits"
+            )
+        if not all(
+            1 <= count <= 5000 - self.digit for count in (self.digits, self.measured, self.batch)
+        ):
+            raise InputError(
+                f"--digits, --measured and --batch must lie from 1 to {5000 - self.digit}: got"
+                f" {self.digits}, {self.measured}, {self.batch}"
+            )
         if not 1 <= self.steps <= 1000 or self.newton_steps < 1 or not self.change > 0:
-            raise InputError("--steps must lie from 1 to 1000, --newton-steps be at least 1 and --change positive: got "
-                             f"{self.steps}, {self.newton_steps}, {self.change}")
+            raise InputError(
+                "--steps must lie from 1 to 1000, --newton-steps be at least 1 and --change"
+                f" positive: got {self.steps}, {self.newton_steps}, {self.change}"
+            )
         if not 0 <= self.eta <= 1:
             raise InputError(f"--eta must lie from 0 to 1: got {self.eta}")
         if not Path("/proc/self/clear_refs").exists():
-            raise InputError("peak memory is read from /proc, which this system does not have: run it on Linux")
+            raise InputError(
+                "peak memory is read from /proc, which this system does not have: run it on Linux"
+            )
 
     def models(self) -> Mapping[str, str]:
         """Return the models with weights, for the manifest."""
@@ -101,7 +124,9 @@ class VaeNewton(OnDigits):
 
 
 class Counted:
-    """A function of a batch, and how often it was called: with a graph, to be followed by a backward pass, and without."""
+    """A function of a batch, and how often it was called: with a graph, to be followed by a
+    backward pass, and without.
+    """
 
     def __init__(self, function: Map) -> None:
         self.function, self.plain, self.with_graph = function, 0, 0
@@ -116,38 +141,79 @@ class Counted:
 
 
 def compute(config: VaeNewton, pieces: Pieces) -> Arrays:
-    """Return samples, scores, passes, processor time and peak memory, (tasks and methods, ...), and the premises."""
-    model, classifier = open_digits(config.model, config.device), mnist.load_classifier(device=config.device)
+    """Return samples, scores, passes, processor time and peak memory, (tasks and methods, ...), and
+    the premises.
+    """
+    model, classifier = (
+        open_digits(config.model, config.device),
+        mnist.load_classifier(device=config.device),
+    )
     for t in config.times:
         model.denoiser.schedule(t)  # an unknown time is refused before anything is computed
     images, labels = (x.to(config.device) for x in mnist.digits("held-out"))
     with torch.no_grad():
         others = model.encode(images[OTHERS])
-    found = collect(pieces, "premises", lambda t, i: premises(model, images[i], others, t, config.seed, i),
-                    time=config.times, digit=range(config.digit, config.digit + config.measured))
+    found = collect(
+        pieces,
+        "premises",
+        lambda t, i: premises(model, images[i], others, t, config.seed, i),
+        time=config.times,
+        digit=range(config.digit, config.digit + config.measured),
+    )
     chosen = slice(config.digit, config.digit + config.digits)
-    drawn = collect(pieces, "samples", lambda row: draw(config, model, *ROWS[row], images[chosen], labels[chosen], classifier),
-                    row=range(len(ROWS)))
-    peaks = collect(pieces, "memory", lambda row: {"resident": np.array(memory(config, *ROWS[row]))}, row=range(len(ROWS)))
-    return found | drawn | peaks | {
-        "rows": np.array(ROWS), "times": np.array(config.times),
-        "batch": np.array(config.batch),
-        "sampling_times": np.array(model.denoiser.schedule.times(config.steps)), "truth": images[chosen].cpu().numpy(),
-        "small": shrink(images[chosen], FACTOR).cpu().numpy(),
-        "known": torch.where(half(SHAPE).to(images.device), images[chosen], torch.nan).cpu().numpy()}
+    drawn = collect(
+        pieces,
+        "samples",
+        lambda row: draw(config, model, *ROWS[row], images[chosen], labels[chosen], classifier),
+        row=range(len(ROWS)),
+    )
+    peaks = collect(
+        pieces,
+        "memory",
+        lambda row: {"resident": np.array(memory(config, *ROWS[row]))},
+        row=range(len(ROWS)),
+    )
+    return (
+        found
+        | drawn
+        | peaks
+        | {
+            "rows": np.array(ROWS),
+            "times": np.array(config.times),
+            "batch": np.array(config.batch),
+            "sampling_times": np.array(model.denoiser.schedule.times(config.steps)),
+            "truth": images[chosen].cpu().numpy(),
+            "small": shrink(images[chosen], FACTOR).cpu().numpy(),
+            "known": (
+                torch.where(half(SHAPE).to(images.device), images[chosen], torch.nan).cpu().numpy()
+            ),
+        }
+    )
 
 
 def open_digits(name: str, device: str) -> Model:
     """Return a latent model of digits."""
     model = open_model(name, device)
     if model.image_shape != SHAPE:
-        raise InputError(f"--model {name} is of images of shape {model.image_shape}, and digits are {SHAPE}: take {LATENT}")
+        raise InputError(
+            f"--model {name} is of images of shape {model.image_shape}, and digits are {SHAPE}:"
+            f" take {LATENT}"
+        )
     return model
 
 
-def draw(config: VaeNewton, model: Model, task: str, method: str, images: Tensor, labels: Tensor,
-         classifier: Classifier) -> Arrays:
-    """Return an image for each digit, its scores, the residual along sampling where it is known, and what it cost."""
+def draw(
+    config: VaeNewton,
+    model: Model,
+    task: str,
+    method: str,
+    images: Tensor,
+    labels: Tensor,
+    classifier: Classifier,
+) -> Arrays:
+    """Return an image for each digit, its scores, the residual along sampling where it is known,
+    and what it cost.
+    """
     encode, decode, started = Counted(model.encode), Counted(model.decode), process_time()
     problem, forward = TASKS[task](images), 0
     residual = np.full((len(images), config.steps, config.newton_steps + 1), np.nan)
@@ -160,22 +226,42 @@ def draw(config: VaeNewton, model: Model, task: str, method: str, images: Tensor
         states = list(states_of(config, model, constraint, seeds))
         z, forward = states[-1].x0, states[-1].spent.forward
         if isinstance(constraint, Decoded):
-            residuals = torch.stack([state.residual for state in states if state.residual is not None], 1)
+            residuals = torch.stack(
+                [state.residual for state in states if state.residual is not None], 1
+            )
             residual = residuals.reshape(residual.shape).cpu().numpy()
     with torch.no_grad():
         drawn = constraint.images(z) if isinstance(constraint, Decoded) else decode(z)
     seconds = process_time() - started
-    scored, projected = (scores(image, images, labels, classifier) for image in (drawn, problem.project(drawn)))
-    return {"images": drawn.cpu().numpy(), "missing": problem.residual(drawn).cpu().numpy(), "residual": residual,
-            "psnr": scored["psnr"], "agreement": scored["agreement"], "psnr_projected": projected["psnr"],
-            "passes": np.array([forward, decode.plain, decode.with_graph, encode.plain]), "seconds": np.array(seconds)}
+    scored, projected = (
+        scores(image, images, labels, classifier) for image in (drawn, problem.project(drawn))
+    )
+    return {
+        "images": drawn.cpu().numpy(),
+        "missing": problem.residual(drawn).cpu().numpy(),
+        "residual": residual,
+        "psnr": scored["psnr"],
+        "agreement": scored["agreement"],
+        "psnr_projected": projected["psnr"],
+        "passes": np.array([forward, decode.plain, decode.with_graph, encode.plain]),
+        "seconds": np.array(seconds),
+    }
 
 
-def states_of(config: VaeNewton, model: Model, constraint: Constraint | None, seeds: list[int]) -> Iterator[State]:
+def states_of(
+    config: VaeNewton, model: Model, constraint: Constraint | None, seeds: list[int]
+) -> Iterator[State]:
     """Sample a latent for each seed."""
     noise = seeded_noise(seeds, model.denoiser.shape, config.device)
-    return sample(model.denoiser, noise, model.denoiser.schedule.times(config.steps), constraint,
-                  None if constraint is None else config.newton(), eta=config.eta, seeds=seeds)
+    return sample(
+        model.denoiser,
+        noise,
+        model.denoiser.schedule.times(config.steps),
+        constraint,
+        None if constraint is None else config.newton(),
+        eta=config.eta,
+        seeds=seeds,
+    )
 
 
 def constrain(encode: Map, decode: Map, problem: Linear, method: str) -> Constraint | None:
@@ -190,9 +276,13 @@ def constrain(encode: Map, decode: Map, problem: Linear, method: str) -> Constra
 
 
 def memory(config: VaeNewton, task: str, method: str) -> tuple[float, float]:
-    """Return MB resident before a batch is sampled, and at the peak, of a process that does only this."""
+    """Return MB resident before a batch is sampled, and at the peak, of a process that does only
+    this.
+    """
     words = (config.model, task, method, config.batch)
-    return alone(f"from studies.latent.vae_newton import resident; print(*resident{words!r})", STRICT)
+    return alone(
+        f"from studies.latent.vae_newton import resident; print(*resident{words!r})", STRICT
+    )
 
 
 def resident(model: str, task: str, method: str, batch: int) -> tuple[float, float]:
@@ -214,28 +304,50 @@ def resident(model: str, task: str, method: str, batch: int) -> tuple[float, flo
 
 
 def table(arrays: Arrays) -> list[Row]:
-    """Return a row for each task and method: scores with 95 % intervals over the digits, cost, and the premises' medians."""
+    """Return a row for each task and method: scores with 95 % intervals over the digits, cost, and
+    the premises' medians.
+    """
     rows: list[Row] = []
     tasks, names, count = list(TASKS), arrays["rows"].tolist(), len(arrays["truth"])
     peaks = np.diff(arrays["resident"])[:, 0]
     for k, (task, method) in enumerate(names):
         missing = arrays["missing"][k]
-        row: Row = {"task": task, "method": method, "digits": count,
-                    "residual_mean": float(missing.mean()), "residual_median": float(np.median(missing))}
-        for key, found in {"psnr": mean_interval(arrays["psnr"][k]),
-                           "agreement": rate_interval(int(arrays["agreement"][k].sum()), count)}.items():
+        row: Row = {
+            "task": task,
+            "method": method,
+            "digits": count,
+            "residual_mean": float(missing.mean()),
+            "residual_median": float(np.median(missing)),
+        }
+        for key, found in {
+            "psnr": mean_interval(arrays["psnr"][k]),
+            "agreement": rate_interval(int(arrays["agreement"][k].sum()), count),
+        }.items():
             row |= dict(zip((key, f"{key}_low", f"{key}_high"), found, strict=True))
-        row |= {"psnr_projected": float(arrays["psnr_projected"][k].mean()),
-                **{f"{name}_passes": int(n) for name, n in zip(PASSES, arrays["passes"][k], strict=True)},
-                "processor_seconds": float(arrays["seconds"][k]), "peak_MB_above_rest": float(peaks[k]),
-                "peak_by_backprop": float(peaks[k] / peaks[names.index([task, "backprop"])])}
+        row |= {
+            "psnr_projected": float(arrays["psnr_projected"][k].mean()),
+            **{
+                f"{name}_passes": int(n)
+                for name, n in zip(PASSES, arrays["passes"][k], strict=True)
+            },
+            "processor_seconds": float(arrays["seconds"][k]),
+            "peak_MB_above_rest": float(peaks[k]),
+            "peak_by_backprop": float(peaks[k] / peaks[names.index([task, "backprop"])]),
+        }
         for v, name in enumerate(VECTORS):
             row[f"roundtrip, {name}"] = float(np.median(arrays["roundtrip"][..., v]))
         for v, name in enumerate(("largest eigenvalue", "norm", "share of negative eigenvalues")):
-            row[f"{name} of J_E P J_D"] = float(np.median(arrays["loop"][:, :, tasks.index(task), v]))
+            row[f"{name} of J_E P J_D"] = float(
+                np.median(arrays["loop"][:, :, tasks.index(task), v])
+            )
         for r, name in enumerate(REFERENCES):
-            row[f"cosine with {name}"] = "" if method not in FORMS else float(np.median(
-                arrays["cosines"][:, :, tasks.index(task), FORMS.index(method), r]))
+            row[f"cosine with {name}"] = (
+                ""
+                if method not in FORMS
+                else float(
+                    np.median(arrays["cosines"][:, :, tasks.index(task), FORMS.index(method), r])
+                )
+            )
         rows.append(row)
     return rows
 

@@ -1,4 +1,6 @@
-"""The figure of `vae-newton`: images by each form; the premises; the residual along sampling; memory."""
+"""The figure of `vae-newton`: images by each form; the premises; the residual along sampling;
+memory.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,12 @@ from studies.frame.study import Arrays
 from studies.latent.vae_premises import FORMS, STEPS, TASKS
 from studies.sampling.constrained import grid, plot_along
 
-COLOURS = {"backprop": "#009e73", "tangent": "#0072b2", "secant": "#d55e00", "latent mask": "#cc79a7"}
+COLOURS = {
+    "backprop": "#009e73",
+    "tangent": "#0072b2",
+    "secant": "#d55e00",
+    "latent mask": "#cc79a7",
+}
 GRAY = "#555555"
 STYLES = {"$J_D^T e$": "--", "$J_D^{+} e$": ":", "$J_D^{+} e$, cut off": "-"}
 SHOWN = 6
@@ -23,8 +30,11 @@ def plot(arrays: Arrays) -> Figure:
     rows = [("truth", arrays["truth"])]
     for task, observed in zip(TASKS, ("small", "known"), strict=True):
         rows.append((f"{task}:\nobserved", arrays[observed]))
-        rows += [(method, arrays["images"][k]) for k, (of, method) in enumerate(arrays["rows"].tolist())
-                 if of == task and method not in ("autoencoder", "unconstrained")]
+        rows += [
+            (method, arrays["images"][k])
+            for k, (of, method) in enumerate(arrays["rows"].tolist())
+            if of == task and method not in ("autoencoder", "unconstrained")
+        ]
     rows.append(("autoencoder\nof the truth", arrays["images"][0]))
     figure = Figure(figsize=(9.8, 7.0))
     parts: Any = figure.subfigures(1, 2, width_ratios=(4.5, 5.3))
@@ -63,7 +73,11 @@ def _plot_steps(axes: Axes, arrays: Arrays, task: int) -> None:
     found = np.median(arrays["by_step"][:, :, task], axis=(0, 1))
     for values, form in zip(found, [*FORMS, "$J_D^{+} e$, cut off"], strict=True):
         axes.plot(STEPS, values, color=COLOURS.get(form, GRAY))
-    axes.set(xlabel="step $s$", ylabel="residual of $D(z + s d)$", ylim=(0, max(1.1, min(2.0, found.max()))))
+    axes.set(
+        xlabel="step $s$",
+        ylabel="residual of $D(z + s d)$",
+        ylim=(0, max(1.1, min(2.0, found.max()))),
+    )
 
 
 def _plot_sampling(axes: Axes, arrays: Arrays, task: str) -> None:
@@ -77,19 +91,34 @@ def _plot_sampling(axes: Axes, arrays: Arrays, task: str) -> None:
 def _plot_roundtrip(axes: Axes, arrays: Arrays) -> None:
     """Draw how much of v the round trip misses: median, and range over the digits."""
     for k, label in enumerate(("random $v$", "$v$ to other digits", "the same, secant")):
-        found, colour = arrays["roundtrip"][:, :, k], (GRAY, COLOURS["tangent"], COLOURS["secant"])[k]
+        found, colour = (
+            arrays["roundtrip"][:, :, k],
+            (GRAY, COLOURS["tangent"], COLOURS["secant"])[k],
+        )
         axes.plot(arrays["times"], np.median(found, 1), "o-", color=colour, label=label)
-        axes.fill_between(arrays["times"], found.min(1), found.max(1), color=colour, alpha=0.12, linewidth=0)
-    axes.set(xlabel="time $t$", ylabel="$|J_E J_D v - v|\\,/\\,|v|$", ylim=(0, 1.6 * arrays["roundtrip"].max()))
+        axes.fill_between(
+            arrays["times"], found.min(1), found.max(1), color=colour, alpha=0.12, linewidth=0
+        )
+    axes.set(
+        xlabel="time $t$",
+        ylabel="$|J_E J_D v - v|\\,/\\,|v|$",
+        ylim=(0, 1.6 * arrays["roundtrip"].max()),
+    )
     axes.legend(loc="upper left", borderpad=0)
 
 
 def _plot_memory(axes: Axes, arrays: Arrays) -> None:
-    """Draw the peak of each method, of one task: the other's is the same but for the pixels' constraint."""
+    """Draw the peak of each method, of one task: the other's is the same but for the pixels'
+    constraint.
+    """
     rows = arrays["rows"].tolist()
     shown = [k for k, (of, _) in enumerate(rows) if of == rows[-1][0]]
     peaks = np.diff(arrays["resident"])[shown, 0]
     names = [rows[k][1] for k in shown]
     axes.barh(range(len(shown)), peaks, color=[COLOURS.get(name, GRAY) for name in names])
-    axes.set(yticks=range(len(shown)), yticklabels=names, ylim=(len(shown) - 0.5, -0.5),
-             xlabel=f"peak above rest, MB, batch {int(arrays['batch'])}")
+    axes.set(
+        yticks=range(len(shown)),
+        yticklabels=names,
+        ylim=(len(shown) - 0.5, -0.5),
+        xlabel=f"peak above rest, MB, batch {int(arrays['batch'])}",
+    )

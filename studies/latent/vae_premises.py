@@ -1,17 +1,19 @@
-r"""The premises of VAE-Newton, measured: how far the encoder undoes the decoder, and where the forms' directions point.
+r"""The premises of VAE-Newton, measured: how far the encoder undoes the decoder, and where the
+forms' directions point.
 
-At the posterior mean z of a noisy digit's latent and the image x = D(z), with the dense Jacobians J_D at z and J_E at x:
+At the posterior mean z of a noisy digit's latent and the image x = D(z), with the dense Jacobians
+J_D at z and J_E at x:
 
     round trip     |J_E J_D v - v| / |v|, for random v and for differences of other digits'
                    latents; 0 is a left inverse.
                    For the latter also the secant, |E(D(z + v)) - E(D(z)) - v| / |v|
     cosines        of each form's error of z with J_D^T e, J_D^+ e, and J_D^+ e with the
-                   singular values of J_D below a tenth
-                   of the largest cut off, since they fall by thousands; e is what the image's constraint wants
+                   singular values of J_D below a tenth of the largest cut off, since they fall by
+                   thousands; e is what the image's constraint wants
     loop           J_E P J_D, P what the constraint sees: by a step of VAE-Newton a change v of
-                   z that is wanted becomes
-                   v - J_E P J_D v, to first order. An eigenvalue is 1 at best, and v grows where its real part is negative; a
-                   norm far above the largest |eigenvalue| tells of v that grow before they fall
+                   z that is wanted becomes v - J_E P J_D v, to first order. An eigenvalue is 1 at
+                   best, and v grows where its real part is negative; a norm far above the largest
+                   |eigenvalue| tells of v that grow before they fall
     residual       of D(z + s d) against s, over that of D(z), for each form's d and for
                    d = J_D^+ e, cut off
 """
@@ -63,7 +65,9 @@ MASKED = "half known"
 TASKS: dict[str, Callable[[Tensor], Linear]] = {"4x super-resolution": enlarge, MASKED: complete}
 
 
-def premises(model: Model, image: Tensor, others: Tensor, t: int | float, seed: int, number: int) -> Arrays:
+def premises(
+    model: Model, image: Tensor, others: Tensor, t: int | float, seed: int, number: int
+) -> Arrays:
     """Return what is measured at one noisy digit.
 
     Parameters
@@ -81,9 +85,10 @@ def premises(model: Model, image: Tensor, others: Tensor, t: int | float, seed: 
     Returns
     -------
     dict
-        "roundtrip" (3,), medians over v; "cosines" (tasks, forms, references); "by_step" (tasks, forms and J_D^+ e, steps);
-        "singular_values" of J_D, falling; "loop" (tasks, 3): the largest |eigenvalue|, the norm, and how many of those above
-        5 % of it, by |eigenvalue|, have a negative real part, as a share.
+        "roundtrip" (3,), medians over v; "cosines" (tasks, forms, references); "by_step" (tasks,
+        forms and J_D^+ e, steps); "singular_values" of J_D, falling; "loop" (tasks, 3): the largest
+        |eigenvalue|, the norm, and how many of those above 5 % of it, by |eigenvalue|, have a
+        negative real part, as a share.
     """
     with torch.no_grad():
         clean = model.encode(image[None])
@@ -94,15 +99,31 @@ def premises(model: Model, image: Tensor, others: Tensor, t: int | float, seed: 
     J_D, J_E = dense_decoder(model.decode, z), dense_encoder(model.encode, x)
     random = np.random.default_rng([seed, number]).standard_normal((RANDOM, J_D.shape[1]))
     digits, secant = (v.double().cpu().flatten(1).numpy() for v in (others - clean, moved))
-    roundtrip = [_missed(random @ J_D.T @ J_E.T, random), _missed(digits @ J_D.T @ J_E.T, digits), _missed(secant, digits)]
-    cosines, by_step = zip(*(_towards(model, problem(image[None]), z, x, J_D) for problem in TASKS.values()), strict=True)
+    roundtrip = [
+        _missed(random @ J_D.T @ J_E.T, random),
+        _missed(digits @ J_D.T @ J_E.T, digits),
+        _missed(secant, digits),
+    ]
+    cosines, by_step = zip(
+        *(_towards(model, problem(image[None]), z, x, J_D) for problem in TASKS.values()),
+        strict=True,
+    )
     loops = [loop(problem(image[None]), J_D, J_E, x) for problem in TASKS.values()]
-    return {"roundtrip": np.array(roundtrip), "cosines": np.stack(cosines), "by_step": np.stack(by_step),
-            "singular_values": np.linalg.svd(J_D, compute_uv=False), "loop": np.array(loops)}
+    return {
+        "roundtrip": np.array(roundtrip),
+        "cosines": np.stack(cosines),
+        "by_step": np.stack(by_step),
+        "singular_values": np.linalg.svd(J_D, compute_uv=False),
+        "loop": np.array(loops),
+    }
 
 
-def loop(constraint: Linear, J_D: NDArray[np.float64], J_E: NDArray[np.float64], x: Tensor) -> tuple[float, float, float]:
-    """Return of J_E P J_D the largest |eigenvalue|, the norm, and the share of negative real parts; see `premises`."""
+def loop(
+    constraint: Linear, J_D: NDArray[np.float64], J_E: NDArray[np.float64], x: Tensor
+) -> tuple[float, float, float]:
+    """Return of J_E P J_D the largest |eigenvalue|, the norm, and the share of negative real parts;
+    see `premises`.
+    """
     columns = torch.from_numpy(J_D.T).to(x).reshape(-1, *x.shape[1:])
     product = J_E @ constraint.seen(columns).double().cpu().flatten(1).numpy().T
     values = np.linalg.eigvals(product)
@@ -115,7 +136,9 @@ def _missed(found: NDArray[np.float64], v: NDArray[np.float64]) -> float:
     return float(np.median(np.linalg.norm(found - v, axis=1) / np.linalg.norm(v, axis=1)))
 
 
-def _towards(model: Model, constraint: Linear, z: Tensor, x: Tensor, J_D: NDArray[np.float64]) -> tuple[NDArray[Any], ...]:
+def _towards(
+    model: Model, constraint: Linear, z: Tensor, x: Tensor, J_D: NDArray[np.float64]
+) -> tuple[NDArray[Any], ...]:
     """Return the cosines and the residuals along the directions, for one constraint."""
     e = constraint.error(x)
     vector = e.double().cpu().flatten().numpy()
@@ -124,10 +147,14 @@ def _towards(model: Model, constraint: Linear, z: Tensor, x: Tensor, J_D: NDArra
     errors = [Decoded(constraint, model.encode, model.decode, form).error(z) for form in FORMS]
     directions = [error.double().cpu().flatten().numpy() for error in errors]
     cosines = np.array([[_cosine(d, reference) for reference in references] for d in directions])
-    moves = torch.stack([*(error[0] for error in errors), torch.from_numpy(cut_off).to(z).reshape(z.shape[1:])])
+    moves = torch.stack(
+        [*(error[0] for error in errors), torch.from_numpy(cut_off).to(z).reshape(z.shape[1:])]
+    )
     steps = torch.from_numpy(STEPS).to(z).reshape(-1, 1, 1, 1, 1)
     with torch.no_grad():
-        found = constraint.residual(model.decode((z + steps * moves).flatten(0, 1))).reshape(len(STEPS), -1)
+        found = constraint.residual(model.decode((z + steps * moves).flatten(0, 1))).reshape(
+            len(STEPS), -1
+        )
     return cosines, (found / found[0]).T.double().cpu().numpy()
 
 

@@ -1,7 +1,9 @@
-"""What the studies of constrained sampling share: options, sampling in pieces, in pixels or latents, and their drawing.
+"""What the studies of constrained sampling share: options, sampling in pieces, in pixels or
+latents, and their drawing.
 
-What is wanted is always wanted of images. For a model of latents it goes in through the autoencoder, by `Constrained.carried`,
-and `draw` decodes what comes out; the sampler and its Newton step are the same.
+What is wanted is always wanted of images. For a model of latents it goes in through the
+autoencoder, by `Constrained.carried`, and `draw` decodes what comes out; the sampler and its Newton
+step are the same.
 """
 
 from __future__ import annotations
@@ -42,43 +44,58 @@ class Constrained(Guided):
     """Options of a study of constrained sampling."""
 
     through: Through = "secant"
-    """Of a latent model: how the change wanted of pixels becomes one of the latent. By differences of the encoder, "secant" or
-    "tangent" (VAE-Newton, no graph); "backprop" through the decoder; "latents", of masks only: latents are known where all
-    their pixels are, and no decoder is asked."""
+    """Of a latent model: how the change wanted of pixels becomes one of the latent. By differences
+    of the encoder, "secant" or "tangent" (VAE-Newton, no graph); "backprop" through the decoder;
+    "latents", of masks only: latents are known where all their pixels are, and no decoder is asked.
+    """
     samples: int = 3
     """Samples, each from noise of its own."""
     steps: int = 20
     """Sampling times, evenly spaced."""
     last_of: int = 100
-    """Where they end: at the last of this many, 100 at 1 % of the way; with the number of --steps, one more would be clean."""
+    """Where they end: at the last of this many, 100 at 1 % of the way; with the number of --steps,
+    one more would be clean.
+    """
     newton_steps: int = 5
     """Newton steps at each time."""
     direction: Kind = "inexact"
-    """Of a Newton step: inexact J e, gradient J^T e, exact J^+ e (slow: the dense J of each sample), krylov, identity e."""
+    """Of a Newton step: inexact J e, gradient J^T e, exact J^+ e (slow: the dense J of each
+    sample), krylov, identity e.
+    """
     change: float = 0.2
-    """Largest change of a pixel of x_t, or of a number of a noisy latent, in a Newton step; pixels are in [-1, 1], latents have
-    unit variance."""
+    """Largest change of a pixel of x_t, or of a number of a noisy latent, in a Newton step; pixels
+    are in [-1, 1], latents have unit variance.
+    """
     rule: Rule = "secant"
-    """Size of a Newton step: the paper's "dynamic" always moves a pixel by --change, "secant" brakes where the goal is near."""
+    """Size of a Newton step: the paper's "dynamic" always moves a pixel by --change, "secant"
+    brakes where the goal is near.
+    """
     eta: float = 1.0
     """Share of fresh noise at each time, from 0 (DDIM) to 1 (DDPM's ancestral sampling)."""
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.samples < 1 or self.steps < 1 or self.last_of < 1 or self.newton_steps < 1:
-            raise InputError("--samples, --steps, --last-of and --newton-steps must be at least 1: got "
-                             f"{self.samples}, {self.steps}, {self.last_of}, {self.newton_steps}")
+            raise InputError(
+                "--samples, --steps, --last-of and --newton-steps must be at least 1: got "
+                f"{self.samples}, {self.steps}, {self.last_of}, {self.newton_steps}"
+            )
         if not self.change > 0:
             raise InputError(f"--change must be positive: got {self.change}")
         if not 0 <= self.eta <= 1:
             raise InputError(f"--eta must lie from 0 to 1: got {self.eta}")
         if self.rule == "secant" and self.direction in ("exact", "krylov"):
-            raise InputError(f"--rule secant takes g for J e, and would brake --direction {self.direction} wrongly: add "
-                             "--rule dynamic")
+            raise InputError(
+                f"--rule secant takes g for J e, and would brake --direction {self.direction}"
+                " wrongly: add --rule dynamic"
+            )
         if not is_latent(self.model):
             self._refuse_unless_default("through")
         if self.through == "latents" and not self.has_mask:
-            raise InputError("--through latents is for masks, of the study inpaint: latents are known where all their pixels "
-                             "are. Take secant, tangent or backprop")
+            raise InputError(
+                "--through latents is for masks, of the study inpaint: latents are known where all"
+                " their pixels are. Take secant, tangent or backprop"
+            )
 
     @property
     def has_mask(self) -> bool:
@@ -91,7 +108,9 @@ class Constrained(Guided):
         return Newton(self.direction, self.newton_steps, rule)
 
     def load(self, device: str | None = None, dtype: torch.dtype = torch.float32) -> Model:
-        """Return the model; raise, before anything is read or computed, if its schedule has not as many times."""
+        """Return the model; raise, before anything is read or computed, if its schedule has not as
+        many times.
+        """
         model = super().load(device, dtype)
         self.times(model.denoiser)
         return model
@@ -120,7 +139,9 @@ class Constrained(Guided):
         try:
             return latent_inpainting(wanted.y, wanted.mask, model.encode)
         except InputError as error:
-            raise InputError(f"--through latents does not do for this mask, --through secant does: {error}") from error
+            raise InputError(
+                f"--through latents does not do for this mask, --through secant does: {error}"
+            ) from error
 
 
 def batch_size(model: Model) -> int:
@@ -136,8 +157,14 @@ def in_batches(function: Callable[[Tensor], Tensor], x: Tensor, model: Model) ->
     return torch.cat([checked(function(part), part, "autoencoder") for part in parts])
 
 
-def draw(config: Constrained, model: Model, seeds: Sequence[int], pieces: Pieces, name: str,
-         constraint: Callable[[slice], Constraint] | None = None) -> Arrays:
+def draw(
+    config: Constrained,
+    model: Model,
+    seeds: Sequence[int],
+    pieces: Pieces,
+    name: str,
+    constraint: Callable[[slice], Constraint] | None = None,
+) -> Arrays:
     """Return a sample for each seed, drawn in pieces that are kept on disk.
 
     Parameters
@@ -148,8 +175,8 @@ def draw(config: Constrained, model: Model, seeds: Sequence[int], pieces: Pieces
     Returns
     -------
     dict
-        "images" (N, c, H, W), decoded; "residual" (N, times, Newton steps + 1) of the images on the way, with a constraint
-        only; "passes" (N, 3) of the denoiser: forward passes, J v and J^T u.
+        "images" (N, c, H, W), decoded; "residual" (N, times, Newton steps + 1) of the images on the
+        way, with a constraint only; "passes" (N, 3) of the denoiser: forward passes, J v and J^T u.
     """
     denoiser, batch = model.denoiser, batch_size(model)
     times = config.times(denoiser)
@@ -161,11 +188,19 @@ def draw(config: Constrained, model: Model, seeds: Sequence[int], pieces: Pieces
         noise = seeded_noise(seeds[part], denoiser.shape, config.device)
         shape = (len(times), 1 if wanted is None else config.newton_steps + 1)
         residual = []
-        states = sample(denoiser, noise, times, goal, None if goal is None else config.newton(), eta=config.eta,
-                        seeds=seeds[part])
+        states = sample(
+            denoiser,
+            noise,
+            times,
+            goal,
+            None if goal is None else config.newton(),
+            eta=config.eta,
+            seeds=seeds[part],
+        )
         for state in tqdm(states, total=shape[0] * shape[1], desc="states", leave=False):
             if wanted is not None and state.residual is not None:
-                of_latents = config.through == "latents"  # the other goals tell what the decoded images miss
+                # the other goals tell what the decoded images miss
+                of_latents = config.through == "latents"
                 missing = wanted.residual(model.decode(state.x0)) if of_latents else state.residual
                 residual.append(missing.cpu().numpy())
         passes = (state.spent.forward, state.spent.jvp, state.spent.vjp)
@@ -174,20 +209,29 @@ def draw(config: Constrained, model: Model, seeds: Sequence[int], pieces: Pieces
         return found | ({"residual": np.stack(residual, 1).reshape(-1, *shape)} if residual else {})
 
     parts = [slice(at, min(at + batch, len(seeds))) for at in range(0, len(seeds), batch)]
-    found = [pieces(f"{name}-{part.start}", partial(piece, part))
-             for part in tqdm(parts, desc=name, unit="batch")]
+    found = [
+        pieces(f"{name}-{part.start}", partial(piece, part))
+        for part in tqdm(parts, desc=name, unit="batch")
+    ]
     return {key: np.concatenate([cell[key] for cell in found]) for key in found[0]}
 
 
 def spent(passes: NDArray[Any]) -> dict[str, int]:
     """Return the passes that a sample cost, for a table."""
-    return dict(zip(("forward_passes", "products_Jv", "products_JTu"), passes[0].tolist(), strict=True))
+    return dict(
+        zip(("forward_passes", "products_Jv", "products_JTu"), passes[0].tolist(), strict=True)
+    )
 
 
-def grid(figure: Any, rows: Sequence[tuple[str, Sequence[NDArray[Any] | None]]],  # noqa: ANN401 - a Figure or a SubFigure
-         titles: Sequence[str] = ()) -> None:
+def grid(
+    figure: Any,
+    rows: Sequence[tuple[str, Sequence[NDArray[Any] | None]]],
+    titles: Sequence[str] = (),
+) -> None:
     """Show rows of images, each with its label; None leaves a gap."""
-    panels = figure.subplots(len(rows), len(rows[0][1]), squeeze=False, gridspec_kw={"wspace": 0, "hspace": 0})
+    panels = figure.subplots(
+        len(rows), len(rows[0][1]), squeeze=False, gridspec_kw={"wspace": 0, "hspace": 0}
+    )
     for row, (label, images) in zip(panels, rows, strict=True):
         for axes, image in zip(row, images, strict=True):
             if image is None:
@@ -200,13 +244,13 @@ def grid(figure: Any, rows: Sequence[tuple[str, Sequence[NDArray[Any] | None]]],
         axes.set_title(title)
 
 
-def tiles(figure: Any, images: Sequence[tuple[str, NDArray[Any]]]) -> None:  # noqa: ANN401
+def tiles(figure: Any, images: Sequence[tuple[str, NDArray[Any]]]) -> None:
     """Show images with their titles, four in a row."""
     panels = figure.subplots(-(-len(images) // 4), 4, squeeze=False).reshape(-1)
     for axes, (title, image) in zip(panels, images, strict=False):
         _show(axes, image)
         axes.set_title(title)
-    for axes in panels[len(images):]:
+    for axes in panels[len(images) :]:
         axes.set_axis_off()
 
 
@@ -219,12 +263,18 @@ def _show(axes: Axes, image: NDArray[Any]) -> None:
 
 
 def plot_along(axes: Axes, values: NDArray[Any], times: NDArray[Any], colour: str) -> None:
-    """Draw values of N samples, (N, times, states), against the time: the median, and the range from 10 to 90 %."""
+    """Draw values of N samples, (N, times, states), against the time: the median, and the range
+    from 10 to 90 %.
+    """
     states = values.shape[2]
     x = (np.arange(len(times))[:, None] + np.arange(states) / states).reshape(-1)
     low, middle, high = np.quantile(values.reshape(len(values), -1), (0.1, 0.5, 0.9), axis=0)
     axes.plot(x, middle, color=colour, linewidth=1)
     axes.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
     ticks = np.linspace(0, len(times) - 1, min(4, len(times))).round().astype(int)
-    axes.set(yscale="log", xlabel="time $t$", xticks=ticks, xticklabels=[f"{times[k]:.3g}" for k in ticks])
-
+    axes.set(
+        yscale="log",
+        xlabel="time $t$",
+        xticks=ticks,
+        xticklabels=[f"{times[k]:.3g}" for k in ticks],
+    )

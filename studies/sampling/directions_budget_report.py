@@ -18,24 +18,50 @@ MEASURES = ("residual", "psnr", "ssim", "agreement", "doubt", "distance", "size"
 
 
 def table(arrays: Arrays) -> list[Row]:
-    """Return a row for each run, then for each setting of the search: means and rates with 95 % intervals."""
+    """Return a row for each run, then for each setting of the search: means and rates with 95 %
+    intervals.
+    """
     rows = []
     for i, direction in enumerate(arrays["direction"].tolist()):
         budget, passes = int(arrays["budget"][i]), arrays["passes"][i].tolist()
-        row: Row = {"part": "run" if budget else "outside the budget", "direction": direction, "budget": budget or "",
-                    "setting": str(arrays["setting"][i]), "times": int(arrays["times"][i]), "evaluations": sum(passes)}
+        row: Row = {
+            "part": "run" if budget else "outside the budget",
+            "direction": direction,
+            "budget": budget or "",
+            "setting": str(arrays["setting"][i]),
+            "times": int(arrays["times"][i]),
+            "evaluations": sum(passes),
+        }
         row |= dict(zip(("forward", "jvp", "vjp"), passes, strict=True))
-        rows.append(row | _worth({key: arrays[key][i, :arrays["count"][i]] for key in MEASURES}, arrays["distance_of_real"]))
+        rows.append(
+            row
+            | _worth(
+                {key: arrays[key][i, : arrays["count"][i]] for key in MEASURES},
+                arrays["distance_of_real"],
+            )
+        )
     for i, direction in enumerate(arrays["search_direction"].tolist()):
-        row = {"part": "search, chosen" if i in arrays["chosen"] else "search", "direction": direction,
-               "budget": int(arrays["search_budget"][i]), "setting": str(arrays["search_setting"][i])}
+        row = {
+            "part": "search, chosen" if i in arrays["chosen"] else "search",
+            "direction": direction,
+            "budget": int(arrays["search_budget"][i]),
+            "setting": str(arrays["search_setting"][i]),
+        }
         row |= dict.fromkeys(("times", "evaluations", "forward", "jvp", "vjp"), "")
-        rows.append(row | _worth({key: arrays[f"search_{key}"][i] for key in MEASURES}, arrays["search_distance_of_real"]))
+        rows.append(
+            row
+            | _worth(
+                {key: arrays[f"search_{key}"][i] for key in MEASURES},
+                arrays["search_distance_of_real"],
+            )
+        )
     return rows
 
 
-def _worth(measures: Arrays, real: Any) -> Row:  # noqa: ANN401 - an array
-    """Return the means with their intervals over the digits that did not diverge; the distance relative to the real digits'."""
+def _worth(measures: Arrays, real: Any) -> Row:
+    """Return the means with their intervals over the digits that did not diverge; the distance
+    relative to the real digits'.
+    """
     fine = np.isfinite(measures["doubt"])
     row: Row = {"digits": len(fine), "diverged": int((~fine).sum())}
     for key in MEASURES:
@@ -46,37 +72,66 @@ def _worth(measures: Arrays, real: Any) -> Row:  # noqa: ANN401 - an array
         elif key == "agreement":
             row |= dict(zip(names, rate_interval(int(values.sum()), len(values)), strict=True))
         else:
-            row |= dict(zip(names, mean_interval(values / real.mean() if key == "distance" else values), strict=True))
+            row |= dict(
+                zip(
+                    names,
+                    mean_interval(values / real.mean() if key == "distance" else values),
+                    strict=True,
+                )
+            )
     return row
 
 
 def plot(arrays: Arrays) -> Figure:
-    """Draw the paths at the largest budget, the search, the samples' worth by budget; below, the same digits by each run."""
+    """Draw the paths at the largest budget, the search, the samples' worth by budget; below, the
+    same digits by each run.
+    """
     figure = Figure(figsize=(7.2, 8.1))
     parts: Any = figure.subfigures(2, 1, height_ratios=[4.5, 3.6])
     top, bottom = parts[0].subplots(2, 3)
-    largest = [i for i in range(len(arrays["budget"])) if arrays["budget"][i] in (0, arrays["budget"].max())]
-    for axes, key, label in ((top[0], "residuals", "residual"), (top[1], "sizes", r"$|x_t|$ / by rights")):
+    largest = [
+        i
+        for i in range(len(arrays["budget"]))
+        if arrays["budget"][i] in (0, arrays["budget"].max())
+    ]
+    for axes, key, label in (
+        (top[0], "residuals", "residual"),
+        (top[1], "sizes", r"$|x_t|$ / by rights"),
+    ):
         for i in (i for i in largest if arrays["budget"][i]):
             axes.plot(arrays["evaluations"][i], arrays[key][i], **_line(arrays, i))
         axes.set(yscale="log", xlabel="network evaluations", ylabel=label)
         _plain_ticks(axes.yaxis)
-    top[0].set_title(f"Along the largest budget, {int(arrays['budget'].max())}\n(median of the digits)")
+    top[0].set_title(
+        f"Along the largest budget, {int(arrays['budget'].max())}\n(median of the digits)"
+    )
     top[1].axhline(1, color="#999999", linewidth=0.5, zorder=0)
     top[1].set_title("Size of $x_t$, relative to\nthe noisy true digit's (median)")
     _plot_search(top[2], arrays)
     rows = [row for row in table(arrays) if not str(row["part"]).startswith("search")]
-    for axes, key, label in zip(bottom, ("residual", "agreement", "distance"),
-                                ("residual", "judge's agreement", "distance to digits"), strict=True):
+    for axes, key, label in zip(
+        bottom,
+        ("residual", "agreement", "distance"),
+        ("residual", "judge's agreement", "distance to digits"),
+        strict=True,
+    ):
         _plot_worth(axes, arrays, rows, key)
         axes.set(ylabel=label, xlabel="network evaluations")
-    bottom[0].set(yscale="log", ylim=(min(float(row["residual"]) for row in rows if row["residual"] != "") / 2, None))
-    bottom[1].set(title="Samples, by what they cost\n(means, 95 % intervals; exact: means)", ylim=(-0.03, 1.03))
+    bottom[0].set(
+        yscale="log",
+        ylim=(min(float(row["residual"]) for row in rows if row["residual"] != "") / 2, None),
+    )
+    bottom[1].set(
+        title="Samples, by what they cost\n(means, 95 % intervals; exact: means)",
+        ylim=(-0.03, 1.03),
+    )
     bottom[2].axhline(1, color="#999999", linewidth=0.5, zorder=0)
     parts[0].legend(*bottom[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     lines = [("true digit", arrays["truth"]), ("observed", arrays["observed"])]
-    lines += [(f"{_name(arrays, i)}\n{arrays['evaluations'][i][np.isfinite(arrays['evaluations'][i])][-1]:.0f} evaluations",
-               arrays["images"][i]) for i in largest]
+    for i in largest:
+        spent = arrays["evaluations"][i]
+        spent = spent[np.isfinite(spent)][-1]
+        lines.append((f"{_name(arrays, i)}\n{spent:.0f} evaluations", arrays["images"][i]))
     panels = parts[1].subplots(len(lines), len(arrays["truth"]), squeeze=False)
     for line, (name, images) in zip(panels, lines, strict=True):
         for axes, image in zip(line, images, strict=True):
@@ -88,16 +143,30 @@ def plot(arrays: Arrays) -> Figure:
 def _plot_search(axes: Axes, arrays: Arrays) -> None:
     """Draw each setting's residual and distance from the digits, the chosen ones filled."""
     budget = int(arrays["budget"].max())
-    rows = [row for row in table(arrays) if str(row["part"]).startswith("search") and row["budget"] == budget
-            and row["residual"] != ""]
+    rows = [
+        row
+        for row in table(arrays)
+        if str(row["part"]).startswith("search")
+        and row["budget"] == budget
+        and row["residual"] != ""
+    ]
     for row in rows:
         colour = COLOURS[str(row["direction"])]
-        axes.plot(row["residual"], row["distance"], "o", color=colour,
-                  markerfacecolor=colour if row["part"] != "search" else "none")
+        axes.plot(
+            row["residual"],
+            row["distance"],
+            "o",
+            color=colour,
+            markerfacecolor=colour if row["part"] != "search" else "none",
+        )
     axes.axvline(float(arrays["tolerance"]), color="#999999", linewidth=0.5, zorder=0)
     axes.axhline(1, color="#999999", linewidth=0.5, zorder=0)
-    axes.set(xscale="log", xlabel="residual", ylabel="distance to digits",
-             title=f"The search at {budget} evaluations\n(filled: chosen; line: tolerance)")
+    axes.set(
+        xscale="log",
+        xlabel="residual",
+        ylabel="distance to digits",
+        title=f"The search at {budget} evaluations\n(filled: chosen; line: tolerance)",
+    )
     _plain_ticks(axes.xaxis)
 
 
@@ -110,16 +179,28 @@ def _plain_ticks(axis: Axis) -> None:
 
 
 def _plot_worth(axes: Axes, arrays: Arrays, rows: list[Row], key: str) -> None:
-    """Draw a measure with its intervals by budget, the directions side by side; the exact one has a place of its own."""
+    """Draw a measure with its intervals by budget, the directions side by side; the exact one has a
+    place of its own.
+    """
     budgets = sorted(set(arrays["budget"].tolist()) - {0})
     kinds = list(dict.fromkeys(arrays["direction"].tolist()))
     for i, row in enumerate(rows):
         if row[key] == "" or (row["budget"] and row["budget"] != budgets[0]):
             continue
-        mine = [r for r in rows if r["direction"] == row["direction"] and r[key] != ""] if row["budget"] else [row]
-        shift = 0.11 * (kinds.index(str(row["direction"])) - 1.5) if row["budget"] else 0.2 * (i - len(rows) + 1.5)
+        mine = (
+            [r for r in rows if r["direction"] == row["direction"] and r[key] != ""]
+            if row["budget"]
+            else [row]
+        )
+        shift = (
+            0.11 * (kinds.index(str(row["direction"])) - 1.5)
+            if row["budget"]
+            else 0.2 * (i - len(rows) + 1.5)
+        )
         x = [(budgets.index(r["budget"]) if r["budget"] else len(budgets)) + shift for r in mine]
-        y, low, high = (np.array([float(r[name]) for r in mine]) for name in (key, f"{key}_low", f"{key}_high"))
+        y, low, high = (
+            np.array([float(r[name]) for r in mine]) for name in (key, f"{key}_low", f"{key}_high")
+        )
         bars = np.maximum([y - np.maximum(low, 1e-9 * y), high - y], 0) if row["budget"] else None
         axes.errorbar(x, y, yerr=bars, marker="o", elinewidth=0.8, **_line(arrays, i))
     ticks = [*map(str, budgets)]
@@ -133,11 +214,17 @@ def _name(arrays: Arrays, i: int) -> str:
     """Return a run's direction in words and signs."""
     direction = str(arrays["direction"][i])
     label = LABELS[direction] if direction == "krylov" else f"{direction}, {LABELS[direction]}"
-    return f"{label}, {str(arrays['setting'][i]).split(', ')[-1]}" if direction == "exact" else label
+    return (
+        f"{label}, {str(arrays['setting'][i]).split(', ')[-1]}" if direction == "exact" else label
+    )
 
 
 def _line(arrays: Arrays, i: int) -> dict[str, Any]:
     """Return how a run is drawn: the first exact one filled, the others hollow."""
     direction = str(arrays["direction"][i])
     hollow = direction == "exact" and i != np.flatnonzero(arrays["direction"] == "exact")[0]
-    return {"color": COLOURS[direction], "markerfacecolor": "none" if hollow else COLOURS[direction], "label": _name(arrays, i)}
+    return {
+        "color": COLOURS[direction],
+        "markerfacecolor": "none" if hollow else COLOURS[direction],
+        "label": _name(arrays, i),
+    }

@@ -1,7 +1,9 @@
-"""Can a classifier's loss turn noise into a digit of any class? The same noises, guided towards each class.
+"""Can a classifier's loss turn noise into a digit of any class? The same noises, guided towards
+each class.
 
-A classifier that guides a sample may be fooled by it, and must not be its only judge. The second judge here shares no weights,
-no layers and no training data with the first: kernel ridge regression on pixels.
+A classifier that guides a sample may be fooled by it, and must not be its only judge. The second
+judge here shares no weights, no layers and no training data with the first: kernel ridge regression
+on pixels.
 """
 
 from __future__ import annotations
@@ -34,7 +36,9 @@ JUDGE_COLOURS = ("#333333", COLOURS["exact"])
 
 @dataclass(frozen=True)
 class Guide(Constrained):
-    """Guide noise towards each class by a classifier. Example: jacobian-lab guide --classes 3 8 --samples 4."""
+    """Guide noise towards each class by a classifier. Example: jacobian-lab guide --classes 3 8
+    --samples 4.
+    """
 
     samples: int = 8
     """Noises, each guided towards each class."""
@@ -45,13 +49,20 @@ class Guide(Constrained):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.classes or not set(self.classes) <= set(range(10)) or len(set(self.classes)) < len(self.classes):
-            raise InputError("--classes must be one or more different digits, 0 to 9: got "
-                             f"{' '.join(map(str, self.classes)) or 'none'}")
+        if (
+            not self.classes
+            or not set(self.classes) <= set(range(10))
+            or len(set(self.classes)) < len(self.classes)
+        ):
+            raise InputError(
+                "--classes must be one or more different digits, 0 to 9: got "
+                f"{' '.join(map(str, self.classes)) or 'none'}"
+            )
 
 
 class PixelJudge:
-    """Kernel ridge regression on pixels, Gaussian kernel: a classifier without features, in closed form.
+    """Kernel ridge regression on pixels, Gaussian kernel: a classifier without features, in closed
+    form.
 
     Parameters
     ----------
@@ -62,59 +73,99 @@ class PixelJudge:
     ridge : float
     """
 
-    def __init__(self, images: Tensor, labels: Tensor, width: float = 9.0, ridge: float = 1e-2) -> None:
+    def __init__(
+        self, images: Tensor, labels: Tensor, width: float = 9.0, ridge: float = 1e-2
+    ) -> None:
         self.images, self.width = images.double().flatten(1), width
         kernel = self._kernel(self.images) + ridge * torch.eye(len(images), dtype=torch.float64)
-        self.weights = torch.linalg.solve(kernel, torch.nn.functional.one_hot(labels, 10).double() - 0.1)
+        self.weights = torch.linalg.solve(
+            kernel, torch.nn.functional.one_hot(labels, 10).double() - 0.1
+        )
 
     def __call__(self, images: Tensor) -> Tensor:
         """Return the class of each image, (N,)."""
-        return (self._kernel(images.cpu().clamp(-1, 1).double().flatten(1)) @ self.weights).argmax(1)
+        return (self._kernel(images.cpu().clamp(-1, 1).double().flatten(1)) @ self.weights).argmax(
+            1
+        )
 
     def _kernel(self, images: Tensor) -> Tensor:
         return torch.exp(-torch.cdist(images, self.images).square() / (2 * self.width**2))
 
 
 def compute(config: Guide, pieces: Pieces) -> Arrays:
-    """Return "images" (noises, classes, ...), what both judges see in them, (2, noises, classes), the loss along sampling."""
+    """Return "images" (noises, classes, ...), what both judges see in them, (2, noises, classes),
+    the loss along sampling.
+    """
     model, classifier = config.load(), mnist.load_classifier(device=config.device)
     if model.image_shape != SHAPE:
-        raise InputError(f"guide needs a classifier of what is drawn, and has one of digits, {SHAPE}: --model {config.model} "
-                         f"makes images of {model.image_shape}")
+        raise InputError(
+            f"guide needs a classifier of what is drawn, and has one of digits, {SHAPE}: --model"
+            f" {config.model} makes images of {model.image_shape}"
+        )
     noises = config.noise_seeds()
     wanted = torch.tensor(config.classes, device=config.device).repeat(len(noises))
-    guided = draw(config, model, [seed for seed in noises for _ in config.classes], pieces, "guided",
-                  lambda part: class_label(classifier, wanted[part], TARGET))
+    guided = draw(
+        config,
+        model,
+        [seed for seed in noises for _ in config.classes],
+        pieces,
+        "guided",
+        lambda part: class_label(classifier, wanted[part], TARGET),
+    )
     free = draw(config, model, noises, pieces, "unconstrained")
     digits, labels = mnist.digits("held-out")
     second = PixelJudge(digits[:LEARNT], labels[:LEARNT])
 
     @torch.no_grad()
     def judge(images: Tensor) -> NDArray[np.int64]:
-        return torch.stack([classifier(images.to(config.device).clamp(-1, 1)).argmax(1).cpu(), second(images)]).numpy()
+        return torch.stack(
+            [classifier(images.to(config.device).clamp(-1, 1)).argmax(1).cpu(), second(images)]
+        ).numpy()
 
     shape = (len(noises), len(config.classes))
-    return {"images": guided["images"].reshape(*shape, *SHAPE), "free": free["images"],
-            "named": judge(torch.from_numpy(guided["images"])).reshape(2, *shape),
-            "free_named": judge(torch.from_numpy(free["images"])), "residual": guided["residual"],
-            "real_right": judge(digits[LEARNT:]) == labels[LEARNT:].numpy(), "passes": guided["passes"],
-            "times": np.array(config.times(model.denoiser)), "classes": np.array(config.classes)}
+    return {
+        "images": guided["images"].reshape(*shape, *SHAPE),
+        "free": free["images"],
+        "named": judge(torch.from_numpy(guided["images"])).reshape(2, *shape),
+        "free_named": judge(torch.from_numpy(free["images"])),
+        "residual": guided["residual"],
+        "real_right": judge(digits[LEARNT:]) == labels[LEARNT:].numpy(),
+        "passes": guided["passes"],
+        "times": np.array(config.times(model.denoiser)),
+        "classes": np.array(config.classes),
+    }
 
 
 def table(arrays: Arrays) -> list[Row]:
-    """Return how often each judge sees the class that was wanted: of all guided samples, of each class, and of others."""
+    """Return how often each judge sees the class that was wanted: of all guided samples, of each
+    class, and of others.
+    """
     classes = arrays["classes"]
-    groups = {"real digits": arrays["real_right"], "guided": (arrays["named"] == classes).reshape(2, -1),
-              "unconstrained": (arrays["free_named"][:, :, None] == classes).reshape(2, -1)}
-    groups |= {f"guided to {c}": arrays["named"][:, :, k] == c for k, c in enumerate(classes.tolist())}
+    groups = {
+        "real digits": arrays["real_right"],
+        "guided": (arrays["named"] == classes).reshape(2, -1),
+        "unconstrained": (arrays["free_named"][:, :, None] == classes).reshape(2, -1),
+    }
+    groups |= {
+        f"guided to {c}": arrays["named"][:, :, k] == c for k, c in enumerate(classes.tolist())
+    }
     loss = float(np.median(arrays["residual"][:, -1, -1])) + TARGET
     rows: list[Row] = []
     for name, right in groups.items():
         for judge, values in zip(JUDGES, right, strict=True):
             rate, low, high = rate_interval(int(values.sum()), len(values))
-            rows.append({"images": name, "judge": judge, "of": len(values), "right": rate, "right_low": low, "right_high": high,
-                         **(spent(arrays["passes"] * name.startswith("guided"))),
-                         "cross_entropy_median": loss if name == "guided" else ""})
+            rows.append(
+                {
+                    "images": name,
+                    "judge": judge,
+                    "of": len(values),
+                    "right": rate,
+                    "right_low": low,
+                    "right_high": high,
+                    **(spent(arrays["passes"] * name.startswith("guided"))),
+                    "cross_entropy_median": loss if name == "guided" else "",
+                }
+            )
     return rows
 
 
@@ -123,13 +174,21 @@ def plot(arrays: Arrays) -> Figure:
     classes, count = arrays["classes"].tolist(), min(SHOWN, len(arrays["images"]))
     figure = Figure(figsize=(7.2, 0.62 * count + 2.4))
     parts: Any = figure.subfigures(2, 1, height_ratios=(0.62 * count + 0.2, 2.2))
-    grid(parts[0], [(f"noise {k}", [arrays["free"][k], *arrays["images"][k]]) for k in range(count)],
-         ["free", *(f"to {c}" for c in classes)])
+    grid(
+        parts[0],
+        [(f"noise {k}", [arrays["free"][k], *arrays["images"][k]]) for k in range(count)],
+        ["free", *(f"to {c}" for c in classes)],
+    )
     left, right = parts[1].subplots(1, 2, width_ratios=(1, 1.6))
     plot_along(left, arrays["residual"] + TARGET, arrays["times"], COLOURS["inexact"])
     left.axhline(TARGET, color="#999999", linewidth=0.6, linestyle=":")
-    left.set(ylabel="cross-entropy of the class", title=f"Loss, down to its target of {TARGET:g}\n"
-             f"median, 10-90 % of {len(arrays['residual'])} samples")
+    left.set(
+        ylabel="cross-entropy of the class",
+        title=(
+            f"Loss, down to its target of {TARGET:g}\n"
+            f"median, 10-90 % of {len(arrays['residual'])} samples"
+        ),
+    )
     _plot_judges(right, arrays)
     parts[1].legend(*right.get_legend_handles_labels(), loc="outside lower right", ncols=2)
     return figure
@@ -144,10 +203,23 @@ def _plot_judges(axes: Axes, arrays: Arrays) -> None:
             right = arrays["named"][j, :, k] == c
             rate, low, high = rate_interval(int(right.sum()), len(right))
             axes.plot([k + 0.2 * j - 0.1] * 2, [low, high], color=colour, linewidth=1)
-            axes.plot(k + 0.2 * j - 0.1, rate, "o", color=colour, markersize=4, clip_on=False,
-                      label=f"{judge}: right on {100 * accuracy:.1f} % of real digits" if not k else None)
-    axes.set(xticks=range(len(classes)), xticklabels=[str(c) for c in classes], ylim=(0, 1), xlabel="class wanted",
-             ylabel="share named so", title=f"What the judges see in {arrays['named'].shape[1]} samples of each class")
+            axes.plot(
+                k + 0.2 * j - 0.1,
+                rate,
+                "o",
+                color=colour,
+                markersize=4,
+                clip_on=False,
+                label=f"{judge}: right on {100 * accuracy:.1f} % of real digits" if not k else None,
+            )
+    axes.set(
+        xticks=range(len(classes)),
+        xticklabels=[str(c) for c in classes],
+        ylim=(0, 1),
+        xlabel="class wanted",
+        ylabel="share named so",
+        title=f"What the judges see in {arrays['named'].shape[1]} samples of each class",
+    )
 
 
 STUDY = Study("guide", Guide, compute, table, plot, models=Guide.models)

@@ -1,4 +1,6 @@
-"""What lies behind a mask? Samples that agree with the known pixels of an image, beside what the same noise draws freely."""
+"""What lies behind a mask? Samples that agree with the known pixels of an image, beside what the
+same noise draws freely.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,8 @@ from studies.sampling import (
 from studies.sampling.reconstruction import Observed, measure, table
 
 MASKS = ("left", "right", "top", "bottom", "box", "free-form", "random")
-OF_MASKS = 10**6  # in the seeds of random masks, where those of the noise have the number of the sample
+# in the seeds of random masks, where those of the noise have the number of the sample
+OF_MASKS = 10**6
 
 
 @dataclass(frozen=True)
@@ -31,9 +34,11 @@ class Inpaint(Observed):
     """Complete half-known digits. Example: jacobian-lab inpaint --mask left --digits 8."""
 
     mask: str = "left"
-    """What is known: the left, right, top or bottom half; all but a "box"; all but "free-form" strokes; "random" pixels; or
-    the path of an image file, white where a pixel is known, or opaque if some of it is transparent: of digits 32x32 or 28x28
-    pixels, else of the aspect ratio of the --image, with which it is scaled."""
+    """What is known: the left, right, top or bottom half; all but a "box"; all but "free-form"
+    strokes; "random" pixels; or the path of an image file, white where a pixel is known, or opaque
+    if some of it is transparent: of digits 32x32 or 28x28 pixels, else of the aspect ratio of the
+    --image, with which it is scaled.
+    """
     invert_mask: bool = False
     """Know what the mask does not, and not what it does."""
     side: int = 16
@@ -49,10 +54,13 @@ class Inpaint(Observed):
             _require.integer(f"--{name}", getattr(self, name), least)
         _require.real("--share: the share of known pixels", self.share, "(0, 1]")
         if self.mask not in MASKS and not Path(self.mask).exists():
-            raise InputError(f"--mask must be {', '.join(MASKS)}, or the path of an image file: got {self.mask!r}, and no "
-                             "such file exists")
+            raise InputError(
+                f"--mask must be {', '.join(MASKS)}, or the path of an image file: got"
+                f" {self.mask!r}, and no such file exists"
+            )
         if not is_latent(self.model):
-            self.known([0])  # a bad mask is refused before anything is computed; a pipeline's shape is not known yet
+            # a bad mask is refused before anything is computed; a pipeline's shape is not known yet
+            self.known([0])
         if self.mask not in MASKS:
             self.hashes["mask"] = image_hash(Path(self.mask), "--mask")
 
@@ -62,7 +70,10 @@ class Inpaint(Observed):
         return True
 
     def known(self, numbers: list[int], shape: Shape = SHAPE) -> Mask:
-        """Return the masks, (N, 1, H, W), True where a pixel is known; drawn at random, each image's own."""
+        """Return the masks, (N, 1, H, W), True where a pixel is known; drawn at random, each
+        image's own.
+        """
+
         def mask(seed: int) -> Tensor:
             match self.mask:
                 case "left" | "right" | "top" | "bottom":
@@ -74,12 +85,20 @@ class Inpaint(Observed):
             return random_pixels(shape, self.share, seed)
 
         if self.mask in MASKS:
-            masks = torch.stack([mask(seed_of(self.seed, number, OF_MASKS)) for number in numbers]) ^ self.invert_mask
+            masks = (
+                torch.stack([mask(seed_of(self.seed, number, OF_MASKS)) for number in numbers])
+                ^ self.invert_mask
+            )
             if not masks.flatten(1).any(1).all():
-                raise InputError(f"--mask {self.mask}, inverted, leaves no pixel known: leave --invert-mask out")
+                raise InputError(
+                    f"--mask {self.mask}, inverted, leaves no pixel known: leave --invert-mask out"
+                )
             return Mask(masks, count_known(masks))
         found = read_mask(Path(self.mask), shape, self.invert_mask, self.image)
-        return Mask(found.known.expand(len(numbers), 1, -1, -1), f"{found.said}; {count_known(found.known)}".lstrip("; "))
+        return Mask(
+            found.known.expand(len(numbers), 1, -1, -1),
+            f"{found.said}; {count_known(found.known)}".lstrip("; "),
+        )
 
 
 def compute(config: Inpaint, pieces: Pieces) -> Arrays:
@@ -93,7 +112,12 @@ def compute(config: Inpaint, pieces: Pieces) -> Arrays:
 
 def plot(arrays: Arrays) -> Figure:
     """Draw some samples, the error of the known pixels along sampling, and the scores."""
-    return observed.plot(arrays, {"observed": arrays["observed"]}, "Known pixels along sampling", "RMSE of the known pixels")
+    return observed.plot(
+        arrays,
+        {"observed": arrays["observed"]},
+        "Known pixels along sampling",
+        "RMSE of the known pixels",
+    )
 
 
 STUDY = Study("inpaint", Inpaint, compute, table, plot, models=Inpaint.models)

@@ -1,4 +1,6 @@
-"""Random curves of 32 points, what is observed of one, and the posterior that is then known; how near samples come to it."""
+"""Random curves of 32 points, what is observed of one, and the posterior that is then known; how
+near samples come to it.
+"""
 
 from __future__ import annotations
 
@@ -29,17 +31,21 @@ class Problem:
     posterior: GaussianMixture
 
     def matched(self) -> Denoiser:
-        """Return `D + J z`, `z = A^T (A J A^T + sigma^2 alpha_t / sigma_t^2)^{-1} (y - A D)`: E[x_0 | x_t, y] were p(x_0 | x_t)
-        a Gaussian, with the covariance that Tweedie's formula gives it.
+        """Return `D + J z`, `z = A^T (A J A^T + sigma^2 alpha_t / sigma_t^2)^{-1} (y - A D)`: E[x_0
+        | x_t, y] were p(x_0 | x_t) a Gaussian, with the covariance that Tweedie's formula gives it.
 
         References
         ----------
-        Rozet et al. (2024), *Learning diffusion priors from observations by expectation maximization*, arXiv 2405.13712 (MMPS).
+        Rozet et al. (2024), *Learning diffusion priors from observations by expectation
+        maximization*, arXiv 2405.13712 (MMPS).
         """
+
         def network(x: Tensor, t: Tensor) -> Tensor:
             alpha_t, sigma_t = self.prior.schedule(t[0])
             d, seen = self.prior.mean(x, t), self.A @ self.prior.jacobian(x, t)
-            noise = float(self.constraint.sigma**2 * alpha_t / sigma_t**2) * torch.eye(len(self.y), dtype=x.dtype)
+            noise = float(self.constraint.sigma**2 * alpha_t / sigma_t**2) * torch.eye(
+                len(self.y), dtype=x.dtype
+            )
             z = torch.linalg.solve(seen @ self.A.T + noise, self.y - d.flatten(1) @ self.A.T)
             return d + torch.einsum("bmn,bm->bn", seen, z).reshape(d.shape)
 
@@ -54,8 +60,12 @@ def make_prior(name: str) -> GaussianMixture:
     if name == "Gaussian":
         return GaussianMixture(0 * x, smooth + ridge, DiscreteSchedule.linear())
     ramp = torch.sigmoid((x - 0.75) / 0.05)
-    return GaussianMixture(torch.stack([1.5 * ramp, 0 * x, -1.5 * ramp]), torch.stack([0.1 * smooth + ridge] * 3),
-                           DiscreteSchedule.linear(), torch.tensor([0.5, 0.3, 0.2]))
+    return GaussianMixture(
+        torch.stack([1.5 * ramp, 0 * x, -1.5 * ramp]),
+        torch.stack([0.1 * smooth + ridge] * 3),
+        DiscreteSchedule.linear(),
+        torch.tensor([0.5, 0.3, 0.2]),
+    )
 
 
 def make_problem(oracle: str, observation: str, seed: int) -> Problem:
@@ -63,12 +73,20 @@ def make_problem(oracle: str, observation: str, seed: int) -> Problem:
     prior, generator = make_prior(oracle), torch.Generator().manual_seed(seed)
     x0 = prior.sample(1, generator)
     known = half(prior.shape)
-    A = torch.eye(N, dtype=torch.float64)[known.flatten()] if observation == "half" else resampling(N, 4)[:N // 8]
+    A = (
+        torch.eye(N, dtype=torch.float64)[known.flatten()]
+        if observation == "half"
+        else resampling(N, 4)[: N // 8]
+    )
     noisy = observation != "half"
     y = A @ x0.flatten()
     if noisy:
         y = y + NOISE * torch.randn(len(y), generator=generator, dtype=torch.float64)
-    constraint: Linear = Separable(y.reshape(1, 1, 1, -1), torch.ones(1, 1), A, NOISE) if noisy else Inpainting(x0, known)
+    constraint: Linear = (
+        Separable(y.reshape(1, 1, 1, -1), torch.ones(1, 1), A, NOISE)
+        if noisy
+        else Inpainting(x0, known)
+    )
     return Problem(prior, constraint, A, y, prior.conditioned(A, y, constraint.sigma))
 
 
@@ -78,20 +96,32 @@ def scores(problem: Problem, x: Tensor) -> list[float]:
     Returns
     -------
     list
-        In the order of SCORES: |m - m*| / sqrt(tr C*); |C - C*|_F / |C*|_F; sqrt(tr C / tr C*), 1 by rights; the total
-        variation between the components' weights, a sample's component by Bayes' rule.
+        In the order of SCORES: |m - m*| / sqrt(tr C*); |C - C*|_F / |C*|_F; sqrt(tr C / tr C*), 1
+        by rights; the total variation between the components' weights, a sample's component by
+        Bayes' rule.
     """
     mean, C_true = moments(problem.posterior)
     C = torch.cov(x.T)
     weights = problem.prior.posterior(x, 0)[0].mean(0)
-    return [float(value) for value in (
-        (x.mean(0) - mean).norm() / C_true.trace().sqrt(), (C - C_true).norm() / C_true.norm(),
-        (C.trace() / C_true.trace()).sqrt(), (weights - problem.posterior.log_weights.exp()).abs().sum() / 2)]
+    return [
+        float(value)
+        for value in (
+            (x.mean(0) - mean).norm() / C_true.trace().sqrt(),
+            (C - C_true).norm() / C_true.norm(),
+            (C.trace() / C_true.trace()).sqrt(),
+            (weights - problem.posterior.log_weights.exp()).abs().sum() / 2,
+        )
+    ]
 
 
 def moments(mixture: GaussianMixture) -> tuple[Tensor, Tensor]:
     """Return mean, (n,), and covariance, (n, n)."""
-    weights, within = mixture.log_weights.exp(), (mixture.eigenvectors * mixture.eigenvalues[:, None]) @ mixture.eigenvectors.mT
+    weights, within = (
+        mixture.log_weights.exp(),
+        (mixture.eigenvectors * mixture.eigenvalues[:, None]) @ mixture.eigenvectors.mT,
+    )
     mean = weights @ mixture.means
     apart = mixture.means - mean
-    return mean, torch.einsum("k,kij->ij", weights, within) + torch.einsum("k,ki,kj->ij", weights, apart, apart)
+    return mean, torch.einsum("k,kij->ij", weights, within) + torch.einsum(
+        "k,ki,kj->ij", weights, apart, apart
+    )

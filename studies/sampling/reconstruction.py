@@ -1,7 +1,8 @@
-"""Samples that must reproduce an observation, y = A x: what the studies `inpaint` and `superres` compute, tell and draw.
+"""Samples that must reproduce an observation, y = A x: what the studies `inpaint` and `superres`
+compute, tell and draw.
 
-Images are scored as they are, decoded if the model's space is latent. What the autoencoder makes of the truth is then scored
-with them: it bounds what can be drawn.
+Images are scored as they are, decoded if the model's space is latent. What the autoencoder makes of
+the truth is then scored with them: it bounds what can be drawn.
 """
 
 from __future__ import annotations
@@ -42,8 +43,14 @@ class Observed(OfDigits):
     """Show the samples after the exact projection onto the observation; the table has both."""
 
 
-def measure(config: Observed, pieces: Pieces, model: Model, problem: Linear, truth: Inputs | None,
-            others: Mapping[str, Tensor]) -> Arrays:
+def measure(
+    config: Observed,
+    pieces: Pieces,
+    model: Model,
+    problem: Linear,
+    truth: Inputs | None,
+    others: Mapping[str, Tensor],
+) -> Arrays:
     """Return samples and their scores.
 
     Parameters
@@ -58,50 +65,81 @@ def measure(config: Observed, pieces: Pieces, model: Model, problem: Linear, tru
     Returns
     -------
     dict
-        "methods"; "images" (methods, N, samples, c, H, W); "missing", the residual of each, and with a truth the scores
-        "psnr", "ssim", of digits "agreement"; "residual" (N samples, times, steps + 1) along sampling; "passes", "times",
-        "numbers", "names".
+        "methods"; "images" (methods, N, samples, c, H, W); "missing", the residual of each, and
+        with a truth the scores "psnr", "ssim", of digits "agreement"; "residual" (N samples, times,
+        steps + 1) along sampling; "passes", "times", "numbers", "names".
     """
     numbers, names = (truth.numbers, truth.names) if truth else ([config.digit], ["image"])
-    seeds, owner = config.seeds(numbers), torch.arange(len(numbers)).repeat_interleave(config.samples)
-    drawn = draw(config, model, seeds, pieces, "constrained", lambda part: problem.select(owner[part]))
+    seeds, owner = (
+        config.seeds(numbers),
+        torch.arange(len(numbers)).repeat_interleave(config.samples),
+    )
+    drawn = draw(
+        config, model, seeds, pieces, "constrained", lambda part: problem.select(owner[part])
+    )
     free = draw(config, model, seeds, pieces, "unconstrained")
     every = problem.select(owner)
-    sampled, unconstrained = (torch.from_numpy(run["images"]).to(problem.y) for run in (drawn, free))
+    sampled, unconstrained = (
+        torch.from_numpy(run["images"]).to(problem.y) for run in (drawn, free)
+    )
     if truth and model.space == "latent":
         others = {AUTOENCODER: in_batches(model.decode, truth.clean, model), **others}
     images = {SAMPLED: sampled, PROJECTED: every.project(sampled), FREE: unconstrained} | {
-        name: image[owner] for name, image in others.items()}
+        name: image[owner] for name, image in others.items()
+    }
     found: dict[str, list[NDArray[Any]]] = {}
     for image in images.values():
         values = {"images": image.cpu().numpy(), "missing": every.residual(image).cpu().numpy()}
         for key, value in (values | (_scores(image, truth, owner) if truth else {})).items():
-            found.setdefault(key, []).append(value.reshape(len(numbers), config.samples, *value.shape[1:]))
-    return {key: np.stack(values) for key, values in found.items()} | {
-        "methods": np.array(list(images)), "residual": drawn["residual"], "passes": drawn["passes"],
-        "free_passes": free["passes"], "times": np.array(config.times(model.denoiser)), "numbers": np.array(numbers),
-        "names": np.array(names),
-        "project": np.array(config.project)} | ({"truth": truth.images.cpu().numpy()} if truth else {})
+            found.setdefault(key, []).append(
+                value.reshape(len(numbers), config.samples, *value.shape[1:])
+            )
+    return (
+        {key: np.stack(values) for key, values in found.items()}
+        | {
+            "methods": np.array(list(images)),
+            "residual": drawn["residual"],
+            "passes": drawn["passes"],
+            "free_passes": free["passes"],
+            "times": np.array(config.times(model.denoiser)),
+            "numbers": np.array(numbers),
+            "names": np.array(names),
+            "project": np.array(config.project),
+        }
+        | ({"truth": truth.images.cpu().numpy()} if truth else {})
+    )
 
 
 def _scores(images: Tensor, truth: Inputs, owner: Tensor) -> dict[str, NDArray[Any]]:
     """Return what images are worth beside the truth; what they show is judged of digits only."""
     if truth.labels is None:
         return fidelity(images, truth.images[owner])
-    judged = scores(images, truth.images[owner], truth.labels[owner], mnist.load_classifier(device=images.device))
+    judged = scores(
+        images,
+        truth.images[owner],
+        truth.labels[owner],
+        mnist.load_classifier(device=images.device),
+    )
     return {key: judged[key] for key in ("psnr", "ssim", "agreement")}
 
 
 def table(arrays: Arrays) -> list[Row]:
-    """Return a row for each method: the residual, then scores with 95 % intervals over the digits, then passes."""
+    """Return a row for each method: the residual, then scores with 95 % intervals over the digits,
+    then passes.
+    """
     rows: list[Row] = []
     digits, samples = arrays["missing"].shape[1:]
     passes = {SAMPLED: arrays["passes"], PROJECTED: arrays["passes"], FREE: arrays["free_passes"]}
     for m, method in enumerate(arrays["methods"].tolist()):
         missing = arrays["missing"][m]
-        row: Row = {"method": method, "digits": digits, "samples_of_each": samples,
-                    "rmse_of_the_observed_mean": float(missing.mean()), "rmse_median": float(np.median(missing)),
-                    "rmse_largest": float(missing.max())}
+        row: Row = {
+            "method": method,
+            "digits": digits,
+            "samples_of_each": samples,
+            "rmse_of_the_observed_mean": float(missing.mean()),
+            "rmse_median": float(np.median(missing)),
+            "rmse_largest": float(missing.max()),
+        }
         for key in ("psnr", "ssim", "agreement"):
             if key in arrays:
                 value, low, high = interval(arrays[key][m], key)
@@ -111,7 +149,9 @@ def table(arrays: Arrays) -> list[Row]:
 
 
 def interval(values: NDArray[Any], key: str) -> tuple[float, float, float]:
-    """Return the mean of (digits, samples) and its 95 % interval; digits are the independent trials, not samples."""
+    """Return the mean of (digits, samples) and its 95 % interval; digits are the independent
+    trials, not samples.
+    """
     means = values.mean(1)
     if key != "agreement":
         return mean_interval(means)
@@ -120,7 +160,8 @@ def interval(values: NDArray[Any], key: str) -> tuple[float, float, float]:
 
 
 def plot(arrays: Arrays, observed: Mapping[str, NDArray[Any]], title: str, label: str) -> Figure:
-    """Draw images, in a row for each method or, large ones, side by side; with them the residual along sampling, and scores.
+    """Draw images, in a row for each method or, large ones, side by side; with them the residual
+    along sampling, and scores.
 
     Parameters
     ----------
@@ -132,9 +173,16 @@ def plot(arrays: Arrays, observed: Mapping[str, NDArray[Any]], title: str, label
     methods, names = arrays["methods"].tolist(), arrays["names"].tolist()[:SHOWN]
     shown = PROJECTED if arrays["project"] else SAMPLED
     sampled = arrays["images"][methods.index(shown)]
-    rows = [*([("truth", arrays["truth"])] if "truth" in arrays else []), *observed.items(),
-            *((shown if not k else "", sampled[:, k]) for k in range(min(ROWS, sampled.shape[1]))),
-            *((method, arrays["images"][methods.index(method), :, 0]) for method in (FREE, AUTOENCODER) if method in methods)]
+    rows = [
+        *([("truth", arrays["truth"])] if "truth" in arrays else []),
+        *observed.items(),
+        *((shown if not k else "", sampled[:, k]) for k in range(min(ROWS, sampled.shape[1]))),
+        *(
+            (method, arrays["images"][methods.index(method), :, 0])
+            for method in (FREE, AUTOENCODER)
+            if method in methods
+        ),
+    ]
     scored = [key for key in SCORES if key in arrays]
     if sampled.shape[-1] > LARGE:
         figure = Figure(figsize=(7.2, 1.95 * -(-len(rows) // 4) + 2.2))
@@ -146,9 +194,13 @@ def plot(arrays: Arrays, observed: Mapping[str, NDArray[Any]], title: str, label
         figure = Figure(figsize=(width + 2.7, max(3.6, 0.62 * len(rows) + 0.3)))
         parts = figure.subfigures(1, 2, width_ratios=(width, 2.7))
         grid(parts[0], [(name, images[:SHOWN]) for name, images in rows], names)
-        panels = parts[1].subplots(1 + len(scored), 1, squeeze=False, height_ratios=[1.6, *[1.0] * len(scored)])[:, 0]
+        panels = parts[1].subplots(
+            1 + len(scored), 1, squeeze=False, height_ratios=[1.6, *[1.0] * len(scored)]
+        )[:, 0]
     plot_along(panels[0], arrays["residual"], arrays["times"], COLOURS["inexact"])
-    panels[0].set(ylabel=label, title=f"{title}\nmedian, 10-90 % of {len(arrays['residual'])} samples")
+    panels[0].set(
+        ylabel=label, title=f"{title}\nmedian, 10-90 % of {len(arrays['residual'])} samples"
+    )
     for axes, key in zip(panels[1:], scored, strict=True):
         _plot_scores(axes, arrays, key)
     return figure
@@ -162,6 +214,11 @@ def _plot_scores(axes: Axes, arrays: Arrays, key: str) -> None:
         colour = COLOURS["inexact"] if method in (SAMPLED, PROJECTED) else "#555555"
         axes.plot([low, high], [m, m], color=colour, linewidth=1)
         axes.plot(value, m, "o", color=colour, markersize=4, clip_on=False)
-    axes.set(yticks=range(len(methods)), yticklabels=methods, ylim=(len(methods) - 0.5, -0.5), xlabel=SCORES[key])
+    axes.set(
+        yticks=range(len(methods)),
+        yticklabels=methods,
+        ylim=(len(methods) - 0.5, -0.5),
+        xlabel=SCORES[key],
+    )
     if key == "agreement":
         axes.set_xlim(0, 1)

@@ -1,4 +1,6 @@
-"""Which images shrink to these few pixels? Samples that do, beside the shortest answer, A^+ y, and what is drawn freely."""
+"""Which images shrink to these few pixels? Samples that do, beside the shortest answer, A^+ y, and
+what is drawn freely.
+"""
 
 from __future__ import annotations
 
@@ -25,8 +27,9 @@ SHORTEST = "pseudo-inverse"
 class Superres(Observed):
     """Enlarge shrunk digits, or an --image: 16x16, 8x8 or 4x4 pixels for the factors 2, 4, 8.
 
-    For a model of other images it is the small image if it has just its size, W / factor x H / factor, and else at least the
-    full size, W x H, which is shrunk here and then scored against. Example: jacobian-lab superres --factor 4 --digits 8.
+    For a model of other images it is the small image if it has just its size, W / factor x H /
+    factor, and else at least the full size, W x H, which is shrunk here and then scored against.
+    Example: jacobian-lab superres --factor 4 --digits 8.
     """
 
     factor: Literal[2, 4, 8] = 4
@@ -43,8 +46,10 @@ class Superres(Observed):
         if size == (w, h):
             return read_image(self.image, (channels, h, w))
         if size[0] < width or size[1] < height:
-            raise InputError(f"{self.image} has {size[0]}x{size[1]} pixels: --image must be the small image, {w}x{h} pixels, "
-                             f"or one of at least {width}x{height}, which is shrunk")
+            raise InputError(
+                f"{self.image} has {size[0]}x{size[1]} pixels: --image must be the small image,"
+                f" {w}x{h} pixels, or one of at least {width}x{height}, which is shrunk"
+            )
         return read_image(self.image, shape)
 
 
@@ -65,8 +70,12 @@ def compute(config: Superres, pieces: Pieces) -> Arrays:
 
 def plot(arrays: Arrays) -> Figure:
     """Draw some samples, the error of the shrunk image along sampling, and the scores."""
-    return observed.plot(arrays, {"observed, $y$": arrays["observed"], "pseudo-inverse,\n$A^{+} y$": arrays["shortest"]},
-                         "Shrunk image along sampling", "RMSE of the shrunk image")
+    return observed.plot(
+        arrays,
+        {"observed, $y$": arrays["observed"], "pseudo-inverse,\n$A^{+} y$": arrays["shortest"]},
+        "Shrunk image along sampling",
+        "RMSE of the shrunk image",
+    )
 
 
 STUDY = Study("superres", Superres, compute, table, plot, models=Superres.models)

@@ -1,4 +1,6 @@
-"""Constraints through a decoder, against a linear autoencoder whose inverse is known, and dense Jacobians of a curved one."""
+"""Constraints through a decoder, against a linear autoencoder whose inverse is known, and dense
+Jacobians of a curved one.
+"""
 
 import pytest
 import torch
@@ -21,7 +23,9 @@ FORMS = ("backprop", "tangent", "secant")
 
 
 class Flat:
-    """D(z) = Q z + b, E(x) = Q^T (x - b), Q with orthonormal columns: E is the pseudo-inverse of D."""
+    """D(z) = Q z + b, E(x) = Q^T (x - b), Q with orthonormal columns: E is the pseudo-inverse of
+    D.
+    """
 
     def __init__(self, image=IMAGE, latent=LATENT):
         g = torch.Generator().manual_seed(0)
@@ -41,13 +45,24 @@ class Flat:
 
 
 class Curved:
-    """A small convolutional autoencoder that was never trained: nothing is the inverse of anything."""
+    """A small convolutional autoencoder that was never trained: nothing is the inverse of
+    anything.
+    """
 
     def __init__(self):
         torch.manual_seed(0)
-        self.down = nn.Sequential(nn.Conv2d(1, 6, 3, padding=1), nn.GroupNorm(2, 6), nn.SiLU(), nn.Conv2d(6, 3, 2, stride=2))
-        self.up = nn.Sequential(nn.ConvTranspose2d(3, 6, 2, stride=2), nn.GroupNorm(2, 6), nn.SiLU(),
-                                nn.Conv2d(6, 1, 3, padding=1))
+        self.down = nn.Sequential(
+            nn.Conv2d(1, 6, 3, padding=1),
+            nn.GroupNorm(2, 6),
+            nn.SiLU(),
+            nn.Conv2d(6, 3, 2, stride=2),
+        )
+        self.up = nn.Sequential(
+            nn.ConvTranspose2d(3, 6, 2, stride=2),
+            nn.GroupNorm(2, 6),
+            nn.SiLU(),
+            nn.Conv2d(6, 1, 3, padding=1),
+        )
         for part in (self.down, self.up):
             part.double().eval().requires_grad_(False)
 
@@ -66,12 +81,17 @@ def problems(batch=2):
     """An inpainting and a super-resolution, each sample its own."""
     y = normal(batch, *IMAGE, seed=2)
     masks = torch.stack([half(IMAGE), half(IMAGE, "top")])[:batch]
-    return {"inpainting": Inpainting(y, masks), "super-resolution": super_resolution(shrink(y, 2), 2)}
+    return {
+        "inpainting": Inpainting(y, masks),
+        "super-resolution": super_resolution(shrink(y, 2), 2),
+    }
 
 
 def jacobian(function, at):
     """The dense Jacobian at one sample, (m, n)."""
-    return torch.func.jacrev(lambda x: function(x.reshape(1, *at.shape)).reshape(-1))(at.reshape(-1))
+    return torch.func.jacrev(lambda x: function(x.reshape(1, *at.shape)).reshape(-1))(
+        at.reshape(-1)
+    )
 
 
 def dense(map_, n, shape):
@@ -92,7 +112,12 @@ def test_where_the_encoder_is_the_pseudo_inverse_both_forms_are_it(name, form):
 @pytest.mark.parametrize("form", FORMS)
 def test_an_image_that_the_decoder_can_draw_is_reached_in_one_step(form):
     flat, z, wanted = Flat(), normal(2, *LATENT), normal(2, *LATENT, seed=5)
-    constraint = Decoded(Inpainting(flat.decode(wanted), torch.ones(IMAGE, dtype=torch.bool)), flat.encode, flat.decode, form)
+    constraint = Decoded(
+        Inpainting(flat.decode(wanted), torch.ones(IMAGE, dtype=torch.bool)),
+        flat.encode,
+        flat.decode,
+        form,
+    )
     assert constraint.residual(z).min() > 0.1
     assert relative(z + constraint.error(z), wanted) < 1e-7
     assert constraint.residual(z + constraint.error(z)).max() < 1e-7
@@ -102,11 +127,17 @@ def test_an_image_that_the_decoder_can_draw_is_reached_in_one_step(form):
 def test_each_form_on_a_curved_autoencoder_is_what_its_dense_jacobians_say(name):
     curved, z = Curved(), normal(2, *LATENT)
     constraint = problems()[name]
-    found = {form: Decoded(constraint, curved.encode, curved.decode, form).error(z) for form in FORMS}
+    found = {
+        form: Decoded(constraint, curved.encode, curved.decode, form).error(z) for form in FORMS
+    }
     x = curved.decode(z)
     every = constraint.error(x)
     for k in range(2):
-        J_D, J_E, e = jacobian(curved.decode, z[k]), jacobian(curved.encode, x[k]), every[k].reshape(-1)
+        J_D, J_E, e = (
+            jacobian(curved.decode, z[k]),
+            jacobian(curved.encode, x[k]),
+            every[k].reshape(-1),
+        )
         P = dense(constraint.select(slice(k, k + 1)).seen, 64, IMAGE)
         g = J_D.T @ e
         moved = P @ J_D @ g
@@ -126,7 +157,7 @@ def test_a_loss_is_followed_through_the_decoder():
     step = constraint.error(z)
     assert (constraint.residual(z + 0.1 * step) < constraint.residual(z)).all()
     leaf = z.clone().requires_grad_()
-    gradient, = torch.autograd.grad(loss.function(curved.decode(leaf)).sum(), leaf)
+    (gradient,) = torch.autograd.grad(loss.function(curved.decode(leaf)).sum(), leaf)
     for k in range(2):
         cosine = -(step[k] * gradient[k]).sum() / step[k].norm() / gradient[k].norm()
         assert cosine > 1 - 1e-9
@@ -162,9 +193,17 @@ def test_vae_newton_makes_no_graph_and_back_propagation_does(form, name):
     assert error.grad_fn is None
 
 
-@pytest.mark.parametrize(("form", "passes"), [("backprop", ["decode"] * 3), ("tangent", ["decode", "encode", "encode"]),
-                                              ("secant", ["decode", "encode", "encode"])])
-def test_a_step_costs_what_the_table_says_and_residual_and_error_share_a_decoded_image(form, passes):
+@pytest.mark.parametrize(
+    ("form", "passes"),
+    [
+        ("backprop", ["decode"] * 3),
+        ("tangent", ["decode", "encode", "encode"]),
+        ("secant", ["decode", "encode", "encode"]),
+    ],
+)
+def test_a_step_costs_what_the_table_says_and_residual_and_error_share_a_decoded_image(
+    form, passes
+):
     flat, z = Flat(), normal(2, *LATENT)
     constraint = Decoded(problems()["inpainting"], flat.encode, flat.decode, form)
     before = constraint.residual(z)
@@ -182,15 +221,22 @@ def test_a_step_costs_what_the_table_says_and_residual_and_error_share_a_decoded
 
 @pytest.mark.parametrize("form", ["tangent", "secant"])
 def test_the_sampler_takes_it_as_any_constraint(form):
-    mixture = make_mixture(DiscreteSchedule.linear())  # its images are the latents here, and Q turns them
+    # its images are the latents here, and Q turns them
+    mixture = make_mixture(DiscreteSchedule.linear())
     flat = Flat(mixture.shape, mixture.shape)
     known = torch.zeros(mixture.shape, dtype=torch.bool)
     known[..., :2] = True
     problem = Inpainting(flat.decode(mixture.sample(3, torch.Generator().manual_seed(0))), known)
     A = torch.eye(12, dtype=torch.float64)[known.reshape(-1)] @ flat.Q
     y = (problem.y.flatten(1) - flat.b)[:, known.reshape(-1)]
-    same = LinearMap(y, lambda z: z.flatten(1) @ A.T, lambda u: (u @ A).reshape(-1, *mixture.shape), rtol=1e-12)
-    denoiser, noise, ends = mixture.denoiser(), seeded_noise(range(3), mixture.shape, dtype=torch.float64), []
+    same = LinearMap(
+        y, lambda z: z.flatten(1) @ A.T, lambda u: (u @ A).reshape(-1, *mixture.shape), rtol=1e-12
+    )
+    denoiser, noise, ends = (
+        mixture.denoiser(),
+        seeded_noise(range(3), mixture.shape, dtype=torch.float64),
+        [],
+    )
     times, newton = denoiser.schedule.times(8), Newton("inexact", 2, Dynamic(0.5), "exact")
     for constraint in (Decoded(problem, flat.encode, flat.decode, form), same):
         *_, last = sample(denoiser, noise, times, constraint, newton)
@@ -211,7 +257,9 @@ def test_compositing_leaves_known_pixels_to_the_bit_and_the_others_to_the_decode
     assert torch.equal(images[..., ~known[0]], curved.decode(z)[..., ~known[0]])
     assert torch.equal(constraint.images(z), curved.decode(z))
     with pytest.raises(InputError, match="would copy the noise"):
-        Decoded(Inpainting(y, known, sigma=0.1), curved.encode, curved.decode, "secant").images(z, project=True)
+        Decoded(Inpainting(y, known, sigma=0.1), curved.encode, curved.decode, "secant").images(
+            z, project=True
+        )
     with pytest.raises(InputError, match=r"project the images, constraint.images"):
         constraint.project(z)
 
@@ -242,15 +290,32 @@ def test_unknown_pixels_do_not_leak_into_known_latents():
     assert torch.equal(whole.y, curved.encode(y))
 
 
-@pytest.mark.parametrize(("slip", "message"), [
-    (lambda c, p: Decoded(p, c.encode, c.decode, "newton"), "unknown form 'newton': expected one of backprop"),
-    (lambda c, p: Decoded(p, lambda x: c.encode(x)[:, :1], c.decode, "tangent").error(normal(2, *LATENT)),
-     "must be of one autoencoder"),
-    (lambda c, p: latent_mask(torch.ones(1, 8, 8), 2), "must be boolean"),
-    (lambda c, p: latent_mask(torch.ones(1, 8, 8, dtype=torch.bool), 3), "must divide the sides"),
-    (lambda c, p: latent_inpainting(normal(1, *IMAGE), torch.eye(8, dtype=torch.bool)[None], c.encode),
-     "no latent pixel of a sample has all of its pixels known"),
-])
+@pytest.mark.parametrize(
+    ("slip", "message"),
+    [
+        (
+            lambda c, p: Decoded(p, c.encode, c.decode, "newton"),
+            "unknown form 'newton': expected one of backprop",
+        ),
+        (
+            lambda c, p: Decoded(p, lambda x: c.encode(x)[:, :1], c.decode, "tangent").error(
+                normal(2, *LATENT)
+            ),
+            "must be of one autoencoder",
+        ),
+        (lambda c, p: latent_mask(torch.ones(1, 8, 8), 2), "must be boolean"),
+        (
+            lambda c, p: latent_mask(torch.ones(1, 8, 8, dtype=torch.bool), 3),
+            "must divide the sides",
+        ),
+        (
+            lambda c, p: latent_inpainting(
+                normal(1, *IMAGE), torch.eye(8, dtype=torch.bool)[None], c.encode
+            ),
+            "no latent pixel of a sample has all of its pixels known",
+        ),
+    ],
+)
 def test_slips_are_named(slip, message):
     with pytest.raises(InputError, match=message):
         slip(Curved(), problems()["inpainting"])

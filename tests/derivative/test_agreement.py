@@ -23,7 +23,7 @@ FUNCTIONS = {
     "very curved": (lambda x: torch.sin(1000 * x), lambda x: 1000 * torch.cos(1000 * x)),
     "kinks": (lambda x: x.abs() + x, lambda x: x.sign() + 1),
     "offset": (lambda x: 100 + x**2, lambda x: 2 * x),
-    "weak": (lambda x: 1 + 1e-3 * torch.tanh(x), lambda x: 1e-3 * (1 - torch.tanh(x)**2)),
+    "weak": (lambda x: 1 + 1e-3 * torch.tanh(x), lambda x: 1e-3 * (1 - torch.tanh(x) ** 2)),
 }
 
 
@@ -37,11 +37,15 @@ def test_right_products_agree(name, dtype):
     assert relative(comparison.value, FUNCTIONS[name][0](X.to(dtype))) < 10 * EPS[dtype]
 
 
-@pytest.mark.parametrize(("dtype", "share"), [(torch.float32, 7e-3), (torch.float32, 0.1), (torch.float64, 1e-6)])
+@pytest.mark.parametrize(
+    ("dtype", "share"), [(torch.float32, 7e-3), (torch.float32, 0.1), (torch.float64, 1e-6)]
+)
 @pytest.mark.parametrize("name", ["cube", "curved", "kinks"])
 def test_wrong_products_do_not(name, dtype, share):
     comparison, products = compared(*FUNCTIONS[name], dtype)
-    error = torch.randn(products.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64).to(dtype)
+    error = torch.randn(
+        products.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64
+    ).to(dtype)
     verdict = comparison.verdict(products + share * products.norm() * error / error.norm())
     assert not verdict.agrees
     assert verdict.error == pytest.approx(share, rel=0.3)
@@ -50,7 +54,9 @@ def test_wrong_products_do_not(name, dtype, share):
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_rough_functions_agree_as_far_as_they_can_be_resolved(dtype):
     eps = float(torch.finfo(dtype).eps)
-    comparison, products = compared(lambda x: (x.to(dtype) ** 3).float(), lambda x: 3 * x**2, torch.float32, eps=eps)
+    comparison, products = compared(
+        lambda x: (x.to(dtype) ** 3).float(), lambda x: 3 * x**2, torch.float32, eps=eps
+    )
     verdict = comparison.verdict(products)
     assert verdict.agrees
     assert verdict.resolved
@@ -78,8 +84,12 @@ def test_a_zero_derivative_is_told_where_the_output_is_not_constant():
 
 @pytest.mark.parametrize("scale", [1e-8, 1e-3, 1.0, 1e4])
 def test_steps_fit_samples_of_any_size(scale):
-    comparison, products = compared(lambda x: torch.tanh(x) + x**2, lambda x: 1 - torch.tanh(x)**2 + 2 * x, torch.float32,
-                                    scale * X)
+    comparison, products = compared(
+        lambda x: torch.tanh(x) + x**2,
+        lambda x: 1 - torch.tanh(x) ** 2 + 2 * x,
+        torch.float32,
+        scale * X,
+    )
     assert comparison.verdict(products).agrees
 
 
@@ -104,7 +114,9 @@ def test_a_function_of_one_sample_at_a_time_is_taken_so():
 
 
 def rounded(seed, noise, wrong, common, one):
-    """Whether `F' v`, or one component of it, wrong by a factor, agrees with differences of an F that is rounded by `noise`."""
+    """Whether `F' v`, or one component of it, wrong by a factor, agrees with differences of an F
+    that is rounded by `noise`.
+    """
     g = torch.Generator().manual_seed(seed)
     A = torch.randn(32, 32, generator=g, dtype=torch.float64) / 32
 
@@ -127,6 +139,8 @@ def rounded(seed, noise, wrong, common, one):
 @pytest.mark.parametrize("common", [True, False], ids=["a common factor", "each entry"])
 @pytest.mark.parametrize("noise", [0.0, 1e-14, 1e-13, 1e-12])
 def test_differences_that_agree_by_chance_do_not_refuse_right_products(noise, common, one):
-    """Neighbouring steps may agree to more digits than they have: up to a fifth of the right products were refused."""
+    """Neighbouring steps may agree to more digits than they have: up to a fifth of the right
+    products were refused.
+    """
     assert sum(not rounded(seed, noise, 0.0, common, one) for seed in range(100)) <= 1
     assert not any(rounded(seed, noise, 1e-4, common, one) for seed in range(100))

@@ -1,4 +1,6 @@
-"""Views and operations in place, complex numbers, and what whole families of networks are made of: J is recorded right."""
+"""Views and operations in place, complex numbers, and what whole families of networks are made of:
+J is recorded right.
+"""
 
 import pytest
 import torch
@@ -107,23 +109,33 @@ def reshaped(x):
 IN_PLACE = {
     "slice of a clone": lambda x: written(x, lambda y: y[:, 0].mul_(2), base=torch.tanh),
     "copied into a buffer": lambda x: written(x, lambda y: y.copy_(x**2)),
-    "copied into another precision": lambda x: written(
-        x, lambda y: y.copy_(x), base=lambda x: x.new_empty(x.shape, dtype=torch.float32)
-    ).double(),
+    "copied into another precision": (
+        lambda x: written(
+            x, lambda y: y.copy_(x), base=lambda x: x.new_empty(x.shape, dtype=torch.float32)
+        ).double()
+    ),
     "rotary embedding in slices": rotated,
     "slices, overlapping": lambda x: written(
         x, lambda y: y[..., :4].copy_(x[..., :4]), lambda y: y[..., 2:].add_(x[..., :4] ** 2)
     ),
-    "a slice of zeros": lambda x: written(x, lambda y: y[..., 1:7].copy_(x), base=lambda x: x.new_zeros(*x.shape[:-1], 8))[
-        ..., 1:
-    ],
-    "zeroed": lambda x: written(x, lambda y: y[:, :2].zero_(), lambda y: y[:, 1].fill_(3), base=torch.sin),
-    "filled with an entry": lambda x: written(x, lambda y: y[:, 1].fill_(x[0, 0, 0, 0]), base=torch.sin),
+    "a slice of zeros": lambda x: written(
+        x, lambda y: y[..., 1:7].copy_(x), base=lambda x: x.new_zeros(*x.shape[:-1], 8)
+    )[..., 1:],
+    "zeroed": lambda x: written(
+        x, lambda y: y[:, :2].zero_(), lambda y: y[:, 1].fill_(3), base=torch.sin
+    ),
+    "filled with an entry": lambda x: written(
+        x, lambda y: y[:, 1].fill_(x[0, 0, 0, 0]), base=torch.sin
+    ),
     "views from before": aliased_constant,
-    "view, then in place": lambda x: (lambda y: torch.relu_(y.view(len(x), -1)).view_as(x) * y)(x * 1.0),
+    "view, then in place": lambda x: (lambda y: torch.relu_(y.view(len(x), -1)).view_as(x) * y)(
+        x * 1.0
+    ),
     "transposed, then in place": lambda x: (lambda y: (y.mT.mul_(weights(6, 6)), y)[1])(x + 1),
     "diagonal": lambda x: (lambda y: (y.diagonal(dim1=-2, dim2=-1).mul_(x[..., 0]), y)[1])(x + 1),
-    "overlapping windows": lambda x: (lambda y: (y.mul_(2), y.unfold(-1, 4, 1) * weights(3, 4))[1])(x + 1),
+    "overlapping windows": lambda x: (lambda y: (y.mul_(2), y.unfold(-1, 4, 1) * weights(3, 4))[1])(
+        x + 1
+    ),
     "as_strided": lambda x: (x + 0).as_strided((len(x), 5, 3), (144, 7, 2), 3) ** 2,
     "expanded, then its source written to": lambda x: (
         lambda y: (lambda z: (y.mul_(x[:, :1]), z * weights(4, 6, 6))[1])(y.expand(-1, 4, -1, -1))
@@ -131,7 +143,9 @@ IN_PLACE = {
     "a set of indices": lambda x: written(
         x, lambda y: y.index_put_((torch.tensor([0]), torch.tensor([1, 1])), x[0, 2:, :], True)
     ),
-    "item assignment by mask": lambda x: written(x, lambda y: y.__setitem__(weights(*x.shape) > 0, 0.5), base=torch.tanh),
+    "item assignment by mask": lambda x: written(
+        x, lambda y: y.__setitem__(weights(*x.shape) > 0, 0.5), base=torch.tanh
+    ),
     "index_add": lambda x: written(x, lambda y: y.index_add_(1, torch.tensor([0, 0, 3, 1]), x**2)),
     "index_copy, index_fill": lambda x: written(
         x,
@@ -145,9 +159,13 @@ IN_PLACE = {
         lambda y: y.scatter_add_(1, torch.ones(len(x), 2, 6, 6).long(), x[:, 1:3]),
     ),
     "masked_fill": lambda x: (x @ x).masked_fill_(torch.eye(6).bool(), -1e9).softmax(-1) @ x,
-    "masked_scatter": lambda x: written(x, lambda y: y.masked_scatter_(weights(*x.shape) > 0, x**2), base=torch.sin),
+    "masked_scatter": lambda x: written(
+        x, lambda y: y.masked_scatter_(weights(*x.shape) > 0, x**2), base=torch.sin
+    ),
     "scores divided in place": lambda x: (x @ x.mT).div_(4).softmax(-1) @ x,
-    "y = f(h), y += h": lambda x: F.gelu(x).add_(x) + F.silu(x).mul_(x) + (x * torch.sigmoid(x)).add_(x),
+    "y = f(h), y += h": (
+        lambda x: F.gelu(x).add_(x) + F.silu(x).mul_(x) + (x * torch.sigmoid(x)).add_(x)
+    ),
     "clip after lerp (EDM2)": lambda x: torch.lerp(x, F.silu(x), 0.3).clip_(-0.5, 0.5),
     "normed, then in place": lambda x: (
         F.relu(F.group_norm(x, 2), inplace=True).add_(x) + F.relu(F.instance_norm(x), inplace=True)
@@ -156,72 +174,145 @@ IN_PLACE = {
     "attention, then in place": attention_then_in_place,
     "kept, then written to": kept_then_written,
     "a constant kept, then written to": kept_constant_then_written,
-    "names of lists": lambda x: (lambda a, b: (a.mul_(x[:, 2:]), torch.cat([a, b], 1))[1])(*(x * 2).chunk(2, 1)),
-    "out": lambda x: (lambda y: (torch.add(x, x**2, out=y[:, 1:]), y)[1])(x.new_zeros(len(x), 5, 6, 6)),
-    "out, of its own argument": lambda x: (lambda y: (torch.mul(y, x, out=y), y + 1)[1])(torch.sin(x)),
+    "names of lists": lambda x: (lambda a, b: (a.mul_(x[:, 2:]), torch.cat([a, b], 1))[1])(
+        *(x * 2).chunk(2, 1)
+    ),
+    "out": lambda x: (lambda y: (torch.add(x, x**2, out=y[:, 1:]), y)[1])(
+        x.new_zeros(len(x), 5, 6, 6)
+    ),
+    "out, of its own argument": lambda x: (lambda y: (torch.mul(y, x, out=y), y + 1)[1])(
+        torch.sin(x)
+    ),
     "data": lambda x: (lambda y: (setattr(y, "data", y.data * x), y * 2)[1])(torch.tanh(x)),
     "written through data": lambda x: (lambda y: (y.data.mul_(x), y * 2)[1])(torch.tanh(x)),
     "shapes": reshaped,
     "unsqueeze_": lambda x: torch.tanh(x) - x.mean(1).unsqueeze_(1),
     "dynamic thresholding": dynamic_threshold,
-    "circular padding": lambda x: F.conv2d(F.pad(x, (1, 1, 2, 2), mode="circular"), weights(4, 4, 3, 3)),
-    "padding and border": lambda x: F.pad(x, (1, 0, 1, 0), mode="circular")[..., 1:, 1:] + x.diff(dim=-1, prepend=x[..., :1]),
-    "GRU": lambda x: module(lambda: nn.GRU(6, 5, 2, batch_first=True, bidirectional=True))(x[:, 0])[0],
+    "circular padding": lambda x: F.conv2d(
+        F.pad(x, (1, 1, 2, 2), mode="circular"), weights(4, 4, 3, 3)
+    ),
+    "padding and border": (
+        lambda x: (
+            F.pad(x, (1, 0, 1, 0), mode="circular")[..., 1:, 1:]
+            + x.diff(dim=-1, prepend=x[..., :1])
+        )
+    ),
+    "GRU": lambda x: module(lambda: nn.GRU(6, 5, 2, batch_first=True, bidirectional=True))(x[:, 0])[
+        0
+    ],
     "LSTM": lambda x: module(lambda: nn.LSTM(6, 5, batch_first=True))(x[:, 0])[0],
     "RNN cell": lambda x: module(lambda: nn.GRUCell(6, 6))(x[:, 0, 0], x[:, 1, 0]),
-    "running sums in a loop": lambda x: (lambda y: ([y[:, i].add_(y[:, i - 1] ** 2) for i in range(1, 4)], y)[1])(x.clone()),
+    "running sums in a loop": lambda x: (
+        lambda y: ([y[:, i].add_(y[:, i - 1] ** 2) for i in range(1, 4)], y)[1]
+    )(x.clone()),
     "energy": energy,
     "input written to": lambda x: (x.mul_(2), torch.tanh(x))[1],
-    "piece written to without gradients": lambda x: torch.no_grad()(lambda a, b: a.mul_(b))(*(x + 0).chunk(2, 1)),
+    "piece written to without gradients": lambda x: torch.no_grad()(lambda a, b: a.mul_(b))(
+        *(x + 0).chunk(2, 1)
+    ),
 }
 COMPLEX = {
     "rotary embedding": rotary,
     "FreeU": free_u,
     "Fourier layer": spectral,
     "stft": short_time,
-    "odd length": lambda x: torch.fft.irfft(torch.fft.rfft(x[..., :5], norm="ortho") ** 2, n=5, norm="forward"),
-    "hermitian": lambda x: torch.fft.hfft(torch.complex(x, x**2), dim=2) + torch.fft.ihfft(x, dim=2).real.sum(),
-    "padded and cropped": lambda x: torch.fft.irfft2(torch.fft.rfft2(x, s=(8, 9)), s=(7, 6), norm="ortho"),
+    "odd length": lambda x: torch.fft.irfft(
+        torch.fft.rfft(x[..., :5], norm="ortho") ** 2, n=5, norm="forward"
+    ),
+    "hermitian": (
+        lambda x: (
+            torch.fft.hfft(torch.complex(x, x**2), dim=2) + torch.fft.ihfft(x, dim=2).real.sum()
+        )
+    ),
+    "padded and cropped": lambda x: torch.fft.irfft2(
+        torch.fft.rfft2(x, s=(8, 9)), s=(7, 6), norm="ortho"
+    ),
     "polar": lambda x: torch.polar(x**2 + 1, x).real * torch.polar(x**2 + 1, x).imag,
-    "parts": lambda x: (lambda z: z.abs() * z.angle() + z.conj().imag * (z * z.conj()).real)(torch.complex(x, x.flip(1))),
+    "parts": lambda x: (lambda z: z.abs() * z.angle() + z.conj().imag * (z * z.conj()).real)(
+        torch.complex(x, x.flip(1))
+    ),
     "products": lambda x: (
-        lambda z: (z @ (z.mH + weights(6, 6))).real + torch.einsum("bcij,bcij->bc", z, z.conj()).real[..., None, None]
+        lambda z: (
+            (z @ (z.mH + weights(6, 6))).real
+            + torch.einsum("bcij,bcij->bc", z, z.conj()).real[..., None, None]
+        )
     )(torch.complex(x, x.flip(1))),
-    "quotients": lambda x: (lambda z: torch.exp(z / (2 + z * z.conj())) / (3 + z))(torch.complex(x, x.flip(1))).imag,
+    "quotients": (
+        lambda x: (
+            (lambda z: torch.exp(z / (2 + z * z.conj())) / (3 + z))(
+                torch.complex(x, x.flip(1))
+            ).imag
+        )
+    ),
     "mixed with real": lambda x: (x * torch.complex(weights(6), weights(6, seed=1)) + x).abs(),
-    "in place": lambda x: torch.view_as_real((lambda z: (z[:, 1:].mul_(z[:, :1].conj()), z)[1])(torch.complex(x, x**2))),
+    "in place": lambda x: torch.view_as_real(
+        (lambda z: (z[:, 1:].mul_(z[:, :1].conj()), z)[1])(torch.complex(x, x**2))
+    ),
     "real part written to": lambda x: (lambda z: (z.real.mul_(x), z.imag.add_(z.real), z.abs())[2])(
         torch.complex(x, x.flip(1))
     ),
     "conjugate view": lambda x: (
-        lambda z: (z.conj() * 1j).imag + z.mH.conj().real + torch.view_as_real(z.conj().clone())[..., 0]
+        lambda z: (
+            (z.conj() * 1j).imag + z.mH.conj().real + torch.view_as_real(z.conj().clone())[..., 0]
+        )
     )(torch.complex(x, x.flip(1))),
 }
 OTHERS = {
-    "statistics of the batch": lambda x: F.batch_norm(x, None, None, weights(4), weights(4, seed=1), training=True),
+    "statistics of the batch": lambda x: F.batch_norm(
+        x, None, None, weights(4), weights(4, seed=1), training=True
+    ),
     "instance norm": lambda x: module(lambda: nn.InstanceNorm2d(4, affine=True))(x),
     "instance norm 1d": lambda x: F.instance_norm(x.flatten(2)),
-    "cumulative": lambda x: x.cumsum(1) + (1 + x**2).cumprod(2) + x.logcumsumexp(3) + x.cummax(1).values,
-    "grid sampling": lambda x: F.grid_sample(x, torch.tanh(x[:, :2]).movedim(1, -1), align_corners=False),
+    "cumulative": (
+        lambda x: x.cumsum(1) + (1 + x**2).cumprod(2) + x.logcumsumexp(3) + x.cummax(1).values
+    ),
+    "grid sampling": lambda x: F.grid_sample(
+        x, torch.tanh(x[:, :2]).movedim(1, -1), align_corners=False
+    ),
     "affine grid": lambda x: F.grid_sample(
-        x, F.affine_grid(x[:, 0, :2, :3], x.shape, False), padding_mode="border", align_corners=False
+        x,
+        F.affine_grid(x[:, 0, :2, :3], x.shape, False),
+        padding_mode="border",
+        align_corners=False,
     ),
     "rearranged": lambda x: (
-        x.roll((1, -2), (2, 3)) + x.flip(1, 2) + x.index_select(1, torch.tensor([3, 3, 0, 1])) * x.rot90(1, (2, 3))
+        x.roll((1, -2), (2, 3))
+        + x.flip(1, 2)
+        + x.index_select(1, torch.tensor([3, 3, 0, 1])) * x.rot90(1, (2, 3))
     ),
-    "gathered": lambda x: x.gather(2, x.argsort(2)) + torch.take_along_dim(x, x.argmax(1, keepdim=True), 1),
+    "gathered": (
+        lambda x: x.gather(2, x.argsort(2)) + torch.take_along_dim(x, x.argmax(1, keepdim=True), 1)
+    ),
     "unfold and fold": lambda x: F.fold(F.unfold(x, 3, padding=1) ** 2, (6, 6), 3, padding=1),
     "weights made of x": lambda x: F.conv2d(
         x, x[:1].mean((2, 3), keepdim=True).expand(4, 4, 3, 3) * weights(4, 4, 3, 3), padding=1
     ),
     "linear with weights made of x": lambda x: F.linear(x, x[0, 0] ** 2, x[0, 1, 0]),
-    "pools": lambda x: F.max_pool2d(x, 2)[..., :2, :2] + F.adaptive_max_pool2d(x, 2) + F.lp_pool2d(x.abs() + 1, 2, 3),
-    "nearest code": lambda x: x * weights(3, 6)[torch.cdist(x.flatten(0, 2), weights(3, 6)).argmin(1)].reshape(x.shape),
+    "pools": (
+        lambda x: (
+            F.max_pool2d(x, 2)[..., :2, :2]
+            + F.adaptive_max_pool2d(x, 2)
+            + F.lp_pool2d(x.abs() + 1, 2, 3)
+        )
+    ),
+    "nearest code": (
+        lambda x: (
+            x
+            * weights(3, 6)[torch.cdist(x.flatten(0, 2), weights(3, 6)).argmin(1)].reshape(x.shape)
+        )
+    ),
     "number of a threshold": lambda x: x * float(int((x > 0).sum())) if bool((x > 0).any()) else x,
     "factor, solve": lambda x: (
-        torch.linalg.solve(torch.eye(6, dtype=x.dtype) * 5 + x, x) + torch.linalg.qr(x + 3 * torch.eye(6))[0]
+        torch.linalg.solve(torch.eye(6, dtype=x.dtype) * 5 + x, x)
+        + torch.linalg.qr(x + 3 * torch.eye(6))[0]
     ),
-    "spectra": lambda x: torch.linalg.svdvals(x) + torch.linalg.eigvalsh(x + x.mT) + torch.linalg.slogdet(x)[1][..., None],
+    "spectra": (
+        lambda x: (
+            torch.linalg.svdvals(x)
+            + torch.linalg.eigvalsh(x + x.mT)
+            + torch.linalg.slogdet(x)[1][..., None]
+        )
+    ),
 }
 ALL = IN_PLACE | COMPLEX | OTHERS
 HONEST = {  # as PyTorch must see it to find the derivative of what is computed
@@ -304,7 +395,9 @@ FRESH = (
 
 
 def program(seed):
-    """A random program of views, writes in place and other operations on a growing set of tensors."""
+    """A random program of views, writes in place and other operations on a growing set of
+    tensors.
+    """
     impossible = set()  # steps that do not fit the shapes they meet
 
     def run(x, trial=False):
@@ -316,7 +409,14 @@ def program(seed):
         constants = [weights(3, 4), weights(4)]
         pool = [x * 2, torch.zeros_like(x), *(c.clone() for c in constants)]
         for i in range(14):
-            kind, y, z, scalar, which, state = (r(3), pool[r(len(pool))], pool[r(len(pool))], r(3), r(10**6), r(10**6))
+            kind, y, z, scalar, which, state = (
+                r(3),
+                pool[r(len(pool))],
+                pool[r(len(pool))],
+                r(3),
+                r(10**6),
+                r(10**6),
+            )
             generator.manual_seed(state)
             try:
                 if i in impossible:
@@ -341,7 +441,8 @@ def program(seed):
     return run
 
 
-@pytest.mark.filterwarnings("ignore:Use of:UserWarning")  # writes to expanded tensors, which are refused
+# writes to expanded tensors, which are refused
+@pytest.mark.filterwarnings("ignore:Use of:UserWarning")
 @pytest.mark.parametrize("seed", range(40))
 def test_a_random_program_is_recorded_right_or_refused(seed):
     with torch.no_grad():
@@ -355,7 +456,11 @@ def recorded_right(function):
         J = Linearisation(function, x)
     except UnsupportedError:
         return None
-    truth, V, U = differences(function, x, 1e-4), weights(3, 12, seed=2), weights(3, J.value.numel(), seed=3)
+    truth, V, U = (
+        differences(function, x, 1e-4),
+        weights(3, 12, seed=2),
+        weights(3, J.value.numel(), seed=3),
+    )
     pushed, pulled = J.jvp(V.reshape(3, 1, 3, 4)).flatten(1), J.vjp(U[:, None]).flatten(1)
     size = truth.norm() + 1e-6
     return bool(

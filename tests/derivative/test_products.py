@@ -63,18 +63,48 @@ def denoiser(network):
     return Denoiser(network, DiscreteSchedule.linear(), "sample", networks.SHAPE)
 
 
-@pytest.mark.parametrize(("network", "path", "why", "accuracy"), [
-    (lambda x, t: x**3, "linearised", "every operation has a rule", 1e-14),
-    (lambda x, t: x * x.cumprod(-1).diff(dim=-1, prepend=x[..., :1]) * 0 + x**3 * (1 + 0 * x.logsumexp(1, keepdim=True)),
-     "linearised", "PyTorch's derivative", 1e-14),
-    (aliased, "linearised", "every operation has a rule", 1e-14),
-    (lambda x, t: Cube.apply(x), "double backward", "cannot be recorded: the result does not depend", 1e-14),
-    (lambda x, t: 0.5 * x**3 + 0.5 * Cube.apply(x), "double backward", "cannot be recorded: a tensor of shape", 1e-14),
-    (lambda x, t: Opaque.apply(x), "central difference", "no double backward", 1e-9),
-    (through_numpy, "central difference", "no double backward", 1e-9),
-    (lambda x, t: x**3 * x.mean().item() / x.mean().item(), "linearised", "every operation has a rule", 1e-14),
-    (lambda x, t: x * (x.norm() ** 2).item(), "central difference", "disagrees with differences of the network's output", None),
-])
+@pytest.mark.parametrize(
+    ("network", "path", "why", "accuracy"),
+    [
+        (lambda x, t: x**3, "linearised", "every operation has a rule", 1e-14),
+        (
+            lambda x, t: (
+                x * x.cumprod(-1).diff(dim=-1, prepend=x[..., :1]) * 0
+                + x**3 * (1 + 0 * x.logsumexp(1, keepdim=True))
+            ),
+            "linearised",
+            "PyTorch's derivative",
+            1e-14,
+        ),
+        (aliased, "linearised", "every operation has a rule", 1e-14),
+        (
+            lambda x, t: Cube.apply(x),
+            "double backward",
+            "cannot be recorded: the result does not depend",
+            1e-14,
+        ),
+        (
+            lambda x, t: 0.5 * x**3 + 0.5 * Cube.apply(x),
+            "double backward",
+            "cannot be recorded: a tensor of shape",
+            1e-14,
+        ),
+        (lambda x, t: Opaque.apply(x), "central difference", "no double backward", 1e-9),
+        (through_numpy, "central difference", "no double backward", 1e-9),
+        (
+            lambda x, t: x**3 * x.mean().item() / x.mean().item(),
+            "linearised",
+            "every operation has a rule",
+            1e-14,
+        ),
+        (
+            lambda x, t: x * (x.norm() ** 2).item(),
+            "central difference",
+            "disagrees with differences of the network's output",
+            None,
+        ),
+    ],
+)
 def test_the_path_says_itself_and_is_right(network, path, why, accuracy):
     with pytest.warns(DerivativeWarning) if path == "central difference" else nullcontext():
         products = Products(denoiser(network), X, 500)
@@ -129,8 +159,16 @@ def test_many_vectors_in_the_layout_of_their_own_are_as_exact_as_few():
     products, truth = Products(model, X.float(), 300), networks.truth(networks.unet(), X, 300)
     V = torch.randn(40, *networks.SHAPE, generator=torch.Generator().manual_seed(2))
     for vectors in (V, V[:3]):
-        assert relative(products.jvp(vectors).double().flatten(1), vectors.double().flatten(1) @ truth.T) < 5e-6
-        assert relative(products.vjp(vectors).double().flatten(1), vectors.double().flatten(1) @ truth) < 5e-6
+        assert (
+            relative(
+                products.jvp(vectors).double().flatten(1), vectors.double().flatten(1) @ truth.T
+            )
+            < 5e-6
+        )
+        assert (
+            relative(products.vjp(vectors).double().flatten(1), vectors.double().flatten(1) @ truth)
+            < 5e-6
+        )
 
 
 def test_a_fault_of_the_network_itself_is_not_hidden_by_a_fallback():
@@ -157,7 +195,9 @@ def test_modules_that_take_fused_kernels_without_gradients_are_recorded_all_the_
     with torch.no_grad():
         products = Products(model, X, 500)
     assert products.path == "linearised"
-    assert relative(products.jvp(V).flatten(1), V.flatten(1) @ networks.truth(model, X, 500).T) < 1e-12
+    assert (
+        relative(products.jvp(V).flatten(1), V.flatten(1) @ networks.truth(model, X, 500).T) < 1e-12
+    )
 
 
 class InstanceNormed(nn.Module):
@@ -176,7 +216,8 @@ def instance_normed():
 
 
 def test_a_borrowed_derivative_is_right_for_many_vectors():
-    model = instance_normed()  # PyTorch's batched derivative of its statistics is wrong in channels last
+    # PyTorch's batched derivative of its statistics is wrong in channels last
+    model = instance_normed()
     truth = networks.truth(instance_normed().double(), X, 300)
     products = Products(model, X.float(), 300)
     assert products.path == "linearised"
@@ -195,7 +236,9 @@ def swap(network):
 
 
 def ema(network):
-    for old, new in zip(network.parameters(), networks.denoiser(seed=1).network.parameters(), strict=True):
+    for old, new in zip(
+        network.parameters(), networks.denoiser(seed=1).network.parameters(), strict=True
+    ):
         old.data.copy_(0.5 * old + 0.5 * new)
 
 
@@ -209,7 +252,9 @@ def of_all(change):
 
 CHANGES = {
     "mul_": torch.no_grad()(of_all(lambda p: p.mul_(2))),
-    "load_state_dict": lambda network: network.load_state_dict(networks.denoiser(seed=1).network.state_dict()),
+    "load_state_dict": lambda network: network.load_state_dict(
+        networks.denoiser(seed=1).network.state_dict()
+    ),
     "average of weights": ema,
     "vector_to_parameters": vector_to_parameters,
     "data": of_all(lambda p: setattr(p, "data", p.data * 2)),
@@ -217,7 +262,9 @@ CHANGES = {
     "numpy": of_all(lambda p: np.multiply(p.detach().numpy(), 2, out=p.detach().numpy())),
     "another precision": lambda network: network.float(),
     "one bias through numpy": lambda network: add_one(network.last.bias.detach().numpy()),
-    "new parameter": lambda network: setattr(network.first, "weight", nn.Parameter(network.first.weight.detach() * 2)),
+    "new parameter": lambda network: setattr(
+        network.first, "weight", nn.Parameter(network.first.weight.detach() * 2)
+    ),
     "set_": torch.no_grad()(of_all(lambda p: p.set_(p.clone() * 2))),
     "pruned": lambda network: setattr(network.norm, "weight", None),
 }
@@ -256,12 +303,21 @@ class Wrapped(nn.Module):
         return self.change(self.inner, x, t)
 
 
-@pytest.mark.parametrize("change", [
-    lambda f, x, t: SimpleNamespace(sample=f(x, t)), lambda f, x, t: {"sample": f(x, t)}, lambda f, x, t: (f(x, t),),
-    lambda f, x, t: f(x.mul_(1.0), t), lambda f, x, t: tv_tensors.Image(f(x, t))])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda f, x, t: SimpleNamespace(sample=f(x, t)),
+        lambda f, x, t: {"sample": f(x, t)},
+        lambda f, x, t: (f(x, t),),
+        lambda f, x, t: f(x.mul_(1.0), t),
+        lambda f, x, t: tv_tensors.Image(f(x, t)),
+    ],
+)
 def test_outputs_are_unwrapped_and_inputs_are_left_alone(change):
     model, x = networks.denoiser(), X.clone()
-    wrapped = Denoiser(Wrapped(model.network, change).eval(), model.schedule, model.prediction, model.shape)
+    wrapped = Denoiser(
+        Wrapped(model.network, change).eval(), model.schedule, model.prediction, model.shape
+    )
     products = Products(wrapped, x, 300)
     assert torch.equal(x, X)
     assert relative(wrapped(x, 300), model(X, 300)) < 1e-14
@@ -269,12 +325,19 @@ def test_outputs_are_unwrapped_and_inputs_are_left_alone(change):
     assert relative(products.jvp(V), Products(model, X, 300).jvp(V)) < 1e-13
 
 
-@pytest.mark.parametrize(("change", "got"), [
-    (lambda f, x, t: (f(x, t), x), "2 things, a tuple"), (lambda f, x, t: None, "NoneType"),
-    (lambda f, x, t: f(x, t).long(), "a tensor of torch.int64")])
+@pytest.mark.parametrize(
+    ("change", "got"),
+    [
+        (lambda f, x, t: (f(x, t), x), "2 things, a tuple"),
+        (lambda f, x, t: None, "NoneType"),
+        (lambda f, x, t: f(x, t).long(), "a tensor of torch.int64"),
+    ],
+)
 def test_outputs_that_are_no_image_are_told(change, got):
     model = networks.denoiser()
-    wrapped = Denoiser(Wrapped(model.network, change).eval(), model.schedule, model.prediction, model.shape)
+    wrapped = Denoiser(
+        Wrapped(model.network, change).eval(), model.schedule, model.prediction, model.shape
+    )
     with pytest.raises(InputError, match=f"the network returned {got}: expected one real"):
         wrapped(X, 300)
 
@@ -295,7 +358,9 @@ def hidden_share(share):
 def test_a_part_that_is_hidden_is_noticed_and_not_taken_for_a_constant(share, dtype):
     with pytest.warns(DerivativeWarning, match="by central differences"):
         products = Products(denoiser(hidden_share(share)), X.to(dtype), 500)
-    assert relative(products.jvp(V.to(dtype)), 3 * X.to(dtype)**2 * V.to(dtype)) < (3e-3 if dtype is torch.float32 else 1e-8)
+    assert relative(products.jvp(V.to(dtype)), 3 * X.to(dtype) ** 2 * V.to(dtype)) < (
+        3e-3 if dtype is torch.float32 else 1e-8
+    )
     with pytest.raises(InputError, match=r"J\^T u needs a derivative"):
         products.vjp(V.to(dtype))
 
@@ -304,11 +369,19 @@ def test_a_part_that_is_hidden_is_noticed_and_not_taken_for_a_constant(share, dt
 def test_low_precision_inside_keeps_the_recording_and_says_how_rough_it_is(dtype):
     model = networks.unet(torch.float32)
     inner = networks.unet(torch.float32).network.to(dtype)
-    products = Products(Denoiser(lambda x, t: inner(x.to(dtype), t).float(), model.schedule, "v", model.shape), X.float(), 300)
+    products = Products(
+        Denoiser(lambda x, t: inner(x.to(dtype), t).float(), model.schedule, "v", model.shape),
+        X.float(),
+        300,
+    )
     assert products.path == "linearised"
     eps = torch.finfo(dtype).eps
-    assert relative(products.jvp(V.float()), Products(model, X.float(), 300).jvp(V.float())) < 10 * eps
-    assert relative(products.vjp(V.float()), Products(model, X.float(), 300).vjp(V.float())) < 10 * eps
+    assert (
+        relative(products.jvp(V.float()), Products(model, X.float(), 300).jvp(V.float())) < 10 * eps
+    )
+    assert (
+        relative(products.vjp(V.float()), Products(model, X.float(), 300).vjp(V.float())) < 10 * eps
+    )
     assert eps / 10 < products.error < 30 * eps
 
 

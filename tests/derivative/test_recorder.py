@@ -1,4 +1,6 @@
-"""What a recording must see or refuse: what PyTorch does not compute, what is overwritten later, and lower precision."""
+"""What a recording must see or refuse: what PyTorch does not compute, what is overwritten later,
+and lower precision.
+"""
 
 import copy
 import ctypes
@@ -148,7 +150,9 @@ HIDDEN = {
 @pytest.mark.parametrize("name", HIDDEN)
 def test_what_is_computed_elsewhere_is_no_constant(name):
     function = HIDDEN[name]
-    with pytest.raises(UnsupportedError, match=r"no recorded operation made|where PyTorch cannot see it"):
+    with pytest.raises(
+        UnsupportedError, match=r"no recorded operation made|where PyTorch cannot see it"
+    ):
         Linearisation(lambda x: torch.sin(x) + 0.01 * function(x), weights(2, *SHAPE))
 
 
@@ -168,7 +172,11 @@ def test_constants_from_elsewhere_are_constants():
 
     def function(x):
         buffer.copy_(position)
-        scale = torch.from_numpy(np.sin(np.arange(6.0))) + torch.tensor(kernel)[0] + torch.tensor([1.0, 2.0])[1]
+        scale = (
+            torch.from_numpy(np.sin(np.arange(6.0)))
+            + torch.tensor(kernel)[0]
+            + torch.tensor([1.0, 2.0])[1]
+        )
         return torch.tanh(x * scale) + position * buffer.numpy().sum()
 
     function = counted(function)
@@ -176,11 +184,16 @@ def test_constants_from_elsewhere_are_constants():
 
 
 def test_a_network_of_known_tensors_runs_once():
-    network = module(lambda: nn.Sequential(nn.Conv2d(4, 8, 3), nn.BatchNorm2d(8), nn.SiLU(), nn.Conv2d(8, 4, 3)))
+    network = module(
+        lambda: nn.Sequential(nn.Conv2d(4, 8, 3), nn.BatchNorm2d(8), nn.SiLU(), nn.Conv2d(8, 4, 3))
+    )
     x = weights(1, *SHAPE)
     for known, runs in (([*network.parameters(), *network.buffers()], 1), ([], 2)):
         function = counted(
-            lambda x: network(x) * torch.tensor([1.0, 2.0, 3.0, 4.0], dtype=x.dtype)[:, None, None] + torch.tensor(2.0)
+            lambda x: (
+                network(x) * torch.tensor([1.0, 2.0, 3.0, 4.0], dtype=x.dtype)[:, None, None]
+                + torch.tensor(2.0)
+            )
         )
         Linearisation(function, x, known)
         assert function.calls == runs
@@ -189,7 +202,9 @@ def test_a_network_of_known_tensors_runs_once():
 def test_numbers_that_are_read_out_are_named():
     x = weights(1, *SHAPE)
     assert Linearisation(lambda x: x / x.std().item(), x).reads == ("_local_scalar_dense",)
-    assert Linearisation(lambda x: x * float(np.tanh(x.detach().numpy()).sum()), x).reads == ("numpy",)
+    assert Linearisation(lambda x: x * float(np.tanh(x.detach().numpy()).sum()), x).reads == (
+        "numpy",
+    )
     assert Linearisation(lambda x: x * x.mean((0, 2, 3)).tolist()[0], x).reads == ("tolist",)
     assert Linearisation(lambda x: x if torch.equal(x, x + 1) else 2 * x, x).reads == ("equal",)
 
@@ -201,7 +216,9 @@ def custom(name, forward, backward=None):
     operation = torch.library.custom_op(f"jacobian_lab_test::{name}", mutates_args=())(forward)
     operation.register_fake(lambda x, y: torch.empty_like(x))
     if backward is not None:
-        operation.register_autograd(backward, setup_context=lambda ctx, inputs, output: ctx.save_for_backward(*inputs))
+        operation.register_autograd(
+            backward, setup_context=lambda ctx, inputs, output: ctx.save_for_backward(*inputs)
+        )
     return operation
 
 
@@ -232,7 +249,11 @@ def test_a_custom_operation_without_its_derivative_is_refused(name):
 
 def test_a_custom_operation_with_its_derivative_is_borrowed():
     operation = custom("right", hidden_product, right)
-    J = check(lambda x: torch.sin(x) + operation(x, x**2), lambda x: torch.sin(x) + x * torch.tanh(x**2), weights(1, *SHAPE))
+    J = check(
+        lambda x: torch.sin(x) + operation(x, x**2),
+        lambda x: torch.sin(x) + x * torch.tanh(x**2),
+        weights(1, *SHAPE),
+    )
     assert J.borrowed == ["right"]
 
 
@@ -268,10 +289,16 @@ def test_lower_precision_inside_is_recorded(kind, dtype):
     if (kind, dtype) == ("autocast", torch.float32):
         pytest.skip("autocast is for half precision")
     network = module(lambda: copy.deepcopy(NETWORK)).float()
-    inside = in_half(copy.deepcopy(network).to(dtype), dtype) if kind == "island" else autocast(network, dtype)
+    inside = (
+        in_half(copy.deepcopy(network).to(dtype), dtype)
+        if kind == "island"
+        else autocast(network, dtype)
+    )
     x = weights(1, *SHAPE).float() if dtype is not torch.float32 else weights(1, *SHAPE)
     double = copy.deepcopy(network).double()
-    truth = torch.autograd.functional.jacobian(lambda x: double(x) + x**2, x.double()).reshape(144, 144)
+    truth = torch.autograd.functional.jacobian(lambda x: double(x) + x**2, x.double()).reshape(
+        144, 144
+    )
     J = Linearisation(lambda x: inside(x) + x**2, x)
     eps = torch.finfo(dtype).eps
     assert J.coarsest == eps
@@ -303,18 +330,25 @@ def test_precisions_are_mixed(name):
     x, function = weights(1, *SHAPE).float(), MIXED[name]
     J = Linearisation(function, x)
     truth = torch.autograd.functional.jacobian(function, x).reshape(J.value.numel(), -1)
-    V, U = weights(3, *x.shape, seed=2).float(), weights(3, *J.value.shape, seed=3).to(J.value.dtype)
+    V, U = (
+        weights(3, *x.shape, seed=2).float(),
+        weights(3, *J.value.shape, seed=3).to(J.value.dtype),
+    )
     with torch.no_grad():
         pushed, pulled = J.jvp(V), J.vjp(U)
     assert pushed.dtype == J.value.dtype
     assert pulled.dtype == x.dtype
-    eps = torch.finfo(torch.bfloat16 if "bfloat16" in name or name in ("difference", "where") else torch.float16).eps
+    eps = torch.finfo(
+        torch.bfloat16 if "bfloat16" in name or name in ("difference", "where") else torch.float16
+    ).eps
     assert relative(pushed.flatten(1).float(), V.flatten(1) @ truth.T.float()) < 4 * eps
     assert relative(pulled.flatten(1), U.flatten(1).float() @ truth.float()) < 4 * eps
 
 
 def test_tangents_are_not_rounded_to_eight_bits():  # PyTorch's own saturate at 448
-    J = Linearisation(lambda x: x.to(torch.float8_e4m3fn).float() * 1e4 + x, weights(1, *SHAPE).float())
+    J = Linearisation(
+        lambda x: x.to(torch.float8_e4m3fn).float() * 1e4 + x, weights(1, *SHAPE).float()
+    )
     v = weights(3, 1, *SHAPE, seed=2).float()
     assert J.coarsest == 0.125
     with torch.no_grad():
@@ -323,7 +357,9 @@ def test_tangents_are_not_rounded_to_eight_bits():  # PyTorch's own saturate at 
 
 
 class LinearAttention(nn.Module):
-    """As Sana's: weights in half precision, the quotient in single, and tokens to which nothing is attended."""
+    """As Sana's: weights in half precision, the quotient in single, and tokens to which nothing is
+    attended.
+    """
 
     def __init__(self):
         super().__init__()
@@ -348,9 +384,15 @@ def test_a_cotangent_that_overflows_in_half_precision():
     exact.load_state_dict(half.state_dict())
     x = weights(1, *SHAPE).float()
     x[:, :, :2] *= 10
-    J, truth = Linearisation(half, x), torch.autograd.functional.jacobian(exact, x.double()).reshape(144, 144)
+    J, truth = (
+        Linearisation(half, x),
+        torch.autograd.functional.jacobian(exact, x.double()).reshape(144, 144),
+    )
     for size in (1.0, 1e6, 1e-9):
-        V, U = size * weights(20, *SHAPE, seed=2)[:, None], size * weights(20, *SHAPE, seed=3)[:, None]
+        V, U = (
+            size * weights(20, *SHAPE, seed=2)[:, None],
+            size * weights(20, *SHAPE, seed=3)[:, None],
+        )
         with torch.no_grad():
             pushed, pulled = J.jvp(V.float()).double(), J.vjp(U.float()).double()
         assert relative(pushed.flatten(1), V.flatten(1) @ truth.T) < 1e-2

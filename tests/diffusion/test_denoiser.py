@@ -15,7 +15,9 @@ def test_every_prediction_type_gives_the_oracles_posterior_mean(oracle_at, predi
 
 @pytest.mark.parametrize("prediction", PREDICTIONS)
 def test_a_network_that_knows_the_answer_gives_it(schedule_and_time, prediction):
-    """Definitions, not coefficients: the raw output is built from x0 and noise by what each type is said to estimate."""
+    """Definitions, not coefficients: the raw output is built from x0 and noise by what each type is
+    said to estimate.
+    """
     schedule, t = schedule_and_time
     x0, noise = torch.randn(2, 5, *SHAPE, dtype=torch.float64)
     a, s = (float(c) for c in schedule(t))
@@ -28,7 +30,9 @@ def test_a_network_that_knows_the_answer_gives_it(schedule_and_time, prediction)
 
 
 def test_single_samples_and_batches_agree_and_keep_shape_and_dtype():
-    denoiser = Denoiser(lambda x, t: x * t.view(-1, 1, 1, 1), DiscreteSchedule.linear(), "epsilon", SHAPE)
+    denoiser = Denoiser(
+        lambda x, t: x * t.view(-1, 1, 1, 1), DiscreteSchedule.linear(), "epsilon", SHAPE
+    )
     x = torch.randn(3, *SHAPE)
     t = torch.tensor([1, 5, 9])
     batch = denoiser(x, t)
@@ -46,7 +50,9 @@ def test_the_network_sees_times_of_the_contract():
         return x
 
     Denoiser(network, DiscreteSchedule.linear(), "v", SHAPE)(torch.zeros(2, *SHAPE), 7)
-    Denoiser(network, RectifiedFlow(), "flow", SHAPE)(torch.zeros(2, *SHAPE, dtype=torch.float64), 0.3)
+    Denoiser(network, RectifiedFlow(), "flow", SHAPE)(
+        torch.zeros(2, *SHAPE, dtype=torch.float64), 0.3
+    )
     assert seen[0].tolist() == [7, 7]
     assert seen[0].dtype == torch.int64
     assert seen[1].tolist() == [0.3, 0.3]
@@ -68,7 +74,9 @@ def test_guidance_combines_raw_outputs_as_diffusers_does():
         return 2 * x
 
     x, t = torch.randn(2, *SHAPE), torch.zeros(2)
-    torch.testing.assert_close(guided(conditional, unconditional, 7.5)(x, t), 2 * x + 7.5 * (x + 1 - 2 * x))
+    torch.testing.assert_close(
+        guided(conditional, unconditional, 7.5)(x, t), 2 * x + 7.5 * (x + 1 - 2 * x)
+    )
     torch.testing.assert_close(guided(conditional, unconditional, 0.0)(x, t), 2 * x)
     assert guided(conditional, unconditional, 1) is conditional
 
@@ -82,7 +90,9 @@ def test_guiding_networks_equals_guiding_posterior_means():
 
 def test_modules_inside_are_reached_by_eval_and_to():
     network = nn.Conv2d(1, 1, 1)
-    denoiser = Denoiser(guided(network, nn.Conv2d(1, 1, 1), 2.0), DiscreteSchedule.linear(), "v", SHAPE)
+    denoiser = Denoiser(
+        guided(network, nn.Conv2d(1, 1, 1), 2.0), DiscreteSchedule.linear(), "v", SHAPE
+    )
     assert denoiser.training
     assert not denoiser.eval().network.conditional.training
     assert denoiser.double().network.conditional.weight.dtype == torch.float64
@@ -120,13 +130,20 @@ def test_constructor_and_noise_prediction_at_pure_noise_refuse():
     with pytest.raises(InputError, match="alpha_t = 0"):
         Denoiser(lambda x, t: x, RectifiedFlow(), "epsilon", SHAPE)(torch.zeros(SHAPE), 1.0)
     with pytest.raises(InputError, match="expected 2 times"):
-        Denoiser(lambda x, t: x, RectifiedFlow(), "flow", SHAPE)(torch.zeros(2, *SHAPE), torch.tensor([0.1, 0.2, 0.3]))
+        Denoiser(lambda x, t: x, RectifiedFlow(), "flow", SHAPE)(
+            torch.zeros(2, *SHAPE), torch.tensor([0.1, 0.2, 0.3])
+        )
 
 
 def test_another_precision_and_other_kinds_of_array_are_named():
-    denoiser = Denoiser(nn.Conv2d(SHAPE[0], SHAPE[0], 3, padding=1), DiscreteSchedule.linear(), "v", SHAPE)
+    denoiser = Denoiser(
+        nn.Conv2d(SHAPE[0], SHAPE[0], 3, padding=1), DiscreteSchedule.linear(), "v", SHAPE
+    )
     denoiser.network.forward = lambda x, t: nn.Conv2d.forward(denoiser.network, x)
-    with pytest.raises(InputError, match=r"x_t is torch.float64, the network's weights are torch.float32: convert one of them"):
+    with pytest.raises(
+        InputError,
+        match=r"x_t is torch.float64, the network's weights are torch.float32: convert one of them",
+    ):
         denoiser(torch.zeros(1, *SHAPE, dtype=torch.float64), 7)
     with pytest.raises(InputError, match="floating-point tensor: got a numpy array"):
         denoiser(torch.zeros(1, *SHAPE).numpy(), 7)

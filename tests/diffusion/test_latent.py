@@ -1,4 +1,6 @@
-"""Stable Diffusion's kin as denoisers: against diffusers' own samplers, InstaFlow's published rule, and a Gaussian oracle."""
+"""Stable Diffusion's kin as denoisers: against diffusers' own samplers, InstaFlow's published rule,
+and a Gaussian oracle.
+"""
 
 import shutil
 from itertools import pairwise
@@ -24,8 +26,11 @@ PROMPTS = {"prompt": "a cat", "negative_prompt": "dog"}
 def folders(tmp_path_factory):
     """One folder for each configuration, as diffusers saves it."""
     root = tmp_path_factory.mktemp("pipelines")
-    made = {"sd1": pipelines.stable_diffusion(), "sd2": pipelines.stable_diffusion("v_prediction"),
-            "sd3": pipelines.stable_diffusion_3()}
+    made = {
+        "sd1": pipelines.stable_diffusion(),
+        "sd2": pipelines.stable_diffusion("v_prediction"),
+        "sd3": pipelines.stable_diffusion_3(),
+    }
     for name, pipeline in made.items():
         pipeline.save_pretrained(root / name)
     return {name: root / name for name in made} | {"instaflow": pipelines.instaflow(root / "rf")}
@@ -33,15 +38,21 @@ def folders(tmp_path_factory):
 
 def noise(latent, count=1, seed=0):
     generator = torch.Generator().manual_seed(seed)
-    return torch.randn(count, *latent.denoiser.shape, generator=generator, dtype=torch.float64).float()
+    return torch.randn(
+        count, *latent.denoiser.shape, generator=generator, dtype=torch.float64
+    ).float()
 
 
 @pytest.mark.parametrize("name", ["sd1", "sd2"])
 def test_the_posterior_mean_reproduces_diffusers_ddim(folders, name):
     latent = load_latent(folders[name], **PROMPTS, guidance=3.0)
     pipeline, x = latent.pipeline, noise(latent)
-    pipeline.scheduler = diffusers.DDIMScheduler.from_config(pipeline.scheduler.config, clip_sample=False)
-    theirs = pipeline(**PROMPTS, guidance_scale=3.0, num_inference_steps=3, latents=x, output_type="latent").images
+    pipeline.scheduler = diffusers.DDIMScheduler.from_config(
+        pipeline.scheduler.config, clip_sample=False
+    )
+    theirs = pipeline(
+        **PROMPTS, guidance_scale=3.0, num_inference_steps=3, latents=x, output_type="latent"
+    ).images
     table, stride = pipeline.scheduler.alphas_cumprod, 1000 // 3
     for t in pipeline.scheduler.timesteps.tolist():
         x0 = latent.denoiser(x, t)
@@ -54,7 +65,9 @@ def test_the_posterior_mean_reproduces_diffusers_flow_whose_shift_moves_only_the
     latent = load_latent(folders["sd3"], **PROMPTS, guidance=3.0)
     x, pipeline = noise(latent), latent.pipeline
     assert pipeline.scheduler.config.shift == 3
-    theirs = pipeline(**PROMPTS, guidance_scale=3.0, num_inference_steps=3, latents=x, output_type="latent").images
+    theirs = pipeline(
+        **PROMPTS, guidance_scale=3.0, num_inference_steps=3, latents=x, output_type="latent"
+    ).images
     sigmas = pipeline.scheduler.sigmas.tolist()
     assert sigmas[1] == pytest.approx(0.75, abs=0.01)  # shifted from 0.5
     for t, following in pairwise(sigmas):
@@ -70,7 +83,9 @@ def test_the_posterior_mean_reproduces_instaflows_published_rule(folders):
         embeddings = latent.pipeline.encode_prompt("a cat", "cpu", 1, True, "dog")
         for i in range(steps):  # pipeline_rf.py: the index falls from 1000, x <- x + dt v
             index = torch.full((1,), (1 - i / steps) * 1000)
-            text, negative = (unet(theirs, index, encoder_hidden_states=e).sample for e in embeddings)
+            text, negative = (
+                unet(theirs, index, encoder_hidden_states=e).sample for e in embeddings
+            )
             theirs = theirs + (negative + 1.5 * (text - negative)) / steps
             t = 1 - i / steps
             ours = ours - (ours - latent.denoiser(ours, t)) / t / steps
@@ -78,7 +93,9 @@ def test_the_posterior_mean_reproduces_instaflows_published_rule(folders):
 
 
 class Toy(nn.Module):
-    """The network of a Gaussian prior in a pipeline's own convention: the closed form, spelled out."""
+    """The network of a Gaussian prior in a pipeline's own convention: the closed form, spelled
+    out.
+    """
 
     device, dtype = torch.device("cpu"), torch.float64
 
@@ -86,7 +103,9 @@ class Toy(nn.Module):
         super().__init__()
         channels, h, w = oracle.shape
         self.oracle, self.predicts, self.seen = oracle, predicts, []
-        self.config = diffusers.configuration_utils.FrozenDict(in_channels=channels, out_channels=channels, sample_size=(h, w))
+        self.config = diffusers.configuration_utils.FrozenDict(
+            in_channels=channels, out_channels=channels, sample_size=(h, w)
+        )
 
     def forward(self, x, timestep, return_dict, **_):
         self.seen.append(timestep)
@@ -101,21 +120,40 @@ class Toy(nn.Module):
         return (mean_of_noise - x0 if self.predicts == "noise - x0" else x0 - mean_of_noise,)
 
 
-@pytest.mark.parametrize(("predicts", "shape"), [("epsilon", (4, 1, 3)), ("v", (4, 1, 3)), ("noise - x0", (16, 1, 2)),
-                                                 ("x0 - noise", (4, 1, 3))])
+@pytest.mark.parametrize(
+    ("predicts", "shape"),
+    [
+        ("epsilon", (4, 1, 3)),
+        ("v", (4, 1, 3)),
+        ("noise - x0", (16, 1, 2)),
+        ("x0 - noise", (4, 1, 3)),
+    ],
+)
 def test_each_convention_agrees_with_the_definition_on_a_gaussian(predicts, shape):
     if predicts == "noise - x0":
         pipeline, schedule = pipelines.stable_diffusion_3(), RectifiedFlow()
     else:
         pipeline = pipelines.stable_diffusion("v_prediction" if predicts == "v" else "epsilon")
-        schedule = RectifiedFlow() if predicts == "x0 - noise" else DiscreteSchedule(pipeline.scheduler.alphas_cumprod)
+        schedule = (
+            RectifiedFlow()
+            if predicts == "x0 - noise"
+            else DiscreteSchedule(pipeline.scheduler.alphas_cumprod)
+        )
     n, g = shape[0] * shape[1] * shape[2], torch.Generator().manual_seed(0)
-    oracle = gaussian(torch.randn(n, generator=g, dtype=torch.float64), random_covariance(n, g), schedule, shape)
+    oracle = gaussian(
+        torch.randn(n, generator=g, dtype=torch.float64), random_covariance(n, g), schedule, shape
+    )
     toy = Toy(oracle, predicts)
     setattr(pipeline, "transformer" if predicts == "noise - x0" else "unet", toy)
-    latent = load_latent(pipeline, dtype=torch.float64, prediction="instaflow" if predicts == "x0 - noise" else None)
+    latent = load_latent(
+        pipeline, dtype=torch.float64, prediction="instaflow" if predicts == "x0 - noise" else None
+    )
     x = torch.randn(3, *shape, generator=g, dtype=torch.float64)
-    times = torch.tensor([999, 400, 3]) if isinstance(schedule, DiscreteSchedule) else torch.tensor([1.0, 0.4, 0.05])
+    times = (
+        torch.tensor([999, 400, 3])
+        if isinstance(schedule, DiscreteSchedule)
+        else torch.tensor([1.0, 0.4, 0.05])
+    )
     assert relative(latent.denoiser(x, times), oracle.mean(x, times)) < 1e-6
     assert toy.seen[0].shape == (3,)
     J = JacobianOperator(latent.denoiser, x[1], times[1])
@@ -137,17 +175,29 @@ def test_the_embeddings_are_diffusers_own_and_guidance_combines_them(folders, na
     with torch.no_grad():
         if name == "sd1":
             network, time = pipeline.unet, torch.full((2,), t)
-            embeddings = [{"encoder_hidden_states": e} for e in pipeline.encode_prompt("a cat", "cpu", 1, True, "dog")]
+            embeddings = [
+                {"encoder_hidden_states": e}
+                for e in pipeline.encode_prompt("a cat", "cpu", 1, True, "dog")
+            ]
         else:
             network, time = pipeline.transformer, torch.full((2,), 1000 * t)
             e, ne, p, np = pipeline.encode_prompt("a cat", None, None, negative_prompt="dog")
-            embeddings = [{"encoder_hidden_states": e, "pooled_projections": p},
-                          {"encoder_hidden_states": ne, "pooled_projections": np}]
-        conditioned = load[4.0].denoiser.network.conditional, load[4.0].denoiser.network.unconditional
+            embeddings = [
+                {"encoder_hidden_states": e, "pooled_projections": p},
+                {"encoder_hidden_states": ne, "pooled_projections": np},
+            ]
+        conditioned = (
+            load[4.0].denoiser.network.conditional,
+            load[4.0].denoiser.network.unconditional,
+        )
         for ours, theirs in zip(conditioned, embeddings, strict=True):
             assert all(torch.equal(getattr(ours, key), value) for key, value in theirs.items())
-        text, negative = (network(x, timestep=time, **{k: v.repeat(2, *[1] * (v.ndim - 1)) for k, v in e.items()}).sample
-                          for e in embeddings)
+        text, negative = (
+            network(
+                x, timestep=time, **{k: v.repeat(2, *[1] * (v.ndim - 1)) for k, v in e.items()}
+            ).sample
+            for e in embeddings
+        )
         raw = {g: latent.denoiser.network(x, torch.full((2,), t)) for g, latent in load.items()}
     assert torch.equal(raw[1.0], text)  # the conditional network exactly
     assert relative(raw[0.0], negative) < 1e-6
@@ -156,8 +206,11 @@ def test_the_embeddings_are_diffusers_own_and_guidance_combines_them(folders, na
 
 
 def test_the_negative_prompt_takes_the_place_of_the_empty_one(folders):
-    empty, same, dog = (load_latent(folders["sd1"], prompt="a cat", negative_prompt=word, guidance=3.0).denoiser
-                        for word in ("", "a  cat", "dog"))  # of the tokens of the prompt; the prompt itself is refused
+    empty, same, dog = (
+        load_latent(folders["sd1"], prompt="a cat", negative_prompt=word, guidance=3.0).denoiser
+        # of the tokens of the prompt; the prompt itself is refused
+        for word in ("", "a  cat", "dog")
+    )
     alone = load_latent(folders["sd1"], prompt="a cat", negative_prompt="dog").denoiser
     x = torch.randn(1, *dog.shape, generator=torch.Generator().manual_seed(0))
     assert relative(same(x, 500), alone(x, 500)) < 1e-5
@@ -181,12 +234,14 @@ def test_the_autoencoder_is_shifted_scaled_differentiable_and_per_sample(folders
     assert relative(decoded, vae.decode(mean).sample) < 1e-4
     assert relative(latent.encode(images[1:]), z[1:]) < 1e-5
     assert relative(latent.decode(z[1:]), decoded[1:]) < 1e-5
-    gradient, = torch.autograd.grad(decoded[0].square().sum(), images)
+    (gradient,) = torch.autograd.grad(decoded[0].square().sum(), images)
     assert gradient[0].any()
     assert not gradient[1].any()
     with torch.no_grad():
         assert not latent.decode(latent.encode(images)).requires_grad
-    with pytest.raises(InputError, match=r"images have shape \(3, 64, 64\): expected \(B, 3, 64, 64\)"):
+    with pytest.raises(
+        InputError, match=r"images have shape \(3, 64, 64\): expected \(B, 3, 64, 64\)"
+    ):
         latent.encode(images[0])
     with pytest.raises(InputError, match="latents have shape"):
         latent.decode(z[:, :, 1:])
@@ -195,13 +250,19 @@ def test_the_autoencoder_is_shifted_scaled_differentiable_and_per_sample(folders
 def test_networks_are_frozen_in_evaluation_mode_and_the_schedule_is_the_schedulers_own():
     pipeline = pipelines.stable_diffusion()
     assert pipeline.unet.training  # as made, not as loaded
-    pipeline.scheduler = diffusers.DDIMScheduler(num_train_timesteps=50, beta_schedule="squaredcos_cap_v2")
+    pipeline.scheduler = diffusers.DDIMScheduler(
+        num_train_timesteps=50, beta_schedule="squaredcos_cap_v2"
+    )
     latent = load_latent(pipeline)
     assert latent.pipeline is pipeline
     modules = [part for part in pipeline.components.values() if isinstance(part, nn.Module)]
-    assert not any(module.training for part in (latent.denoiser, *modules) for module in part.modules())
+    assert not any(
+        module.training for part in (latent.denoiser, *modules) for module in part.modules()
+    )
     assert not any(parameter.requires_grad for part in modules for parameter in part.parameters())
-    assert torch.equal(latent.denoiser.schedule.alphas_cumprod.float(), pipeline.scheduler.alphas_cumprod)
+    assert torch.equal(
+        latent.denoiser.schedule.alphas_cumprod.float(), pipeline.scheduler.alphas_cumprod
+    )
     assert latent.denoiser.schedule.steps == 50
 
 
@@ -217,8 +278,9 @@ def test_precision_is_explicit_and_a_loaded_pipeline_stays_as_it_is(folders):
 
 def test_half_precision_does_not_round_the_time_of_a_flow(folders):
     latent, seen = load_latent(folders["sd3"], dtype=torch.bfloat16), []
-    latent.pipeline.transformer.register_forward_pre_hook(lambda _, args, given: seen.append(given["timestep"]),
-                                                          with_kwargs=True)
+    latent.pipeline.transformer.register_forward_pre_hook(
+        lambda _, args, given: seen.append(given["timestep"]), with_kwargs=True
+    )
     assert latent.denoiser(noise(latent).bfloat16(), 0.4993).dtype == torch.bfloat16
     assert float(seen[0]) == pytest.approx(499.3, abs=1e-3)
 
@@ -246,10 +308,16 @@ def test_instaflow_is_never_guessed(folders, tmp_path):
     explicit, own = load_latent(renamed, prediction="instaflow"), load_latent(folders["instaflow"])
     x = noise(own)
     assert torch.equal(explicit.denoiser(x, 0.5), own.denoiser(x, 0.5))
-    with pytest.raises(InputError, match="prediction='epsilon', but a RectifiedFlowPipeline predicts x_0 - noise"):
+    with pytest.raises(
+        InputError, match="prediction='epsilon', but a RectifiedFlowPipeline predicts x_0 - noise"
+    ):
         load_latent(folders["instaflow"], prediction="epsilon")
-    pipelines.edit(renamed / "unet" / "config.json", _name_or_path="XCLiu/instaflow_0_9B_from_sd_1_5")
-    with pytest.raises(InputError, match=r'come from XCLiu/instaflow_0_9B_from_sd_1_5.*Pass prediction="instaflow"'):
+    pipelines.edit(
+        renamed / "unet" / "config.json", _name_or_path="XCLiu/instaflow_0_9B_from_sd_1_5"
+    )
+    with pytest.raises(
+        InputError, match=r'come from XCLiu/instaflow_0_9B_from_sd_1_5.*Pass prediction="instaflow"'
+    ):
         load_latent(renamed)
     assert load_latent(renamed, prediction="epsilon").denoiser.prediction == "epsilon"
 
@@ -257,21 +325,32 @@ def test_instaflow_is_never_guessed(folders, tmp_path):
 def test_a_flow_scheduler_beside_a_unet_means_diffusers_sign(folders, tmp_path):
     folder = shutil.copytree(folders["sd1"], tmp_path / "flow")
     diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0).save_pretrained(folder / "scheduler")
-    pipelines.edit(folder / "model_index.json", scheduler=["diffusers", "FlowMatchEulerDiscreteScheduler"])
+    pipelines.edit(
+        folder / "model_index.json", scheduler=["diffusers", "FlowMatchEulerDiscreteScheduler"]
+    )
     flow, opposite = load_latent(folder), load_latent(folders["instaflow"])
     assert flow.denoiser.prediction == "flow"
     x = noise(flow)
     assert relative(flow.denoiser(x, 0.5) - x, x - opposite.denoiser(x, 0.5)) < 1e-5
 
 
-@pytest.mark.parametrize(("options", "message"), [
-    ({"prediction": "v"}, r"prediction='v', but the scheduler \(PNDMScheduler\) says 'epsilon'"),
-    ({"prediction": "score"}, "unknown prediction 'score': expected one of epsilon, v, sample, flow, instaflow"),
-    ({"guidance": float("nan")}, "guidance must be finite"),
-    ({"prompt": ["a", "b"]}, "prompt must be one string"),
-    ({"dtype": torch.int64}, "dtype must be a floating-point type"),
-    ({"device": "nowhere"}, "the device 'nowhere' cannot be used"),
-])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"prediction": "v"},
+            r"prediction='v', but the scheduler \(PNDMScheduler\) says 'epsilon'",
+        ),
+        (
+            {"prediction": "score"},
+            "unknown prediction 'score': expected one of epsilon, v, sample, flow, instaflow",
+        ),
+        ({"guidance": float("nan")}, "guidance must be finite"),
+        ({"prompt": ["a", "b"]}, "prompt must be one string"),
+        ({"dtype": torch.int64}, "dtype must be a floating-point type"),
+        ({"device": "nowhere"}, "the device 'nowhere' cannot be used"),
+    ],
+)
 def test_a_bad_option_is_told_clearly(folders, options, message):
     with pytest.raises(InputError, match=message):
         load_latent(folders["sd1"], **options)

@@ -8,7 +8,9 @@ from conftest import SCHEDULES, SHAPE, make_gaussian, make_mixture, relative
 
 
 def test_gaussian_mean_and_jacobian_are_the_textbooks(schedule_and_time):
-    """D and J by the conditional of a joint Gaussian, with explicit inverses: nothing shared with the implementation."""
+    """D and J by the conditional of a joint Gaussian, with explicit inverses: nothing shared with
+    the implementation.
+    """
     schedule, t = schedule_and_time
     oracle = make_gaussian(schedule)
     m = oracle.means[0]
@@ -24,7 +26,9 @@ def test_gaussian_mean_and_jacobian_are_the_textbooks(schedule_and_time):
 
 def test_jacobian_is_the_derivative_of_the_mean(oracle_at):
     oracle, x_t, t = oracle_at
-    J = torch.autograd.functional.jacobian(lambda x: oracle.mean(x.reshape(x_t.shape), t).flatten(), x_t.flatten())
+    J = torch.autograd.functional.jacobian(
+        lambda x: oracle.mean(x.reshape(x_t.shape), t).flatten(), x_t.flatten()
+    )
     assert relative(oracle.jacobian(x_t, t)[0], J) < 1e-10
 
 
@@ -38,11 +42,17 @@ def test_jacobian_is_symmetric_positive_semidefinite(oracle_at):
 def test_mean_of_a_mixture_is_bayes_rule_on_a_grid():
     """One dimension, brute force: the posterior mean by quadrature over x_0."""
     schedule = RectifiedFlow()
-    oracle = GaussianMixture(torch.tensor([[-1.0], [2.0]], dtype=torch.float64),
-                             torch.tensor([[[0.25]], [[0.04]]], dtype=torch.float64), schedule,
-                             torch.tensor([0.7, 0.3], dtype=torch.float64))
+    oracle = GaussianMixture(
+        torch.tensor([[-1.0], [2.0]], dtype=torch.float64),
+        torch.tensor([[[0.25]], [[0.04]]], dtype=torch.float64),
+        schedule,
+        torch.tensor([0.7, 0.3], dtype=torch.float64),
+    )
     x0 = torch.linspace(-6, 6, 200_001, dtype=torch.float64)
-    prior = 0.7 * torch.exp(-((x0 + 1) ** 2) / 0.5) / 0.5 + 0.3 * torch.exp(-((x0 - 2) ** 2) / 0.08) / 0.2
+    prior = (
+        0.7 * torch.exp(-((x0 + 1) ** 2) / 0.5) / 0.5
+        + 0.3 * torch.exp(-((x0 - 2) ** 2) / 0.08) / 0.2
+    )
     x_t, t = torch.tensor(0.4, dtype=torch.float64), 0.5
     posterior = prior * torch.exp(-((x_t - 0.5 * x0) ** 2) / (2 * 0.25))
     mean = (posterior * x0).sum() / posterior.sum()
@@ -56,7 +66,9 @@ def test_mean_of_a_mixture_is_bayes_rule_on_a_grid():
 def test_posterior_samples_have_the_posteriors_moments(make):
     schedule, t = SCHEDULES["linear"]
     oracle, g = make(schedule), torch.Generator().manual_seed(3)
-    x_t = schedule.add_noise(oracle.sample(1, g), t, torch.randn(1, *SHAPE, generator=g, dtype=torch.float64))
+    x_t = schedule.add_noise(
+        oracle.sample(1, g), t, torch.randn(1, *SHAPE, generator=g, dtype=torch.float64)
+    )
     count = 40_000
     samples = oracle.posterior_sample(x_t.expand(count, -1, -1, -1), t, g).flatten(1)
     covariance = oracle.covariance(x_t, t)[0]
@@ -81,8 +93,11 @@ def test_a_time_for_each_sample():
 
 def test_impossible_priors_are_refused():
     schedule, m = DiscreteSchedule.linear(), torch.zeros(2, dtype=torch.float64)
-    for covariance, message in [(torch.eye(3), "expected"), (torch.tensor([[1.0, 1.0], [0.0, 1.0]]), "symmetric"),
-                                (torch.diag(torch.tensor([1.0, -1.0])), "semi-definite")]:
+    for covariance, message in [
+        (torch.eye(3), "expected"),
+        (torch.tensor([[1.0, 1.0], [0.0, 1.0]]), "symmetric"),
+        (torch.diag(torch.tensor([1.0, -1.0])), "semi-definite"),
+    ]:
         with pytest.raises(InputError, match=message):
             gaussian(m, covariance.double(), schedule)
     with pytest.raises(InputError, match="positive numbers"):

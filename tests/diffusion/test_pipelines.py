@@ -49,7 +49,10 @@ def test_a_hub_id_comes_from_the_cache_and_is_not_fetched_unasked(folder, tmp_pa
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", watched)
     assert load_latent("nobody/model").denoiser.shape == (4, 8, 8)
-    with pytest.raises(InputError, match="'nobody/other' is no folder, and not in the hub's cache: pass download=True"):
+    with pytest.raises(
+        InputError,
+        match="'nobody/other' is no folder, and not in the hub's cache: pass download=True",
+    ):
         load_latent("nobody/other")
     assert asked == [True, True]
     with pytest.raises(InputError, match="the hub said: no network here"):
@@ -75,8 +78,16 @@ def test_without_download_the_network_is_not_touched(folder, tmp_path, monkeypat
     import huggingface_hub
 
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-    for hub_id in ("nobody/model", "stable-diffusion-v1-5/stable-diffusion-v1-5", "a/b", "nobody/model--x", "x/" + 95 * "y"):
-        with pytest.raises(InputError, match=r"is no folder, and not in the hub's cache: pass download=True"):
+    for hub_id in (
+        "nobody/model",
+        "stable-diffusion-v1-5/stable-diffusion-v1-5",
+        "a/b",
+        "nobody/model--x",
+        "x/" + 95 * "y",
+    ):
+        with pytest.raises(
+            InputError, match=r"is no folder, and not in the hub's cache: pass download=True"
+        ):
             load_latent(hub_id)
     assert load_latent(folder).denoiser.shape == (4, 8, 8)
     cached = tmp_path / "cache" / "models--nobody--model"
@@ -84,7 +95,8 @@ def test_without_download_the_network_is_not_touched(folder, tmp_path, monkeypat
     (cached / "refs").mkdir()
     (cached / "refs" / "main").write_text("0123")
     assert load_latent("nobody/model").denoiser.shape == (4, 8, 8)
-    (cached / "snapshots" / "0123" / "vae" / "config.json").unlink()  # a download that was interrupted
+    # a download that was interrupted
+    (cached / "snapshots" / "0123" / "vae" / "config.json").unlink()
     with pytest.raises(InputError, match=r"nobody/model|vae"):
         load_latent("nobody/model")
     assert not no_network
@@ -124,22 +136,47 @@ def use_a_vae_of_sixteen_channels(folder):
     pipelines.autoencoder(latent_channels=16).save_pretrained(folder / "vae")
 
 
-@pytest.mark.parametrize(("harm", "message"), [
-    (lambda f: (f / "model_index.json").unlink(), "no pipeline in diffusers' format"),
-    (lambda f: (f / "model_index.json").write_text("{"), "is not JSON"),
-    (lambda f: pipelines.edit(f / "model_index.json", unet=[None, None]), "no unet and no transformer"),
-    (lambda f: pipelines.edit(f / "model_index.json", _class_name="FluxPipeline"), "is a FluxPipeline: expected one of Stable"),
-    (lambda f: pipelines.edit(f / "model_index.json", unet=["remote", "Unet"]), "remote.Unet: expected a class of diffusers"),
-    (lambda f: shutil.rmtree(f / "unet"), "no folder unet"),
-    (lambda f: shutil.rmtree(f / "tokenizer"), "no folder tokenizer"),
-    (pickle, r"pickled weights only \(diffusion_pytorch_model.bin\).*save_pretrained"),
-    (lambda f: (f / "vae" / "diffusion_pytorch_model.safetensors").unlink(), "no weights: expected a .safetensors file"),
-    (drop_a_weight, "lacks 1 weights, the first of them decoder.conv_out.weight"),
-    (truncate, "diffusers cannot load"),
-    (lambda f: pipelines.edit(f / "unet" / "config.json", block_out_channels=[16, 32, 64, 128]), "diffusers cannot load"),
-    (lambda f: pipelines.edit(f / "scheduler" / "scheduler_config.json", prediction_type="score"), "type is 'score'"),
-    (use_a_vae_of_sixteen_channels, "in_channels is 4, but the vae's latents have 16 channels"),
-])
+@pytest.mark.parametrize(
+    ("harm", "message"),
+    [
+        (lambda f: (f / "model_index.json").unlink(), "no pipeline in diffusers' format"),
+        (lambda f: (f / "model_index.json").write_text("{"), "is not JSON"),
+        (
+            lambda f: pipelines.edit(f / "model_index.json", unet=[None, None]),
+            "no unet and no transformer",
+        ),
+        (
+            lambda f: pipelines.edit(f / "model_index.json", _class_name="FluxPipeline"),
+            "is a FluxPipeline: expected one of Stable",
+        ),
+        (
+            lambda f: pipelines.edit(f / "model_index.json", unet=["remote", "Unet"]),
+            "remote.Unet: expected a class of diffusers",
+        ),
+        (lambda f: shutil.rmtree(f / "unet"), "no folder unet"),
+        (lambda f: shutil.rmtree(f / "tokenizer"), "no folder tokenizer"),
+        (pickle, r"pickled weights only \(diffusion_pytorch_model.bin\).*save_pretrained"),
+        (
+            lambda f: (f / "vae" / "diffusion_pytorch_model.safetensors").unlink(),
+            "no weights: expected a .safetensors file",
+        ),
+        (drop_a_weight, "lacks 1 weights, the first of them decoder.conv_out.weight"),
+        (truncate, "diffusers cannot load"),
+        (
+            lambda f: pipelines.edit(
+                f / "unet" / "config.json", block_out_channels=[16, 32, 64, 128]
+            ),
+            "diffusers cannot load",
+        ),
+        (
+            lambda f: pipelines.edit(
+                f / "scheduler" / "scheduler_config.json", prediction_type="score"
+            ),
+            "type is 'score'",
+        ),
+        (use_a_vae_of_sixteen_channels, "in_channels is 4, but the vae's latents have 16 channels"),
+    ],
+)
 @pytest.mark.filterwarnings("ignore")  # what diffusers says of the same harm
 def test_a_broken_folder_is_told_clearly(broken, harm, message):
     harm(broken)

@@ -16,7 +16,9 @@ def test_variance_is_preserved_and_the_signal_falls(name):
     schedule = SCHEDULES[name][0]
     alpha, sigma = schedule(torch.arange(1000))
     assert alpha.dtype == torch.float64
-    torch.testing.assert_close(alpha**2 + sigma**2, torch.ones(1000, dtype=torch.float64), rtol=0, atol=1e-15)
+    torch.testing.assert_close(
+        alpha**2 + sigma**2, torch.ones(1000, dtype=torch.float64), rtol=0, atol=1e-15
+    )
     assert (alpha.diff() < 0).all()
     assert (sigma > 0).all()
 
@@ -67,7 +69,9 @@ def test_add_noise_with_a_time_for_each_sample_equals_one_by_one(schedule_and_ti
 
 @pytest.mark.parametrize("t", [-1, 1000, torch.tensor([3, 1000])])
 def test_a_time_outside_the_table_is_named(t):
-    with pytest.raises(InputError, match="outside this schedule: expected an integer from 0 to 999"):
+    with pytest.raises(
+        InputError, match="outside this schedule: expected an integer from 0 to 999"
+    ):
         DiscreteSchedule.linear()(t)
 
 
@@ -89,13 +93,16 @@ def test_wrong_shapes_are_named():
         schedule.add_noise(torch.zeros(1, 2, 2), 3, torch.zeros(2, 2))
     with pytest.raises(InputError, match=r"expected 3 times .* got 2"):
         schedule.add_noise(torch.zeros(3, 1, 2, 2), torch.tensor([1, 2]), torch.zeros(3, 1, 2, 2))
-    with pytest.raises(InputError, match=r"expected 1 times .* got 3"):  # not one time for each channel
+    # not one time for each channel
+    with pytest.raises(InputError, match=r"expected 1 times .* got 3"):
         schedule.add_noise(torch.zeros(3, 2, 2), torch.tensor([0, 500, 999]), torch.zeros(3, 2, 2))
     with pytest.raises(InputError, match=r"\(\) or \(B,\)"):
         schedule(torch.zeros(2, 2, dtype=torch.long))
 
 
-@pytest.mark.parametrize("table", [[0.5, 0.6], [1.5, 0.6], [0.5, 0.0, 0.0], [0.5, -0.1], [[1.0, 1.0]], []])
+@pytest.mark.parametrize(
+    "table", [[0.5, 0.6], [1.5, 0.6], [0.5, 0.0, 0.0], [0.5, -0.1], [[1.0, 1.0]], []]
+)
 def test_an_impossible_table_is_refused(table):
     with pytest.raises(InputError, match="vector in"):
         DiscreteSchedule(torch.tensor(table))
@@ -115,7 +122,9 @@ def test_a_table_may_end_at_pure_noise():
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int64, torch.bool])
 def test_images_of_integers_are_refused_with_the_range_they_should_have(dtype):
     schedule, images = DiscreteSchedule.linear(), torch.ones(1, 1, 2, 2).to(dtype)
-    with pytest.raises(InputError, match=r"pixels in \[-1, 1\]: got torch\.\w+\. Write x / 127\.5 - 1"):
+    with pytest.raises(
+        InputError, match=r"pixels in \[-1, 1\]: got torch\.\w+\. Write x / 127\.5 - 1"
+    ):
         schedule.add_noise(images, 500, torch.randn(1, 1, 2, 2))
     with pytest.raises(InputError, match=r"pixels in \[-1, 1\]"):
         schedule.add_noise(torch.randn(1, 1, 2, 2), 500, images)

@@ -1,4 +1,6 @@
-"""Eigenpairs against dense truth, and a market of adversarial matrices: right, or honestly unconverged."""
+"""Eigenpairs against dense truth, and a market of adversarial matrices: right, or honestly
+unconverged.
+"""
 
 import warnings
 
@@ -30,19 +32,30 @@ def jordan(value, size):
 
 REPEATED = np.diag([5.0, 5, 5, 4, 3, 2, *(0.5**i for i in range(34))])
 MARKET = {
-    "repeated": REPEATED, "repeated, nonsymmetric": similar(REPEATED), "identity": np.eye(30), "zero": np.zeros((20, 20)),
+    "repeated": REPEATED,
+    "repeated, nonsymmetric": similar(REPEATED),
+    "identity": np.eye(30),
+    "zero": np.zeros((20, 20)),
     "rank one": np.outer(RNG.standard_normal(30), RNG.standard_normal(30)),
     "rank one, nilpotent": np.eye(20, k=3) * (np.arange(20) < 1),
     "nilpotent": np.eye(30, k=1),
-    "defective": scipy.linalg.block_diag(jordan(3, 4), jordan(2, 3), np.diag(np.linspace(0, 1, 30))),
-    "defective, dense": similar(scipy.linalg.block_diag(jordan(3, 4), np.diag(np.linspace(0, 1, 30)))),
+    "defective": scipy.linalg.block_diag(
+        jordan(3, 4), jordan(2, 3), np.diag(np.linspace(0, 1, 30))
+    ),
+    "defective, dense": similar(
+        scipy.linalg.block_diag(jordan(3, 4), np.diag(np.linspace(0, 1, 30)))
+    ),
     "Grcar": scipy.linalg.toeplitz([1, -1, *[0] * 48], [1, 1, 1, 1, *[0] * 46]).astype(float),
     "Hilbert": scipy.linalg.hilbert(30),
-    "equal moduli": np.roll(np.eye(36), 1, 0), "orthogonal": np.linalg.qr(RNG.standard_normal((40, 40)))[0],
+    "equal moduli": np.roll(np.eye(36), 1, 0),
+    "orthogonal": np.linalg.qr(RNG.standard_normal((40, 40)))[0],
     "skew": (lambda a: a - a.T)(RNG.standard_normal((40, 40))),
     "clustered": np.diag(np.r_[1 + 1e-9 * np.arange(10), RNG.random(30) / 2]),
-    "large": 1e120 * RNG.standard_normal((30, 30)), "small": 1e-120 * RNG.standard_normal((30, 30)),
-    "random": RNG.standard_normal((120, 120)), "one": np.array([[3.0]]), "rotation": np.array([[0.0, 1], [-1, 0]]),
+    "large": 1e120 * RNG.standard_normal((30, 30)),
+    "small": 1e-120 * RNG.standard_normal((30, 30)),
+    "random": RNG.standard_normal((120, 120)),
+    "one": np.array([[3.0]]),
+    "rotation": np.array([[0.0, 1], [-1, 0]]),
 }
 
 
@@ -62,9 +75,11 @@ def test_the_market_is_never_silently_wrong(name, which):
             continue
         assert result.values.size in (k, k + 1)
         excess = np.maximum(np.abs(result.values[:, None] - true) - result.errors[:, None], 0)
-        assert excess[linear_sum_assignment(excess)].max() <= 1e-11 * np.abs(A).max()  # distinct; eigvals errs too
+        # distinct; eigvals errs too
+        assert excess[linear_sum_assignment(excess)].max() <= 1e-11 * np.abs(A).max()
         found, wanted = (np.sort(RANKS[which](z))[::-1] for z in (result.values, true))
-        assert (found >= wanted[:len(found)] - result.errors.max() - 1e-8 * np.abs(A).max()).all()  # none was missed
+        # none was missed
+        assert (found >= wanted[: len(found)] - result.errors.max() - 1e-8 * np.abs(A).max()).all()
 
 
 @pytest.mark.parametrize("name", MARKET)
@@ -77,7 +92,10 @@ def test_an_exact_eigenvector_as_start_blinds_nobody(name):
         result = eigenpairs(A, 1, start=start if start.any() else np.ones(len(A)))
     assert result.converged == (not caught)
     if result.converged:
-        assert abs(result.values).max() >= (1 - 1e-8) * abs(values).max() - result.errors.max() - 1e-300
+        assert (
+            abs(result.values).max()
+            >= (1 - 1e-8) * abs(values).max() - result.errors.max() - 1e-300
+        )
 
 
 @pytest.mark.parametrize("name", MARKET)
@@ -90,12 +108,16 @@ def test_singular_values_of_the_market(name):
             result = singular_values(A, k)
         assert result.converged == (not caught)
         u, v, scale = result.left, result.right, true[0]
-        residuals = np.maximum(np.linalg.norm(A @ v - u * result.values, axis=0),
-                               np.linalg.norm(A.T @ u - v * result.values, axis=0))
+        residuals = np.maximum(
+            np.linalg.norm(A @ v - u * result.values, axis=0),
+            np.linalg.norm(A.T @ u - v * result.values, axis=0),
+        )
         np.testing.assert_allclose(result.residuals, residuals, atol=1e-12 * scale)
         for basis in (u, v):
             assert np.linalg.norm(basis.T @ basis - np.eye(k)) < 1e-12
-        assert (np.abs(result.values - true[:k]) <= result.errors + 1e-13 * scale).all() or not result.converged
+        assert (
+            np.abs(result.values - true[:k]) <= result.errors + 1e-13 * scale
+        ).all() or not result.converged
 
 
 @pytest.mark.parametrize("shape", [(60, 20), (20, 60)])
@@ -106,6 +128,7 @@ def test_singular_values_of_a_rectangle_cost_what_they_say(shape):
         def product(V):
             columns.append(V.shape[1])
             return M @ V
+
         return product
 
     result = singular_values(Operator(shape, A.dtype, apply(A), apply(A.T)), 4)
@@ -131,8 +154,18 @@ def test_the_smallest_subspace_ends(which):
 
 
 def test_the_market_mostly_converges_where_eigenvalues_are_well_conditioned():
-    for name in ("repeated", "identity", "zero", "rank one", "Hilbert", "equal moduli", "orthogonal", "skew", "clustered",
-                 "random"):
+    for name in (
+        "repeated",
+        "identity",
+        "zero",
+        "rank one",
+        "Hilbert",
+        "equal moduli",
+        "orthogonal",
+        "skew",
+        "clustered",
+        "random",
+    ):
         for k in (1, 6):
             assert eigenpairs(MARKET[name], k).converged
             assert singular_values(MARKET[name], k).converged
@@ -154,13 +187,21 @@ def test_imaginary_parts_are_claimed_of_the_whole_space_only(decaying):
         assert result.converged
         assert result.products <= 300 + k + 3
         found = np.sort(abs(result.values.imag))[::-1]
-        assert (abs(found - true[:len(found)]) <= result.errors.max()).all()
+        assert (abs(found - true[: len(found)]) <= result.errors.max()).all()
         assert result.errors.max() < 1e-10
         for limits in ({"subspace": 50}, {"max_products": 200}):
             with pytest.warns(ConvergenceWarning, match="not converged"):
                 assert not eigenpairs(decaying, k, "LI", **limits).converged
-    with pytest.warns(ConvergenceWarning, match="imaginary parts may be too small.* allow n products"):
-        eigenpairs(np.roll(np.eye(300), 1, 0) / 2 + np.diag(np.r_[np.zeros(298), 3, 3]), 1, "LI", rtol=0.1, subspace=250)
+    with pytest.warns(
+        ConvergenceWarning, match="imaginary parts may be too small.* allow n products"
+    ):
+        eigenpairs(
+            np.roll(np.eye(300), 1, 0) / 2 + np.diag(np.r_[np.zeros(298), 3, 3]),
+            1,
+            "LI",
+            rtol=0.1,
+            subspace=250,
+        )
 
 
 @pytest.mark.parametrize("which", ["LM", "LR", "SR"])
@@ -170,15 +211,19 @@ def test_ten_pairs_are_right_to_1e_8(decaying, which):
     scale = abs(true).max()
     assert result.converged
     assert all(abs(true - value).min() < 1e-8 * scale for value in result.values)
-    ranks = np.sort(RANKS[which](true))[::-1][:len(result.values)]
+    ranks = np.sort(RANKS[which](true))[::-1][: len(result.values)]
     np.testing.assert_allclose(np.sort(RANKS[which](result.values))[::-1], ranks, atol=1e-8 * scale)
     distance = np.array([abs(true - value).min() for value in result.values])
     assert (distance <= result.errors).all()
-    left = np.linalg.norm(decaying.T @ result.left.conj() - result.left.conj() * result.values, axis=0)
+    left = np.linalg.norm(
+        decaying.T @ result.left.conj() - result.left.conj() * result.values, axis=0
+    )
     assert left.max() < 1e-8 * scale
     w, L, R = scipy.linalg.eig(decaying, left=True)
     conditions = 1 / abs((L.conj() * R).sum(0))
-    np.testing.assert_allclose(result.conditions, conditions[[abs(w - v).argmin() for v in result.values]], rtol=1e-4)
+    np.testing.assert_allclose(
+        result.conditions, conditions[[abs(w - v).argmin() for v in result.values]], rtol=1e-4
+    )
 
 
 @pytest.mark.parametrize("which", ["LM", "LR", "SR"])
@@ -206,7 +251,8 @@ def test_a_float32_network_states_its_noise_and_keeps_its_word():
 
 def test_what_the_certificate_costs_is_told(decaying):
     result = eigenpairs(decaying, 10)
-    search = result.certificate - 1 - len(result.values) - 1  # less the noise, the residuals, and one with A^T
+    # less the noise, the residuals, and one with A^T
+    search = result.certificate - 1 - len(result.values) - 1
     assert 8 <= search <= 15
     assert result.products - result.certificate < 50  # it stops where the wanted pairs converge
 
@@ -227,28 +273,39 @@ def test_partial_results_say_so_and_products_are_counted(decaying):
     assert result.vectors.shape == (300, len(result.values))
 
 
-@pytest.mark.parametrize(("arguments", "message"), [
-    ({"k": 0}, "k must lie from 1 to n = 300: got 0"), ({"k": 301}, "got 301"), ({"which": "XX"}, "unknown which 'XX'"),
-    ({"which": "LI", "symmetric": True}, "real"), ({"rtol": 0}, "rtol must lie in"), ({"subspace": 5}, "at least k \\+ 4"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"k": 0}, "k must lie from 1 to n = 300: got 0"),
+        ({"k": 301}, "got 301"),
+        ({"which": "XX"}, "unknown which 'XX'"),
+        ({"which": "LI", "symmetric": True}, "real"),
+        ({"rtol": 0}, "rtol must lie in"),
+        ({"subspace": 5}, "at least k \\+ 4"),
+    ],
+)
 def test_bad_input_is_refused(decaying, arguments, message):
     with pytest.raises(InputError, match=message):
         eigenpairs(decaying, **arguments)
 
 
 def blur(side, width=1.0):
-    """A Gaussian blur on a torus: most eigenvalues four times, those of the second and third rank too."""
+    """A Gaussian blur on a torus: most eigenvalues four times, those of the second and third rank
+    too.
+    """
     d = np.minimum(np.arange(side), side - np.arange(side))
-    row = np.exp(-(d / width) ** 2)
+    row = np.exp(-((d / width) ** 2))
     return np.kron(*2 * [scipy.linalg.circulant(row / row.sum())])
 
 
 def ranked_right(result, which, true):
     """Whether the ranks are those of the most wanted, each within its stated error."""
     reached = np.sort(RANKS[which](result.values) + result.errors)[::-1]
-    wanted = np.sort(RANKS[which](true))[::-1][:len(reached)]
+    wanted = np.sort(RANKS[which](true))[::-1][: len(reached)]
     distance = np.maximum(abs(result.values[:, None] - true) - result.errors[:, None], 0)
-    return (wanted - reached).max() <= 1e-13 and distance[linear_sum_assignment(distance)].max() <= 1e-13
+    return (wanted - reached).max() <= 1e-13 and distance[
+        linear_sum_assignment(distance)
+    ].max() <= 1e-13
 
 
 @pytest.mark.parametrize("symmetric", [True, False])
@@ -287,10 +344,19 @@ def test_permutations_of_6_to_40_are_right(which):
             assert result.converged or options
 
 
-@pytest.mark.parametrize(("A", "true"), [
-    (-np.eye(100) + np.triu(10.0 ** (4 * (np.arange(100)[None] - np.arange(100)[:, None]) / 100), 1), -np.ones(100)),
-    (np.eye(100, k=1), np.zeros(100)), (np.eye(100, k=-1), np.zeros(100)),
-], ids=["Demmel", "shift", "shift back"])
+@pytest.mark.parametrize(
+    ("A", "true"),
+    [
+        (
+            -np.eye(100)
+            + np.triu(10.0 ** (4 * (np.arange(100)[None] - np.arange(100)[:, None]) / 100), 1),
+            -np.ones(100),
+        ),
+        (np.eye(100, k=1), np.zeros(100)),
+        (np.eye(100, k=-1), np.zeros(100)),
+    ],
+    ids=["Demmel", "shift", "shift back"],
+)
 @pytest.mark.parametrize("which", RANKS)
 def test_errors_of_matrices_far_from_normal_are_as_large_as_they_are(A, true, which):
     for k in (1, 3, 6):
@@ -308,12 +374,19 @@ def test_a_budget_is_a_hard_cap(decaying):
         def product(V):
             calls.append(V.shape[1])
             return M @ V
+
         return product
 
     A = Operator(decaying.shape, decaying.dtype, counted(decaying), counted(decaying.T))
     for most in (5, 10, 26, 60, 150, 310, 400):
-        for k, options in ((1, {}), (6, {}), (6, {"which": "SR"}), (6, {"which": "LI"}), (6, {"left": most > 9}),
-                           (6, {"subspace": 12})):
+        for k, options in (
+            (1, {}),
+            (6, {}),
+            (6, {"which": "SR"}),
+            (6, {"which": "LI"}),
+            (6, {"left": most > 9}),
+            (6, {"subspace": 12}),
+        ):
             calls.clear()
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ConvergenceWarning)
@@ -331,12 +404,18 @@ def test_a_budget_is_a_hard_cap(decaying):
 @pytest.mark.parametrize("which", RANKS)
 def test_never_many_more_than_n_products(which):
     rng = np.random.default_rng(0)
-    for A in (blur(12), np.roll(np.eye(150), 1, 0), rng.standard_normal((150, 150)), np.eye(150, k=1),
-              np.diag(np.arange(150.0))):
+    for A in (
+        blur(12),
+        np.roll(np.eye(150), 1, 0),
+        rng.standard_normal((150, 150)),
+        np.eye(150, k=1),
+        np.diag(np.arange(150.0)),
+    ):
         for k in (1, 6, 20):
             result = eigenpairs(A, k, which)
             assert result.converged
-            assert result.products <= 1.25 * len(A) + k + 13  # the search outside and the certificate on top
+            # the search outside and the certificate on top
+            assert result.products <= 1.25 * len(A) + k + 13
 
 
 def test_what_does_not_fit_is_bounded():
@@ -360,8 +439,13 @@ def test_a_promise_of_symmetry_that_does_not_hold_is_refused_early(decaying, tra
         spent.append(1)
         return A @ v
 
-    operator = LinearOperator(A.shape, matvec=matvec, rmatvec=(lambda u: A.T @ u) if transpose else None, dtype=A.dtype)
-    with pytest.raises(InputError, match=r"not symmetric: \|A - A\^T\| / \|A \+ A\^T\| is .*take its symmetric_part"):
+    operator = LinearOperator(
+        A.shape, matvec=matvec, rmatvec=(lambda u: A.T @ u) if transpose else None, dtype=A.dtype
+    )
+    with pytest.raises(
+        InputError,
+        match=r"not symmetric: \|A - A\^T\| / \|A \+ A\^T\| is .*take its symmetric_part",
+    ):
         eigenpairs(operator, 6, symmetric=True)
     assert len(spent) <= 50
 
@@ -380,8 +464,15 @@ def test_eigenpairs_and_singular_values_are_free_of_scale(decaying, scale):
 
 
 def test_provenance_and_known_rounding_reach_the_result(decaying):
-    A = Operator(decaying.shape, decaying.dtype, lambda V: decaying @ V, lambda U: decaying.T @ U, path="central difference",
-                 product_error=1e-3, rounding=1e-5)
+    A = Operator(
+        decaying.shape,
+        decaying.dtype,
+        lambda V: decaying @ V,
+        lambda U: decaying.T @ U,
+        path="central difference",
+        product_error=1e-3,
+        rounding=1e-5,
+    )
     for B in (A, A.T, 2 * A, A + A):
         result = eigenpairs(B, 3)
         assert (result.path, result.product_error) == ("central difference", 1e-3)

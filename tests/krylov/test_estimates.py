@@ -16,14 +16,23 @@ def decaying(skew, n=150, seed=0):
     return S + skew * K
 
 
-MATRICES = {"mild": decaying(0.2), "strong": decaying(1.5), "weak": decaying(0.01),
-            "flat": np.eye(150) + np.random.default_rng(1).standard_normal((150, 150)) / 30,
-            "low rank": decaying(0.3)[:, :5] @ decaying(0.3, seed=1)[:5]}
-TRUTH = {trace: np.trace, frobenius_norm: np.linalg.norm,
-         asymmetry: lambda A: np.linalg.norm(A - A.T) / np.linalg.norm(A + A.T)}
+MATRICES = {
+    "mild": decaying(0.2),
+    "strong": decaying(1.5),
+    "weak": decaying(0.01),
+    "flat": np.eye(150) + np.random.default_rng(1).standard_normal((150, 150)) / 30,
+    "low rank": decaying(0.3)[:, :5] @ decaying(0.3, seed=1)[:5],
+}
+TRUTH = {
+    trace: np.trace,
+    frobenius_norm: np.linalg.norm,
+    asymmetry: lambda A: np.linalg.norm(A - A.T) / np.linalg.norm(A + A.T),
+}
 
 
-@pytest.mark.parametrize("options", [{}, {"sketch": 0}, {"rtol": 0.02, "probes": 16}], ids=["split", "plain", "stopped"])
+@pytest.mark.parametrize(
+    "options", [{}, {"sketch": 0}, {"rtol": 0.02, "probes": 16}], ids=["split", "plain", "stopped"]
+)
 @pytest.mark.parametrize("name", MATRICES)
 @pytest.mark.parametrize("estimator", TRUTH)
 @pytest.mark.filterwarnings("ignore::jacobian_lab.ConvergenceWarning")
@@ -32,13 +41,16 @@ def test_the_intervals_cover_the_truth_in_90_to_99_percent_of_200_trials(estimat
     estimates = [estimator(A, seed=seed, **options) for seed in range(200)]
     covered = sum(low <= truth <= high for low, high in (e.interval() for e in estimates))
     assert covered >= 180
-    if max(e.standard_error / abs(e.value) for e in estimates) > 1e-10:  # else exact: the interval is rounding
+    # else exact: the interval is rounding
+    if max(e.standard_error / abs(e.value) for e in estimates) > 1e-10:
         assert covered <= 198
     if "rtol" in options:
         assert all(e.standard_error <= 0.02 * abs(e.value) or e.degrees == 149 for e in estimates)
 
 
-@pytest.mark.parametrize("options", [{}, {"sketch": 0}, {"rtol": 0.2}], ids=["split", "plain", "stopped"])
+@pytest.mark.parametrize(
+    "options", [{}, {"sketch": 0}, {"rtol": 0.2}], ids=["split", "plain", "stopped"]
+)
 @pytest.mark.parametrize("name", MATRICES)
 @pytest.mark.filterwarnings("ignore::jacobian_lab.ConvergenceWarning")
 def test_the_intervals_of_a_diagonal_cover_each_entry(name, options):
@@ -49,7 +61,10 @@ def test_the_intervals_of_a_diagonal_cover_each_entry(name, options):
         low, high = estimate.interval()
         covered.append((low <= np.diag(A)) & (np.diag(A) <= high))
         if "rtol" in options:
-            assert np.linalg.norm(estimate.standard_error) <= 0.2 * np.linalg.norm(estimate.value) or estimate.degrees == 149
+            assert (
+                np.linalg.norm(estimate.standard_error) <= 0.2 * np.linalg.norm(estimate.value)
+                or estimate.degrees == 149
+            )
     if name != "low rank" or options == {"sketch": 0}:  # else exact: the interval is rounding
         assert 0.9 <= np.mean(covered) <= 0.99
     assert np.mean(covered, axis=0).min() >= 0.85  # of 150 entries the worst in 200 trials
@@ -80,6 +95,7 @@ def test_products_are_counted_and_a_full_sketch_is_exact():
         def product(V):
             columns.append(V.shape[1])
             return M @ V
+
         return product
 
     for estimator, truth in TRUTH.items():
@@ -92,11 +108,16 @@ def test_products_are_counted_and_a_full_sketch_is_exact():
         assert exact.standard_error < 1e-9 * exact.value
 
 
-@pytest.mark.parametrize(("call", "message"), [
-    (lambda: trace(np.ones((3, 2))), "square"), (lambda: trace(np.eye(3), probes=1), "probes must be at least 2: got 1"),
-    (lambda: trace(np.eye(3), rtol=0), "rtol must lie in"), (lambda: trace(np.full((3, 3), np.nan)), "not finite"),
-    (lambda: trace(np.eye(3)).interval(1), "level must lie"),
-])
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: trace(np.ones((3, 2))), "square"),
+        (lambda: trace(np.eye(3), probes=1), "probes must be at least 2: got 1"),
+        (lambda: trace(np.eye(3), rtol=0), "rtol must lie in"),
+        (lambda: trace(np.full((3, 3), np.nan)), "not finite"),
+        (lambda: trace(np.eye(3)).interval(1), "level must lie"),
+    ],
+)
 def test_bad_input_is_refused(call, message):
     with pytest.raises(InputError, match=message):
         call()
@@ -115,15 +136,20 @@ def test_what_is_no_real_operator_is_refused(estimator):
         estimator([[1.0]])
 
 
-SPARSE = {"one entry": np.eye(150) + 5 * np.eye(150, k=40) * (np.arange(150) == 3), "ring": np.roll(np.eye(150), 1, 0),
-          "permutation": np.eye(150)[np.random.default_rng(0).permutation(150)]}
+SPARSE = {
+    "one entry": np.eye(150) + 5 * np.eye(150, k=40) * (np.arange(150) == 3),
+    "ring": np.roll(np.eye(150), 1, 0),
+    "permutation": np.eye(150)[np.random.default_rng(0).permutation(150)],
+}
 
 
 @pytest.mark.parametrize("sketch", [0, 16])
 @pytest.mark.parametrize("probes", [2, 3, 4])
 @pytest.mark.parametrize("name", ["mild", "flat", *SPARSE])
 def test_intervals_of_few_probes_cover_the_truth(name, probes, sketch):
-    """Two probes of a sparse matrix often give the same number: half of the intervals had no width and missed."""
+    """Two probes of a sparse matrix often give the same number: half of the intervals had no width
+    and missed.
+    """
     A = (MATRICES | SPARSE)[name]
     for estimator, truth in TRUTH.items():
         estimates = [estimator(A, seed=seed, probes=probes, sketch=sketch) for seed in range(100)]
@@ -131,8 +157,12 @@ def test_intervals_of_few_probes_cover_the_truth(name, probes, sketch):
         slack = 1e-12 * truth(A)
         assert ((low - slack <= truth(A)) & (truth(A) <= high + slack)).mean() >= 0.85
     if not sketch:
-        diagonals = [diagonal(A, seed=seed, probes=probes, sketch=0).interval() for seed in range(100)]
-        covered = [(low - 1e-12 <= np.diag(A)) & (np.diag(A) <= high + 1e-12) for low, high in diagonals]
+        diagonals = [
+            diagonal(A, seed=seed, probes=probes, sketch=0).interval() for seed in range(100)
+        ]
+        covered = [
+            (low - 1e-12 <= np.diag(A)) & (np.diag(A) <= high + 1e-12) for low, high in diagonals
+        ]
         assert np.mean(covered) >= 0.85
 
 
@@ -140,8 +170,15 @@ def test_intervals_of_few_probes_cover_the_truth(name, probes, sketch):
 def test_a_wanted_accuracy_of_no_asymmetry_ends_at_once_and_warns_not(dtype):
     S = (MATRICES["mild"] + MATRICES["mild"].T).astype(dtype)
     for A in (S, 1e-300 * S, 1e300 * S) if dtype == np.float64 else (S, S @ S):
-        estimate = asymmetry(Operator(A.shape, dtype, lambda V, A=A: A @ V.astype(dtype), lambda U, A=A: A.T @ U.astype(dtype)),
-                             rtol=0.01)
+        estimate = asymmetry(
+            Operator(
+                A.shape,
+                dtype,
+                lambda V, A=A: A @ V.astype(dtype),
+                lambda U, A=A: A.T @ U.astype(dtype),
+            ),
+            rtol=0.01,
+        )
         assert estimate.degrees < 48
         low, high = estimate.interval()
         assert low <= 0 <= high < (1e-10 if dtype == np.float64 else 1e-2)
@@ -162,9 +199,18 @@ def test_estimates_are_free_of_scale(scale):
 
 def test_provenance_and_known_rounding_reach_the_estimate():
     A = MATRICES["low rank"]  # exact, but for what is known of its products
-    operator = Operator(A.shape, A.dtype, lambda V: A @ V, lambda U: A.T @ U, path="central difference", product_error=1e-3,
-                        rounding=1e-4)
+    operator = Operator(
+        A.shape,
+        A.dtype,
+        lambda V: A @ V,
+        lambda U: A.T @ U,
+        path="central difference",
+        product_error=1e-3,
+        rounding=1e-4,
+    )
     for estimator in (trace, frobenius_norm, asymmetry, diagonal):
         estimate = estimator(operator)
         assert (estimate.path, estimate.product_error) == ("central difference", 1e-3)
-        assert np.linalg.norm(estimate.standard_error) >= 1e-4 * np.linalg.norm(estimate.value) * (1 - 1e-12)
+        assert np.linalg.norm(estimate.standard_error) >= 1e-4 * np.linalg.norm(estimate.value) * (
+            1 - 1e-12
+        )

@@ -18,13 +18,18 @@ def matrix(n=40, seed=0):
 
 def holds(A, f):
     Q, H = f.basis, f.hessenberg
-    assert np.linalg.norm(A @ Q[:, :f.steps] - Q @ H) < 1e-13 * max(np.linalg.norm(A), 1)
+    assert np.linalg.norm(A @ Q[:, : f.steps] - Q @ H) < 1e-13 * max(np.linalg.norm(A), 1)
     assert np.linalg.norm(Q.T @ Q - np.eye(Q.shape[1])) < 1e-13
     assert np.abs(np.tril(H, -2)).max(initial=0) == 0
 
 
 @settings(max_examples=30, deadline=None)
-@given(n=st.integers(1, 25), steps=st.integers(0, 30), rank=st.integers(0, 25), seed=st.integers(0, 1000))
+@given(
+    n=st.integers(1, 25),
+    steps=st.integers(0, 30),
+    rank=st.integers(0, 25),
+    seed=st.integers(0, 1000),
+)
 def test_the_invariant_holds_for_any_rank_and_any_number_of_steps(n, steps, rank, seed):
     rng = np.random.default_rng(seed)
     A = rng.standard_normal((n, rank)) @ rng.standard_normal((rank, n))
@@ -88,20 +93,28 @@ def test_ritz_bounds_are_the_residuals():
 
 def test_the_basis_is_in_float64_over_a_float32_operator():
     A = matrix().astype(np.float32)
-    f = arnoldi(Operator(A.shape, A.dtype, lambda V: A @ V.astype(np.float32), lambda U: A.T @ U), 20)
+    f = arnoldi(
+        Operator(A.shape, A.dtype, lambda V: A @ V.astype(np.float32), lambda U: A.T @ U), 20
+    )
     assert f.basis.dtype == np.float64
     assert np.linalg.norm(f.basis.T @ f.basis - np.eye(21)) < 1e-13
 
 
-@pytest.mark.parametrize(("call", "message"), [
-    (lambda: arnoldi(matrix()[:, :3], 2), "square operator: got 40 x 3"),
-    (lambda: arnoldi(1j * matrix(), 2), "complex"),
-    (lambda: arnoldi(matrix(), -1), "steps must be at least 0: got -1"),
-    (lambda: arnoldi(matrix(), 2, start=np.zeros(40)), "start vector is zero"),
-    (lambda: arnoldi(matrix(), 2, start=np.ones(3)), r"shape \(3,\): expected \(40,\)"),
-    (lambda: arnoldi(matrix() * np.nan, 2), "the matrix has 1600 values of 1600 that are not finite"),
-    (lambda: Arnoldi.load("/nowhere.npz", matrix()), "/nowhere.npz does not exist"),
-])
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: arnoldi(matrix()[:, :3], 2), "square operator: got 40 x 3"),
+        (lambda: arnoldi(1j * matrix(), 2), "complex"),
+        (lambda: arnoldi(matrix(), -1), "steps must be at least 0: got -1"),
+        (lambda: arnoldi(matrix(), 2, start=np.zeros(40)), "start vector is zero"),
+        (lambda: arnoldi(matrix(), 2, start=np.ones(3)), r"shape \(3,\): expected \(40,\)"),
+        (
+            lambda: arnoldi(matrix() * np.nan, 2),
+            "the matrix has 1600 values of 1600 that are not finite",
+        ),
+        (lambda: Arnoldi.load("/nowhere.npz", matrix()), "/nowhere.npz does not exist"),
+    ],
+)
 def test_bad_input_is_refused(call, message):
     with pytest.raises(InputError, match=message):
         call()
@@ -143,14 +156,19 @@ def test_the_factorisation_is_free_of_scale(tmp_path, scale):
     assert one.unit == 1
     f.save(tmp_path / "f.npz")
     loaded = Arnoldi.load(tmp_path / "f.npz", scale * A)
-    np.testing.assert_allclose(loaded.extend(3).hessenberg / scale, one.extend(3).hessenberg, atol=1e-12)
+    np.testing.assert_allclose(
+        loaded.extend(3).hessenberg / scale, one.extend(3).hessenberg, atol=1e-12
+    )
 
 
 def test_a_small_start_and_a_nilpotent_operator_of_any_scale():
     for scale in (1e-300, 1.0, 1e300):
-        f = arnoldi(scale * np.eye(6, k=1), 6, start=1e-300 * np.eye(6)[0])  # its first product is zero
+        # its first product is zero
+        f = arnoldi(scale * np.eye(6, k=1), 6, start=1e-300 * np.eye(6)[0])
         assert f.exhausted
-        np.testing.assert_allclose(f.basis @ (f.projected / scale) @ f.basis.T, np.eye(6, k=1), atol=1e-14)
+        np.testing.assert_allclose(
+            f.basis @ (f.projected / scale) @ f.basis.T, np.eye(6, k=1), atol=1e-14
+        )
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -159,15 +177,30 @@ def test_a_fingerprint_tells_operators_of_one_size_apart(tmp_path, dtype):
     f = arnoldi(Operator(A.shape, dtype, lambda V: A @ V.astype(dtype), lambda U: A.T @ U), 8)
     f.save(tmp_path / "a.npz")
     assert f.products == 9  # the probe is one
-    assert Arnoldi.load(tmp_path / "a.npz", f.operator.operator).products == 11  # two are the comparison
+    # two are the comparison
+    assert Arnoldi.load(tmp_path / "a.npz", f.operator.operator).products == 11
     small = np.zeros_like(A)
     small[3, 5] = 0.1
     outside = (np.eye(40) - f.basis[:, :8] @ f.basis[:, :8].T).astype(dtype)
-    for other in (A.T, 2 * A, -A, np.roll(A, 1, 0), A + small, np.zeros_like(A), A + outside, A + 1e-3 * outside,
-                  A * dtype(1.001), A[::-1], A[:, ::-1]):
-        with pytest.raises(InputError, match=r"belongs to another operator: a product differs .* start anew"):
+    for other in (
+        A.T,
+        2 * A,
+        -A,
+        np.roll(A, 1, 0),
+        A + small,
+        np.zeros_like(A),
+        A + outside,
+        A + 1e-3 * outside,
+        A * dtype(1.001),
+        A[::-1],
+        A[:, ::-1],
+    ):
+        with pytest.raises(
+            InputError, match=r"belongs to another operator: a product differs .* start anew"
+        ):
             Arnoldi.load(tmp_path / "a.npz", other)
-    with pytest.raises(InputError, match="not finite"):  # refused as a matrix, before it is compared
+    # refused as a matrix, before it is compared
+    with pytest.raises(InputError, match="not finite"):
         Arnoldi.load(tmp_path / "a.npz", np.nan * A)
     for steps in (0, 1, 40):
         arnoldi(A, steps).save(tmp_path / "a.npz")
@@ -182,7 +215,9 @@ def test_a_fingerprint_tells_operators_of_one_size_apart(tmp_path, dtype):
 
 
 @pytest.mark.parametrize("products", ["exact", "central", "forward"])
-def test_a_fingerprint_tells_times_and_samples_apart_even_where_products_are_differences(tmp_path, products):
+def test_a_fingerprint_tells_times_and_samples_apart_even_where_products_are_differences(
+    tmp_path, products
+):
     denoiser = networks.denoiser(dtype=torch.float32)
     x_t = torch.randn(1, *denoiser.shape, generator=torch.Generator().manual_seed(0))
 

@@ -23,7 +23,12 @@ def matrix(seed, rows=20, columns=20, rank=None, condition=1e3):
 
 
 @settings(max_examples=30, deadline=None)
-@given(seed=st.integers(0, 2**32 - 1), rows=st.integers(1, 25), columns=st.integers(1, 25), data=st.data())
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    rows=st.integers(1, 25),
+    columns=st.integers(1, 25),
+    data=st.data(),
+)
 def test_lstsq_is_the_pseudoinverse(seed, rows, columns, data):
     rank = data.draw(st.integers(1, min(rows, columns)))
     A, b = matrix(seed, rows, columns, rank)
@@ -31,7 +36,9 @@ def test_lstsq_is_the_pseudoinverse(seed, rows, columns, data):
     expected = np.linalg.pinv(A, rcond=1e-6) @ b
     assert np.linalg.norm(solution.x - expected) < 1e-8 * (1 + np.linalg.norm(expected))
     assert solution.rank == rank
-    assert solution.residual == pytest.approx(np.linalg.norm(b - A @ expected) / np.linalg.norm(b), abs=1e-8)
+    assert solution.residual == pytest.approx(
+        np.linalg.norm(b - A @ expected) / np.linalg.norm(b), abs=1e-8
+    )
 
 
 def test_truncated_svd_holds_every_truncation():
@@ -43,7 +50,9 @@ def test_truncated_svd_holds_every_truncation():
         assert rank == direct.rank
         assert relative(path.solution(rank), direct.x) < 1e-9
         assert path.solution_norms[rank] == pytest.approx(np.linalg.norm(direct.x), rel=1e-9)
-        assert path.residual_norms[rank] == pytest.approx(direct.residual * np.linalg.norm(b), rel=1e-9)
+        assert path.residual_norms[rank] == pytest.approx(
+            direct.residual * np.linalg.norm(b), rel=1e-9
+        )
     assert path.solution_norms[0] == 0
     assert path.residual_norms[0] == pytest.approx(np.linalg.norm(b))
     assert (np.diff(path.residual_norms) <= 0).all()
@@ -83,7 +92,9 @@ def test_lsmr_that_stops_early_warns_and_hands_back_what_it_has():
     with pytest.warns(ConvergenceWarning, match="not converged after 3 steps"):
         solution = lsmr(A, b, rtol=1e-12, steps=3)
     assert not solution.converged
-    assert solution.residual == pytest.approx(np.linalg.norm(b - A @ solution.x) / np.linalg.norm(b))
+    assert solution.residual == pytest.approx(
+        np.linalg.norm(b - A @ solution.x) / np.linalg.norm(b)
+    )
     assert 0 < solution.residual < 1
 
 
@@ -102,7 +113,9 @@ def test_gmres_for_a_number_of_steps_is_the_minimiser_over_the_krylov_space():
         solution = gmres(A, b, steps=4)
     K = scipy.linalg.orth(np.stack([np.linalg.matrix_power(A, k) @ b for k in range(4)], axis=1))
     best = K @ np.linalg.lstsq(A @ K, b)[0]
-    assert solution.residual == pytest.approx(np.linalg.norm(b - A @ best) / np.linalg.norm(b), rel=1e-8)
+    assert solution.residual == pytest.approx(
+        np.linalg.norm(b - A @ best) / np.linalg.norm(b), rel=1e-8
+    )
     assert "4 steps as asked" in solution.message
 
 
@@ -114,7 +127,9 @@ def test_gmres_that_stops_early_warns():
 
 def test_gmres_on_an_exhausted_krylov_space_says_so():
     with pytest.warns(ConvergenceWarning, match="exhausted after . of 5 steps"):
-        solution = gmres(np.array([[0.0, 1.0, 0], [0, 0, 0], [0, 0, 1]]), np.array([1.0, 0, 0]), steps=5)
+        solution = gmres(
+            np.array([[0.0, 1.0, 0], [0, 0, 0], [0, 0, 1]]), np.array([1.0, 0, 0]), steps=5
+        )
     assert not solution.converged
     assert solution.residual == pytest.approx(1)
 
@@ -176,16 +191,36 @@ def test_complex_operators_and_vectors_are_refused(call):
         call(np.eye(5), 1j * np.ones(5))
 
 
-@pytest.mark.parametrize(("scale", "size"), [(1e-150, 1e-300), (1e-150, 1.0), (1e-150, 1e150), (1e-300, 1e-300), (1e-300, 1.0),
-                                             (1e150, 1.0), (1e150, 1e300), (1e300, 1e150), (1e300, 1.0)])
+@pytest.mark.parametrize(
+    ("scale", "size"),
+    [
+        (1e-150, 1e-300),
+        (1e-150, 1.0),
+        (1e-150, 1e150),
+        (1e-300, 1e-300),
+        (1e-300, 1.0),
+        (1e150, 1.0),
+        (1e150, 1e300),
+        (1e300, 1e150),
+        (1e300, 1.0),
+    ],
+)
 def test_solutions_are_free_of_scale(scale, size):
     A, b = matrix(11, condition=10)
-    for solve in (lstsq, gmres, lambda *args: gmres(*args, steps=20, rtol=1e-10), lambda *args: lsmr(*args, rtol=1e-12)):
+    for solve in (
+        lstsq,
+        gmres,
+        lambda *args: gmres(*args, steps=20, rtol=1e-10),
+        lambda *args: lsmr(*args, rtol=1e-12),
+    ):
         one, scaled = solve(A, b), solve(scale * A, size * b)
         assert scaled.converged
         np.testing.assert_allclose(scaled.x / size * scale, one.x, rtol=1e-7)
         assert scaled.residual == pytest.approx(one.residual, abs=1e-9)
-    one, scaled = lsmr(A, b, damp=0.3, rtol=1e-12), lsmr(scale * A, size * b, damp=0.3 * scale, rtol=1e-12)
+    one, scaled = (
+        lsmr(A, b, damp=0.3, rtol=1e-12),
+        lsmr(scale * A, size * b, damp=0.3 * scale, rtol=1e-12),
+    )
     np.testing.assert_allclose(scaled.x / size * scale, one.x, rtol=1e-7)
     one, scaled = truncated_svd(A, b), truncated_svd(scale * A, size * b)
     np.testing.assert_allclose(scaled.singular_values / scale, one.singular_values)
@@ -197,5 +232,9 @@ def test_solutions_are_free_of_scale(scale, size):
 @pytest.mark.parametrize("scale", [1e-300, 1e300])
 def test_the_largest_and_smallest_operators_are_solved(scale):
     A, b = matrix(12, condition=10)
-    for solve in (lstsq, lambda *args: gmres(*args, steps=20, rtol=1e-10), lambda *args: lsmr(*args, rtol=1e-12)):
+    for solve in (
+        lstsq,
+        lambda *args: gmres(*args, steps=20, rtol=1e-10),
+        lambda *args: lsmr(*args, rtol=1e-12),
+    ):
         np.testing.assert_allclose(solve(scale * A, scale * b).x, np.linalg.solve(A, b), rtol=1e-6)

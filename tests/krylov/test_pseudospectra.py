@@ -7,8 +7,13 @@ from jacobian_lab.krylov.pseudospectra import bendixson_box, numerical_range, ps
 
 RNG = np.random.default_rng(0)
 GRCAR = scipy.linalg.toeplitz([1, -1, *[0] * 38], [1, 1, 1, 1, *[0] * 36]).astype(float)
-MATRICES = {"random": RNG.standard_normal((40, 40)), "Grcar": GRCAR, "skew": np.triu(np.ones((30, 30)), 1) - np.tril(
-    np.ones((30, 30)), -1), "symmetric": np.diag(np.arange(20.0)), "one": np.array([[2.0]])}
+MATRICES = {
+    "random": RNG.standard_normal((40, 40)),
+    "Grcar": GRCAR,
+    "skew": np.triu(np.ones((30, 30)), 1) - np.tril(np.ones((30, 30)), -1),
+    "symmetric": np.diag(np.arange(20.0)),
+    "one": np.array([[2.0]]),
+}
 Z = (np.linspace(-6, 6, 9)[:, None] + 1j * np.linspace(-6, 6, 7)).astype(complex)
 
 
@@ -22,14 +27,20 @@ def test_the_sets_hold_what_they_must(name):
     A = MATRICES[name]
     values, boundary, box = np.linalg.eigvals(A), numerical_range(A, 32), bendixson_box(A)
     slack = 1e-12 * np.linalg.norm(A)
-    quotients = [x.conj() @ A @ x / (x.conj() @ x) for x in RNG.standard_normal((50, len(A), 2)) @ [1, 1j]]
+    quotients = [
+        x.conj() @ A @ x / (x.conj() @ x) for x in RNG.standard_normal((50, len(A), 2)) @ [1, 1j]
+    ]
     for k in range(32):  # at the angles that were taken the boundary is exact
         theta = 2 * np.pi * k / 32
-        assert support(boundary, theta) >= max(support(values, theta), support(np.array(quotients), theta)) - slack
+        assert (
+            support(boundary, theta)
+            >= max(support(values, theta), support(np.array(quotients), theta)) - slack
+        )
     assert box.left - slack <= values.real.min()
     assert values.real.max() <= box.right + slack
     assert np.abs(values.imag).max() <= box.height + slack
-    assert box.right == pytest.approx(support(boundary, 0), abs=slack)  # the box touches the numerical range
+    # the box touches the numerical range
+    assert box.right == pytest.approx(support(boundary, 0), abs=slack)
     assert box.height == pytest.approx(support(boundary, np.pi / 2), abs=slack)
     found = pseudospectrum(A, Z)
     assert found.shape == Z.shape
@@ -52,7 +63,9 @@ def test_a_factorisation_gives_inner_sets_that_grow_to_the_true_ones(name):
         before, reach = found, inner.height
         f.extend(5)
     np.testing.assert_allclose(pseudospectrum(f, Z), true, atol=1e-11)
-    np.testing.assert_allclose([support(numerical_range(f, 16), 1.0)], [support(boundary, 1.0)], atol=1e-11)
+    np.testing.assert_allclose(
+        [support(numerical_range(f, 16), 1.0)], [support(boundary, 1.0)], atol=1e-11
+    )
     assert f.products == 40  # nothing was spent on the sets
 
 
@@ -63,12 +76,15 @@ def test_large_grids_are_taken_in_pieces(monkeypatch):
     assert pseudospectrum(GRCAR, []).shape == (0,)
 
 
-@pytest.mark.parametrize(("call", "message"), [
-    (lambda: numerical_range(np.eye(3), 2), "points must lie from 3 to 1000000: got 2"),
-    (lambda: numerical_range(np.ones((3, 2))), r"square matrix.*got shape \(3, 2\)"),
-    (lambda: bendixson_box(arnoldi(np.eye(3), 0)), "at least one step"),
-    (lambda: pseudospectrum(np.full((2, 2), np.nan), 1j), "not finite"),
-])
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: numerical_range(np.eye(3), 2), "points must lie from 3 to 1000000: got 2"),
+        (lambda: numerical_range(np.ones((3, 2))), r"square matrix.*got shape \(3, 2\)"),
+        (lambda: bendixson_box(arnoldi(np.eye(3), 0)), "at least one step"),
+        (lambda: pseudospectrum(np.full((2, 2), np.nan), 1j), "not finite"),
+    ],
+)
 def test_bad_input_is_refused(call, message):
     with pytest.raises(InputError, match=message):
         call()
@@ -78,6 +94,12 @@ def test_bad_input_is_refused(call, message):
 def test_the_sets_are_free_of_scale(scale):
     for A in (MATRICES["random"], GRCAR):
         for one, scaled in ((A, scale * A), (arnoldi(A, 12), arnoldi(scale * A, 12))):
-            np.testing.assert_allclose(numerical_range(scaled, 16) / scale, numerical_range(one, 16), atol=1e-8)
-            np.testing.assert_allclose(pseudospectrum(scaled, scale * Z) / scale, pseudospectrum(one, Z), atol=1e-10)
-            np.testing.assert_allclose(np.array(bendixson_box(scaled)) / scale, bendixson_box(one), atol=1e-10)
+            np.testing.assert_allclose(
+                numerical_range(scaled, 16) / scale, numerical_range(one, 16), atol=1e-8
+            )
+            np.testing.assert_allclose(
+                pseudospectrum(scaled, scale * Z) / scale, pseudospectrum(one, Z), atol=1e-10
+            )
+            np.testing.assert_allclose(
+                np.array(bendixson_box(scaled)) / scale, bendixson_box(one), atol=1e-10
+            )

@@ -85,7 +85,9 @@ def rank_one_backward(y):
 REFUSED = {
     "cache keyed on the time": cached,
     "constant with gradients": lambda s, x, t: s.inner(x, t) + 0.01 * x.requires_grad,
-    "noise with gradients": lambda s, x, t: s.inner(x, t) + 0.01 * x.requires_grad * torch.randn_like(x),
+    "noise with gradients": (
+        lambda s, x, t: s.inner(x, t) + 0.01 * x.requires_grad * torch.randn_like(x)
+    ),
     "noise": lambda s, x, t: s.inner(x, t) + 0.01 * torch.randn_like(x),
     "small noise": lambda s, x, t: s.inner(x, t) + 1e-4 * torch.randn_like(x),
     "counter": lambda s, x, t: s.inner(x, t) * (1 + 0.001 * s.calls),
@@ -96,8 +98,14 @@ FAULTS = {
     "the time of the call before": (previous_time, "repeatable"),
     "input written to": (lambda s, x, t: s.inner(x.mul_(0.5), t), "input"),
     "backward times 0.999": (lambda s, x, t: scaled_backward(s.inner(x, t)), "autograd"),
-    "rank-one error of 1 % in the backward": (lambda s, x, t: rank_one_backward(s.inner(x, t)), "autograd"),
-    "batch statistics": (lambda s, x, t: s.inner(x - x.mean(0, keepdim=True) / 2, t), "samples apart"),
+    "rank-one error of 1 % in the backward": (
+        lambda s, x, t: rank_one_backward(s.inner(x, t)),
+        "autograd",
+    ),
+    "batch statistics": (
+        lambda s, x, t: s.inner(x - x.mean(0, keepdim=True) / 2, t),
+        "samples apart",
+    ),
     "attention over the batch": (lambda s, x, t: s.inner(x, t) + x.flip(0), "samples apart"),
     "half precision": (half, "precision"),
     "autocast": (autocast, "precision"),
@@ -105,20 +113,30 @@ FAULTS = {
     "detach": (lambda s, x, t: s.inner(x.detach(), t) + x, "autograd"),
     "part detached": (lambda s, x, t: s.inner(x, t) + torch.tanh(x.detach()), "autograd"),
     "straight through": (lambda s, x, t: s.inner(Straight.apply(x), t), "autograd"),
-    "value read out": (lambda s, x, t: s.inner(x, t) + 0.02 * x * x.square().sum().item(), "derivative"),
-    "value read out for each sample": (lambda s, x, t: torch.stack([y / y.std().item() for y in s.inner(x, t)]), "derivative"),
+    "value read out": (
+        lambda s, x, t: s.inner(x, t) + 0.02 * x * x.square().sum().item(),
+        "derivative",
+    ),
+    "value read out for each sample": (
+        lambda s, x, t: torch.stack([y / y.std().item() for y in s.inner(x, t)]),
+        "derivative",
+    ),
     "root at zero": (lambda s, x, t: s.inner(x, t) + (x - x.detach()).square().sqrt(), "autograd"),
     "quantised": (lambda s, x, t: torch.round(s.inner(x, t) * 8) / 8, "secant"),
 }
 
 
 def operator(network):
-    return JacobianOperator(Denoiser(network.eval(), DiscreteSchedule.linear(), "v", networks.SHAPE), X, 300)
+    return JacobianOperator(
+        Denoiser(network.eval(), DiscreteSchedule.linear(), "v", networks.SHAPE), X, 300
+    )
 
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_a_network_that_is_no_function_is_refused(name):
-    told = r"something else each time|draws random numbers|derivative is another one at its next call"
+    told = (
+        r"something else each time|draws random numbers|derivative is another one at its next call"
+    )
     with pytest.raises(InputError, match=told):
         operator(Fault(REFUSED[name]))
 
@@ -142,7 +160,9 @@ def test_training_mode_after_the_operator_was_made_is_named():
 def test_a_transpose_at_another_time_is_named():
     J = operator(Fault(lambda s, x, t: s.inner(x, t)))
     other = JacobianOperator(J.products.denoiser, X, 290)
-    J._apply_transpose = Operator(J.shape, J.dtype, other._apply, other._apply_transpose)._apply_transpose
+    J._apply_transpose = Operator(
+        J.shape, J.dtype, other._apply, other._apply_transpose
+    )._apply_transpose
     assert not audit(J)["adjoint"].passed
 
 
@@ -160,8 +180,17 @@ def test_products_that_are_no_derivative_are_named():
         report["derivation"]
 
 
-@pytest.mark.parametrize(("method", "t"), [("exact", 5), ("exact", 900), ("exact", 990), ("forward", 300), ("central", 5),
-                                           ("central", 300)])
+@pytest.mark.parametrize(
+    ("method", "t"),
+    [
+        ("exact", 5),
+        ("exact", 900),
+        ("exact", 990),
+        ("forward", 300),
+        ("central", 5),
+        ("central", 300),
+    ],
+)
 def test_no_alarm_where_terms_cancel_or_differences_are_asked_for(method, t):
     for prediction in PREDICTIONS:
         oracle = make_mixture(DiscreteSchedule.linear()).float()
@@ -171,15 +200,47 @@ def test_no_alarm_where_terms_cancel_or_differences_are_asked_for(method, t):
 
 
 HEALTHY = {
-    "unet": networks.unet, "attention": networks.denoiser,
-    "perceptron": lambda dtype: networks_of(nn.Sequential(nn.Flatten(), nn.Linear(64, 96), nn.GELU(), nn.LayerNorm(96),
-                                                          nn.Linear(96, 64), nn.Unflatten(1, networks.SHAPE)), dtype),
-    "kinks": lambda dtype: networks_of(nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.AvgPool2d(2), nn.Upsample(
-        scale_factor=2), nn.Conv2d(8, 1, 3, padding=1)), dtype),
-    "batch norm": lambda dtype: networks_of(nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.BatchNorm2d(8), nn.SiLU(),
-                                                          nn.Conv2d(8, 8, 7, padding=3, groups=8), nn.Conv2d(8, 1, 1)), dtype),
-    "transformer": lambda dtype: networks_of(nn.Sequential(nn.Flatten(1, 2), nn.TransformerEncoderLayer(
-        8, 2, 16, batch_first=True, activation="gelu"), nn.Unflatten(1, (1, 8))), dtype),
+    "unet": networks.unet,
+    "attention": networks.denoiser,
+    "perceptron": lambda dtype: networks_of(
+        nn.Sequential(
+            nn.Flatten(),
+            nn.Linear(64, 96),
+            nn.GELU(),
+            nn.LayerNorm(96),
+            nn.Linear(96, 64),
+            nn.Unflatten(1, networks.SHAPE),
+        ),
+        dtype,
+    ),
+    "kinks": lambda dtype: networks_of(
+        nn.Sequential(
+            nn.Conv2d(1, 8, 3, padding=1),
+            nn.ReLU(),
+            nn.AvgPool2d(2),
+            nn.Upsample(scale_factor=2),
+            nn.Conv2d(8, 1, 3, padding=1),
+        ),
+        dtype,
+    ),
+    "batch norm": lambda dtype: networks_of(
+        nn.Sequential(
+            nn.Conv2d(1, 8, 3, padding=1),
+            nn.BatchNorm2d(8),
+            nn.SiLU(),
+            nn.Conv2d(8, 8, 7, padding=3, groups=8),
+            nn.Conv2d(8, 1, 1),
+        ),
+        dtype,
+    ),
+    "transformer": lambda dtype: networks_of(
+        nn.Sequential(
+            nn.Flatten(1, 2),
+            nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, activation="gelu"),
+            nn.Unflatten(1, (1, 8)),
+        ),
+        dtype,
+    ),
 }
 
 
@@ -193,7 +254,9 @@ class Timeless(nn.Module):
 
 
 def networks_of(inner, dtype):
-    return Denoiser(Timeless(inner), DiscreteSchedule.linear(), "v", networks.SHAPE).to(dtype).eval()
+    return (
+        Denoiser(Timeless(inner), DiscreteSchedule.linear(), "v", networks.SHAPE).to(dtype).eval()
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -213,7 +276,10 @@ def test_a_shipped_model_passes_and_a_transpose_at_the_neighbouring_time_does_no
         assert report, str(report)
         assert report.noise < 1e-3
         J._apply_transpose = JacobianOperator(denoiser, x_t, t - 1)._apply_transpose
-        assert [check.name for check in audit(J).checks if not check.passed] == ["adjoint", "autograd"]
+        assert [check.name for check in audit(J).checks if not check.passed] == [
+            "adjoint",
+            "autograd",
+        ]
 
 
 @pytest.mark.parametrize("prediction", PREDICTIONS)
@@ -224,8 +290,10 @@ def test_no_alarm_on_oracles(oracle_at, prediction):
     assert np.isfinite(report.noise)
 
 
-@pytest.mark.parametrize(("columns", "count"), [(slice(0, 99), 16), (slice(1, 99), 16), (slice(15, 16), 16),
-                                                (slice(16, 17), 17)])
+@pytest.mark.parametrize(
+    ("columns", "count"),
+    [(slice(0, 99), 16), (slice(1, 99), 16), (slice(15, 16), 16), (slice(16, 17), 17)],
+)
 @pytest.mark.parametrize("product", ["jvp", "vjp"])
 def test_products_that_are_wrong_for_many_vectors_only_are_named(product, columns, count):
     J = JacobianOperator(networks.unet(torch.float32), X, 300)
@@ -268,7 +336,9 @@ def test_no_alarm_at_a_tiny_sample():
 
 def test_negative_posterior_variances_are_counted():
     denoiser = mnist.load_denoiser()
-    J = JacobianOperator(denoiser, noisy_digit(denoiser, mnist.digits("held-out")[0][3], 100, 0), 100)
+    J = JacobianOperator(
+        denoiser, noisy_digit(denoiser, mnist.digits("held-out")[0][3], 100, 0), 100
+    )
     negative = int((J.dense().diagonal() < 0).sum())
     assert negative > 100
     assert f"{negative} of 1,024 posterior variances" in str(audit(J))

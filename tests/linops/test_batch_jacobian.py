@@ -7,7 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from jacobian_lab import ConvergenceWarning, DiscreteSchedule, InputError, JacobianOperator, newton_direction
+from jacobian_lab import (
+    ConvergenceWarning,
+    DiscreteSchedule,
+    InputError,
+    JacobianOperator,
+    newton_direction,
+)
 from jacobian_lab.constraints.base import Inpainting
 from jacobian_lab.constraints.masks import half
 from jacobian_lab.krylov.least_squares import gmres
@@ -32,7 +38,10 @@ def systems():
 def test_the_factorisation_holds_for_each_system(systems):
     A, b, apply = systems
     Q, H = arnoldi_batch(apply, b, 8)
-    assert np.abs(np.einsum("bij,bkj->bki", A, Q[:, :-1]) - np.einsum("bki,bkj->bji", Q, H)).max() < 1e-13
+    assert (
+        np.abs(np.einsum("bij,bkj->bki", A, Q[:, :-1]) - np.einsum("bki,bkj->bji", Q, H)).max()
+        < 1e-13
+    )
     gram = np.einsum("bki,bli->bkl", Q, Q)
     assert np.abs(gram[:2] - np.eye(9)).max() < 1e-14
     assert np.abs(gram[2] - np.diag([1.0, 1.0] + [0.0] * 7)).max() < 1e-13
@@ -52,7 +61,9 @@ def test_ritz_values_of_all_steps_are_the_eigenvalues(systems):
     A, b, apply = systems
     found = ritz_values_batch(apply, b, 12)
     for i in (0, 1):
-        np.testing.assert_allclose(np.sort(abs(found[i])), np.sort(abs(np.linalg.eigvals(A[i]))), rtol=1e-9)
+        np.testing.assert_allclose(
+            np.sort(abs(found[i])), np.sort(abs(np.linalg.eigvals(A[i]))), rtol=1e-9
+        )
     assert abs(found[2]).max() == pytest.approx(2)
     with pytest.raises(InputError, match="steps must lie from 1 to n = 12: got 13"):
         arnoldi_batch(apply, b, 13)
@@ -77,7 +88,9 @@ def test_a_system_that_is_not_finite_harms_no_other_and_is_told(systems, value, 
             W[1, 2] = value
         return W
 
-    with pytest.warns(ConvergenceWarning, match=r"systems \[1\] of 4 have values that are not finite"):
+    with pytest.warns(
+        ConvergenceWarning, match=r"systems \[1\] of 4 have values that are not finite"
+    ):
         found = gmres_batch(product, b, 6)
     assert np.isnan(found[1]).all()
     with pytest.warns(ConvergenceWarning, match=r"systems \[1\] of 4"):
@@ -85,7 +98,9 @@ def test_a_system_that_is_not_finite_harms_no_other_and_is_told(systems, value, 
     assert np.isnan(values[1]).all()
     for i in (0, 2, 3):
         np.testing.assert_allclose(found[i], expected[i], rtol=1e-12, atol=1e-14)
-        np.testing.assert_allclose(np.sort(abs(values[i])), np.sort(abs(ritz[i])), rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(
+            np.sort(abs(values[i])), np.sort(abs(ritz[i])), rtol=1e-9, atol=1e-12
+        )
 
 
 @pytest.mark.parametrize("scale", [1e-300, 1e-160, 1e160, 1e300])
@@ -94,7 +109,10 @@ def test_batches_are_free_of_scale(systems, scale):
     x = gmres_batch(apply, b, 6)
     np.testing.assert_allclose(gmres_batch(lambda V: scale * apply(V), scale * b, 6), x, rtol=1e-8)
     np.testing.assert_allclose(gmres_batch(apply, scale * b, 6) / scale, x, rtol=1e-8)
-    ritz, one = ritz_values_batch(lambda V: scale * apply(V), scale * b, 6), ritz_values_batch(apply, b, 6)
+    ritz, one = (
+        ritz_values_batch(lambda V: scale * apply(V), scale * b, 6),
+        ritz_values_batch(apply, b, 6),
+    )
     np.testing.assert_allclose(np.sort(abs(ritz)) / scale, np.sort(abs(one)), rtol=1e-7, atol=1e-12)
     mixed = np.array([1.0, scale, 1.0, scale])[:, None]  # each system for itself
     np.testing.assert_allclose(gmres_batch(lambda V: mixed * apply(V), mixed * b, 6), x, rtol=1e-8)
@@ -113,8 +131,10 @@ def each(truth, v):
     return torch.einsum("bij,bj->bi", truth, v.flatten(1)).reshape(v.shape)
 
 
-@pytest.mark.parametrize(("method", "bound", "passes"), [("exact", 1e-12, (1, 1, 0)), ("forward", 1e-5, (2, 0, 0)),
-                                                         ("central", 1e-8, (3, 0, 0))])
+@pytest.mark.parametrize(
+    ("method", "bound", "passes"),
+    [("exact", 1e-12, (1, 1, 0)), ("forward", 1e-5, (2, 0, 0)), ("central", 1e-8, (3, 0, 0))],
+)
 def test_each_sample_has_its_own_jacobian(batch, method, bound, passes):
     denoiser, x_t, v, truth = batch
     J = BatchJacobian(denoiser, x_t, 400, method)
@@ -137,8 +157,16 @@ def test_with_its_graph_the_transposed_product_costs_a_backward_pass(batch):
 def test_a_batch_that_cannot_be_recorded_falls_back():
     oracle = make_mixture(DiscreteSchedule.linear())
     denoiser = oracle.denoiser("v")
-    x_t = torch.randn(3, *oracle.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    assert relative(BatchJacobian(denoiser, x_t, 600, "exact").jvp(x_t), each(oracle.jacobian(x_t, 600), x_t)) < 1e-12
+    x_t = torch.randn(
+        3, *oracle.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0)
+    )
+    assert (
+        relative(
+            BatchJacobian(denoiser, x_t, 600, "exact").jvp(x_t),
+            each(oracle.jacobian(x_t, 600), x_t),
+        )
+        < 1e-12
+    )
 
 
 @pytest.mark.parametrize("kind", ["inexact", "gradient", "exact", "krylov", "identity"])
@@ -166,7 +194,11 @@ def test_step_sizes_are_their_definitions_and_count_what_they_spend(batch):
         return rule(J, e, g, constraint, progress), J.spent.evaluations - before
 
     largest = g.flatten(1).abs().amax(1)
-    for rule, progress, c in ((Dynamic(0.3), 0.5, 0.3), (Dynamic(0.3, 0.1), 0.5, 0.2), (Dynamic(0.3, 0.1), 1.0, 0.1)):
+    for rule, progress, c in (
+        (Dynamic(0.3), 0.5, 0.3),
+        (Dynamic(0.3, 0.1), 0.5, 0.2),
+        (Dynamic(0.3, 0.1), 1.0, 0.1),
+    ):
         size, passes = spent(rule, progress)
         torch.testing.assert_close(size, c / largest)
         assert passes == 0
@@ -181,7 +213,9 @@ def test_step_sizes_are_their_definitions_and_count_what_they_spend(batch):
     torch.testing.assert_close(size, best, rtol=1e-9, atol=1e-12)
     assert passes == 1
     size, passes = spent(Backtracking(2.0, 6))
-    halvings = torch.log2(2.0 / largest / torch.where(size > 0, size, torch.inf)).exp2().reciprocal()
+    halvings = (
+        torch.log2(2.0 / largest / torch.where(size > 0, size, torch.inf)).exp2().reciprocal()
+    )
     assert 1 <= passes <= 6
     before = constraint.residual(J.d)
     after = constraint.residual(denoiser(x_t + size.reshape(-1, 1, 1, 1) * g, 400))
@@ -192,15 +226,25 @@ def test_step_sizes_are_their_definitions_and_count_what_they_spend(batch):
         assert not rule(J, zero, zero, constraint, 0.0).any()  # fulfilled already: no step
 
 
-@pytest.mark.parametrize("make", [lambda: Dynamic(0), lambda: Dynamic(1, -1), lambda: Fixed(0), lambda: Spectral(0),
-                                  lambda: Backtracking(1, 0)])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Dynamic(0),
+        lambda: Dynamic(1, -1),
+        lambda: Fixed(0),
+        lambda: Spectral(0),
+        lambda: Backtracking(1, 0),
+    ],
+)
 def test_bad_step_sizes_are_refused(make):
     with pytest.raises(InputError, match="must be"):
         make()
 
 
 def test_a_graph_is_freed_with_its_jacobian():
-    """Without waiting for the garbage collector: gradient descent would hold many steps' graphs at once."""
+    """Without waiting for the garbage collector: gradient descent would hold many steps' graphs at
+    once.
+    """
     denoiser = networks.denoiser()
     x_t = seeded_noise([0, 1], denoiser.shape, dtype=torch.float64)
     J = BatchJacobian(denoiser, x_t, 500, graph=True)
@@ -216,7 +260,9 @@ def test_a_graph_is_freed_with_its_jacobian():
 
 @pytest.mark.parametrize("kind", ["exact", "krylov"])
 def test_under_a_mask_the_unknown_pixels_may_change(kind):
-    """P J delta = e, not J delta = e: on a Gaussian, D then meets the known pixels, and moves elsewhere as J wants."""
+    """P J delta = e, not J delta = e: on a Gaussian, D then meets the known pixels, and moves
+    elsewhere as J wants.
+    """
     oracle = make_gaussian(DiscreteSchedule.linear())
     x_t = seeded_noise([0, 1], oracle.shape, dtype=torch.float64)
     constraint = Inpainting(x_t.flip(0), half(oracle.shape))
@@ -225,7 +271,10 @@ def test_under_a_mask_the_unknown_pixels_may_change(kind):
     delta = newton_direction(J, e, kind, rcond=1e-12, steps=12, seen=constraint.seen)
     truth = oracle.jacobian(x_t, 500)
     known = half(oracle.shape).flatten()
-    expected = [torch.linalg.pinv(block[known]) @ part.flatten()[known] for block, part in zip(truth, e, strict=True)]
+    expected = [
+        torch.linalg.pinv(block[known]) @ part.flatten()[known]
+        for block, part in zip(truth, e, strict=True)
+    ]
     if kind == "exact":  # the least move of all that do it; Krylov's stays on the known pixels
         assert relative(delta.flatten(1), torch.stack(expected)) < 1e-8
     else:

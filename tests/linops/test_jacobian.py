@@ -56,9 +56,15 @@ def test_posterior_covariance_is_the_oracles(oracle_at):
 @pytest.fixture(scope="module", params=["v", "flow", "unet"])
 def network_at(request):
     """A nonsymmetric random network, a point, a time, and the true Jacobian."""
-    denoiser = networks.unet() if request.param == "unet" else networks.denoiser(request.param, flow=request.param == "flow")
+    denoiser = (
+        networks.unet()
+        if request.param == "unet"
+        else networks.denoiser(request.param, flow=request.param == "flow")
+    )
     t = 0.3 if request.param == "flow" else 300
-    x_t = torch.randn(1, *networks.SHAPE, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    x_t = torch.randn(
+        1, *networks.SHAPE, dtype=torch.float64, generator=torch.Generator().manual_seed(0)
+    )
     return denoiser, x_t, t, networks.truth(denoiser, x_t, t).numpy()
 
 
@@ -66,13 +72,31 @@ def test_every_way_to_write_a_product_agrees_with_the_dense_truth(network_at):
     denoiser, x_t, t, truth = network_at
     J = JacobianOperator(denoiser, x_t, t)
     rng = np.random.default_rng(0)
-    v, V, Z = rng.standard_normal(64), rng.standard_normal((64, 3)), rng.standard_normal((64, 2)) @ [[1, 1j], [1j, 2]]
+    v, V, Z = (
+        rng.standard_normal(64),
+        rng.standard_normal((64, 3)),
+        rng.standard_normal((64, 2)) @ [[1, 1j], [1j, 2]],
+    )
     assert relative(truth.T, truth) > 0.1  # else a transpose forgotten would not show
     S, K = (truth + truth.T) / 2, (truth - truth.T) / 2
-    cases = [(J, truth), (J.T, truth.T), (J.H, truth.T), (J.T.T, truth), (2 * J, 2 * truth), (-J, -truth),
-             (J + J.T, 2 * S), (J - J.T, 2 * K), (J @ J, truth @ truth), (J.T @ J, truth.T @ truth), (J**2, truth @ truth),
-             ((J @ J.T).T, truth @ truth.T), (symmetric_part(J), S), (skew_part(J), K), (skew_part(J).T, K.T),
-             (symmetric_part(J).H, S)]
+    cases = [
+        (J, truth),
+        (J.T, truth.T),
+        (J.H, truth.T),
+        (J.T.T, truth),
+        (2 * J, 2 * truth),
+        (-J, -truth),
+        (J + J.T, 2 * S),
+        (J - J.T, 2 * K),
+        (J @ J, truth @ truth),
+        (J.T @ J, truth.T @ truth),
+        (J**2, truth @ truth),
+        ((J @ J.T).T, truth @ truth.T),
+        (symmetric_part(J), S),
+        (skew_part(J), K),
+        (skew_part(J).T, K.T),
+        (symmetric_part(J).H, S),
+    ]
     for operator, matrix in cases:
         for x in (v, v[:, None], V, Z):
             assert (operator @ x).shape == x.shape
@@ -87,7 +111,9 @@ def test_products_do_not_run_the_network_again(network_at):
     denoiser, x_t, t, _ = network_at
     J = JacobianOperator(denoiser, x_t, t)
     calls = []
-    handle = denoiser.network.register_forward_hook(lambda module, args, output: calls.append(len(args[0])))
+    handle = denoiser.network.register_forward_hook(
+        lambda module, args, output: calls.append(len(args[0]))
+    )
     V = np.random.default_rng(0).standard_normal((64, 7))
     for operator in (J, J.T, symmetric_part(J)):
         operator @ V
@@ -126,21 +152,34 @@ def test_float32_networks_give_float32_and_scipy_runs_on_them():
     J = JacobianOperator(denoiser.float(), x_t, 300)
     assert J.dtype == np.float32
     assert (J @ np.ones(64, dtype=np.float32)).dtype == np.float32
-    assert (J @ np.ones(64)).dtype == np.float64  # as numpy promotes, so a float64 Krylov basis stays one
+    # as numpy promotes, so a float64 Krylov basis stays one
+    assert (J @ np.ones(64)).dtype == np.float64
     assert relative(J.dense(), truth) < 1e-5
-    values = scipy.sparse.linalg.eigs(J, k=5, return_eigenvectors=False)  # with both of the pair that ends the five
+    # with both of the pair that ends the five
+    values = scipy.sparse.linalg.eigs(J, k=5, return_eigenvectors=False)
     exact = np.linalg.eigvals(truth)
     np.testing.assert_allclose(sorted(abs(values)), sorted(abs(exact))[-5:], rtol=1e-4)
-    np.testing.assert_allclose(sorted(scipy.sparse.linalg.svds(J, k=3, return_singular_vectors=False)),
-                               sorted(np.linalg.svd(truth, compute_uv=False))[-3:], rtol=1e-4)
-    values = scipy.sparse.linalg.eigsh(symmetric_part(J), k=3, which="LA", return_eigenvectors=False)
-    np.testing.assert_allclose(sorted(values), np.linalg.eigvalsh((truth + truth.T) / 2)[-3:], rtol=1e-4)
+    np.testing.assert_allclose(
+        sorted(scipy.sparse.linalg.svds(J, k=3, return_singular_vectors=False)),
+        sorted(np.linalg.svd(truth, compute_uv=False))[-3:],
+        rtol=1e-4,
+    )
+    values = scipy.sparse.linalg.eigsh(
+        symmetric_part(J), k=3, which="LA", return_eigenvectors=False
+    )
+    np.testing.assert_allclose(
+        sorted(values), np.linalg.eigvalsh((truth + truth.T) / 2)[-3:], rtol=1e-4
+    )
     b = J @ np.ones(64)
-    assert relative(J @ scipy.sparse.linalg.lsmr(J, b, atol=1e-7, btol=1e-7, maxiter=500)[0], b) < 1e-4
+    assert (
+        relative(J @ scipy.sparse.linalg.lsmr(J, b, atol=1e-7, btol=1e-7, maxiter=500)[0], b) < 1e-4
+    )
 
 
 def test_half_precision_is_computed_as_it_is_and_handed_back_in_float32():
-    J = JacobianOperator(networks.denoiser(dtype=torch.bfloat16), torch.randn(1, 8, 8, dtype=torch.bfloat16), 300)
+    J = JacobianOperator(
+        networks.denoiser(dtype=torch.bfloat16), torch.randn(1, 8, 8, dtype=torch.bfloat16), 300
+    )
     assert J.dtype == np.float32
     assert (J.T @ np.ones(64, dtype=np.float32)).dtype == np.float32
 
@@ -156,11 +195,17 @@ def test_restriction_is_the_submatrix(network_at):
     assert relative(restriction(J, mask) @ V[:24], truth[np.ix_(m, m)] @ V[:24]) < 1e-10
     assert relative(restriction(J, mask).T @ V[:24], truth[np.ix_(m, m)].T @ V[:24]) < 1e-10
     assert relative(restriction(J, mask, other) @ V[:13], truth[np.ix_(m, other)] @ V[:13]) < 1e-10
-    assert relative(restriction(J, mask, other).T @ V[:24], truth[np.ix_(m, other)].T @ V[:24]) < 1e-10
-    assert relative(restriction(J @ J, mask) @ V[:24], (truth @ truth)[np.ix_(m, m)] @ V[:24]) < 1e-10
+    assert (
+        relative(restriction(J, mask, other).T @ V[:24], truth[np.ix_(m, other)].T @ V[:24]) < 1e-10
+    )
+    assert (
+        relative(restriction(J @ J, mask) @ V[:24], (truth @ truth)[np.ix_(m, m)] @ V[:24]) < 1e-10
+    )
 
 
-def test_products_work_inside_no_grad_and_inference_mode_and_restore_the_attention_kernels(network_at):
+def test_products_work_inside_no_grad_and_inference_mode_and_restore_the_attention_kernels(
+    network_at,
+):
     denoiser, x_t, t, truth = network_at
     v = np.random.default_rng(0).standard_normal(64)
     for context in (torch.no_grad, torch.inference_mode):
@@ -187,15 +232,16 @@ def test_bad_points_are_refused():
     nan = x.clone()
     nan[0, 0, 0, :2] = float("nan")
     for arguments, message in [
-            ((denoiser, nan, 5), "x_t has 2 values of 64 that are not finite"),
-            ((denoiser, x, 1000), "time 1000 is outside"),
-            ((denoiser, torch.zeros(1, 1, 8, 9, dtype=torch.float64), 5), r"expected \(B, 1, 8, 8\)"),
-            ((denoiser, torch.zeros(8, 8, dtype=torch.float64), 5), r"expected \(B, 1, 8, 8\)"),
-            ((denoiser, x.expand(2, -1, -1, -1), 5), r"batch of 2; take x_t\[i\]"),
-            ((denoiser, x.long(), 5), "floating-point tensor: got a tensor of int64"),
-            ((denoiser, x.numpy(), 5), "floating-point tensor: got a numpy array of float64"),
-            ((denoiser, x, 5, "exakt"), "unknown products 'exakt'"),
-            ((denoiser, x, 5, "forward", -1.0), "step must be positive")]:
+        ((denoiser, nan, 5), "x_t has 2 values of 64 that are not finite"),
+        ((denoiser, x, 1000), "time 1000 is outside"),
+        ((denoiser, torch.zeros(1, 1, 8, 9, dtype=torch.float64), 5), r"expected \(B, 1, 8, 8\)"),
+        ((denoiser, torch.zeros(8, 8, dtype=torch.float64), 5), r"expected \(B, 1, 8, 8\)"),
+        ((denoiser, x.expand(2, -1, -1, -1), 5), r"batch of 2; take x_t\[i\]"),
+        ((denoiser, x.long(), 5), "floating-point tensor: got a tensor of int64"),
+        ((denoiser, x.numpy(), 5), "floating-point tensor: got a numpy array of float64"),
+        ((denoiser, x, 5, "exakt"), "unknown products 'exakt'"),
+        ((denoiser, x, 5, "forward", -1.0), "step must be positive"),
+    ]:
         with pytest.raises(InputError, match=message):
             JacobianOperator(*arguments)
 
@@ -206,7 +252,9 @@ def test_training_mode_and_a_broken_network_are_told_apart():
         JacobianOperator(networks.denoiser().train(), x, 5)
     denoiser = networks.denoiser()
     denoiser.network.first.weight.data[:] = float("inf")
-    with pytest.raises(InputError, match=r"the network's output F\(x_t, t\) has 64 values .* though x_t is finite"):
+    with pytest.raises(
+        InputError, match=r"the network's output F\(x_t, t\) has 64 values .* though x_t is finite"
+    ):
         JacobianOperator(denoiser, x, 5)
 
 
@@ -214,7 +262,9 @@ def test_bad_vectors_and_masks_are_refused():
     J = JacobianOperator(networks.denoiser(), torch.zeros(1, 8, 8, dtype=torch.float64), 5)
     for operator in (J, J.T, symmetric_part(J)):
         for x in (np.ones(63), np.ones((63, 2)), np.ones((1, 8, 8))):
-            with pytest.raises(InputError, match=r"takes shape \(64,\) or \(64, k\): got .* Flatten an image"):
+            with pytest.raises(
+                InputError, match=r"takes shape \(64,\) or \(64, k\): got .* Flatten an image"
+            ):
                 operator @ x
     with pytest.raises(InputError, match=r"mask of rows has 63 entries.*expected 64"):
         restriction(J, np.ones(63, dtype=bool))
@@ -237,12 +287,18 @@ def test_operator_of_two_callables():
 def test_newton_directions_are_their_definitions(network_at):
     denoiser, x_t, t, truth = network_at
     J = JacobianOperator(denoiser, x_t, t)
-    e = torch.randn(1, *networks.SHAPE, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    e = torch.randn(
+        1, *networks.SHAPE, dtype=torch.float64, generator=torch.Generator().manual_seed(2)
+    )
     flat = e.numpy().reshape(-1)
     u, s, vt = np.linalg.svd(truth)
     kept = s > 0.1 * s[0]
-    expected = {"inexact": truth @ flat, "gradient": truth.T @ flat, "identity": flat,
-                "exact": vt[kept].T @ ((u[:, kept].T @ flat) / s[kept])}
+    expected = {
+        "inexact": truth @ flat,
+        "gradient": truth.T @ flat,
+        "identity": flat,
+        "exact": vt[kept].T @ ((u[:, kept].T @ flat) / s[kept]),
+    }
     for kind, delta in expected.items():
         for operator in (J, truth):
             result = newton_direction(operator, e, kind, rcond=0.1)
@@ -265,5 +321,7 @@ def test_parts_of_an_integer_matrix_are_not_truncated():
         matrix = operator.astype(float) if isinstance(operator, np.ndarray) else A
         np.testing.assert_array_equal(symmetric_part(operator) @ v, (matrix + matrix.T) / 2 @ v)
         np.testing.assert_array_equal(skew_part(operator) @ v, (matrix - matrix.T) / 2 @ v)
-        np.testing.assert_array_equal(restriction(operator, [True, False, True]) @ [0.5, 1.0],
-                                      matrix[np.ix_([0, 2], [0, 2])] @ [0.5, 1.0])
+        np.testing.assert_array_equal(
+            restriction(operator, [True, False, True]) @ [0.5, 1.0],
+            matrix[np.ix_([0, 2], [0, 2])] @ [0.5, 1.0],
+        )

@@ -51,7 +51,7 @@ def test_of_the_full_mnist_55000_digits_are_left():
 def test_a_damaged_or_unwritable_cache_is_made_again(tmp_path, monkeypatch):
     monkeypatch.setenv("JACOBIAN_LAB_CACHE", str(tmp_path / "cache"))
     first = mnist.digits("held-out")[0]
-    path, = (tmp_path / "cache").iterdir()
+    (path,) = (tmp_path / "cache").iterdir()
     content = path.read_bytes()
     for damaged in (content[:1000], b"", content[:5000] + b"x" * 1000 + content[6000:]):
         path.write_bytes(damaged)
@@ -63,7 +63,11 @@ def test_a_damaged_or_unwritable_cache_is_made_again(tmp_path, monkeypatch):
 
 
 def test_missing_data_and_unknown_splits_are_named(tmp_path):
-    with pytest.raises(InputError, match=r"not found in .*nowhere: expected .*MNIST/raw.*download=True"):
+    with pytest.raises(
+        InputError, match=r"not found in .*nowhere: expected .*MNIST/raw.*download=True"
+    ):
         mnist.digits("train", tmp_path / "nowhere")
-    with pytest.raises(InputError, match="unknown split 'validation': expected one of train, test, held-out"):
+    with pytest.raises(
+        InputError, match="unknown split 'validation': expected one of train, test, held-out"
+    ):
         mnist.digits("validation")

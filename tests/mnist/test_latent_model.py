@@ -22,12 +22,28 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def autoencoder(folder, tmp_path_factory):
-    return train(AutoencoderRecipe(steps=30, batch_size=8, channels=(8, 8, 8), warmup=2, ema_decay=0.8, data_folder=folder,
-                                   learning_rate=4e-3, out=tmp_path_factory.mktemp("autoencoder") / "run"))
+    return train(
+        AutoencoderRecipe(
+            steps=30,
+            batch_size=8,
+            channels=(8, 8, 8),
+            warmup=2,
+            ema_decay=0.8,
+            data_folder=folder,
+            learning_rate=4e-3,
+            out=tmp_path_factory.mktemp("autoencoder") / "run",
+        )
+    )
 
 
 def recipe(folder, autoencoder, out, **options):
-    options = {"steps": 4, "batch_size": 8, "checkpoint_every": 2, "channels": (16, 16), "warmup": 2} | options
+    options = {
+        "steps": 4,
+        "batch_size": 8,
+        "checkpoint_every": 2,
+        "channels": (16, 16),
+        "warmup": 2,
+    } | options
     return LatentRecipe(data_folder=folder, autoencoder=str(autoencoder), out=out, **options)
 
 
@@ -40,14 +56,25 @@ def test_words_of_captions_are_tokens_and_others_are_spelled():
     tokenizer = latent.build_tokenizer()
     assert tokens.shape == (5, latent.TOKENS)
     assert tokenizer.convert_ids_to_tokens(tokens[0]) == [
-        "<|startoftext|>", "a</w>", "photo</w>", "of</w>", "a</w>", "seven</w>", "<|endoftext|>", "<|endoftext|>"]
+        "<|startoftext|>",
+        "a</w>",
+        "photo</w>",
+        "of</w>",
+        "a</w>",
+        "seven</w>",
+        "<|endoftext|>",
+        "<|endoftext|>",
+    ]
     assert (tokens[0] != tokens[1]).sum() == 1  # the digit's name
     assert tokens[2].tolist() == [tokenizer.bos_token_id] + 7 * [tokenizer.eos_token_id]
     assert tokenizer.convert_ids_to_tokens(tokens[3])[1] == "seven</w>"
     spelled = tokenizer.convert_ids_to_tokens(tokens[4])[1:]
     assert "".join(spelled).startswith("oven</w><|endoftext|>")
-    assert len(latent.tokens([template.format(name) for template in latent.TEMPLATES for name in latent.NAMES]).unique(
-        dim=0)) == len(latent.TEMPLATES) * len(latent.NAMES)
+    assert len(
+        latent.tokens(
+            [template.format(name) for template in latent.TEMPLATES for name in latent.NAMES]
+        ).unique(dim=0)
+    ) == len(latent.TEMPLATES) * len(latent.NAMES)
 
 
 def test_the_autoencoder_learns_and_says_how_well(autoencoder):
@@ -58,7 +85,9 @@ def test_the_autoencoder_learns_and_says_how_well(autoencoder):
     assert card["command"].startswith("jacobian-lab train autoencoder --steps 30 --batch-size 8")
 
 
-def test_an_interrupted_run_goes_on_to_the_same_weights_and_pipeline(folder, autoencoder, tmp_path, monkeypatch):
+def test_an_interrupted_run_goes_on_to_the_same_weights_and_pipeline(
+    folder, autoencoder, tmp_path, monkeypatch
+):
     whole = train(recipe(folder, autoencoder, tmp_path / "whole"))
     step = Run.step
 
@@ -73,16 +102,23 @@ def test_an_interrupted_run_goes_on_to_the_same_weights_and_pipeline(folder, aut
             train(recipe(folder, autoencoder, tmp_path / "broken"))
     broken = train(recipe(folder, autoencoder, tmp_path / "broken"))
     assert digest(broken) == digest(whole)
-    one, other = (sorted(p for p in (path.with_name("pipeline")).rglob("*") if p.is_file()) for path in (whole, broken))
+    one, other = (
+        sorted(p for p in (path.with_name("pipeline")).rglob("*") if p.is_file())
+        for path in (whole, broken)
+    )
     assert [p.read_bytes() for p in one] == [p.read_bytes() for p in other]
 
 
 def test_stock_diffusers_loads_the_pipeline_that_was_trained(folder, autoencoder, tmp_path):
     path = train(recipe(folder, autoencoder, tmp_path / "run", prediction="epsilon"))
     card = json.loads(path.with_suffix(".json").read_text())
-    pipeline = diffusers.StableDiffusionPipeline.from_pretrained(path.with_name("pipeline"), use_safetensors=True)
+    pipeline = diffusers.StableDiffusionPipeline.from_pretrained(
+        path.with_name("pipeline"), use_safetensors=True
+    )
     pipeline.set_progress_bar_config(disable=True)
-    drawn = pipeline(["a photo of a seven"] * 2, num_inference_steps=2, guidance_scale=2.0, output_type="np").images
+    drawn = pipeline(
+        ["a photo of a seven"] * 2, num_inference_steps=2, guidance_scale=2.0, output_type="np"
+    ).images
     assert drawn.shape == (2, 32, 32, 1)
     assert pipeline.scheduler.config.prediction_type == "epsilon"
     assert pipeline.vae.config.scaling_factor == card["scaling_factor"]
@@ -115,6 +151,10 @@ def test_bad_recipes_and_a_missing_extra_are_named(folder, tmp_path, monkeypatch
         AutoencoderRecipe(divergence=-1.0)
     with pytest.raises(InputError, match="no model"):
         train(recipe(folder, tmp_path / "nowhere" / "autoencoder", tmp_path / "run"))
-    monkeypatch.setattr(extra, "import_module", lambda name: (_ for _ in ()).throw(ImportError(f"No module named {name!r}")))
+    monkeypatch.setattr(
+        extra,
+        "import_module",
+        lambda name: (_ for _ in ()).throw(ImportError(f"No module named {name!r}")),
+    )
     with pytest.raises(InputError, match="need transformers, which is not installed"):
         latent.build_tokenizer()

@@ -35,7 +35,9 @@ from conftest import relative
 def at_500():
     """The denoiser, a noisy seven, its operator, and the dense J in float32 and in float64."""
     denoiser = mnist.load_denoiser()
-    x_t = denoiser.schedule.add_noise(mnist.digits("held-out")[0][7:8], 500, seeded_noise([0], denoiser.shape))
+    x_t = denoiser.schedule.add_noise(
+        mnist.digits("held-out")[0][7:8], 500, seeded_noise([0], denoiser.shape)
+    )
     J = JacobianOperator(denoiser, x_t, 500)
     exact = JacobianOperator(mnist.load_denoiser(dtype=torch.float64), x_t.double(), 500)
     return denoiser, x_t, J, J.dense(), exact.dense()
@@ -69,8 +71,12 @@ def test_scipys_solvers_run_on_the_operator_unchanged(at_500):
         assert np.abs(exact - value).min() < 1e-4 * abs(value)
     assert abs(values).max() == pytest.approx(abs(exact).max(), rel=1e-4)
     singular = scipy.sparse.linalg.svds(J, k=3, return_singular_vectors=False)
-    np.testing.assert_allclose(sorted(singular)[::-1], np.linalg.svd(double, compute_uv=False)[:3], rtol=1e-4)
-    largest = scipy.sparse.linalg.eigsh(symmetric_part(J), k=1, which="LA", return_eigenvectors=False)
+    np.testing.assert_allclose(
+        sorted(singular)[::-1], np.linalg.svd(double, compute_uv=False)[:3], rtol=1e-4
+    )
+    largest = scipy.sparse.linalg.eigsh(
+        symmetric_part(J), k=1, which="LA", return_eigenvectors=False
+    )
     assert largest[0] == pytest.approx(np.linalg.eigvalsh((double + double.T) / 2)[-1], rel=1e-4)
     b = double @ np.random.default_rng(1).standard_normal(1024)
     x, _, steps, *_ = scipy.sparse.linalg.lsmr(J, b, maxiter=40)
@@ -80,21 +86,30 @@ def test_scipys_solvers_run_on_the_operator_unchanged(at_500):
 
 def test_eigenpairs_keep_their_word(at_500):
     _, _, J, _, double = at_500
-    for A, B, symmetric in ((J, double, False), (symmetric_part(J), (double + double.T) / 2, True),
-                            (skew_part(J), (double - double.T) / 2, False)):
+    for A, B, symmetric in (
+        (J, double, False),
+        (symmetric_part(J), (double + double.T) / 2, True),
+        (skew_part(J), (double - double.T) / 2, False),
+    ):
         result, true = eigenpairs(A, 6, symmetric=symmetric), np.linalg.eigvals(B)
         assert result.converged
         assert "noise floor" in result.message
-        assert (np.array([abs(true - value).min() for value in result.values]) <= result.errors).all()
+        assert (
+            np.array([abs(true - value).min() for value in result.values]) <= result.errors
+        ).all()
         assert result.errors.max() < 1e-3 * abs(true).max()  # and it is worth something
         residuals = np.linalg.norm(B @ result.vectors - result.vectors * result.values, axis=0)
         assert (np.abs(residuals - result.residuals) <= result.noise).all()
     values = singular_values(J, 4)
     assert values.converged
-    assert (np.abs(values.values - np.linalg.svd(double, compute_uv=False)[:4]) <= values.errors).all()
+    assert (
+        np.abs(values.values - np.linalg.svd(double, compute_uv=False)[:4]) <= values.errors
+    ).all()
 
 
-def test_thirty_arnoldi_steps_interrupted_and_resumed_are_the_same_to_the_last_bit(at_500, tmp_path):
+def test_thirty_arnoldi_steps_interrupted_and_resumed_are_the_same_to_the_last_bit(
+    at_500, tmp_path
+):
     J = at_500[2]
     calls = []
 
@@ -118,14 +133,23 @@ def test_thirty_arnoldi_steps_interrupted_and_resumed_are_the_same_to_the_last_b
 @pytest.mark.parametrize("estimator", [trace, frobenius_norm, asymmetry, diagonal])
 def test_intervals_cover_the_dense_truth_of_the_shipped_model(at_500, estimator):
     A = at_500[4]
-    truth = {trace: np.trace, frobenius_norm: np.linalg.norm, diagonal: np.diag,
-             asymmetry: lambda A: np.linalg.norm(A - A.T) / np.linalg.norm(A + A.T)}[estimator](A)
-    covered = [(low <= truth) & (truth <= high) for low, high in (estimator(A, seed=s).interval() for s in range(200))]
+    truth = {
+        trace: np.trace,
+        frobenius_norm: np.linalg.norm,
+        diagonal: np.diag,
+        asymmetry: lambda A: np.linalg.norm(A - A.T) / np.linalg.norm(A + A.T),
+    }[estimator](A)
+    covered = [
+        (low <= truth) & (truth <= high)
+        for low, high in (estimator(A, seed=s).interval() for s in range(200))
+    ]
     assert 0.9 <= np.mean(covered) <= 0.99
 
 
 def test_the_posterior_mean_is_that_of_a_trained_network():
-    """Health in coarse bounds, which an untrained or a damaged network fails; the card has the figures."""
+    """Health in coarse bounds, which an untrained or a damaged network fails; the card has the
+    figures.
+    """
     denoiser = mnist.load_denoiser()
     images = mnist.digits("held-out")[0][:100]
     for t, bound in ((100, 0.01), (500, 0.15)):
@@ -140,13 +164,31 @@ def test_the_posterior_mean_is_that_of_a_trained_network():
 @pytest.mark.parametrize("name", ["denoiser", "flow"])
 @pytest.mark.parametrize(("dtype", "bound"), [(torch.float64, 1e-7), (torch.float32, 1e-3)])
 def test_a_constrained_sample_is_the_same_alone_and_in_a_batch_of_16(name, dtype, bound):
-    """To rounding: a forward difference in float32 makes it a thousand times larger, and the next steps larger again."""
+    """To rounding: a forward difference in float32 makes it a thousand times larger, and the next
+    steps larger again.
+    """
     denoiser = mnist.load_denoiser(name, dtype=dtype)
     images = mnist.digits("held-out")[0][:16].to(dtype)
     noise = seeded_noise(range(16), denoiser.shape, dtype=dtype)
     times, newton = denoiser.schedule.times(4), Newton("inexact", 2, Secant(0.2))
-    *_, all_16 = sample(denoiser, noise, times, Inpainting(images, half(denoiser.shape)), newton, eta=1, seeds=range(16))
-    *_, alone = sample(denoiser, noise[5:6], times, Inpainting(images[5:6], half(denoiser.shape)), newton, eta=1, seeds=[5])
+    *_, all_16 = sample(
+        denoiser,
+        noise,
+        times,
+        Inpainting(images, half(denoiser.shape)),
+        newton,
+        eta=1,
+        seeds=range(16),
+    )
+    *_, alone = sample(
+        denoiser,
+        noise[5:6],
+        times,
+        Inpainting(images[5:6], half(denoiser.shape)),
+        newton,
+        eta=1,
+        seeds=[5],
+    )
     assert relative(alone.x0[0], all_16.x0[5]) < bound
 
 
@@ -156,11 +198,17 @@ def test_samples_look_like_digits_to_the_judge(name):
     images, labels = mnist.digits("held-out")
     assert accuracy(classifier, images[:500], labels[:500]) > 0.99
     samples = draw(denoiser, range(64), steps=20)
-    assert torch.equal(samples[3:4], draw(denoiser, [3], steps=20)) or relative(samples[3:4], draw(denoiser, [3], 20)) < 1e-3
+    assert (
+        torch.equal(samples[3:4], draw(denoiser, [3], steps=20))
+        or relative(samples[3:4], draw(denoiser, [3], 20)) < 1e-3
+    )
     with torch.no_grad():
         confidence, label = torch.softmax(classifier(samples), dim=1).max(dim=1)
     assert confidence.mean() > 0.75
     assert len(label.unique()) >= 7
-    sampled, real, noise = (distances(classifier, x, images[64:128])["frechet"]
-                            for x in (samples, images[:64], torch.randn(64, 1, 32, 32).clamp(-1, 1)))
-    assert real < sampled < noise / 10  # 0.54, 1.8 and 47 when this was written: 64 samples resolve no more
+    sampled, real, noise = (
+        distances(classifier, x, images[64:128])["frechet"]
+        for x in (samples, images[:64], torch.randn(64, 1, 32, 32).clamp(-1, 1))
+    )
+    # 0.54, 1.8 and 47 when this was written: 64 samples resolve no more
+    assert real < sampled < noise / 10

@@ -26,7 +26,13 @@ def folder(tmp_path_factory):
 
 
 def tiny(folder, out, **options):
-    options = {"steps": 6, "batch_size": 8, "checkpoint_every": 2, "channels": (32, 32, 32), "warmup": 2} | options
+    options = {
+        "steps": 6,
+        "batch_size": 8,
+        "checkpoint_every": 2,
+        "channels": (32, 32, 32),
+        "warmup": 2,
+    } | options
     return DenoiserRecipe(data_folder=folder, out=out, **options)
 
 
@@ -43,16 +49,26 @@ def test_training_lowers_the_loss_and_leaves_weights_card_and_losses(folder, tmp
     card = json.loads(path.with_suffix(".json").read_text())
     assert card["steps"] == 60
     assert card["sha256"] == digest(path)
-    assert card["command"] == ("jacobian-lab train denoiser --steps 60 --batch-size 8 --learning-rate 0.003 --warmup 2 "
-                               f"--ema-decay 0.9 --precision {card['precision']} --channels 32 32 32 --data-folder FOLDER")
+    assert (
+        card["command"]
+        == "jacobian-lab train denoiser --steps 60 --batch-size 8 --learning-rate 0.003 --warmup 2 "
+        f"--ema-decay 0.9 --precision {card['precision']} --channels 32 32 32 --data-folder FOLDER"
+    )
     losses = [float(line) for line in (tmp_path / "run" / "losses.csv").read_text().split()[1:]]
     assert len(losses) == 60
     assert sum(losses[-10:]) < 0.8 * sum(losses[:10])
     assert mnist.load_denoiser(path)(torch.zeros(1, 32, 32), 500).shape == (1, 32, 32)
-    assert sorted(p.name for p in (tmp_path / "run").iterdir()) == ["denoiser.json", "denoiser.safetensors", "losses.csv",
-                                                                    "recipe.json"]
+    assert sorted(p.name for p in (tmp_path / "run").iterdir()) == [
+        "denoiser.json",
+        "denoiser.safetensors",
+        "losses.csv",
+        "recipe.json",
+    ]
     before = digest(path)
-    assert train(tiny(folder, tmp_path / "run", steps=60, learning_rate=3e-3, ema_decay=0.9)) == path  # a second run
+    # a second run
+    assert (
+        train(tiny(folder, tmp_path / "run", steps=60, learning_rate=3e-3, ema_decay=0.9)) == path
+    )
     assert digest(path) == before
 
 
@@ -69,28 +85,63 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(folder, tmp_path, monkey
                     (args[0].parent / f".{'0b' * 8}.partial").write_bytes(b"half a file")
                 raise StopError
             return original(*args, **kwargs)
+
         return inner
 
     with monkeypatch.context() as patch:
-        owner, name, at = {  # the training writes three checkpoints and the losses; then come weights and card
-            "step": (Run, "step", 4), "checkpoint": (training, "write_archive", 2), "losses": (training, "write_whole", 1),
-            "weights": (weights, "write_whole", 1), "card": (weights, "write_whole", 2)}[moment]
+        # the training writes three checkpoints and the losses; then come weights and card
+        owner, name, at = {
+            "step": (Run, "step", 4),
+            "checkpoint": (training, "write_archive", 2),
+            "losses": (training, "write_whole", 1),
+            "weights": (weights, "write_whole", 1),
+            "card": (weights, "write_whole", 2),
+        }[moment]
         patch.setattr(owner, name, fails(getattr(owner, name), at))
         with pytest.raises(StopError):
             train(tiny(folder, tmp_path / "broken"))
     assert (tmp_path / "broken.partial" / "checkpoint.pt").is_file()
     assert digest(train(tiny(folder, tmp_path / "broken"))) == expected
-    assert sorted(p.name for p in (tmp_path / "broken").iterdir()) == ["denoiser.json", "denoiser.safetensors", "losses.csv",
-                                                                       "recipe.json"]
+    assert sorted(p.name for p in (tmp_path / "broken").iterdir()) == [
+        "denoiser.json",
+        "denoiser.safetensors",
+        "losses.csv",
+        "recipe.json",
+    ]
     assert len((tmp_path / "broken" / "losses.csv").read_text().split()) == 7
 
 
 def test_killed_three_times_at_random_moments_it_ends_at_the_same_bits(folder, tmp_path):
-    options = ["--steps", "120", "--batch-size", "8", "--checkpoint-every", "5", "--channels", "32", "32", "32"]
+    options = [
+        "--steps",
+        "120",
+        "--batch-size",
+        "8",
+        "--checkpoint-every",
+        "5",
+        "--channels",
+        "32",
+        "32",
+        "32",
+    ]
 
     def start(out):
-        return subprocess.Popen([sys.executable, "-m", "studies.cli", "train", "denoiser", *options, "--data-folder", folder,
-                                 "--out", out], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        return subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                "studies.cli",
+                "train",
+                "denoiser",
+                *options,
+                "--data-folder",
+                folder,
+                "--out",
+                out,
+            ],
+            stderr=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+        )
 
     assert start(tmp_path / "whole").wait() == 0
     checkpoint, seen = tmp_path / "killed.partial" / "checkpoint.pt", None
@@ -121,11 +172,20 @@ def test_seeds_matter_and_the_global_generator_is_left_alone(folder, tmp_path):
 
 
 def test_the_classifier_learns(folder, tmp_path):
-    recipe = ClassifierRecipe(data_folder=folder, out=tmp_path / "run", steps=80, batch_size=32, width=8, ema_decay=0.5,
-                              learning_rate=1e-2, warmup=5)
+    recipe = ClassifierRecipe(
+        data_folder=folder,
+        out=tmp_path / "run",
+        steps=80,
+        batch_size=32,
+        width=8,
+        ema_decay=0.5,
+        learning_rate=1e-2,
+        warmup=5,
+    )
     path = train(recipe)
     classifier = mnist.load_classifier(path)
-    assert json.loads(path.with_suffix(".json").read_text())["scores"]["test_accuracy"] > 0.3  # 0.1 by chance
+    # 0.1 by chance
+    assert json.loads(path.with_suffix(".json").read_text())["scores"]["test_accuracy"] > 0.3
     assert classifier(torch.zeros(2, 1, 32, 32)).shape == (2, 10)
 
 
@@ -135,7 +195,9 @@ def test_each_epoch_is_a_permutation_and_a_resumed_one_the_same():
     for epoch in range(5):
         indices = torch.cat([index for step, index in whole if step // 4 == epoch]).tolist()
         assert len(set(indices)) == 16
-    assert all(torch.equal(a[1], b[1]) for a, b in zip(whole[7:], batches(recipe, 18, 7), strict=True))
+    assert all(
+        torch.equal(a[1], b[1]) for a, b in zip(whole[7:], batches(recipe, 18, 7), strict=True)
+    )
 
 
 def test_another_recipe_in_the_same_folder_is_refused(folder, tmp_path):
@@ -145,7 +207,9 @@ def test_another_recipe_in_the_same_folder_is_refused(folder, tmp_path):
 
 
 def test_a_diverging_loss_stops_with_a_remedy(folder, tmp_path):
-    with pytest.raises(InputError, match=r"the loss is (nan|inf) at step \d+: lower --learning-rate"):
+    with pytest.raises(
+        InputError, match=r"the loss is (nan|inf) at step \d+: lower --learning-rate"
+    ):
         train(tiny(folder, tmp_path / "run", steps=50, learning_rate=1e12, warmup=1))
 
 
@@ -155,12 +219,17 @@ def test_bad_options_are_named(folder, tmp_path):
     with pytest.raises(InputError, match="device 'cuda:7' cannot be used"):
         DenoiserRecipe(device="cuda:7")
     (tmp_path / "file").touch()
-    with pytest.raises(InputError, match=r"cannot write to .*: Not a directory. Choose another --out"):
+    with pytest.raises(
+        InputError, match=r"cannot write to .*: Not a directory. Choose another --out"
+    ):
         train(tiny(folder, tmp_path / "file" / "run"))
 
 
 def test_the_command_names_what_differs_from_the_defaults():
-    assert command("classifier", ClassifierRecipe(seed=3)) == "jacobian-lab train classifier --seed 3 --data-folder FOLDER"
+    assert (
+        command("classifier", ClassifierRecipe(seed=3))
+        == "jacobian-lab train classifier --seed 3 --data-folder FOLDER"
+    )
 
 
 def test_times_cover_all_levels_and_stay_inside_at_the_edge_of_rounding(monkeypatch):
@@ -179,7 +248,11 @@ def test_times_cover_all_levels_and_stay_inside_at_the_edge_of_rounding(monkeypa
 
 
 def test_a_flow_trains_on_the_straight_path_and_resumes_as_the_others(folder, tmp_path):
-    path = train(tiny(folder, tmp_path / "run", steps=60, learning_rate=3e-3, ema_decay=0.9, prediction="flow"))
+    path = train(
+        tiny(
+            folder, tmp_path / "run", steps=60, learning_rate=3e-3, ema_decay=0.9, prediction="flow"
+        )
+    )
     denoiser = mnist.load_denoiser(path)
     assert isinstance(denoiser.schedule, RectifiedFlow)
     assert denoiser.network.time.time_scale == 1000
@@ -187,7 +260,9 @@ def test_a_flow_trains_on_the_straight_path_and_resumes_as_the_others(folder, tm
     losses = [float(line) for line in (tmp_path / "run" / "losses.csv").read_text().split()[1:]]
     assert sum(losses[-10:]) < 0.8 * sum(losses[:10])
     seen = []
-    training.denoising_loss(denoiser)(lambda x, t: (seen.append(t), x)[1], torch.zeros(125, 1, 32, 32), torch.zeros(125))
+    training.denoising_loss(denoiser)(
+        lambda x, t: (seen.append(t), x)[1], torch.zeros(125, 1, 32, 32), torch.zeros(125)
+    )
     assert ((125 * seen[0]).long() - torch.arange(125)).abs().max() <= 1
     assert 0 < seen[0].min() <= seen[0].max() <= 1
     assert torch.isfinite(denoiser(torch.randn(1, 32, 32), 0.5)).all()
@@ -202,6 +277,12 @@ def test_a_damaged_model_is_told_and_a_foreign_one_left_alone(folder, tmp_path):
     with pytest.raises(InputError, match=r"denoiser.safetensors are missing"):
         train(tiny(folder, tmp_path / "run"))
     for claim in ("{", None):
-        (tmp_path / "run" / "recipe.json").write_text(claim) if claim else (tmp_path / "run" / "recipe.json").unlink()
-        with pytest.raises(InputError, match="run exists and is not the folder of a run: choose another --out"):
+        (
+            (tmp_path / "run" / "recipe.json").write_text(claim)
+            if claim
+            else (tmp_path / "run" / "recipe.json").unlink()
+        )
+        with pytest.raises(
+            InputError, match="run exists and is not the folder of a run: choose another --out"
+        ):
             train(tiny(folder, tmp_path / "run"))

@@ -29,7 +29,9 @@ def test_the_time_matters_and_neighbouring_times_differ_little():
     denoiser = networks.unet()
     x = torch.randn(1, *networks.SHAPE, dtype=torch.float64)
     network = denoiser.network
-    near, far = (relative(network(x, torch.tensor([t])), network(x, torch.tensor([500]))) for t in (501, 900))
+    near, far = (
+        relative(network(x, torch.tensor([t])), network(x, torch.tensor([500]))) for t in (501, 900)
+    )
     assert 0 < near < 0.5 * far
 
 
@@ -39,7 +41,12 @@ def test_flow_times_are_scaled_to_training_times():
     flow = UNet(channels=(32, 32, 32), time_scale=1000.0).double()
     flow.load_state_dict(network.state_dict())
     x = torch.randn(1, *networks.SHAPE, dtype=torch.float64)
-    assert relative(flow(x, torch.tensor([0.25], dtype=torch.float64)), network(x, torch.tensor([250]))) < 1e-12
+    assert (
+        relative(
+            flow(x, torch.tensor([0.25], dtype=torch.float64)), network(x, torch.tensor([250]))
+        )
+        < 1e-12
+    )
 
 
 def test_the_network_is_smooth():
@@ -48,7 +55,10 @@ def test_the_network_is_smooth():
     x, v = torch.randn(2, 1, *networks.SHAPE, dtype=torch.float64)
     with sdpa_kernel(SDPBackend.MATH):
         exact = torch.autograd.functional.jvp(lambda x: denoiser(x, 300), x, v)[1]
-    errors = [relative((denoiser(x + h * v, 300) - denoiser(x - h * v, 300)) / (2 * h), exact) for h in (1e-2, 1e-3)]
+    errors = [
+        relative((denoiser(x + h * v, 300) - denoiser(x - h * v, 300)) / (2 * h), exact)
+        for h in (1e-2, 1e-3)
+    ]
     assert errors[1] < 0.02 * errors[0]
 
 

@@ -10,7 +10,12 @@ from jacobian_lab import InputError
 from mnist.weights import SHIPPED, build_denoiser, save_model, write_card
 
 ARCHITECTURE = {"channels": [32, 32, 32]}
-CARD = {"kind": "denoiser", "architecture": ARCHITECTURE, "prediction": "v", "command": "jacobian-lab train denoiser"}
+CARD = {
+    "kind": "denoiser",
+    "architecture": ARCHITECTURE,
+    "prediction": "v",
+    "command": "jacobian-lab train denoiser",
+}
 
 
 @pytest.fixture
@@ -26,7 +31,9 @@ def saved(tmp_path):
 def test_a_saved_model_comes_back_in_half_precisions_rounding(saved):
     path, denoiser = saved
     loaded = mnist.load_denoiser(path)
-    for (name, ours), theirs in zip(loaded.network.state_dict().items(), denoiser.network.state_dict().values(), strict=True):
+    for (name, ours), theirs in zip(
+        loaded.network.state_dict().items(), denoiser.network.state_dict().values(), strict=True
+    ):
         assert ours.dtype == torch.float32, name
         assert torch.equal(ours, theirs.half().float()), name
     assert not loaded.training
@@ -51,14 +58,19 @@ def test_damage_is_noticed(saved):
     content = bytearray(file.read_bytes())
     content[-1] ^= 1
     file.write_bytes(content)
-    with pytest.raises(InputError, match=r"damaged or not those of their card: their SHA-256 is .* Reinstall"):
+    with pytest.raises(
+        InputError, match=r"damaged or not those of their card: their SHA-256 is .* Reinstall"
+    ):
         mnist.load_denoiser(path)
 
 
 def test_missing_files_are_named(saved):
     path, _ = saved
     path.with_suffix(".safetensors").unlink()
-    with pytest.raises(InputError, match=r"denoiser.safetensors are missing: reinstall .*jacobian-lab train denoiser"):
+    with pytest.raises(
+        InputError,
+        match=r"denoiser.safetensors are missing: reinstall .*jacobian-lab train denoiser",
+    ):
         mnist.load_denoiser(path)
     with pytest.raises(InputError, match=r"no model 'unet': .* Shipped are: classifier, denoiser"):
         mnist.load_denoiser("unet")
@@ -76,8 +88,12 @@ def test_cards_of_another_kind_or_none_are_refused(saved):
     path.with_suffix(".json").write_text(20_000 * "[")
     with pytest.raises(InputError, match="is not a model card"):
         mnist.load_denoiser(path)
-    for card in ({}, {"architecture": {"layers": 3}, "prediction": "v"}, {"architecture": {"channels": [20, 32, 32]},
-                 "prediction": "v"}, {"architecture": ARCHITECTURE, "prediction": "x"}):
+    for card in (
+        {},
+        {"architecture": {"layers": 3}, "prediction": "v"},
+        {"architecture": {"channels": [20, 32, 32]}, "prediction": "v"},
+        {"architecture": ARCHITECTURE, "prediction": "x"},
+    ):
         write_card(path, {"kind": "denoiser"} | card)
         with pytest.raises(InputError, match="describes no model that can be built"):
             mnist.load_denoiser(path)
@@ -88,7 +104,10 @@ def test_weights_of_another_shape_are_refused(saved):
     card = json.loads(path.with_suffix(".json").read_text())
     changed = card | {"architecture": {"channels": [32, 32, 64]}}
     path.with_suffix(".json").write_text(json.dumps(changed))
-    with pytest.raises(InputError, match=r"card .* is damaged: .* on purpose, write .card_sha256.: .[0-9a-f]{64}. into it"):
+    with pytest.raises(
+        InputError,
+        match=r"card .* is damaged: .* on purpose, write .card_sha256.: .[0-9a-f]{64}. into it",
+    ):
         mnist.load_denoiser(path)
     write_card(path, {key: value for key, value in changed.items() if key != "card_sha256"})
     with pytest.raises(InputError, match="do not fit the architecture"):
@@ -99,13 +118,26 @@ def safetensors(header, length=None):
     return (len(header) if length is None else length).to_bytes(8, "little") + header
 
 
-@pytest.mark.parametrize("content", [
-    b"", b"\x80\x04c", safetensors(b"{}", 2**62), safetensors(b"[]"), pickle.dumps({"exit.weight": 1}),
-    safetensors(b"{" * 10_000),
-    safetensors(b'{"exit.weight":{"dtype":"F16","shape":[4611686018427387904],"data_offsets":[0,9223372036854775807]}}'),
-    safetensors(b'{"exit.weight":{"dtype":"F16","shape":[1],"data_offsets":[-9,100]}}'),
-    safetensors(b'{"exit.weight":{"dtype":"F16","shape":[],"data_offsets":[0,2]},"../a":{"dtype":"F16","shape":[],'
-                b'"data_offsets":[0,2]}}') + b"ab"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\x80\x04c",
+        safetensors(b"{}", 2**62),
+        safetensors(b"[]"),
+        pickle.dumps({"exit.weight": 1}),
+        safetensors(b"{" * 10_000),
+        safetensors(
+            b'{"exit.weight":{"dtype":"F16","shape":[4611686018427387904],"data_offsets":[0,9223372036854775807]}}'
+        ),
+        safetensors(b'{"exit.weight":{"dtype":"F16","shape":[1],"data_offsets":[-9,100]}}'),
+        safetensors(
+            b'{"exit.weight":{"dtype":"F16","shape":[],"data_offsets":[0,2]},"../a":{"dtype":"F16","shape":[],'
+            b'"data_offsets":[0,2]}}'
+        )
+        + b"ab",
+    ],
+)
 def test_harmful_weights_with_a_true_hash_execute_nothing(saved, content):
     path, _ = saved
     path.with_suffix(".safetensors").write_bytes(content)

@@ -1,4 +1,6 @@
-"""Constrained sampling: on Gaussians against the exact posterior, on networks by what must hold for any."""
+"""Constrained sampling: on Gaussians against the exact posterior, on networks by what must hold for
+any.
+"""
 
 import pytest
 import torch
@@ -15,7 +17,14 @@ from jacobian_lab.sampling.step_size import Backtracking, Dynamic, ExactMinimise
 import networks
 from conftest import SCHEDULES, make_gaussian, make_mixture, relative
 
-RULES = (Dynamic(0.3), Dynamic(0.3, 0.1), Fixed(0.1), Spectral(1.0, 6), ExactMinimiser(), Backtracking())
+RULES = (
+    Dynamic(0.3),
+    Dynamic(0.3, 0.1),
+    Fixed(0.1),
+    Spectral(1.0, 6),
+    ExactMinimiser(),
+    Backtracking(),
+)
 
 
 def last(*args, **options):
@@ -30,7 +39,9 @@ def test_exact_newton_steps_meet_the_constraint_on_a_gaussian(name):
     noise = seeded_noise(range(4), oracle.shape, dtype=torch.float64)
     constraint = Inpainting(noise.flip(0), half(oracle.shape))
     times = oracle.schedule.times(8)[1:]  # at a flow's first time J is zero
-    for state in sample(oracle.denoiser("v"), noise, times, constraint, Newton("exact", 1, Fixed(1.0), rcond=1e-13)):
+    for state in sample(
+        oracle.denoiser("v"), noise, times, constraint, Newton("exact", 1, Fixed(1.0), rcond=1e-13)
+    ):
         if state.step == 1:
             assert state.residual.max() < 1e-6
 
@@ -44,8 +55,13 @@ def test_every_direction_lowers_the_residual(direction, flow):
     constraint = Inpainting(truth, half(oracle.shape))
     times = oracle.schedule.times(10)
     free = constraint.residual(last(oracle.denoiser(), noise, times).x0)
-    met = last(oracle.denoiser(), noise, times, constraint,
-               Newton(direction, 5, Backtracking(), rcond=0.01, krylov_steps=4, products="exact")).residual
+    met = last(
+        oracle.denoiser(),
+        noise,
+        times,
+        constraint,
+        Newton(direction, 5, Backtracking(), rcond=0.01, krylov_steps=4, products="exact"),
+    ).residual
     assert (met < 0.7 * free).all()
 
 
@@ -54,16 +70,24 @@ def test_passes_are_counted(rule):
     denoiser = networks.denoiser(dtype=torch.float32)
     calls = []
     inner = denoiser.network
-    denoiser.network = type("Counting", (torch.nn.Module,), {
-        "forward": lambda self, x, t: (calls.append(len(x)), inner(x, t))[1]})().eval()
+    denoiser.network = type(
+        "Counting",
+        (torch.nn.Module,),
+        {"forward": lambda self, x, t: (calls.append(len(x)), inner(x, t))[1]},
+    )().eval()
     noise = seeded_noise(range(3), denoiser.shape)
     constraint = Inpainting(torch.zeros_like(noise), half(denoiser.shape))
-    state = last(denoiser, noise, denoiser.schedule.times(4), constraint, Newton("inexact", 2, rule))
-    assert sorted(calls) == [1] + [3] * state.spent.forward  # the guard's sample alone is not counted
+    state = last(
+        denoiser, noise, denoiser.schedule.times(4), constraint, Newton("inexact", 2, rule)
+    )
+    # the guard's sample alone is not counted
+    assert sorted(calls) == [1] + [3] * state.spent.forward
     assert state.spent.jvp == state.spent.vjp == 0
     if isinstance(rule, (Dynamic, Fixed)):
         assert state.spent.forward == 4 * (2 * 2 + 1)
-    state = last(denoiser, noise, denoiser.schedule.times(4), constraint, Newton("gradient", 2, Fixed(0.1)))
+    state = last(
+        denoiser, noise, denoiser.schedule.times(4), constraint, Newton("gradient", 2, Fixed(0.1))
+    )
     assert (state.spent.forward, state.spent.vjp) == (4 * 3, 4 * 2)
 
 
@@ -75,8 +99,24 @@ def test_samples_do_not_influence_each_other(rule, flow):
     images = noise.roll(1, 0).clamp(-1, 1)
     times, newton = denoiser.schedule.times(5), Newton("inexact", 2, rule, products="exact")
     options = {"eta": 0.5}
-    together = last(denoiser, noise, times, Inpainting(images, half(denoiser.shape)), newton, seeds=[1, 2, 3], **options)
-    alone = last(denoiser, noise[1:2], times, Inpainting(images[1:2], half(denoiser.shape)), newton, seeds=[2], **options)
+    together = last(
+        denoiser,
+        noise,
+        times,
+        Inpainting(images, half(denoiser.shape)),
+        newton,
+        seeds=[1, 2, 3],
+        **options,
+    )
+    alone = last(
+        denoiser,
+        noise[1:2],
+        times,
+        Inpainting(images[1:2], half(denoiser.shape)),
+        newton,
+        seeds=[2],
+        **options,
+    )
     assert relative(alone.x0[0], together.x0[1]) < 1e-9
     assert alone.residual[0] == pytest.approx(float(together.residual[1]), rel=1e-9)
 
@@ -104,19 +144,27 @@ def test_without_refresh_a_time_costs_a_pass_less_and_the_last_one_does_not():
     constraint = Inpainting(2 * torch.rand_like(noise) - 1, half(denoiser.shape))
     times = denoiser.schedule.times(3)
     states = list(sample(denoiser, noise, times, constraint, Newton(steps=2, refresh=False)))
-    assert [(s.t, s.step) for s in states] == [(t, k) for t in times[:2] for k in range(2)] + [(times[2], k) for k in range(3)]
+    assert [(s.t, s.step) for s in states] == [(t, k) for t in times[:2] for k in range(2)] + [
+        (times[2], k) for k in range(3)
+    ]
     assert states[-1].spent.forward == 2 * (2 * 2) + 5
     assert relative(states[-1].x0, denoiser(states[-1].x_t, times[2])) < 1e-12
     x_t = newton_step(BatchJacobian(denoiser, states[1].x_t, times[0]), constraint, Newton())
-    assert relative(states[2].x_t, ddim_step(denoiser, x_t, states[1].x0, times[0], times[1])) < 1e-9
-    assert len(list(sample(denoiser, noise, times, constraint, Newton(steps=0, refresh=False)))) == 3
+    assert (
+        relative(states[2].x_t, ddim_step(denoiser, x_t, states[1].x0, times[0], times[1])) < 1e-9
+    )
+    assert (
+        len(list(sample(denoiser, noise, times, constraint, Newton(steps=0, refresh=False)))) == 3
+    )
 
 
 def test_ancestral_samples_of_a_gaussian_have_its_moments():
     oracle = make_gaussian(DiscreteSchedule.linear())
     seeds = range(2000)
     noise = seeded_noise(seeds, oracle.shape, dtype=torch.float64)
-    x = last(oracle.denoiser(), noise, oracle.schedule.times(200), eta=1.0, seeds=seeds).x0.flatten(1)
+    x = last(oracle.denoiser(), noise, oracle.schedule.times(200), eta=1.0, seeds=seeds).x0.flatten(
+        1
+    )
     truth = oracle.eigenvectors[0] @ torch.diag(oracle.eigenvalues[0]) @ oracle.eigenvectors[0].T
     assert (x.mean(0) - oracle.means[0]).abs().max() < 0.15
     assert relative(torch.cov(x.T), truth) < 0.12
@@ -126,9 +174,22 @@ def test_divergence_stops_with_the_trace():
     denoiser = networks.denoiser()
     noise = seeded_noise([0, 1], denoiser.shape, dtype=torch.float64)
     constraint = Inpainting(2 * torch.rand_like(noise) - 1, half(denoiser.shape))
-    with pytest.raises(DivergenceError, match=r"sample 0 diverged at t = .* Take a smaller step size") as stop:
-        list(sample(denoiser, noise, denoiser.schedule.times(5), constraint, Newton(step_size=Dynamic(1e9))))
-    assert stop.value.trace[0] == (999.0, pytest.approx(constraint.residual(denoiser(noise, 999)).tolist()))
+    with pytest.raises(
+        DivergenceError, match=r"sample 0 diverged at t = .* Take a smaller step size"
+    ) as stop:
+        list(
+            sample(
+                denoiser,
+                noise,
+                denoiser.schedule.times(5),
+                constraint,
+                Newton(step_size=Dynamic(1e9)),
+            )
+        )
+    assert stop.value.trace[0] == (
+        999.0,
+        pytest.approx(constraint.residual(denoiser(noise, 999)).tolist()),
+    )
     assert len(stop.value.trace) >= 2
 
 
@@ -142,12 +203,16 @@ def test_no_graph_is_kept_by_the_inexact_sampler():
     assert not any(x.requires_grad or x.grad_fn for x in seen)
 
 
-@pytest.mark.parametrize(("options", "message"), [
-    ({"eta": 1.5}, "eta must lie in \\[0, 1\\]: got 1.5"), ({"eta": 0.5}, "expected 1 seeds, one for each sample, got none"),
-    ({"eta": 0.5, "seeds": [1, 2]}, "expected 1 seeds, one for each sample, got 2"),
-    ({"project": True}, "towards a constraint: got none"),
-    ({"newton": Newton()}, "towards a constraint: got none"),
-])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"eta": 1.5}, "eta must lie in \\[0, 1\\]: got 1.5"),
+        ({"eta": 0.5}, "expected 1 seeds, one for each sample, got none"),
+        ({"eta": 0.5, "seeds": [1, 2]}, "expected 1 seeds, one for each sample, got 2"),
+        ({"project": True}, "towards a constraint: got none"),
+        ({"newton": Newton()}, "towards a constraint: got none"),
+    ],
+)
 def test_bad_options_are_named(options, message):
     oracle = make_gaussian(RectifiedFlow())
     with pytest.raises(InputError, match=message):

@@ -2,7 +2,13 @@ import numpy as np
 import pytest
 import torch
 
-from jacobian_lab import DiscreteSchedule, InputError, JacobianOperator, dynamic_step_size, newton_direction
+from jacobian_lab import (
+    DiscreteSchedule,
+    InputError,
+    JacobianOperator,
+    dynamic_step_size,
+    newton_direction,
+)
 from jacobian_lab.sampling.newton import Newton
 
 from conftest import make_gaussian, relative
@@ -47,7 +53,10 @@ def test_dynamic_step_size_moves_the_largest_entry_by_c():
 
 def test_bad_errors_and_kinds_are_named():
     J = np.eye(4)
-    with pytest.raises(InputError, match="unknown direction 'newton': expected one of inexact, gradient, exact, krylov"):
+    with pytest.raises(
+        InputError,
+        match="unknown direction 'newton': expected one of inexact, gradient, exact, krylov",
+    ):
         newton_direction(J, np.ones(4), "newton")
     with pytest.raises(InputError, match=r"e has 3 entries, shape \(1, 3\): expected 4"):
         newton_direction(J, torch.ones(1, 3), "inexact")
@@ -58,11 +67,14 @@ def test_bad_errors_and_kinds_are_named():
         newton_direction(J, np.array([1, np.inf, 0, 0]), "gradient")
 
 
-@pytest.mark.parametrize(("options", "message"), [
-    ({"products": "fd"}, "unknown products 'fd': expected one of exact, forward, central"),
-    ({"step_size": 0.1}, r"got 0.1; for a fixed lambda pass Fixed\(lambda\)"),
-    ({"steps": 1.5}, "steps must be a whole number: got 1.5"),
-])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"products": "fd"}, "unknown products 'fd': expected one of exact, forward, central"),
+        ({"step_size": 0.1}, r"got 0.1; for a fixed lambda pass Fixed\(lambda\)"),
+        ({"steps": 1.5}, "steps must be a whole number: got 1.5"),
+    ],
+)
 def test_what_makes_no_newton_step_is_refused_at_once(options, message):
     with pytest.raises(InputError, match=message):
         Newton(**options)

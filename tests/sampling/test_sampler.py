@@ -22,11 +22,14 @@ from conftest import SCHEDULES, make_gaussian, make_mixture, relative
 def test_samples_of_a_gaussian_have_its_moments(name):
     """The exact denoiser and many steps: what comes out is the prior, for every schedule."""
     oracle = make_gaussian(SCHEDULES[name][0])
-    noise = torch.randn(2000, *oracle.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    noise = torch.randn(
+        2000, *oracle.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0)
+    )
     *_, last = sample(oracle.denoiser("flow"), noise, oracle.schedule.times(100))
     x = last.x0.flatten(1)
     truth = oracle.eigenvectors[0] @ torch.diag(oracle.eigenvalues[0]) @ oracle.eigenvectors[0].T
-    # sampling starts from pure noise, though x_T still holds alpha_T of the mean: Stable Diffusion's table ends at 0.068
+    # sampling starts from pure noise, though x_T still holds alpha_T of the mean: Stable
+    # Diffusion's table ends at 0.068
     assert (x.mean(0) - oracle.means[0]).abs().max() < 0.08 + 0.08 * oracle.means[0].abs().max()
     assert relative(torch.cov(x.T), truth) < 0.12
 
@@ -45,7 +48,11 @@ def test_times_fall_from_the_noisiest():
     assert DiscreteSchedule.linear().times(4) == [999, 749, 499, 249]
     assert DiscreteSchedule.linear().times(1000) == list(range(999, -1, -1))
     assert RectifiedFlow().times(4) == [1.0, 0.75, 0.5, 0.25]
-    for schedule, steps in ((DiscreteSchedule.linear(), 0), (DiscreteSchedule.linear(), 1001), (RectifiedFlow(), 0)):
+    for schedule, steps in (
+        (DiscreteSchedule.linear(), 0),
+        (DiscreteSchedule.linear(), 1001),
+        (RectifiedFlow(), 0),
+    ):
         with pytest.raises(InputError, match="steps must"):
             schedule.times(steps)
 
@@ -93,13 +100,19 @@ class Faulty(nn.Module):
 COUNTER = itertools.count()
 
 
-@pytest.mark.parametrize(("part", "told"), [
-    (lambda f, x, t: f(x, t) + 0.1 * torch.randn_like(x), "draws random numbers"),
-    (lambda f, x, t: f(x, t) * (1 + 1e-3 * next(COUNTER)), "returns something else each time"),
-    (lambda f, x, t: f(x - x.mean(0), t), "samples of a batch see each other"),
-    (lambda f, x, t: F.batch_norm(f(x, t), None, None, training=True), "samples of a batch see each other"),
-    (lambda f, x, t: f(x, t) + x.flip(0), "samples of a batch see each other"),
-])
+@pytest.mark.parametrize(
+    ("part", "told"),
+    [
+        (lambda f, x, t: f(x, t) + 0.1 * torch.randn_like(x), "draws random numbers"),
+        (lambda f, x, t: f(x, t) * (1 + 1e-3 * next(COUNTER)), "returns something else each time"),
+        (lambda f, x, t: f(x - x.mean(0), t), "samples of a batch see each other"),
+        (
+            lambda f, x, t: F.batch_norm(f(x, t), None, None, training=True),
+            "samples of a batch see each other",
+        ),
+        (lambda f, x, t: f(x, t) + x.flip(0), "samples of a batch see each other"),
+    ],
+)
 def test_networks_that_no_sampler_should_take_are_refused(part, told):
     denoiser = Denoiser(Faulty(part).eval(), DiscreteSchedule.linear(), "v", networks.SHAPE)
     noise = seeded_noise(range(3), denoiser.shape)
@@ -133,9 +146,17 @@ class Timeless(nn.Module):
 
 def test_gradient_steps_on_a_network_without_gradients_are_those_of_the_network():
     model = networks.denoiser()
-    hidden = Denoiser(torch.no_grad()(lambda x, t: model.network(x, t)), model.schedule, model.prediction, model.shape)
+    hidden = Denoiser(
+        torch.no_grad()(lambda x, t: model.network(x, t)),
+        model.schedule,
+        model.prediction,
+        model.shape,
+    )
     noise = seeded_noise(range(2), model.shape, dtype=torch.float64)
-    constraint, newton = Inpainting(noise.flip(0).clamp(-1, 1), half(model.shape)), Newton("gradient", 2)
+    constraint, newton = (
+        Inpainting(noise.flip(0).clamp(-1, 1), half(model.shape)),
+        Newton("gradient", 2),
+    )
     *_, plain = sample(model, noise, model.schedule.times(3), constraint, newton)
     *_, found = sample(hidden, noise, model.schedule.times(3), constraint, newton)
     assert relative(found.x0, plain.x0) < 1e-12
@@ -150,16 +171,29 @@ def test_differences_of_a_network_in_half_precision_take_steps_that_it_resolves(
     first.guard()
     e = seeded_noise([7, 8], model.shape)
     exact = BatchJacobian(model, noise, 500, "exact").jvp(e)
-    at_first_sight = relative(BatchJacobian(rough, noise, 500).jvp(e), exact)  # the step of float32 drowns in rounding
+    # the step of float32 drowns in rounding
+    at_first_sight = relative(BatchJacobian(rough, noise, 500).jvp(e), exact)
     assert relative(first.jvp(e), exact) < 0.5 < 5 < at_first_sight
     assert relative(BatchJacobian(rough, noise, 499, like=first).jvp(e), exact) < 0.5
 
 
-@pytest.mark.parametrize(("kernels", "sees", "size", "refused"), [
-    (1e-12, 0.0, 0.0, False), (0.0, 1e-11, 0.0, True), (0.0, 0.0, 1e-6, True), (1e-12, 1e-11, 0.0, True),
-    (0.0, 1e-3, 0.0, True)])
-def test_kernels_that_round_otherwise_in_a_batch_are_no_coupling_of_its_samples(kernels, sees, size, refused):
-    """Far from the data a mixture cancels large logarithms: alone and among others it differed by 6e-12, and was refused."""
+@pytest.mark.parametrize(
+    ("kernels", "sees", "size", "refused"),
+    [
+        (1e-12, 0.0, 0.0, False),
+        (0.0, 1e-11, 0.0, True),
+        (0.0, 0.0, 1e-6, True),
+        (1e-12, 1e-11, 0.0, True),
+        (0.0, 1e-3, 0.0, True),
+    ],
+)
+def test_kernels_that_round_otherwise_in_a_batch_are_no_coupling_of_its_samples(
+    kernels, sees, size, refused
+):
+    """Far from the data a mixture cancels large logarithms: alone and among others it differed by
+    6e-12, and was refused.
+    """
+
     def function(x):
         others = x.sum() - x[-1].sum() if len(x) > 1 else x.new_zeros(())
         return (4 + 1e-6 * x) * (1 + kernels * (len(x) > 1) + sees * others + size * len(x))

@@ -1,4 +1,6 @@
-"""Digits from captions: the study on a random miniature, and what the miniature that ships can do."""
+"""Digits from captions: the study on a random miniature, and what the miniature that ships can
+do.
+"""
 
 import csv
 import json
@@ -36,12 +38,33 @@ def test_our_sampler_draws_what_diffusers_draws(folder):
         ours, stock = draw_ours(config, model, scale, 7), draw_stock(config, model, scale, 7)
         # diffusers' last step leaves the noise of time 0 in, sigma 0.03; ours ends at D
         assert float((ours.clamp(-1, 1) - stock).abs().mean()) < 0.02
-    assert float((draw_ours(config, model, 3.0, 7) - draw_ours(config, model, 3.0, 1)).abs().max()) > 1e-4
+    assert (
+        float((draw_ours(config, model, 3.0, 7) - draw_ours(config, model, 3.0, 1)).abs().max())
+        > 1e-4
+    )
 
 
 def test_the_study_counts_what_the_judge_sees(folder, monkeypatch, capsys, tmp_path):
-    status, _, err = call(monkeypatch, capsys, "captions", "--model", str(folder), "--guidances", "1", "3", "--samples", "4",
-                            "--stock", "2", "--steps", "2", "--images", "20", "--out", tmp_path / "run")
+    status, _, err = call(
+        monkeypatch,
+        capsys,
+        "captions",
+        "--model",
+        str(folder),
+        "--guidances",
+        "1",
+        "3",
+        "--samples",
+        "4",
+        "--stock",
+        "2",
+        "--steps",
+        "2",
+        "--images",
+        "20",
+        "--out",
+        tmp_path / "run",
+    )
     assert status == 0, err
     data = np.load(tmp_path / "run" / "data.npz")
     rows = list(csv.DictReader((tmp_path / "run" / "table.csv").read_text().splitlines()))
@@ -56,10 +79,14 @@ def test_the_study_counts_what_the_judge_sees(folder, monkeypatch, capsys, tmp_p
     assert float(rows[-1]["psnr_mean_dB"]) == pytest.approx(float(psnr.mean()), rel=1e-4)
 
 
-@pytest.mark.parametrize(("words", "message"), [
-    (["--guidances", "1", "1"], "--guidances must be one or more different numbers"),
-    (["--samples", "2"], "--samples must be at least 3"),
-    (["--samples", "5", "--stock", "6"], "--stock from 1 to --samples")])
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--guidances", "1", "1"], "--guidances must be one or more different numbers"),
+        (["--samples", "2"], "--samples must be at least 3"),
+        (["--samples", "5", "--stock", "6"], "--stock from 1 to --samples"),
+    ],
+)
 def test_slips_are_named(monkeypatch, capsys, words, message):
     status, _, err = call(monkeypatch, capsys, "captions", *words)
     assert status == 2
@@ -68,7 +95,9 @@ def test_slips_are_named(monkeypatch, capsys, words, message):
 
 def test_images_of_another_size_are_refused(monkeypatch, capsys, folder, tmp_path):
     monkeypatch.setattr(captions, "SHAPE", (3, 64, 64))
-    status, _, err = call(monkeypatch, capsys, "captions", "--model", str(folder), "--out", tmp_path / "run")
+    status, _, err = call(
+        monkeypatch, capsys, "captions", "--model", str(folder), "--out", tmp_path / "run"
+    )
     assert status == 2
     assert "makes images of shape (1, 32, 32)" in err
 
@@ -100,7 +129,9 @@ class TestShipped:
         model = mnist.load_latent()
         with torch.no_grad():
             back = model.decode(model.encode(images[:50])).clamp(-1, 1)
-        assert float((10 * torch.log10(4 / (back - images[:50]).square().mean((1, 2, 3)))).mean()) > 29
+        assert (
+            float((10 * torch.log10(4 / (back - images[:50]).square().mean((1, 2, 3)))).mean()) > 29
+        )
         assert float(model.encode(images[:50]).std()) == pytest.approx(1, abs=0.1)
 
     def test_its_operator_is_what_it_claims_to_be(self, capsys):

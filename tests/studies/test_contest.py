@@ -1,4 +1,6 @@
-"""The contest: every method on the same problems, scores as defined, runs that fail shown, and a search on other digits."""
+"""The contest: every method on the same problems, scores as defined, runs that fail shown, and a
+search on other digits.
+"""
 
 import json
 import sys
@@ -23,14 +25,26 @@ from studies.contest.peers import Passes, Peer
 from studies.frame.statistics import mean_interval, rate_interval
 from studies.frame.study import run
 
-TINY = {"tasks": ("half",), "digits": 4, "searched": 2, "again": 2, "budgets": (6, 12), "longest": 3}
+TINY = {
+    "tasks": ("half",),
+    "digits": 4,
+    "searched": 2,
+    "again": 2,
+    "budgets": (6, 12),
+    "longest": 3,
+}
 
 
 @pytest.fixture(scope="module")
 def table(tmp_path_factory):
     """The data and the rows of a tiny contest between four methods."""
     out = tmp_path_factory.mktemp("contest") / "run"
-    folder = run(contest.STUDY, Contest(methods=("inexact Newton", "inexact Newton, paper", "DDNM", "DDIM"), out=out, **TINY))
+    folder = run(
+        contest.STUDY,
+        Contest(
+            methods=("inexact Newton", "inexact Newton, paper", "DDNM", "DDIM"), out=out, **TINY
+        ),
+    )
     with np.load(folder / "data.npz") as stored:
         data = dict(stored)
     return data, contest.STUDY.table(data)
@@ -39,8 +53,15 @@ def table(tmp_path_factory):
 def test_each_method_runs_within_its_budget_and_with_its_authors_settings(table):
     _, rows = table
     kinds = sorted((row["method"], row["setting"]) for row in rows)
-    assert kinds == sorted([("inexact Newton", "searched")] * 2 + [("inexact Newton, paper", "authors")] + [
-        (name, setting) for name in ("DDNM", "DDIM") for setting in ("authors", "searched", "searched")])
+    assert kinds == sorted(
+        [("inexact Newton", "searched")] * 2
+        + [("inexact Newton, paper", "authors")]
+        + [
+            (name, setting)
+            for name in ("DDNM", "DDIM")
+            for setting in ("authors", "searched", "searched")
+        ]
+    )
     for row in rows:
         if row["setting"] == "searched":
             assert 4 <= row["evaluations"] <= 14
@@ -56,9 +77,13 @@ def test_each_method_runs_within_its_budget_and_with_its_authors_settings(table)
 
 def test_its_scores_are_those_of_the_images(table):
     data, rows = table
-    images, labels = (x[FIRST:FIRST + 4] for x in mnist.digits("held-out"))
+    images, labels = (x[FIRST : FIRST + 4] for x in mnist.digits("held-out"))
     entries = [json.loads(str(entry)) for entry in data["entries"]]
-    at = next(i for i, entry in enumerate(entries) if (entry["method"], entry["setting"]) == ("DDNM", "authors"))
+    at = next(
+        i
+        for i, entry in enumerate(entries)
+        if (entry["method"], entry["setting"]) == ("DDNM", "authors")
+    )
     found = torch.from_numpy(data["shown"][at])
     error = (found - images).square().mean((1, 2, 3)).numpy()
     np.testing.assert_allclose(data["psnr"][at], 10 * np.log10(4 / error), rtol=1e-3)
@@ -70,8 +95,13 @@ def test_its_scores_are_those_of_the_images(table):
 
 
 def test_a_run_does_not_depend_on_how_many_digits_it_has():
-    entry, config = Entry("random", "inexact Newton", "searched", {"travel": 1.0, "newton_steps": 1}, 2), Contest()
-    four, two = (execute(entry, config, FIRST, count, 0)["images"].astype(float) for count in (4, 2))
+    entry, config = (
+        Entry("random", "inexact Newton", "searched", {"travel": 1.0, "newton_steps": 1}, 2),
+        Contest(),
+    )
+    four, two = (
+        execute(entry, config, FIRST, count, 0)["images"].astype(float) for count in (4, 2)
+    )
     np.testing.assert_allclose(four[:2], two, atol=5e-3)
     first, _, _ = problem("random", FIRST, 2, 0)
     other, _, _ = problem("random", OTHERS, 2, 0)
@@ -85,7 +115,9 @@ def test_a_run_that_diverges_is_counted_as_failed(monkeypatch):
         return torch.zeros(len(seeds), *denoiser.shape)
 
     monkeypatch.setattr(contest, "BATCH", 2)
-    monkeypatch.setattr(contest, "CONTESTANTS", (Peer("fails", "none", fails, {}, {}, Passes(1), 1, "nobody"),))
+    monkeypatch.setattr(
+        contest, "CONTESTANTS", (Peer("fails", "none", fails, {}, {}, Passes(1), 1, "nobody"),)
+    )
     found = execute(Entry("half", "fails", "authors", {}, 1), Contest(), FIRST, 4, 0)
     assert np.isnan(found["psnr"]).tolist() == [True, True, False, False]
 
@@ -104,17 +136,30 @@ def test_the_kernel_distance_tells_noise_from_digits():
 
 def test_intervals_cover():
     generator = np.random.default_rng(0)
-    hits = [low < 1 < high for _, low, high in (mean_interval(generator.normal(1, 2, 20)) for _ in range(400))]
+    hits = [
+        low < 1 < high
+        for _, low, high in (mean_interval(generator.normal(1, 2, 20)) for _ in range(400))
+    ]
     assert 0.92 < np.mean(hits) < 0.98
-    rates = [low < 0.9 < high for _, low, high in (rate_interval(int(generator.binomial(50, 0.9)), 50) for _ in range(400))]
+    rates = [
+        low < 0.9 < high
+        for _, low, high in (
+            rate_interval(int(generator.binomial(50, 0.9)), 50) for _ in range(400)
+        )
+    ]
     assert 0.9 < np.mean(rates) <= 0.99
     assert np.isnan(mean_interval([1.0])[1])
 
 
-@pytest.mark.parametrize(("options", "message"), [
-    ({"tasks": ("deblur",)}, "--tasks must be of half, box"), ({"methods": ()}, "--methods must be of inexact Newton"),
-    ({"again": 300}, "--again from 2 to --digits"), ({"budgets": ()}, "--budgets and --longest must be at least 1"),
-])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"tasks": ("deblur",)}, "--tasks must be of half, box"),
+        ({"methods": ()}, "--methods must be of inexact Newton"),
+        ({"again": 300}, "--again from 2 to --digits"),
+        ({"budgets": ()}, "--budgets and --longest must be at least 1"),
+    ],
+)
 def test_bad_options_are_named(options, message):
     with pytest.raises(InputError, match=message):
         Contest(**options)

@@ -30,14 +30,16 @@ def test_predictions_of_a_diagonal_matrix_are_those_of_the_equation():
     assert found["radius_mask"] == pytest.approx(1 - 0.25 * 0.25)
     assert found["ratio"] == pytest.approx(1)
     assert found["mu"] == pytest.approx(2)
-    np.testing.assert_allclose(found["share"][:3], [0, 9 / 25, 1], atol=1e-12)  # of 1, 2 and 4 (for 5) eigenvectors
+    # of 1, 2 and 4 (for 5) eigenvectors
+    np.testing.assert_allclose(found["share"][:3], [0, 9 / 25, 1], atol=1e-12)
     assert found["reached"] == pytest.approx(9 / 25)  # lambda mu^2 = 1, 0.25, 0.06
 
 
 def test_a_rotation_turns_by_a_complex_eigenvalue():
     turn = np.array([[0.0, -1.0], [1.0, 0.0]])
     found = predictions(turn, np.array([True, True]), np.array([1.0, 0.0]), size=0.5)
-    assert found["linear"] == found["complex"] == pytest.approx(1.5)  # mu^2 = -1: the step goes the wrong way
+    # mu^2 = -1: the step goes the wrong way
+    assert found["linear"] == found["complex"] == pytest.approx(1.5)
     assert found["real"] == pytest.approx(0.5)
     assert found["symmetric"] == pytest.approx(1)
 
@@ -45,7 +47,9 @@ def test_a_rotation_turns_by_a_complex_eigenvalue():
 def test_on_a_gaussian_the_linear_model_is_the_truth():
     oracle = make_gaussian(DiscreteSchedule.linear())
     x_t = seeded_noise([0], oracle.shape, dtype=torch.float64)
-    constraint = Inpainting(seeded_noise([1], oracle.shape, dtype=torch.float64), half(oracle.shape))
+    constraint = Inpainting(
+        seeded_noise([1], oracle.shape, dtype=torch.float64), half(oracle.shape)
+    )
     for t in (200, 500, 800):
         found = contraction(oracle.denoiser(), x_t, t, constraint, Fixed(0.3))
         assert found["linear"] == pytest.approx(float(found["measured"]), rel=1e-6)
@@ -64,17 +68,47 @@ def test_a_digit_that_diverges_does_not_stop_the_others():
     assert found["residual"].shape == (3, 4, 3)
     assert np.isnan(found["last"][1]).all()
     for i in (0, 2):
-        *_, alone = sample(oracle.denoiser(), noise[i:i + 1], times, constraint.select(slice(i, i + 1)), newton)
+        *_, alone = sample(
+            oracle.denoiser(), noise[i : i + 1], times, constraint.select(slice(i, i + 1)), newton
+        )
         np.testing.assert_allclose(found["residual"][i, -1, -1], float(alone.residual), rtol=1e-4)
-    steady = trajectory(oracle.denoiser(), constraint.select(slice(0, 1)), noise[:1], times, Newton("inexact", 2, Dynamic(0.1)))
+    steady = trajectory(
+        oracle.denoiser(),
+        constraint.select(slice(0, 1)),
+        noise[:1],
+        times,
+        Newton("inexact", 2, Dynamic(0.1)),
+    )
     assert np.isfinite(steady["residual"]).all()
 
 
 @pytest.mark.parametrize("name", ["model", "flow"])
-def test_the_study_runs_and_finds_the_linear_model_right(monkeypatch, capsys, tmp_path, request, name):
-    status, _, err = call(monkeypatch, capsys, "convergence", "--model", request.getfixturevalue(name), "--digits", "2",
-                          "--steps", "3", "--newton-steps", "1", "--jacobians", "1", "--points", "2", "--spectral", "0.5",
-                          "--change", "0.05", "--out", tmp_path / "run")
+def test_the_study_runs_and_finds_the_linear_model_right(
+    monkeypatch, capsys, tmp_path, request, name
+):
+    status, _, err = call(
+        monkeypatch,
+        capsys,
+        "convergence",
+        "--model",
+        request.getfixturevalue(name),
+        "--digits",
+        "2",
+        "--steps",
+        "3",
+        "--newton-steps",
+        "1",
+        "--jacobians",
+        "1",
+        "--points",
+        "2",
+        "--spectral",
+        "0.5",
+        "--change",
+        "0.05",
+        "--out",
+        tmp_path / "run",
+    )
     assert status == 0, err
     with np.load(tmp_path / "run" / "data.npz") as stored:
         data = dict(stored)
@@ -82,5 +116,8 @@ def test_the_study_runs_and_finds_the_linear_model_right(monkeypatch, capsys, tm
     assert np.isfinite(data["residual"]).all()
     assert abs(data["linear"] / data["measured"] - 1)[1].max() < 0.05  # steps of 0.05
     rows = list(csv.DictReader((tmp_path / "run" / "table.csv").read_text().splitlines()))
-    assert any(row["quantity"].startswith("finding: |predicted / measured - 1|: linear model") for row in rows)
+    assert any(
+        row["quantity"].startswith("finding: |predicted / measured - 1|: linear model")
+        for row in rows
+    )
     assert (tmp_path / "run" / "figure.png").stat().st_size > 10_000

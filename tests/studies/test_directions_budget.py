@@ -1,4 +1,6 @@
-"""The study `directions-budget` spends what it says, chooses as it says, and measures what it says."""
+"""The study `directions-budget` spends what it says, chooses as it says, and measures what it
+says.
+"""
 
 import csv
 
@@ -14,7 +16,16 @@ from jacobian_lab.sampling.sampler import sample, seed_of, seeded_noise
 from jacobian_lab.sampling.step_size import Fixed
 from mnist.oracle import load_oracle
 from studies.contest.problems import TASKS
-from studies.sampling.directions_budget import REAL, SEARCH, DirectionsBudget, Problem, choose, describe, follow, price
+from studies.sampling.directions_budget import (
+    REAL,
+    SEARCH,
+    DirectionsBudget,
+    Problem,
+    choose,
+    describe,
+    follow,
+    price,
+)
 
 from conftest import call
 
@@ -24,44 +35,92 @@ def problem():
     """Half of three digits, on the oracle."""
     oracle, judge = load_oracle(), mnist.load_classifier()
     images, labels = mnist.digits("held-out")
-    real = torch.cat([judge.features(images[i:i + REAL.step]).detach() for i in REAL])
-    return Problem(oracle, judge, Inpainting(images[:3], half(oracle.shape)), seeded_noise(range(3), oracle.shape), images[:3],
-                   labels[:3], real)
+    real = torch.cat([judge.features(images[i : i + REAL.step]).detach() for i in REAL])
+    return Problem(
+        oracle,
+        judge,
+        Inpainting(images[:3], half(oracle.shape)),
+        seeded_noise(range(3), oracle.shape),
+        images[:3],
+        labels[:3],
+        real,
+    )
 
 
 def test_a_run_spends_its_budgets_and_measures_the_samples(monkeypatch, capsys, tmp_path, model):
-    words = ["--model", model, "--digit", "4", "--digits", "3", "--searched", "1", "--budgets", "11", "14", "--exact-digits",
-             "1", "--exact-times", "2", "--rconds", "0.5", "--task", "box", "--seed", "5", "--out", tmp_path / "run"]
+    words = [
+        "--model",
+        model,
+        "--digit",
+        "4",
+        "--digits",
+        "3",
+        "--searched",
+        "1",
+        "--budgets",
+        "11",
+        "14",
+        "--exact-digits",
+        "1",
+        "--exact-times",
+        "2",
+        "--rconds",
+        "0.5",
+        "--task",
+        "box",
+        "--seed",
+        "5",
+        "--out",
+        tmp_path / "run",
+    ]
     status, _, err = call(monkeypatch, capsys, "directions-budget", *words)
     assert status == 0, err
     assert (tmp_path / "run" / "figure.png").stat().st_size > 10_000
     rows = list(csv.DictReader((tmp_path / "run" / "table.csv").read_text().splitlines()))
     settings = {describe(newton): newton for newtons in SEARCH.values() for newton in newtons}
     runs = [row for row in rows if row["part"] == "run"]
-    assert [(row["direction"], row["budget"]) for row in runs] == [(kind, budget) for kind in SEARCH for budget in ("11", "14")]
+    assert [(row["direction"], row["budget"]) for row in runs] == [
+        (kind, budget) for kind in SEARCH for budget in ("11", "14")
+    ]
     for row in runs:
         newton, spent = settings[row["setting"]], int(row["evaluations"])
         assert newton.direction == row["direction"]
         assert spent <= int(row["budget"]) < spent + price(newton)
-        assert int(row["vjp"]) == (int(row["times"]) * newton.steps if row["direction"] == "gradient" else 0)
-    exact, = [row for row in rows if row["part"] == "outside the budget"]
+        assert int(row["vjp"]) == (
+            int(row["times"]) * newton.steps if row["direction"] == "gradient" else 0
+        )
+    (exact,) = [row for row in rows if row["part"] == "outside the budget"]
     assert (exact["forward"], exact["vjp"], exact["digits"]) == ("3", "2048", "1")
     with np.load(tmp_path / "run" / "data.npz") as stored:
         data = dict(stored)
-    seeds, denoiser, images = [seed_of(5, i) for i in (4, 5, 6)], mnist.load_denoiser(model), mnist.digits("held-out")[0][4:7]
-    *_, last = sample(denoiser, seeded_noise(seeds, denoiser.shape), denoiser.schedule.times(int(runs[1]["times"])),
-                      TASKS["box"](images, seeds), settings[runs[1]["setting"]])
+    seeds, denoiser, images = (
+        [seed_of(5, i) for i in (4, 5, 6)],
+        mnist.load_denoiser(model),
+        mnist.digits("held-out")[0][4:7],
+    )
+    *_, last = sample(
+        denoiser,
+        seeded_noise(seeds, denoiser.shape),
+        denoiser.schedule.times(int(runs[1]["times"])),
+        TASKS["box"](images, seeds),
+        settings[runs[1]["setting"]],
+    )
     np.testing.assert_allclose(data["images"][1], last.x0.numpy(), atol=1e-5)
     assert float(runs[1]["residual"]) == pytest.approx(float(last.residual.mean()), rel=1e-4)
     searched = [row for row in rows if row["part"].startswith("search")]
-    assert [(row["budget"], row["setting"]) for row in searched] == [(budget, words) for budget in ("11", "14")
-                                                                    for words in settings]
-    assert ({(row["budget"], row["setting"]) for row in searched if row["part"] == "search, chosen"}
-            == {(row["budget"], row["setting"]) for row in runs})
+    assert [(row["budget"], row["setting"]) for row in searched] == [
+        (budget, words) for budget in ("11", "14") for words in settings
+    ]
+    assert {
+        (row["budget"], row["setting"]) for row in searched if row["part"] == "search, chosen"
+    } == {(row["budget"], row["setting"]) for row in runs}
 
 
 def test_the_search_takes_the_least_doubt_within_the_tolerance_or_else_the_least_residual():
-    saw = {"residual": np.array([[0.01], [0.02], [0.2], [np.nan]]), "doubt": np.array([[0.9], [0.5], [0.1], [np.nan]])}
+    saw = {
+        "residual": np.array([[0.01], [0.02], [0.2], [np.nan]]),
+        "doubt": np.array([[0.9], [0.5], [0.1], [np.nan]]),
+    }
     assert choose(saw, [0, 1, 2, 3], 0.03) == 1
     assert choose(saw, [0, 1, 2, 3], 0.3) == 2
     assert choose(saw, [1, 2, 3], 0.001) == 1
@@ -88,15 +147,18 @@ def test_size_and_distance_are_those_of_the_digits_by_rights(problem):
     assert first[0] == pytest.approx((rms[0] / (alpha_t**2 * rms[1] + sigma_t**2)) ** 0.5, rel=1e-4)
 
 
-@pytest.mark.parametrize(("options", "message"), [
-    ({"task": "quarter"}, "--task must be of half, box"),
-    ({"digit": 990}, "--digits must lie from 2 to 1000 less --digit, 10: got 24"),
-    ({"exact_digits": 30}, "--exact-digits from 1 to --digits"),
-    ({"budgets": (10,)}, "--budgets must be one or more different numbers from 11"),
-    ({"budgets": ()}, "got none"),
-    ({"tolerance": 0.0}, "--tolerance must be positive"),
-    ({"rconds": (1.0,)}, "in [0, 1)"),
-])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"task": "quarter"}, "--task must be of half, box"),
+        ({"digit": 990}, "--digits must lie from 2 to 1000 less --digit, 10: got 24"),
+        ({"exact_digits": 30}, "--exact-digits from 1 to --digits"),
+        ({"budgets": (10,)}, "--budgets must be one or more different numbers from 11"),
+        ({"budgets": ()}, "got none"),
+        ({"tolerance": 0.0}, "--tolerance must be positive"),
+        ({"rconds": (1.0,)}, "in [0, 1)"),
+    ],
+)
 def test_bad_options_are_named(options, message):
     with pytest.raises(ValueError, match=message.replace("[", r"\[").replace(")", r"\)")):
         DirectionsBudget(**options)

@@ -39,7 +39,9 @@ def test_the_sampler_spends_what_the_papers_setting_says():
 
 
 def test_the_printed_table(monkeypatch, capsys):
-    counts = {f"model {k}": Count(10**9, 2 * 10**12, 10**9, 5 * 10**12, 4 * 10**9) for k in range(4)}
+    counts = {
+        f"model {k}": Count(10**9, 2 * 10**12, 10**9, 5 * 10**12, 4 * 10**9) for k in range(4)
+    }
     monkeypatch.setattr(full_size, "networks", lambda: counts)
     full_size.run(FullSize(flops=1e13))
     lines = capsys.readouterr().out.splitlines()

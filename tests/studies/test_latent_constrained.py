@@ -1,4 +1,6 @@
-"""inpaint, superres, style and guide on latent models: random miniatures, and pipelines of colour images."""
+"""inpaint, superres, style and guide on latent models: random miniatures, and pipelines of colour
+images.
+"""
 
 import json
 import shutil
@@ -47,14 +49,23 @@ COLOUR = (3, 64, 64)
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
-    """A miniature and a pipeline of colour images, both random, and a small CLIP; as diffusers and transformers save them."""
+    """A miniature and a pipeline of colour images, both random, and a small CLIP; as diffusers and
+    transformers save them.
+    """
     root = tmp_path_factory.mktemp("models")
     pipelines.miniature(root / "mini")
     pipelines.stable_diffusion().save_pretrained(root / "colour")
     torch.manual_seed(0)
-    transformers.CLIPVisionModel(transformers.CLIPVisionConfig(
-        hidden_size=16, intermediate_size=32, num_hidden_layers=3, num_attention_heads=2, image_size=32,
-        patch_size=8)).save_pretrained(root / "clip")
+    transformers.CLIPVisionModel(
+        transformers.CLIPVisionConfig(
+            hidden_size=16,
+            intermediate_size=32,
+            num_hidden_layers=3,
+            num_attention_heads=2,
+            image_size=32,
+            patch_size=8,
+        )
+    ).save_pretrained(root / "clip")
     generator = np.random.default_rng(0)
     pixels = generator.integers(0, 256, (9, 12, 3), dtype=np.uint8)
     Image.fromarray(pixels).resize((96, 72), Image.Resampling.BICUBIC).save(root / "picture.png")
@@ -63,7 +74,10 @@ def folders(tmp_path_factory):
 
 @pytest.fixture
 def study(tmp_path):
-    """Compute a study and make its figure, which is not drawn; return its arrays and the rows of its table."""
+    """Compute a study and make its figure, which is not drawn; return its arrays and the rows of
+    its table.
+    """
+
     def command(module, config, **options):
         (tmp_path / "pieces").mkdir()
         data = module.compute(config(**FAST | options), Pieces(tmp_path / "pieces"))
@@ -76,16 +90,30 @@ def study(tmp_path):
 
 @pytest.mark.parametrize("through", ["secant", "tangent", "backprop", "latents"])
 def test_inpaint_carries_the_pixels_through_the_autoencoder_and_decodes(study, folders, through):
-    data, rows = study(inpaint, Inpaint, model=str(folders / "mini"), through=through, digit=3, digits=2)
+    data, rows = study(
+        inpaint, Inpaint, model=str(folders / "mini"), through=through, digit=3, digits=2
+    )
     images = mnist.digits("held-out")[0][3:5]
     latent = load_latent(folders / "mini")
     truth = images.repeat_interleave(2, 0)
     problem = Inpainting(truth, half((1, 32, 32)))
-    goal = (latent_inpainting(truth, problem.mask, latent.encode) if through == "latents"
-            else Decoded(problem, latent.encode, latent.decode, through))
+    goal = (
+        latent_inpainting(truth, problem.mask, latent.encode)
+        if through == "latents"
+        else Decoded(problem, latent.encode, latent.decode, through)
+    )
     seeds = [seed_of(0, number, k) for number in (3, 4) for k in (0, 1)]
-    states = list(sample(latent.denoiser, seeded_noise(seeds, (4, 8, 8)), [999, 499], goal, Newton("inexact", 1, Secant(0.2)),
-                         eta=1.0, seeds=seeds))
+    states = list(
+        sample(
+            latent.denoiser,
+            seeded_noise(seeds, (4, 8, 8)),
+            [999, 499],
+            goal,
+            Newton("inexact", 1, Secant(0.2)),
+            eta=1.0,
+            seeds=seeds,
+        )
+    )
     with torch.no_grad():
         drawn, bound = latent.decode(states[-1].x0), latent.decode(latent.encode(images))
         along = torch.stack([problem.residual(latent.decode(state.x0)) for state in states], 1)
@@ -94,49 +122,99 @@ def test_inpaint_carries_the_pixels_through_the_autoencoder_and_decodes(study, f
     assert relative(sampled.reshape(4, 1, 32, 32), drawn) < 1e-5
     assert relative(sampled, free) > 1e-4
     np.testing.assert_allclose(data["residual"].reshape(4, 4), along, rtol=1e-4)
-    np.testing.assert_array_equal(projected[..., :16], np.repeat(images.numpy()[:, None], 2, 1)[..., :16])  # to the bit
+    # to the bit
+    np.testing.assert_array_equal(
+        projected[..., :16], np.repeat(images.numpy()[:, None], 2, 1)[..., :16]
+    )
     np.testing.assert_array_equal(projected[..., 16:], sampled[..., 16:])
     assert relative(autoencoder[:, 1], bound) < 1e-5
     error = (bound.clamp(-1, 1) - images).square().mean((1, 2, 3))
-    assert float(rows[3]["psnr"]) == pytest.approx(float((10 * torch.log10(4 / error)).mean()), rel=1e-4)
+    assert float(rows[3]["psnr"]) == pytest.approx(
+        float((10 * torch.log10(4 / error)).mean()), rel=1e-4
+    )
     assert rows[0]["forward_passes"] == 6  # of the denoiser: 2 times x (2 x 1 + 1)
 
 
 def test_a_pipeline_that_diffusers_saved_elsewhere_gives_the_same_samples(study, folders, tmp_path):
     import diffusers
 
-    diffusers.StableDiffusionPipeline.from_pretrained(folders / "mini").save_pretrained(tmp_path / "elsewhere")
-    first, second = (study(inpaint, Inpaint, model=str(folder), digits=1)[0]["images"]
-                     for folder in (folders / "mini", tmp_path / "elsewhere"))
+    diffusers.StableDiffusionPipeline.from_pretrained(folders / "mini").save_pretrained(
+        tmp_path / "elsewhere"
+    )
+    first, second = (
+        study(inpaint, Inpaint, model=str(folder), digits=1)[0]["images"]
+        for folder in (folders / "mini", tmp_path / "elsewhere")
+    )
     np.testing.assert_array_equal(first, second)
 
 
-def test_prompt_and_guidance_reach_the_model_and_the_record(monkeypatch, capsys, folders, study, tmp_path):
-    words = ("inpaint", "--model", folders / "mini", "--digits", "1", *WORDS, "--last-of", "2", "--out", tmp_path / "told",
-             "--prompt", "a photo of a three", "--negative-prompt", "a photo of a four", "--guidance", "4")
+def test_prompt_and_guidance_reach_the_model_and_the_record(
+    monkeypatch, capsys, folders, study, tmp_path
+):
+    words = (
+        "inpaint",
+        "--model",
+        folders / "mini",
+        "--digits",
+        "1",
+        *WORDS,
+        "--last-of",
+        "2",
+        "--out",
+        tmp_path / "told",
+        "--prompt",
+        "a photo of a three",
+        "--negative-prompt",
+        "a photo of a four",
+        "--guidance",
+        "4",
+    )
     status, _, err = call(monkeypatch, capsys, *words)
     assert status == 0, err
     with np.load(tmp_path / "told" / "data.npz") as stored:
         told = stored["images"][2, 0]
-    latent = load_latent(folders / "mini", prompt="a photo of a three", negative_prompt="a photo of a four", guidance=4.0)
+    latent = load_latent(
+        folders / "mini",
+        prompt="a photo of a three",
+        negative_prompt="a photo of a four",
+        guidance=4.0,
+    )
     seeds = [seed_of(0, 0, k) for k in (0, 1)]
-    *_, last = sample(latent.denoiser, seeded_noise(seeds, (4, 8, 8)), [999, 499], eta=1.0, seeds=seeds)
+    *_, last = sample(
+        latent.denoiser, seeded_noise(seeds, (4, 8, 8)), [999, 499], eta=1.0, seeds=seeds
+    )
     with torch.no_grad():
         assert relative(told, latent.decode(last.x0)) < 1e-5
-    config, manifest = (json.loads((tmp_path / "told" / f"{name}.json").read_text()) for name in ("config", "manifest"))
-    assert (config["prompt"], config["guidance"], config["through"]) == ("a photo of a three", 4.0, "secant")
+    config, manifest = (
+        json.loads((tmp_path / "told" / f"{name}.json").read_text())
+        for name in ("config", "manifest")
+    )
+    assert (config["prompt"], config["guidance"], config["through"]) == (
+        "a photo of a three",
+        4.0,
+        "secant",
+    )
     assert set(manifest["weights"]) == {str(folders / "mini"), "classifier"}
 
 
-def test_colour_images_are_inpainted_from_a_file_and_scored_without_a_judge(study, folders, tmp_path):
+def test_colour_images_are_inpainted_from_a_file_and_scored_without_a_judge(
+    study, folders, tmp_path
+):
     mask = np.zeros((72, 96), dtype=np.uint8)
     mask[:, :60] = 255
     Image.fromarray(mask).save(tmp_path / "mask.png")
-    data, rows = study(inpaint, Inpaint, model=str(folders / "colour"), image=folders / "picture.png",
-                       mask=str(tmp_path / "mask.png"), project=True)
+    data, rows = study(
+        inpaint,
+        Inpaint,
+        model=str(folders / "colour"),
+        image=folders / "picture.png",
+        mask=str(tmp_path / "mask.png"),
+        project=True,
+    )
     assert data["images"].shape == (4, 1, 2, *COLOUR)
     known = ~np.isnan(data["observed"][0, 0])
-    assert 0 < np.abs(known.sum(1) - 48 / 72 * 64).max() <= 1  # the middle 72 of 96 columns, so 48 of 72 are known
+    # the middle 72 of 96 columns, so 48 of 72 are known
+    assert 0 < np.abs(known.sum(1) - 48 / 72 * 64).max() <= 1
     np.testing.assert_array_equal(data["images"][1, 0, 0][:, known], data["truth"][0][:, known])
     assert "agreement" not in rows[0]
     assert {"psnr", "ssim"} < set(rows[0])
@@ -145,41 +223,68 @@ def test_colour_images_are_inpainted_from_a_file_and_scored_without_a_judge(stud
 @pytest.mark.parametrize("size", [(16, 16), (96, 72)])
 def test_superres_takes_a_small_colour_image_or_shrinks_a_whole_one(study, folders, tmp_path, size):
     Image.open(folders / "picture.png").resize(size).save(tmp_path / "image.png")
-    data, rows = study(superres, Superres, model=str(folders / "colour"), image=tmp_path / "image.png")
+    data, rows = study(
+        superres, Superres, model=str(folders / "colour"), image=tmp_path / "image.png"
+    )
     whole = size != (16, 16)
     assert ("truth" in data, "psnr" in rows[0], "autoencoder" in data["methods"]) == (whole,) * 3
     assert data["observed"].shape == (1, 3, 16, 16)
     if whole:
-        np.testing.assert_allclose(data["observed"], shrink(torch.from_numpy(data["truth"]), 4), atol=1e-6)
+        np.testing.assert_allclose(
+            data["observed"], shrink(torch.from_numpy(data["truth"]), 4), atol=1e-6
+        )
     else:
-        np.testing.assert_allclose((data["observed"][0].transpose(1, 2, 0) + 1) * 127.5,
-                                   np.asarray(Image.open(tmp_path / "image.png")), atol=1e-3)
-    assert relative(shrink(torch.from_numpy(data["images"][1, 0]), 4), np.repeat(data["observed"], 2, 0)) < 1e-5
+        np.testing.assert_allclose(
+            (data["observed"][0].transpose(1, 2, 0) + 1) * 127.5,
+            np.asarray(Image.open(tmp_path / "image.png")),
+            atol=1e-3,
+        )
+    assert (
+        relative(
+            shrink(torch.from_numpy(data["images"][1, 0]), 4), np.repeat(data["observed"], 2, 0)
+        )
+        < 1e-5
+    )
 
 
 def test_features_of_clip_are_those_of_its_second_block(folders):
     images = torch.rand(2, 3, 48, 48, generator=torch.Generator().manual_seed(0)) * 2 - 1
     network = transformers.CLIPVisionModel.from_pretrained(folders / "clip")
-    processor = transformers.CLIPImageProcessor(size={"height": 32, "width": 32}, do_center_crop=False, do_rescale=False)
+    processor = transformers.CLIPImageProcessor(
+        size={"height": 32, "width": 32}, do_center_crop=False, do_rescale=False
+    )
     pixels = processor((images + 1) / 2, return_tensors="pt")["pixel_values"]
     with torch.no_grad():
-        hidden = network(pixels, output_hidden_states=True).hidden_states  # before the first block, and after each
+        # before the first block, and after each
+        hidden = network(pixels, output_hidden_states=True).hidden_states
     for names in ((), ("vision_model.encoder.layers.1",), ("encoder.layers.1",)):
-        found, = load_features(str(folders / "clip"), names, "cpu")(images)
-        assert relative(found, hidden[2][:, 1:].mT) < 1e-2  # PIL-like resizing there, with rounding of its own
+        (found,) = load_features(str(folders / "clip"), names, "cpu")(images)
+        # PIL-like resizing there, with rounding of its own
+        assert relative(found, hidden[2][:, 1:].mT) < 1e-2
     gray = images[:, :1]
-    one, three = (load_features(str(folders / "clip"), ("embeddings.patch_embedding",), "cpu")(x)[0]
-                  for x in (gray, gray.expand(-1, 3, -1, -1)))
+    one, three = (
+        load_features(str(folders / "clip"), ("embeddings.patch_embedding",), "cpu")(x)[0]
+        for x in (gray, gray.expand(-1, 3, -1, -1))
+    )
     assert one.shape == (2, 16, 4, 4)
     assert torch.equal(one, three)
 
 
 def test_the_style_of_a_colour_image_by_clip(study, folders):
-    data, rows = study(style_transfer, StyleTransfer, model=str(folders / "colour"), image=folders / "picture.png",
-                       features=str(folders / "clip"))
+    data, rows = study(
+        style_transfer,
+        StyleTransfer,
+        model=str(folders / "colour"),
+        image=folders / "picture.png",
+        features=str(folders / "clip"),
+    )
     loss = style(torch.from_numpy(data["style"]), load_features(str(folders / "clip"), (), "cpu"))
-    np.testing.assert_allclose(data["after"][:, 0], loss.residual(torch.from_numpy(data["styled"][:, 0])), rtol=1e-4)
-    np.testing.assert_allclose(data["before"][:, 0], loss.residual(torch.from_numpy(data["free"])), rtol=1e-4)
+    np.testing.assert_allclose(
+        data["after"][:, 0], loss.residual(torch.from_numpy(data["styled"][:, 0])), rtol=1e-4
+    )
+    np.testing.assert_allclose(
+        data["before"][:, 0], loss.residual(torch.from_numpy(data["free"])), rtol=1e-4
+    )
     assert {row["quantity"] for row in rows} == {"style loss", "style loss, unconstrained"}
 
 
@@ -188,18 +293,31 @@ def test_style_and_guide_draw_digits_by_latents(study, folders, monkeypatch):
     styled, _ = study(style_transfer, StyleTransfer, model=str(folders / "mini"), digits=3)
     assert styled["styled"].shape == (2, 3, 1, 32, 32)
     assert styled["styled_thickness"].shape == (2, 3)
-    guided, _ = study(guide, guide.Guide, model=str(folders / "mini"), classes=(3, 8), through="backprop")
-    loss = torch.nn.functional.cross_entropy(mnist.load_classifier()(torch.from_numpy(guided["images"]).flatten(0, 1)),
-                                             torch.tensor([3, 8]).repeat(2), reduction="none")
-    np.testing.assert_allclose(guided["residual"][:, -1, -1], (loss - guide.TARGET).clamp(min=0).detach(), rtol=1e-3)
+    guided, _ = study(
+        guide, guide.Guide, model=str(folders / "mini"), classes=(3, 8), through="backprop"
+    )
+    loss = torch.nn.functional.cross_entropy(
+        mnist.load_classifier()(torch.from_numpy(guided["images"]).flatten(0, 1)),
+        torch.tensor([3, 8]).repeat(2),
+        reduction="none",
+    )
+    np.testing.assert_allclose(
+        guided["residual"][:, -1, -1], (loss - guide.TARGET).clamp(min=0).detach(), rtol=1e-3
+    )
 
 
 def test_weights_of_the_style_make_the_run(folders, tmp_path):
     shutil.copytree(folders / "clip", tmp_path / "clip")
-    options = {"model": str(folders / "colour"), "image": folders / "picture.png", "features": str(tmp_path / "clip")}
+    options = {
+        "model": str(folders / "colour"),
+        "image": folders / "picture.png",
+        "features": str(tmp_path / "clip"),
+    }
     before = StyleTransfer(**options)
     torch.manual_seed(1)
-    network = transformers.CLIPVisionModel(transformers.CLIPVisionConfig.from_pretrained(tmp_path / "clip"))
+    network = transformers.CLIPVisionModel(
+        transformers.CLIPVisionConfig.from_pretrained(tmp_path / "clip")
+    )
     network.save_pretrained(tmp_path / "clip")
     assert before.hashes["features"] != StyleTransfer(**options).hashes["features"]
     assert set(before.models()) == {str(folders / "colour")}  # no classifier of digits
@@ -215,43 +333,120 @@ def test_a_mask_for_large_images_has_any_size(tmp_path):
 
 
 def test_large_images_are_drawn_one_at_a_time():
-    sizes = [batch_size(Model(None, shape, "cpu", torch.float32)) for shape in ((1, 32, 32), COLOUR, (3, 512, 512))]
+    sizes = [
+        batch_size(Model(None, shape, "cpu", torch.float32))
+        for shape in ((1, 32, 32), COLOUR, (3, 512, 512))
+    ]
     assert sizes == [50, 12, 1]
 
 
-@pytest.mark.parametrize(("model", "words", "message"), [
-    ("colour", ["inpaint"], "takes images of 3x64x64 (channels, height, width), digits are 1x32x32: name an image with"),
-    ("colour", ["style", "--image", "PICTURE"], "openai/clip-vit-base-patch16: there is no such folder, and no such hub id"),
-    ("colour", ["style", "--image", "PICTURE", "--features", "classifier"], "--features classifier is of digits"),
-    ("colour", ["style", "--image", "PICTURE", "--features", "COLOUR"], "is not the folder of a CLIP vision model"),
-    ("colour", ["style", "--image", "PICTURE", "--features", "TEXT"], "is a clip_text_model: expected a CLIP vision model"),
-    ("colour", ["style", "--image", "PICTURE", "--features", "EMPTY"], "there are no weights in"),
-    ("colour", ["style", "--image", "PICTURE", "--features", "CLIP", "--layers", "x"], "the network has no layer x"),
-    ("colour", ["style", "--image", "PICTURE", "--features", "CLIP", "--layers", "post_layernorm"], "expected a vector for"),
-    ("colour", ["guide"], "guide needs a classifier of what is drawn"),
-    ("colour", ["superres", "--image", "PICTURE", "--factor", "8", "--project"], None),
-    ("colour", ["superres", "--image", "TINY"], "tiny.png has 20x30 pixels: --image must be the small image, 16x16 pixels, or"),
-    ("colour", ["inpaint", "--image", "none.png"], "there is no file none.png: --image must be an image file"),
-    ("colour", ["inpaint", "--image", "PICTURE", "--mask", "TEXT/config.json"], "is not an image that can be read"),
-    ("mini", ["inpaint", "--image", "PICTURE"], "picture.png has 96x72 pixels: --image must be an image of 32x32 or 28x28"),
-    ("mini", ["inpaint", "--mask", "random", "--through", "latents"], "--through latents does not do for this mask"),
-    ("mini", ["superres", "--through", "latents"], "--through latents is for masks"),
-    ("mini", ["inpaint", "--negative-prompt", "a photo of a four"], "--negative-prompt has no effect with --guidance 1"),
-    ("mnist", ["inpaint", "--guidance", "2"], "--guidance is for latent models, and --model mnist denoises pixels"),
-    ("mnist", ["guide", "--prompt", "three"], "--prompt is for latent models"),
-    ("oracle", ["superres", "--through", "backprop"], "--through is for latent models"),
-])
+@pytest.mark.parametrize(
+    ("model", "words", "message"),
+    [
+        (
+            "colour",
+            ["inpaint"],
+            (
+                "takes images of 3x64x64 (channels, height, width), digits are 1x32x32: name an"
+                " image with"
+            ),
+        ),
+        (
+            "colour",
+            ["style", "--image", "PICTURE"],
+            "openai/clip-vit-base-patch16: there is no such folder, and no such hub id",
+        ),
+        (
+            "colour",
+            ["style", "--image", "PICTURE", "--features", "classifier"],
+            "--features classifier is of digits",
+        ),
+        (
+            "colour",
+            ["style", "--image", "PICTURE", "--features", "COLOUR"],
+            "is not the folder of a CLIP vision model",
+        ),
+        (
+            "colour",
+            ["style", "--image", "PICTURE", "--features", "TEXT"],
+            "is a clip_text_model: expected a CLIP vision model",
+        ),
+        (
+            "colour",
+            ["style", "--image", "PICTURE", "--features", "EMPTY"],
+            "there are no weights in",
+        ),
+        (
+            "colour",
+            ["style", "--image", "PICTURE", "--features", "CLIP", "--layers", "x"],
+            "the network has no layer x",
+        ),
+        (
+            "colour",
+            ["style", "--image", "PICTURE", "--features", "CLIP", "--layers", "post_layernorm"],
+            "expected a vector for",
+        ),
+        ("colour", ["guide"], "guide needs a classifier of what is drawn"),
+        ("colour", ["superres", "--image", "PICTURE", "--factor", "8", "--project"], None),
+        (
+            "colour",
+            ["superres", "--image", "TINY"],
+            "tiny.png has 20x30 pixels: --image must be the small image, 16x16 pixels, or",
+        ),
+        (
+            "colour",
+            ["inpaint", "--image", "none.png"],
+            "there is no file none.png: --image must be an image file",
+        ),
+        (
+            "colour",
+            ["inpaint", "--image", "PICTURE", "--mask", "TEXT/config.json"],
+            "is not an image that can be read",
+        ),
+        (
+            "mini",
+            ["inpaint", "--image", "PICTURE"],
+            "picture.png has 96x72 pixels: --image must be an image of 32x32 or 28x28",
+        ),
+        (
+            "mini",
+            ["inpaint", "--mask", "random", "--through", "latents"],
+            "--through latents does not do for this mask",
+        ),
+        ("mini", ["superres", "--through", "latents"], "--through latents is for masks"),
+        (
+            "mini",
+            ["inpaint", "--negative-prompt", "a photo of a four"],
+            "--negative-prompt has no effect with --guidance 1",
+        ),
+        (
+            "mnist",
+            ["inpaint", "--guidance", "2"],
+            "--guidance is for latent models, and --model mnist denoises pixels",
+        ),
+        ("mnist", ["guide", "--prompt", "three"], "--prompt is for latent models"),
+        ("oracle", ["superres", "--through", "backprop"], "--through is for latent models"),
+    ],
+)
 def test_slips_are_named(monkeypatch, capsys, folders, tmp_path, model, words, message):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
     shutil.copy(folders / "clip" / "config.json", tmp_path / "empty")
     Image.new("RGB", (20, 30)).save(tmp_path / "tiny.png")
-    places = {"PICTURE": folders / "picture.png", "COLOUR": folders / "colour", "TEXT": folders / "colour" / "text_encoder",
-              "CLIP": folders / "clip", "EMPTY": tmp_path / "empty", "TINY": tmp_path / "tiny.png",
-              "TEXT/config.json": folders / "colour" / "text_encoder" / "config.json"}
+    places = {
+        "PICTURE": folders / "picture.png",
+        "COLOUR": folders / "colour",
+        "TEXT": folders / "colour" / "text_encoder",
+        "CLIP": folders / "clip",
+        "EMPTY": tmp_path / "empty",
+        "TINY": tmp_path / "tiny.png",
+        "TEXT/config.json": folders / "colour" / "text_encoder" / "config.json",
+    }
     monkeypatch.setenv("HF_HOME", str(tmp_path))
     name = folders / model if (folders / model).is_dir() else model
-    status, _, err = call(monkeypatch, capsys, *(places.get(word, word) for word in words), "--model", name, *WORDS)
+    status, _, err = call(
+        monkeypatch, capsys, *(places.get(word, word) for word in words), "--model", name, *WORDS
+    )
     assert status == (2 if message else 0), err
     assert (message or "") in " ".join(err.replace("│", " ").split())
     assert bool(list(tmp_path.glob("runs/*"))) == (message is None)
@@ -262,6 +457,8 @@ def test_a_folder_with_other_weights_is_no_clip(folders, tmp_path):
 
     shutil.copytree(folders / "clip", tmp_path / "clip")
     weights = load_file(tmp_path / "clip" / "model.safetensors")
-    save_file(dict(list(weights.items())[1:]), tmp_path / "clip" / "model.safetensors", {"format": "pt"})
+    save_file(
+        dict(list(weights.items())[1:]), tmp_path / "clip" / "model.safetensors", {"format": "pt"}
+    )
     with pytest.raises(InputError, match="lacks weights of a CLIP vision model"):
         load_features(str(tmp_path / "clip"), (), "cpu")

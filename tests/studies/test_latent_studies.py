@@ -1,5 +1,6 @@
-"""The studies of J on latent models: each finds what dense linear algebra finds, and a slip is answered with a remedy."""
-
+"""The studies of J on latent models: each finds what dense linear algebra finds, and a slip is
+answered with a remedy.
+"""
 
 import numpy as np
 import pytest
@@ -35,7 +36,9 @@ PROMPT = "a photo of a seven"
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """The miniature's pipeline, narrow and with random weights: for what a study does, not for what it finds."""
+    """The miniature's pipeline, narrow and with random weights: for what a study does, not for what
+    it finds.
+    """
     return pipelines.miniature(tmp_path_factory.mktemp("pipelines") / "narrow")
 
 
@@ -43,19 +46,41 @@ def dense(folder, digit, t, **words):
     """J in float64 by torch.func.jacrev, at the digit's latent with the studies' noise."""
     latent = load_latent(folder, dtype=torch.float64, **words)
     with torch.no_grad():
-        clean = latent.encode(mnist.digits("held-out")[0][digit:digit + 1].double())[0]
-    return networks.truth(latent.denoiser, noisy_digit(latent.denoiser, clean, t, 0, digit), t).numpy()
+        clean = latent.encode(mnist.digits("held-out")[0][digit : digit + 1].double())[0]
+    return networks.truth(
+        latent.denoiser, noisy_digit(latent.denoiser, clean, t, 0, digit), t
+    ).numpy()
 
 
 def test_eigenvalues_with_a_prompt_and_guidance_and_the_manifest(run, folder):
     words = {"prompt": PROMPT, "negative_prompt": "a photo of a one", "guidance": 3.0}
-    data, rows, manifest = run("eigenvalues", "--model", folder, "--digits", "1", "--seeds", "1", "--times", "600", "--prompt",
-                               PROMPT, "--negative-prompt", "a photo of a one", "--guidance", "3")
+    data, rows, manifest = run(
+        "eigenvalues",
+        "--model",
+        folder,
+        "--digits",
+        "1",
+        "--seeds",
+        "1",
+        "--times",
+        "600",
+        "--prompt",
+        PROMPT,
+        "--negative-prompt",
+        "a photo of a one",
+        "--guidance",
+        "3",
+    )
     A = dense(folder, 0, 600, **words)
     expected = [abs(np.linalg.eigvals(B)).max() for B in (A, (A + A.T) / 2, (A - A.T) / 2)]
     np.testing.assert_allclose(data["truth"][0], expected, rtol=1e-5)
-    assert (abs(data["largest"][0, 0] - expected) <= data["error"][0, 0] + 1e-5 * np.array(expected)).all()
-    assert abs(abs(np.linalg.eigvals(dense(folder, 0, 600))).max() - expected[0]) > 1e-3 * expected[0]  # the words matter
+    assert (
+        abs(data["largest"][0, 0] - expected) <= data["error"][0, 0] + 1e-5 * np.array(expected)
+    ).all()
+    # the words matter
+    assert (
+        abs(abs(np.linalg.eigvals(dense(folder, 0, 600))).max() - expected[0]) > 1e-3 * expected[0]
+    )
     assert manifest["weights"] == {str(folder): pipeline_hash(str(folder))}
     assert {"diffusers", "transformers"} <= manifest["versions"].keys()
     assert float(rows[0]["first_dense"]) == pytest.approx(expected[0], rel=1e-4)
@@ -67,7 +92,9 @@ def test_spectrum_is_the_dense_one_and_that_of_all_arnoldi_steps(run, folder):
     model = config.load(dtype=torch.float64)
     f = arnoldi(operator_at(model.denoiser, config.inputs(model).clean[0], 0, 500, 0), 256)
     assert f.exhausted
-    np.testing.assert_allclose(data["ritz"][11, :12], Arnoldi(f.operator, f.basis[:, 0]).extend(12).ritz()[0], atol=1e-9)
+    np.testing.assert_allclose(
+        data["ritz"][11, :12], Arnoldi(f.operator, f.basis[:, 0]).extend(12).ritz()[0], atol=1e-9
+    )
     values = np.linalg.eigvals(dense(folder, 0, 500))
     for found in (data["eigenvalues"], f.ritz()[0]):
         distance = abs(found[:, None] - values)
@@ -75,14 +102,31 @@ def test_spectrum_is_the_dense_one_and_that_of_all_arnoldi_steps(run, folder):
 
 
 def test_symmetry_of_a_latent_pixel(run, folder):
-    data, rows, _ = run("symmetry", "--model", folder, "--digits", "1", "--times", "300", "600", "--shown", "600", "--pixel",
-                        "2", "5", "--channel", "3")
+    data, rows, _ = run(
+        "symmetry",
+        "--model",
+        folder,
+        "--digits",
+        "1",
+        "--times",
+        "300",
+        "600",
+        "--shown",
+        "600",
+        "--pixel",
+        "2",
+        "5",
+        "--channel",
+        "3",
+    )
     A = dense(folder, 0, 600)
     entry = 3 * 64 + 2 * 8 + 5
     assert relative(data["column"][0].reshape(-1), A[:, entry]) < 1e-4
     assert relative(data["row"][0].reshape(-1), A[entry]) < 1e-4
     assert relative(data["skew"][0].reshape(-1), np.linalg.norm(A - A.T, axis=1) / 2) < 1e-4
-    assert data["truth"][1] == pytest.approx(np.linalg.norm(A - A.T) / np.linalg.norm(A + A.T), rel=1e-4)
+    assert data["truth"][1] == pytest.approx(
+        np.linalg.norm(A - A.T) / np.linalg.norm(A + A.T), rel=1e-4
+    )
     assert data["denoised"].shape == (1, 1, 32, 32)
     assert sum(row["dense"] != "" for row in rows) == 2
 
@@ -92,7 +136,10 @@ def test_by_default_the_pixel_is_in_the_middle():
     assert Symmetry().entry((4, 8, 8)) == (0, 4, 4)
     with pytest.raises(InputError, match=r"--channel 4 is none of the model's: expected 0 to 3"):
         Symmetry(channel=4).entry((4, 8, 8))
-    with pytest.raises(InputError, match=r"--pixel 8 0 is outside the image: expected row and column, 0 to 7 and 0 to 7"):
+    with pytest.raises(
+        InputError,
+        match=r"--pixel 8 0 is outside the image: expected row and column, 0 to 7 and 0 to 7",
+    ):
         Symmetry(pixel=(8, 0)).entry((4, 8, 8))
 
 
@@ -115,22 +162,45 @@ def test_eigenvectors_are_shown_decoded(run, folder):
 
 
 def test_convergence_on_a_half_masked_latent(run, folder):
-    data, rows, manifest = run("convergence", "--model", folder, "--digits", "2", "--steps", "2", "--newton-steps", "1",
-                               "--jacobians", "1", "--points", "2", "--spectral", "0.5", "--change", "0.02")
+    data, rows, manifest = run(
+        "convergence",
+        "--model",
+        folder,
+        "--digits",
+        "2",
+        "--steps",
+        "2",
+        "--newton-steps",
+        "1",
+        "--jacobians",
+        "1",
+        "--points",
+        "2",
+        "--spectral",
+        "0.5",
+        "--change",
+        "0.02",
+    )
     assert data["residual"].shape == (2, 2, 2, 2)
     assert data["sizes"].tolist() == [256, 128]
-    np.testing.assert_allclose(data["real"][0], 0.5, rtol=0.3)  # |1 - lambda mu^2|, mu from 10 Arnoldi steps
+    # |1 - lambda mu^2|, mu from 10 Arnoldi steps
+    np.testing.assert_allclose(data["real"][0], 0.5, rtol=0.3)
     np.testing.assert_allclose(data["linear"][1], data["measured"][1], rtol=0.01)  # steps of 0.02
     config = OnModel(model=str(folder))
     model = config.load()
     t = int(data["times"][0])
     x_t = seeded_noise([seed_of(0, 0)], (4, 8, 8)) * data["scale"][0]
-    mu = abs(np.linalg.eigvals(JacobianOperator(model.denoiser, x_t, t).dense().astype(np.float64))).max()
+    mu = abs(
+        np.linalg.eigvals(JacobianOperator(model.denoiser, x_t, t).dense().astype(np.float64))
+    ).max()
     np.testing.assert_allclose(data["mu"][:, 0, 0], mu, rtol=1e-4)  # each rule starts there
     np.testing.assert_allclose(data["arnoldi"][:, 0, 0], mu, rtol=0.15)
     assert any("mu by 10 Arnoldi steps" in row["quantity"] for row in rows)
     assert manifest["weights"].keys() == {str(folder), "classifier"}
-    assert any(row["quantity"] == "classifier agrees with the true digit" and row["of"] == "2" for row in rows)
+    assert any(
+        row["quantity"] == "classifier agrees with the true digit" and row["of"] == "2"
+        for row in rows
+    )
 
 
 def test_predictions_by_products_are_those_of_the_dense_matrix():
@@ -156,17 +226,36 @@ def test_a_large_j_is_seen_by_products():
         assert relative(found[key], whole[key]) < 0.2  # estimates
 
 
-@pytest.mark.parametrize("words", [
-    ("eigenvalues", "--digits", "1", "--seeds", "1", "--times", "500"), ("spectrum", "--steps", "12"),
-    ("symmetry", "--digits", "1", "--times", "500", "--shown", "500"),
-    ("convergence", "--digits", "1", "--steps", "2", "--newton-steps", "1", "--jacobians", "1", "--points", "1",
-     "--spectral", "0.5"),
-    ("guidance", "--digits", "1", "--scales", "0", "2", "--times", "500"),
-])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("eigenvalues", "--digits", "1", "--seeds", "1", "--times", "500"),
+        ("spectrum", "--steps", "12"),
+        ("symmetry", "--digits", "1", "--times", "500", "--shown", "500"),
+        (
+            "convergence",
+            "--digits",
+            "1",
+            "--steps",
+            "2",
+            "--newton-steps",
+            "1",
+            "--jacobians",
+            "1",
+            "--points",
+            "1",
+            "--spectral",
+            "0.5",
+        ),
+        ("guidance", "--digits", "1", "--scales", "0", "2", "--times", "500"),
+    ],
+)
 def test_without_a_dense_truth_studies_do_what_products_allow(run, monkeypatch, folder, words):
     for module in (models, contraction):
         monkeypatch.setattr(module, "DENSE", 255)
-    monkeypatch.setattr(JacobianOperator, "dense", lambda self: pytest.fail("J is too large to be dense"))
+    monkeypatch.setattr(
+        JacobianOperator, "dense", lambda self: pytest.fail("J is too large to be dense")
+    )
     data, rows, _ = run(*words, "--model", folder)
     assert rows
     if words[0] == "spectrum":
@@ -180,16 +269,22 @@ def test_without_a_dense_truth_studies_do_what_products_allow(run, monkeypatch, 
 
 
 def test_guidance_is_that_of_load_latent_and_its_trace_a_straight_line(run, folder):
-    data, rows, _ = run("guidance", "--model", folder, "--digits", "1", "--scales", "0", "1", "4", "--times", "600")
+    data, rows, _ = run(
+        "guidance", "--model", folder, "--digits", "1", "--scales", "0", "1", "4", "--times", "600"
+    )
     networks_at = {0: {"prompt": ""}, 1: {"prompt": PROMPT}, 4: {"prompt": PROMPT, "guidance": 4.0}}
     for s, words in enumerate(networks_at.values()):
         A = dense(folder, 7, 600, **words)
-        truth = {"largest": abs(np.linalg.eigvals(A)).max(), "trace": np.trace(A),
-                 "asymmetry": np.linalg.norm(A - A.T) / np.linalg.norm(A + A.T)}
+        truth = {
+            "largest": abs(np.linalg.eigvals(A)).max(),
+            "trace": np.trace(A),
+            "asymmetry": np.linalg.norm(A - A.T) / np.linalg.norm(A + A.T),
+        }
         for key, value in truth.items():
             assert data[f"{key}_dense"][0, s] == pytest.approx(value, rel=1e-5), key
             low, high = data[f"{key}_interval"][0, s, 0]
-            room = 0.5 * (high - low) + 1e-5 * abs(value)  # of a 95 % interval: this seed's may be one that misses
+            # of a 95 % interval: this seed's may be one that misses
+            room = 0.5 * (high - low) + 1e-5 * abs(value)
             assert low - room <= value <= high + room, key
     zero, one, four = data["trace_dense"][0]
     assert four - zero == pytest.approx(4 * (one - zero), rel=1e-6)
@@ -202,25 +297,61 @@ def test_guidance_at_0_and_1_is_one_network_exactly(folder):
     both = config.load(PROMPT, "cpu").denoiser
     x = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     for scale, prompt in ((0, "one"), (1, PROMPT)):
-        assert torch.equal(guidance.at_scale(both, scale)(x, 500), load_latent(folder, prompt=prompt).denoiser(x, 500))
+        assert torch.equal(
+            guidance.at_scale(both, scale)(x, 500),
+            load_latent(folder, prompt=prompt).denoiser(x, 500),
+        )
 
 
-@pytest.mark.parametrize(("words", "message"), [
-    (["audit", "--prompt", "x"], "--prompt is for latent models, and --model mnist denoises pixels: leave it out, or take"),
-    (["eigenvalues", "--model", "oracle", "--guidance", "2"], "--guidance is for latent models, and --model oracle denoises"),
-    (["spectrum", "--negative-prompt", "x"], "--negative-prompt is for latent models"),
-    (["audit", "--model", "FOLDER", "--negative-prompt", "x"], "--negative-prompt has no effect with --guidance 1"),
-    (["audit", "--model", "FOLDER", "--guidance", "nan"], "--guidance must be finite: got nan"),
-    (["spectrum", "--model", "FOLDER", "--steps", "300"], "--steps must lie from 10 to 256, the size of this model's J"),
-    (["symmetry", "--model", "FOLDER", "--channel", "4"], "--channel 4 is none of the model's: expected 0 to 3"),
-    (["audit", "--model", "FOLDER", "--times", "1000"], "outside this schedule"),
-    (["audit", "--image", "nowhere.png"], "there is no file nowhere.png: --image must be an image"),
-    (["audit", "--model", "nobody/nothing"], "`hf download nobody/nothing` fetches it"),
-    (["guidance", "--model", "mnist"], "--model mnist takes no prompt, hence no guidance: take mnist-latent"),
-    (["guidance", "--model", "FOLDER", "--scales", "1", "1"], "--scales must be one or more different numbers: got 1"),
-    (["guidance", "--model", "FOLDER", "--digits", "0"], "--digits must lie from 1 to"),
-    (["guidance", "--model", "FOLDER", "--image", "PHOTO"], "has no caption: say with --prompt what it shows"),
-])
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ["audit", "--prompt", "x"],
+            (
+                "--prompt is for latent models, and --model mnist denoises pixels: leave it out, or"
+                " take"
+            ),
+        ),
+        (
+            ["eigenvalues", "--model", "oracle", "--guidance", "2"],
+            "--guidance is for latent models, and --model oracle denoises",
+        ),
+        (["spectrum", "--negative-prompt", "x"], "--negative-prompt is for latent models"),
+        (
+            ["audit", "--model", "FOLDER", "--negative-prompt", "x"],
+            "--negative-prompt has no effect with --guidance 1",
+        ),
+        (["audit", "--model", "FOLDER", "--guidance", "nan"], "--guidance must be finite: got nan"),
+        (
+            ["spectrum", "--model", "FOLDER", "--steps", "300"],
+            "--steps must lie from 10 to 256, the size of this model's J",
+        ),
+        (
+            ["symmetry", "--model", "FOLDER", "--channel", "4"],
+            "--channel 4 is none of the model's: expected 0 to 3",
+        ),
+        (["audit", "--model", "FOLDER", "--times", "1000"], "outside this schedule"),
+        (
+            ["audit", "--image", "nowhere.png"],
+            "there is no file nowhere.png: --image must be an image",
+        ),
+        (["audit", "--model", "nobody/nothing"], "`hf download nobody/nothing` fetches it"),
+        (
+            ["guidance", "--model", "mnist"],
+            "--model mnist takes no prompt, hence no guidance: take mnist-latent",
+        ),
+        (
+            ["guidance", "--model", "FOLDER", "--scales", "1", "1"],
+            "--scales must be one or more different numbers: got 1",
+        ),
+        (["guidance", "--model", "FOLDER", "--digits", "0"], "--digits must lie from 1 to"),
+        (
+            ["guidance", "--model", "FOLDER", "--image", "PHOTO"],
+            "has no caption: say with --prompt what it shows",
+        ),
+    ],
+)
 def test_slips_are_answered_with_a_remedy(monkeypatch, capsys, tmp_path, folder, words, message):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "photo.png").touch()

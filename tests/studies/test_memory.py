@@ -18,25 +18,39 @@ def test_the_inexact_sampler_needs_what_sampling_needs_and_gradient_descent_a_gr
 
 
 def test_the_largest_batch_is_where_the_limit_is_passed(monkeypatch):
-    monkeypatch.setattr("studies.benchmarks.memory.measure", lambda batch, *_: (500.0, 500.0 + 2 * batch))
+    monkeypatch.setattr(
+        "studies.benchmarks.memory.measure", lambda batch, *_: (500.0, 500.0 + 2 * batch)
+    )
     config = MemoryBenchmark(batches=(16, 64), limit=1.5)
     assert 485 <= largest("inexact", config, {}, 500.0, 500.0 + 2 * 64) <= 500
-    assert 485 <= largest("inexact", config, {}, 500.0, 500.0 + 3 * 64) <= 500  # predicted wrongly by a half
+    # predicted wrongly by a half
+    assert 485 <= largest("inexact", config, {}, 500.0, 500.0 + 3 * 64) <= 500
     assert largest("inexact", MemoryBenchmark(batches=(64,), limit=0.4), {}, 500.0, 600.0) == 0
 
 
 def test_the_benchmark_prints_its_table(monkeypatch, capsys, model):
-    monkeypatch.setattr("studies.benchmarks.memory.measure", lambda batch, way, *_: (500.0, 500.0 + len(way) * batch))
-    status, out, _ = call(monkeypatch, capsys, "benchmark", "memory", "--model", model, "--batches", "10", "100")
+    monkeypatch.setattr(
+        "studies.benchmarks.memory.measure",
+        lambda batch, way, *_: (500.0, 500.0 + len(way) * batch),
+    )
+    status, out, _ = call(
+        monkeypatch, capsys, "benchmark", "memory", "--model", model, "--batches", "10", "100"
+    )
     assert status == 0
     assert "glibc as it is" in out
-    assert ["100", "inexact", "500", "1200", "700", "0.67", "0.54"] in [line.split() for line in out.splitlines()]
+    assert ["100", "inexact", "500", "1200", "700", "0.67", "0.54"] in [
+        line.split() for line in out.splitlines()
+    ]
 
 
-@pytest.mark.parametrize(("words", "message"), [
-    (("--batches", "0"), "--batches must be at least 1"), (("--limit", "0"), "--limit positive"),
-    (("--model", "unet"), "no model 'unet'"),
-])
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--batches", "0"), "--batches must be at least 1"),
+        (("--limit", "0"), "--limit positive"),
+        (("--model", "unet"), "no model 'unet'"),
+    ],
+)
 def test_slips_are_named(monkeypatch, capsys, words, message):
     status, _, err = call(monkeypatch, capsys, "benchmark", "memory", *words)
     assert status == 2

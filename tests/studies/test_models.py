@@ -1,4 +1,6 @@
-"""The models that studies take by name, their identity, and the image files that stand in for digits."""
+"""The models that studies take by name, their identity, and the image files that stand in for
+digits.
+"""
 
 import hashlib
 import shutil
@@ -46,14 +48,29 @@ def test_a_name_is_that_of_pixels_or_of_latents(tmp_path, monkeypatch, model, fo
     monkeypatch.chdir(tmp_path)
     for name in ("denoiser", "mnist", "mine"):
         (tmp_path / name).mkdir()
-    pixels = ("mnist", "mnist-flow", "denoiser", "flow", "oracle", model, model + ".safetensors", "./runs/denoiser", "unet")
+    pixels = (
+        "mnist",
+        "mnist-flow",
+        "denoiser",
+        "flow",
+        "oracle",
+        model,
+        model + ".safetensors",
+        "./runs/denoiser",
+        "unet",
+    )
     assert not any(is_latent(name) for name in pixels)
-    assert all(is_latent(name) for name in ("mnist-latent", str(folder), "mine", "somebody/stable-diffusion-v1-5"))
+    assert all(
+        is_latent(name)
+        for name in ("mnist-latent", str(folder), "mine", "somebody/stable-diffusion-v1-5")
+    )
     assert model_files(OnModel()) == {"denoiser": "denoiser"}
     assert model_files(OnModel(model="mnist-flow")) == {"flow": "denoiser"}
     assert model_files(OnModel(model="oracle")) == {}
     assert model_files(OnModel(model=str(folder))) == {str(folder): "pipeline"}
-    with pytest.raises(InputError, match=r"narrow denoises latents, and here pixels are wanted: take mnist"):
+    with pytest.raises(
+        InputError, match=r"narrow denoises latents, and here pixels are wanted: take mnist"
+    ):
         models.load_model(str(folder), "cpu")
 
 
@@ -64,7 +81,11 @@ def test_pixel_models_are_their_own_space():
     assert (opened.space, opened.image_shape, opened.size) == ("pixels", (1, 32, 32), 1024)
     inputs = OnModel(digit=7).inputs(opened, 2)
     assert torch.equal(inputs.clean, mnist.digits("held-out")[0][7:9])
-    assert (inputs.numbers, inputs.names, inputs.labels.tolist()) == ([7, 8], ["digit 7", "digit 8"], [7, 8])
+    assert (inputs.numbers, inputs.names, inputs.labels.tolist()) == (
+        [7, 8],
+        ["digit 7", "digit 8"],
+        [7, 8],
+    )
 
 
 def test_other_weights_or_another_scheduler_in_the_same_folder_are_another_run(tmp_path, folder):
@@ -81,16 +102,26 @@ def test_other_weights_or_another_scheduler_in_the_same_folder_are_another_run(t
     assert pipeline_hash(str(mine)) not in (before, edited)
 
 
-@pytest.mark.parametrize(("kind", "time"), [("stable diffusion", "500"), ("stable diffusion 3", "0.5"), ("instaflow", "0.5")])
+@pytest.mark.parametrize(
+    ("kind", "time"),
+    [("stable diffusion", "500"), ("stable diffusion 3", "0.5"), ("instaflow", "0.5")],
+)
 def test_natural_images_come_from_a_file(monkeypatch, capsys, tmp_path, photo, kind, time):
     if kind == "instaflow":
         pipelines.instaflow(tmp_path / "sd")
     else:
-        (pipelines.stable_diffusion_3 if kind.endswith("3") else pipelines.stable_diffusion)().save_pretrained(tmp_path / "sd")
+        (
+            pipelines.stable_diffusion_3 if kind.endswith("3") else pipelines.stable_diffusion
+        )().save_pretrained(tmp_path / "sd")
     status, _, err = call(monkeypatch, capsys, "audit", "--model", tmp_path / "sd", "--times", time)
     assert status == 2
-    assert "takes images of 3x64x64 (channels, height, width), digits are 1x32x32: name an image with --image FILE" in err
-    status, out, err = call(monkeypatch, capsys, "audit", "--model", tmp_path / "sd", "--times", time, "--image", photo)
+    assert (
+        "takes images of 3x64x64 (channels, height, width), digits are 1x32x32: name an image with"
+        " --image FILE" in err
+    )
+    status, out, err = call(
+        monkeypatch, capsys, "audit", "--model", tmp_path / "sd", "--times", time, "--image", photo
+    )
     assert status == 0, out + err
     assert "photo.png, t = 0.5" in out or "photo.png, t = 500" in out
     assert "all checks pass" in out
@@ -110,7 +141,8 @@ def test_components_of_colours_are_decoded_and_shown(tmp_path, photo):
     axes = Figure().subplots()
     shown = show(axes, inputs.images[0].numpy())
     np.testing.assert_allclose(shown.get_array()[:, 0, 0], 1, atol=1e-6)
-    assert show(axes, found["components"][0], limit=1.0).get_array().shape == (64, 64)  # signed: no colours
+    # signed: no colours
+    assert show(axes, found["components"][0], limit=1.0).get_array().shape == (64, 64)
 
 
 def test_an_image_is_cut_in_its_middle_scaled_and_turned_upright(photo, tmp_path):
@@ -130,12 +162,17 @@ def test_an_image_is_cut_in_its_middle_scaled_and_turned_upright(photo, tmp_path
     assert upright[0, 0, 2].mean() > 0.9
     assert upright[0, 2, -2].mean() > 0.9
     (tmp_path / "note.png").write_text("no image")
-    with pytest.raises(InputError, match=r"note.png is not an image that can be read: --image must be an image file"):
+    with pytest.raises(
+        InputError,
+        match=r"note.png is not an image that can be read: --image must be an image file",
+    ):
         read_image(tmp_path / "note.png", (3, 30, 30))
 
 
 def test_an_image_file_takes_the_place_of_digits(photo, tmp_path):
-    with pytest.raises(InputError, match="90x60 pixels: --image must be an image of 32x32 or 28x28 pixels"):
+    with pytest.raises(
+        InputError, match="90x60 pixels: --image must be an image of 32x32 or 28x28 pixels"
+    ):
         OnModel(image=photo)
     drawn = tmp_path / "drawn.png"
     with Image.open(photo) as file:
@@ -152,5 +189,7 @@ def test_tiles_lie_side_by_side():
     channels = np.arange(4 * 2 * 3).reshape(4, 2, 3)
     tiles = tile(channels)
     assert tiles.shape == (4, 6)
-    np.testing.assert_array_equal(tiles, np.block([[channels[0], channels[1]], [channels[2], channels[3]]]))
+    np.testing.assert_array_equal(
+        tiles, np.block([[channels[0], channels[1]], [channels[2], channels[3]]])
+    )
     np.testing.assert_array_equal(tile(channels[:1]), channels[0])

@@ -1,4 +1,6 @@
-"""The other methods: wired to our denoiser at the right noise levels, each sample by itself, at the stated price."""
+"""The other methods: wired to our denoiser at the right noise levels, each sample by itself, at the
+stated price.
+"""
 
 import importlib.util
 import inspect
@@ -27,8 +29,15 @@ MISSING = {library: importlib.util.find_spec(library) is None for library in ("a
 
 def chosen(*left_out, libraries=("ours", "azula", "deepinv")):
     """Parameters for pytest: the peers of the libraries, skipped where one is missing."""
-    return [pytest.param(peer, id=peer.name, marks=pytest.mark.skipif(MISSING.get(library, False), reason=f"no {library}"))
-            for peer in PEERS if (library := peer.library.split()[0]) in libraries and peer.name not in left_out]
+    return [
+        pytest.param(
+            peer,
+            id=peer.name,
+            marks=pytest.mark.skipif(MISSING.get(library, False), reason=f"no {library}"),
+        )
+        for peer in PEERS
+        if (library := peer.library.split()[0]) in libraries and peer.name not in left_out
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +68,8 @@ class Recorder(torch.nn.Module):
 def test_a_sample_does_not_depend_on_its_batch_nor_on_the_global_generator(denoiser, images, peer):
     problem = Inpainting(images, half(denoiser.shape), 0.1)
     state = torch.get_rng_state()
-    both = peer.run(denoiser, problem, [7, 8], 2, **peer.defaults)  # TMPD makes rounding 30 times larger at each step
+    # TMPD makes rounding 30 times larger at each step
+    both = peer.run(denoiser, problem, [7, 8], 2, **peer.defaults)
     alone = peer.run(denoiser, problem.select(slice(1, 2)), [8], 2, **peer.defaults)
     assert torch.equal(torch.get_rng_state(), state)
     assert both.shape == images.shape
@@ -76,25 +86,45 @@ def test_defaults_search_and_price_are_as_stated(denoiser, images, peer):
     counted = Counted(denoiser, len(images))
     peer.run(counted, Inpainting(images, half(denoiser.shape), 0.1), [0, 1], 3)
     guard = 1 / len(images) if peer.name == "DDIM" else 0  # our sampler's look at one sample alone
-    assert counted.passes == Passes(3 * peer.passes.forward + guard, 3 * peer.passes.vjp, 3 * peer.passes.jvp)
+    assert counted.passes == Passes(
+        3 * peer.passes.forward + guard, 3 * peer.passes.vjp, 3 * peer.passes.jvp
+    )
 
 
 @pytest.mark.parametrize("peer", chosen("DiffPIR"))  # which has times of its own
 def test_the_network_is_called_at_the_times_of_our_sampler(denoiser, images, peer):
     recorder = Recorder(denoiser.network)
-    peer.run(Denoiser(recorder, denoiser.schedule, "v", denoiser.shape), Inpainting(images, half(denoiser.shape)), [0, 1], 7)
+    peer.run(
+        Denoiser(recorder, denoiser.schedule, "v", denoiser.shape),
+        Inpainting(images, half(denoiser.shape)),
+        [0, 1],
+        7,
+    )
     repeated = int(peer.passes.forward)
     guard = [[denoiser.schedule.times(7)[0]]] if peer.name == "DDIM" else []
-    assert recorder.times == guard + [[t] for t in denoiser.schedule.times(7) for _ in range(repeated)]
+    assert recorder.times == guard + [
+        [t] for t in denoiser.schedule.times(7) for _ in range(repeated)
+    ]
 
 
-@pytest.mark.parametrize(("peer", "task"), [  # TMPD's variances, negative for a trained network, may blow up
-    pytest.param(*peer.values, task, id=f"{peer.id}-{task}", marks=peer.marks)
-    for task, left_out in (("half", ("DDIM", "TMPD")), ("shrunk", ("DDIM", "TMPD", "RePaint")))  # RePaint: masks only
-    for peer in chosen(*left_out)])
+# TMPD's variances, negative for a trained network, may blow up
+@pytest.mark.parametrize(
+    ("peer", "task"),
+    [
+        pytest.param(*peer.values, task, id=f"{peer.id}-{task}", marks=peer.marks)
+        # RePaint: masks only
+        for task, left_out in (("half", ("DDIM", "TMPD")), ("shrunk", ("DDIM", "TMPD", "RePaint")))
+        for peer in chosen(*left_out)
+    ],
+)
 def test_observations_are_met_roughly(denoiser, images, peer, task):
-    problem = super_resolution(shrink(images, 2), 2) if task == "shrunk" else Inpainting(
-        images + 0.1 * seeded_noise([3, 4], denoiser.shape), half(denoiser.shape), 0.1)
+    problem = (
+        super_resolution(shrink(images, 2), 2)
+        if task == "shrunk"
+        else Inpainting(
+            images + 0.1 * seeded_noise([3, 4], denoiser.shape), half(denoiser.shape), 0.1
+        )
+    )
     strong = {"DPS": {"zeta": 3.0}, "MPGD": {"scale": 2.0}, "DPS, annealed": {"weight": 3.0}}
     found = peer.run(denoiser, problem, [0, 1], 9, **strong.get(peer.name, {}))
     free = peers_ours.unconstrained(denoiser, problem, [0, 1], 9)
@@ -107,29 +137,44 @@ def test_ddnm_meets_noiseless_observations_exactly_and_noisy_ones_to_their_noise
     assert masked.residual(peers_ours.ddnm(denoiser, masked, [0, 1], 3)).max() < 1e-6
     shrunk = super_resolution(shrink(images, 4), 4)
     assert shrunk.residual(peers_ours.ddnm(denoiser, shrunk, [0, 1], 3)).max() < 1e-5
-    noisy = Inpainting(images + 0.2 * seeded_noise([3, 4], denoiser.shape), half(denoiser.shape), 0.2)
+    noisy = Inpainting(
+        images + 0.2 * seeded_noise([3, 4], denoiser.shape), half(denoiser.shape), 0.2
+    )
     residual = noisy.residual(peers_ours.ddnm(denoiser, noisy, [0, 1], 20))
     assert (residual > 0.1).all()
     assert (residual < 0.3).all()
 
 
 def test_the_gain_of_a_mask_is_1_and_of_a_mean_over_f_times_f_pixels_f(images):
-    assert torch.allclose(peers_ours._gain(Inpainting(images, half((1, 32, 32))), 2), torch.ones(2, 1, 1, 1))
+    assert torch.allclose(
+        peers_ours._gain(Inpainting(images, half((1, 32, 32))), 2), torch.ones(2, 1, 1, 1)
+    )
     mean = torch.eye(8).repeat_interleave(4, 1) / 4
-    assert torch.allclose(peers_ours._gain(Separable(torch.zeros(2, 1, 8, 8), mean, mean), 2), torch.full((2, 1, 1, 1), 4.0))
+    assert torch.allclose(
+        peers_ours._gain(Separable(torch.zeros(2, 1, 8, 8), mean, mean), 2),
+        torch.full((2, 1, 1, 1), 4.0),
+    )
 
 
-@pytest.mark.parametrize(("name", "parameter", "weak", "strong"), [
-    ("MPGD", "scale", 0.1, 1.0), ("DPS", "zeta", 0.3, 3.0), ("DPS, annealed", "weight", 0.1, 1.0),
-    ("PiGDM", "weight", 0.1, 1.0), ("MMPS", "iterations", 1, 4),
-])
+@pytest.mark.parametrize(
+    ("name", "parameter", "weak", "strong"),
+    [
+        ("MPGD", "scale", 0.1, 1.0),
+        ("DPS", "zeta", 0.3, 3.0),
+        ("DPS, annealed", "weight", 0.1, 1.0),
+        ("PiGDM", "weight", 0.1, 1.0),
+        ("MMPS", "iterations", 1, 4),
+    ],
+)
 def test_more_guidance_leaves_less_residual(denoiser, images, name, parameter, weak, strong):
     peer = next(peer for peer in PEERS if peer.name == name)
     if MISSING.get(peer.library.split()[0], False):
         pytest.skip(f"no {peer.library}")
     problem = super_resolution(shrink(images, 2), 2)
-    low, high = (problem.residual(peer.run(denoiser, problem, [0, 1], 10, **{parameter: value})).mean()
-                 for value in (strong, weak))
+    low, high = (
+        problem.residual(peer.run(denoiser, problem, [0, 1], 10, **{parameter: value})).mean()
+        for value in (strong, weak)
+    )
     assert low < 0.8 * high
 
 
@@ -142,7 +187,11 @@ def test_azulas_noise_levels_are_those_of_the_table(denoiser):
         assert adapted.schedule(t) == denoiser.schedule(k)
     assert [float(c) for c in adapted.schedule(torch.tensor(0.0))] == [1, 0]
     for steps in (1, 3, 50, 100, 1000):
-        times = peers_azula.azula().sample.DDIMSampler(adapted, steps=steps, dtype=torch.float64).timesteps
+        times = (
+            peers_azula.azula()
+            .sample.DDIMSampler(adapted, steps=steps, dtype=torch.float64)
+            .timesteps
+        )
         assert [adapted.time(t) for t in times[:-1]] == denoiser.schedule.times(steps)
 
 

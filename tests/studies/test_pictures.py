@@ -1,4 +1,6 @@
-"""Odd image and mask files: read rightly, or refused in a message that says why, through every door in the same way."""
+"""Odd image and mask files: read rightly, or refused in a message that says why, through every door
+in the same way.
+"""
 
 import io
 import os
@@ -27,8 +29,16 @@ GRAY = np.add.outer(4 * np.arange(32), 2 * np.arange(32)).astype(np.uint8)  # 0 
 RED = np.stack([GRAY, GRAY // 2, 255 - GRAY], -1)
 LEFT = np.zeros((32, 32), np.uint8)
 LEFT[:, :10] = 255
-ROTATIONS = {1: lambda a: a, 2: np.fliplr, 3: lambda a: np.rot90(a, 2), 4: np.flipud, 5: lambda a: a.swapaxes(0, 1),
-             6: lambda a: np.rot90(a, 1), 7: lambda a: np.rot90(a, 2).swapaxes(0, 1), 8: lambda a: np.rot90(a, -1)}
+ROTATIONS = {
+    1: lambda a: a,
+    2: np.fliplr,
+    3: lambda a: np.rot90(a, 2),
+    4: np.flipud,
+    5: lambda a: a.swapaxes(0, 1),
+    6: lambda a: np.rot90(a, 1),
+    7: lambda a: np.rot90(a, 2).swapaxes(0, 1),
+    8: lambda a: np.rot90(a, -1),
+}
 """From the upright picture to what a camera stores with an orientation of EXIF's."""
 
 
@@ -65,10 +75,21 @@ def gif(path, frames, **options):
 
 
 def png(path, header, rows=b"\0"):
-    """A PNG by hand: width, height, bits and kind of colour; without rows it promises pixels and holds none."""
-    chunks = ((b"IHDR", struct.pack(">IIBBBBB", *header, 0, 0, 0)), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks))
+    """A PNG by hand: width, height, bits and kind of colour; without rows it promises pixels and
+    holds none.
+    """
+    chunks = (
+        (b"IHDR", struct.pack(">IIBBBBB", *header, 0, 0, 0)),
+        (b"IDAT", zlib.compress(rows)),
+        (b"IEND", b""),
+    )
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n"
+        + b"".join(
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+            for kind, data in chunks
+        )
+    )
 
 
 def huge(path, width, height):
@@ -77,8 +98,10 @@ def huge(path, width, height):
 
 def truncated(path, kind):
     buffer = io.BytesIO()
-    save(buffer, np.random.default_rng(0).integers(0, 255, (32, 32, 3)).astype(np.uint8), format=kind)
-    path.write_bytes(buffer.getvalue()[:len(buffer.getvalue()) // 2])
+    save(
+        buffer, np.random.default_rng(0).integers(0, 255, (32, 32, 3)).astype(np.uint8), format=kind
+    )
+    path.write_bytes(buffer.getvalue()[: len(buffer.getvalue()) // 2])
 
 
 def camera(path, orientation, pixels=GRAY, **options):
@@ -100,49 +123,142 @@ HALF = np.where(np.arange(32) < 16, 255, 0) * np.ones((32, 1))
 ALPHA = HALF.astype(np.uint8)
 INK = np.where(GRAY > 90, 255, 0).astype(np.uint8)
 
-# name -> (ending, how it is written, gray as a digit's model sees it, the colours; or what it is refused with)
+# name -> (ending, how it is written, gray as a digit's model sees it, the colours; or what it is
+# refused with)
 FILES = {
     "gray": ("png", lambda p: save(p, GRAY), unit(GRAY), None),
     "colours": ("png", lambda p: save(p, RED), unit(luminance(RED)), unit(RED)),
     "1 bit": ("png", lambda p: save(p, Image.fromarray(INK > 0)), unit(INK), None),
     "16 bits": ("png", lambda p: save(p, deep(GRAY) * 257), unit(GRAY), None),
-    "12 bits in 16": ("png", lambda p: save(p, deep(GRAY) * 16), unit(deep(GRAY) * 16 / 4095 * 255), None),
+    "12 bits in 16": (
+        "png",
+        lambda p: save(p, deep(GRAY) * 16),
+        unit(deep(GRAY) * 16 / 4095 * 255),
+        None,
+    ),
     "8 bits in 16": ("png", lambda p: save(p, deep(GRAY)), unit(GRAY), None),
     "16 bits, tiff": ("tiff", lambda p: save(p, deep(GRAY) * 257), unit(GRAY), None),
     "16 bits, big-endian": ("tiff", lambda p: save(p, big_endian()), unit(GRAY), None),
     "32 bits": ("tiff", lambda p: save(p, deep(GRAY, np.int32) * 257), unit(GRAY), None),
-    "32 bits, signed": ("tiff", lambda p: save(p, deep(GRAY, np.int32) * 10 - 900), unit(GRAY / 186 * 255), None),
+    "32 bits, signed": (
+        "tiff",
+        lambda p: save(p, deep(GRAY, np.int32) * 10 - 900),
+        unit(GRAY / 186 * 255),
+        None,
+    ),
     "float, 0 to 1": ("tiff", lambda p: save(p, (GRAY / 255).astype(np.float32)), unit(GRAY), None),
     "float, -1 to 1": ("tiff", lambda p: save(p, unit(GRAY).astype(np.float32)), unit(GRAY), None),
     "float, bytes": ("tiff", lambda p: save(p, GRAY.astype(np.float32)), unit(GRAY), None),
-    "float, any": ("tiff", lambda p: save(p, (GRAY * 0.37 - 5).astype(np.float32)), unit(GRAY / 186 * 255),
-                   None),
-    "float, NaN": ("tiff", lambda p: save(p, np.full((32, 32), np.nan, np.float32)), "1,024 of 1,024 values that", None),
-    "alpha": ("png", lambda p: save(p, with_alpha(RED, ALPHA)), unit(np.where(HALF > 0, luminance(RED), 0)),
-              unit(np.where(HALF[..., None] > 0, RED, 255))),
-    "gray, alpha": ("png", lambda p: save(p, with_alpha(GRAY, ALPHA)), unit(np.where(HALF > 0, GRAY, 0)),
-                    unit(np.where(HALF > 0, GRAY, 255))),
-    "a transparent digit": ("png", lambda p: save(p, with_alpha(0 * INK + 255, INK)), unit(INK), "is white everywhere"),
-    "a transparent digit in black": ("png", lambda p: save(p, with_alpha(np.zeros_like(INK), INK)), "is black everywhere",
-                                     unit(255 - INK)),
-    "opaque alpha": ("png", lambda p: save(p, with_alpha(RED, np.full_like(ALPHA, 255))), unit(luminance(RED)), unit(RED)),
-    "palette": ("png", lambda p: save(p, palette()[0]), unit(luminance(colours_of_palette())), unit(colours_of_palette())),
-    "palette, transparent": ("png", lambda p: save(p, palette()[0], transparency=3),
-                             unit(np.where(GRAY // 64 == 3, 0, luminance(colours_of_palette()))), unit(colours_of_palette())),
-    "gray, a transparent value": ("png", lambda p: save(p, GRAY, transparency=0), unit(GRAY),
-                                  unit(np.where(GRAY == 0, 255, GRAY))),
-    "16 bits, a transparent value": ("png", lambda p: save(p, deep(GRAY) * 257, transparency=0), unit(GRAY),
-                                     unit(np.where(GRAY == 0, 255, GRAY))),
-    "cmyk": ("tiff", lambda p: save(p, Image.fromarray(RED).convert("CMYK")), unit(luminance(RED)), unit(RED)),
+    "float, any": (
+        "tiff",
+        lambda p: save(p, (GRAY * 0.37 - 5).astype(np.float32)),
+        unit(GRAY / 186 * 255),
+        None,
+    ),
+    "float, NaN": (
+        "tiff",
+        lambda p: save(p, np.full((32, 32), np.nan, np.float32)),
+        "1,024 of 1,024 values that",
+        None,
+    ),
+    "alpha": (
+        "png",
+        lambda p: save(p, with_alpha(RED, ALPHA)),
+        unit(np.where(HALF > 0, luminance(RED), 0)),
+        unit(np.where(HALF[..., None] > 0, RED, 255)),
+    ),
+    "gray, alpha": (
+        "png",
+        lambda p: save(p, with_alpha(GRAY, ALPHA)),
+        unit(np.where(HALF > 0, GRAY, 0)),
+        unit(np.where(HALF > 0, GRAY, 255)),
+    ),
+    "a transparent digit": (
+        "png",
+        lambda p: save(p, with_alpha(0 * INK + 255, INK)),
+        unit(INK),
+        "is white everywhere",
+    ),
+    "a transparent digit in black": (
+        "png",
+        lambda p: save(p, with_alpha(np.zeros_like(INK), INK)),
+        "is black everywhere",
+        unit(255 - INK),
+    ),
+    "opaque alpha": (
+        "png",
+        lambda p: save(p, with_alpha(RED, np.full_like(ALPHA, 255))),
+        unit(luminance(RED)),
+        unit(RED),
+    ),
+    "palette": (
+        "png",
+        lambda p: save(p, palette()[0]),
+        unit(luminance(colours_of_palette())),
+        unit(colours_of_palette()),
+    ),
+    "palette, transparent": (
+        "png",
+        lambda p: save(p, palette()[0], transparency=3),
+        unit(np.where(GRAY // 64 == 3, 0, luminance(colours_of_palette()))),
+        unit(colours_of_palette()),
+    ),
+    "gray, a transparent value": (
+        "png",
+        lambda p: save(p, GRAY, transparency=0),
+        unit(GRAY),
+        unit(np.where(GRAY == 0, 255, GRAY)),
+    ),
+    "16 bits, a transparent value": (
+        "png",
+        lambda p: save(p, deep(GRAY) * 257, transparency=0),
+        unit(GRAY),
+        unit(np.where(GRAY == 0, 255, GRAY)),
+    ),
+    "cmyk": (
+        "tiff",
+        lambda p: save(p, Image.fromarray(RED).convert("CMYK")),
+        unit(luminance(RED)),
+        unit(RED),
+    ),
     "gif": ("gif", lambda p: save(p, GRAY), unit(GRAY), None),
-    "gif, black first frame": ("gif", lambda p: gif(p, [Image.fromarray(a) for a in (0 * GRAY, GRAY)]), "has 2 frames", None),
-    "tiff, pages": ("tiff", lambda p: gif(p, [Image.fromarray(a) for a in (GRAY, RED)]), "has 2 frames", None),
-    "webp, moving": ("webp", lambda p: gif(p, [Image.fromarray(a) for a in (RED, RED[::-1])]), "has 2 frames", None),
-    "mpo": ("jpg", lambda p: gif(p, [Image.fromarray(a) for a in (0 * GRAY + 99, GRAY)], format="MPO"),
-            unit(0 * GRAY + 99), None),
+    "gif, black first frame": (
+        "gif",
+        lambda p: gif(p, [Image.fromarray(a) for a in (0 * GRAY, GRAY)]),
+        "has 2 frames",
+        None,
+    ),
+    "tiff, pages": (
+        "tiff",
+        lambda p: gif(p, [Image.fromarray(a) for a in (GRAY, RED)]),
+        "has 2 frames",
+        None,
+    ),
+    "webp, moving": (
+        "webp",
+        lambda p: gif(p, [Image.fromarray(a) for a in (RED, RED[::-1])]),
+        "has 2 frames",
+        None,
+    ),
+    "mpo": (
+        "jpg",
+        lambda p: gif(p, [Image.fromarray(a) for a in (0 * GRAY + 99, GRAY)], format="MPO"),
+        unit(0 * GRAY + 99),
+        None,
+    ),
     "bmp": ("bmp", lambda p: save(p, RED), unit(luminance(RED)), unit(RED)),
-    "200 megapixels": ("png", lambda p: huge(p, 20_000, 10_000), "has 200,000,000 pixels, more than the 100,000,000", None),
-    "150 megapixels": ("png", lambda p: huge(p, 15_000, 10_000), "has 150,000,000 pixels, more than the 100,000,000", None),
+    "200 megapixels": (
+        "png",
+        lambda p: huge(p, 20_000, 10_000),
+        "has 200,000,000 pixels, more than the 100,000,000",
+        None,
+    ),
+    "150 megapixels": (
+        "png",
+        lambda p: huge(p, 15_000, 10_000),
+        "has 150,000,000 pixels, more than the 100,000,000",
+        None,
+    ),
     "truncated png": ("png", lambda p: truncated(p, "PNG"), "cannot be read", None),
     "truncated jpeg": ("jpg", lambda p: truncated(p, "JPEG"), "cannot be read", None),
     "truncated tiff": ("tiff", lambda p: truncated(p, "TIFF"), "can", None),
@@ -150,11 +266,31 @@ FILES = {
     "text": ("png", lambda p: p.write_text("no image"), "is not an image that can be read", None),
     "a folder": ("png", lambda p: p.mkdir(), "cannot be read", None),
     "no file": ("png", lambda p: None, "there is no file", None),
-    "0 and 1": ("png", lambda p: save(p, INK // 255), "holds 0 and 1 of 0 to 255, which is black: multiply it by 255", None),
-    "0 and 1 in 16 bits": ("png", lambda p: save(p, deep(INK // 255)), "holds whole numbers 0 and 1 only", None),
-    "lab": ("tiff", lambda p: save(p, LAB), unit(luminance(LAB.convert("RGB"))), unit(LAB.convert("RGB"))),
+    "0 and 1": (
+        "png",
+        lambda p: save(p, INK // 255),
+        "holds 0 and 1 of 0 to 255, which is black: multiply it by 255",
+        None,
+    ),
+    "0 and 1 in 16 bits": (
+        "png",
+        lambda p: save(p, deep(INK // 255)),
+        "holds whole numbers 0 and 1 only",
+        None,
+    ),
+    "lab": (
+        "tiff",
+        lambda p: save(p, LAB),
+        unit(luminance(LAB.convert("RGB"))),
+        unit(LAB.convert("RGB")),
+    ),
     **{f"exif {k}": ("png", lambda p, k=k: camera(p, k), unit(GRAY), None) for k in ROTATIONS},
-    "another size": ("png", lambda p: save(p, RED[:, :20]), "has 20x32 pixels: --image must be an image of 32x32", "any"),
+    "another size": (
+        "png",
+        lambda p: save(p, RED[:, :20]),
+        "has 20x32 pixels: --image must be an image of 32x32",
+        "any",
+    ),
 }
 
 
@@ -174,12 +310,17 @@ def test_an_odd_image_is_read_rightly_or_refused(name, tmp_path, opened):
             with pytest.raises(InputError, match=gray):
                 door()
         else:
-            np.testing.assert_allclose(door()[0, 0], gray, atol=1.1 / 127.5 if name == "mpo" else 1e-6)
+            np.testing.assert_allclose(
+                door()[0, 0], gray, atol=1.1 / 127.5 if name == "mpo" else 1e-6
+            )
     shape = (3, 32, 32)
     if isinstance(colours, np.ndarray):
         wanted = np.broadcast_to(colours if colours.ndim == 3 else colours[..., None], (32, 32, 3))
-        np.testing.assert_allclose(read_image(path, shape).pixels[0].permute(1, 2, 0), wanted,
-                                   atol=1.1 / 127.5 if name in ("mpo", "cmyk") else 1e-6)
+        np.testing.assert_allclose(
+            read_image(path, shape).pixels[0].permute(1, 2, 0),
+            wanted,
+            atol=1.1 / 127.5 if name in ("mpo", "cmyk") else 1e-6,
+        )
     elif colours != "any":
         with pytest.raises(InputError, match=colours):
             read_image(path, shape)
@@ -193,13 +334,30 @@ def opened():
 
 def doors_of_digits(path, model):
     """The image as the studies of J and those of constrained sampling look at it."""
-    return [lambda config=config: config(image=path).inputs(model).images for config in (OnModel, Inpaint, StyleTransfer)]
+    return [
+        lambda config=config: config(image=path).inputs(model).images
+        for config in (OnModel, Inpaint, StyleTransfer)
+    ]
 
 
 @pytest.mark.parametrize("name", ["200 megapixels", "truncated jpeg", "gif, black first frame"])
-@pytest.mark.parametrize("command", ["audit", "eigenvalues", "eigenvectors", "spectrum", "symmetry", "convergence", "inpaint",
-                                     "superres", "style"])
-def test_every_command_refuses_a_file_in_the_same_words(monkeypatch, capsys, tmp_path, command, name):
+@pytest.mark.parametrize(
+    "command",
+    [
+        "audit",
+        "eigenvalues",
+        "eigenvectors",
+        "spectrum",
+        "symmetry",
+        "convergence",
+        "inpaint",
+        "superres",
+        "style",
+    ],
+)
+def test_every_command_refuses_a_file_in_the_same_words(
+    monkeypatch, capsys, tmp_path, command, name
+):
     path, message, _ = written(name, tmp_path)
     status, _, err = call(monkeypatch, capsys, command, "--image", path, "--out", tmp_path / "run")
     assert status == 2
@@ -207,7 +365,9 @@ def test_every_command_refuses_a_file_in_the_same_words(monkeypatch, capsys, tmp
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("name", ["gray", "alpha", "16 bits", "exif 6", "palette", "float, -1 to 1"])
+@pytest.mark.parametrize(
+    "name", ["gray", "alpha", "16 bits", "exif 6", "palette", "float, -1 to 1"]
+)
 def test_superres_reads_its_small_image_as_the_others_do(name, tmp_path):
     path, gray, _ = written(name, tmp_path)
     np.testing.assert_allclose(read_image(path, DIGIT, sides=(32,)).pixels[0, 0], gray, atol=1e-6)
@@ -217,8 +377,11 @@ def test_superres_reads_its_small_image_as_the_others_do(name, tmp_path):
 
 def test_superres_reads_a_small_digit_upright(tmp_path):
     camera(tmp_path / "small.png", 6, GRAY[:16, :16])
-    np.testing.assert_allclose(Superres(image=tmp_path / "small.png", factor=2).read(DIGIT).pixels[0, 0], unit(GRAY[:16, :16]),
-                               atol=1e-6)
+    np.testing.assert_allclose(
+        Superres(image=tmp_path / "small.png", factor=2).read(DIGIT).pixels[0, 0],
+        unit(GRAY[:16, :16]),
+        atol=1e-6,
+    )
 
 
 def test_a_small_digit_is_padded_and_says_nothing(tmp_path):
@@ -229,11 +392,17 @@ def test_a_small_digit_is_padded_and_says_nothing(tmp_path):
     assert picture.said == ""
 
 
-@pytest.mark.parametrize(("name", "said"), [
-    ("12 bits in 16", "odd.png: 0 is black and 4,095 white"), ("float, -1 to 1", "odd.tiff: -1 is black and 1 white"),
-    ("alpha", "odd.png: transparency over black"), ("16 bits, a transparent value", "0 is black and 65,535 white, transp"),
-    ("colours", ""), ("exif 6", ""),
-])
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("12 bits in 16", "odd.png: 0 is black and 4,095 white"),
+        ("float, -1 to 1", "odd.tiff: -1 is black and 1 white"),
+        ("alpha", "odd.png: transparency over black"),
+        ("16 bits, a transparent value", "0 is black and 65,535 white, transp"),
+        ("colours", ""),
+        ("exif 6", ""),
+    ],
+)
 def test_what_a_file_needed_is_said(name, said, tmp_path, capsys, opened):
     path, _, _ = written(name, tmp_path)
     assert said in read_image(path, DIGIT).said
@@ -252,13 +421,17 @@ def test_a_camera_turned_sideways_has_its_size_turned(tmp_path):
 
 def test_colours_of_twelve_bits_in_sixteen_are_refused(tmp_path):
     for factor, ok in ((16, False), (257, True)):
-        rows = b"".join(b"\0" + (RED[k].astype(np.uint16) * factor).astype(">u2").tobytes() for k in range(32))
+        rows = b"".join(
+            b"\0" + (RED[k].astype(np.uint16) * factor).astype(">u2").tobytes() for k in range(32)
+        )
         png(tmp_path / "deep.png", (32, 32, 16, 2), rows)
         if ok:
             found = read_image(tmp_path / "deep.png", COLOUR).pixels[0].permute(1, 2, 0)
             np.testing.assert_allclose(found, unit(RED), atol=1e-6)
         else:
-            with pytest.raises(InputError, match="colours of 16 bits that reach a quarter of white at most"):
+            with pytest.raises(
+                InputError, match="colours of 16 bits that reach a quarter of white at most"
+            ):
                 read_image(tmp_path / "deep.png", COLOUR)
 
 
@@ -269,7 +442,7 @@ def test_large_jpegs_are_reduced_while_they_are_decoded(tmp_path):
     reduced = pictures._open(tmp_path / "large.jpg", "--image", least=128)
     assert (whole.size, reduced.size) == ((2048, 1024), (256, 128))
     found = read_image(tmp_path / "large.jpg", (1, 64, 64)).pixels[0, 0]
-    np.testing.assert_allclose(found[30], unit(wide[0, 512 + 8:1536:16]), atol=0.02)
+    np.testing.assert_allclose(found[30], unit(wide[0, 512 + 8 : 1536 : 16]), atol=0.02)
 
 
 KNOWN = LEFT > 0
@@ -291,28 +464,84 @@ MASKS = {
     "0 and 65535": ("png", lambda p: save(p, deep(LEFT) * 257), KNOWN),
     "palette, black and white": ("gif", lambda p: save(p, LEFT), KNOWN),
     "alpha, erased from a photo": ("png", lambda p: save(p, PHOTO_ERASED), ~SQUARE),
-    "alpha, white paint": ("png", lambda p: save(p, with_alpha(np.full_like(LEFT, 255), LEFT)), KNOWN),
-    "alpha, coloured paint": ("png", lambda p: save(p, with_alpha(np.full((32, 32, 3), (255, 0, 0), np.uint8), LEFT)), KNOWN),
+    "alpha, white paint": (
+        "png",
+        lambda p: save(p, with_alpha(np.full_like(LEFT, 255), LEFT)),
+        KNOWN,
+    ),
+    "alpha, coloured paint": (
+        "png",
+        lambda p: save(p, with_alpha(np.full((32, 32, 3), (255, 0, 0), np.uint8), LEFT)),
+        KNOWN,
+    ),
     "opaque alpha": ("png", lambda p: save(p, with_alpha(LEFT, np.full_like(LEFT, 255))), KNOWN),
-    "palette, transparent": ("png", lambda p: save(p, palette()[0], transparency=0), GRAY // 64 != 0),
+    "palette, transparent": (
+        "png",
+        lambda p: save(p, palette()[0], transparency=0),
+        GRAY // 64 != 0,
+    ),
     "soft edge": ("png", lambda p: save(p, SOFT), SOFT > 127),
     "exif 6": ("png", lambda p: camera(p, 6, LEFT), KNOWN),
-    "alpha, black paint": ("png", lambda p: save(p, with_alpha(np.zeros_like(LEFT), LEFT)), "known by its alpha and unknown"),
-    "alpha, black and white paint": ("png", lambda p: save(p, with_alpha(LEFT, ALPHA)), "known by its alpha and unknown by"),
+    "alpha, black paint": (
+        "png",
+        lambda p: save(p, with_alpha(np.zeros_like(LEFT), LEFT)),
+        "known by its alpha and unknown",
+    ),
+    "alpha, black and white paint": (
+        "png",
+        lambda p: save(p, with_alpha(LEFT, ALPHA)),
+        "known by its alpha and unknown by",
+    ),
     "transparent": ("png", lambda p: save(p, with_alpha(LEFT, 0 * LEFT)), "transparent everywhere"),
-    "labels": ("png", lambda p: save(p, GRAY // 40), "holds 0, 1, 2, 3, 4: expected black and white, 0 and 255"),
-    "labels and a void": ("png", lambda p: save(p, np.where(KNOWN, 255, GRAY // 140).astype(np.uint8)), "holds 0, 1, 255"),
-    "labels in 16 bits": ("png", lambda p: save(p, deep(GRAY // 40)), "holds 0, 1, 2, 3, 4: expected"),
-    "labels, float": ("tiff", lambda p: save(p, (GRAY // 40).astype(np.float32)), "holds 0, 1, 2, 3, 4: expected"),
-    "many labels": ("png", lambda p: save(p, GRAY // 6), "holds 0, 1, 2, 3, 4, 5, 6, 7 and 24 more values"),
+    "labels": (
+        "png",
+        lambda p: save(p, GRAY // 40),
+        "holds 0, 1, 2, 3, 4: expected black and white, 0 and 255",
+    ),
+    "labels and a void": (
+        "png",
+        lambda p: save(p, np.where(KNOWN, 255, GRAY // 140).astype(np.uint8)),
+        "holds 0, 1, 255",
+    ),
+    "labels in 16 bits": (
+        "png",
+        lambda p: save(p, deep(GRAY // 40)),
+        "holds 0, 1, 2, 3, 4: expected",
+    ),
+    "labels, float": (
+        "tiff",
+        lambda p: save(p, (GRAY // 40).astype(np.float32)),
+        "holds 0, 1, 2, 3, 4: expected",
+    ),
+    "many labels": (
+        "png",
+        lambda p: save(p, GRAY // 6),
+        "holds 0, 1, 2, 3, 4, 5, 6, 7 and 24 more values",
+    ),
     "labels in colours": ("png", lambda p: save(p, palette()[0]), "has colours, most of them #"),
     "gray": ("png", lambda p: save(p, LEFT // 3), "holds 0, 85: expected"),
     "a photo": ("png", lambda p: save(p, GRAY), "more values: expected black and white"),
     "a photo in colours": ("png", lambda p: save(p, RED), "has colours"),
-    "black": ("png", lambda p: save(p, 0 * LEFT), "is black everywhere, so that (no|every) pixel is known"),
-    "white": ("png", lambda p: save(p, 0 * LEFT + 255), "is white everywhere, so that (no|every) pixel is known"),
-    "another aspect": ("png", lambda p: save(p, LEFT[:, :16]), "has 16x32 pixels: --mask must be an image of 32x32 or 28x28"),
-    "two frames": ("gif", lambda p: gif(p, [Image.fromarray(a) for a in (0 * LEFT, LEFT)]), "has 2 frames"),
+    "black": (
+        "png",
+        lambda p: save(p, 0 * LEFT),
+        "is black everywhere, so that (no|every) pixel is known",
+    ),
+    "white": (
+        "png",
+        lambda p: save(p, 0 * LEFT + 255),
+        "is white everywhere, so that (no|every) pixel is known",
+    ),
+    "another aspect": (
+        "png",
+        lambda p: save(p, LEFT[:, :16]),
+        "has 16x32 pixels: --mask must be an image of 32x32 or 28x28",
+    ),
+    "two frames": (
+        "gif",
+        lambda p: gif(p, [Image.fromarray(a) for a in (0 * LEFT, LEFT)]),
+        "has 2 frames",
+    ),
     "200 megapixels": ("png", lambda p: huge(p, 20_000, 10_000), "has 200,000,000 pixels"),
     "truncated": ("png", lambda p: truncated(p, "PNG"), "cannot be read"),
     "text": ("png", lambda p: p.write_text("no image"), "is not an image that can be read"),
@@ -325,8 +554,11 @@ def test_an_odd_mask_is_read_rightly_or_refused(name, invert, tmp_path):
     ending, write, wanted = MASKS[name]
     path = tmp_path / f"odd.{ending}"
     write(path)
-    doors = [lambda: read_mask(path, DIGIT, invert).known, lambda: Inpaint(mask=str(path), invert_mask=invert).known([3])[0][0],
-             *([lambda: read_mask(path, COLOUR, invert).known] if name != "another aspect" else [])]
+    doors = [
+        lambda: read_mask(path, DIGIT, invert).known,
+        lambda: Inpaint(mask=str(path), invert_mask=invert).known([3])[0][0],
+        *([lambda: read_mask(path, COLOUR, invert).known] if name != "another aspect" else []),
+    ]
     for door in doors:
         if isinstance(wanted, str):
             with pytest.raises(InputError, match=wanted):
@@ -335,11 +567,21 @@ def test_an_odd_mask_is_read_rightly_or_refused(name, invert, tmp_path):
             np.testing.assert_array_equal(door()[0], wanted ^ invert)
 
 
-@pytest.mark.parametrize(("size", "shown", "ok"), [
-    ((64, 64), (64, 64), True), ((32, 32), (64, 64), True), ((64, 42), (96, 64), True), ((43, 64), (64, 96), True),
-    ((300, 200), (96, 64), True), ((64, 32), (64, 64), False), ((32, 64), (64, 64), False), ((64, 64), (96, 64), False),
-    ((96, 64), (64, 96), False), ((64, 60), (64, 64), False),
-])
+@pytest.mark.parametrize(
+    ("size", "shown", "ok"),
+    [
+        ((64, 64), (64, 64), True),
+        ((32, 32), (64, 64), True),
+        ((64, 42), (96, 64), True),
+        ((43, 64), (64, 96), True),
+        ((300, 200), (96, 64), True),
+        ((64, 32), (64, 64), False),
+        ((32, 64), (64, 64), False),
+        ((64, 64), (96, 64), False),
+        ((96, 64), (64, 96), False),
+        ((64, 60), (64, 64), False),
+    ],
+)
 def test_a_mask_has_the_aspect_of_its_image(tmp_path, size, shown, ok):
     save(tmp_path / "photo.png", Image.new("RGB", shown))
     mask = Image.new("L", size)
@@ -353,7 +595,10 @@ def test_a_mask_has_the_aspect_of_its_image(tmp_path, size, shown, ok):
         assert read()[0, :, :8].all()
         assert not read()[0, :, 8:].any()
     else:
-        with pytest.raises(InputError, match=f"{size[0]}x{size[1]} pixels and the image .* {shown[0]}x{shown[1]}, another"):
+        with pytest.raises(
+            InputError,
+            match=f"{size[0]}x{size[1]} pixels and the image .* {shown[0]}x{shown[1]}, another",
+        ):
             read()
 
 
@@ -362,20 +607,49 @@ def test_how_many_pixels_are_known_is_counted(tmp_path):
     both = torch.stack([torch.from_numpy(KNOWN), torch.from_numpy(SQUARE)])[:, None]
     assert count_known(both) == "144 to 320 of 1,024 pixels known"
     save(tmp_path / "erased.png", PHOTO_ERASED)
-    assert Inpaint(mask=str(tmp_path / "erased.png"), model="oracle").known([0, 1])[1] == (
-        "erased.png: opaque pixels are known; 880 of 1,024 pixels known")
+    assert (
+        Inpaint(mask=str(tmp_path / "erased.png"), model="oracle").known([0, 1])[1]
+        == "erased.png: opaque pixels are known; 880 of 1,024 pixels known"
+    )
     assert Inpaint().known([0])[1] == "512 of 1,024 pixels known"
 
 
-@pytest.mark.parametrize(("words", "line", "known"), [
-    ((), "mask.png: opaque pixels are known; 880 of 1,024 pixels known", ~SQUARE),
-    (("--invert-mask",), "mask.png: opaque pixels are known; 144 of 1,024 pixels known", SQUARE),
-])
-def test_inpaint_says_what_is_known_and_knows_it(monkeypatch, capsys, tmp_path, model, words, line, known):
+@pytest.mark.parametrize(
+    ("words", "line", "known"),
+    [
+        ((), "mask.png: opaque pixels are known; 880 of 1,024 pixels known", ~SQUARE),
+        (
+            ("--invert-mask",),
+            "mask.png: opaque pixels are known; 144 of 1,024 pixels known",
+            SQUARE,
+        ),
+    ],
+)
+def test_inpaint_says_what_is_known_and_knows_it(
+    monkeypatch, capsys, tmp_path, model, words, line, known
+):
     save(tmp_path / "mask.png", PHOTO_ERASED)
     camera(tmp_path / "digit.png", 6, deep(GRAY) * 257)
-    status, _, err = call(monkeypatch, capsys, "inpaint", "--model", model, "--steps", 1, "--newton-steps", 1, "--samples", 1,
-                          "--image", tmp_path / "digit.png", "--mask", tmp_path / "mask.png", *words, "--out", tmp_path / "run")
+    status, _, err = call(
+        monkeypatch,
+        capsys,
+        "inpaint",
+        "--model",
+        model,
+        "--steps",
+        1,
+        "--newton-steps",
+        1,
+        "--samples",
+        1,
+        "--image",
+        tmp_path / "digit.png",
+        "--mask",
+        tmp_path / "mask.png",
+        *words,
+        "--out",
+        tmp_path / "run",
+    )
     assert status == 0, err
     assert line in err
     assert "digit.png: 0 is black and 65,535 white" in err
@@ -391,7 +665,10 @@ NO_IMAGES = {
     "a pipe": (os.mkfifo, "cannot be read \\(it is no file"),
     "a device": (lambda p: p.symlink_to("/dev/zero"), "cannot be read \\(it is no file"),
     "200 megapixels": (lambda p: huge(p, 20_000, 10_000), "has 200,000,000 pixels"),
-    "two frames": (lambda p: gif(p, [Image.fromarray(a) for a in (0 * LEFT, LEFT)], format="GIF"), "has 2 frames"),
+    "two frames": (
+        lambda p: gif(p, [Image.fromarray(a) for a in (0 * LEFT, LEFT)], format="GIF"),
+        "has 2 frames",
+    ),
 }
 
 
@@ -401,8 +678,12 @@ def test_what_is_no_image_is_refused_before_a_model_is_opened(name, model, tmp_p
     """A pipe has no end to wait for, and a hub id may take minutes to open."""
     write, message = NO_IMAGES[name]
     write(tmp_path / "odd.png")
-    for door in (lambda path: OnModel(model=model, image=path), lambda path: Inpaint(model=model, image=path),
-                 lambda path: StyleTransfer(model=model, image=path), lambda path: Superres(model=model, image=path)):
+    for door in (
+        lambda path: OnModel(model=model, image=path),
+        lambda path: Inpaint(model=model, image=path),
+        lambda path: StyleTransfer(model=model, image=path),
+        lambda path: Superres(model=model, image=path),
+    ):
         with pytest.raises(InputError, match=f"odd.png {message}|{message} .*odd.png"):
             door(tmp_path / "odd.png")
     if name != "no file":  # of a mask, that is a word which is none of those known

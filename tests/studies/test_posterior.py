@@ -21,7 +21,9 @@ LINEAR = DiscreteSchedule.linear()
 
 def observed(oracle, rows, seed=0):
     g = torch.Generator().manual_seed(seed)
-    return torch.randn(rows, 12, generator=g, dtype=torch.float64), torch.randn(rows, generator=g, dtype=torch.float64)
+    return torch.randn(rows, 12, generator=g, dtype=torch.float64), torch.randn(
+        rows, generator=g, dtype=torch.float64
+    )
 
 
 def test_a_noisy_sample_as_observation_gives_the_denoisers_posterior(oracle_at):
@@ -34,8 +36,11 @@ def test_a_noisy_sample_as_observation_gives_the_denoisers_posterior(oracle_at):
     assert relative(left.means, means[0]) < 1e-9
     m = left.log_weights.exp() @ left.means
     within = (left.eigenvectors * left.eigenvalues[:, None]) @ left.eigenvectors.mT
-    covariance = torch.einsum("k,kij->ij", left.log_weights.exp(), within + torch.einsum(
-        "ki,kj->kij", left.means - m, left.means - m))
+    covariance = torch.einsum(
+        "k,kij->ij",
+        left.log_weights.exp(),
+        within + torch.einsum("ki,kj->kij", left.means - m, left.means - m),
+    )
     assert relative(covariance, oracle.covariance(x_t, t)[0]) < 1e-8
 
 
@@ -64,7 +69,8 @@ def test_an_exact_observation_holds_for_every_sample():
 
 def test_evidence_that_rules_a_component_out_leaves_it_the_smallest_weight_there_is():
     oracle = make_mixture(LINEAR)
-    outside = oracle.eigenvectors[2, :, 0]  # along which the third component, of rank 2, does not vary
+    # along which the third component, of rank 2, does not vary
+    outside = oracle.eigenvectors[2, :, 0]
     left = oracle.conditioned(outside[None], outside[None] @ oracle.means[2] + 1, 1e-3)
     assert 0 < float(left.log_weights[2].exp()) < 1e-300
     assert float(left.log_weights.exp().sum()) == pytest.approx(1)
@@ -75,14 +81,18 @@ def test_impossible_observations_are_refused():
     A, y = observed(oracle, 3)
     with pytest.raises(InputError, match=r"expected \(m, 12\) and \(m,\)"):
         oracle.conditioned(A, y[:2])
-    with pytest.raises(InputError, match=r"singular for component 0 and sigma = 0.0: leave out redundant rows"):
+    with pytest.raises(
+        InputError, match=r"singular for component 0 and sigma = 0.0: leave out redundant rows"
+    ):
         oracle.conditioned(torch.cat([A, torch.zeros(1, 12)]), torch.cat([y, y[:1]]))
 
 
 @pytest.mark.parametrize("observation", curves.OBSERVATIONS)
 def test_on_a_gaussian_the_matched_denoiser_is_the_posteriors(observation):
     problem = curves.make_problem("Gaussian", observation, 0)
-    x_t = torch.randn(3, 1, 1, curves.N, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    x_t = torch.randn(
+        3, 1, 1, curves.N, generator=torch.Generator().manual_seed(0), dtype=torch.float64
+    )
     for t in (50, 500, 900):
         assert relative(problem.matched()(x_t, t), problem.posterior.mean(x_t, t)) < 1e-6
 
@@ -90,27 +100,58 @@ def test_on_a_gaussian_the_matched_denoiser_is_the_posteriors(observation):
 def test_scores_are_near_zero_for_exact_samples_and_not_for_others():
     problem = curves.make_problem("mixture", "half", 0)
     g = torch.Generator().manual_seed(0)
-    mean, covariance, spread, weights = curves.scores(problem, problem.posterior.sample(20_000, g).flatten(1))
+    mean, covariance, spread, weights = curves.scores(
+        problem, problem.posterior.sample(20_000, g).flatten(1)
+    )
     assert max(mean, covariance, weights) < 0.03
     assert spread == pytest.approx(1, abs=0.02)
-    mean, covariance, spread, _ = curves.scores(problem, problem.posterior.means[:1].expand(10, -1))  # collapsed to a mode
+    # collapsed to a mode
+    mean, covariance, spread, _ = curves.scores(problem, problem.posterior.means[:1].expand(10, -1))
     assert mean > 0.2
     assert covariance == pytest.approx(1)
     assert spread < 1e-12
-    other = problem.posterior.means[:1] + 0.01 * torch.randn(50, curves.N, generator=g, dtype=torch.float64)
+    other = problem.posterior.means[:1] + 0.01 * torch.randn(
+        50, curves.N, generator=g, dtype=torch.float64
+    )
     expected = 1 - float(problem.posterior.log_weights[0].exp())
     assert curves.scores(problem, other)[3] == pytest.approx(expected, abs=1e-3)
 
 
-def test_the_study_tabulates_every_direction_and_exact_newton_meets_the_constraint(monkeypatch, capsys, tmp_path):
-    ways = (posterior.EXACT_DENOISER, posterior.FREE, "J e, secant", "J^+ e, step 1", *posterior.SHOWN)
+def test_the_study_tabulates_every_direction_and_exact_newton_meets_the_constraint(
+    monkeypatch, capsys, tmp_path
+):
+    ways = (
+        posterior.EXACT_DENOISER,
+        posterior.FREE,
+        "J e, secant",
+        "J^+ e, step 1",
+        *posterior.SHOWN,
+    )
     monkeypatch.setattr(posterior, "WAYS", {way: posterior.WAYS[way] for way in ways})
-    status, _, err = call(monkeypatch, capsys, "posterior", "--samples", "40", "--exact-samples", "8", "--curves", "1",
-                          "--steps", "4", "--newton-steps", "2", "--out", tmp_path / "run")
+    status, _, err = call(
+        monkeypatch,
+        capsys,
+        "posterior",
+        "--samples",
+        "40",
+        "--exact-samples",
+        "8",
+        "--curves",
+        "1",
+        "--steps",
+        "4",
+        "--newton-steps",
+        "2",
+        "--out",
+        tmp_path / "run",
+    )
     assert status == 0, err
     rows = list(csv.DictReader((tmp_path / "run" / "table.csv").read_text().splitlines()))
     assert len(rows) == 2 * 2 * 2 * len(set(ways))
-    found = {(row["prior"], row["observation"], row["direction_and_step"], row["eta"]): row for row in rows}
+    found = {
+        (row["prior"], row["observation"], row["direction_and_step"], row["eta"]): row
+        for row in rows
+    }
     exact = found["Gaussian", "half", "J^+ e, step 1", "0"]
     assert float(exact["largest_residual_after_the_steps_of_any_time"]) < 1e-6
     assert int(exact["passes"]) == 4 * (2 + curves.N)
@@ -121,11 +162,14 @@ def test_the_study_tabulates_every_direction_and_exact_newton_meets_the_constrai
     assert (tmp_path / "run" / "figure.png").stat().st_size > 10_000
 
 
-@pytest.mark.parametrize(("words", "message"), [
-    (("--samples", "3"), "--samples and --exact-samples must be at least 8"),
-    (("--steps", "0"), "steps must lie from 1 to 1000"),
-    (("--curves", "0"), "--curves and --newton-steps at least 1"),
-])
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--samples", "3"), "--samples and --exact-samples must be at least 8"),
+        (("--steps", "0"), "steps must lie from 1 to 1000"),
+        (("--curves", "0"), "--curves and --newton-steps at least 1"),
+    ],
+)
 def test_slips_are_named(monkeypatch, capsys, words, message):
     status, _, err = call(monkeypatch, capsys, "posterior", *words)
     assert status == 2

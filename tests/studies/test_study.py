@@ -23,10 +23,28 @@ def test_a_run_writes_its_folder(tmp_path):
     assert names(tmp_path) == ["run"]
     config = json.loads((folder / "config.json").read_text())
     assert config.pop("code").keys() == {"sources", "jacobian-lab", "torch", "numpy", "scipy"}
-    assert config == {"study": "squares", "seed": 5, "device": "cpu", "count": 3, "power": [1, 2], "weights": {}}
+    assert config == {
+        "study": "squares",
+        "seed": 5,
+        "device": "cpu",
+        "count": 3,
+        "power": [1, 2],
+        "weights": {},
+    }
     manifest = json.loads((folder / "manifest.json").read_text())
-    assert manifest.keys() == {"study", "command", "started", "seconds", "git", "versions", "machine", "device", "seed",
-                               "weights", "pieces_from_an_interrupted_run"}
+    assert manifest.keys() == {
+        "study",
+        "command",
+        "started",
+        "seconds",
+        "git",
+        "versions",
+        "machine",
+        "device",
+        "seed",
+        "weights",
+        "pieces_from_an_interrupted_run",
+    }
     assert manifest["seed"] == 5
     assert (folder / "figure.png").read_bytes().startswith(b"\x89PNG")
     assert (folder / "figure.pdf").read_bytes().startswith(b"%PDF")
@@ -71,7 +89,10 @@ def test_a_piece_that_was_not_written_whole_is_computed_again(tmp_path):
 def test_two_configs_never_share_a_folder(tmp_path):
     squares = Squares()
     run(squares.study(), Options(out=tmp_path / "run"))
-    with pytest.raises(InputError, match=r"other options: count 3 \(now 4\), power \[1, 2\] \(now \[3\]\)\. Choose another"):
+    with pytest.raises(
+        InputError,
+        match=r"other options: count 3 \(now 4\), power \[1, 2\] \(now \[3\]\)\. Choose another",
+    ):
         run(squares.study(), Options(out=tmp_path / "run", count=4, power=(3,)))
     squares.fails_at = 1
     with pytest.raises(KeyboardInterrupt):
@@ -98,7 +119,11 @@ def test_default_folders_differ_by_options_and_not_by_place(tmp_path, monkeypatc
     assert one != two
     assert one.parent == Path("runs")
     assert run(Squares().study(), Options(seed=0)) == one
-    assert run(Squares().study(), Options(seed=0, out=tmp_path / "elsewhere")) == tmp_path / "elsewhere"  # no clash: a place
+    # no clash: a place
+    assert (
+        run(Squares().study(), Options(seed=0, out=tmp_path / "elsewhere"))
+        == tmp_path / "elsewhere"
+    )
 
 
 def test_folders_that_are_not_runs_and_unwritable_ones_are_refused(tmp_path):
@@ -112,7 +137,9 @@ def test_folders_that_are_not_runs_and_unwritable_ones_are_refused(tmp_path):
         run(Squares().study(), Options(out=tmp_path / "mine" / "thesis.tex"))
     folder = run(Squares().study(), Options(out=tmp_path / "run"))
     (folder / "data.npz").unlink()
-    with pytest.raises(InputError, match=r"data.npz does not exist. Remove the folder .* and run again"):
+    with pytest.raises(
+        InputError, match=r"data.npz does not exist. Remove the folder .* and run again"
+    ):
         run(Squares().study(), Options(out=folder))
     (folder / "config.json").write_text("[1, 2")
     with pytest.raises(InputError, match="is not the folder of a run"):
@@ -153,7 +180,11 @@ def test_no_run_takes_another_one_with_it(tmp_path, monkeypatch):
     (other / "piece.npz").write_bytes(b"dear")
     (tmp_path / "link").symlink_to(tmp_path / "runs")
     monkeypatch.chdir(tmp_path)
-    for out, message in (("runs", "is not the folder of a run"), (".", "the working directory"), ("link", "is a link")):
+    for out, message in (
+        ("runs", "is not the folder of a run"),
+        (".", "the working directory"),
+        ("link", "is a link"),
+    ):
         with pytest.raises(InputError, match=message):
             run(Squares().study(), Options(out=Path(out)))
     assert (other / "piece.npz").read_bytes() == b"dear"

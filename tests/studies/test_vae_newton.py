@@ -1,4 +1,6 @@
-"""The study of VAE-Newton: its premises where they are known, what it counts, that it makes no graph; else random weights."""
+"""The study of VAE-Newton: its premises where they are known, what it counts, that it makes no
+graph; else random weights.
+"""
 
 import csv
 
@@ -31,7 +33,9 @@ LATENT = (4, 8, 8)
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """The miniature's pipeline, narrow and with random weights."""
-    return str(pipelines.miniature(tmp_path_factory.mktemp("pipelines") / "narrow", (8, 8, 8), (16, 16)))
+    return str(
+        pipelines.miniature(tmp_path_factory.mktemp("pipelines") / "narrow", (8, 8, 8), (16, 16))
+    )
 
 
 class Shrinking(torch.nn.Module):
@@ -42,11 +46,22 @@ class Shrinking(torch.nn.Module):
 
 
 def flat_model():
-    """A model whose decoder is linear with orthonormal columns and whose encoder is its pseudo-inverse, in float64."""
-    Q = torch.linalg.qr(torch.randn(1024, 256, generator=torch.Generator().manual_seed(0), dtype=torch.float64))[0]
+    """A model whose decoder is linear with orthonormal columns and whose encoder is its
+    pseudo-inverse, in float64.
+    """
+    Q = torch.linalg.qr(
+        torch.randn(1024, 256, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    )[0]
     denoiser = Denoiser(Shrinking().double().eval(), DiscreteSchedule.linear(), "sample", LATENT)
-    return Model(denoiser, (1, 32, 32), "cpu", torch.float64, "latent", lambda x: (x.flatten(1) @ Q).reshape(-1, *LATENT),
-                 lambda z: (z.flatten(1) @ Q.T).reshape(-1, 1, 32, 32))
+    return Model(
+        denoiser,
+        (1, 32, 32),
+        "cpu",
+        torch.float64,
+        "latent",
+        lambda x: (x.flatten(1) @ Q).reshape(-1, *LATENT),
+        lambda z: (z.flatten(1) @ Q.T).reshape(-1, 1, 32, 32),
+    )
 
 
 def test_the_premises_of_a_perfect_linear_autoencoder_are_met():
@@ -58,13 +73,21 @@ def test_the_premises_of_a_perfect_linear_autoencoder_are_met():
     Q = dense_decoder(model.decode, torch.zeros(1, *LATENT, dtype=torch.float64))
     for k, problem in enumerate(TASKS.values()):
         constraint = problem(images[3:4])
-        P = constraint.seen(torch.eye(1024, dtype=torch.float64).reshape(-1, 1, 32, 32)).flatten(1).numpy()
+        P = (
+            constraint.seen(torch.eye(1024, dtype=torch.float64).reshape(-1, 1, 32, 32))
+            .flatten(1)
+            .numpy()
+        )
         largest = np.linalg.eigvalsh(Q.T @ P @ Q)[-1]  # here symmetric, at most 1
         np.testing.assert_allclose(found["loop"][k], [largest, largest, 0], rtol=1e-9)
         noise = seeded_noise([seed_of(0, 3)], LATENT, dtype=torch.float64)
-        x = model.decode(model.denoiser.schedule.add_noise(model.encode(images[3:4]), 400, noise) / 2)
+        x = model.decode(
+            model.denoiser.schedule.add_noise(model.encode(images[3:4]), 400, noise) / 2
+        )
         moved = model.decode(model.encode(constraint.error(x)))
-        expected = [float(constraint.residual(x + s * moved) / constraint.residual(x)) for s in STEPS]
+        expected = [
+            float(constraint.residual(x + s * moved) / constraint.residual(x)) for s in STEPS
+        ]
         for form in (1, 2, 3):  # tangent, secant, J_D^+ e
             np.testing.assert_allclose(found["by_step"][k, form], expected, atol=1e-6)
         best = found["by_step"][k, 0, 10]  # exact line search ends at s = 1
@@ -75,7 +98,12 @@ def test_the_dense_jacobians_are_those_of_jacrev():
     from mnist.latent import AUTOENCODER, build_autoencoder
 
     torch.manual_seed(0)
-    autoencoder = build_autoencoder(AUTOENCODER | {"block_out_channels": (8, 8, 8)}).double().eval().requires_grad_(False)
+    autoencoder = (
+        build_autoencoder(AUTOENCODER | {"block_out_channels": (8, 8, 8)})
+        .double()
+        .eval()
+        .requires_grad_(False)
+    )
 
     def decode(z):
         return autoencoder.decode(z).sample
@@ -83,9 +111,15 @@ def test_the_dense_jacobians_are_those_of_jacrev():
     def encode(x):
         return autoencoder.encode(x).latent_dist.mode()
 
-    z, x = torch.randn(1, 4, 2, 2, dtype=torch.float64), torch.randn(1, 1, 8, 8, dtype=torch.float64)
+    z, x = (
+        torch.randn(1, 4, 2, 2, dtype=torch.float64),
+        torch.randn(1, 1, 8, 8, dtype=torch.float64),
+    )
     with differentiable():  # attention by the kernel that has derivatives
-        J_D, J_E = (torch.func.jacrev(function)(at).reshape(-1, at.numel()) for function, at in ((decode, z), (encode, x)))
+        J_D, J_E = (
+            torch.func.jacrev(function)(at).reshape(-1, at.numel())
+            for function, at in ((decode, z), (encode, x))
+        )
     assert relative(dense_decoder(decode, z), J_D) < 1e-10
     assert relative(dense_encoder(encode, x), J_E) < 1e-10
 
@@ -98,7 +132,13 @@ def test_a_whole_run_of_vae_newton_makes_no_tensor_that_requires_a_gradient(fold
     for problem in TASKS.values():
         constraint = Decoded(problem(images), model.encode, model.decode, form)
         with torch.enable_grad(), keep, NoGraph() as mode:
-            *_, last = sample(model.denoiser, seeded_noise(range(2), LATENT), [800, 300], constraint, Newton("inexact", 1))
+            *_, last = sample(
+                model.denoiser,
+                seeded_noise(range(2), LATENT),
+                [800, 300],
+                constraint,
+                Newton("inexact", 1),
+            )
         assert mode.seen > 1000
         assert (mode.graph > 0) == (len(saved) > 0) == (form == "backprop")
         assert not last.x0.requires_grad
@@ -113,10 +153,37 @@ def test_vae_newton_peaks_at_most_at_0_6_of_back_propagation(folder):
     assert above["secant"] < 0.6 * above["backprop"]
 
 
-def test_the_study_samples_as_the_sampler_does_and_counts_what_it_spends(monkeypatch, capsys, tmp_path, folder):
-    monkeypatch.setattr(vae_newton, "memory", lambda config, task, method: (500.0, 500.0 + len(method) * config.batch))
-    status, _, err = call(monkeypatch, capsys, "vae-newton", "--model", folder, "--digit", "3", "--digits", "2", "--steps", "2",
-                          "--newton-steps", "2", "--measured", "1", "--times", "500", "--batch", "4", "--out", tmp_path / "run")
+def test_the_study_samples_as_the_sampler_does_and_counts_what_it_spends(
+    monkeypatch, capsys, tmp_path, folder
+):
+    monkeypatch.setattr(
+        vae_newton,
+        "memory",
+        lambda config, task, method: (500.0, 500.0 + len(method) * config.batch),
+    )
+    status, _, err = call(
+        monkeypatch,
+        capsys,
+        "vae-newton",
+        "--model",
+        folder,
+        "--digit",
+        "3",
+        "--digits",
+        "2",
+        "--steps",
+        "2",
+        "--newton-steps",
+        "2",
+        "--measured",
+        "1",
+        "--times",
+        "500",
+        "--batch",
+        "4",
+        "--out",
+        tmp_path / "run",
+    )
     assert status == 0, err
     assert (tmp_path / "run" / "figure.png").stat().st_size > 10_000
     rows = list(csv.DictReader((tmp_path / "run" / "table.csv").read_text().splitlines()))
@@ -124,7 +191,10 @@ def test_the_study_samples_as_the_sampler_does_and_counts_what_it_spends(monkeyp
     of = {(row["task"], row["method"]): row for row in rows}
 
     def passes(method, task="half known"):
-        return [int(of[task, method][f"{name}_passes"]) for name in ("denoiser", "decoder", "decoder_with_graph", "encoder")]
+        return [
+            int(of[task, method][f"{name}_passes"])
+            for name in ("denoiser", "decoder", "decoder_with_graph", "encoder")
+        ]
 
     # 2 times of 2 steps: 3 D and 2 J e each; a residual, and so a decoded image, for each of 6 D
     assert passes("backprop") == [10, 6 + 4, 4, 0]
@@ -143,7 +213,15 @@ def test_the_study_samples_as_the_sampler_does_and_counts_what_it_spends(monkeyp
     noise = seeded_noise(seeds, LATENT)
     constraint = Decoded(problem, model.encode, model.decode, "tangent")
     newton = Newton("inexact", 2, Secant(0.2))
-    *_, last = sample(model.denoiser, noise, model.denoiser.schedule.times(2), constraint, newton, eta=1.0, seeds=seeds)
+    *_, last = sample(
+        model.denoiser,
+        noise,
+        model.denoiser.schedule.times(2),
+        constraint,
+        newton,
+        eta=1.0,
+        seeds=seeds,
+    )
     drawn, k = constraint.images(last.x0), ROWS.index(("4x super-resolution", "tangent"))
     assert relative(data["images"][k], drawn) < 1e-4
     np.testing.assert_allclose(data["missing"][k], problem.residual(drawn), rtol=1e-4)
@@ -153,22 +231,39 @@ def test_the_study_samples_as_the_sampler_does_and_counts_what_it_spends(monkeyp
     assert float(of["4x super-resolution", "tangent"]["psnr"]) == pytest.approx(psnr, rel=1e-4)
 
 
-@pytest.mark.parametrize(("words", "message"), [
-    (("--model", "denoiser"), "is no latent model: take mnist-latent"), (("--digits", "0"), "--digits, --measured and --batch"),
-    (("--change", "0"), "--change positive"),
-    (("--eta", "2"), "--eta must lie from 0 to 1"), (("--times", "500", "500"), "different times"),
-])
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--model", "denoiser"), "is no latent model: take mnist-latent"),
+        (("--digits", "0"), "--digits, --measured and --batch"),
+        (("--change", "0"), "--change positive"),
+        (("--eta", "2"), "--eta must lie from 0 to 1"),
+        (("--times", "500", "500"), "different times"),
+    ],
+)
 def test_slips_are_named(monkeypatch, capsys, tmp_path, folder, words, message):
-    status, _, err = call(monkeypatch, capsys, "vae-newton", *(() if "--model" in words else ("--model", folder)), *words,
-                          "--out", tmp_path / "run")
+    status, _, err = call(
+        monkeypatch,
+        capsys,
+        "vae-newton",
+        *(() if "--model" in words else ("--model", folder)),
+        *words,
+        "--out",
+        tmp_path / "run",
+    )
     assert status == 2
     assert message in err
 
 
 def test_a_model_of_other_images_than_digits_is_refused(monkeypatch):
     model = flat_model()
-    monkeypatch.setattr(vae_newton, "open_model", lambda name, device: Model(
-        model.denoiser, (3, 64, 64), device, torch.float32, "latent", model.encode, model.decode))
+    monkeypatch.setattr(
+        vae_newton,
+        "open_model",
+        lambda name, device: Model(
+            model.denoiser, (3, 64, 64), device, torch.float32, "latent", model.encode, model.decode
+        ),
+    )
     with pytest.raises(InputError, match=r"digits are \(1, 32, 32\)"):
         vae_newton.open_digits("photographs", "cpu")
 

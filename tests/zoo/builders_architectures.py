@@ -32,7 +32,9 @@ def mlp_mixer():
 def fnet():
     return Transformer(
         block=lambda: Layer(
-            lambda h, n, m: (y := h + torch.fft.fft(torch.fft.fft(n(h), dim=-1), dim=-2).real) + m(y),
+            lambda h, n, m: (
+                (y := h + torch.fft.fft(torch.fft.fft(n(h), dim=-1), dim=-2).real) + m(y)
+            ),
             nn.LayerNorm(16),
             nn.Sequential(nn.Linear(16, 16), nn.GELU()),
         )
@@ -49,7 +51,9 @@ def fourier_neural_operator():
         def forward(self, h):
             f = torch.fft.rfft2(h)
             out = torch.zeros_like(f)
-            out[:, :, :3, :3] = torch.einsum("bixy,ioxy->boxy", f[:, :, :3, :3], torch.view_as_complex(self.w))
+            out[:, :, :3, :3] = torch.einsum(
+                "bixy,ioxy->boxy", f[:, :, :3, :3], torch.view_as_complex(self.w)
+            )
             return F.gelu(torch.fft.irfft2(out, s=h.shape[-2:]) + h)
 
     return Ends(nn.Sequential(Spectral(), Spectral()))
@@ -57,15 +61,28 @@ def fourier_neural_operator():
 
 @family(shape=(2, 8, 8))
 def spectral_gate():
-    return inner(lambda h: torch.fft.irfft2(torch.fft.rfft2(h) * fixed(h, 16, 8, 5)[:1], s=h.shape[-2:]).tanh())
+    return inner(
+        lambda h: torch.fft.irfft2(
+            torch.fft.rfft2(h) * fixed(h, 16, 8, 5)[:1], s=h.shape[-2:]
+        ).tanh()
+    )
 
 
 @family(shape=(1, 8, 16))
 def short_time_fourier():
     def call(_, x, t):
-        s = torch.stft(x.flatten(1), 16, 4, window=torch.hann_window(16).to(x), return_complex=True, pad_mode="constant")
+        s = torch.stft(
+            x.flatten(1),
+            16,
+            4,
+            window=torch.hann_window(16).to(x),
+            return_complex=True,
+            pad_mode="constant",
+        )
         s = s * torch.tanh(s.abs())
-        return torch.istft(s, 16, 4, window=torch.hann_window(16).to(x), length=128).reshape(x.shape)
+        return torch.istft(s, 16, 4, window=torch.hann_window(16).to(x), length=128).reshape(
+            x.shape
+        )
 
     return Wrapped(nn.Identity(), call)
 
@@ -73,7 +90,10 @@ def short_time_fourier():
 def recurrent(kind, **options):
     net = kind(8, 8, batch_first=True, **options)
     wide = 16 if options.get("bidirectional") else 8
-    return Wrapped(nn.ModuleList([net, nn.Linear(wide, 8)]), lambda n, x, t: n[1](n[0](x.flatten(1, 2))[0]).reshape(x.shape))
+    return Wrapped(
+        nn.ModuleList([net, nn.Linear(wide, 8)]),
+        lambda n, x, t: n[1](n[0](x.flatten(1, 2))[0]).reshape(x.shape),
+    )
 
 
 @family(shape=(2, 8, 8))
@@ -110,7 +130,9 @@ def gru_cell_loop():
 
 @family(shape=(2, 8, 8))
 def state_space_scan():
-    """A diagonal state space model over the pixels (S4D, Mamba without selection), by a cumulative sum in the log domain."""
+    """A diagonal state space model over the pixels (S4D, Mamba without selection), by a cumulative
+    sum in the log domain.
+    """
 
     def scan(h):
         u = F.softplus(h.flatten(2))

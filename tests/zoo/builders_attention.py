@@ -19,12 +19,18 @@ class Block(nn.Module):
         super().__init__()
         self.norm1, self.norm2, self.heads = nn.LayerNorm(width), nn.LayerNorm(width), heads
         self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
-        self.mlp = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
+        self.mlp = nn.Sequential(
+            nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width)
+        )
         self.attention = attention or F.scaled_dot_product_attention
 
     def forward(self, h):
         b, n, c = h.shape
-        q, k, v = self.qkv(self.norm1(h)).reshape(b, n, 3, self.heads, c // self.heads).permute(2, 0, 3, 1, 4)
+        q, k, v = (
+            self.qkv(self.norm1(h))
+            .reshape(b, n, 3, self.heads, c // self.heads)
+            .permute(2, 0, 3, 1, 4)
+        )
         h = h + self.out(self.attention(q, k, v).transpose(1, 2).reshape(b, n, c))
         return h + self.mlp(self.norm2(h))
 
@@ -35,13 +41,20 @@ class Transformer(nn.Module):
     def __init__(self, channels=4, patch=2, attention=None, skip=False, block=None, depth=2):
         super().__init__()
         self.patch, self.skip = patch, skip
-        self.first, self.last = nn.Linear(channels * patch**2, 16), nn.Linear(16, channels * patch**2)
-        self.blocks = nn.ModuleList([block() if block else Block(attention=attention) for _ in range(depth)])
+        self.first, self.last = (
+            nn.Linear(channels * patch**2, 16),
+            nn.Linear(16, channels * patch**2),
+        )
+        self.blocks = nn.ModuleList(
+            [block() if block else Block(attention=attention) for _ in range(depth)]
+        )
         self.join = nn.Linear(32, 16)
         self.position = nn.Parameter(0.1 * torch.randn(1, 1, 16))
 
     def forward(self, x, t):
-        h = start = self.first(tokens(x, self.patch)) + self.position * (1 + 0.001 * t.to(x).reshape(-1, 1, 1))
+        h = start = self.first(tokens(x, self.patch)) + self.position * (
+            1 + 0.001 * t.to(x).reshape(-1, 1, 1)
+        )
         for block in self.blocks:
             h = block(h)
         if self.skip:
@@ -84,7 +97,11 @@ def attention_sliced():
         for i in range(q.shape[1]):
             out[:, i] = (
                 torch.baddbmm(
-                    torch.empty(len(q), q.shape[2], k.shape[2]).to(q), q[:, i], k[:, i].mT, beta=0, alpha=8**-0.5
+                    torch.empty(len(q), q.shape[2], k.shape[2]).to(q),
+                    q[:, i],
+                    k[:, i].mT,
+                    beta=0,
+                    alpha=8**-0.5,
                 ).softmax(-1)
                 @ v[:, i]
             )
@@ -137,13 +154,19 @@ def attention_by_autograd_function():
 @family()
 def attention_linear():
     return attended(
-        lambda q, k, v: (F.elu(q) + 1) @ ((F.elu(k) + 1).mT @ v) / ((F.elu(q) + 1) @ (F.elu(k) + 1).sum(-2)[..., None])
+        lambda q, k, v: (
+            (F.elu(q) + 1)
+            @ ((F.elu(k) + 1).mT @ v)
+            / ((F.elu(q) + 1) @ (F.elu(k) + 1).sum(-2)[..., None])
+        )
     )
 
 
 @family()
 def attention_cosine():
-    return attended(lambda q, k, v: (F.normalize(q, dim=-1) @ F.normalize(k, dim=-1).mT * 5).softmax(-1) @ v)
+    return attended(
+        lambda q, k, v: (F.normalize(q, dim=-1) @ F.normalize(k, dim=-1).mT * 5).softmax(-1) @ v
+    )
 
 
 @family()
@@ -153,17 +176,25 @@ def attention_causal():
 
 @family()
 def attention_masked_fill():
-    return attended(lambda q, k, v: (q @ k.mT / 8**0.5).masked_fill_(torch.eye(16).bool(), -1e9).softmax(-1) @ v)
+    return attended(
+        lambda q, k, v: (q @ k.mT / 8**0.5).masked_fill_(torch.eye(16).bool(), -1e9).softmax(-1) @ v
+    )
 
 
 @family()
 def attention_grouped_queries():
-    return attended(lambda q, k, v: F.scaled_dot_product_attention(q, k[:, :1].expand_as(k), v[:, :1].expand_as(v)))
+    return attended(
+        lambda q, k, v: F.scaled_dot_product_attention(
+            q, k[:, :1].expand_as(k), v[:, :1].expand_as(v)
+        )
+    )
 
 
 @family()
 def attention_enable_gqa():
-    return attended(lambda q, k, v: F.scaled_dot_product_attention(q, k[:, :1], v[:, :1], enable_gqa=True))
+    return attended(
+        lambda q, k, v: F.scaled_dot_product_attention(q, k[:, :1], v[:, :1], enable_gqa=True)
+    )
 
 
 @family()
@@ -177,13 +208,21 @@ def attention_kept_heads_topk():
 
 
 def rope_complex(q):
-    angles = torch.outer(torch.arange(q.shape[-2], dtype=torch.float64), torch.tensor([1.0, 0.1, 0.01, 0.001]).double())
+    angles = torch.outer(
+        torch.arange(q.shape[-2], dtype=torch.float64),
+        torch.tensor([1.0, 0.1, 0.01, 0.001]).double(),
+    )
     turn = torch.polar(torch.ones_like(angles), angles)
-    return torch.view_as_real(torch.view_as_complex(q.reshape(*q.shape[:-1], 4, 2).contiguous()) * turn).flatten(-2)
+    return torch.view_as_real(
+        torch.view_as_complex(q.reshape(*q.shape[:-1], 4, 2).contiguous()) * turn
+    ).flatten(-2)
 
 
 def rope_written(q):
-    angles = torch.outer(torch.arange(q.shape[-2], dtype=torch.float64), torch.tensor([1.0, 0.1, 0.01, 0.001]).double())
+    angles = torch.outer(
+        torch.arange(q.shape[-2], dtype=torch.float64),
+        torch.tensor([1.0, 0.1, 0.01, 0.001]).double(),
+    )
     out = torch.empty_like(q)
     out[..., 0::2] = q[..., 0::2] * angles.cos() - q[..., 1::2] * angles.sin()
     out[..., 1::2] = q[..., 0::2] * angles.sin() + q[..., 1::2] * angles.cos()
@@ -192,21 +231,30 @@ def rope_written(q):
 
 @family(prediction="flow")
 def rotary_complex():
-    return attended(lambda q, k, v: F.scaled_dot_product_attention(rope_complex(q), rope_complex(k), v))
+    return attended(
+        lambda q, k, v: F.scaled_dot_product_attention(rope_complex(q), rope_complex(k), v)
+    )
 
 
 @family(prediction="flow")
 def rotary_written_into_slices():
-    return attended(lambda q, k, v: F.scaled_dot_product_attention(rope_written(q), rope_written(k), v))
+    return attended(
+        lambda q, k, v: F.scaled_dot_product_attention(rope_written(q), rope_written(k), v)
+    )
 
 
 @family()
 def multihead_attention_module():
     return Transformer(
-        block=lambda: Layer(lambda h, a: h + a(h, h, h, need_weights=False)[0], nn.MultiheadAttention(16, 2, batch_first=True))
+        block=lambda: Layer(
+            lambda h, a: h + a(h, h, h, need_weights=False)[0],
+            nn.MultiheadAttention(16, 2, batch_first=True),
+        )
     )
 
 
 @family()
 def transformer_encoder_layer():
-    return Transformer(block=lambda: nn.TransformerEncoderLayer(16, 2, 32, 0.0, batch_first=True, norm_first=True))
+    return Transformer(
+        block=lambda: nn.TransformerEncoderLayer(16, 2, 32, 0.0, batch_first=True, norm_first=True)
+    )

@@ -7,11 +7,18 @@ import torch
 from zoo.builders_unet2d import package, unet2d
 from zoo.registry import Wrapped, entry, fixed
 
-vae = partial(entry, "diffusers autoencoder", shape=(3, 8, 8), prediction="sample", needs="diffusers")
+vae = partial(
+    entry, "diffusers autoencoder", shape=(3, 8, 8), prediction="sample", needs="diffusers"
+)
 
 
 def through(net, encode=None):
-    return Wrapped(net, lambda net, x, t: net.decode(encode(net, x) if encode else net.encode(x).latent_dist.mean).sample)
+    return Wrapped(
+        net,
+        lambda net, x, t: (
+            net.decode(encode(net, x) if encode else net.encode(x).latent_dist.mean).sample
+        ),
+    )
 
 
 @vae()
@@ -119,12 +126,16 @@ def vq_model():
 
 @vae()
 def vq_model_not_quantised():
-    return Wrapped(vq(), lambda net, x, t: net.decode(net.encode(x).latents, force_not_quantize=True).sample)
+    return Wrapped(
+        vq(), lambda net, x, t: net.decode(net.encode(x).latents, force_not_quantize=True).sample
+    )
 
 
 @vae(shape=(4, 4, 4), prediction="epsilon", outcome="told")
 def movq_decoder():
-    """Kandinsky's decoder with spatial normalisation: codes in, and what they were quantised to modulates each layer."""
+    """Kandinsky's decoder with spatial normalisation: codes in, and what they were quantised to
+    modulates each layer.
+    """
     net = package().VQModel(
         in_channels=4,
         out_channels=4,
@@ -150,7 +161,9 @@ def autoencoder_temporal_decoder():
         down_block_types=("DownEncoderBlock2D",) * 2,
         latent_channels=4,
     )
-    return Wrapped(net, lambda net, x, t: net.decode(net.encode(x).latent_dist.mean, num_frames=1).sample)
+    return Wrapped(
+        net, lambda net, x, t: net.decode(net.encode(x).latent_dist.mean, num_frames=1).sample
+    )
 
 
 @vae(shape=(3, 8, 8))
@@ -172,7 +185,9 @@ def consistency_decoder():
         add_attention=False,
         num_train_timesteps=1024,
     )
-    return Wrapped(net, lambda net, x, t: net(torch.cat([x, fixed(x, 4, 8, 8)], 1), t).sample[:, :3])
+    return Wrapped(
+        net, lambda net, x, t: net(torch.cat([x, fixed(x, 4, 8, 8)], 1), t).sample[:, :3]
+    )
 
 
 @vae(shape=(3, 8, 8), isolated=True)

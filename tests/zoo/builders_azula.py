@@ -13,7 +13,10 @@ azula_net = partial(entry, "azula", shape=(4, 8, 8), prediction="epsilon", needs
 def azula_unet_plain():
     from azula.nn.unet import UNet
 
-    return Wrapped(UNet(4, 4, hid_channels=(8, 16), hid_blocks=(1, 1), mod_features=8), lambda net, x, t: net(x, fixed(x, 8)))
+    return Wrapped(
+        UNet(4, 4, hid_channels=(8, 16), hid_blocks=(1, 1), mod_features=8),
+        lambda net, x, t: net(x, fixed(x, 8)),
+    )
 
 
 @azula_net()
@@ -21,7 +24,15 @@ def azula_unet_periodic():
     from azula.nn.unet import UNet
 
     return Wrapped(
-        UNet(4, 4, hid_channels=(8, 16), hid_blocks=(1, 1), mod_features=8, periodic=True, identity_init=True),
+        UNet(
+            4,
+            4,
+            hid_channels=(8, 16),
+            hid_blocks=(1, 1),
+            mod_features=8,
+            periodic=True,
+            identity_init=True,
+        ),
         lambda net, x, t: net(x, fixed(x, 8)),
     )
 
@@ -39,7 +50,16 @@ def azula_unet_checkpointed():
 def azula_vit(**options):
     from azula.nn.vit import ViT
 
-    net = ViT(4, 4, mod_features=8, hid_channels=16, hid_blocks=2, patch_size=2, attention_heads=2, **options)
+    net = ViT(
+        4,
+        4,
+        mod_features=8,
+        hid_channels=16,
+        hid_blocks=2,
+        patch_size=2,
+        attention_heads=2,
+        **options,
+    )
     return Wrapped(net, lambda net, x, t: net(x, fixed(x, 8)))
 
 

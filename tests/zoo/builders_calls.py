@@ -25,7 +25,10 @@ def compiled_module():
 
 @pattern(compiled=True)
 def compiled_in_part():
-    inner_part = torch.compile(nn.Sequential(nn.GroupNorm(4, 16), nn.SiLU(), nn.Conv2d(16, 16, 3, padding=1)), backend="eager")
+    inner_part = torch.compile(
+        nn.Sequential(nn.GroupNorm(4, 16), nn.SiLU(), nn.Conv2d(16, 16, 3, padding=1)),
+        backend="eager",
+    )
     return Ends(inner_part)
 
 
@@ -38,7 +41,9 @@ def compiled_and_frozen():
 @pattern()
 def jit_traced():
     net = small().double().eval()
-    return torch.jit.trace(net, (torch.randn(3, 2, 8, 8).double(), torch.full((3,), 500)), check_trace=False)
+    return torch.jit.trace(
+        net, (torch.randn(3, 2, 8, 8).double(), torch.full((3,), 500)), check_trace=False
+    )
 
 
 @pattern()
@@ -122,7 +127,8 @@ def output_tv_tensor():
 @pattern()
 def output_channels_last():
     return Wrapped(
-        small().to(memory_format=torch.channels_last), lambda net, x, t: net(x.contiguous(memory_format=torch.channels_last), t)
+        small().to(memory_format=torch.channels_last),
+        lambda net, x, t: net(x.contiguous(memory_format=torch.channels_last), t),
     )
 
 
@@ -148,12 +154,17 @@ def output_is_linear():
 
 @pattern()
 def sample_by_sample():
-    return Wrapped(small(), lambda net, x, t: torch.cat([net(a[None], b[None]) for a, b in zip(x, t, strict=True)]))
+    return Wrapped(
+        small(),
+        lambda net, x, t: torch.cat([net(a[None], b[None]) for a, b in zip(x, t, strict=True)]),
+    )
 
 
 @pattern()
 def calls_through_a_list():
-    return Wrapped(small(), lambda net, x, t: torch.stack([net(a[None], t[:1])[0] for a in list(x)]))
+    return Wrapped(
+        small(), lambda net, x, t: torch.stack([net(a[None], t[:1])[0] for a in list(x)])
+    )
 
 
 @pattern()
@@ -190,23 +201,35 @@ def time_embedded_and_cached():
 def sparse_weight():
     net = small()
     matrix = (torch.randn(128, 128, dtype=torch.float64) * (torch.rand(128, 128) < 0.1)).to_sparse()
-    return Wrapped(net, lambda net, x, t: net((matrix @ x.flatten(1).mT).mT.reshape(x.shape).tanh(), t))
+    return Wrapped(
+        net, lambda net, x, t: net((matrix @ x.flatten(1).mT).mT.reshape(x.shape).tanh(), t)
+    )
 
 
 @pattern()
 def sparse_csr_weight():
     net = small()
-    matrix = (torch.randn(128, 128, dtype=torch.float64) * (torch.rand(128, 128) < 0.1)).to_sparse_csr()
-    return Wrapped(net, lambda net, x, t: net((matrix @ x.flatten(1).mT).mT.reshape(x.shape).tanh(), t))
+    matrix = (
+        torch.randn(128, 128, dtype=torch.float64) * (torch.rand(128, 128) < 0.1)
+    ).to_sparse_csr()
+    return Wrapped(
+        net, lambda net, x, t: net((matrix @ x.flatten(1).mT).mT.reshape(x.shape).tanh(), t)
+    )
 
 
 @pattern()
 def sparse_parameter():
     net = small()
     net.register_parameter(
-        "adjacency", nn.Parameter((torch.randn(128, 128).double() * (torch.rand(128, 128) < 0.1)).to_sparse())
+        "adjacency",
+        nn.Parameter((torch.randn(128, 128).double() * (torch.rand(128, 128) < 0.1)).to_sparse()),
     )
-    return Wrapped(net, lambda net, x, t: net(torch.sparse.mm(net.adjacency, x.flatten(1).mT).mT.reshape(x.shape).tanh(), t))
+    return Wrapped(
+        net,
+        lambda net, x, t: net(
+            torch.sparse.mm(net.adjacency, x.flatten(1).mT).mT.reshape(x.shape).tanh(), t
+        ),
+    )
 
 
 @pattern(compiled=True)
@@ -216,9 +239,9 @@ def flex_attention():
     def call(net, x, t):
         h = net.first(x).reshape(len(x), 2, 8, 64).mT
         return net.last(
-            flex(h, h.flip(2), h.tanh(), score_mod=lambda s, b, head, i, j: s - 0.1 * (i - j).abs()).mT.reshape(
-                len(x), 16, 8, 8
-            )
+            flex(
+                h, h.flip(2), h.tanh(), score_mod=lambda s, b, head, i, j: s - 0.1 * (i - j).abs()
+            ).mT.reshape(len(x), 16, 8, 8)
         )
 
     return Wrapped(small().requires_grad_(False), call)

@@ -1,4 +1,6 @@
-"""U-Nets of diffusers with a text: Stable Diffusion and its descendants, and how its users call them."""
+"""U-Nets of diffusers with a text: Stable Diffusion and its descendants, and how its users call
+them.
+"""
 
 from functools import partial
 
@@ -57,18 +59,25 @@ def sdxl_refiner():
 
 @sd()
 def instruct_pix2pix():
-    return conditional(lambda net, x, t: net(torch.cat([x, fixed(x, 4, 8, 8)], 1), t, fixed(x, 5, 16)).sample, in_channels=8)
+    return conditional(
+        lambda net, x, t: net(torch.cat([x, fixed(x, 4, 8, 8)], 1), t, fixed(x, 5, 16)).sample,
+        in_channels=8,
+    )
 
 
 @sd()
 def sd_inpainting():
-    return conditional(lambda net, x, t: net(torch.cat([x, fixed(x, 5, 8, 8)], 1), t, fixed(x, 5, 16)).sample, in_channels=9)
+    return conditional(
+        lambda net, x, t: net(torch.cat([x, fixed(x, 5, 8, 8)], 1), t, fixed(x, 5, 16)).sample,
+        in_channels=9,
+    )
 
 
 @sd()
 def sd_class_conditioned_upscaler():
     return conditional(
-        lambda net, x, t: net(x, t, fixed(x, 5, 16), class_labels=torch.ones(len(x)).long()).sample, num_class_embeds=4
+        lambda net, x, t: net(x, t, fixed(x, 5, 16), class_labels=torch.ones(len(x)).long()).sample,
+        num_class_embeds=4,
     )
 
 
@@ -88,7 +97,10 @@ def deepfloyd_if():
 
 @sd()
 def lcm_guidance_embedding():
-    return conditional(lambda net, x, t: net(x, t, fixed(x, 5, 16), timestep_cond=fixed(x, 12)).sample, time_cond_proj_dim=12)
+    return conditional(
+        lambda net, x, t: net(x, t, fixed(x, 5, 16), timestep_cond=fixed(x, 12)).sample,
+        time_cond_proj_dim=12,
+    )
 
 
 @sd()
@@ -146,9 +158,14 @@ def sd_guided():
 @sd()
 def sd_guided_rescaled():
     def call(net, x, t):
-        empty, text = net(x.repeat(2, 1, 1, 1), t.repeat(2), torch.cat([0 * fixed(x, 5, 16), fixed(x, 5, 16)])).sample.chunk(2)
+        empty, text = net(
+            x.repeat(2, 1, 1, 1), t.repeat(2), torch.cat([0 * fixed(x, 5, 16), fixed(x, 5, 16)])
+        ).sample.chunk(2)
         out = empty + 5 * (text - empty)
-        return 0.7 * out * text.std(dim=(1, 2, 3), keepdim=True) / out.std(dim=(1, 2, 3), keepdim=True) + 0.3 * out
+        return (
+            0.7 * out * text.std(dim=(1, 2, 3), keepdim=True) / out.std(dim=(1, 2, 3), keepdim=True)
+            + 0.3 * out
+        )
 
     return conditional(call)
 
@@ -156,6 +173,9 @@ def sd_guided_rescaled():
 @sd()
 def sd_perturbed_attention_guidance():
     def call(net, x, t):
-        return net(x, t, fixed(x, 5, 16)).sample * 2 - net(x, t, torch.zeros_like(fixed(x, 5, 16))).sample
+        return (
+            net(x, t, fixed(x, 5, 16)).sample * 2
+            - net(x, t, torch.zeros_like(fixed(x, 5, 16))).sample
+        )
 
     return conditional(call)

@@ -12,7 +12,9 @@ inverse = partial(entry, "deepinv", shape=(3, 8, 8), prediction="sample", needs=
 def deepinv_model(name, call=None, **options):
     import deepinv
 
-    return Wrapped(getattr(deepinv.models, name)(**options), call or (lambda net, x, t: net(x, 0.1)))
+    return Wrapped(
+        getattr(deepinv.models, name)(**options), call or (lambda net, x, t: net(x, 0.1))
+    )
 
 
 @inverse()
@@ -28,30 +30,54 @@ def deepinv_drunet():
 @inverse()
 def deepinv_drunet_elu_pooled():
     return deepinv_model(
-        "DRUNet", nc=(4, 4, 8, 8), nb=1, pretrained=None, act_mode="E", downsample_mode="avgpool", upsample_mode="upconv"
+        "DRUNet",
+        nc=(4, 4, 8, 8),
+        nb=1,
+        pretrained=None,
+        act_mode="E",
+        downsample_mode="avgpool",
+        upsample_mode="upconv",
     )
 
 
 @inverse()
 def deepinv_unet():
-    return deepinv_model("UNet", in_channels=3, out_channels=3, scales=2, channels_per_scale=[8, 16])
+    return deepinv_model(
+        "UNet", in_channels=3, out_channels=3, scales=2, channels_per_scale=[8, 16]
+    )
 
 
 @inverse()
 def deepinv_unet_bias_free_circular():
     return deepinv_model(
-        "UNet", in_channels=3, out_channels=3, scales=2, channels_per_scale=[8, 16], bias=False, circular_padding=True
+        "UNet",
+        in_channels=3,
+        out_channels=3,
+        scales=2,
+        channels_per_scale=[8, 16],
+        bias=False,
+        circular_padding=True,
     )
 
 
 @inverse(isolated=True)
 def deepinv_scunet():
-    return deepinv_model("SCUNet", config=(1, 1, 1, 1, 1, 1, 1), dim=64, pretrained=None, input_resolution=64)
+    return deepinv_model(
+        "SCUNet", config=(1, 1, 1, 1, 1, 1, 1), dim=64, pretrained=None, input_resolution=64
+    )
 
 
 @inverse()
 def deepinv_swinir():
-    return deepinv_model("SwinIR", img_size=8, embed_dim=12, depths=(2,), num_heads=(2,), window_size=4, pretrained=None)
+    return deepinv_model(
+        "SwinIR",
+        img_size=8,
+        embed_dim=12,
+        depths=(2,),
+        num_heads=(2,),
+        window_size=4,
+        pretrained=None,
+    )
 
 
 @inverse()
@@ -62,7 +88,12 @@ def deepinv_ffdnet():
 @inverse()
 def deepinv_restormer():
     return deepinv_model(
-        "Restormer", dim=8, num_blocks=(1, 1, 1, 1), num_refinement_blocks=1, heads=(1, 1, 2, 2), pretrained=None
+        "Restormer",
+        dim=8,
+        num_blocks=(1, 1, 1, 1),
+        num_refinement_blocks=1,
+        heads=(1, 1, 2, 2),
+        pretrained=None,
     )
 
 
@@ -93,19 +124,34 @@ def deepinv_ncsnpp_ddpm():
 
 @inverse()
 def deepinv_autoencoder():
-    return deepinv_model("AutoEncoder", lambda net, x, t: net(x), dim_input=192, dim_mid=32, dim_hid=8)
+    return deepinv_model(
+        "AutoEncoder", lambda net, x, t: net(x), dim_input=192, dim_mid=32, dim_hid=8
+    )
 
 
 @inverse(shape=(1, 8, 8))
 def deepinv_input_convex():
-    """Its potential of B samples is (B, B), so that the gradient is B times too large: right for one sample only."""
-    return deepinv_model("ICNN", lambda net, x, t: x - 0.1 * net.grad(x.clone()), in_channels=1, num_filters=8, num_layers=3)
+    """Its potential of B samples is (B, B), so that the gradient is B times too large: right for
+    one sample only.
+    """
+    return deepinv_model(
+        "ICNN",
+        lambda net, x, t: x - 0.1 * net.grad(x.clone()),
+        in_channels=1,
+        num_filters=8,
+        num_layers=3,
+    )
 
 
 @inverse()
 def deepinv_srresnet():
     return deepinv_model(
-        "SRResNet", lambda net, x, t: net(F.avg_pool2d(x, 2)), num_blocks=2, feats=8, upscale=2, final_kernel_size=3
+        "SRResNet",
+        lambda net, x, t: net(F.avg_pool2d(x, 2)),
+        num_blocks=2,
+        feats=8,
+        upscale=2,
+        final_kernel_size=3,
     )
 
 
@@ -127,8 +173,12 @@ def deepinv_bilateral():
 
 @inverse(outcome="audited")
 def deepinv_equivariant():
-    """It draws the order of its transforms, and the order matters: random, with few outcomes, so that calls often agree."""
+    """It draws the order of its transforms, and the order matters: random, with few outcomes, so
+    that calls often agree.
+    """
     import deepinv
 
-    net = deepinv.models.EquivariantDenoiser(deepinv.models.DnCNN(depth=3, nf=8, pretrained=None), random=False)
+    net = deepinv.models.EquivariantDenoiser(
+        deepinv.models.DnCNN(depth=3, nf=8, pretrained=None), random=False
+    )
     return Wrapped(net, lambda net, x, t: net(x, 0.1))

@@ -17,7 +17,9 @@ def unit(w):
 
 
 class MagnitudePreserving(nn.Module):
-    """A layer as of Karras et al. (2024): the weight is normalised in each pass, activations keep their magnitude."""
+    """A layer as of Karras et al. (2024): the weight is normalised in each pass, activations keep
+    their magnitude.
+    """
 
     def __init__(self, c_in, c_out, kernel=3, forced=False):
         super().__init__()
@@ -26,7 +28,9 @@ class MagnitudePreserving(nn.Module):
     def forward(self, x):
         if self.forced:
             with torch.no_grad():
-                self.weight.copy_(self.weight / self.weight.square().mean((1, 2, 3), keepdim=True).sqrt())
+                self.weight.copy_(
+                    self.weight / self.weight.square().mean((1, 2, 3), keepdim=True).sqrt()
+                )
         w = unit(self.weight) / self.weight[0].numel() ** 0.5
         return F.conv2d(x, w.to(x.dtype), padding=self.weight.shape[-1] // 2)
 
@@ -68,7 +72,9 @@ def edm2_forced_weight_norm():
 
 @family(shape=(2, 8, 8), prediction="sample")
 def edm_preconditioned():
-    """c_skip x + c_out F(c_in x, log(sigma) / 4), the network cast to its own dtype, as in EDM's wrapper."""
+    """c_skip x + c_out F(c_in x, log(sigma) / 4), the network cast to its own dtype, as in EDM's
+    wrapper.
+    """
     net = small()
 
     def call(net, x, t):
@@ -105,7 +111,9 @@ class Upfirdn(nn.Module):
     def forward(self, x):
         c = x.shape[1]
         if self.up:
-            return F.conv_transpose2d(x, 4 * self.kernel.expand(c, 1, 4, 4), stride=2, padding=1, groups=c)
+            return F.conv_transpose2d(
+                x, 4 * self.kernel.expand(c, 1, 4, 4), stride=2, padding=1, groups=c
+            )
         return F.conv2d(x, self.kernel.expand(c, 1, 4, 4), stride=2, padding=1, groups=c)
 
 

@@ -81,7 +81,9 @@ def lumina_next():
         from diffusers.models.embeddings import get_2d_rotary_pos_embed_lumina
 
         rope = get_2d_rotary_pos_embed_lumina(8, 16, 16)
-        return net(x, t, fixed(x, 5, 8), torch.ones(len(x), 5).to(x), rope, cross_attention_kwargs={}).sample.chunk(2, 1)[0]
+        return net(
+            x, t, fixed(x, 5, 8), torch.ones(len(x), 5).to(x), rope, cross_attention_kwargs={}
+        ).sample.chunk(2, 1)[0]
 
     return Wrapped(net, call)
 
@@ -101,7 +103,9 @@ def lumina2():
         axes_lens=(32, 32, 32),
         cap_feat_dim=8,
     )
-    return Wrapped(net, lambda net, x, t: net(x, t, fixed(x, 5, 8), torch.ones(len(x), 5).bool()).sample)
+    return Wrapped(
+        net, lambda net, x, t: net(x, t, fixed(x, 5, 8), torch.ones(len(x), 5).bool()).sample
+    )
 
 
 def sana(**options):
@@ -159,7 +163,9 @@ def cogview3():
 
 @dit(prediction="flow")
 def cogview4():
-    net = package().CogView4Transformer2DModel(pos_embed_max_size=8, rope_axes_dim=(8, 8), **COGVIEW)
+    net = package().CogView4Transformer2DModel(
+        pos_embed_max_size=8, rope_axes_dim=(8, 8), **COGVIEW
+    )
     return Wrapped(net, lambda net, x, t: net(x, fixed(x, 5, 8), t, **sizes(x)).sample)
 
 
@@ -177,7 +183,15 @@ def qwen_image():
     return Wrapped(
         net,
         lambda net, x, t: image(
-            net(tokens(x, 2), fixed(x, 5, 8), torch.ones(len(x), 5).long(), t, img_shapes=[[(1, 4, 4)]] * len(x)).sample, x, 2
+            net(
+                tokens(x, 2),
+                fixed(x, 5, 8),
+                torch.ones(len(x), 5).long(),
+                t,
+                img_shapes=[[(1, 4, 4)]] * len(x),
+            ).sample,
+            x,
+            2,
         ),
     )
 
@@ -195,7 +209,12 @@ def z_image():
         axes_dims=[4, 2, 2],
         axes_lens=[64, 16, 16],
     )
-    return Wrapped(net, lambda net, x, t: torch.stack(net(list(x[:, :, None]), t, list(fixed(x, 5, 8))).sample)[:, :, 0])
+    return Wrapped(
+        net,
+        lambda net, x, t: torch.stack(net(list(x[:, :, None]), t, list(fixed(x, 5, 8))).sample)[
+            :, :, 0
+        ],
+    )
 
 
 @dit(prediction="flow")
@@ -216,7 +235,12 @@ def hidream():
         max_resolution=(8, 8),
         llama_layers=[0, 1],
     )
-    return Wrapped(net, lambda net, x, t: net(x, t, fixed(x, 5, 8), fixed(x, 2, 5, 8).transpose(0, 1), fixed(x, 8)).sample)
+    return Wrapped(
+        net,
+        lambda net, x, t: (
+            net(x, t, fixed(x, 5, 8), fixed(x, 2, 5, 8).transpose(0, 1), fixed(x, 8)).sample
+        ),
+    )
 
 
 @dit(prediction="flow")
@@ -240,7 +264,9 @@ def omnigen():
     def call(net, x, t):
         total = 4 + 1 + 16  # text, time, patches
         mask = torch.ones(len(x), total, total).to(x)
-        return net(x, t, torch.ones(len(x), 4).long(), [], {}, mask, torch.arange(total).expand(len(x), -1)).sample
+        return net(
+            x, t, torch.ones(len(x), 4).long(), [], {}, mask, torch.arange(total).expand(len(x), -1)
+        ).sample
 
     return Wrapped(net, call)
 
@@ -248,7 +274,13 @@ def omnigen():
 @dit(prediction="flow")
 def prx():
     net = package().PRXTransformer2DModel(
-        in_channels=4, context_in_dim=8, hidden_size=16, mlp_ratio=2, num_heads=2, depth=2, axes_dim=[4, 4]
+        in_channels=4,
+        context_in_dim=8,
+        hidden_size=16,
+        mlp_ratio=2,
+        num_heads=2,
+        depth=2,
+        axes_dim=[4, 4],
     )
     return Wrapped(net, lambda net, x, t: net(x, t, fixed(x, 5, 8)).sample)
 
@@ -267,4 +299,6 @@ def hunyuan_image():
         text_embed_dim=8,
         rope_axes_dim=(4, 4),
     )
-    return Wrapped(net, lambda net, x, t: net(x, 1000 * t, fixed(x, 5, 8), torch.ones(len(x), 5).long()).sample)
+    return Wrapped(
+        net, lambda net, x, t: net(x, 1000 * t, fixed(x, 5, 8), torch.ones(len(x), 5).long()).sample
+    )

@@ -5,7 +5,9 @@ from functools import partial
 from zoo.parts import ToImage
 from zoo.registry import Wrapped, entry, image, tokens
 
-hugging = partial(entry, "transformers", shape=(3, 8, 8), prediction="epsilon", needs="transformers")
+hugging = partial(
+    entry, "transformers", shape=(3, 8, 8), prediction="epsilon", needs="transformers"
+)
 
 
 def hf(config, model, call, side=None, **options):
@@ -51,7 +53,12 @@ def hf_beit():
 
 @hugging()
 def hf_dinov2():
-    return hf("Dinov2Config", "Dinov2Model", last, **{k: v for k, v in VIT.items() if k != "intermediate_size"})
+    return hf(
+        "Dinov2Config",
+        "Dinov2Model",
+        last,
+        **{k: v for k, v in VIT.items() if k != "intermediate_size"},
+    )
 
 
 @hugging()
@@ -67,21 +74,45 @@ def hf_siglip_vision():
 @hugging()
 def hf_swin():
     return hf(
-        "SwinConfig", "SwinModel", last, image_size=8, patch_size=2, embed_dim=8, depths=[2], num_heads=[2], window_size=2
+        "SwinConfig",
+        "SwinModel",
+        last,
+        image_size=8,
+        patch_size=2,
+        embed_dim=8,
+        depths=[2],
+        num_heads=[2],
+        window_size=2,
     )
 
 
 @hugging()
 def hf_swinv2():
     return hf(
-        "Swinv2Config", "Swinv2Model", last, image_size=8, patch_size=2, embed_dim=8, depths=[2], num_heads=[2], window_size=2
+        "Swinv2Config",
+        "Swinv2Model",
+        last,
+        image_size=8,
+        patch_size=2,
+        embed_dim=8,
+        depths=[2],
+        num_heads=[2],
+        window_size=2,
     )
 
 
 @hugging()
 def hf_swin2sr():
     return hf(
-        "Swin2SRConfig", "Swin2SRModel", last, image_size=8, patch_size=1, embed_dim=8, depths=[2], num_heads=[2], window_size=4
+        "Swin2SRConfig",
+        "Swin2SRModel",
+        last,
+        image_size=8,
+        patch_size=1,
+        embed_dim=8,
+        depths=[2],
+        num_heads=[2],
+        window_size=4,
     )
 
 
@@ -105,18 +136,41 @@ def hf_segformer():
 
 @hugging()
 def hf_convnext():
-    return hf("ConvNextConfig", "ConvNextModel", last, 16, hidden_sizes=[8, 16], depths=[1, 1], num_stages=2)
+    return hf(
+        "ConvNextConfig",
+        "ConvNextModel",
+        last,
+        16,
+        hidden_sizes=[8, 16],
+        depths=[1, 1],
+        num_stages=2,
+    )
 
 
 @hugging()
 def hf_convnextv2():
-    return hf("ConvNextV2Config", "ConvNextV2Model", last, 16, hidden_sizes=[8, 16], depths=[1, 1], num_stages=2)
+    return hf(
+        "ConvNextV2Config",
+        "ConvNextV2Model",
+        last,
+        16,
+        hidden_sizes=[8, 16],
+        depths=[1, 1],
+        num_stages=2,
+    )
 
 
 @hugging()
 def hf_resnet():
     return hf(
-        "ResNetConfig", "ResNetModel", last, 16, embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic"
+        "ResNetConfig",
+        "ResNetModel",
+        last,
+        16,
+        embedding_size=8,
+        hidden_sizes=[8, 16],
+        depths=[1, 1],
+        layer_type="basic",
     )
 
 
@@ -166,24 +220,43 @@ def hf_perceiver_like_bert():
     import transformers
 
     net = transformers.BertModel(
-        transformers.BertConfig(vocab_size=8, hidden_size=12, num_hidden_layers=2, num_attention_heads=2, intermediate_size=24)
+        transformers.BertConfig(
+            vocab_size=8,
+            hidden_size=12,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            intermediate_size=24,
+        )
     )
-    return Wrapped(net, lambda net, x, t: image(net(inputs_embeds=tokens(x, 2)).last_hidden_state, x, 2))
+    return Wrapped(
+        net, lambda net, x, t: image(net(inputs_embeds=tokens(x, 2)).last_hidden_state, x, 2)
+    )
 
 
 def over_embeddings(config, model, **options):
     import transformers
 
-    given = {"vocab_size": 8, "hidden_size": 12, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
+    given = {
+        "vocab_size": 8,
+        "hidden_size": 12,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 24,
+    }
     net = getattr(transformers, model)(getattr(transformers, config)(**{**given, **options}))
     return Wrapped(
-        net, lambda net, x, t: image(net(inputs_embeds=tokens(x, 2).contiguous(), use_cache=False).last_hidden_state, x, 2)
+        net,
+        lambda net, x, t: image(
+            net(inputs_embeds=tokens(x, 2).contiguous(), use_cache=False).last_hidden_state, x, 2
+        ),
     )
 
 
 @hugging()
 def hf_llama_over_patches():
-    return over_embeddings("LlamaConfig", "LlamaModel", num_key_value_heads=1, head_dim=8, pad_token_id=0)
+    return over_embeddings(
+        "LlamaConfig", "LlamaModel", num_key_value_heads=1, head_dim=8, pad_token_id=0
+    )
 
 
 @hugging()
@@ -191,10 +264,21 @@ def hf_gpt2_over_patches():
     import transformers
 
     net = transformers.GPT2Model(
-        transformers.GPT2Config(vocab_size=8, n_positions=16, n_embd=12, n_layer=1, n_head=2, bos_token_id=0, eos_token_id=0)
+        transformers.GPT2Config(
+            vocab_size=8,
+            n_positions=16,
+            n_embd=12,
+            n_layer=1,
+            n_head=2,
+            bos_token_id=0,
+            eos_token_id=0,
+        )
     )
     return Wrapped(
-        net, lambda net, x, t: image(net(inputs_embeds=tokens(x, 2).contiguous(), use_cache=False).last_hidden_state, x, 2)
+        net,
+        lambda net, x, t: image(
+            net(inputs_embeds=tokens(x, 2).contiguous(), use_cache=False).last_hidden_state, x, 2
+        ),
     )
 
 
@@ -216,9 +300,14 @@ def hf_mixtral_over_patches():
 def hf_mamba_over_patches():
     import transformers
 
-    net = transformers.MambaModel(transformers.MambaConfig(vocab_size=8, hidden_size=12, state_size=4, num_hidden_layers=1))
+    net = transformers.MambaModel(
+        transformers.MambaConfig(vocab_size=8, hidden_size=12, state_size=4, num_hidden_layers=1)
+    )
     return Wrapped(
-        net, lambda net, x, t: image(net(inputs_embeds=tokens(x, 2).contiguous(), use_cache=False).last_hidden_state, x, 2)
+        net,
+        lambda net, x, t: image(
+            net(inputs_embeds=tokens(x, 2).contiguous(), use_cache=False).last_hidden_state, x, 2
+        ),
     )
 
 
@@ -227,6 +316,10 @@ def hf_fnet_over_patches():
     import transformers
 
     net = transformers.FNetModel(
-        transformers.FNetConfig(vocab_size=8, hidden_size=12, num_hidden_layers=1, intermediate_size=24)
+        transformers.FNetConfig(
+            vocab_size=8, hidden_size=12, num_hidden_layers=1, intermediate_size=24
+        )
     )
-    return Wrapped(net, lambda net, x, t: image(net(inputs_embeds=tokens(x, 2)).last_hidden_state, x, 2))
+    return Wrapped(
+        net, lambda net, x, t: image(net(inputs_embeds=tokens(x, 2)).last_hidden_state, x, 2)
+    )

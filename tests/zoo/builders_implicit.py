@@ -19,7 +19,9 @@ def experts(combine):
         out = combine(flat, weight, index, expert)
         return out.reshape(len(h), 8, 8, 16).permute(0, 3, 1, 2)
 
-    return inner(forward, nn.Linear(16, 3), *(nn.Sequential(nn.Linear(16, 16), nn.GELU()) for _ in range(3)))
+    return inner(
+        forward, nn.Linear(16, 3), *(nn.Sequential(nn.Linear(16, 16), nn.GELU()) for _ in range(3))
+    )
 
 
 @family(shape=(2, 8, 8))
@@ -38,7 +40,8 @@ def experts_by_index_add():
 def experts_by_mask():
     return experts(
         lambda flat, weight, index, expert: sum(
-            net(flat) * (weight * (index == i)).sum(-1, keepdim=True) for i, net in enumerate(expert)
+            net(flat) * (weight * (index == i)).sum(-1, keepdim=True)
+            for i, net in enumerate(expert)
         )
     )
 
@@ -70,7 +73,9 @@ def implicit_fixed_point():
 
 @family(shape=(2, 8, 8))
 def implicit_by_no_grad_then_one_step():
-    """The same, solved under no_grad and differentiated through one step only: autograd's J is another one."""
+    """The same, solved under no_grad and differentiated through one step only: autograd's J is
+    another one.
+    """
 
     def solve(h, w):
         with torch.no_grad():
@@ -97,7 +102,10 @@ def energy_gradient():
 
 @family(shape=(2, 8, 8), prediction="epsilon")
 def energy_gradient_by_func():
-    return Wrapped(small(), lambda net, x, t: torch.func.grad(lambda z: net(z, t).square().sum() + z.pow(4).sum())(x))
+    return Wrapped(
+        small(),
+        lambda net, x, t: torch.func.grad(lambda z: net(z, t).square().sum() + z.pow(4).sum())(x),
+    )
 
 
 @family(shape=(1, 8, 8), prediction="sample")
@@ -122,6 +130,8 @@ def input_convex():
             self.a, self.b = nn.Conv2d(2, 16, 3, padding=1), nn.Conv2d(16, 2, 3, padding=1)
 
         def forward(self, x, t):
-            return F.conv_transpose2d(F.softplus(F.conv2d(x, self.a.weight, padding=1)), self.a.weight, padding=1)
+            return F.conv_transpose2d(
+                F.softplus(F.conv2d(x, self.a.weight, padding=1)), self.a.weight, padding=1
+            )
 
     return Convex()

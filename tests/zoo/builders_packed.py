@@ -54,13 +54,18 @@ def flux_schnell():
 
 @dit(prediction="flow")
 def flux_dev():
-    return packed(package().FluxTransformer2DModel(pooled_projection_dim=8, guidance_embeds=True, **FLUX), guidance=True)
+    return packed(
+        package().FluxTransformer2DModel(pooled_projection_dim=8, guidance_embeds=True, **FLUX),
+        guidance=True,
+    )
 
 
 @dit(prediction="flow")
 def flux2():
     return packed(
-        package().Flux2Transformer2DModel(**{**FLUX, "axes_dims_rope": (2, 2, 2, 2)}, timestep_guidance_channels=8),
+        package().Flux2Transformer2DModel(
+            **{**FLUX, "axes_dims_rope": (2, 2, 2, 2)}, timestep_guidance_channels=8
+        ),
         guidance=True,
         pooled=False,
         axes=4,
@@ -79,12 +84,16 @@ def chroma():
 
 @dit(prediction="flow")
 def bria():
-    return packed(package().BriaTransformer2DModel(pooled_projection_dim=None, **FLUX), pooled=False)
+    return packed(
+        package().BriaTransformer2DModel(pooled_projection_dim=None, **FLUX), pooled=False
+    )
 
 
 @dit(prediction="flow")
 def longcat_image():
-    return packed(package().LongCatImageTransformer2DModel(pooled_projection_dim=8, **FLUX), pooled=False)
+    return packed(
+        package().LongCatImageTransformer2DModel(pooled_projection_dim=8, **FLUX), pooled=False
+    )
 
 
 @dit(prediction="flow")

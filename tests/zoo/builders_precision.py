@@ -1,4 +1,6 @@
-"""Parts in lower precision: the truth is the same network in float64. And networks whose J is zero nearly everywhere."""
+"""Parts in lower precision: the truth is the same network in float64. And networks whose J is zero
+nearly everywhere.
+"""
 
 from functools import partial
 

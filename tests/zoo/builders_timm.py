@@ -15,15 +15,31 @@ def timm_backbone(name, side=32, **options):
 
 
 TIMM = {
-    "timm_vit": ("vit_tiny_patch16_224", 16, {"img_size": 16, "patch_size": 4, "embed_dim": 24, "depth": 2, "num_heads": 3}),
-    "timm_xcit": ("xcit_nano_12_p8_224", 16, {"img_size": 16, "depth": 2, "embed_dim": 32, "num_heads": 4}),
-    "timm_cait": ("cait_xxs24_224", 32, {"img_size": 32, "depth": 2, "embed_dim": 24, "num_heads": 3}),
+    "timm_vit": (
+        "vit_tiny_patch16_224",
+        16,
+        {"img_size": 16, "patch_size": 4, "embed_dim": 24, "depth": 2, "num_heads": 3},
+    ),
+    "timm_xcit": (
+        "xcit_nano_12_p8_224",
+        16,
+        {"img_size": 16, "depth": 2, "embed_dim": 32, "num_heads": 4},
+    ),
+    "timm_cait": (
+        "cait_xxs24_224",
+        32,
+        {"img_size": 32, "depth": 2, "embed_dim": 24, "num_heads": 3},
+    ),
     "timm_beit_v2": (
         "beitv2_base_patch16_224",
         16,
         {"img_size": 16, "patch_size": 4, "embed_dim": 24, "depth": 2, "num_heads": 3},
     ),
-    "timm_eva02": ("eva02_tiny_patch14_224", 28, {"img_size": 28, "embed_dim": 24, "depth": 2, "num_heads": 3}),
+    "timm_eva02": (
+        "eva02_tiny_patch14_224",
+        28,
+        {"img_size": 28, "embed_dim": 24, "depth": 2, "num_heads": 3},
+    ),
     "timm_resnet_narrow": ("resnet10t", 32, {}),
     "timm_ghostnet": ("ghostnet_050", 32, {}),
     "timm_lcnet": ("lcnet_035", 32, {}),

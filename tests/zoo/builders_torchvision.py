@@ -14,7 +14,9 @@ vision = partial(entry, "torchvision", shape=(3, 8, 8), prediction="sample", nee
 def classifier(name, side=32, **options):
     from torchvision import models
 
-    return ToImage(getattr(models, name)(weights=None, num_classes=24, **options), lambda net, x: net(x), side)
+    return ToImage(
+        getattr(models, name)(weights=None, num_classes=24, **options), lambda net, x: net(x), side
+    )
 
 
 def _classifiers():
@@ -48,16 +50,31 @@ def torchvision_vit():
 def torchvision_swin():
     from torchvision.models.swin_transformer import SwinTransformer
 
-    return ToImage(SwinTransformer([2, 2], 16, [2, 2], [2, 2], [2, 2], num_classes=24), lambda net, x: net(x), 16)
+    return ToImage(
+        SwinTransformer([2, 2], 16, [2, 2], [2, 2], [2, 2], num_classes=24),
+        lambda net, x: net(x),
+        16,
+    )
 
 
 @vision()
 def torchvision_swin_v2():
-    from torchvision.models.swin_transformer import PatchMergingV2, SwinTransformer, SwinTransformerBlockV2
+    from torchvision.models.swin_transformer import (
+        PatchMergingV2,
+        SwinTransformer,
+        SwinTransformerBlockV2,
+    )
 
     return ToImage(
         SwinTransformer(
-            [2, 2], 16, [2, 2], [2, 2], [2, 2], num_classes=24, block=SwinTransformerBlockV2, downsample_layer=PatchMergingV2
+            [2, 2],
+            16,
+            [2, 2],
+            [2, 2],
+            [2, 2],
+            num_classes=24,
+            block=SwinTransformerBlockV2,
+            downsample_layer=PatchMergingV2,
         ),
         lambda net, x: net(x),
         16,
@@ -68,14 +85,20 @@ def torchvision_swin_v2():
 def torchvision_convnext():
     from torchvision.models.convnext import CNBlockConfig, ConvNeXt
 
-    return ToImage(ConvNeXt([CNBlockConfig(8, 16, 1), CNBlockConfig(16, None, 1)], num_classes=24), lambda net, x: net(x), 16)
+    return ToImage(
+        ConvNeXt([CNBlockConfig(8, 16, 1), CNBlockConfig(16, None, 1)], num_classes=24),
+        lambda net, x: net(x),
+        16,
+    )
 
 
 @vision()
 def torchvision_maxvit():
     from torchvision.models.maxvit import MaxVit
 
-    return ToImage(MaxVit((16, 16), 8, 2, [8, 8], [1, 1], 8, 0.0, num_classes=24), lambda net, x: net(x), 16)
+    return ToImage(
+        MaxVit((16, 16), 8, 2, [8, 8], [1, 1], 8, 0.0, num_classes=24), lambda net, x: net(x), 16
+    )
 
 
 @vision()
@@ -93,7 +116,8 @@ def torchvision_deeplab():
     from torchvision.models.segmentation.deeplabv3 import ASPP
 
     return Wrapped(
-        nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), ASPP(8, [1, 2], 8), nn.Conv2d(8, 3, 1)), lambda net, x, t: net(x)
+        nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), ASPP(8, [1, 2], 8), nn.Conv2d(8, 3, 1)),
+        lambda net, x, t: net(x),
     )
 
 

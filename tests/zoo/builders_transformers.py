@@ -18,12 +18,16 @@ def dit_ada_norm_zero():
     net = package().DiTTransformer2DModel(
         sample_size=8, patch_size=2, in_channels=4, out_channels=8, norm_num_groups=4, **HEADS
     )
-    return Wrapped(net, lambda net, x, t: net(x, t, torch.ones(len(x)).long()).sample.chunk(2, 1)[0])
+    return Wrapped(
+        net, lambda net, x, t: net(x, t, torch.ones(len(x)).long()).sample.chunk(2, 1)[0]
+    )
 
 
 @dit()
 def transformer2d_continuous():
-    net = package().Transformer2DModel(in_channels=4, norm_num_groups=2, cross_attention_dim=8, sample_size=8, **HEADS)
+    net = package().Transformer2DModel(
+        in_channels=4, norm_num_groups=2, cross_attention_dim=8, sample_size=8, **HEADS
+    )
     return Wrapped(net, lambda net, x, t: net(x, fixed(x, 5, 8)).sample)
 
 
@@ -39,7 +43,10 @@ def transformer2d_ada_norm():
         norm_type="ada_norm",
     )
     return Wrapped(
-        net, lambda net, x, t: torch.cat([net(one[None], timestep=time).sample for one, time in zip(x, t, strict=True)])
+        net,
+        lambda net, x, t: torch.cat(
+            [net(one[None], timestep=time).sample for one, time in zip(x, t, strict=True)]
+        ),
     )
 
 
@@ -58,7 +65,10 @@ def pixart(**options):
     return Wrapped(
         net,
         lambda net, x, t: net(
-            x, fixed(x, 5, 8), timestep=t, added_cond_kwargs={"resolution": None, "aspect_ratio": None}
+            x,
+            fixed(x, 5, 8),
+            timestep=t,
+            added_cond_kwargs={"resolution": None, "aspect_ratio": None},
         ).sample.chunk(2, 1)[0],
     )
 
@@ -85,7 +95,9 @@ def sd3(call=None, **options):
         pos_embed_max_size=8,
         **options,
     )
-    return Wrapped(net, call or (lambda net, x, t: net(x, fixed(x, 5, 8), fixed(x, 8), 1000 * t).sample))
+    return Wrapped(
+        net, call or (lambda net, x, t: net(x, fixed(x, 5, 8), fixed(x, 8), 1000 * t).sample)
+    )
 
 
 @dit(prediction="flow")
@@ -120,6 +132,8 @@ def sd3_controlnet():
             timestep=1000 * t,
             pooled_projections=fixed(x, 8),
         )[0]
-        return nets[0](x, fixed(x, 5, 8), fixed(x, 8), 1000 * t, block_controlnet_hidden_states=found).sample
+        return nets[0](
+            x, fixed(x, 5, 8), fixed(x, 8), 1000 * t, block_controlnet_hidden_states=found
+        ).sample
 
     return Wrapped(torch.nn.ModuleList([net, control]), call)

@@ -1,4 +1,6 @@
-"""U-Nets of diffusers without a text: its block kinds, times and ways to resample; and the two that others build on."""
+"""U-Nets of diffusers without a text: its block kinds, times and ways to resample; and the two that
+others build on.
+"""
 
 from functools import partial
 
@@ -45,7 +47,10 @@ def conditional(call=None, **options):
         **options,
     }
     net = package().UNet2DConditionModel(**given)
-    return Wrapped(net, call or (lambda net, x, t: net(x, t, fixed(x, 5, net.config.cross_attention_dim)).sample))
+    return Wrapped(
+        net,
+        call or (lambda net, x, t: net(x, t, fixed(x, 5, net.config.cross_attention_dim)).sample),
+    )
 
 
 @sd()
@@ -90,7 +95,9 @@ def unet2d_resnet_sampling():
 
 @sd(prediction="v")
 def unet2d_resnet_type_sampling():
-    return unet2d(downsample_type="resnet", upsample_type="resnet", down="AttnDownBlock2D", up="AttnUpBlock2D")
+    return unet2d(
+        downsample_type="resnet", upsample_type="resnet", down="AttnDownBlock2D", up="AttnUpBlock2D"
+    )
 
 
 @sd()
@@ -101,7 +108,9 @@ def unet2d_mish():
 @sd(prediction="sample")
 def unet2d_classes():
     net = unet2d(num_class_embeds=3).net
-    return Wrapped(net, lambda net, x, t: net(x, t, class_labels=torch.ones(len(x), dtype=torch.long)).sample)
+    return Wrapped(
+        net, lambda net, x, t: net(x, t, class_labels=torch.ones(len(x), dtype=torch.long)).sample
+    )
 
 
 @sd(shape=(2, 8, 8))

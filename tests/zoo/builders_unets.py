@@ -19,7 +19,13 @@ def controlnet():
 
     def call(nets, x, t):
         down, mid = nets[1](x, t, fixed(x, 5, 16), fixed(x, 3, 16, 16), return_dict=False)
-        return nets[0](x, t, fixed(x, 5, 16), down_block_additional_residuals=down, mid_block_additional_residual=mid).sample
+        return nets[0](
+            x,
+            t,
+            fixed(x, 5, 16),
+            down_block_additional_residuals=down,
+            mid_block_additional_residual=mid,
+        ).sample
 
     return Wrapped(torch.nn.ModuleList([net, control]), call)
 
@@ -28,12 +34,23 @@ def controlnet():
 def multi_controlnet():
     model = package()
     net = conditional().net
-    controls = [model.ControlNetModel.from_unet(net, conditioning_embedding_out_channels=(4, 8)) for _ in range(2)]
+    controls = [
+        model.ControlNetModel.from_unet(net, conditioning_embedding_out_channels=(4, 8))
+        for _ in range(2)
+    ]
     from diffusers.models.controlnets.multicontrolnet import MultiControlNetModel
 
     def call(nets, x, t):
-        down, mid = nets[1](x, t, fixed(x, 5, 16), [fixed(x, 3, 16, 16)] * 2, [0.5, 1.0], return_dict=False)
-        return nets[0](x, t, fixed(x, 5, 16), down_block_additional_residuals=down, mid_block_additional_residual=mid).sample
+        down, mid = nets[1](
+            x, t, fixed(x, 5, 16), [fixed(x, 3, 16, 16)] * 2, [0.5, 1.0], return_dict=False
+        )
+        return nets[0](
+            x,
+            t,
+            fixed(x, 5, 16),
+            down_block_additional_residuals=down,
+            mid_block_additional_residual=mid,
+        ).sample
 
     return Wrapped(torch.nn.ModuleList([net, MultiControlNetModel(controls)]), call)
 
@@ -42,7 +59,11 @@ def multi_controlnet():
 def t2i_adapter():
     model = package()
     adapter = model.T2IAdapter(
-        in_channels=3, channels=[8, 16], num_res_blocks=1, downscale_factor=1, adapter_type="full_adapter"
+        in_channels=3,
+        channels=[8, 16],
+        num_res_blocks=1,
+        downscale_factor=1,
+        adapter_type="full_adapter",
     )
 
     def call(nets, x, t):
@@ -64,7 +85,9 @@ def kandinsky3_unet():
         cross_attention_dim=8,
         encoder_hid_dim=8,
     )
-    return Wrapped(net, lambda net, x, t: net(x, t, fixed(x, 5, 8), torch.ones(len(x), 5).to(x)).sample)
+    return Wrapped(
+        net, lambda net, x, t: net(x, t, fixed(x, 5, 8), torch.ones(len(x), 5).to(x)).sample
+    )
 
 
 @sd(shape=(4, 8, 8), prediction="flow")
@@ -85,13 +108,23 @@ def stable_cascade_unet():
     )
     return Wrapped(
         net,
-        lambda net, x, t: net(x, t, clip_text_pooled=fixed(x, 1, 8), clip_text=fixed(x, 3, 8), clip_img=fixed(x, 1, 8)).sample,
+        lambda net, x, t: (
+            net(
+                x,
+                t,
+                clip_text_pooled=fixed(x, 1, 8),
+                clip_text=fixed(x, 3, 8),
+                clip_img=fixed(x, 1, 8),
+            ).sample
+        ),
     )
 
 
 @sd(shape=(4, 8, 8))
 def uvit_over_embeddings():
-    """The blocks of UVit2D, whose own input is made of indices: its hidden states in the place of the embedding."""
+    """The blocks of UVit2D, whose own input is made of indices: its hidden states in the place of
+    the embedding.
+    """
     net = package().UVit2DModel(
         hidden_size=16,
         cond_embed_dim=16,
@@ -113,7 +146,11 @@ def uvit_over_embeddings():
 
     def call(nets, x, t):
         nets[0].embed = _Continuous(x)
-        return nets[1](nets[0](torch.zeros(len(x), 8, 8).long(), fixed(x, 5, 16), fixed(x, 16), fixed(x, 5).abs()))
+        return nets[1](
+            nets[0](
+                torch.zeros(len(x), 8, 8).long(), fixed(x, 5, 16), fixed(x, 16), fixed(x, 5).abs()
+            )
+        )
 
     return Wrapped(torch.nn.ModuleList([net, head]), call)
 
@@ -175,7 +212,12 @@ def motion_unet():
         cross_attention_dim=8,
         motion_num_attention_heads=2,
     )
-    return Wrapped(net, lambda net, x, t: net(video(x, 2), t, fixed(x, 5, 8).repeat_interleave(2, 0)).sample.flatten(1, 2))
+    return Wrapped(
+        net,
+        lambda net, x, t: net(
+            video(x, 2), t, fixed(x, 5, 8).repeat_interleave(2, 0)
+        ).sample.flatten(1, 2),
+    )
 
 
 @film(prediction="v")
@@ -197,7 +239,9 @@ def stable_video_diffusion():
     return Wrapped(
         net,
         lambda net, x, t: (
-            net(video(x, 2).transpose(1, 2), t, fixed(x, 1, 8), fixed(x, 3).abs()).sample.transpose(1, 2).flatten(1, 2)
+            net(video(x, 2).transpose(1, 2), t, fixed(x, 1, 8), fixed(x, 3).abs())
+            .sample.transpose(1, 2)
+            .flatten(1, 2)
         ),
     )
 
@@ -220,6 +264,11 @@ def i2vgen_xl():
     return Wrapped(
         net,
         lambda net, x, t: net(
-            video(x, 2), t, fixed(x)[: len(x)].abs() + 8, fixed(x, 4, 2, 4, 4), fixed(x, 8), fixed(x, 5, 8)
+            video(x, 2),
+            t,
+            fixed(x)[: len(x)].abs() + 8,
+            fixed(x, 4, 2, 4, 4),
+            fixed(x, 8),
+            fixed(x, 5, 8),
         ).sample.flatten(1, 2),
     )

@@ -26,7 +26,10 @@ def cogvideox():
         max_text_seq_length=5,
     )
     return Wrapped(
-        net, lambda net, x, t: net(video(x, 2).transpose(1, 2), fixed(x, 5, 8), t).sample.transpose(1, 2).flatten(1, 2)
+        net,
+        lambda net, x, t: (
+            net(video(x, 2).transpose(1, 2), fixed(x, 5, 8), t).sample.transpose(1, 2).flatten(1, 2)
+        ),
     )
 
 
@@ -50,7 +53,12 @@ def cogvideox_rotary():
     return Wrapped(
         net,
         lambda net, x, t: (
-            net(video(x, 2).transpose(1, 2), fixed(x, 5, 8), t, image_rotary_emb=(angles.cos(), angles.sin()))
+            net(
+                video(x, 2).transpose(1, 2),
+                fixed(x, 5, 8),
+                t,
+                image_rotary_emb=(angles.cos(), angles.sin()),
+            )
             .sample.transpose(1, 2)
             .flatten(1, 2)
         ),
@@ -80,11 +88,16 @@ def wan():
 
 @film(prediction="flow")
 def wan_image_to_video():
-    net = package().WanTransformer3DModel(**{**WAN, "in_channels": 8}, image_dim=8, added_kv_proj_dim=24)
+    net = package().WanTransformer3DModel(
+        **{**WAN, "in_channels": 8}, image_dim=8, added_kv_proj_dim=24
+    )
     return Wrapped(
         net,
         lambda net, x, t: net(
-            torch.cat([video(x, 2), fixed(x, 4, 2, 4, 4)], 1), 1000 * t, fixed(x, 5, 8), fixed(x, 5, 8)
+            torch.cat([video(x, 2), fixed(x, 4, 2, 4, 4)], 1),
+            1000 * t,
+            fixed(x, 5, 8),
+            fixed(x, 5, 8),
         ).sample.flatten(1, 2),
     )
 
@@ -110,7 +123,15 @@ def ltx_video():
     )
 
     def call(net, x, t):
-        h = net(x.unflatten(1, (4, 2)).flatten(2).mT, fixed(x, 5, 8), 1000 * t[:, None], torch.ones(len(x), 5).long(), 2, 4, 4)
+        h = net(
+            x.unflatten(1, (4, 2)).flatten(2).mT,
+            fixed(x, 5, 8),
+            1000 * t[:, None],
+            torch.ones(len(x), 5).long(),
+            2,
+            4,
+            4,
+        )
         return h.sample.mT.reshape(x.shape)
 
     return Wrapped(net, call)
@@ -129,7 +150,10 @@ def mochi():
         max_sequence_length=5,
     )
     return Wrapped(
-        net, lambda net, x, t: net(video(x, 2), fixed(x, 5, 8), 1000 * t, torch.ones(len(x), 5).bool()).sample.flatten(1, 2)
+        net,
+        lambda net, x, t: net(
+            video(x, 2), fixed(x, 5, 8), 1000 * t, torch.ones(len(x), 5).bool()
+        ).sample.flatten(1, 2),
     )
 
 
@@ -151,9 +175,13 @@ def allegro():
     def call(net, x, t):
         from diffusers.models.embeddings import get_3d_rotary_pos_embed_allegro
 
-        *rope, frames, rows, columns = get_3d_rotary_pos_embed_allegro(12, ((0, 0), (2, 2)), (2, 2), 2)
+        *rope, frames, rows, columns = get_3d_rotary_pos_embed_allegro(
+            12, ((0, 0), (2, 2)), (2, 2), 2
+        )
         grid = torch.cartesian_prod(*(axis.long() for axis in (frames, rows, columns)))
-        return net(video(x, 2), fixed(x, 5, 8), t, image_rotary_emb=(rope, list(grid.T[:, None]))).sample.flatten(1, 2)
+        return net(
+            video(x, 2), fixed(x, 5, 8), t, image_rotary_emb=(rope, list(grid.T[:, None]))
+        ).sample.flatten(1, 2)
 
     return Wrapped(net, call)
 
@@ -196,7 +224,12 @@ def hunyuan_video():
     return Wrapped(
         net,
         lambda net, x, t: net(
-            video(x, 2), 1000 * t, fixed(x, 5, 8), torch.ones(len(x), 5).long(), fixed(x, 8), torch.full((len(x),), 6.0).to(x)
+            video(x, 2),
+            1000 * t,
+            fixed(x, 5, 8),
+            torch.ones(len(x), 5).long(),
+            fixed(x, 8),
+            torch.full((len(x),), 6.0).to(x),
         ).sample.flatten(1, 2),
     )
 
@@ -237,7 +270,9 @@ def sana_video():
         sample_size=4,
         rope_max_seq_len=32,
     )
-    return Wrapped(net, lambda net, x, t: net(video(x, 2), fixed(x, 5, 8), 1000 * t).sample.flatten(1, 2))
+    return Wrapped(
+        net, lambda net, x, t: net(video(x, 2), fixed(x, 5, 8), 1000 * t).sample.flatten(1, 2)
+    )
 
 
 @film(prediction="flow")
@@ -255,4 +290,9 @@ def easyanimate():
         sample_width=4,
         sample_height=4,
     )
-    return Wrapped(net, lambda net, x, t: net(video(x, 2), 1000 * t, encoder_hidden_states=fixed(x, 5, 8)).sample.flatten(1, 2))
+    return Wrapped(
+        net,
+        lambda net, x, t: net(
+            video(x, 2), 1000 * t, encoder_hidden_states=fixed(x, 5, 8)
+        ).sample.flatten(1, 2),
+    )

@@ -1,8 +1,10 @@
-"""What is asked of every network of the zoo: the right J, in all the ways to ask for it, or a refusal that says why.
+"""What is asked of every network of the zoo: the right J, in all the ways to ask for it, or a
+refusal that says why.
 
-The truth is float64: central differences of the network's own output, by three steps of which the best pair counts, and
-PyTorch's forward mode where it exists and agrees with them. Where a part of the network casts to a coarser type, the truth
-is that of the same network with its casts undone (`Wide`), and the operator's own stated error is the limit.
+The truth is float64: central differences of the network's own output, by three steps of which the
+best pair counts, and PyTorch's forward mode where it exists and agrees with them. Where a part of
+the network casts to a coarser type, the truth is that of the same network with its casts undone
+(`Wide`), and the operator's own stated error is the limit.
 """
 
 from __future__ import annotations
@@ -31,9 +33,13 @@ from jacobian_lab.linops.batch_jacobian import BatchJacobian
 from zoo.registry import ZOO, Entry
 
 EXACT = 1e-6
-"""Largest error of an exact product in float64, relative to |dF v|, the change of the network's own output."""
+"""Largest error of an exact product in float64, relative to |dF v|, the change of the network's own
+output.
+"""
 SLACK = 3
-"""The stated error of a path by differences is an estimate from a few vectors: within this factor."""
+"""The stated error of a path by differences is an estimate from a few vectors: within this
+factor.
+"""
 STATED = 1e-4
 """A limit above this comes from what the operator states."""
 DENSE = 256
@@ -83,7 +89,9 @@ class Verdict:
 
 
 class Wide(TorchFunctionMode):
-    """Undoes casts to less than float64 of what depends on x, and notes the coarsest type that was asked for."""
+    """Undoes casts to less than float64 of what depends on x, and notes the coarsest type that was
+    asked for.
+    """
 
     def __init__(self):
         super().__init__()
@@ -92,9 +100,14 @@ class Wide(TorchFunctionMode):
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = dict(kwargs or {})
-        if not any(isinstance(a, Tensor) and a in self.dependent for a in tree_leaves((args, kwargs))):
+        if not any(
+            isinstance(a, Tensor) and a in self.dependent for a in tree_leaves((args, kwargs))
+        ):
             return func(*args, **kwargs)
-        name, first = getattr(func, "__name__", ""), args[0] if args else next(iter(kwargs.values()))
+        name, first = (
+            getattr(func, "__name__", ""),
+            (args[0] if args else next(iter(kwargs.values()))),
+        )
         if isinstance(first, Tensor) and first.is_floating_point():
             if name in CASTS:
                 self._note(CASTS[name], first)
@@ -136,24 +149,36 @@ class Truth:
         self.apart = bool((together - alone).norm() < 1e-9 * alone.norm() + 1e-12)
 
     def raw(self, x: Tensor) -> Tensor:
-        """Return F(x), a tensor whatever the network wraps it in; sample by sample where they see each other."""
+        """Return F(x), a tensor whatever the network wraps it in; sample by sample where they see
+        each other.
+        """
         if not self.apart and len(x) > 1:
             return torch.cat([self.raw(one[None]) for one in x])
         t = self.denoiser.schedule.time_tensor(self.entry.t)
         t = t.to(x.dtype) if t.is_floating_point() else t
         self.wide.dependent[x] = None
-        wide = nullcontext() if self.entry.compiled else self.wide  # Dynamo does not trace through a mode of ours
+        # Dynamo does not trace through a mode of ours
+        wide = nullcontext() if self.entry.compiled else self.wide
         with wide, sdpa_kernel(SDPBackend.MATH):
             out = self.denoiser.network(x, t.expand(len(x)))
         if not isinstance(out, Tensor):
-            out = out["sample"] if isinstance(out, dict) else out[0] if isinstance(out, tuple) else out.sample
+            out = (
+                out["sample"]
+                if isinstance(out, dict)
+                else out[0]
+                if isinstance(out, tuple)
+                else out.sample
+            )
         return out.as_subclass(Tensor).to(torch.float64)
 
     def jvp(self, x: Tensor, v: Tensor) -> Tensor:
-        """Return `dF_b v_b` for each sample b, by differences; by forward mode where it agrees with them."""
+        """Return `dF_b v_b` for each sample b, by differences; by forward mode where it agrees with
+        them.
+        """
         difference, gap = self._differences(x, v)
         self.gap = max(self.gap, gap)
-        if self.entry.isolated:  # where forward mode kills the process, it must not be the test that does so
+        # where forward mode kills the process, it must not be the test that does so
+        if self.entry.isolated:
             return difference
         try:
             with warnings.catch_warnings():
@@ -178,7 +203,9 @@ class Truth:
 
 
 def check(name: str) -> Verdict:
-    """Return the verdict on one network: J v of 1 and 20 vectors, J^T u, the dense matrix, batches of 3 and 17."""
+    """Return the verdict on one network: J v of 1 and 20 vectors, J^T u, the dense matrix, batches
+    of 3 and 17.
+    """
     entry, verdict = ZOO[name], Verdict(name)
     try:
         truth = Truth(entry)
@@ -187,7 +214,9 @@ def check(name: str) -> Verdict:
             x = _samples(entry, max(BATCHES))
             one = truth.raw(x[:1])
     except Exception as error:  # the test's own fault, not the library's
-        raise AssertionError(f"the zoo cannot run {name} itself: {type(error).__name__}: {error}") from error
+        raise AssertionError(
+            f"the zoo cannot run {name} itself: {type(error).__name__}: {error}"
+        ) from error
     assert one.isfinite().all(), f"{name} is not finite"
     _operator(entry, truth, x[:1], verdict)
     for batch in BATCHES:
@@ -197,7 +226,9 @@ def check(name: str) -> Verdict:
 
 
 def _samples(entry: Entry, count: int) -> Tensor:
-    return torch.randn(count, *entry.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    return torch.randn(
+        count, *entry.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64
+    )
 
 
 def _heard(function):
@@ -212,7 +243,11 @@ def _heard(function):
             raise
         except Exception as error:  # whatever else comes is the finding
             result, refusal, trace = None, "", f"{type(error).__name__}: {str(error)[:160]}"
-    said = [str(w.message) for w in caught if "Derivative" in w.category.__name__ or "jacobian_lab" in str(w.category)]
+    said = [
+        str(w.message)
+        for w in caught
+        if "Derivative" in w.category.__name__ or "jacobian_lab" in str(w.category)
+    ]
     return result, refusal, said, trace
 
 
@@ -231,8 +266,14 @@ def _operator(entry: Entry, truth: Truth, x: Tensor, verdict: Verdict) -> None:
     if entry.outcome == "told":
         verdict.verdict = "told"
         _, refusal, also, _ = _heard(lambda: J @ np.ones(J.shape[1], dtype=J.dtype))
-        return None if said or also or refusal else verdict.fault("a number without a word: expected a warning or InputError")
-    V = torch.randn(VECTORS, *entry.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+        return (
+            None
+            if said or also or refusal
+            else verdict.fault("a number without a word: expected a warning or InputError")
+        )
+    V = torch.randn(
+        VECTORS, *entry.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64
+    )
     V[1], V[2] = x[0], 1.0  # what random vectors hardly see: an error of rank one
     dF = truth.jvp(x.expand(VECTORS, -1, -1, -1).clone(), V)
     limit, columns = _limit(verdict, truth), V.flatten(1).T.numpy().astype(J.dtype)
@@ -245,14 +286,20 @@ def _operator(entry: Entry, truth: Truth, x: Tensor, verdict: Verdict) -> None:
             verdict.fault(f"{label}: {trace}", "traceback")
         elif refusal:
             verdict.reason += f"; {label} refused: {refusal}"
-            verdict.verdict = "refused" if label != "dense" and verdict.verdict == "right" else verdict.verdict
+            verdict.verdict = (
+                "refused" if label != "dense" and verdict.verdict == "right" else verdict.verdict
+            )
         else:
-            _compare(verdict, label, _raw(entry, _images(found, entry), V[:count]), dF[:count], limit)
+            _compare(
+                verdict, label, _raw(entry, _images(found, entry), V[:count]), dF[:count], limit
+            )
     return _transposed(entry, truth, J, x, V, dF, limit, verdict)
 
 
 def _images(columns, entry: Entry) -> Tensor:
-    return torch.from_numpy(np.asarray(columns, dtype=np.float64).T.copy()).reshape(-1, *entry.shape)
+    return torch.from_numpy(np.asarray(columns, dtype=np.float64).T.copy()).reshape(
+        -1, *entry.shape
+    )
 
 
 def _raw(entry: Entry, product: Tensor, v: Tensor) -> Tensor:
@@ -263,8 +310,12 @@ def _raw(entry: Entry, product: Tensor, v: Tensor) -> Tensor:
 
 
 def _transposed(entry, truth, J, x, V, dF, limit, verdict) -> None:
-    """Hold `J^T u` against `<u, J v>` with the true `J v`: random u, x, a constant, and what `J v` shows most."""
-    U = torch.cat([V[:4], dF[:2] / dF[:2].flatten(1).norm(dim=1).clamp(min=1e-300).reshape(-1, 1, 1, 1)])
+    """Hold `J^T u` against `<u, J v>` with the true `J v`: random u, x, a constant, and what `J v`
+    shows most.
+    """
+    U = torch.cat(
+        [V[:4], dF[:2] / dF[:2].flatten(1).norm(dim=1).clamp(min=1e-300).reshape(-1, 1, 1, 1)]
+    )
     back, refusal, _, trace = _heard(lambda: J.T @ U.flatten(1).T.numpy().astype(J.dtype))
     if trace:
         return verdict.fault(f"J^T U: {trace}", "traceback")
@@ -280,7 +331,15 @@ def _transposed(entry, truth, J, x, V, dF, limit, verdict) -> None:
         verdict.fault(f"J^T U: <J^T u, v> off by {error:.1e} (limit {limit:.0e})")
     autograd = _autograd(entry, x, U)
     if autograd is not None:
-        consistent = float(((autograd.flatten(1) @ V.flatten(1).T - U.flatten(1) @ dF.flatten(1).T).abs() / size).max()) < 1e-7
+        consistent = (
+            float(
+                (
+                    (autograd.flatten(1) @ V.flatten(1).T - U.flatten(1) @ dF.flatten(1).T).abs()
+                    / size
+                ).max()
+            )
+            < 1e-7
+        )
         if consistent:  # autograd's own J^T is that of the truth
             _compare(verdict, "J^T u against autograd", back, autograd, limit)
     return None
@@ -298,10 +357,17 @@ def _autograd(entry: Entry, x: Tensor, U: Tensor) -> Tensor | None:
 
 
 def _batch(entry: Entry, truth: Truth, x: Tensor, verdict: Verdict) -> None:
-    """Ask the sampler's door, `BatchJacobian`, for a product of each kind; compare three samples of the batch."""
+    """Ask the sampler's door, `BatchJacobian`, for a product of each kind; compare three samples of
+    the batch.
+    """
     label = f"batch of {len(x)}"
-    v, w = (torch.randn(x.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) for seed in (3, 4))
-    J, refusal, said, trace = _heard(lambda: BatchJacobian(entry.denoiser(), x, entry.t, products="exact"))
+    v, w = (
+        torch.randn(x.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        for seed in (3, 4)
+    )
+    J, refusal, said, trace = _heard(
+        lambda: BatchJacobian(entry.denoiser(), x, entry.t, products="exact")
+    )
     some, products = [0, len(x) // 2, len(x) - 1], {}
     for which in ("jvp", "vjp"):
         if not refusal and not trace:
@@ -331,7 +397,9 @@ def _batch(entry: Entry, truth: Truth, x: Tensor, verdict: Verdict) -> None:
 
 
 def _limit(verdict: Verdict, truth: Truth) -> float:
-    """Return the largest error allowed: rounding, or the stated error where the path or the network is coarser."""
+    """Return the largest error allowed: rounding, or the stated error where the path or the network
+    is coarser.
+    """
     limit = max(EXACT, 20 * truth.gap if truth.gap < 1e-3 else EXACT)
     coarse = truth.wide.coarsest > 0 or truth.entry.twin is not None
     if verdict.stated is not None and (coarse or "difference" in verdict.path):
@@ -340,15 +408,21 @@ def _limit(verdict: Verdict, truth: Truth) -> float:
 
 
 def _sizes(products: Tensor, vectors: Tensor) -> Tensor:
-    """Return |dF v| for each vector, at least a thousandth of the largest |dF v| / |v|: what vanishes is so to rounding."""
+    """Return |dF v| for each vector, at least a thousandth of the largest |dF v| / |v|: what
+    vanishes is so to rounding.
+    """
     found, given = products.flatten(1).norm(dim=1), vectors.flatten(1).norm(dim=1).clamp(min=1e-300)
     return torch.maximum(found, 1e-3 * (found / given).max() * given) + 1e-12
 
 
 def _compare(verdict: Verdict, label: str, found: Tensor, true: Tensor, limit: float) -> None:
-    """Note the largest error of a vector, relative to the true product (and to the largest of them where it vanishes)."""
+    """Note the largest error of a vector, relative to the true product (and to the largest of them
+    where it vanishes).
+    """
     norms = true.flatten(1).norm(dim=1)
-    error = float(((found - true).flatten(1).norm(dim=1) / (norms + 1e-3 * norms.max() + 1e-9)).max())
+    error = float(
+        ((found - true).flatten(1).norm(dim=1) / (norms + 1e-3 * norms.max() + 1e-9)).max()
+    )
     if limit > STATED:  # a stated error is one of all vectors together
         error = float((found - true).norm() / (true.norm() + 1e-9))
     verdict.error = max(verdict.error, error) if error == error else float("inf")
@@ -362,7 +436,8 @@ def load() -> None:
         importlib.import_module(f"zoo.{file.stem}")
 
 
-if __name__ == "__main__":  # python -m zoo.check NAME ...: a verdict a line, as JSON, in a process that may die
+# python -m zoo.check NAME ...: a verdict a line, as JSON, in a process that may die
+if __name__ == "__main__":
     from zoo.check import check as checked  # the registered classes, not this module's own
 
     load()

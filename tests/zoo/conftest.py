@@ -13,5 +13,11 @@ def pytest_terminal_summary(terminalreporter):
         return
     terminalreporter.write_sep("=", f"the zoo: {len(found)} networks")
     for (verdict, path), count in Counter((v.verdict, v.path) for v in found).most_common():
-        errors = [v.error for v in found if (v.verdict, v.path) == (verdict, path) and np.isfinite(v.error)]
-        terminalreporter.write_line(f"{count:5d}  {verdict:10} {path:20} median error {np.median(errors or [np.nan]):.0e}")
+        errors = [
+            v.error
+            for v in found
+            if (v.verdict, v.path) == (verdict, path) and np.isfinite(v.error)
+        ]
+        terminalreporter.write_line(
+            f"{count:5d}  {verdict:10} {path:20} median error {np.median(errors or [np.nan]):.0e}"
+        )

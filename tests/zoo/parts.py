@@ -31,7 +31,10 @@ class Layer(nn.Module):
 
 
 def small(channels=2):
-    return Ends(nn.Sequential(nn.GroupNorm(4, 16), nn.SiLU(), nn.Conv2d(16, 16, 3, padding=1), nn.SiLU()), channels)
+    return Ends(
+        nn.Sequential(nn.GroupNorm(4, 16), nn.SiLU(), nn.Conv2d(16, 16, 3, padding=1), nn.SiLU()),
+        channels,
+    )
 
 
 def inner(function, *modules, **options):
@@ -39,7 +42,9 @@ def inner(function, *modules, **options):
 
 
 class ToImage(nn.Module):
-    """Features of a backbone, whatever their shape, by a fixed linear head to an image: (B, ...) -> (B, C, H, W)."""
+    """Features of a backbone, whatever their shape, by a fixed linear head to an image: (B, ...) ->
+    (B, C, H, W).
+    """
 
     def __init__(self, backbone, features, side=None):
         super().__init__()
@@ -49,5 +54,9 @@ class ToImage(nn.Module):
         self.head = nn.Linear(found[0].numel(), 192)
 
     def forward(self, x, t):
-        large = x if self.side is None else F.interpolate(x, size=(self.side, self.side), mode="bilinear")
+        large = (
+            x
+            if self.side is None
+            else F.interpolate(x, size=(self.side, self.side), mode="bilinear")
+        )
         return self.head(self.features(self.backbone, large).flatten(1)).reshape(x.shape)

@@ -1,7 +1,8 @@
 """Networks with a fault, and healthy ones with the same machinery: the parts of `test_planted.py`.
 
-A fault is a function from a plain network to one with something hidden, random, coarse or stateful in it. Both plain
-networks, a small convolutional one and the architecture of the shipped denoiser, leave their attention to `net.attend`.
+A fault is a function from a plain network to one with something hidden, random, coarse or stateful
+in it. Both plain networks, a small convolutional one and the architecture of the shipped denoiser,
+leave their attention to `net.attend`.
 """
 
 from __future__ import annotations
@@ -54,7 +55,9 @@ def changed(*expect):
     """Enter a change of the weights that happens after the operator was made."""
 
     def register(after):
-        FAULTS[after.__name__] = Fault(after.__name__, lambda net: net, frozenset(expect or ("refused",)), None, after)
+        FAULTS[after.__name__] = Fault(
+            after.__name__, lambda net: net, frozenset(expect or ("refused",)), None, after
+        )
         return after
 
     return register
@@ -99,7 +102,11 @@ def plain(kind, dtype=torch.float64):
 def attending(module, net):
     def forward(x):
         b, c, height, width = x.shape
-        q, k, v = module.qkv(module.norm(x)).reshape(b, 3, module.heads, c // module.heads, height * width).mT.unbind(1)
+        q, k, v = (
+            module.qkv(module.norm(x))
+            .reshape(b, 3, module.heads, c // module.heads, height * width)
+            .mT.unbind(1)
+        )
         return x + module.project(net.attend(q, k, v).mT.reshape(b, c, height, width))
 
     return forward
@@ -131,7 +138,8 @@ def attend_by(kernel):
     return spoil
 
 
-# ---- kernels that PyTorch cannot see, or sees wrongly ---------------------------------------------------------------------
+# ---- kernels that PyTorch cannot see, or sees wrongly
+# ---------------------------------------------------------------------
 
 
 def in_numpy(q, k, v):
@@ -152,7 +160,13 @@ def rank_one(g, size=0.01):
     """Add an error of rank one, of the given size for a gradient along it."""
     u = torch.linspace(-1, 1, g[0].numel()).to(g).reshape(1, *g.shape[1:])
     u = u / u.norm()
-    return g + size * u * (g * u).flatten(1).sum(1).reshape(-1, *[1] * (g.ndim - 1)) * g[0].numel() ** 0.5
+    return (
+        g
+        + size
+        * u
+        * (g * u).flatten(1).sum(1).reshape(-1, *[1] * (g.ndim - 1))
+        * g[0].numel() ** 0.5
+    )
 
 
 def one_sample(g, batch, index, factor=1.05):
@@ -235,54 +249,106 @@ HIDDEN = {
     "shared_memory": by_shared_memory,
     "dlpack": by_dlpack,
     "operation_with_zero_backward": custom_operation("zero", lambda q, k, v, g: (None, None, None)),
-    "operation_backward_1_percent": custom_operation("percent", lambda q, k, v, g: gradients(q, k, v, g, 1.01)),
-    "operation_backward_per_mille": custom_operation("permille", lambda q, k, v, g: gradients(q, k, v, g, 0.999)),
+    "operation_backward_1_percent": custom_operation(
+        "percent", lambda q, k, v, g: gradients(q, k, v, g, 1.01)
+    ),
+    "operation_backward_per_mille": custom_operation(
+        "permille", lambda q, k, v, g: gradients(q, k, v, g, 0.999)
+    ),
     "operation_backward_without_keys": custom_operation(
         "keyless", lambda q, k, v, g: (gradients(q, k, v, g)[0], None, gradients(q, k, v, g)[2])
     ),
-    "operation_backward_rank_one": custom_operation("rank", lambda q, k, v, g: gradients(q, k, v, rank_one(g))),
-    "operation_wrong_7th_of_16": custom_operation("seventh", lambda q, k, v, g: gradients(q, k, v, one_sample(g, 16, 7))),
-    "operation_wrong_last_of_17": custom_operation("last", lambda q, k, v, g: gradients(q, k, v, one_sample(g, 17, 16))),
-    "function_backward_1_percent": autograd_function(lambda q, k, v, g: gradients(q, k, v, g, 1.01)),
-    "function_backward_per_mille": autograd_function(lambda q, k, v, g: gradients(q, k, v, g, 0.999)),
-    "function_backward_rank_one": autograd_function(lambda q, k, v, g: gradients(q, k, v, rank_one(g))),
-    "function_wrong_7th_of_16": autograd_function(lambda q, k, v, g: gradients(q, k, v, one_sample(g, 16, 7))),
-    "function_wrong_last_of_17": autograd_function(lambda q, k, v, g: gradients(q, k, v, one_sample(g, 17, 16))),
+    "operation_backward_rank_one": custom_operation(
+        "rank", lambda q, k, v, g: gradients(q, k, v, rank_one(g))
+    ),
+    "operation_wrong_7th_of_16": custom_operation(
+        "seventh", lambda q, k, v, g: gradients(q, k, v, one_sample(g, 16, 7))
+    ),
+    "operation_wrong_last_of_17": custom_operation(
+        "last", lambda q, k, v, g: gradients(q, k, v, one_sample(g, 17, 16))
+    ),
+    "function_backward_1_percent": autograd_function(
+        lambda q, k, v, g: gradients(q, k, v, g, 1.01)
+    ),
+    "function_backward_per_mille": autograd_function(
+        lambda q, k, v, g: gradients(q, k, v, g, 0.999)
+    ),
+    "function_backward_rank_one": autograd_function(
+        lambda q, k, v, g: gradients(q, k, v, rank_one(g))
+    ),
+    "function_wrong_7th_of_16": autograd_function(
+        lambda q, k, v, g: gradients(q, k, v, one_sample(g, 16, 7))
+    ),
+    "function_wrong_last_of_17": autograd_function(
+        lambda q, k, v, g: gradients(q, k, v, one_sample(g, 17, 16))
+    ),
 }
 for _name, _kernel in HIDDEN.items():
     FAULTS[f"hidden_{_name}"] = Fault(
         f"hidden_{_name}",
         attend_by(_kernel),
-        frozenset({"refused", "right", "differences", "derivative", "adjoint", "autograd", "many at once"}),
+        frozenset(
+            {"refused", "right", "differences", "derivative", "adjoint", "autograd", "many at once"}
+        ),
         None,
     )
 
 
-# ---- numbers read out, noise, state ----------------------------------------------------------------------------------------
+# ---- numbers read out, noise, state
+# ----------------------------------------------------------------------------------------
 
 
 def after(function, *expect, name, twin=None):
     """Enter a fault that changes the output y of the plain network: `function(y, x)`."""
-    FAULTS[name] = Fault(name, lambda net: Calling(net, lambda net, x, t: function(net(x, t), x)), frozenset(expect), twin)
+    FAULTS[name] = Fault(
+        name,
+        lambda net: Calling(net, lambda net, x, t: function(net(x, t), x)),
+        frozenset(expect),
+        twin,
+    )
 
 
-after(lambda y, x: y / y.std().item(), "refused", "right", "samples apart", name="number_of_the_batch")
-after(lambda y, x: torch.stack([one / one.std().item() for one in y]), "refused", "right", name="number_of_each_sample")
-after(lambda y, x: torch.stack([one / float(one.abs().max()) for one in y]), "refused", "right", name="largest_read_out")
 after(
-    lambda y, x: torch.stack([one * (1 + one.detach().numpy().std()) for one in y]), "refused", "right", name="number_by_numpy"
+    lambda y, x: y / y.std().item(), "refused", "right", "samples apart", name="number_of_the_batch"
 )
 after(
-    lambda y, x: torch.stack([one * math.exp(-a.mean().item()) for one, a in zip(y, x, strict=True)]),
+    lambda y, x: torch.stack([one / one.std().item() for one in y]),
+    "refused",
+    "right",
+    name="number_of_each_sample",
+)
+after(
+    lambda y, x: torch.stack([one / float(one.abs().max()) for one in y]),
+    "refused",
+    "right",
+    name="largest_read_out",
+)
+after(
+    lambda y, x: torch.stack([one * (1 + one.detach().numpy().std()) for one in y]),
+    "refused",
+    "right",
+    name="number_by_numpy",
+)
+after(
+    lambda y, x: torch.stack(
+        [one * math.exp(-a.mean().item()) for one, a in zip(y, x, strict=True)]
+    ),
     "refused",
     "right",
     name="mean_of_the_input_read_out",
 )
-after(lambda y, x: torch.stack([one * max(one.flatten().tolist()) for one in y]), "refused", "right", name="list_read_out")
+after(
+    lambda y, x: torch.stack([one * max(one.flatten().tolist()) for one in y]),
+    "refused",
+    "right",
+    name="list_read_out",
+)
 after(lambda y, x: y + 0.1 * torch.randn_like(y), "refused", name="noise")
 after(lambda y, x: y + 1e-3 * torch.randn_like(y), "refused", name="noise_small")
 after(
-    lambda y, x: y + 1e-2 * torch.from_numpy(np.random.default_rng().standard_normal(y.shape)).to(y),
+    lambda y, x: (
+        y + 1e-2 * torch.from_numpy(np.random.default_rng().standard_normal(y.shape)).to(y)
+    ),
     "refused",
     name="noise_of_numpy",
 )
@@ -319,21 +385,33 @@ after(
     name="another_function_if_x_requires_gradients",
 )
 after(lambda y, x: F.dropout(y, 0.1, training=True), "refused", name="dropout_always")
-after(lambda y, x: y - y.mean(0, keepdim=True) * 0.5, "refused", "samples apart", name="mean_of_the_batch")
+after(
+    lambda y, x: y - y.mean(0, keepdim=True) * 0.5,
+    "refused",
+    "samples apart",
+    name="mean_of_the_batch",
+)
 after(
     lambda y, x: (y - y.mean((0, 2, 3), keepdim=True)) / y.std((0, 2, 3), keepdim=True),
     "refused",
     "samples apart",
     name="statistics_of_the_batch",
 )
-after(lambda y, x: F.batch_norm(y, None, None, training=True), "refused", "samples apart", name="batch_norm_training")
+after(
+    lambda y, x: F.batch_norm(y, None, None, training=True),
+    "refused",
+    "samples apart",
+    name="batch_norm_training",
+)
 after(
     lambda y, x: softmax_attention(y.flatten(1), y.flatten(1), y.flatten(1)).reshape(y.shape) + y,
     "refused",
     "samples apart",
     name="attention_over_the_batch",
 )
-after(lambda y, x: y * (1 + 0.01 * len(y)), "refused", "samples apart", name="scale_of_the_batch_size")
+after(
+    lambda y, x: y * (1 + 0.01 * len(y)), "refused", "samples apart", name="scale_of_the_batch_size"
+)
 after(lambda y, x: y.roll(1, 0), "refused", "samples apart", name="samples_rotated")
 after(
     lambda y, x: torch.round(y * 127) / 127,
@@ -344,13 +422,46 @@ after(
     name="quantised_output",
     twin=lambda net: net,
 )
-after(lambda y, x: torch.floor(y * 8) / 8, "refused", "differences", "secant", name="quantised_coarsely", twin=lambda net: net)
-after(lambda y, x: (y > 0).to(y), "refused", "differences", "secant", name="step_function", twin=lambda net: net)
-after(lambda y, x: y.half().to(y), "refused", "right", "precision", name="output_in_half", twin=lambda net: net)
-after(lambda y, x: y.bfloat16().to(y), "refused", "right", "precision", name="output_in_bfloat16", twin=lambda net: net)
+after(
+    lambda y, x: torch.floor(y * 8) / 8,
+    "refused",
+    "differences",
+    "secant",
+    name="quantised_coarsely",
+    twin=lambda net: net,
+)
+after(
+    lambda y, x: (y > 0).to(y),
+    "refused",
+    "differences",
+    "secant",
+    name="step_function",
+    twin=lambda net: net,
+)
+after(
+    lambda y, x: y.half().to(y),
+    "refused",
+    "right",
+    "precision",
+    name="output_in_half",
+    twin=lambda net: net,
+)
+after(
+    lambda y, x: y.bfloat16().to(y),
+    "refused",
+    "right",
+    "precision",
+    name="output_in_bfloat16",
+    twin=lambda net: net,
+)
 after(lambda y, x: y.detach(), "refused", "right", name="output_detached")
 after(lambda y, x: y + (y * x).detach(), "refused", "right", name="part_detached")
-after(lambda y, x: torch.from_numpy(np.tanh(y.detach().numpy())), "refused", "right", name="output_by_numpy")
+after(
+    lambda y, x: torch.from_numpy(np.tanh(y.detach().numpy())),
+    "refused",
+    "right",
+    name="output_by_numpy",
+)
 after(lambda y, x: y.clamp(-1e-6, 1e-6), "refused", "right", "secant", name="clamp_saturated")
 after(
     lambda y, x: y * np.float64(y.detach().numpy().sum()) if len(y) == 1 else y * 0,
@@ -381,7 +492,9 @@ def half_part(dtype):
 
 for _dtype in (torch.float16, torch.bfloat16):
     _name = f"input_in_{str(_dtype).removeprefix('torch.')}"
-    FAULTS[_name] = Fault(_name, half_part(_dtype), frozenset({"refused", "right", "precision"}), lambda net: net)
+    FAULTS[_name] = Fault(
+        _name, half_part(_dtype), frozenset({"refused", "right", "precision"}), lambda net: net
+    )
 
 
 @fault("refused", "right", "precision", twin=lambda net: net)
@@ -402,7 +515,10 @@ def guarded(context):
     return lambda net: Calling(net, call)
 
 
-for _name, _context in (("no_grad_inside", torch.no_grad), ("inference_mode_inside", torch.inference_mode)):
+for _name, _context in (
+    ("no_grad_inside", torch.no_grad),
+    ("inference_mode_inside", torch.inference_mode),
+):
     FAULTS[_name] = Fault(_name, guarded(_context), frozenset({"refused", "right"}), None)
 
 
@@ -433,19 +549,50 @@ def previous(memory, key, value, start):
     return before
 
 
-STATE = ("refused", "repeatable", "differences", "derivative", "gradients on", "autograd", "samples apart")
+STATE = (
+    "refused",
+    "repeatable",
+    "differences",
+    "derivative",
+    "gradients on",
+    "autograd",
+    "samples apart",
+)
 stateful(lambda m, net, x, t: net(x, t) * (1 + 0.01 * counted(m)), name="counter")
 stateful(lambda m, net, x, t: net(x, t) * (1 + 1e-4 * counted(m)), name="counter_slow")
-stateful(lambda m, net, x, t: net(x, t) * (1 + 0.1 * (counted(m) % 2)), *STATE, name="even_and_odd_calls")
-stateful(lambda m, net, x, t: net(x, t) * (1 + 0.3 * max(0, 4 - counted(m))), *STATE, name="settles_after_four_calls")
-stateful(lambda m, net, x, t: net(x, t) * (1 + 0.3 * max(0, 2 - counted(m))), *STATE, name="first_call_differs")
-stateful(lambda m, net, x, t: net(x, t) + 0.5 * cached(m, int(t[0]), net(x, t))[:1], *STATE, name="cache_of_the_time")
-stateful(lambda m, net, x, t: net(x, t) + 0.5 * cached(m, x.shape, net(x, t)), *STATE, name="cache_of_the_shape")
 stateful(
-    lambda m, net, x, t: net(x, t) * (1 + 0.001 * previous(m, "t", float(t[0]), 0.0)), *STATE, name="time_of_the_call_before"
+    lambda m, net, x, t: net(x, t) * (1 + 0.1 * (counted(m) % 2)), *STATE, name="even_and_odd_calls"
 )
 stateful(
-    lambda m, net, x, t: net(x, t) + 0.1 * previous(m, "y", x.mean(0, keepdim=True).detach(), torch.zeros_like(x[:1])),
+    lambda m, net, x, t: net(x, t) * (1 + 0.3 * max(0, 4 - counted(m))),
+    *STATE,
+    name="settles_after_four_calls",
+)
+stateful(
+    lambda m, net, x, t: net(x, t) * (1 + 0.3 * max(0, 2 - counted(m))),
+    *STATE,
+    name="first_call_differs",
+)
+stateful(
+    lambda m, net, x, t: net(x, t) + 0.5 * cached(m, int(t[0]), net(x, t))[:1],
+    *STATE,
+    name="cache_of_the_time",
+)
+stateful(
+    lambda m, net, x, t: net(x, t) + 0.5 * cached(m, x.shape, net(x, t)),
+    *STATE,
+    name="cache_of_the_shape",
+)
+stateful(
+    lambda m, net, x, t: net(x, t) * (1 + 0.001 * previous(m, "t", float(t[0]), 0.0)),
+    *STATE,
+    name="time_of_the_call_before",
+)
+stateful(
+    lambda m, net, x, t: (
+        net(x, t)
+        + 0.1 * previous(m, "y", x.mean(0, keepdim=True).detach(), torch.zeros_like(x[:1]))
+    ),
     *STATE,
     name="input_of_the_call_before",
 )
@@ -468,7 +615,9 @@ def batch_norm_with_running_statistics(net):
 
 @fault("refused")
 def dropout_in_training_mode(net):
-    return nn.Module.train(Calling(net, lambda net, x, t: F.dropout(net(x, t), 0.1, training=net.training)))
+    return nn.Module.train(
+        Calling(net, lambda net, x, t: F.dropout(net(x, t), 0.1, training=net.training))
+    )
 
 
 @fault("refused")
@@ -511,7 +660,8 @@ def time_written_to(net):
     return Calling(net, lambda net, x, t: net(x, t.clone().add_(1)))
 
 
-# ---- weights that change after the operator was made -----------------------------------------------------------------------
+# ---- weights that change after the operator was made
+# -----------------------------------------------------------------------
 
 
 def weight(net):
@@ -615,7 +765,8 @@ def changed_by_pruning(net):
     prune.l1_unstructured(next(m for m in net.modules() if isinstance(m, nn.Conv2d)), "weight", 0.5)
 
 
-# ---- healthy networks with the same machinery --------------------------------------------------------------------------------
+# ---- healthy networks with the same machinery
+# --------------------------------------------------------------------------------
 
 
 def sound(function, name):
@@ -642,7 +793,9 @@ for _name, _kernel in {
     "attention_by_softmax": softmax_attention,
     "attention_fused": F.scaled_dot_product_attention,
     "attention_by_einsum": lambda q, k, v: torch.einsum(
-        "bhqk,bhkc->bhqc", (torch.einsum("bhqc,bhkc->bhqk", q, k) / math.sqrt(q.shape[-1])).softmax(-1), v
+        "bhqk,bhkc->bhqc",
+        (torch.einsum("bhqc,bhkc->bhqk", q, k) / math.sqrt(q.shape[-1])).softmax(-1),
+        v,
     ),
     "attention_as_a_right_operation": right_operation(softmax_attention),
     "attention_as_a_right_function": autograd_function(gradients),
@@ -653,9 +806,14 @@ for _name, _kernel in {
 sound(lambda net, x, t: net(x, t), "plain")
 sound(lambda net, x, t: net(x, t) * net.shift.new_ones(()).item(), "number_of_a_weight_read_out")
 sound(lambda net, x, t: net(x, t) * (1 + 1e-3 * float(t[0].item())), "number_of_the_time_read_out")
-sound(lambda net, x, t: net(x, t) / net(x, t).std((1, 2, 3), keepdim=True), "standard_deviation_as_a_tensor")
 sound(
-    lambda net, x, t: net(x, t) + 0.1 * torch.randn(x.shape[1:], generator=torch.Generator().manual_seed(0)).to(x),
+    lambda net, x, t: net(x, t) / net(x, t).std((1, 2, 3), keepdim=True),
+    "standard_deviation_as_a_tensor",
+)
+sound(
+    lambda net, x, t: (
+        net(x, t) + 0.1 * torch.randn(x.shape[1:], generator=torch.Generator().manual_seed(0)).to(x)
+    ),
     "noise_of_a_fixed_seed",
 )
 sound(lambda net, x, t: F.dropout(net(x, t), 0.5, training=False), "dropout_in_evaluation")
@@ -664,19 +822,34 @@ sound(lambda net, x, t: F.relu(net(x, t) + 10, inplace=True), "relu_in_place_of_
 sound(lambda net, x, t: net(x, t).clamp(-1e6, 1e6), "clamp_not_reached")
 sound(lambda net, x, t: net(x, t).clamp_(-1e6, 1e6), "clamp_in_place")
 sound(lambda net, x, t: net(x, t) + net.shift.detach(), "weight_detached")
-sound(lambda net, x, t: torch.no_grad()(lambda: net(x, t))() * 0 + net(x, t), "part_without_gradients_times_zero")
-sound(lambda net, x, t: torch.utils.checkpoint.checkpoint(net, x, t, use_reentrant=False), "checkpointed")
-sound(lambda net, x, t: torch.cat([net(a[None], b[None]) for a, b in zip(x, t, strict=True)]), "sample_by_sample")
+sound(
+    lambda net, x, t: torch.no_grad()(lambda: net(x, t))() * 0 + net(x, t),
+    "part_without_gradients_times_zero",
+)
+sound(
+    lambda net, x, t: torch.utils.checkpoint.checkpoint(net, x, t, use_reentrant=False),
+    "checkpointed",
+)
+sound(
+    lambda net, x, t: torch.cat([net(a[None], b[None]) for a, b in zip(x, t, strict=True)]),
+    "sample_by_sample",
+)
 sound(lambda net, x, t: net(x.contiguous(memory_format=torch.channels_last), t), "channels_last")
 sound(lambda net, x, t: torch.tanh(net(x, t)), "bounded_output")
 sound(lambda net, x, t: net(x, t) + x, "skip")
 sound(lambda net, x, t: 1e-6 * net(x, t), "tiny_output")
 sound(lambda net, x, t: 1e6 * net(x, t), "huge_output")
 sound(lambda net, x, t: net(x, t).abs(), "kinks")
-sound(lambda net, x, t: F.leaky_relu(torch.where(x > 0, x, 0.5 * x) + net(x, t), 0.3), "branches_by_entry")
+sound(
+    lambda net, x, t: F.leaky_relu(torch.where(x > 0, x, 0.5 * x) + net(x, t), 0.3),
+    "branches_by_entry",
+)
 sound(lambda net, x, t: net(x, t) * (2 if x.abs().max() > 1e-3 else 1), "branch_by_a_number")
 sound(lambda net, x, t: net(x, t).double().to(x.dtype), "wider_precision_inside")
-sound(lambda net, x, t: net(F.pad(x, (1, 1, 1, 1), mode="circular")[..., 1:-1, 1:-1], t), "circular_padding")
+sound(
+    lambda net, x, t: net(F.pad(x, (1, 1, 1, 1), mode="circular")[..., 1:-1, 1:-1], t),
+    "circular_padding",
+)
 sound(lambda net, x, t: net(x, t) - net(x.flip(-1), t).flip(-1), "equivariant_pair")
 sound(lambda net, x, t: 3 * net(x, t) - 2 * net(x, t * 0), "guided")
 sound(lambda net, x, t: torch.vmap(lambda a, b: net(a[None], b[None])[0])(x, t), "vmapped")
@@ -728,7 +901,9 @@ def clamps_a_weight_that_stays(net):
 
 @healthy
 def weights_of_a_parametrisation(net):
-    torch.nn.utils.parametrizations.weight_norm(next(m for m in net.modules() if isinstance(m, nn.Conv2d)))
+    torch.nn.utils.parametrizations.weight_norm(
+        next(m for m in net.modules() if isinstance(m, nn.Conv2d))
+    )
     return net.eval().requires_grad_(False)
 
 

@@ -1,7 +1,8 @@
 """The zoo's register: a named builder for each network, and the few wrappers that they share.
 
-A builder returns a network `(x, t) -> raw output`; `Entry.denoiser()` seeds it, fills weights that a package initialises
-to zero (such a network has J = c_x I, which any product finds), and makes it float64 and ready for evaluation.
+A builder returns a network `(x, t) -> raw output`; `Entry.denoiser()` seeds it, fills weights that
+a package initialises to zero (such a network has J = c_x I, which any product finds), and makes it
+float64 and ready for evaluation.
 """
 
 from __future__ import annotations
@@ -31,10 +32,14 @@ class Entry:
     needs: str
     """The package without which it cannot be built."""
     outcome: str
-    """"right": right or refused; "told": a number may only come with a word (a warning), or not at all;
-    "audited": its state is such that few calls cannot tell, and `audit`, which calls it more often, has to."""
+    """"right": right or refused; "told": a number may only come with a word (a warning), or not at
+    all; "audited": its state is such that few calls cannot tell, and `audit`, which calls it more
+    often, has to.
+    """
     twin: Callable[[], Callable[[Tensor, Tensor], Tensor]] | None
-    """The same network in float64 throughout: the truth of one that computes more coarsely than x."""
+    """The same network in float64 throughout: the truth of one that computes more coarsely than
+    x.
+    """
     isolated: bool
     """Whether it may kill the process, or takes gigabytes, and runs in one of its own."""
     compiled: bool
@@ -55,25 +60,47 @@ class Entry:
             network = (self.twin if twin and self.twin else self.build)()
         if isinstance(network, nn.Module):
             settle(network)
-        schedule = RectifiedFlow() if self.prediction == "flow" else DiscreteSchedule.scaled_linear()
+        schedule = (
+            RectifiedFlow() if self.prediction == "flow" else DiscreteSchedule.scaled_linear()
+        )
         return Denoiser(network, schedule, self.prediction, self.shape)
 
 
 def entry(
-    family, shape=(4, 8, 8), prediction="epsilon", needs="torch", outcome="right", twin=None, isolated=False, compiled=False
+    family,
+    shape=(4, 8, 8),
+    prediction="epsilon",
+    needs="torch",
+    outcome="right",
+    twin=None,
+    isolated=False,
+    compiled=False,
 ):
     """Enter the function below under its name."""
 
     def register(build):
         assert build.__name__ not in ZOO, build.__name__
-        ZOO[build.__name__] = Entry(build.__name__, family, build, shape, prediction, needs, outcome, twin, isolated, compiled)
+        ZOO[build.__name__] = Entry(
+            build.__name__,
+            family,
+            build,
+            shape,
+            prediction,
+            needs,
+            outcome,
+            twin,
+            isolated,
+            compiled,
+        )
         return build
 
     return register
 
 
 def settle(network: nn.Module) -> nn.Module:
-    """Make a network float64, ready for evaluation, and its zero weights random; what is kept coarse on purpose stays so."""
+    """Make a network float64, ready for evaluation, and its zero weights random; what is kept
+    coarse on purpose stays so.
+    """
     network.eval()
     coarse = {
         id(tensor)
@@ -83,7 +110,11 @@ def settle(network: nn.Module) -> nn.Module:
     }
     with torch.no_grad():
         for tensor in (*network.parameters(), *network.buffers()):
-            if tensor.is_floating_point() and id(tensor) not in coarse and tensor.layout == torch.strided:
+            if (
+                tensor.is_floating_point()
+                and id(tensor) not in coarse
+                and tensor.layout == torch.strided
+            ):
                 tensor.data = tensor.data.double()
         for parameter in network.parameters():
             if parameter.layout == torch.strided and parameter.numel() and not parameter.any():
@@ -104,7 +135,9 @@ class Wrapped(nn.Module):
 
 def fixed(x, *shape):
     """Return a conditioning that never changes, (B, *shape), in the dtype of x."""
-    one = torch.randn(1, *shape, generator=torch.Generator().manual_seed(sum(shape)), dtype=torch.float64)
+    one = torch.randn(
+        1, *shape, generator=torch.Generator().manual_seed(sum(shape)), dtype=torch.float64
+    )
     return one.to(x).expand(len(x), *shape)
 
 
@@ -116,7 +149,9 @@ def tokens(x, patch=1):
 def image(h, like, patch=1):
     """Put patches together to an image of the shape of `like`: the inverse of `tokens`."""
     b, c, height, width = like.shape
-    return torch.nn.functional.pixel_shuffle(h.mT.reshape(b, c * patch**2, height // patch, width // patch), patch)
+    return torch.nn.functional.pixel_shuffle(
+        h.mT.reshape(b, c * patch**2, height // patch, width // patch), patch
+    )
 
 
 def video(x, frames):

@@ -1,7 +1,9 @@
-"""PyTorch's own list of operators, each as a network `x -> op(x, ...)`: right or refused, never wrong in silence.
+"""PyTorch's own list of operators, each as a network `x -> op(x, ...)`: right or refused, never
+wrong in silence.
 
-A sample of `op_db` has a differentiable float64 tensor; x, of its size, takes its place, near its value, and the output is
-folded to the shape of x by a fixed random matrix, so that every output counts.
+A sample of `op_db` has a differentiable float64 tensor; x, of its size, takes its place, near its
+value, and the output is folded to the shape of x by a fixed random matrix, so that every output
+counts.
 
     pytest -m zoo tests/zoo/test_op_db.py     all; without -m every tenth, as in CI
 """
@@ -52,7 +54,9 @@ RANDOM = {
 }
 """Operators whose result is not a function of their input."""
 CASTS = {"half", "bfloat16", "float", "chalf", "cfloat"}
-"""Casts: differences of their results are no truth; the zoo has parts in half precision with a twin in float64."""
+"""Casts: differences of their results are no truth; the zoo has parts in half precision with a twin
+in float64.
+"""
 LARGEST = 256
 FOUND = Counter()
 
@@ -80,17 +84,28 @@ def network_of(op):
             given = (
                 sample.input
                 if isinstance(sample.input, Tensor)
-                else next(iter(sample.input), None)
-                if isinstance(sample.input, (list, tuple))
-                else None
+                else (
+                    next(iter(sample.input), None)
+                    if isinstance(sample.input, (list, tuple))
+                    else None
+                )
             )
-            if not isinstance(given, Tensor) or not 2 <= given.numel() <= LARGEST or given.dtype != torch.float64:
+            if (
+                not isinstance(given, Tensor)
+                or not 2 <= given.numel() <= LARGEST
+                or given.dtype != torch.float64
+            ):
                 continue
             out = outputs(op, sample, given.detach().clone().requires_grad_(), given)
             if out is None or not out.isfinite().all() or not out.requires_grad:
                 continue
             n = given.numel()
-            fold = torch.randn(out.numel(), n, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) / n
+            fold = (
+                torch.randn(
+                    out.numel(), n, dtype=torch.float64, generator=torch.Generator().manual_seed(0)
+                )
+                / n
+            )
 
             def network(x, t, sample=sample, given=given, fold=fold):
                 rows = [outputs(op, sample, one.reshape(given.shape).clone(), given) for one in x]
@@ -104,13 +119,16 @@ def outputs(op, sample, x, given):
     """Return the floating-point results of one call as a vector."""
     first = x if isinstance(sample.input, Tensor) else [x, *(a.detach() for a in sample.input[1:])]
     args, kwargs = torch.utils._pytree.tree_map(
-        lambda a: a.detach().clone() if isinstance(a, Tensor) else a, (tuple(sample.args), sample.kwargs)
+        lambda a: a.detach().clone() if isinstance(a, Tensor) else a,
+        (tuple(sample.args), sample.kwargs),
     )
     out = sample.output_process_fn_grad(op.op(first, *args, **kwargs))
     real = [
         torch.view_as_real(a) if a.is_complex() else a
         for a in tree_leaves(out)
-        if isinstance(a, Tensor) and (a.is_floating_point() or a.is_complex()) and a.layout == torch.strided
+        if isinstance(a, Tensor)
+        and (a.is_floating_point() or a.is_complex())
+        and a.layout == torch.strided
     ]
     return torch.cat([a.reshape(-1).double() for a in real]) if real else None
 
@@ -127,7 +145,9 @@ def judged(name):
             pytest.skip("no differentiable sample of a few numbers")
         network, x = made
         try:
-            J = JacobianOperator(Denoiser(network, DiscreteSchedule.linear(), "sample", tuple(x.shape[1:])), x, 500)
+            J = JacobianOperator(
+                Denoiser(network, DiscreteSchedule.linear(), "sample", tuple(x.shape[1:])), x, 500
+            )
         except InputError:
             return "refused"
         V = np.random.default_rng(0).standard_normal((x.numel(), 3))
@@ -135,17 +155,24 @@ def judged(name):
         true, doubt = truth(network, x, V)
         stated = J.product_error if "difference" in J.path else 0.0
         limit = max(1e-6, 20 * doubt if doubt < 1e-2 else 1e-6, 3 * stated)
-        size = float(network(x, None).norm() / (x.norm() + 1e-9))  # a derivative that is zero is so to rounding of this
+        # a derivative that is zero is so to rounding of this
+        size = float(network(x, None).norm() / (x.norm() + 1e-9))
         scale = np.linalg.norm(true, axis=0) + 1e-6 * size * np.linalg.norm(V, axis=0) + 1e-9
         error = float((np.linalg.norm(found - true, axis=0) / scale).max())
-        assert error <= limit, f"{name}: J V off by {error:.1e}, limit {limit:.0e}, by {J.path} ({J.products.reason})"
+        assert error <= limit, (
+            f"{name}: J V off by {error:.1e}, limit {limit:.0e}, by {J.path} ({J.products.reason})"
+        )
         U = np.random.default_rng(1).standard_normal((x.numel(), 3))
         try:
             back = J.T @ U
         except InputError:
             return f"right, {J.path}, J^T refused"
-        gap = float(np.abs(U.T @ true - back.T @ V).max() / (np.linalg.norm(U, axis=0).max() * scale.max()))
-        assert gap <= limit, f"{name}: J^T U off by {gap:.1e}, limit {limit:.0e}, by {J.path} ({J.products.reason})"
+        gap = float(
+            np.abs(U.T @ true - back.T @ V).max() / (np.linalg.norm(U, axis=0).max() * scale.max())
+        )
+        assert gap <= limit, (
+            f"{name}: J^T U off by {gap:.1e}, limit {limit:.0e}, by {J.path} ({J.products.reason})"
+        )
         return f"right, {J.path}"
 
 

@@ -1,6 +1,8 @@
-"""Planted faults: no number is handed out wrong with a certificate; and healthy twins: no false alarm.
+"""Planted faults: no number is handed out wrong with a certificate; and healthy twins: no false
+alarm.
 
-For each fault and both plain networks, one of the outcomes must come that `planted.py` calls honest:
+For each fault and both plain networks, one of the outcomes must come that `planted.py` calls
+honest:
 
     refused      InputError, when the operator is made or when it is used
     right        J V and J^T U agree with differences in float64, within the stated error
@@ -23,7 +25,9 @@ DTYPES = {"conv": torch.float64, "unet": torch.float32}
 LIMIT = {torch.float64: 1e-6, torch.float32: 1e-4}
 SLACK = 3
 RESOLVED = 3e-3
-"""An exact path is compared with differences: a stated error above what those can resolve is no statement."""
+"""An exact path is compared with differences: a stated error above what those can resolve is no
+statement.
+"""
 T = 500
 CASES = [(kind, name) for name in FAULTS for kind in SHAPES]
 TWINS = [(kind, name) for name in HEALTHY for kind in SHAPES]
@@ -35,7 +39,9 @@ def denoiser(kind, spoil, dtype=None):
 
 
 def samples(kind, count=1):
-    x = torch.randn(count, *SHAPES[kind], generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    x = torch.randn(
+        count, *SHAPES[kind], generator=torch.Generator().manual_seed(1), dtype=torch.float64
+    )
     return x.to(DTYPES[kind])
 
 
@@ -54,14 +60,22 @@ def truth(kind, fault, x, V):
     for h in (1e-4, 1e-5):
         steps = torch.from_numpy(V.T.copy()).reshape(-1, *x.shape)
         found.append(
-            torch.stack([((d(x.double() + h * s, T) - d(x.double() - h * s, T)) / (2 * h)).reshape(-1) for s in steps], 1)
+            torch.stack(
+                [
+                    ((d(x.double() + h * s, T) - d(x.double() - h * s, T)) / (2 * h)).reshape(-1)
+                    for s in steps
+                ],
+                1,
+            )
         )
     gap = float((found[0] - found[1]).norm() / found[1].norm())
     return found[1].numpy(), gap
 
 
 def outcome(kind, name):
-    """Return what happened, "refused", "right" or the failed checks of audit, and a sentence about it."""
+    """Return what happened, "refused", "right" or the failed checks of audit, and a sentence about
+    it.
+    """
     fault = FAULTS[name]
     x = samples(kind)
     V = vectors(kind, x)
@@ -74,7 +88,10 @@ def outcome(kind, name):
             if fault.after is not None:
                 fault.after(net)
             U = np.random.default_rng(1).standard_normal((x.numel(), 17)).astype(J.dtype)
-            first, many = J @ V[:, 0].astype(J.dtype), [J @ V[:, :k].astype(J.dtype) for k in (16, 17)]
+            first, many = (
+                J @ V[:, 0].astype(J.dtype),
+                [J @ V[:, :k].astype(J.dtype) for k in (16, 17)],
+            )
         except InputError as error:
             assert torch.equal(given, x), f"{name}: refused, but the caller's x_t was changed"
             return {"refused"}, str(error)
@@ -90,7 +107,10 @@ def outcome(kind, name):
         true, gap = truth(kind, fault, x, V)
         limit = max(LIMIT[DTYPES[kind]], 20 * gap if gap < 1e-3 else 0)
         stated = SLACK * J.product_error
-        limit = max(limit, stated if "difference" in path or fault.twin is not None else min(stated, RESOLVED))
+        limit = max(
+            limit,
+            stated if "difference" in path or fault.twin is not None else min(stated, RESOLVED),
+        )
         error = max(
             float(np.linalg.norm(found - true[:, :k]) / np.linalg.norm(true[:, :k]))
             for found, k in ((first[:, None], 1), *zip(many, (16, 17), strict=True))
@@ -107,13 +127,19 @@ def outcome(kind, name):
         except InputError as refusal:
             return {"refused"}, str(refusal)
     failed = {check.name for check in report.checks if not check.passed}
-    return failed, f"by {path}, error {error:.1e}, warnings {said}, audit fails {sorted(failed) or 'nothing'}"
+    return (
+        failed,
+        f"by {path}, error {error:.1e}, warnings {said}, audit fails {sorted(failed) or 'nothing'}",
+    )
 
 
 def honest(kind, name):
     found, sentence = outcome(kind, name)
     if not found & FAULTS[name].expect:
-        pytest.fail(f"{name} of {kind}: {sentence}; expected one of {sorted(FAULTS[name].expect)}", pytrace=False)
+        pytest.fail(
+            f"{name} of {kind}: {sentence}; expected one of {sorted(FAULTS[name].expect)}",
+            pytrace=False,
+        )
 
 
 def no_false_alarm(kind, name):
@@ -150,22 +176,31 @@ def batch_is_honest(kind, name):
     assert torch.equal(given, x), f"{name}: the caller's batch was changed"
     if forward is None:
         return
-    assert "right" in fault.expect, f"{name} of {kind}: a batch product of a network that is no function of one sample"
+    assert "right" in fault.expect, (
+        f"{name} of {kind}: a batch product of a network that is no function of one sample"
+    )
     stated = J.product_error
     for i in range(3):
         true, gap = truth(kind, fault, x[i : i + 1], v[i].double().reshape(-1, 1).numpy())
         limit = max(LIMIT[DTYPES[kind]], 20 * gap if gap < 1e-3 else 0, SLACK * stated)
-        error = np.linalg.norm(forward[i].double().reshape(-1, 1).numpy() - true) / np.linalg.norm(true)
+        error = np.linalg.norm(forward[i].double().reshape(-1, 1).numpy() - true) / np.linalg.norm(
+            true
+        )
         assert error <= limit, f"{name} of {kind}: batch J v off by {error:.1e}"
         if backward is not None:
-            inner = float((backward[i].double() * v[i].double()).sum()) - float(v[i].double().reshape(-1).numpy() @ true[:, 0])
+            inner = float((backward[i].double() * v[i].double()).sum()) - float(
+                v[i].double().reshape(-1).numpy() @ true[:, 0]
+            )
             error = abs(inner) / (float(v[i].double().norm()) * np.linalg.norm(true))
             assert error <= limit, f"{name} of {kind}: batch J^T u off by {error:.1e}"
 
 
-LATER = ("cache_of_the_shape",)  # the first product of a batch is right: only a later call at that shape is another function
+# the first product of a batch is right: only a later call at that shape is another function
+LATER = ("cache_of_the_shape",)
 BATCHED = [
-    (kind, name) for kind, name in CASES if FAULTS[name].after is None and not FAULTS[name].twin and name not in LATER
+    (kind, name)
+    for kind, name in CASES
+    if FAULTS[name].after is None and not FAULTS[name].twin and name not in LATER
 ]
 quiet = pytest.mark.filterwarnings("ignore")  # of packages; the test listens by itself
 

@@ -1,4 +1,5 @@
-"""Networks of others and of our own, tiny: each gets the right J from every door, or a refusal that says why.
+"""Networks of others and of our own, tiny: each gets the right J from every door, or a refusal that
+says why.
 
 pytest -m zoo              all of them, about 15 minutes on a core, with a summary at the end
 pytest tests/zoo           every tenth, as in CI
@@ -36,7 +37,11 @@ SLOW = {
 
 def tenth(family):
     """Return every tenth quick network of a family, at least one."""
-    names = [name for name in ZOO if ZOO[name].family == family and not ZOO[name].isolated and name not in SLOW]
+    names = [
+        name
+        for name in ZOO
+        if ZOO[name].family == family and not ZOO[name].isolated and name not in SLOW
+    ]
     return names[1 % len(names) :: 10]
 
 
@@ -58,14 +63,20 @@ def verdict(name):
         check=False,
     )
     if done.returncode:
-        return Verdict(name, "traceback", faults=[f"the process died with status {done.returncode}: {done.stderr[-200:]}"])
+        return Verdict(
+            name,
+            "traceback",
+            faults=[f"the process died with status {done.returncode}: {done.stderr[-200:]}"],
+        )
     return Verdict(**json.loads(done.stdout.splitlines()[-1]))
 
 
 def holds(name):
     found = VERDICTS[name] = verdict(name)
     if found.verdict not in ("right", "refused", "told"):
-        pytest.fail(f"{name} by {found.path}: {'; '.join(found.faults)}\n{found.reason}", pytrace=False)
+        pytest.fail(
+            f"{name} by {found.path}: {'; '.join(found.faults)}\n{found.reason}", pytrace=False
+        )
 
 
 @pytest.mark.filterwarnings("ignore")  # of packages; ours are caught and judged
