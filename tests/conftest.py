@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -12,6 +13,9 @@ from torch.overrides import TorchFunctionMode
 
 from jacobian_lab import DiscreteSchedule, RectifiedFlow
 from jacobian_lab.diffusion.oracle import GaussianMixture, gaussian
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # the processes share the cores
+    torch.set_num_threads(1)
 
 SCHEDULES = {
     "linear": (DiscreteSchedule.linear(), 400),
