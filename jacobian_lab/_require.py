@@ -13,14 +13,15 @@ import operator
 import reprlib
 from collections.abc import Iterable
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from jacobian_lab.errors import InputError
+
+if TYPE_CHECKING:  # linear algebra asks here, too, and knows no tensor
+    from torch import Tensor
 
 SEEDS = 2**63
 """Seeds are smaller: PyTorch's generators take no more."""
@@ -112,7 +113,7 @@ def sequence(name: str, value: Any) -> list[Any]:
         or getattr(value, "ndim", 1) != 1
     ):
         raise InputError(f"{name} must be a list: got {shown(value)}")
-    return list(value.tolist() if isinstance(value, Tensor | np.ndarray) else value)
+    return list(value.tolist() if _is_array(value) else value)
 
 
 def array(name: str, value: Any, shape: tuple[int, ...] | None = None) -> NDArray[np.float64]:
@@ -137,14 +138,16 @@ def array(name: str, value: Any, shape: tuple[int, ...] | None = None) -> NDArra
 
 def tensor(name: str, value: Any, shape: Iterable[int] | None = None) -> Tensor:
     """Return a dense floating-point tensor, of a shape if one is given."""
+    import torch
+
     if (
-        not isinstance(value, Tensor)
+        not isinstance(value, torch.Tensor)
         or not value.is_floating_point()
         or value.layout is not torch.strided
     ):
         remedy = (
             "; as pixels in [-1, 1]. Write x / 127.5 - 1 for pixels from 0 to 255"
-            if isinstance(value, Tensor)
+            if isinstance(value, torch.Tensor)
             else ""
         )
         raise InputError(f"{name} must be a floating-point tensor: got {shown(value)}{remedy}")
@@ -170,6 +173,8 @@ def sizes(name: str, value: Any, count: int | None = None) -> tuple[int, ...]:
 
 def device(value: Any) -> None:
     """Raise unless tensors can live, and have values, on the device."""
+    import torch
+
     reason = ""
     try:
         place = torch.device(value)
@@ -192,6 +197,8 @@ def device(value: Any) -> None:
 
 def precision(value: Any) -> None:
     """Raise unless the value is one of PyTorch's floating-point types."""
+    import torch
+
     if not isinstance(value, torch.dtype) or not value.is_floating_point:
         raise InputError(
             "dtype must be a floating-point type of PyTorch, such as torch.float32: got"
@@ -201,15 +208,11 @@ def precision(value: Any) -> None:
 
 def shown(value: Any) -> str:
     """Return what a message says of a value, in one short line."""
-    if isinstance(value, Tensor | np.ndarray) and (
-        value.ndim or value.dtype in (torch.bool, np.bool_)
-    ):
-        kind = "tensor" if isinstance(value, Tensor) else "numpy array"
-        place = " without values (meta)" if isinstance(value, Tensor) and value.is_meta else ""
-        return (
-            f"a {kind} of {str(value.dtype).removeprefix('torch.')}, shape"
-            f" {tuple(value.shape)}{place}"
-        )
+    if _is_array(value) and (value.ndim or _is_bool(value)):
+        kind = "numpy array" if isinstance(value, np.ndarray) else "tensor"
+        place = " without values (meta)" if getattr(value, "is_meta", False) else ""
+        dtype = str(value.dtype).removeprefix("torch.")
+        return f"a {kind} of {dtype}, shape {tuple(value.shape)}{place}"
     plain = isinstance(
         value, str | int | float | tuple | list | dict | type(None)
     ) and not isinstance(value, bool)
@@ -217,11 +220,14 @@ def shown(value: Any) -> str:
     return text if plain else f"{text} ({type(value).__name__})"
 
 
+def _is_array(value: Any) -> bool:
+    """Return whether the value is a numpy array or a tensor, without an import of PyTorch."""
+    return isinstance(value, np.ndarray) or (hasattr(value, "detach") and hasattr(value, "dtype"))
+
+
 def _is_bool(value: Any) -> bool:
-    return isinstance(value, bool | np.bool_) or getattr(value, "dtype", None) in (
-        torch.bool,
-        np.dtype(bool),
-    )
+    dtype = str(getattr(value, "dtype", ""))
+    return isinstance(value, bool | np.bool_) or dtype in ("torch.bool", "bool")
 
 
 def options(config: Any, most: int = 10**6) -> None:
