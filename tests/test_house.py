@@ -1,0 +1,111 @@
+"""The house: which folder may import which, and no cycles between folders or files."""
+
+import ast
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+ARROWS = {
+    "jacobian_lab": set(),
+    "jacobian_lab.krylov": {"jacobian_lab"},
+    "jacobian_lab.diffusion": {"jacobian_lab"},
+    "jacobian_lab.derivative": {"jacobian_lab", "jacobian_lab.diffusion"},
+    "jacobian_lab.linops": {
+        "jacobian_lab",
+        "jacobian_lab.diffusion",
+        "jacobian_lab.derivative",
+        "jacobian_lab.krylov",
+    },
+    "jacobian_lab.constraints": {
+        "jacobian_lab",
+        "jacobian_lab.diffusion",
+        "jacobian_lab.derivative",
+    },
+    "jacobian_lab.sampling": {
+        "jacobian_lab",
+        "jacobian_lab.diffusion",
+        "jacobian_lab.derivative",
+        "jacobian_lab.krylov",
+        "jacobian_lab.linops",
+        "jacobian_lab.constraints",
+    },
+}
+"""Folder -> folders of the library that it may import, besides itself."""
+MODULES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+    for top in ("jacobian_lab", "mnist", "studies")
+    for path in sorted((ROOT / top).rglob("*.py"))
+}
+
+
+def imported(module, everywhere=True):
+    """Return the modules of the project that a module imports; at its top level only, if not everywhere."""
+    tree = ast.parse(MODULES[module].read_text())
+    nodes = ast.walk(tree) if everywhere else iter(tree.body)
+    found = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {
+                f"{node.module}.{alias.name}"
+                if f"{node.module}.{alias.name}" in MODULES
+                else node.module
+                for alias in node.names
+            }
+    return {name for name in found if name in MODULES and name != module}
+
+
+def folder(module):
+    return module if MODULES[module].name == "__init__.py" else module.rsplit(".", 1)[0]
+
+
+@pytest.mark.parametrize(
+    "module", [m for m in MODULES if m.startswith("jacobian_lab.") and folder(m) in ARROWS]
+)
+def test_the_arrows_between_folders_of_the_library_point_one_way(module):
+    assert {folder(other) for other in imported(module)} <= ARROWS[folder(module)] | {
+        folder(module)
+    }
+    assert not any(other.startswith(("mnist", "studies")) for other in imported(module))
+
+
+def test_every_folder_of_the_library_has_its_arrows():
+    assert {folder(m) for m in MODULES if m.startswith("jacobian_lab")} == set(ARROWS)
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    packages = {
+        m for m, path in MODULES.items() if path.name == "__init__.py"
+    }  # which import what is below them
+    graph = {m: imported(m) - packages for m in MODULES if m not in packages}
+    assert len(list(TopologicalSorter(graph).static_order())) >= len(
+        graph
+    )  # else CycleError, with the circle
+
+
+def test_the_linear_algebra_knows_no_tensor():
+    for module in (m for m in MODULES if m.startswith("jacobian_lab.krylov")):
+        names = {
+            alias.name
+            for node in ast.walk(ast.parse(MODULES[module].read_text()))
+            if isinstance(node, ast.Import)
+            for alias in node.names
+        }
+        names |= {
+            node.module
+            for node in ast.walk(ast.parse(MODULES[module].read_text()))
+            if isinstance(node, ast.ImportFrom)
+        }
+        assert not any(str(name).split(".")[0] == "torch" for name in names), module
+
+
+def test_mnist_does_not_import_the_studies():
+    assert not any(
+        other.startswith("studies")
+        for m in MODULES
+        if m.startswith("mnist")
+        for other in imported(m)
+    )
