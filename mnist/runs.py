@@ -46,6 +46,8 @@ class Outcome(NamedTuple):
     folder: Path
     how: str
     """ "computed", "resumed with 10 pieces" or "reused"."""
+    answer: str = ""
+    """What it found, as a table for a terminal."""
 
 
 @dataclass(frozen=True)

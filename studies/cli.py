@@ -1,178 +1,251 @@
-"""The command `jacobian-lab STUDY [--options]`, and `jacobian-lab train MODEL`."""
+"""The command `jacobian-lab STUDY [--options]`.
+
+The table of commands is all that `jacobian-lab --help` needs; the module of a command, and PyTorch
+with it, is imported when the command is run or asked for its options.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import sys
-from typing import Annotated, Any
+from difflib import get_close_matches
+from importlib import import_module
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, get_type_hints
 
-import tyro
+if TYPE_CHECKING:
+    from studies.frame.study import Config, Study
 
-from jacobian_lab import InputError
-from mnist.recipe import AutoencoderRecipe, ClassifierRecipe, DenoiserRecipe, LatentRecipe
-from mnist.runs import Outcome
-from mnist.train import perform as train
-from studies.benchmarks import (
-    eigenpairs as benchmark_eigenpairs,
-)
-from studies.benchmarks import (
-    full_size,
-)
-from studies.benchmarks import (
-    memory as benchmark_memory,
-)
-from studies.benchmarks import (
-    products as benchmark,
-)
-from studies.contest import (
-    contest,
-)
-from studies.frame.study import Study, perform
-from studies.jacobian import (
-    accuracy,
-    audit,
-    directions,
-    eigenvalues,
-    eigenvectors,
-    evaluate,
-    guidance,
-    spectrum,
-    symmetry,
-)
-from studies.latent import (
-    captions,
-    vae_newton,
-)
-from studies.sampling import (
-    convergence,
-    directions_budget,
-    guide,
-    inpaint,
-    posterior,
-    style_transfer,
-    superres,
-)
 
-STUDIES: tuple[Study[Any], ...] = tuple(
-    module.STUDY
-    for module in (
-        directions,
-        eigenvalues,
-        spectrum,
-        eigenvectors,
-        symmetry,
-        accuracy,
-        evaluate,
-        convergence,
-        directions_budget,
-        posterior,
-        inpaint,
-        superres,
-        style_transfer,
-        guide,
-        guidance,
-        captions,
-        vae_newton,
-    )
-)
+class Command(NamedTuple):
+    """Where a command is, and what it does."""
+
+    module: str
+    does: str
+    options: str = ""
+    """The class of its options; those of the module's STUDY by default."""
+    function: str = ""
+    """What takes them and prints; it returns whether all is well, or None."""
 
 
 def main() -> None:
     """Run the command line: exit status 0, 2 for a user's slip, 130 for Ctrl-C."""
+    words = sys.argv[1:]
+    if words in ([], ["--help"], ["-h"]):
+        print(overview(), file=sys.stdout if words else sys.stderr)
+        sys.exit(0 if words else 2)
+    if words == ["--version"]:
+        from jacobian_lab import __version__
+
+        print(f"jacobian-lab {__version__}")
+        return
     try:
-        tyro.extras.subcommand_cli_from_dict(
-            {
-                **{study.name: _command(study) for study in STUDIES},
-                "audit": _audit,
-                "benchmark": _benchmark,
-                "train": _train,
-            },
-            description=(
-                "The Jacobian of a diffusion model's denoiser: studies, and the small MNIST models"
-                " behind them. Example: jacobian-lab directions --digit 3 --time 500"
-            ),
-        )
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except OSError as error:  # a full disk, a folder that may not be written
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(_perform(*_named(words)))
     except KeyboardInterrupt as stop:  # a run that can be resumed notes so
         print("\n" + ": ".join(["interrupted", *getattr(stop, "__notes__", ())]), file=sys.stderr)
         sys.exit(130)
 
 
-def _command(study: Study[Any]) -> Any:
-    def command(config: Any) -> None:
-        _report(perform(study, config))
+def overview() -> str:
+    """Return the help of the command line as a whole."""
+    lines = [
+        "usage: jacobian-lab COMMAND [--options]",
+        "",
+        "The Jacobian of a diffusion model's denoiser: studies, and the small MNIST models behind",
+        "them. Example: jacobian-lab directions --digit 3 --time 500",
+    ]
+    for group, commands in COMMANDS.items():
+        lines += ["", f"{group}:"]
+        lines += [f"  {name:<20}  {command.does}" for name, command in commands.items()]
+    lines += [
+        "",
+        "jacobian-lab COMMAND --help lists the options of a command, jacobian-lab --version says",
+        "which version this is. A study writes a folder, runs/STUDY-HASH, and prints its answer.",
+    ]
+    return "\n".join(lines)
 
-    command.__annotations__["config"] = Annotated[study.config, tyro.conf.arg(name="")]
-    command.__doc__ = study.config.__doc__
-    return command
+
+def _named(words: list[str]) -> tuple[str, Command, list[str]]:
+    """Return the command that the words name, and the words after its name, or exit."""
+    known = {name: command for group in COMMANDS.values() for name, command in group.items()}
+    for length in (1, 2):
+        name = " ".join(words[:length])
+        if name in known:
+            return name, known[name], words[length:]
+    family = [name for name in known if name.split()[0] == words[0]]
+    if family and words[1:] in ([], ["--help"], ["-h"]):
+        print("\n".join(f"jacobian-lab {name:<20}  {known[name].does}" for name in family))
+        sys.exit(0 if words[1:] else 2)
+    said = " ".join(words[:2]) if family else words[0]
+    close = get_close_matches(said, known, n=3, cutoff=0.7)
+    remedy = f"did you mean {' or '.join(close)}?" if close else "jacobian-lab --help lists them"
+    print(f"error: unknown command {said!r}: {remedy}", file=sys.stderr)
+    sys.exit(2)
 
 
-def _report(outcome: Outcome) -> None:
+def _perform(name: str, command: Command, words: list[str]) -> int:
+    """Run a command; return its exit status, after one line about what went wrong."""
+    from jacobian_lab import InputError
+
+    try:
+        module = import_module(command.module)
+        kind = getattr(module, command.options) if command.options else module.STUDY.config
+        options = _parsed(kind, name, words)
+        if command.function:
+            return int(getattr(module, command.function)(options) is False)
+        _report(module.STUDY, options)
+        return 0
+    except (InputError, OSError) as error:  # such as a full disk, a folder that may not be written
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def _parsed(kind: type[Any], name: str, words: list[str]) -> Any:
+    """Return the options that the words give, of a dataclass.
+
+    tyro keeps the line breaks of attribute docstrings in its help: it gets them without.
+    """
+    import tyro
+    from docstring_parser import parse_from_object
+
+    texts = {
+        parameter.arg_name: " ".join((parameter.description or "").split())
+        for base in reversed(kind.__mro__)
+        if dataclasses.is_dataclass(base)
+        for parameter in parse_from_object(base).params
+    }
+    hints = get_type_hints(kind, include_extras=True)
+    annotations = {
+        field.name: Annotated[hints[field.name], tyro.conf.arg(help=texts[field.name])]
+        for field in dataclasses.fields(kind)
+        if field.init
+    }
+    body = {"__annotations__": annotations, "__doc__": kind.__doc__, "__module__": kind.__module__}
+    options = type(kind.__name__, (kind,), body)
+    return tyro.cli(options, prog=f"jacobian-lab {name}", args=words)
+
+
+def _report(study: Study[Any], config: Config) -> None:
+    """Run a study; print its answer, and where its files are."""
+    from studies.frame.study import perform
+
+    outcome = perform(study, config)
     print(
-        f"{outcome.folder}/: figure.png, figure.pdf, table.csv, data.npz, config.json,"
-        f" manifest.json\n{outcome.how}"
+        f"{outcome.answer}\n\n{outcome.folder}/: figure.png, figure.pdf, table.csv, data.npz,"
+        f" config.json, manifest.json\n{outcome.how}"
     )
 
 
-def _audit(config: Annotated[audit.Audit, tyro.conf.arg(name="")]) -> None:
-    if not audit.report(config):
-        sys.exit(1)
-
-
-_audit.__doc__ = audit.Audit.__doc__
-
-
-def _benchmark(
-    config: Annotated[
-        Annotated[benchmark.ProductsBenchmark, tyro.conf.subcommand("products")]
-        | Annotated[benchmark.DenseBenchmark, tyro.conf.subcommand("dense")]
-        | Annotated[benchmark_eigenpairs.EigenpairsBenchmark, tyro.conf.subcommand("eigenpairs")]
-        | Annotated[benchmark_memory.MemoryBenchmark, tyro.conf.subcommand("memory")]
-        | Annotated[full_size.FullSize, tyro.conf.subcommand("full-size")]
-        | Annotated[contest.Contest, tyro.conf.subcommand("contest")],
-        tyro.conf.arg(name=""),
-    ],
-) -> None:
-    """Time what the library computes beside what one would otherwise write. Example: jacobian-lab
-    benchmark dense.
-    """
-    match config:
-        case benchmark.ProductsBenchmark():
-            benchmark.products(config)
-        case benchmark.DenseBenchmark():
-            benchmark.dense(config)
-        case benchmark_eigenpairs.EigenpairsBenchmark():
-            benchmark_eigenpairs.run(config)
-        case benchmark_memory.MemoryBenchmark():
-            benchmark_memory.run(config)
-        case full_size.FullSize():
-            full_size.run(config)
-        case contest.Contest():
-            _report(perform(contest.STUDY, config))
-
-
-def _train(
-    recipe: Annotated[
-        Annotated[DenoiserRecipe, tyro.conf.subcommand("denoiser")]
-        | Annotated[ClassifierRecipe, tyro.conf.subcommand("classifier")]
-        | Annotated[AutoencoderRecipe, tyro.conf.subcommand("autoencoder")]
-        | Annotated[LatentRecipe, tyro.conf.subcommand("latent")],
-        tyro.conf.arg(name=""),
-    ],
-) -> None:
-    """Train a small MNIST model. Example: jacobian-lab train denoiser --data-folder ~/data."""
-    folder, how = train(recipe)
-    path = folder / recipe.kind
-    use = {
-        "autoencoder": f"jacobian-lab train latent --autoencoder {path}",
-        "latent": f"--model {path.with_name('pipeline')}",
-    }.get(path.name, f"mnist.load_{path.name}({str(path)!r})")
-    print(f"{path}.safetensors and its card {path}.json; use it by {use}\n{how}")
-
+COMMANDS: dict[str, dict[str, Command]] = {
+    "The Jacobian of a denoiser": {
+        "audit": Command(
+            "studies.jacobian.audit", "Check J before any analysis.", "Audit", "report"
+        ),
+        "directions": Command(
+            "studies.jacobian.directions", "Compare J e, J^+ e and J^T e at a noisy digit."
+        ),
+        "eigenvalues": Command(
+            "studies.jacobian.eigenvalues",
+            "Measure the largest |eigenvalue| of J and of its parts.",
+        ),
+        "spectrum": Command(
+            "studies.jacobian.spectrum", "Draw the spectrum of J at one noisy digit."
+        ),
+        "eigenvectors": Command(
+            "studies.jacobian.eigenvectors", "Draw the principal components of the posterior."
+        ),
+        "symmetry": Command(
+            "studies.jacobian.symmetry", "Measure how far J is from symmetric, and where."
+        ),
+        "guidance": Command("studies.jacobian.guidance", "Measure what guidance does to J."),
+        "accuracy": Command("studies.jacobian.accuracy", "Measure the rounding of the products."),
+        "evaluate": Command("studies.jacobian.evaluate", "Score a denoiser on held-out digits."),
+    },
+    "Constrained sampling": {
+        "inpaint": Command("studies.sampling.inpaint", "Complete half-known digits."),
+        "superres": Command("studies.sampling.superres", "Enlarge shrunk digits, or an --image"),
+        "style": Command("studies.sampling.style_transfer", "Draw images in the style of others."),
+        "guide": Command(
+            "studies.sampling.guide", "Guide noise towards each class by a classifier."
+        ),
+        "convergence": Command(
+            "studies.sampling.convergence",
+            "Follow the error along sampling, beside what J predicts.",
+        ),
+        "directions-budget": Command(
+            "studies.sampling.directions_budget",
+            "Compare directions at equal network evaluations.",
+        ),
+        "posterior": Command(
+            "studies.sampling.posterior", "Compare constrained samples with the exact posterior."
+        ),
+    },
+    "Latent models": {
+        "captions": Command("studies.latent.captions", "Draw digits from captions."),
+        "vae-newton": Command(
+            "studies.latent.vae_newton",
+            "Compare VAE-Newton with back-propagation through the decoder.",
+        ),
+    },
+    "Costs and the contest": {
+        "benchmark products": Command(
+            "studies.benchmarks.products",
+            "Time J v and J^T u beside PyTorch's.",
+            "ProductsBenchmark",
+            "products",
+        ),
+        "benchmark dense": Command(
+            "studies.benchmarks.products",
+            "Time the dense Jacobian beside PyTorch's, and its memory.",
+            "DenseBenchmark",
+            "dense",
+        ),
+        "benchmark eigenpairs": Command(
+            "studies.benchmarks.eigenpairs",
+            "Check and time leading eigenpairs.",
+            "EigenpairsBenchmark",
+            "run",
+        ),
+        "benchmark memory": Command(
+            "studies.benchmarks.memory",
+            "Measure the peak memory of sampling, on Linux.",
+            "MemoryBenchmark",
+            "run",
+        ),
+        "benchmark full-size": Command(
+            "studies.benchmarks.full_size",
+            "Count what the published models cost.",
+            "FullSize",
+            "run",
+        ),
+        "benchmark contest": Command(
+            "studies.contest.contest", "Contest on linear inverse problems."
+        ),
+    },
+    "Training": {
+        "train denoiser": Command(
+            "studies.training", "Train the denoiser.", "DenoiserRecipe", "train"
+        ),
+        "train classifier": Command(
+            "studies.training",
+            "Train the classifier, the judge of samples.",
+            "ClassifierRecipe",
+            "train",
+        ),
+        "train autoencoder": Command(
+            "studies.training",
+            "Train the autoencoder of the latent model.",
+            "AutoencoderRecipe",
+            "train",
+        ),
+        "train latent": Command(
+            "studies.training",
+            "Train the text encoder and the U-Net of the latent model",
+            "LatentRecipe",
+            "train",
+        ),
+    },
+}
+"""Group -> name -> command."""
 
 if __name__ == "__main__":
     main()

@@ -1,11 +1,16 @@
 import csv
 import json
+import subprocess
+import sys
+from importlib import import_module
 
 import numpy as np
 import pytest
 import torch
 
 import mnist.weights
+from jacobian_lab import __version__
+from studies import cli
 from studies.jacobian import (
     directions,
 )
@@ -13,6 +18,50 @@ from studies.jacobian.directions import Directions
 
 import networks
 from conftest import call, relative
+
+
+def test_the_overview_needs_no_torch_and_says_of_each_command_what_its_own_help_says():
+    code = (
+        "import sys; from studies import cli; print(cli.overview())"
+        "; assert not {'torch', 'numpy'} & {*sys.modules}"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    for group in cli.COMMANDS.values():
+        for name, command in group.items():
+            assert f"  {name} " in done.stdout
+            module = import_module(command.module)
+            kind = getattr(module, command.options) if command.options else module.STUDY.config
+            assert " ".join(kind.__doc__.split()).startswith(command.does)
+
+
+def test_the_version_is_told(monkeypatch, capsys):
+    assert call(monkeypatch, capsys, "--version")[1] == f"jacobian-lab {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["direction"], "unknown command 'direction': did you mean directions"),
+        (
+            ["benchmark", "produkts"],
+            "unknown command 'benchmark produkts': did you mean benchmark products",
+        ),
+        (["train", "me"], "unknown command 'train me': did you mean train latent?"),
+        (["--time", "3"], "unknown command '--time': jacobian-lab --help lists them"),
+    ],
+)
+def test_a_mistyped_command_gets_a_suggestion(monkeypatch, capsys, words, message):
+    status, _, err = call(monkeypatch, capsys, *words)
+    assert (status, err.count("\n")) == (2, 1)
+    assert message in err
+
+
+@pytest.mark.parametrize("family", ["benchmark", "train"])
+def test_a_family_of_commands_lists_them(monkeypatch, capsys, family):
+    status, out, _ = call(monkeypatch, capsys, family, "--help")
+    assert status == 0
+    assert out.count(f"jacobian-lab {family} ") == out.count("\n") >= 4
+    assert call(monkeypatch, capsys, family)[0] == 2
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ MODULES = {
 
 
 def imported(module, everywhere=True):
-    """Return the modules of the project that a module imports; at its top level only, if not everywhere."""
+    """Return the modules of the project that a module imports; only at its top level, if asked."""
     tree = ast.parse(MODULES[module].read_text())
     nodes = ast.walk(tree) if everywhere else iter(tree.body)
     found = set()

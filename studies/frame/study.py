@@ -25,7 +25,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from io import BytesIO, StringIO
 from pathlib import Path
@@ -39,11 +39,12 @@ from jacobian_lab import InputError, _require
 from jacobian_lab._files import json_bytes, load_arrays, save_arrays, write_whole
 from mnist.runs import Claim, Outcome, code, default_folder, run_folder
 from mnist.weights import COMPUTES, read_card
+from studies.frame.answer import Answer, aligned
+from studies.frame.answer import Row as Row
 from studies.frame.figure_style import STYLE
 from studies.frame.model_files import pipeline_hash
 
 Arrays: TypeAlias = dict[str, NDArray[Any]]
-Row: TypeAlias = dict[str, str | int | float]
 PACKAGES = ("jacobian_lab", "mnist", "studies")
 PIPELINE, PIPELINE_LIBRARIES = "pipeline", ("diffusers", "transformers")
 """The kind of a model in diffusers' format, and what else runs it."""
@@ -71,7 +72,7 @@ C = TypeVar("C", bound=Config)
 
 
 class Pieces:
-    """Finished pieces of a computation, kept on disk, so that an interrupted run does not compute
+    """Outcome pieces of a computation, kept on disk, so that an interrupted run does not compute
     them again.
     """
 
@@ -109,6 +110,8 @@ class Study(Generic[C]):
     """The models that a config uses, name or path -> kind (of a card, or "pipeline"), for the
     manifest.
     """
+    answer: Answer = field(default_factory=Answer)
+    """The part of the table that is printed at the end."""
     libraries: tuple[str, ...] = ()
     """What else its numbers depend on, besides torch, numpy, scipy, and for pipelines diffusers and
     transformers.
@@ -140,12 +143,13 @@ def perform(study: Study[C], config: C) -> Outcome:
             stored = load_arrays(
                 place.folder / "data.npz", f"Remove the folder {place.folder} and run again"
             )
-            draw(study, stored, place.folder)
-            return Outcome(place.folder, "reused: table and figures drawn anew from data.npz")
+            answer = draw(study, stored, place.folder)
+            how = "reused: table and figures drawn anew from data.npz"
+            return Outcome(place.folder, how, answer)
         started, pieces = time.time(), Pieces(place.partial)
         arrays = study.compute(config, pieces)
         save_arrays(place.partial / "data.npz", arrays)
-        draw(study, arrays, place.partial)
+        answer = draw(study, arrays, place.partial)
         write_whole(
             place.partial / "manifest.json",
             json_bytes(manifest(study, config, claim, started, pieces.found)),
@@ -153,14 +157,8 @@ def perform(study: Study[C], config: C) -> Outcome:
         place.finish()
         for name in pieces.names:
             (place.folder / name).unlink(missing_ok=True)
-    return Outcome(
-        place.folder,
-        (
-            f"resumed with {pieces.found} piece{'s' * (pieces.found > 1)}"
-            if pieces.found
-            else "computed"
-        ),
-    )
+    found = f"resumed with {pieces.found} piece{'s' * (pieces.found > 1)}"
+    return Outcome(place.folder, found if pieces.found else "computed", answer)
 
 
 def check_times(times: tuple[int | float, ...]) -> None:
@@ -172,8 +170,8 @@ def check_times(times: tuple[int | float, ...]) -> None:
         )
 
 
-def draw(study: Study[C], arrays: Arrays, folder: Path) -> None:
-    """Write the table and the figure of the arrays into the folder."""
+def draw(study: Study[C], arrays: Arrays, folder: Path) -> str:
+    """Write the table and the figure of the arrays into the folder; return the answer."""
     rows = study.table(arrays)
     write_whole(folder / "table.csv", _csv(rows))
     with mpl.rc_context(STYLE):
@@ -182,6 +180,7 @@ def draw(study: Study[C], arrays: Arrays, folder: Path) -> None:
             buffer = BytesIO()
             figure.savefig(buffer, format=ending)
             write_whole(folder / f"figure.{ending}", buffer.getvalue())
+    return aligned(study.answer(rows))
 
 
 def manifest(

@@ -1,0 +1,124 @@
+"""What a study prints at its end: the few rows and columns of its table that a reader wants.
+
+Answer(where, columns, over)   selects rows and columns, and averages over digits or seeds
+aligned(rows), markdown(rows)  the rows as text; `x_low` and `x_high` are shown beside x
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from studies.frame.statistics import mean_interval
+
+Value: TypeAlias = str | int | float
+Row: TypeAlias = dict[str, Value]
+MOST = 40
+"""Rows that are printed: a screen."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Which part of a table is the answer.
+
+    Parameters
+    ----------
+    where : mapping, optional
+        Column -> the values of the rows that are kept.
+    columns : sequence of str, optional
+        The columns that are kept, in this order; all by default.
+    over : sequence of str, optional
+        Columns, such as "digit", over whose values the numbers are averaged: the mean and its
+        95 % interval by Student's t take the place of a number.
+    """
+
+    where: Mapping[str, tuple[Value, ...]] = field(default_factory=dict)
+    columns: tuple[str, ...] = ()
+    over: tuple[str, ...] = ()
+
+    def __call__(self, rows: list[Row]) -> list[Row]:
+        """Return the rows of the answer."""
+        kept = [row for row in rows if all(row[name] in of for name, of in self.where.items())]
+        if self.columns:
+            kept = [{name: row[name] for name in (*self.columns, *self.over)} for row in kept]
+        return averaged(kept, self.over) if self.over else kept
+
+
+def averaged(rows: list[Row], over: tuple[str, ...]) -> list[Row]:
+    """Return a row for each group of rows that agree in all but their numbers: the means of these.
+
+    What is a float in any row is a number; texts and integers name the group.
+    """
+    numbers = [
+        name for name in (rows[0] if rows else ()) if any(isinstance(r[name], float) for r in rows)
+    ]
+    groups: dict[tuple[Value, ...], list[Row]] = {}
+    for row in rows:
+        key = tuple(v for name, v in row.items() if name not in numbers and name not in over)
+        groups.setdefault(key, []).append(row)
+    return [_mean(group, numbers, over) for group in groups.values()]
+
+
+def _mean(group: list[Row], numbers: list[str], over: tuple[str, ...]) -> Row:
+    found: Row = {}
+    for name, first in group[0].items():
+        if name in numbers:
+            values = [float(row[name]) for row in group if row[name] != ""]
+            if not values:
+                found[name] = ""
+                continue
+            found[name], low, high = mean_interval(values)
+            if len(values) > 1:
+                found |= {f"{name}_low": low, f"{name}_high": high}
+        elif name not in over:
+            found[name] = first
+    return found
+
+
+def aligned(rows: list[Row]) -> str:
+    """Return the rows as a table of aligned columns, for a terminal."""
+    names, cells = _cells(rows)
+    widths = [max(map(len, column)) for column in zip(names, *cells, strict=True)]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in (names, *cells[:MOST])
+    ]
+    more = [f"... and {len(cells) - MOST} rows more in table.csv"] if len(cells) > MOST else []
+    return "\n".join([*lines, *more])
+
+
+def markdown(rows: list[Row]) -> str:
+    """Return the rows as a table in Markdown."""
+    names, cells = _cells(rows)
+    lines = [names, ["---"] * len(names), *cells]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _cells(rows: list[Row]) -> tuple[list[str], list[list[str]]]:
+    """Return the headings and the texts of the cells; columns that are empty throughout are left
+    out.
+    """
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    bounds = {end for name in columns for end in (f"{name}_low", f"{name}_high")}
+    names = [
+        name
+        for name in columns
+        if name not in bounds and any(row.get(name, "") != "" for row in rows)
+    ]
+    cells = [[_cell(row, name) for name in names] for row in rows]
+    return [name.replace("_", " ") for name in names], cells
+
+
+def _cell(row: Row, name: str) -> str:
+    low, high = (row.get(f"{name}_{end}", "") for end in ("low", "high"))
+    text = _text(row.get(name, ""))
+    known = all(isinstance(end, float) and math.isfinite(end) for end in (low, high))
+    return f"{text} [{_text(low)}, {_text(high)}]" if text and known else text
+
+
+def _text(value: Value) -> str:
+    if not isinstance(value, float):
+        return str(value)
+    return "" if math.isnan(value) else f"{value:.3g}"

@@ -1,0 +1,21 @@
+"""The command `jacobian-lab train MODEL`."""
+
+from __future__ import annotations
+
+from mnist.recipe import AutoencoderRecipe as AutoencoderRecipe
+from mnist.recipe import ClassifierRecipe as ClassifierRecipe
+from mnist.recipe import DenoiserRecipe as DenoiserRecipe
+from mnist.recipe import LatentRecipe as LatentRecipe
+from mnist.recipe import Recipe
+from mnist.train import perform
+
+
+def train(recipe: Recipe) -> None:
+    """Train a model; print where it is, and how it is used."""
+    folder, how, _ = perform(recipe)
+    path = folder / recipe.kind
+    use = {
+        "autoencoder": f"jacobian-lab train latent --autoencoder {path}",
+        "latent": f"--model {path.with_name('pipeline')}",
+    }.get(path.name, f"mnist.load_{path.name}({str(path)!r})")
+    print(f"{path}.safetensors and its card {path}.json; use it by {use}\n{how}")

@@ -1,0 +1,53 @@
+import math
+
+import numpy as np
+import scipy.stats
+
+from studies.frame.answer import MOST, Answer, aligned, averaged, markdown
+
+ROWS = [
+    {"time": t, "digit": d, "quantity": q, "value": 10.0 * t + d, "converged": 1}
+    for t in (1, 2)
+    for d in range(4)
+    for q in ("a", "b")
+]
+
+
+def test_rows_and_columns_are_selected_in_the_order_asked_for():
+    found = Answer(where={"quantity": ("b",), "time": (2,)}, columns=("value", "digit"))(ROWS)
+    assert found == [{"value": 20.0 + d, "digit": d} for d in range(4)]
+    assert Answer()(ROWS) == ROWS
+
+
+def test_numbers_are_averaged_with_students_interval():
+    found = Answer(where={"quantity": ("a",)}, over=("digit",))(ROWS)
+    assert [(row["time"], row["value"]) for row in found] == [(1, 11.5), (2, 21.5)]
+    assert "digit" not in found[0]
+    low, high = scipy.stats.t.interval(0.95, 3, 11.5, np.std(range(4), ddof=1) / 2)
+    assert math.isclose(found[0]["value_low"], low)
+    assert math.isclose(found[0]["value_high"], high)
+
+
+def test_one_value_has_no_interval_and_what_is_missing_counts_for_nothing():
+    rows = [{"digit": 0, "x": 1.0, "y": ""}, {"digit": 1, "x": 3.0, "y": 2.0}]
+    (found,) = averaged(rows, ("digit",))
+    assert found["x"] == found["y"] == 2.0
+    assert "x_low" in found
+    assert "y_low" not in found
+    (none,) = averaged([{"digit": 0, "x": ""}, {"digit": 1, "x": ""}], ("digit",))
+    assert none == {"x": ""}
+
+
+def test_a_terminal_shows_aligned_columns_with_intervals_beside_the_numbers():
+    rows = [
+        {"time": 500, "largest": 3.46789, "largest_low": 3.0, "largest_high": 4.0, "none": ""},
+        {"time": 7, "largest": float("nan"), "largest_low": 1.0, "largest_high": 2.0, "none": ""},
+    ]
+    assert aligned(rows).split("\n") == ["time  largest", "500   3.47 [3, 4]", "7"]
+    assert markdown(rows).split("\n")[1:] == ["| --- | --- |", "| 500 | 3.47 [3, 4] |", "| 7 |  |"]
+
+
+def test_a_long_table_ends_with_a_screen_and_says_where_the_rest_is():
+    text = aligned([{"i": i} for i in range(MOST + 3)])
+    assert text.endswith("\n39\n... and 3 rows more in table.csv")
+    assert "40" not in aligned([{"i": i} for i in range(MOST)])
