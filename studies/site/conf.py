@@ -1,0 +1,110 @@
+"""The documentation site: `sphinx-build -W studies/site OUT`, after pip install -e ".[docs]".
+
+The reference and the gallery are made of the code: every name of the front door, every command.
+"""
+
+import dataclasses
+import inspect
+import shutil
+import sys
+from importlib import import_module
+from pathlib import Path
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+sys.path.insert(0, str(ROOT))
+
+import jacobian_lab  # noqa: E402
+from studies.cli import COMMANDS  # noqa: E402
+
+project, author = "jacobian-lab", "the authors of jacobian-lab"
+release = version = jacobian_lab.__version__
+extensions = ["myst_parser", "numpydoc", "sphinx.ext.autodoc", "sphinx.ext.mathjax"]
+myst_enable_extensions = ["dollarmath"]
+default_role = "literal"  # `x_t` in docstrings is code
+html_theme = "furo"
+html_title = f"jacobian-lab {release}"
+html_static_path = ["_figures"]
+exclude_patterns = ["_figures"]
+numpydoc_show_class_members = False
+autodoc_member_order = "bysource"
+autodoc_typehints = "none"  # the docstrings' Parameters have shapes and ranges
+suppress_warnings = ["myst.xref_missing"]  # links of RESULTS.md into the repository
+
+STATIONS = {
+    "diffusion": "Models",
+    "linops": "The Jacobian",
+    "krylov": "Spectra, estimates, solvers",
+    "constraints": "Constraints",
+    "sampling": "Newton steps and sampling",
+    "errors": "Errors and warnings",
+}
+
+
+def reference() -> str:
+    """Return the reference, in reStructuredText: the front door's names by their stations."""
+    by_station: dict[str, list[str]] = {station: [] for station in STATIONS}
+    for name in jacobian_lab.__all__:
+        made = getattr(jacobian_lab, name)
+        if inspect.isclass(made) or inspect.isfunction(made):
+            by_station[made.__module__.split(".")[1]].append(name)
+    text = ["Reference", "=========", "", "All names are imported from ``jacobian_lab``.", ""]
+    for station, title in STATIONS.items():
+        text += [title, "-" * len(title), ""]
+        for name in by_station[station]:
+            kind = "class" if inspect.isclass(getattr(jacobian_lab, name)) else "function"
+            text += [f".. auto{kind}:: jacobian_lab.{name}"]
+            text += ["   :members:"] if kind == "class" else []
+            text += [""]
+    title = "Masks"
+    text += [title, "-" * len(title), "", ".. automodule:: jacobian_lab.constraints.masks"]
+    return "\n".join([*text, "   :members:", ""])
+
+
+def gallery() -> str:
+    """Return the page of the commands: what each asks, its options, and its figure."""
+    text = ["# Commands", ""]
+    for group, commands in COMMANDS.items():
+        text += [f"## {group}", ""]
+        for name, command in commands.items():
+            module = import_module(command.module)
+            kind = getattr(module, command.options) if command.options else module.STUDY.config
+            about, _, example = " ".join(inspect.getdoc(kind).split()).partition("Example: ")
+            example, _, more = example.partition(". ")
+            text += [f"### {name}", "", f"{about}{more}", ""]
+            text += ["```bash", example.rstrip("."), "```", ""]
+            figure = f"{name.split()[-1]}.png"
+            if (ROOT / "studies" / "figures" / figure).is_file():
+                text += [f"![{name}](_figures/{figure})", ""]
+            fields = [field for field in dataclasses.fields(kind) if field.init]
+            options = " ".join(f"`--{field.name.replace('_', '-')}`" for field in fields)
+            text += [f"Options: {options}", ""]
+    return "\n".join(text)
+
+
+def results() -> str:
+    """Return the findings, with their figures where the site has them."""
+    text = (ROOT / "studies" / "RESULTS.md").read_text()
+    return text.replace("](figures/", "](_figures/")
+
+
+GENERATED = {"reference": reference, "commands": gallery, "results": results}
+
+
+def setup(app):
+    """Let Sphinx fill in the pages that are made of the code."""
+    shutil.copytree(ROOT / "studies" / "figures", HERE / "_figures", dirs_exist_ok=True)
+
+    def fill(app, page, source):
+        if page in GENERATED:
+            source[0] = GENERATED[page]()
+
+    def bars(app, what, name, made, options, lines):
+        """Keep |A v| as it is: to docutils it is a substitution."""
+        for i, line in enumerate(lines):
+            parts = line.split("`")
+            parts[::2] = [part.replace("|", r"\|") for part in parts[::2]]
+            lines[i] = "`".join(parts)
+
+    app.connect("source-read", fill)
+    app.connect("autodoc-process-docstring", bars, priority=900)  # after numpydoc
