@@ -1,6 +1,7 @@
 import csv
 import dataclasses
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,19 @@ from jacobian_lab import InputError
 from studies.frame import (
     study as frame,
 )
-from studies.frame.study import run
+from studies.frame.answer import Answer
+from studies.frame.study import perform, run
 
 from squares import FILES, Options, Squares, names
+
+
+def test_a_run_hands_out_its_answer_computed_or_reused(tmp_path):
+    whole = perform(Squares().study(), Options(out=tmp_path / "run"))
+    assert whole.answer.split("\n")[0].split() == ["i", "square"]
+    assert whole.answer.split("\n")[3].split() == ["2", "1.33"]
+    assert perform(Squares().study(), Options(out=tmp_path / "run")).answer == whole.answer
+    short = replace(Squares().study(), answer=Answer(where={"i": (2,)}, columns=("square",)))
+    assert perform(short, Options(out=tmp_path / "run")).answer == "square\n1.33"
 
 
 def test_a_run_writes_its_folder(tmp_path):
