@@ -9,6 +9,7 @@ import shutil
 import sys
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -69,7 +70,9 @@ def gallery() -> str:
         for name, command in commands.items():
             module = import_module(command.module)
             kind = getattr(module, command.options) if command.options else module.STUDY.config
-            about, _, example = " ".join(inspect.getdoc(kind).split()).partition("Example: ")
+            about, _, example = " ".join((inspect.getdoc(kind) or "").split()).partition(
+                "Example: "
+            )
             example, _, more = example.partition(". ")
             text += [f"### {name}", "", f"{about}{more}", ""]
             text += ["```bash", example.rstrip("."), "```", ""]
@@ -91,15 +94,15 @@ def results() -> str:
 GENERATED = {"reference": reference, "commands": gallery, "results": results}
 
 
-def setup(app):
+def setup(app: Any) -> None:
     """Let Sphinx fill in the pages that are made of the code."""
     shutil.copytree(ROOT / "studies" / "figures", HERE / "_figures", dirs_exist_ok=True)
 
-    def fill(app, page, source):
+    def fill(app: Any, page: str, source: list[str]) -> None:
         if page in GENERATED:
             source[0] = GENERATED[page]()
 
-    def bars(app, what, name, made, options, lines):
+    def bars(app: Any, what: str, name: str, made: Any, options: Any, lines: list[str]) -> None:
         """Keep |A v| as it is: to docutils it is a substitution."""
         for i, line in enumerate(lines):
             parts = line.split("`")
