@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+import jacobian_lab
+
 ROOT = Path(__file__).parents[1]
 ARROWS = {
     "jacobian_lab": set(),
@@ -37,6 +39,7 @@ MODULES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
     for top in ("jacobian_lab", "mnist", "studies")
     for path in sorted((ROOT / top).rglob("*.py"))
+    if "site" not in path.parts
 }
 
 
@@ -109,3 +112,52 @@ def test_mnist_does_not_import_the_studies():
         if m.startswith("mnist")
         for other in imported(m)
     )
+
+
+SAME = {"compute", "table", "plot"}
+"""Names that every study has."""
+
+
+def definitions(module):
+    """Return the public functions and classes that a module defines."""
+    kinds = (ast.FunctionDef, ast.ClassDef)
+    return {
+        node.name
+        for node in ast.parse(MODULES[module].read_text()).body
+        if isinstance(node, kinds) and not node.name.startswith("_")
+    }
+
+
+def test_no_public_name_means_two_things():
+    where = {}
+    for module in MODULES:
+        for name in definitions(module) - SAME:
+            where.setdefault(name, []).append(module)
+    assert not {name: modules for name, modules in where.items() if len(modules) > 1}
+
+
+def test_no_module_has_the_name_of_a_function_that_is_exported():
+    functions = {name for name in jacobian_lab.__all__ if callable(getattr(jacobian_lab, name))}
+    assert not [module for module in MODULES if module.rsplit(".", 1)[-1] in functions]
+
+
+def test_every_module_has_a_test_file_of_its_name():
+    tests = {path.stem.removeprefix("test_") for path in (ROOT / "tests").rglob("test_*.py")}
+    modules = [m for m, path in MODULES.items() if path.name != "__init__.py"]
+    assert not [m for m in modules if m.rsplit(".", 1)[-1].lstrip("_") not in tests]
+
+
+def test_functions_fit_on_a_screen():
+    long = []
+    for module, path in MODULES.items():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef):
+                body = node.body[bool(ast.get_docstring(node)) :]
+                if body and body[-1].end_lineno - body[0].lineno >= 40:
+                    long.append(f"{module}.{node.name}")
+    assert not long
+
+
+def test_files_answer_one_question():
+    lines = {module: path.read_text().count("\n") for module, path in MODULES.items()}
+    assert not {module: count for module, count in lines.items() if count > 310}
