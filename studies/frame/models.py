@@ -30,8 +30,9 @@ from mnist.data import SHAPE
 from mnist.evaluate import noisy_digit
 from mnist.oracle import load_oracle
 from mnist.weights import ALIASES, SHIPPED
+from studies.frame.image_files import size_of
 from studies.frame.model_files import LATENT, file_hash, pipeline_folder
-from studies.frame.pictures import Shape, read_image, size_of
+from studies.frame.pictures import Shape, read_image
 from studies.frame.study import PIPELINE, Config
 
 ORACLE = "oracle"

@@ -16,8 +16,9 @@ from jacobian_lab.constraints.base import Inpainting
 from jacobian_lab.constraints.masks import box, free_form, half, random_pixels
 from jacobian_lab.sampling.sampler import seed_of
 from mnist.data import SHAPE
+from studies.frame.mask_files import Mask, count_known, read_mask
 from studies.frame.models import image_hash, is_latent, say
-from studies.frame.pictures import Mask, Shape, count_known, read_mask
+from studies.frame.pictures import Shape
 from studies.frame.study import Arrays, Pieces, Study
 from studies.sampling import (
     reconstruction as observed,

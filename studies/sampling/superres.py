@@ -12,8 +12,9 @@ from matplotlib.figure import Figure
 from jacobian_lab import InputError
 from jacobian_lab.constraints.separable import shrink, super_resolution
 from mnist.data import SHAPE
+from studies.frame.image_files import size_of
 from studies.frame.models import say
-from studies.frame.pictures import Picture, Shape, read_image, size_of
+from studies.frame.pictures import Picture, Shape, read_image
 from studies.frame.study import Arrays, Pieces, Study
 from studies.sampling import (
     reconstruction as observed,

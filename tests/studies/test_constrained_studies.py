@@ -18,7 +18,7 @@ from jacobian_lab.sampling.newton import Newton
 from jacobian_lab.sampling.sampler import sample, seed_of, seeded_noise
 from jacobian_lab.sampling.step_size import Secant
 from mnist.weights import build_denoiser, save_model
-from studies.frame.pictures import read_mask
+from studies.frame.mask_files import read_mask
 from studies.sampling.guide import PixelJudge
 from studies.sampling.inpaint import Inpaint
 from studies.sampling.style_transfer import slant, thickness

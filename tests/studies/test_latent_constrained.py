@@ -21,8 +21,8 @@ from jacobian_lab.diffusion.latent import load_latent
 from jacobian_lab.sampling.newton import Newton
 from jacobian_lab.sampling.sampler import sample, seed_of, seeded_noise
 from jacobian_lab.sampling.step_size import Secant
+from studies.frame.mask_files import read_mask
 from studies.frame.models import Model
-from studies.frame.pictures import read_mask
 from studies.frame.study import Pieces
 from studies.sampling import (
     guide,
