@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from jacobian_lab import InputError, JacobianOperator
-from studies.frame.models import Inputs, Model, OnModel, operator_at
+from studies.frame.models import Inputs, Model, operator_at
+from studies.frame.options import OnModel
 from studies.frame.study import Arrays, Pieces, check_times
 
 
@@ -93,7 +94,7 @@ class Survey(OnModel):
     seeds: int = 1
     """Noises for each digit."""
     times: tuple[int | float, ...] = (100, 200, 300, 400, 500, 600, 700, 800, 900)
-    """Noise levels of the survey, 0 (clean) to 999 (noise); of a flow, up to 1."""
+    """Noise levels of the survey, 0 (clean) to 999 (noise); a flow takes sigma, up to 1."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -33,7 +33,7 @@ class Accuracy(Config):
     digit: int = 0
     """Held-out digit whose Jacobian is taken."""
     times: tuple[int | float, ...] = (300, 500, 700)
-    """Noise levels, 0 (clean) to 999 (noise); of a flow, up to 1."""
+    """Noise levels, 0 (clean) to 999 (noise); a flow takes sigma, up to 1."""
     vectors: int = 16
     """Random vectors for the finite differences."""
     pairs: int = 100

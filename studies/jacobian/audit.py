@@ -7,7 +7,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from jacobian_lab import InputError, audit
-from studies.frame.models import OnModel, operator_at
+from studies.frame.models import operator_at
+from studies.frame.options import OnModel
 from studies.frame.study import check_times
 
 
@@ -19,7 +20,7 @@ class Audit(OnModel):
     """
 
     times: tuple[int | float, ...] = (100, 500, 900)
-    """Noise levels, 0 (clean) to 999 (noise); of a flow, up to 1."""
+    """Noise levels, 0 (clean) to 999 (noise); a flow takes sigma, up to 1."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

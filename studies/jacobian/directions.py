@@ -46,7 +46,7 @@ class Directions(Config):
     digit: int = 0
     """Held-out digit that is shown; digit i shows the class i % 10."""
     time: int | float = 500
-    """Noise level that is shown, 0 (clean) to 999 (noise); of a flow, up to 1."""
+    """Noise level that is shown, 0 (clean) to 999 (noise); a flow takes sigma, up to 1."""
     pixel: tuple[int, int] = (16, 16)
     """Row and column, 0 to 31, of the pixel to invert: a dark one should become white, a bright one
     black.

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from jacobian_lab import ConvergenceWarning, JacobianOperator, eigenpairs, skew_part, symmetric_part
 from studies.frame.figure_style import COLOURS, LABELS, spread
-from studies.frame.models import model_files
+from studies.frame.options import model_files
 from studies.frame.study import Arrays, Pieces, Row, Study
 from studies.frame.survey import Survey, collect
 

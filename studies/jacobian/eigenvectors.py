@@ -23,7 +23,8 @@ from matplotlib.figure import Figure
 
 from jacobian_lab import InputError, eigenpairs, symmetric_part, trace
 from studies.frame.figure_style import show
-from studies.frame.models import Model, OnModel, model_files, operator_at
+from studies.frame.models import Model, operator_at
+from studies.frame.options import OnModel, model_files
 from studies.frame.study import Arrays, Pieces, Row, Study
 
 MOVES = (-2.0, -1.0, 0.0, 1.0, 2.0)
@@ -39,7 +40,7 @@ class Eigenvectors(OnModel):
     digit: int = 4
     """Held-out digit, 0 to 4999; digit i shows the class i % 10."""
     time: int | float = 600
-    """Noise level, 0 (clean) to 999 (noise); of a flow, up to 1."""
+    """Noise level, 0 (clean) to 999 (noise); a flow takes sigma, up to 1."""
     count: int = 5
     """Leading eigenvectors."""
 

@@ -38,7 +38,7 @@ class Evaluate(Config):
     model: str = "denoiser"
     """Denoiser that ships, or the path of one that you trained."""
     times: tuple[int | float, ...] = (50, 100, 200, 300, 400, 500, 600, 700, 800, 900)
-    """Noise levels, 0 (clean) to 999 (noise); of a flow, up to 1."""
+    """Noise levels, 0 (clean) to 999 (noise); a flow takes sigma, up to 1."""
     images: int = 5000
     """Held-out digits for the error, at each noise level."""
     jacobians: int = 10

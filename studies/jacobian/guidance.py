@@ -41,15 +41,8 @@ from jacobian_lab import (
 from jacobian_lab.diffusion.denoiser import Guidance as Guided
 from studies.frame.figure_style import show
 from studies.frame.model_files import LATENT
-from studies.frame.models import (
-    Inputs,
-    Model,
-    OnImages,
-    is_latent,
-    model_files,
-    open_model,
-    operator_at,
-)
+from studies.frame.models import Inputs, Model, is_latent, open_model, operator_at
+from studies.frame.options import OnImages, model_files
 from studies.frame.study import Arrays, Pieces, Row, Study, check_times
 from studies.frame.survey import collect
 
@@ -82,7 +75,7 @@ class Guidance(OnImages):
     scales: tuple[float, ...] = (0, 1, 2, 4, 8)
     """Guidance scales: 0 is the negative prompt's network, 1 the prompt's."""
     times: tuple[int | float, ...] = (100, 300, 500, 700, 900)
-    """Noise levels, 0 (clean) to 999 (noise); of a flow, up to 1."""
+    """Noise levels, 0 (clean) to 999 (noise); a flow takes sigma, up to 1."""
 
     def __post_init__(self) -> None:
         if not is_latent(self.model):

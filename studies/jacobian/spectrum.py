@@ -19,7 +19,8 @@ from tqdm import tqdm
 
 from jacobian_lab import Arnoldi, InputError, bendixson_box, numerical_range, pseudospectrum
 from studies.frame.figure_style import COLOURS, LABELS
-from studies.frame.models import DENSE, OnModel, model_files, operator_at
+from studies.frame.models import DENSE, operator_at
+from studies.frame.options import OnModel, model_files
 from studies.frame.study import Arrays, Pieces, Row, Study
 
 LEVELS = (1e-3, 1e-2, 1e-1)
@@ -37,7 +38,7 @@ class Spectrum(OnModel):
     """
 
     time: int | float = 500
-    """Noise level, 0 (clean) to 999 (noise); of a flow, up to 1."""
+    """Noise level, 0 (clean) to 999 (noise); a flow takes sigma, up to 1."""
     steps: int = 50
     """Arnoldi steps."""
 

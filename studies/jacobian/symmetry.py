@@ -27,7 +27,7 @@ from jacobian_lab import (
 )
 from jacobian_lab.krylov.operators import Operator
 from studies.frame.figure_style import COLOURS, show, tile_rows
-from studies.frame.models import model_files
+from studies.frame.options import model_files
 from studies.frame.study import Arrays, Pieces, Row, Study, check_times
 from studies.frame.survey import Points, Survey, collect
 

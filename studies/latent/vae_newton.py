@@ -39,7 +39,8 @@ from mnist.classifier import Classifier
 from mnist.data import SHAPE
 from studies.benchmarks.memory import STRICT, alone, watched
 from studies.frame.model_files import LATENT
-from studies.frame.models import Model, OnDigits, is_latent, model_files, open_model
+from studies.frame.models import Model, is_latent, open_model
+from studies.frame.options import OnDigits, model_files
 from studies.frame.statistics import mean_interval, rate_interval, scores
 from studies.frame.study import Arrays, Pieces, Row, Study, check_times
 from studies.frame.survey import collect

@@ -29,7 +29,8 @@ from jacobian_lab.sampling.sampler import sample, seed_of, seeded_noise
 from jacobian_lab.sampling.step_size import Dynamic, Secant, StepSize
 from studies.frame.figure_style import show
 from studies.frame.model_files import is_gray
-from studies.frame.models import Guided, Model, is_latent, model_files
+from studies.frame.models import Model, is_latent
+from studies.frame.options import Guided, model_files
 from studies.frame.study import Arrays, Pieces
 
 BATCH, PIXELS = 50, 50 * 32 * 32

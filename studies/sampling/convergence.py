@@ -41,7 +41,8 @@ from jacobian_lab.sampling.newton import Newton
 from jacobian_lab.sampling.sampler import sample, seed_of, seeded_noise
 from jacobian_lab.sampling.step_size import Dynamic, Spectral, StepSize
 from mnist.data import SHAPE
-from studies.frame.models import Inputs, Model, OnModel, model_files
+from studies.frame.models import Inputs, Model
+from studies.frame.options import OnModel, model_files
 from studies.frame.study import Arrays, Pieces, Row, Study
 from studies.sampling.contraction import RANKS, contraction
 

@@ -42,7 +42,8 @@ from jacobian_lab.sampling.sampler import sample, seed_of, seeded_noise
 from jacobian_lab.sampling.step_size import Dynamic, Fixed, Secant, StepSize
 from mnist.classifier import Classifier
 from studies.contest.problems import TASKS
-from studies.frame.models import OnDigits, load_model, model_files
+from studies.frame.models import load_model
+from studies.frame.options import OnDigits, model_files
 from studies.frame.statistics import scores
 from studies.frame.study import Arrays, Pieces, Study
 from studies.sampling.directions_budget_report import MEASURES, plot, table

@@ -6,7 +6,7 @@ from PIL import Image
 
 from jacobian_lab import InputError
 from studies.frame.image_files import open_upright, size_of
-from studies.frame.models import OnModel
+from studies.frame.options import OnModel
 from studies.frame.pictures import read_image
 from studies.sampling.inpaint import Inpaint
 from studies.sampling.style_transfer import StyleTransfer

@@ -15,7 +15,8 @@ from studies.frame import (
     models,
 )
 from studies.frame.model_files import pipeline_hash
-from studies.frame.models import OnModel, operator_at
+from studies.frame.models import operator_at
+from studies.frame.options import OnModel
 from studies.jacobian import (
     guidance,
 )

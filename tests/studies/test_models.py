@@ -18,7 +18,8 @@ from studies.frame import (
 )
 from studies.frame.figure_style import show, tile
 from studies.frame.model_files import pipeline_hash
-from studies.frame.models import OnModel, is_latent, model_files, open_model
+from studies.frame.models import is_latent, open_model
+from studies.frame.options import OnModel, model_files
 from studies.frame.pictures import read_image
 from studies.jacobian.eigenvectors import move
 

@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from jacobian_lab import InputError
-from studies.frame.models import OnModel, open_model
+from studies.frame.models import open_model
+from studies.frame.options import OnModel
 from studies.frame.pictures import read_image
 from studies.sampling.inpaint import Inpaint
 from studies.sampling.style_transfer import StyleTransfer
