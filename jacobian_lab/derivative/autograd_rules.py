@@ -16,12 +16,12 @@ from torch._decomp import decomposition_table
 from jacobian_lab.derivative.arguments import apply, each, tensors
 from jacobian_lab.derivative.linear_map import (
     Call,
-    Linear,
+    TangentMap,
     UnsupportedError,
+    broadcast,
     cast,
     conjugate,
-    gathered,
-    spread,
+    unbroadcast,
     weighted,
 )
 
@@ -31,7 +31,7 @@ differences.
 """
 
 
-def by_derivative(call: Call) -> Linear:
+def by_derivative(call: Call) -> TangentMap:
     """Return the Jacobian of an operation without a rule of its own, by autograd on that operation
     alone.
 
@@ -61,7 +61,7 @@ def by_derivative(call: Call) -> Linear:
         ) from error
 
 
-def _derived(call: Call, run: Callable[..., Any]) -> Linear:
+def _derived(call: Call, run: Callable[..., Any]) -> TangentMap:
     """Return the derivative of `run`, which does what the operation does."""
     if torch.Tag.pointwise in call.func.tags and isinstance(call.out, Tensor):
         return (
@@ -76,7 +76,7 @@ def _derived(call: Call, run: Callable[..., Any]) -> Linear:
 
 
 @torch.enable_grad()
-def _pointwise(call: Call, run: Callable[..., Any]) -> Linear:
+def _pointwise(call: Call, run: Callable[..., Any]) -> TangentMap:
     leaves = [x.detach().expand(call.out.shape).requires_grad_() for x in call.inputs]
     out = _run(call, run, leaves)
     return weighted(
@@ -85,7 +85,7 @@ def _pointwise(call: Call, run: Callable[..., Any]) -> Linear:
 
 
 @torch.enable_grad()
-def _pointwise_complex(call: Call, run: Callable[..., Any]) -> Linear:
+def _pointwise_complex(call: Call, run: Callable[..., Any]) -> TangentMap:
     """Return the map of each entry's real and imaginary part: a and b such that J^T u = Re(u) a +
     Im(u) b.
     """
@@ -103,7 +103,7 @@ def _pointwise_complex(call: Call, run: Callable[..., Any]) -> Linear:
         found = [
             torch.stack(
                 [
-                    cast(conjugate(a) * spread(t, after), out.dtype.to_real())
+                    cast(conjugate(a) * broadcast(t, after), out.dtype.to_real())
                     for t, a in zip(ts, part, strict=True)
                 ]
             ).sum(0)
@@ -114,7 +114,7 @@ def _pointwise_complex(call: Call, run: Callable[..., Any]) -> Linear:
     def pull(u: Tensor) -> list[Tensor]:
         us = (u.real, u.imag) if out_complex else (u,)
         return [
-            gathered(
+            unbroadcast(
                 cast(
                     torch.stack([v * part[k] for v, part in zip(us, parts, strict=True)]).sum(0),
                     dtype,
@@ -124,11 +124,11 @@ def _pointwise_complex(call: Call, run: Callable[..., Any]) -> Linear:
             for k, (shape, dtype) in enumerate(inputs)
         ]
 
-    return Linear(push, pull)
+    return TangentMap(push, pull)
 
 
 @torch.enable_grad()
-def _by_autograd(call: Call, run: Callable[..., Any], batched: bool) -> Linear:
+def _by_autograd(call: Call, run: Callable[..., Any], batched: bool) -> TangentMap:
     """Keep the graph of the operation and of its vector-Jacobian product, which is linear in u:
     transposed, it is J.
     """
@@ -142,29 +142,12 @@ def _by_autograd(call: Call, run: Callable[..., Any], batched: bool) -> Linear:
     if not through or (call.func.namespace not in OWN and len(through) < len(leaves)):
         raise UnsupportedError(f"{call.func}, whose derivative PyTorch takes to be zero")
 
-    def gradients(ys: list[Tensor], xs: list[Tensor], us: list[Tensor]) -> Sequence[Tensor]:
-        if batched:
-            found = torch.autograd.grad(
-                ys, xs, us, retain_graph=True, is_grads_batched=True, materialize_grads=True
-            )
-            # zeros
-            return [
-                g if g.ndim > x.ndim else g.expand(len(us[0]), *g.shape)
-                for g, x in zip(found, xs, strict=True)
-            ]
-        rows = [
-            torch.autograd.grad(ys, xs, some, retain_graph=True, materialize_grads=True)
-            for some in zip(*us, strict=True)
-        ]
-        return [torch.stack(column) for column in zip(*rows, strict=True)]
-
     def push(*ts: Tensor) -> Any:
         # zero where PyTorch knows of no change with x: a permutation, indices
         pushed = [ts[0].new_zeros(()).to(y.dtype).expand(len(ts[0]), *y.shape) for y in outs]
         tangents = [ts[k].contiguous() for k in through]
-        for k, t in zip(
-            where, gradients([pulled[k] for k in through], zeros, tangents), strict=True
-        ):
+        found = _gradients([pulled[k] for k in through], zeros, tangents, batched)
+        for k, t in zip(where, found, strict=True):
             pushed[k] = t
         return pushed if isinstance(call.out, (list, tuple)) else pushed[0]
 
@@ -176,14 +159,34 @@ def _by_autograd(call: Call, run: Callable[..., Any], batched: bool) -> Linear:
             for k in where
         ]
         # contiguous: PyTorch's batched derivative of batch norm is wrong in channels last
-        return gradients(ys, leaves, [u.contiguous() for u in us])
+        return _gradients(ys, leaves, [u.contiguous() for u in us], batched)
 
-    linear = Linear(push, pull)
+    linear = TangentMap(push, pull)
     _check(call, linear)
     return linear
 
 
-def _check(call: Call, linear: Linear) -> None:
+def _gradients(
+    ys: Sequence[Tensor], xs: Sequence[Tensor], us: Sequence[Tensor], batched: bool
+) -> Sequence[Tensor]:
+    """Return `(dy / dx)^T u` for K vectors of each result: together by vmap, or one by one."""
+    if batched:
+        found = torch.autograd.grad(
+            ys, xs, us, retain_graph=True, is_grads_batched=True, materialize_grads=True
+        )
+        # zeros come without the dimension of the vectors
+        return [
+            g if g.ndim > x.ndim else g.expand(len(us[0]), *g.shape)
+            for g, x in zip(found, xs, strict=True)
+        ]
+    rows = [
+        torch.autograd.grad(ys, xs, some, retain_graph=True, materialize_grads=True)
+        for some in zip(*us, strict=True)
+    ]
+    return [torch.stack(column) for column in zip(*rows, strict=True)]
+
+
+def _check(call: Call, linear: TangentMap) -> None:
     """Raise RuntimeError if vectors together get something else than one by one, or J^T is not the
     transpose of J.
     """

@@ -20,9 +20,10 @@ import torch
 from torch import Tensor
 
 from jacobian_lab import _require
-from jacobian_lab.derivative.agreement import probe
-from jacobian_lab.derivative.guards import check_finite, differentiable
+from jacobian_lab.derivative.guards import check_finite
 from jacobian_lab.derivative.ladder import Ladder
+from jacobian_lab.derivative.probes import probe
+from jacobian_lab.derivative.settings import differentiable
 from jacobian_lab.diffusion.denoiser import Denoiser
 from jacobian_lab.diffusion.schedule import Time
 from jacobian_lab.errors import InputError

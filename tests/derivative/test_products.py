@@ -11,8 +11,8 @@ from torchvision import tv_tensors
 
 from jacobian_lab import Denoiser, DiscreteSchedule, InputError
 from jacobian_lab.derivative.fallbacks import DoubleBackward, ForwardMode
-from jacobian_lab.derivative.guards import differentiable
 from jacobian_lab.derivative.products import Products
+from jacobian_lab.derivative.settings import differentiable
 from jacobian_lab.errors import DerivativeWarning
 
 import networks
