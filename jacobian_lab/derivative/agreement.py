@@ -187,6 +187,10 @@ class Comparison:
         """Compare `F'(x_i) v_i`, (m, ...), with differences of all these steps, in units of the
         first one, falling.
         """
+        # Three departures from the textbook's one step of size eps**(1/3):
+        # 1. derivatives of F are unknown, and so is the best step: the least gap of a sweep counts;
+        # 2. the error of the differences is not assumed but read off neighbouring steps;
+        # 3. products below rounding are zero, not wrong, and are compared with `floor`.
         steps, floor = [self.difference(multiple) for multiple in multiples], self._floor()
         gaps, sizes = (
             torch.stack([_norms(d) for d in many])

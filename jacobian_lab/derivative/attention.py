@@ -18,7 +18,7 @@ BYTES = {"cpu": 2**22}
 between the two products that need them.
 """
 BYTES_ELSEWHERE = 2**28
-"""The same on other devices: 256 MB, enough to fill a GPU, and little of its memory."""
+"""The same on other devices: 256 MB, a small part of a GPU's memory."""
 
 
 def attention_call(given: dict[str, Any], out: Tensor, active: tuple[int, ...]) -> Call:

@@ -26,8 +26,18 @@ from jacobian_lab.derivative.linear_map import (
 )
 
 OWN = frozenset({"aten", "prims"})
-"""Namespaces of PyTorch's own operations; the derivatives of others are held against
-differences.
+"""Namespaces of PyTorch's own operations; derivatives of others, which their authors wrote, are
+compared with differences.
+"""
+TOLERANCE = 1000.0
+"""Distance of J^T to the transpose of J, and of vectors together to one by one, in units of the
+coarsest eps of the operation; at least `LEAST`. A wrong formula is farther off than any rounding.
+"""
+LEAST = 1e-9
+"""Lower bound of that distance: in float64, factorisations of matrices may lose more digits."""
+DIFFERENCE = 0.05
+"""Relative distance of J v to a central difference at a step that nobody tuned: a derivative of
+another function is farther off.
 """
 
 
@@ -202,9 +212,9 @@ def _check(call: Call, linear: TangentMap) -> None:
     pushed, pulled = linear.push(*vs), linear.pull(*us)
     pushed = list(pushed) if isinstance(call.out, (list, tuple)) else [pushed]
     eps = max(
-        1e-9,
+        LEAST,
         *(
-            1000 * torch.finfo(x.dtype).eps
+            TOLERANCE * torch.finfo(x.dtype).eps
             for x in [*call.inputs, *(u for u in us if u is not None)]
         ),
     )
@@ -237,7 +247,7 @@ def _compare(call: Call, vs: list[Tensor], pushed: list[Tensor]) -> None:
         noise = 10 * torch.finfo(Jv.dtype).eps * float(after.norm()) / h
         if (
             not float(((after - before) / (2 * h) - Jv[0]).norm())
-            <= 0.05 * float(Jv[0].norm()) + noise
+            <= DIFFERENCE * float(Jv[0].norm()) + noise
         ):
             raise RuntimeError("its derivative disagrees with a central difference")
 

@@ -180,6 +180,7 @@ def _is_rounding(
     noise = torch.randn(
         x.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64
     ).to(x)
+    # 8 eps: more than the rounding of x itself, and still only its last digit or two
     with torch.no_grad():
         moved = function(x * (1 + 8 * torch.finfo(x.dtype).eps * noise))
     return bool((other - value).norm() <= 30 * (moved - value).norm())

@@ -64,17 +64,21 @@ class TangentMap:
 
 
 MANY = 16
-"""Vectors from which on products run in a layout of their own."""
+"""Batch size from which float32 CPU products run in channels_last: oneDNN computes in that layout,
+and fewer images do not repay the change.
+"""
 Rule: TypeAlias = Callable[[Call], TangentMap | list[TangentMap] | None]
 """A list of maps is applied one after the other; None leaves the operation to PyTorch's
 derivative.
 """
 RULES: dict[str, Rule] = {}
+"""Rules by the name of the operation, filled by `rule` as their modules are imported."""
 KEEPING = frozenset({"mul", "mm", "bmm", "addmm", "baddbmm"})
 """Rules that keep arguments that depend on x, which must not change afterwards; all keep the
 constant ones.
 """
 KEEPING_RESULT = frozenset({"_softmax", "_safe_softmax"})
+"""Rules that keep the operation's result, which must not change afterwards either."""
 
 
 def rule(*names: str) -> Callable[[Rule], Rule]:
@@ -127,6 +131,7 @@ def cast(t: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 IDENTITY = TangentMap(lambda t: t, lambda u: u, 1.0)
+"""The map of operations that change nothing: dropped when neighbours are merged."""
 
 
 def broadcast(t: Tensor, shape: Sequence[int]) -> Tensor:
@@ -145,8 +150,19 @@ def unbroadcast(u: Tensor, shape: Sequence[int]) -> Tensor:
 
 
 def images(t: Tensor, shape: Sequence[int], layout: torch.memory_format) -> Tensor:
-    """Merge the K vectors with the batch, (K, B, ...) -> (K B, ...), in a memory layout, or the one
-    that is faster for many.
+    """Merge the K vectors with the batch: K B images.
+
+    Parameters
+    ----------
+    t : Tensor, shape (K, B, ...)
+    shape : sequence of int
+        (B, ...).
+    layout : torch.memory_format
+        Layout of the operation itself, which few images keep; see `MANY`.
+
+    Returns
+    -------
+    Tensor, shape (K B, ...)
     """
     merged = t.reshape(-1, *shape[1:])
     merged = merged.contiguous(

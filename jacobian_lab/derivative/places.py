@@ -65,12 +65,27 @@ class Flat:
         return _signed(torch.view_as_complex(found) if p.dtype.is_complex else found, p)
 
     def put(self, flat: Tensor, p: Place, t: Tensor) -> None:
-        """Write the tangents of a place."""
+        """Write the tangents of a place.
+
+        Parameters
+        ----------
+        flat : Tensor, shape (K, size)
+            The layout.
+        p : Place
+        t : Tensor, shape (K, *p.shape)
+        """
         self.view(flat, p).copy_(_reals(_signed(t, p)))
 
     def add(self, flat: Tensor, p: Place, u: Tensor) -> None:
-        """Add, also where several entries of the place are one of the storage: the transpose of
-        `get`.
+        """Add cotangents of a place: the transpose of `get`, also where several entries of the
+        place are one of the storage.
+
+        Parameters
+        ----------
+        flat : Tensor, shape (K, size)
+            The layout.
+        p : Place
+        u : Tensor, shape (K, *p.shape)
         """
         where = torch.arange(self.size, device=u.device)[None]
         flat.index_add_(

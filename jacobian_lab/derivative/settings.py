@@ -48,4 +48,4 @@ class _Settings:
                 self._before.close()
 
 
-_SETTINGS = _Settings()
+_SETTINGS = _Settings()  # one for the process, as they are

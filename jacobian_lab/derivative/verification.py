@@ -129,6 +129,10 @@ class Verification:
         error : float
             Of `J v`, relative.
         """
+        # Two departures from the textbook's test, one random pair (v, w):
+        # 1. an error of rank one is nearly orthogonal to a random w, so w leans towards F and J v;
+        # 2. the limit is relative to |w| |J v| + |J^T w| |v|, not to the inner products, which may
+        #    cancel to nothing where J is right.
         v, y = (None, u) if self.checked is None else self.checked
         noise = torch.randn(
             y.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64

@@ -1,4 +1,4 @@
-"""A network that draws random numbers is refused; what other threads draw is none of its business."""
+"""A network that draws random numbers is refused; what other threads draw does not count."""
 
 import random
 import threading
@@ -133,7 +133,8 @@ def test_the_network_does_not_run_again_unless_a_state_changed():
 
 
 @pytest.mark.parametrize(
-    "draw", [torch.rand, lambda n: np.random.rand(n), lambda n: random.random()]  # noqa: NPY002
+    "draw",
+    [torch.rand, lambda n: np.random.rand(n), lambda n: random.random()],  # noqa: NPY002
 )
 def test_the_state_shows_each_generator(draw):
     before = random_state()
