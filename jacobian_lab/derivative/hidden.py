@@ -50,6 +50,8 @@ LIKE = frozenset(
 """Operations that take only shape and type of their argument."""
 ADDING = frozenset({"addmm", "baddbmm", "addbmm", "addmv", "addr"})
 """Operations `beta * a + ...`, which do not read a where beta is zero."""
+READING = frozenset({"_local_scalar_dense", "equal", "allclose", "is_nonzero"})
+"""Operations that return a number or a truth value to Python."""
 LITERAL = frozenset({"tensor", "as_tensor", "asarray", "scalar_tensor"})
 """Functions that make a tensor of Python's numbers."""
 

@@ -172,17 +172,9 @@ class Ladder:
         if self._reverse is not None:
             recorded = isinstance(self._reverse, Linearisation)
             transposed = "linearised" if recorded else "double backward"
-        return Choice(
-            self.t,
-            self.path,
-            self.reason,
-            transposed,
-            self.error,
-            self.eps,
-            self.together,
-            self.step,
-            self._weights,
-        )
+        paths = self.path, self.reason, transposed
+        how = self.error, self.eps, self.together, self.step
+        return Choice(self.t, *paths, *how, self._weights)
 
     def check_weights(self) -> None:
         """Raise if the network's weights changed: call it before products at a point that is

@@ -26,6 +26,17 @@ from jacobian_lab.derivative.linear_map import (
 )
 
 aten: Any = torch.ops.aten
+WITH_STATISTICS = frozenset(
+    {
+        "native_group_norm",
+        "native_layer_norm",
+        "native_batch_norm",
+        "cudnn_batch_norm",
+        "_native_batch_norm_legit_no_training",
+        "miopen_batch_norm",
+    }
+)
+"""Operations that return the mean and the deviation beside their result."""
 
 
 @rule("native_group_norm")

@@ -13,12 +13,11 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 import jacobian_lab.derivative.complex_rules
-import jacobian_lab.derivative.normalisation
 import jacobian_lab.derivative.rules
-import jacobian_lab.derivative.shape_rules  # noqa: F401 - the four register their rules
+import jacobian_lab.derivative.shape_rules  # noqa: F401 - they register their rules
 from jacobian_lab.derivative.arguments import apply, each, has_lists_behind, in_order, tensors
 from jacobian_lab.derivative.attention import Attention, attention_call
-from jacobian_lab.derivative.hidden import LIKE, Witness, is_plain
+from jacobian_lab.derivative.hidden import LIKE, READING, Witness, is_plain
 from jacobian_lab.derivative.in_place import OVERWRITING, RESHAPING, functional, is_out, written
 from jacobian_lab.derivative.kept import Kept
 from jacobian_lab.derivative.linear_map import (
@@ -30,6 +29,7 @@ from jacobian_lab.derivative.linear_map import (
     UnsupportedError,
 )
 from jacobian_lab.derivative.memory import Memory
+from jacobian_lab.derivative.normalisation import WITH_STATISTICS
 from jacobian_lab.derivative.places import Place, place
 from jacobian_lab.derivative.python_calls import PythonCalls
 from jacobian_lab.derivative.tape import Tape
@@ -39,19 +39,6 @@ STATISTICS = -1
 """Number of a tangent that does not exist: of the mean and deviation that a normalisation returns
 beside its result, which depend on x, but for which there is no rule.
 """
-READING = frozenset({"_local_scalar_dense", "equal", "allclose", "is_nonzero"})
-"""Operations that return a number or a truth value to Python."""
-WITH_STATISTICS = frozenset(
-    {
-        "native_group_norm",
-        "native_layer_norm",
-        "native_batch_norm",
-        "cudnn_batch_norm",
-        "_native_batch_norm_legit_no_training",
-        "miopen_batch_norm",
-    }
-)
-"""Operations that return such statistics."""
 
 
 class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
