@@ -173,8 +173,7 @@ class Ladder:
             recorded = isinstance(self._reverse, Linearisation)
             transposed = "linearised" if recorded else "double backward"
         paths = self.path, self.reason, transposed
-        how = self.error, self.eps, self.together, self.step
-        return Choice(self.t, *paths, *how, self._weights)
+        return Choice(self.t, *paths, self.error, self.eps, self.together, self.step, self._weights)
 
     def check_weights(self) -> None:
         """Raise if the network's weights changed: call it before products at a point that is

@@ -82,11 +82,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.witness.check()
         number = self.memory.number(value) if isinstance(value, Tensor) else None
         if number is None or number == STATISTICS:
-            through = (
-                f": only through {', '.join(sorted(self.cut))}, whose derivative is zero"
-                if self.cut
-                else ""
-            )
+            names = ", ".join(sorted(self.cut))
+            through = f": only through {names}, whose derivative is zero" if names else ""
             raise UnsupportedError(
                 "the result does not depend on x through operations that have a"
                 f" derivative{through}"
@@ -159,9 +156,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             for tensor in tensors(*operands, mask):
                 self.witness.meets(tensor)
             out = run()
-            call = attention_call(
-                given, out, tuple(i for i, n in enumerate(numbers) if n is not None)
-            )
+            active = tuple(i for i, n in enumerate(numbers) if n is not None)
+            call = attention_call(given, out, active)
             rule = Attention(self.kept.keep(len(self.tape.calls), call, [call.out]))
             self.memory.of(out).made = True
             self._add(numbers, (self._number(out),), [TangentMap(rule.push, rule.pull)])
