@@ -18,7 +18,7 @@ from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from jacobian_lab.derivative.arguments import tensors
 from jacobian_lab.derivative.linear_map import UnsupportedError
-from jacobian_lab.derivative.memory import Memory
+from jacobian_lab.derivative.storage import Memory
 
 LEAVING = frozenset(
     {"numpy", "__array__", "tolist", "data_ptr", "__dlpack__", "untyped_storage", "storage"}

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from jacobian_lab.derivative.arguments import each
 from jacobian_lab.derivative.linear_map import Call
-from jacobian_lab.derivative.memory import Memory, Storage
 from jacobian_lab.derivative.places import Place, overlap, place
+from jacobian_lab.derivative.storage import Memory, Storage
 from jacobian_lab.derivative.tape import Recorded
 
 

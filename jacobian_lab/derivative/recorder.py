@@ -28,10 +28,10 @@ from jacobian_lab.derivative.linear_map import (
     TangentMap,
     UnsupportedError,
 )
-from jacobian_lab.derivative.memory import Memory
 from jacobian_lab.derivative.normalisation import WITH_STATISTICS
 from jacobian_lab.derivative.places import Place, place
 from jacobian_lab.derivative.python_calls import PythonCalls
+from jacobian_lab.derivative.storage import Memory
 from jacobian_lab.derivative.tape import Tape
 
 aten: Any = torch.ops.aten
@@ -266,15 +266,9 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._write(Call(pure, given, result, active), numbers)
         if result.dtype != target.dtype and self.memory.number(result) is not None:
             cast = result.to(target.dtype)
-            self._write(
-                Call(
-                    aten._to_copy.default,
-                    [result, target.dtype, None, None, None, False, None],
-                    cast,
-                    (0,),
-                ),
-                [self.memory.number(result)],
-            )
+            given = [result, target.dtype, None, None, None, False, None]
+            call = Call(aten._to_copy.default, given, cast, (0,))
+            self._write(call, [self.memory.number(result)])
             result = cast
         floating = target.is_floating_point() or target.is_complex()
         self.memory.write(target, self.memory.number(result) if floating else None)

@@ -200,32 +200,6 @@ def test_modules_that_take_fused_kernels_without_gradients_are_recorded_all_the_
     )
 
 
-class InstanceNormed(nn.Module):
-    def __init__(self):
-        super().__init__()
-        first, last = nn.Conv2d(1, 8, 3, padding=1), nn.Conv2d(8, 1, 3, padding=1)
-        self.layers = nn.Sequential(first, nn.InstanceNorm2d(8), nn.SiLU(), last)
-
-    def forward(self, x, t):
-        return self.layers(x)
-
-
-def instance_normed():
-    torch.manual_seed(0)
-    return Denoiser(InstanceNormed().eval(), DiscreteSchedule.linear(), "v", networks.SHAPE)
-
-
-def test_a_borrowed_derivative_is_right_for_many_vectors():
-    # PyTorch's batched derivative of its statistics is wrong in channels last
-    model = instance_normed()
-    truth = networks.truth(instance_normed().double(), X, 300)
-    products = Products(model, X.float(), 300)
-    assert products.path == "linearised"
-    V = torch.randn(40, *networks.SHAPE, generator=torch.Generator().manual_seed(2))
-    assert relative(products.jvp(V).double().flatten(1), V.double().flatten(1) @ truth.T) < 5e-6
-    assert relative(products.vjp(V).double().flatten(1), V.double().flatten(1) @ truth) < 5e-6
-
-
 def vector_to_parameters(network):
     vector = nn.utils.parameters_to_vector(network.parameters())
     nn.utils.vector_to_parameters(vector * 1.5, network.parameters())

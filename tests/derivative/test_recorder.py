@@ -209,54 +209,6 @@ def test_numbers_that_are_read_out_are_named():
     assert Linearisation(lambda x: x if torch.equal(x, x + 1) else 2 * x, x).reads == ("equal",)
 
 
-# ------------------------------------------------------------------------- custom operations
-
-
-def custom(name, forward, backward=None):
-    operation = torch.library.custom_op(f"jacobian_lab_test::{name}", mutates_args=())(forward)
-    operation.register_fake(lambda x, y: torch.empty_like(x))
-    if backward is not None:
-        operation.register_autograd(
-            backward, setup_context=lambda ctx, inputs, output: ctx.save_for_backward(*inputs)
-        )
-    return operation
-
-
-def hidden_product(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    return torch.from_numpy(x.numpy() * np.tanh(y.numpy()))
-
-
-def right(ctx, g):
-    x, y = ctx.saved_tensors
-    return g * torch.tanh(y), g * x * (1 - torch.tanh(y) ** 2)
-
-
-PRODUCTS = {
-    "no_formula": None,
-    "zero": lambda ctx, g: (g * 0, g * 0),
-    "none": lambda ctx, g: (None, None),
-    "half": lambda ctx, g: (right(ctx, g)[0], None),
-    "straight_through": lambda ctx, g: (g, g),
-}
-
-
-@pytest.mark.parametrize("name", PRODUCTS)
-def test_a_custom_operation_without_its_derivative_is_refused(name):
-    operation = custom(name, hidden_product, PRODUCTS[name])
-    with pytest.raises(UnsupportedError, match=name):
-        Linearisation(lambda x: torch.sin(x) + operation(x, x**2), weights(2, *SHAPE))
-
-
-def test_a_custom_operation_with_its_derivative_is_borrowed():
-    operation = custom("right", hidden_product, right)
-    J = check(
-        lambda x: torch.sin(x) + operation(x, x**2),
-        lambda x: torch.sin(x) + x * torch.tanh(x**2),
-        weights(1, *SHAPE),
-    )
-    assert J.borrowed == ["right"]
-
-
 # --------------------------------------------------------------------------- mixed precision
 
 
@@ -272,15 +224,19 @@ def autocast(function, dtype):
     return call
 
 
-NETWORK = nn.Sequential(
-    nn.Conv2d(4, 8, 3, padding=1),
-    nn.GroupNorm(2, 8),
-    nn.SiLU(),
-    nn.Conv2d(8, 4, 3, padding=1),
-    nn.ReLU(),
-    nn.LayerNorm(6),
-    nn.Linear(6, 6),
-)
+def mixed():
+    """A network; made inside `module`, which seeds its weights: about one in 16 random ones has an
+    entry so near the relu's kink that rounding puts it on the other side.
+    """
+    return nn.Sequential(
+        nn.Conv2d(4, 8, 3, padding=1),
+        nn.GroupNorm(2, 8),
+        nn.SiLU(),
+        nn.Conv2d(8, 4, 3, padding=1),
+        nn.ReLU(),
+        nn.LayerNorm(6),
+        nn.Linear(6, 6),
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
@@ -288,7 +244,7 @@ NETWORK = nn.Sequential(
 def test_lower_precision_inside_is_recorded(kind, dtype):
     if (kind, dtype) == ("autocast", torch.float32):
         pytest.skip("autocast is for half precision")
-    network = module(lambda: copy.deepcopy(NETWORK)).float()
+    network = module(mixed).float()
     inside = (
         in_half(copy.deepcopy(network).to(dtype), dtype)
         if kind == "island"
