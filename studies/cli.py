@@ -10,7 +10,7 @@ import tyro
 from jacobian_lab import InputError
 from mnist.recipe import AutoencoderRecipe, ClassifierRecipe, DenoiserRecipe, LatentRecipe
 from mnist.runs import Outcome
-from mnist.train import perform as train
+from mnist.train import train_or_resume as train
 from studies.benchmarks import (
     eigenpairs as benchmark_eigenpairs,
 )

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from jacobian_lab import Denoiser
+from jacobian_lab.derivative.precision import observed
 from jacobian_lab.derivative.products import Products
 
 import networks
@@ -31,3 +32,30 @@ def test_low_precision_inside_keeps_the_recording_and_says_how_rough_it_is(dtype
         relative(products.vjp(V.float()), Products(model, X.float(), 300).vjp(V.float())) < 10 * eps
     )
     assert eps / 10 < products.error < 30 * eps
+
+
+def test_the_coarsest_precision_of_what_depends_on_x_is_named():
+    x = X.float()
+    weight = torch.ones(1, dtype=torch.float16) * 2  # depends on nothing
+
+    def function(x):
+        return (x.bfloat16() * 2).float() + weight.half().float()
+
+    value, eps, operations = observed(function, x)
+    assert torch.equal(value, function(x))
+    assert eps == torch.finfo(torch.bfloat16).eps
+    assert operations == {"_to_copy in bfloat16", "mul in bfloat16"}
+
+
+def test_a_network_that_cannot_be_watched_is_taken_to_compute_as_x():
+    tried = []
+
+    def function(x):
+        tried.append(0)
+        if len(tried) == 1:
+            raise NotImplementedError("not in this mode")
+        return x
+
+    _, eps, operations = observed(function, X.float())
+    assert eps == torch.finfo(torch.float32).eps
+    assert operations == set()

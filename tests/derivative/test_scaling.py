@@ -1,10 +1,12 @@
 """Tangents of any size pass through half precision."""
 
+import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from jacobian_lab.derivative.linearisation import Linearisation
+from jacobian_lab.derivative.scaling import Scaled, aligned, normalised
 
 from conftest import relative
 from linear_maps import SHAPE, weights
@@ -51,3 +53,29 @@ def test_a_cotangent_that_overflows_in_half_precision():
             pushed, pulled = J.jvp(V.float()).double(), J.vjp(U.float()).double()
         assert relative(pushed.flatten(1), V.flatten(1) @ truth.T) < 1e-2
         assert relative(pulled.flatten(1), U.flatten(1) @ truth) < 1e-2
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e-3, 1.0, 1e14])
+def test_each_vector_is_brought_to_size_one_by_a_power_of_two(size):
+    t = size * weights(3, 4, 5)
+    (found,), scale = normalised([t], None)
+    assert torch.equal(found * scale.reshape(3, 1, 1), t)  # nothing is rounded
+    assert torch.equal(scale.log2(), scale.log2().round())
+    assert ((found.flatten(1).abs().amax(1) >= 1) & (found.flatten(1).abs().amax(1) < 2)).all()
+
+
+def test_sums_of_differently_scaled_tangents_are_sums():
+    a, b = (
+        Scaled(weights(2, 3), torch.tensor([4.0, 0.5], dtype=torch.float64)),
+        Scaled(weights(2, 3, seed=1)),
+    )
+    assert relative((a + b).product(), a.product() + b.product()) < 1e-15
+    tensors, scale = aligned([a, None, b])
+    assert tensors[1] is None
+    assert torch.equal(scale, torch.tensor([4.0, 1.0], dtype=torch.float64))
+
+
+def test_a_vector_of_zeros_stays():
+    (found,), scale = normalised([torch.zeros(1, 3)], None)
+    assert not found.any()
+    assert scale.tolist() == [1.0]
