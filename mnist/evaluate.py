@@ -70,7 +70,7 @@ def noisy_digit(denoiser: Denoiser, image: Tensor, t: int | float, *seeds: int) 
     return denoiser.schedule.add_noise(image.unsqueeze(0), t, noise)
 
 
-def draw(
+def ddim_samples(
     denoiser: Denoiser, seeds: Sequence[int], steps: int, device: torch.device | str = "cpu"
 ) -> Tensor:
     """Return a sample for each seed, (N, C, H, W) in [-1, 1], by `steps` DDIM steps."""

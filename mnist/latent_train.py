@@ -27,13 +27,13 @@ from mnist.latent import (
     tokens,
 )
 from mnist.recipe import AutoencoderRecipe, LatentRecipe, Recipe
-from mnist.train import Loss, Task, denoising_loss
+from mnist.tasks import Loss, Task, denoising_loss
 from mnist.weights import Card, load_classifier, load_weights, read_card
 
 FEATURES = (3, 6)  # behind the classifier's first two blocks
 
 
-def task(recipe: Recipe) -> Task:
+def latent_task(recipe: Recipe) -> Task:
     """Return what one of the two recipes trains."""
     if isinstance(recipe, AutoencoderRecipe):
         return _autoencoder(recipe)
@@ -121,7 +121,7 @@ def _latent(recipe: LatentRecipe) -> Task:
     autoencoder = load_autoencoder(recipe.autoencoder)
 
     def inputs(images: Tensor) -> Tensor:
-        found = moments(autoencoder, images)
+        found = latent_moments(autoencoder, images)
         mean, deviation = found.chunk(2, 1)
         variance = (mean.square() + deviation.square()).mean() - mean.mean() ** 2
         autoencoder.register_to_config(scaling_factor=float(variance**-0.5))  # type: ignore[operator]
@@ -163,7 +163,7 @@ def load_autoencoder(name: str) -> nn.Module:
 
 
 @torch.no_grad()
-def moments(autoencoder: nn.Module, images: Tensor, batch_size: int = 250) -> Tensor:
+def latent_moments(autoencoder: nn.Module, images: Tensor, batch_size: int = 250) -> Tensor:
     """Return the mean and the standard deviation of each image's latents, one behind the other, (N,
     8, 8, 8).
     """

@@ -11,25 +11,22 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from io import BytesIO
 from pathlib import Path
-from typing import TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from torchvision.transforms import v2
 from tqdm import tqdm
 
-from jacobian_lab import Denoiser, DiscreteSchedule, InputError
+from jacobian_lab import InputError
 from jacobian_lab._files import open_archive, write_archive, write_whole
 from jacobian_lab.sampling.sampler import seed_of
-from mnist.classifier import Classifier, accuracy
 from mnist.data import digits
+from mnist.latent_train import latent_task
 from mnist.recipe import (
     ClassifierRecipe,
     DenoiserRecipe,
@@ -40,37 +37,21 @@ from mnist.recipe import (
     has_bfloat16,
 )
 from mnist.runs import Claim, Outcome, code, run_folder
-from mnist.weights import Card, build_denoiser, read_card, read_weights, save_model
+from mnist.tasks import Loss, Task, classifier_task, denoiser_task
+from mnist.weights import Card, read_card, read_weights, save_model
 
 PACKAGES = ("jacobian_lab", "mnist")
 """Whose code a training depends on."""
-Loss: TypeAlias = Callable[[nn.Module, Tensor, Tensor], Tensor]
-
-
-@dataclasses.dataclass
-class Task:
-    """What is trained, and how."""
-
-    network: nn.Module
-    loss: Loss
-    card: Card
-    """What the model's card says of both."""
-    inputs: Callable[[Tensor], Tensor] = lambda images: images
-    """Turns the digits into what the loss takes; once, before the first step."""
-    finish: Callable[[nn.Module, Path], Card] = lambda _network, _path: {}
-    """Called with the trained network and the path of its weights before they are written; what it
-    returns joins the card.
-    """
 
 
 def train(recipe: Recipe) -> Path:
     """Train a model, or go on where an earlier run stopped; return the path of its weights. See
-    `perform`.
+    `train_or_resume`.
     """
-    return perform(recipe).folder / recipe.kind
+    return train_or_resume(recipe).folder / recipe.kind
 
 
-def perform(recipe: Recipe) -> Outcome:
+def train_or_resume(recipe: Recipe) -> Outcome:
     """Train a model, or go on where an earlier run with the same recipe stopped; return its folder,
     and which of the two.
 
@@ -141,80 +122,10 @@ def _task(recipe: Recipe) -> Task:
         torch.default_generator.manual_seed(recipe.seed)
         match recipe:
             case DenoiserRecipe():
-                return _denoiser(recipe)
+                return denoiser_task(recipe)
             case ClassifierRecipe():
-                return _classifier(recipe)
-        from mnist import latent_train
-
-        return latent_train.task(recipe)
-
-
-def _denoiser(recipe: DenoiserRecipe) -> Task:
-    flow = recipe.prediction == "flow"
-    architecture = {"channels": list(recipe.channels)} | ({"time_scale": 1000.0} if flow else {})
-    denoiser = build_denoiser(architecture, recipe.prediction)
-    return Task(
-        denoiser.network,  # type: ignore[arg-type]
-        denoising_loss(denoiser),
-        {
-            "kind": recipe.kind,
-            "architecture": architecture,
-            "prediction": recipe.prediction,
-            "schedule": "rectified flow" if flow else "linear DDPM, T = 1000",
-            "loss": "mean squared error of the raw output, times uniform",
-        },
-    )
-
-
-def _classifier(recipe: ClassifierRecipe) -> Task:
-    def finish(network: nn.Module, _path: Path) -> Card:
-        assert isinstance(network, Classifier)
-        return {"scores": {"test_accuracy": accuracy(network, *digits("test", recipe.data_folder))}}
-
-    architecture = {"width": recipe.width}
-    return Task(
-        Classifier(**architecture),
-        classification_loss,
-        {"kind": recipe.kind, "architecture": architecture},
-        finish=finish,
-    )
-
-
-def denoising_loss(denoiser: Denoiser) -> Loss:
-    """Return the mean squared error of the raw output at stratified uniform times: each batch
-    covers all noise levels.
-    """
-    schedule = denoiser.schedule
-
-    def times(batch: int) -> Tensor:
-        spread = torch.arange(batch) + torch.rand(batch)  # in [0, batch]: 127.99... rounds up
-        if not isinstance(schedule, DiscreteSchedule):
-            return (spread / batch).clamp(1e-3, 1)
-        return (spread * (schedule.steps / batch)).long().clamp(max=schedule.steps - 1)
-
-    def loss(network: nn.Module, images: Tensor, _labels: Tensor) -> Tensor:
-        t = times(len(images))
-        noise = torch.randn(images.shape).to(images.device)
-        x_t = schedule.add_noise(images, t, noise)
-        return F.mse_loss(network(x_t, t.to(images.device)).float(), denoiser.raw(images, x_t, t))
-
-    return loss
-
-
-def classification_loss(network: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-    """Return the cross-entropy, labels smoothed by 0.1, of digits that are shifted, turned, scaled
-    and sheared at random.
-    """
-    augment = v2.RandomAffine(
-        degrees=12,
-        translate=(0.08, 0.08),
-        scale=(0.88, 1.12),
-        shear=8,
-        interpolation=v2.InterpolationMode.BILINEAR,
-        fill=-1.0,
-    )
-    images = torch.stack([augment(image) for image in images])
-    return F.cross_entropy(network(images).float(), labels, label_smoothing=0.1)
+                return classifier_task(recipe)
+        return latent_task(recipe)
 
 
 class Run:

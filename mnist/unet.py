@@ -48,14 +48,14 @@ class UNet(nn.Module):
         self.down1a, self.down1b = ResBlock(c1, c1, features), ResBlock(c1, c1, features)
         self.shrink1 = nn.Conv2d(c1, c2, 3, stride=2, padding=1)
         self.down2a, self.down2b = ResBlock(c2, c2, features), ResBlock(c2, c2, features)
-        self.attention2 = Attention(c2)
+        self.attention2 = SelfAttention(c2)
         self.shrink2 = nn.Conv2d(c2, c3, 3, stride=2, padding=1)
         self.middle_a = ResBlock(c3, c3, features)
-        self.attention3 = Attention(c3)
+        self.attention3 = SelfAttention(c3)
         self.middle_b = ResBlock(c3, c3, features)
         self.grow2 = nn.Conv2d(c3, c2, 3, padding=1)
         self.up2a = ResBlock(2 * c2, c2, features)
-        self.attention_up2 = Attention(c2)
+        self.attention_up2 = SelfAttention(c2)
         self.up2b = ResBlock(c2, c2, features)
         self.grow1 = nn.Conv2d(c2, c1, 3, padding=1)
         self.up1a, self.up1b = ResBlock(2 * c1, c1, features), ResBlock(c1, c1, features)
@@ -122,7 +122,7 @@ class ResBlock(nn.Module):
         return self.shortcut(x) + h
 
 
-class Attention(nn.Module):
+class SelfAttention(nn.Module):
     """Multi-head self-attention over the pixels, plus the identity."""
 
     def __init__(self, channels: int, head_size: int = 32) -> None:

@@ -7,12 +7,12 @@ from mnist.recipe import ClassifierRecipe as ClassifierRecipe
 from mnist.recipe import DenoiserRecipe as DenoiserRecipe
 from mnist.recipe import LatentRecipe as LatentRecipe
 from mnist.recipe import Recipe
-from mnist.train import perform
+from mnist.train import train_or_resume
 
 
 def train(recipe: Recipe) -> None:
     """Train a model; print where it is, and how it is used."""
-    folder, how, _ = perform(recipe)
+    folder, how, _ = train_or_resume(recipe)
     path = folder / recipe.kind
     use = {
         "autoencoder": f"jacobian-lab train latent --autoencoder {path}",

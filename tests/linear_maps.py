@@ -2,6 +2,7 @@
 
 import torch
 
+import jacobian_lab.derivative.linear_map
 from jacobian_lab.derivative.linearisation import Linearisation
 
 from conftest import relative
@@ -16,6 +17,13 @@ def weights(*shape, seed=0):
 def module(make):
     torch.manual_seed(0)
     return make().double().eval()
+
+
+def in_channels_last(monkeypatch):
+    """Take the layout that float32 takes with many vectors on a CPU."""
+    monkeypatch.setattr(
+        jacobian_lab.derivative.linear_map, "_is_better_channels_last", lambda x: x.ndim == 4
+    )
 
 
 def differences(function, x, h=1e-5):

@@ -29,7 +29,8 @@ from jacobian_lab import (
     trace,
 )
 from jacobian_lab.constraints.base import Inpainting
-from jacobian_lab.derivative.guards import differentiable, modules_called
+from jacobian_lab.derivative.guards import modules_called
+from jacobian_lab.derivative.settings import differentiable
 from jacobian_lab.errors import DivergenceError
 from jacobian_lab.linops.batch_jacobian import BatchJacobian
 from jacobian_lab.sampling.newton import Newton

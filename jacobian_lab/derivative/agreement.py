@@ -24,31 +24,40 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
+from jacobian_lab.derivative.probes import foreign
+
 Function: TypeAlias = Callable[[Tensor], Tensor]
 CLOSE = 40.0
 """In units of `eps**(2/3)`, the error of a central difference at its best step: a relative
-difference that settles the matter at the first step, 1e-3 in float32 and 1.5e-9 in float64.
+difference that settles the matter at the first step, 1e-3 in float32 and 1.5e-9 in float64. The
+factor covers third derivatives larger than the first.
 """
 ROUGH = 1e-2
-"""The largest such difference: rougher networks take the sweep."""
+"""Upper bound of that relative difference: networks in half precision, for which it would be 0.4
+and more, take the sweep.
+"""
 MULTIPLES = (30.0, 10.0, 3.0, 1.0, 1 / 3, 0.1, 1 / 30)
-"""Steps of the sweep, in units of the first one."""
+"""Steps of the sweep, in units of the first one: three decades in half decades, since the best step
+depends on derivatives that are not known.
+"""
 MARGIN = 3.0
-"""How many resolutions apart products may lie."""
+"""How many resolutions apart products may lie: the resolution is estimated from two neighbouring
+steps, which may agree a little better than either is exact.
+"""
 ROUNDING = 30.0
-"""In units of eps: rounding in the output of a network."""
+"""Rounding in the output of a network, in units of eps: errors of a deep network accumulate."""
 FLAT = 10.0
-"""In units of that rounding: by how much the largest step of the sweep moves the output of a
-network that is not constant.
+"""In units of that rounding: a change of the output that is larger cannot be rounding, so that a
+network with a zero derivative is piecewise constant.
 """
 RESOLVED = 1 / 3
-"""Of the size of a product: where differences differ from each other by more, they say nothing of
-it.
-"""
+"""Share of a product: differences whose resolution is coarser say nothing of it."""
 NOISY = 2
 """Pairs of the smallest steps from which the rounding of F is read off: one may agree by chance."""
 TOGETHER = 8
-"""Points of one pass at most: more would take memory that the products themselves may not need."""
+"""Points of one pass at most: the first comparison needs three, and more would take memory that the
+products themselves may not need.
+"""
 
 
 @dataclass(frozen=True)
@@ -178,6 +187,10 @@ class Comparison:
         """Compare `F'(x_i) v_i`, (m, ...), with differences of all these steps, in units of the
         first one, falling.
         """
+        # Three departures from the textbook's one step of size eps**(1/3):
+        # 1. derivatives of F are unknown, and so is the best step: the least gap of a sweep counts;
+        # 2. the error of the differences is not assumed but read off neighbouring steps;
+        # 3. products below rounding are zero, not wrong, and are compared with `floor`.
         steps, floor = [self.difference(multiple) for multiple in multiples], self._floor()
         gaps, sizes = (
             torch.stack([_norms(d) for d in many])
@@ -250,29 +263,6 @@ class Comparison:
             except Exception:
                 self.together = False
         return torch.cat([self.function(one[None]) for one in points])
-
-
-def foreign(x: Tensor) -> Tensor:
-    """Return another sample, to stand beside x in a batch: x from its last entry to its first."""
-    return x.flatten(1).flip(1).reshape(x.shape)
-
-
-def probe(x: Tensor) -> Tensor:
-    """Return the direction of the check at each sample, (1, B, C, H, W): random and structured
-    parts, of the size of noise.
-
-    A number that the network reads out (a norm, a mean, a maximum) is an error of rank one: random
-    vectors see it as one over sqrt(n), structured ones, x itself, a constant, a slope, in full.
-    """
-    noise = torch.randn(
-        x.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64
-    ).to(x.device)
-    along = torch.linspace(-1, 1, x.shape[-1], dtype=torch.float64, device=x.device).expand(x.shape)
-    parts = (noise, x.double(), torch.ones_like(along), along, along.square())
-    mixed = torch.zeros_like(noise)
-    for part, weight in zip(parts, (1.0, 0.7, 0.5, 0.4, 0.3), strict=True):
-        mixed = mixed + weight * _unit(part.flatten(1)).reshape(x.shape)
-    return (_unit(mixed.flatten(1)) * x[0].numel() ** 0.5).reshape(1, *x.shape).to(x.dtype)
 
 
 def _changes(steps: list[Tensor], sizes: Tensor, multiples: tuple[float, ...]) -> Tensor:

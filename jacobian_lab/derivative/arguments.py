@@ -10,7 +10,19 @@ from torch import Tensor
 
 
 def in_order(func: Any, args: Any, kwargs: Any) -> list[Any]:
-    """Return all arguments in the order of the schema, defaults filled in."""
+    """Return all arguments of a call in the order of the operation's schema.
+
+    Parameters
+    ----------
+    func : OpOverload
+    args, kwargs : tuple and dict
+        As the operation was called.
+
+    Returns
+    -------
+    list
+        One for each argument of the schema, defaults filled in; None where there is no default.
+    """
     rest = _defaults(func)[len(args) :]
     return [*args, *(kwargs.get(name, default) for name, default in rest)] if rest else list(args)
 
@@ -31,7 +43,16 @@ def has_lists_behind(func: Any) -> bool:
 
 
 def apply(func: Any, given: list[Any], run: Callable[..., Any] | None = None) -> Any:
-    """Call the operation, or `run` in its place, with arguments in the order of the schema."""
+    """Call an operation with arguments in the order of its schema.
+
+    Parameters
+    ----------
+    func : OpOverload
+    given : list
+        All arguments, as from `in_order`.
+    run : callable, optional
+        Called in place of the operation: a decomposition of it, with the same arguments.
+    """
     schema = func._schema.arguments
     return (run or func)(
         *[a for a, s in zip(given, schema, strict=True) if not s.kwarg_only],

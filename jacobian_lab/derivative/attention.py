@@ -5,14 +5,41 @@ itself.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from jacobian_lab.derivative.linear_map import Call
 
 BYTES = {"cpu": 2**22}
-"""Of n x m matrices at a time, by device: what the cache holds; 2^28 elsewhere."""
+"""Bytes of attention matrices held at once, by device. On the CPU, 4 MB: they should stay in cache
+between the two products that need them.
+"""
+BYTES_ELSEWHERE = 2**28
+"""The same on other devices: 256 MB, a small part of a GPU's memory."""
+
+
+def attention_call(given: dict[str, Any], out: Tensor, active: tuple[int, ...]) -> Call:
+    """Return an attention as one operation with a mask and a scale, whatever was left out.
+
+    Parameters
+    ----------
+    given : dict
+        Arguments of `torch.nn.functional.scaled_dot_product_attention`, by name.
+    out : Tensor, shape (..., n, e)
+        Its result.
+    active : tuple of int
+        Which of query, key and value depend on x.
+    """
+    q, k, v = given["query"], given["key"], given["value"]
+    mask = given.get("attn_mask")
+    if given.get("is_causal"):
+        mask = torch.ones(q.shape[-2], k.shape[-2], dtype=torch.bool, device=q.device).tril()
+    scale = given.get("scale") or q.shape[-1] ** -0.5
+    operands = [q.detach(), k.detach(), v.detach()]
+    return Call(F.scaled_dot_product_attention, [*operands, mask, scale], out.detach(), active)
 
 
 class Attention:
@@ -50,7 +77,9 @@ class Attention:
         self.q, self.k, self.v = (x.flatten(0, -3) for x in (q * scale, k * scale, v))
         self.v1 = torch.cat([self.v, torch.ones_like(self.v[..., :1])], -1)
         self.limit = max(
-            1, BYTES.get(call.out.device.type, 2**28) // (self.P[0].numel() * self.P.element_size())
+            1,
+            BYTES.get(call.out.device.type, BYTES_ELSEWHERE)
+            // (self.P[0].numel() * self.P.element_size()),
         )
 
     def push(self, *tangents: Tensor) -> Tensor:

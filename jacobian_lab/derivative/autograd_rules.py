@@ -16,22 +16,32 @@ from torch._decomp import decomposition_table
 from jacobian_lab.derivative.arguments import apply, each, tensors
 from jacobian_lab.derivative.linear_map import (
     Call,
-    Linear,
+    TangentMap,
     UnsupportedError,
+    broadcast,
     cast,
     conjugate,
-    gathered,
-    spread,
+    unbroadcast,
     weighted,
 )
 
 OWN = frozenset({"aten", "prims"})
-"""Namespaces of PyTorch's own operations; the derivatives of others are held against
-differences.
+"""Namespaces of PyTorch's own operations; derivatives of others, which their authors wrote, are
+compared with differences.
+"""
+TOLERANCE = 1000.0
+"""Distance of J^T to the transpose of J, and of vectors together to one by one, in units of the
+coarsest eps of the operation; at least `LEAST`. A wrong formula is farther off than any rounding.
+"""
+LEAST = 1e-9
+"""Lower bound of that distance: in float64, factorisations of matrices may lose more digits."""
+DIFFERENCE = 0.05
+"""Relative distance of J v to a central difference at a step that nobody tuned: a derivative of
+another function is farther off.
 """
 
 
-def by_derivative(call: Call) -> Linear:
+def by_derivative(call: Call) -> TangentMap:
     """Return the Jacobian of an operation without a rule of its own, by autograd on that operation
     alone.
 
@@ -61,7 +71,7 @@ def by_derivative(call: Call) -> Linear:
         ) from error
 
 
-def _derived(call: Call, run: Callable[..., Any]) -> Linear:
+def _derived(call: Call, run: Callable[..., Any]) -> TangentMap:
     """Return the derivative of `run`, which does what the operation does."""
     if torch.Tag.pointwise in call.func.tags and isinstance(call.out, Tensor):
         return (
@@ -76,7 +86,7 @@ def _derived(call: Call, run: Callable[..., Any]) -> Linear:
 
 
 @torch.enable_grad()
-def _pointwise(call: Call, run: Callable[..., Any]) -> Linear:
+def _pointwise(call: Call, run: Callable[..., Any]) -> TangentMap:
     leaves = [x.detach().expand(call.out.shape).requires_grad_() for x in call.inputs]
     out = _run(call, run, leaves)
     return weighted(
@@ -85,7 +95,7 @@ def _pointwise(call: Call, run: Callable[..., Any]) -> Linear:
 
 
 @torch.enable_grad()
-def _pointwise_complex(call: Call, run: Callable[..., Any]) -> Linear:
+def _pointwise_complex(call: Call, run: Callable[..., Any]) -> TangentMap:
     """Return the map of each entry's real and imaginary part: a and b such that J^T u = Re(u) a +
     Im(u) b.
     """
@@ -103,7 +113,7 @@ def _pointwise_complex(call: Call, run: Callable[..., Any]) -> Linear:
         found = [
             torch.stack(
                 [
-                    cast(conjugate(a) * spread(t, after), out.dtype.to_real())
+                    cast(conjugate(a) * broadcast(t, after), out.dtype.to_real())
                     for t, a in zip(ts, part, strict=True)
                 ]
             ).sum(0)
@@ -114,7 +124,7 @@ def _pointwise_complex(call: Call, run: Callable[..., Any]) -> Linear:
     def pull(u: Tensor) -> list[Tensor]:
         us = (u.real, u.imag) if out_complex else (u,)
         return [
-            gathered(
+            unbroadcast(
                 cast(
                     torch.stack([v * part[k] for v, part in zip(us, parts, strict=True)]).sum(0),
                     dtype,
@@ -124,11 +134,11 @@ def _pointwise_complex(call: Call, run: Callable[..., Any]) -> Linear:
             for k, (shape, dtype) in enumerate(inputs)
         ]
 
-    return Linear(push, pull)
+    return TangentMap(push, pull)
 
 
 @torch.enable_grad()
-def _by_autograd(call: Call, run: Callable[..., Any], batched: bool) -> Linear:
+def _by_autograd(call: Call, run: Callable[..., Any], batched: bool) -> TangentMap:
     """Keep the graph of the operation and of its vector-Jacobian product, which is linear in u:
     transposed, it is J.
     """
@@ -142,29 +152,12 @@ def _by_autograd(call: Call, run: Callable[..., Any], batched: bool) -> Linear:
     if not through or (call.func.namespace not in OWN and len(through) < len(leaves)):
         raise UnsupportedError(f"{call.func}, whose derivative PyTorch takes to be zero")
 
-    def gradients(ys: list[Tensor], xs: list[Tensor], us: list[Tensor]) -> Sequence[Tensor]:
-        if batched:
-            found = torch.autograd.grad(
-                ys, xs, us, retain_graph=True, is_grads_batched=True, materialize_grads=True
-            )
-            # zeros
-            return [
-                g if g.ndim > x.ndim else g.expand(len(us[0]), *g.shape)
-                for g, x in zip(found, xs, strict=True)
-            ]
-        rows = [
-            torch.autograd.grad(ys, xs, some, retain_graph=True, materialize_grads=True)
-            for some in zip(*us, strict=True)
-        ]
-        return [torch.stack(column) for column in zip(*rows, strict=True)]
-
     def push(*ts: Tensor) -> Any:
         # zero where PyTorch knows of no change with x: a permutation, indices
         pushed = [ts[0].new_zeros(()).to(y.dtype).expand(len(ts[0]), *y.shape) for y in outs]
         tangents = [ts[k].contiguous() for k in through]
-        for k, t in zip(
-            where, gradients([pulled[k] for k in through], zeros, tangents), strict=True
-        ):
+        found = _gradients([pulled[k] for k in through], zeros, tangents, batched)
+        for k, t in zip(where, found, strict=True):
             pushed[k] = t
         return pushed if isinstance(call.out, (list, tuple)) else pushed[0]
 
@@ -176,14 +169,34 @@ def _by_autograd(call: Call, run: Callable[..., Any], batched: bool) -> Linear:
             for k in where
         ]
         # contiguous: PyTorch's batched derivative of batch norm is wrong in channels last
-        return gradients(ys, leaves, [u.contiguous() for u in us])
+        return _gradients(ys, leaves, [u.contiguous() for u in us], batched)
 
-    linear = Linear(push, pull)
+    linear = TangentMap(push, pull)
     _check(call, linear)
     return linear
 
 
-def _check(call: Call, linear: Linear) -> None:
+def _gradients(
+    ys: Sequence[Tensor], xs: Sequence[Tensor], us: Sequence[Tensor], batched: bool
+) -> Sequence[Tensor]:
+    """Return `(dy / dx)^T u` for K vectors of each result: together by vmap, or one by one."""
+    if batched:
+        found = torch.autograd.grad(
+            ys, xs, us, retain_graph=True, is_grads_batched=True, materialize_grads=True
+        )
+        # zeros come without the dimension of the vectors
+        return [
+            g if g.ndim > x.ndim else g.expand(len(us[0]), *g.shape)
+            for g, x in zip(found, xs, strict=True)
+        ]
+    rows = [
+        torch.autograd.grad(ys, xs, some, retain_graph=True, materialize_grads=True)
+        for some in zip(*us, strict=True)
+    ]
+    return [torch.stack(column) for column in zip(*rows, strict=True)]
+
+
+def _check(call: Call, linear: TangentMap) -> None:
     """Raise RuntimeError if vectors together get something else than one by one, or J^T is not the
     transpose of J.
     """
@@ -199,9 +212,9 @@ def _check(call: Call, linear: Linear) -> None:
     pushed, pulled = linear.push(*vs), linear.pull(*us)
     pushed = list(pushed) if isinstance(call.out, (list, tuple)) else [pushed]
     eps = max(
-        1e-9,
+        LEAST,
         *(
-            1000 * torch.finfo(x.dtype).eps
+            TOLERANCE * torch.finfo(x.dtype).eps
             for x in [*call.inputs, *(u for u in us if u is not None)]
         ),
     )
@@ -234,7 +247,7 @@ def _compare(call: Call, vs: list[Tensor], pushed: list[Tensor]) -> None:
         noise = 10 * torch.finfo(Jv.dtype).eps * float(after.norm()) / h
         if (
             not float(((after - before) / (2 * h) - Jv[0]).norm())
-            <= 0.05 * float(Jv[0].norm()) + noise
+            <= DIFFERENCE * float(Jv[0].norm()) + noise
         ):
             raise RuntimeError("its derivative disagrees with a central difference")
 

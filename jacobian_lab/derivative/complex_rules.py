@@ -13,24 +13,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from jacobian_lab.derivative.linear_map import Call, Linear, rule
+from jacobian_lab.derivative.linear_map import Call, TangentMap, rule
 
 aten: Any = torch.ops.aten
 
 
 @rule("_conj", "_conj_physical")
-def _conjugate(_: Call) -> Linear:
-    return Linear(lambda t: t.conj(), lambda u: u.conj())
+def _conjugate(_: Call) -> TangentMap:
+    return TangentMap(lambda t: t.conj(), lambda u: u.conj())
 
 
 @rule("view_as_real")
-def _as_real(_: Call) -> Linear:
-    return Linear(_in_reals, _in_complex)
+def _as_real(_: Call) -> TangentMap:
+    return TangentMap(_in_reals, _in_complex)
 
 
 @rule("view_as_complex")
-def _as_complex(_: Call) -> Linear:
-    return Linear(_in_complex, _in_reals)
+def _as_complex(_: Call) -> TangentMap:
+    return TangentMap(_in_complex, _in_reals)
 
 
 def _in_reals(t: Tensor) -> Tensor:
@@ -42,17 +42,17 @@ def _in_complex(t: Tensor) -> Tensor:
 
 
 @rule("_fft_c2c")
-def _fourier(call: Call) -> Linear:
+def _fourier(call: Call) -> TangentMap:
     _, dims, scaling, forward = call.args
     over = [d % call.out.ndim + 1 for d in dims]
-    return Linear(
+    return TangentMap(
         lambda t: aten._fft_c2c(t, over, scaling, forward),
         lambda u: aten._fft_c2c(u, over, scaling, not forward),
     )
 
 
 @rule("_fft_r2c")
-def _fourier_of_reals(call: Call) -> Linear:
+def _fourier_of_reals(call: Call) -> TangentMap:
     x, dims, scaling, onesided = call.args
     over, last = [d % x.ndim + 1 for d in dims], dims[-1] % x.ndim + 1
     missing = x.shape[last - 1] - call.out.shape[last - 1]
@@ -61,11 +61,11 @@ def _fourier_of_reals(call: Call) -> Linear:
         whole = aten.constant_pad_nd(u.movedim(last, -1), [0, missing]).movedim(-1, last)
         return aten._fft_c2c(whole, over, scaling, False).real
 
-    return Linear(lambda t: aten._fft_r2c(t, over, scaling, onesided), pull)
+    return TangentMap(lambda t: aten._fft_r2c(t, over, scaling, onesided), pull)
 
 
 @rule("_fft_c2r")
-def _fourier_to_reals(call: Call) -> Linear:
+def _fourier_to_reals(call: Call) -> TangentMap:
     X, dims, scaling, n = call.args
     over, last = [d % X.ndim + 1 for d in dims], dims[-1] % X.ndim + 1
     # the other half is implied
@@ -78,4 +78,4 @@ def _fourier_to_reals(call: Call) -> Linear:
     def pull(u: Tensor) -> Tensor:
         return aten._fft_r2c(u, over, scaling, True) * weights
 
-    return Linear(lambda t: aten._fft_c2r(t, over, scaling, n), pull)
+    return TangentMap(lambda t: aten._fft_c2r(t, over, scaling, n), pull)

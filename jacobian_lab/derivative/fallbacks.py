@@ -20,7 +20,9 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 GUESS = 1000
-"""Sizes of x that the graph of one vector takes, where it cannot be measured."""
+"""Memory of the graph of one vector, in sizes of x, where it cannot be measured: a U-Net keeps
+hundreds of activations of the size of its input.
+"""
 Function: TypeAlias = Callable[[Tensor], Tensor]
 Graph: TypeAlias = tuple[Tensor, Tensor]  # the leaf, and what was computed from it
 

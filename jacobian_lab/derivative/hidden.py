@@ -18,16 +18,20 @@ from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from jacobian_lab.derivative.arguments import tensors
 from jacobian_lab.derivative.linear_map import UnsupportedError
-from jacobian_lab.derivative.memory import Memory
+from jacobian_lab.derivative.storage import Memory
 
 LEAVING = frozenset(
     {"numpy", "__array__", "tolist", "data_ptr", "__dlpack__", "untyped_storage", "storage"}
 )
-EXPOSING = LEAVING - {"tolist"}  # the memory itself is handed out
+"""Methods of a tensor by which its numbers leave PyTorch."""
+EXPOSING = LEAVING - {"tolist"}
+"""Those that hand out the memory itself, to which others may then write."""
 ZEROS = frozenset({"zeros", "zeros_like", "new_zeros"})
+"""Operations whose results are zero until something is written to them."""
 MAKING = frozenset(
     {"empty", "empty_like", "empty_strided", "empty_permuted", "new_empty", "new_empty_strided"}
 )
+"""Operations whose results have no values until something is written to them."""
 LIKE = frozenset(
     {
         "zeros_like",
@@ -42,9 +46,14 @@ LIKE = frozenset(
         "new_empty",
         "new_empty_strided",
     }
-)  # takes the shape only
+)
+"""Operations that take only shape and type of their argument."""
 ADDING = frozenset({"addmm", "baddbmm", "addbmm", "addmv", "addr"})
+"""Operations `beta * a + ...`, which do not read a where beta is zero."""
+READING = frozenset({"_local_scalar_dense", "equal", "allclose", "is_nonzero"})
+"""Operations that return a number or a truth value to Python."""
 LITERAL = frozenset({"tensor", "as_tensor", "asarray", "scalar_tensor"})
+"""Functions that make a tensor of Python's numbers."""
 
 
 def is_plain(tensor: Tensor) -> bool:

@@ -52,7 +52,7 @@ class Call:
 
 
 @dataclass(frozen=True)
-class Linear:
+class TangentMap:
     """A linear map of tangents with its transpose."""
 
     push: Callable[..., Any]
@@ -64,17 +64,21 @@ class Linear:
 
 
 MANY = 16
-"""Vectors from which on products run in a layout of their own."""
-Rule: TypeAlias = Callable[[Call], Linear | list[Linear] | None]
+"""Batch size from which float32 CPU products run in channels_last: oneDNN computes in that layout,
+and fewer images do not repay the change.
+"""
+Rule: TypeAlias = Callable[[Call], TangentMap | list[TangentMap] | None]
 """A list of maps is applied one after the other; None leaves the operation to PyTorch's
 derivative.
 """
 RULES: dict[str, Rule] = {}
+"""Rules by the name of the operation, filled by `rule` as their modules are imported."""
 KEEPING = frozenset({"mul", "mm", "bmm", "addmm", "baddbmm"})
 """Rules that keep arguments that depend on x, which must not change afterwards; all keep the
 constant ones.
 """
 KEEPING_RESULT = frozenset({"_softmax", "_safe_softmax"})
+"""Rules that keep the operation's result, which must not change afterwards either."""
 
 
 def rule(*names: str) -> Callable[[Rule], Rule]:
@@ -87,7 +91,7 @@ def rule(*names: str) -> Callable[[Rule], Rule]:
     return register
 
 
-def diagonal(d: Tensor | complex) -> Linear:
+def diagonal_map(d: Tensor | complex) -> TangentMap:
     """Return the product with a number, or with a tensor that broadcasts to the argument's shape
     without enlarging it.
     """
@@ -98,7 +102,7 @@ def diagonal(d: Tensor | complex) -> Linear:
             return t * d.contiguous(memory_format=torch.channels_last)
         return t * d
 
-    return Linear(scale, lambda u: u * conjugate(d) if is_complex(d) else scale(u), d)
+    return TangentMap(scale, lambda u: u * conjugate(d) if is_complex(d) else scale(u), d)
 
 
 def is_complex(d: Tensor | complex) -> bool:
@@ -126,16 +130,17 @@ def cast(t: Tensor, dtype: torch.dtype) -> Tensor:
     )
 
 
-IDENTITY = Linear(lambda t: t, lambda u: u, 1.0)
+IDENTITY = TangentMap(lambda t: t, lambda u: u, 1.0)
+"""The map of operations that change nothing: dropped when neighbours are merged."""
 
 
-def spread(t: Tensor, shape: Sequence[int]) -> Tensor:
+def broadcast(t: Tensor, shape: Sequence[int]) -> Tensor:
     """Broadcast `t` to `shape`, both behind the K vectors."""
     return t.reshape(len(t), *(1,) * (len(shape) + 1 - t.ndim), *t.shape[1:]).expand(-1, *shape)
 
 
-def gathered(u: Tensor, shape: Sequence[int]) -> Tensor:
-    """Return the transpose of `spread`: sum `u` over what `shape` was broadcast along."""
+def unbroadcast(u: Tensor, shape: Sequence[int]) -> Tensor:
+    """Return the transpose of `broadcast`: sum `u` over what `shape` was broadcast along."""
     extra = u.ndim - 1 - len(shape)
     over = [
         *range(1, 1 + extra),
@@ -145,8 +150,19 @@ def gathered(u: Tensor, shape: Sequence[int]) -> Tensor:
 
 
 def images(t: Tensor, shape: Sequence[int], layout: torch.memory_format) -> Tensor:
-    """Merge the K vectors with the batch, (K, B, ...) -> (K B, ...), in a memory layout, or the one
-    that is faster for many.
+    """Merge the K vectors with the batch: K B images.
+
+    Parameters
+    ----------
+    t : Tensor, shape (K, B, ...)
+    shape : sequence of int
+        (B, ...).
+    layout : torch.memory_format
+        Layout of the operation itself, which few images keep; see `MANY`.
+
+    Returns
+    -------
+    Tensor, shape (K B, ...)
     """
     merged = t.reshape(-1, *shape[1:])
     merged = merged.contiguous(
@@ -188,7 +204,7 @@ def filled(tangents: Sequence[Tensor | None], shapes: Sequence[Sequence[int]]) -
     ]
 
 
-def weighted(call: Call, factors: list[Any]) -> Linear:
+def weighted(call: Call, factors: list[Any]) -> TangentMap:
     """Return `sum_i factor_i * tangent_i` with broadcasting: the form of every operation on each
     entry alone.
     """
@@ -203,22 +219,22 @@ def weighted(call: Call, factors: list[Any]) -> Linear:
         for f in factors
     ]
     if len(factors) == 1 and shapes[0] == after and dtypes[0] == dtype:
-        return diagonal(factors[0])
+        return diagonal_map(factors[0])
 
     def scaled(t: Tensor, factor: Any) -> Tensor:
         return t if isinstance(factor, int) and factor == 1 else t * factor
 
     def push(*ts: Tensor) -> Tensor:
         terms = [
-            scaled(spread(cast(t, dtype), after), factor)
+            scaled(broadcast(cast(t, dtype), after), factor)
             for t, factor in zip(ts, factors, strict=True)
         ]
         return sum(terms[1:], terms[0])
 
     def pull(u: Tensor) -> list[Tensor]:
         return [
-            gathered(cast(scaled(u, conjugate(factor)), before), shape)
+            unbroadcast(cast(scaled(u, conjugate(factor)), before), shape)
             for factor, shape, before in zip(factors, shapes, dtypes, strict=True)
         ]
 
-    return Linear(push, pull)
+    return TangentMap(push, pull)

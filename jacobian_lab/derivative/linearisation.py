@@ -25,9 +25,10 @@ import torch
 from torch import Tensor
 
 from jacobian_lab.derivative.hidden import check_the_same, nearby
-from jacobian_lab.derivative.linear_map import UnsupportedError, diagonal
-from jacobian_lab.derivative.recorder import Recorder, Step
+from jacobian_lab.derivative.linear_map import UnsupportedError, diagonal_map
+from jacobian_lab.derivative.recorder import Recorder
 from jacobian_lab.derivative.scaling import Scaled, scaled
+from jacobian_lab.derivative.tape import Step
 
 
 class Linearisation:
@@ -73,15 +74,22 @@ class Linearisation:
         self, function: Callable[[Tensor], Tensor], x: Tensor, known: Iterable[Tensor] = ()
     ) -> None:
         recorder = _recorded(function, x, known)
-        self.value, self._sizes, self.coarsest = recorder.value, recorder.sizes, recorder.coarsest
+        tape = recorder.tape
+        self.value, self._sizes, self.coarsest = recorder.value, tape.sizes, recorder.coarsest
         self.reads, self.cut = (
             tuple(sorted(names)) for names in (recorder.witness.reads, recorder.cut)
         )
-        self._held = recorder.held()
-        steps, borrowed = recorder.steps()
+        self._held = recorder.kept.held(tape.calls)
+        steps, borrowed = tape.steps()
         steps, self.output = _merged(_needed(steps, recorder.output), recorder.output)
         self.borrowed = sorted(borrowed)
-        self.steps = _planned(steps, self.output, recorder.dtypes)
+        self.steps = _planned(steps, self.output, tape.dtypes)
+
+    @property
+    def reason(self) -> str:
+        """Where the Jacobians of the operations come from."""
+        borrowed = f", or PyTorch's derivative: {', '.join(self.borrowed)}" if self.borrowed else ""
+        return f"every operation has a rule{borrowed}"
 
     def jvp(self, v: Tensor) -> Tensor:
         """Return `J v` for K vectors: (K, *x.shape) -> (K, *value.shape)."""
@@ -175,10 +183,10 @@ def _run(function: Callable[[Tensor], Tensor], x: Tensor, known: list[Tensor]) -
     except RuntimeError:  # autograd forbids some of what a network may do in place without it
         graph = False
         recorder = Recorder(function, x, known, graph)
-    lost = recorder.overwritten()
+    lost = recorder.kept.overwritten()
     if lost:
         recorder = Recorder(function, x, known, graph, copied=lost)
-        if recorder.overwritten() - lost:
+        if recorder.kept.overwritten() - lost:
             raise UnsupportedError("an operation in place changes a tensor that a derivative needs")
     return recorder
 
@@ -212,7 +220,7 @@ def _merged(steps: list[Step], output: int) -> tuple[list[Step], int]:
             before = merged[ends[source]]
             assert before.linear.diagonal is not None
             merged[ends[source]] = Step(
-                before.inputs, step.outputs, diagonal(before.linear.diagonal * d)
+                before.inputs, step.outputs, diagonal_map(before.linear.diagonal * d)
             )
             ends[step.outputs[0]] = ends[source]
             continue
@@ -222,7 +230,7 @@ def _merged(steps: list[Step], output: int) -> tuple[list[Step], int]:
     return merged, names.get(output, output)
 
 
-def _planned(steps: list[Step], output: int, dtypes: dict[int, torch.dtype]) -> list[Step]:
+def _planned(steps: list[Step], output: int, dtypes: list[torch.dtype]) -> list[Step]:
     """Say after which step each tangent can go, and where tangents enter half precision."""
     seen = {output}
     for step in reversed(steps):

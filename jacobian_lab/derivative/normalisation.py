@@ -16,13 +16,31 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from jacobian_lab.derivative.linear_map import Call, Linear, diagonal, images, layout_of, rule
+from jacobian_lab.derivative.linear_map import (
+    Call,
+    TangentMap,
+    diagonal_map,
+    images,
+    layout_of,
+    rule,
+)
 
 aten: Any = torch.ops.aten
+WITH_STATISTICS = frozenset(
+    {
+        "native_group_norm",
+        "native_layer_norm",
+        "native_batch_norm",
+        "cudnn_batch_norm",
+        "_native_batch_norm_legit_no_training",
+        "miopen_batch_norm",
+    }
+)
+"""Operations that return the mean and the deviation beside their result."""
 
 
 @rule("native_group_norm")
-def _group_norm(call: Call) -> list[Linear] | None:
+def _group_norm(call: Call) -> list[TangentMap] | None:
     if call.active != (0,):
         return None
     x, gamma, _, batch, channels, pixels, groups, _ = call.args
@@ -61,7 +79,7 @@ def _group_norm(call: Call) -> list[Linear] | None:
 
 
 @rule("native_layer_norm")
-def _layer_norm(call: Call) -> list[Linear] | None:
+def _layer_norm(call: Call) -> list[TangentMap] | None:
     if call.active != (0,):
         return None
     x, shape, gamma, *_ = call.args
@@ -88,15 +106,15 @@ def _layer_norm(call: Call) -> list[Linear] | None:
 
 def _normalised(
     project: Callable[[Tensor], Tensor], call: Call, scale: Tensor, gamma: Tensor | None
-) -> list[Linear]:
+) -> list[TangentMap]:
     """Return gamma / deviation times the projection, which is symmetric: PyTorch's backward kernel
     on x_hat applies it.
     """
     factor = (scale if gamma is None else scale * gamma).to(call.out[0].dtype)
-    return [Linear(project, project), diagonal(factor)]
+    return [TangentMap(project, project), diagonal_map(factor)]
 
 
-def _of_the_batch(call: Call) -> list[Linear]:
+def _of_the_batch(call: Call) -> list[TangentMap]:
     """Return the Jacobian with statistics of the batch: an instance normalisation, where that is
     one of B C channels.
     """
@@ -117,21 +135,21 @@ def _of_the_batch(call: Call) -> list[Linear]:
     "cudnn_batch_norm",
     "miopen_batch_norm",
 )
-def _batch_norm(call: Call) -> Linear | list[Linear] | None:
+def _batch_norm(call: Call) -> TangentMap | list[TangentMap] | None:
     x, gamma, _, _, variance, *_, eps = call.args
     if call.active != (0,):
         return None
     if len(call.args) == 8 and call.args[5]:
         return _of_the_batch(call)
     factor = torch.rsqrt(variance + eps) * (1 if gamma is None else gamma)
-    return diagonal(factor.to(x.dtype).reshape(1, -1, *(1,) * (x.ndim - 2)))
+    return diagonal_map(factor.to(x.dtype).reshape(1, -1, *(1,) * (x.ndim - 2)))
 
 
 @rule("_softmax", "_safe_softmax")
-def _softmax(call: Call) -> Linear:
+def _softmax(call: Call) -> TangentMap:
     p, before, dim = call.out, call.args[0].dtype, call.args[1] % max(1, call.out.ndim) + 1
 
     def apply(t: Tensor) -> Tensor:
         return aten._softmax_backward_data(t.to(p.dtype), p.expand(t.shape), dim, p.dtype)
 
-    return Linear(apply, lambda u: apply(u).to(before))
+    return TangentMap(apply, lambda u: apply(u).to(before))

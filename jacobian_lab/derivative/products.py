@@ -20,20 +20,23 @@ import torch
 from torch import Tensor
 
 from jacobian_lab import _require
-from jacobian_lab.derivative.agreement import probe
-from jacobian_lab.derivative.guards import check_finite, differentiable
+from jacobian_lab.derivative.guards import check_finite
 from jacobian_lab.derivative.ladder import Ladder
+from jacobian_lab.derivative.probes import probe
+from jacobian_lab.derivative.settings import differentiable
 from jacobian_lab.diffusion.denoiser import Denoiser
 from jacobian_lab.diffusion.schedule import Time
 from jacobian_lab.errors import InputError
 
 Method: TypeAlias = Literal["exact", "forward", "central"]
 MEMORY = {"cpu": 2**26}
-"""Bytes for the vectors of one pass, by device: what is fastest (64 MB on the CPU); 2^30
-elsewhere.
-"""
+"""Bytes for the vectors of one pass, by device. On the CPU, 64 MB was fastest."""
+MEMORY_ELSEWHERE = 2**30
+"""The same on other devices: 1 GB."""
 GRAPHS = 2**29
-"""The same for PyTorch's derivatives, which keep a graph for each vector."""
+"""The same for PyTorch's derivatives, on all devices: 512 MB, since they keep a graph for each
+vector, many times the vector itself.
+"""
 
 
 class Products:
@@ -68,7 +71,7 @@ class Products:
         Why.
     error : float
         Distance of `J v` to central differences where it was checked, relative to |J v|: how far
-        differences confirm it. Of `J^T` to `J` too, once it was asked for.
+        differences confirm it. Once `J^T` was asked for, the larger of this and its distance to J.
     step : float or None
         Of the differences, where it is they that are taken.
 
@@ -154,7 +157,9 @@ class Products:
     def memory(self) -> int:
         """Bytes that the vectors of one pass may take."""
         return self._memory or (
-            MEMORY.get(self.x.device.type, 2**30) if self.path == "linearised" else GRAPHS
+            MEMORY.get(self.x.device.type, MEMORY_ELSEWHERE)
+            if self.path == "linearised"
+            else GRAPHS
         )
 
     def jvp(self, v: Tensor) -> Tensor:
@@ -233,8 +238,8 @@ class Products:
 
 
 def check_step(step: float | None, dtype: torch.dtype) -> None:
-    """Raise unless a step of differences changes x by more than its last digits, and by no more
-    than a few of its size.
+    """Raise unless a step of differences, relative to |x|, is above the rounding of x and at most
+    10.
     """
     if step is not None:
         least = torch.finfo(dtype).eps

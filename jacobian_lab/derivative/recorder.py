@@ -4,75 +4,59 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
-from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 import jacobian_lab.derivative.complex_rules
-import jacobian_lab.derivative.normalisation
-import jacobian_lab.derivative.rules  # noqa: F401 - the three register their rules
+import jacobian_lab.derivative.rules
+import jacobian_lab.derivative.shape_rules  # noqa: F401 - they register their rules
 from jacobian_lab.derivative.arguments import apply, each, has_lists_behind, in_order, tensors
-from jacobian_lab.derivative.attention import Attention
-from jacobian_lab.derivative.autograd_rules import by_derivative
-from jacobian_lab.derivative.hidden import LEAVING, LIKE, LITERAL, Witness, is_plain
+from jacobian_lab.derivative.attention import Attention, attention_call
+from jacobian_lab.derivative.hidden import LIKE, READING, Witness, is_plain
 from jacobian_lab.derivative.in_place import OVERWRITING, RESHAPING, functional, is_out, written
+from jacobian_lab.derivative.kept import Kept
 from jacobian_lab.derivative.linear_map import (
     KEEPING,
     KEEPING_RESULT,
     RULES,
     Call,
-    Linear,
+    TangentMap,
     UnsupportedError,
 )
-from jacobian_lab.derivative.memory import Memory, Place, Storage, overlap, place
+from jacobian_lab.derivative.normalisation import WITH_STATISTICS
+from jacobian_lab.derivative.places import Place, place
+from jacobian_lab.derivative.python_calls import PythonCalls
+from jacobian_lab.derivative.storage import Memory
+from jacobian_lab.derivative.tape import Tape
 
 aten: Any = torch.ops.aten
-STATISTICS = -1  # instead of a number: depends on x, but no rule says how
-READING = frozenset({"_local_scalar_dense", "equal", "allclose", "is_nonzero"})
-WITH_STATISTICS = frozenset(
-    {
-        "native_group_norm",
-        "native_layer_norm",
-        "native_batch_norm",
-        "cudnn_batch_norm",
-        "_native_batch_norm_legit_no_training",
-        "miopen_batch_norm",
-    }
-)
-
-
-@dataclass
-class Step:
-    """One linear map, between numbered tangents."""
-
-    inputs: tuple[int, ...]
-    outputs: tuple[int, ...]
-    linear: Linear
-    last: tuple[int, ...] = ()
-    """Tangents that nothing after this step needs."""
-    narrows_ahead: bool = False
-    """Whether `push` takes tangents into half precision."""
-    narrows_back: bool = False
-    """Whether `pull` does."""
-
-
-@dataclass
-class _Recorded:
-    inputs: tuple[int, ...]
-    outputs: tuple[int, ...]
-    found: Call | list[Linear]
-    """A call is left to PyTorch's derivative, which is taken after the run."""
+STATISTICS = -1
+"""Number of a tangent that does not exist: of the mean and deviation that a normalisation returns
+beside its result, which depend on x, but for which there is no rule.
+"""
 
 
 class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Runs `function(x)`, sees each operation below autograd, and writes down those whose arguments
     depend on x.
+
+    Parameters
+    ----------
+    function : callable
+        From a tensor to a tensor.
+    x : Tensor
+        Copied, so that the function may write to it.
+    known : iterable of Tensor
+        Weights and buffers: not computed from x.
+    graph : bool
+        Whether x requires a gradient, as modules with a fused kernel for inference look at.
+    copied : iterable of int
+        Calls whose rules keep copies; see `jacobian_lab.derivative.kept.Kept`.
     """
 
     def __init__(
@@ -87,27 +71,19 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         # a bound method would be a cycle, alive until gc
         self.memory = Memory(partial(Recorder._derive, weakref.proxy(self)))
         self.witness = Witness(self.memory, known)
-        self.sizes: dict[int, int] = {}
-        self.dtypes: dict[int, torch.dtype] = {}
+        self.tape, self.kept = Tape(), Kept(self.memory, copied)
         self.coarsest = torch.finfo(x.dtype).eps
-        self.calls: list[_Recorded] = []
-        self.copied = frozenset(copied)  # calls that keep copies
-        # call, tensor that it keeps, how that was then
-        self.kept: list[tuple[int, Tensor, tuple[Storage, int, Place]]] = []
         self.cut: set[str] = set()  # operations from numbers that depend on x to integers
         # for modules that take a fused kernel when no gradient is wanted
         x = x.detach().clone().requires_grad_(graph)
         self._number(x)
-        with self, torch.set_grad_enabled(graph), _Python(self):
+        with self, torch.set_grad_enabled(graph), PythonCalls(self.witness, self.attention):
             value = function(x)
         self.witness.check()
         number = self.memory.number(value) if isinstance(value, Tensor) else None
         if number is None or number == STATISTICS:
-            through = (
-                f": only through {', '.join(sorted(self.cut))}, whose derivative is zero"
-                if self.cut
-                else ""
-            )
+            names = ", ".join(sorted(self.cut))
+            through = f": only through {names}, whose derivative is zero" if names else ""
             raise UnsupportedError(
                 "the result does not depend on x through operations that have a"
                 f" derivative{through}"
@@ -180,64 +156,12 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             for tensor in tensors(*operands, mask):
                 self.witness.meets(tensor)
             out = run()
-            q, k, _ = operands
-            if given.get("is_causal"):
-                mask = torch.ones(
-                    q.shape[-2], k.shape[-2], dtype=torch.bool, device=q.device
-                ).tril()
-            scale = given.get("scale") or q.shape[-1] ** -0.5
             active = tuple(i for i, n in enumerate(numbers) if n is not None)
-            call = Call(
-                F.scaled_dot_product_attention,
-                [*(x.detach() for x in operands), mask, scale],
-                out.detach(),
-                active,
-            )
-            rule = Attention(self._keep(call, [call.out]))
+            call = attention_call(given, out, active)
+            rule = Attention(self.kept.keep(len(self.tape.calls), call, [call.out]))
             self.memory.of(out).made = True
-            self._add(numbers, (self._number(out),), [Linear(rule.push, rule.pull)])
+            self._add(numbers, (self._number(out),), [TangentMap(rule.push, rule.pull)])
         return out
-
-    def overwritten(self) -> set[int]:
-        """Return the calls that keep values which were written to after them."""
-        lost = set()
-        for i, tensor, (storage, writes, there) in self.kept:
-            written = any(overlap(there, p) for p in storage.written[writes:])
-            if written or self.memory.of(tensor) is not storage or place(tensor) != there:
-                lost.add(i)
-        return lost
-
-    def held(self) -> list[tuple[Tensor, int]]:
-        """Return the tensors of this run that rules hold, and their versions: a network may keep
-        one and write to it later.
-        """
-        # autograd sees to the others
-        rules = {i for i, call in enumerate(self.calls) if not isinstance(call.found, Call)}
-        return [
-            (tensor, tensor._version)
-            for i, tensor, (storage, *_) in self.kept
-            if i in rules and storage.made and not tensor.is_inference()
-        ]
-
-    def steps(self) -> tuple[list[Step], set[str]]:
-        """Return the steps, and which operations borrow PyTorch's derivatives: those are taken now,
-        outside the recording.
-        """
-        steps: list[Step] = []
-        borrowed = set()
-        for call in self.calls:
-            if isinstance(call.found, Call) and torch.Tag.pointwise not in call.found.func.tags:
-                borrowed.add(call.found.name)
-            maps = [by_derivative(call.found)] if isinstance(call.found, Call) else call.found
-            between = [
-                (self._slot(self.sizes[call.outputs[0]], self.dtypes[call.outputs[0]]),)
-                for _ in maps[1:]
-            ]
-            for before, linear, after in zip(
-                [call.inputs, *between], maps, [*between, call.outputs], strict=True
-            ):
-                steps.append(Step(before, after, linear))
-        return steps, borrowed
 
     def _write(self, call: Call, numbers: list[int | None]) -> None:
         """Record one operation that is not in place."""
@@ -264,9 +188,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             call.inputs if rule is None or (call.name in KEEPING and len(call.active) > 1) else []
         )
         constants = [a for a in tensors(*call.args) if self.memory.number(a) is None]
-        call = self._keep(
-            call, [*inputs, *constants, *(outs if call.name in KEEPING_RESULT else [])]
-        )
+        results = outs if call.name in KEEPING_RESULT else []
+        call = self.kept.keep(len(self.tape.calls), call, [*inputs, *constants, *results])
         # for later, when the network may have changed the shape of the result in place
         if rule is None:
             call = replace(call, out=each(Tensor.detach, call.out))
@@ -279,7 +202,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._add(
             numbers,
             tuple(outputs),
-            call if found is None else [found] if isinstance(found, Linear) else found,
+            call if found is None else [found] if isinstance(found, TangentMap) else found,
         )
 
     def _in_place(
@@ -343,89 +266,31 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._write(Call(pure, given, result, active), numbers)
         if result.dtype != target.dtype and self.memory.number(result) is not None:
             cast = result.to(target.dtype)
-            self._write(
-                Call(
-                    aten._to_copy.default,
-                    [result, target.dtype, None, None, None, False, None],
-                    cast,
-                    (0,),
-                ),
-                [self.memory.number(result)],
-            )
+            given = [result, target.dtype, None, None, None, False, None]
+            call = Call(aten._to_copy.default, given, cast, (0,))
+            self._write(call, [self.memory.number(result)])
             result = cast
         floating = target.is_floating_point() or target.is_complex()
         self.memory.write(target, self.memory.number(result) if floating else None)
         target.copy_(result)
 
-    def _keep(self, call: Call, kept: list[Tensor]) -> Call:
-        """Note that a rule keeps the values of some tensors, or give it copies if they were
-        overwritten in the run before.
-        """
-        i = len(self.calls)
-        states = [self._state(tensor) for tensor in kept]
-        # a buffer, which the next run overwrites
-        lasting = any(storage.written and not storage.made for storage, *_ in states)
-        if i in self.copied or lasting:
-            return replace(
-                call, args=each(Tensor.clone, call.args), out=each(Tensor.clone, call.out)
-            )
-        self.kept += [(i, tensor, state) for tensor, state in zip(kept, states, strict=True)]
-        return call
-
-    def _state(self, tensor: Tensor) -> tuple[Storage, int, Place]:
-        storage = self.memory.of(tensor)
-        return storage, len(storage.written), place(tensor)
-
     def _add(
-        self, numbers: list[int | None], outputs: tuple[int, ...], found: Call | list[Linear]
+        self, numbers: list[int | None], outputs: tuple[int, ...], found: Call | list[TangentMap]
     ) -> None:
-        self.calls.append(_Recorded(tuple(n for n in numbers if n is not None), outputs, found))
+        self.tape.append(tuple(n for n in numbers if n is not None), outputs, found)
 
-    def _derive(self, inputs: tuple[int, ...], there: Place, linear: Linear) -> int:
+    def _derive(self, inputs: tuple[int, ...], there: Place, linear: TangentMap) -> int:
         """Record a map between places in memory."""
-        number = self._slot(torch.Size(there.shape).numel() * there.dtype.itemsize, there.dtype)
+        size = torch.Size(there.shape).numel() * there.dtype.itemsize
+        number = self.tape.slot(size, there.dtype)
         if STATISTICS in inputs:
             raise UnsupportedError("the statistics of a normalisation are used")
-        self.calls.append(_Recorded(inputs, (number,), [linear]))
+        self.tape.append(inputs, (number,), [linear])
         return number
 
     def _number(self, tensor: Tensor) -> int:
-        number = self._slot(tensor.numel() * tensor.element_size(), tensor.dtype)
+        number = self.tape.slot(tensor.numel() * tensor.element_size(), tensor.dtype)
         if tensor.is_floating_point() or tensor.is_complex():
             self.memory.of(tensor).tangents[place(tensor)] = number
             self.coarsest = max(self.coarsest, torch.finfo(tensor.dtype).eps)
         return number
-
-    def _slot(self, size: int, dtype: torch.dtype) -> int:
-        number = len(self.sizes)
-        self.sizes[number], self.dtypes[number] = size, dtype
-        return number
-
-
-class _Python(TorchFunctionMode):
-    """Records attention as one operation, whichever kernel computes it, and sees tensors leave for
-    numpy and pointers.
-    """
-
-    def __init__(self, recorder: Recorder) -> None:
-        super().__init__()
-        self.recorder = recorder
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs, name, witness = kwargs or {}, getattr(func, "__name__", ""), self.recorder.witness
-        if func is F.scaled_dot_product_attention:
-            names = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal")
-            given = {**dict(zip(names, args, strict=False)), **kwargs}
-            return self.recorder.attention(given, lambda: func(*args, **kwargs))
-        if name in LEAVING and isinstance(args[0], Tensor) and args[0].layout is torch.strided:
-            with _disable_current_modes(), torch._C.DisableTorchFunction():
-                witness.leaves(args[0], name)
-        if name not in LITERAL:
-            return func(*args, **kwargs)
-        witness.literal = not any(
-            hasattr(a, "__array_interface__") or hasattr(a, "__dlpack__") for a in args[:1]
-        )
-        try:
-            return func(*args, **kwargs)
-        finally:
-            witness.literal = False

@@ -1,9 +1,10 @@
 """Tangents with a power of two taken out of each vector, so that those in half precision neither
 overflow nor vanish.
 
-J is linear: `J (v / s) s = J v`. A tangent of size 10^14 is no number in float16, whose largest is
-65504, though what is computed from it later may be: a product with the zeros of a relu, a division.
-It is scaled where it is converted.
+J is linear: `J (v / s) s = J v`. A tangent of size 10^14 overflows in float16, whose largest
+number is 65504, even where later operations bring it back into range, as a division does, or a
+product with the zeros of a relu. It is therefore scaled where it is converted to half precision. A
+power of two rounds nothing.
 """
 
 from __future__ import annotations

@@ -21,9 +21,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from jacobian_lab import _require
-from jacobian_lab.derivative.agreement import Comparison, probe
-from jacobian_lab.derivative.guards import differentiable, in_training, modules_called, observed
+from jacobian_lab.derivative.agreement import Comparison
+from jacobian_lab.derivative.guards import in_training, modules_called
 from jacobian_lab.derivative.linear_map import MANY
+from jacobian_lab.derivative.precision import observed
+from jacobian_lab.derivative.probes import probe
+from jacobian_lab.derivative.settings import differentiable
 from jacobian_lab.diffusion.schedule import Time
 from jacobian_lab.errors import InputError
 from jacobian_lab.krylov.estimates import diagonal

@@ -29,13 +29,13 @@ from jacobian_lab.derivative.guards import (
     check_apart,
     check_evaluation_mode,
     check_finite,
-    deterministic,
-    differentiable,
     modules_called,
-    observed,
 )
 from jacobian_lab.derivative.ladder import Ladder
+from jacobian_lab.derivative.precision import observed
 from jacobian_lab.derivative.products import Method, one_time
+from jacobian_lab.derivative.randomness import deterministic
+from jacobian_lab.derivative.settings import differentiable
 from jacobian_lab.diffusion.denoiser import Denoiser
 from jacobian_lab.diffusion.schedule import Time
 from jacobian_lab.linops.jacobian import JacobianOperator
@@ -234,8 +234,10 @@ class BatchJacobian:
             of a batch.
         """
         _ = self.d
-        with differentiable(), torch.no_grad(), deterministic(), modules_called() as called:
-            alone, eps, _ = observed(self._function, self.x[-1:])
+        last = self.x[-1:]
+        again = partial(self._function, last)
+        with differentiable(), torch.no_grad(), deterministic(again), modules_called() as called:
+            alone, eps, _ = observed(self._function, last)
             check_evaluation_mode(self.denoiser, called)
         self.eps = max(self.eps, eps)
         assert self._value is not None

@@ -20,7 +20,7 @@ import mnist
 from jacobian_lab import InputError
 from jacobian_lab.sampling.sampler import seed_of
 from mnist.classifier import accuracy
-from mnist.evaluate import distances, draw, health, noisy_digit, squared_errors
+from mnist.evaluate import ddim_samples, distances, health, noisy_digit, squared_errors
 from mnist.weights import read_card, write_card
 from studies.frame.figure_style import show
 from studies.frame.study import Arrays, Config, Pieces, Row, Study, check_times
@@ -90,7 +90,7 @@ def compute(config: Evaluate, pieces: Pieces) -> Arrays:
     def sampled() -> Arrays:
         seeds = [seed_of(config.seed, i) for i in range(config.samples)]
         batches = [
-            draw(denoiser, seeds[i : i + 100], config.steps, config.device)
+            ddim_samples(denoiser, seeds[i : i + 100], config.steps, config.device)
             for i in tqdm(range(0, config.samples, 100), desc="samples", unit="batch")
         ]
         return {"samples": torch.cat(batches).cpu().numpy()}

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from jacobian_lab.derivative.agreement import Comparison, probe
+from jacobian_lab.derivative.agreement import Comparison
+from jacobian_lab.derivative.probes import probe
 
 from conftest import relative
 

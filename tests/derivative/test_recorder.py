@@ -1,263 +1,15 @@
-"""What a recording must see or refuse: what PyTorch does not compute, what is overwritten later,
-and lower precision.
-"""
+"""Lower and mixed precision are recorded, with tangents in the precision of their values."""
 
 import copy
-import ctypes
-import threading
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.nn import functional as F
 
-from jacobian_lab.derivative.linear_map import UnsupportedError
 from jacobian_lab.derivative.linearisation import Linearisation
 
 from conftest import relative
-from linear_maps import SHAPE, check, module, weights
-
-
-class Cache(nn.Module):
-    """Computes in a buffer, which another call overwrites."""
-
-    def __init__(self):
-        super().__init__()
-        self.register_buffer("k", torch.zeros(8, *SHAPE, dtype=torch.float64))
-
-    def forward(self, x):
-        self.k[: len(x)] = x**2
-        return x @ self.k[: len(x)].mT + self.k[: len(x)] * torch.sin(x)
-
-
-class Growing(nn.Module):
-    """The same in a tensor that the first call makes."""
-
-    def forward(self, x):
-        if not hasattr(self, "k"):
-            self.k = torch.zeros_like(x)
-        self.k.copy_(x**2)
-        return x @ self.k.mT
-
-
-class Clamped(nn.Module):
-    """Clamps a weight in place in each forward pass."""
-
-    def __init__(self):
-        super().__init__()
-        self.scale = nn.Parameter(torch.tensor(10.0, dtype=torch.float64))
-
-    def forward(self, x):
-        with torch.no_grad():
-            self.scale.clamp_(max=100.0)
-        return torch.tanh(x * self.scale)
-
-
-@pytest.mark.parametrize("make", [Cache, Clamped])
-def test_what_a_recording_holds_is_not_what_the_next_run_overwrites(make):
-    network, x = make(), weights(2, *SHAPE)
-    v = weights(1, 2, *SHAPE, seed=2)
-    with torch.no_grad():
-        J = Linearisation(network, x, network.state_dict().values())
-        before = J.jvp(v), J.vjp(v)
-        network(3 * x)
-        assert torch.equal(J.jvp(v), before[0])
-        assert torch.equal(J.vjp(v), before[1])
-    check(network, make(), x)
-
-
-def test_a_tensor_of_the_recorded_run_that_is_written_to_later_is_noticed():
-    network, x = Growing(), weights(2, *SHAPE)
-    with torch.no_grad():
-        J = Linearisation(network, x)
-        J.jvp(x[None])
-        network(3 * x)
-        with pytest.raises(UnsupportedError, match="cache"):
-            J.jvp(x[None])
-
-
-# ------------------------------------------------------------- where PyTorch does not see it
-
-
-def in_numpy(x):
-    return torch.from_numpy(np.tanh(x.detach().numpy()))
-
-
-class Hook(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x):
-        return torch.from_numpy(np.tanh(x.numpy()))
-
-    @staticmethod
-    def backward(ctx, g):
-        return g
-
-
-def in_a_thread(x):
-    found = []
-    thread = threading.Thread(target=lambda: found.append(torch.tanh(x.detach())))
-    thread.start()
-    thread.join()
-    return found[0]
-
-
-def by_pointer(x):
-    y, size = x.detach().contiguous(), x.numel()
-    out = torch.empty_like(y)
-    source, target = ((ctypes.c_double * size).from_address(a.data_ptr()) for a in (y, out))
-    target[:] = [v * v for v in source]
-    return out
-
-
-def into_its_own_memory(x):
-    y = x * 1
-    np.tanh(y.detach().numpy(), out=y.detach().numpy())
-    return y
-
-
-def through_a_buffer(x):
-    buffer = torch.zeros_like(x)
-    view = buffer.numpy()
-    view[...] = np.tanh(x.detach().numpy())
-    return buffer
-
-
-def by_list(x):
-    return torch.tensor(x.tolist(), dtype=x.dtype) ** 2
-
-
-def by_dlpack(x):
-    return torch.from_dlpack(np.tanh(np.from_dlpack(x.detach())))
-
-
-HIDDEN = {
-    "numpy": in_numpy,
-    "autograd.Function": Hook.apply,
-    "numpy under inference": torch.inference_mode()(in_numpy),
-    "thread": in_a_thread,
-    "pointer": by_pointer,
-    "out of numpy": into_its_own_memory,
-    "buffer": through_a_buffer,
-    "list": by_list,
-    "dlpack": by_dlpack,
-    "capsule": lambda x: torch.from_dlpack(torch.utils.dlpack.to_dlpack(x.detach() * 1)),
-    "numpy function": lambda x: torch.as_tensor(np.tanh(np.asarray(x.detach()))),
-    "number of a list": lambda x: torch.tensor([x.std().item()]),
-}
-
-
-@pytest.mark.parametrize("name", HIDDEN)
-def test_what_is_computed_elsewhere_is_no_constant(name):
-    function = HIDDEN[name]
-    with pytest.raises(
-        UnsupportedError, match=r"no recorded operation made|where PyTorch cannot see it"
-    ):
-        Linearisation(lambda x: torch.sin(x) + 0.01 * function(x), weights(2, *SHAPE))
-
-
-def counted(function):
-    def count(x):
-        count.calls += 1
-        return function(x)
-
-    count.calls = 0
-    return count
-
-
-def test_constants_from_elsewhere_are_constants():
-    kernel = np.array([1.0, 2.0, 1.0])
-    position = weights(6)
-    buffer = torch.zeros(6, dtype=torch.float64)
-
-    def function(x):
-        buffer.copy_(position)
-        scale = (
-            torch.from_numpy(np.sin(np.arange(6.0)))
-            + torch.tensor(kernel)[0]
-            + torch.tensor([1.0, 2.0])[1]
-        )
-        return torch.tanh(x * scale) + position * buffer.numpy().sum()
-
-    function = counted(function)
-    check(function, function, weights(2, *SHAPE))
-
-
-def test_a_network_of_known_tensors_runs_once():
-    network = module(
-        lambda: nn.Sequential(nn.Conv2d(4, 8, 3), nn.BatchNorm2d(8), nn.SiLU(), nn.Conv2d(8, 4, 3))
-    )
-    x = weights(1, *SHAPE)
-    for known, runs in (([*network.parameters(), *network.buffers()], 1), ([], 2)):
-        function = counted(
-            lambda x: (
-                network(x) * torch.tensor([1.0, 2.0, 3.0, 4.0], dtype=x.dtype)[:, None, None]
-                + torch.tensor(2.0)
-            )
-        )
-        Linearisation(function, x, known)
-        assert function.calls == runs
-
-
-def test_numbers_that_are_read_out_are_named():
-    x = weights(1, *SHAPE)
-    assert Linearisation(lambda x: x / x.std().item(), x).reads == ("_local_scalar_dense",)
-    assert Linearisation(lambda x: x * float(np.tanh(x.detach().numpy()).sum()), x).reads == (
-        "numpy",
-    )
-    assert Linearisation(lambda x: x * x.mean((0, 2, 3)).tolist()[0], x).reads == ("tolist",)
-    assert Linearisation(lambda x: x if torch.equal(x, x + 1) else 2 * x, x).reads == ("equal",)
-
-
-# ------------------------------------------------------------------------- custom operations
-
-
-def custom(name, forward, backward=None):
-    operation = torch.library.custom_op(f"jacobian_lab_test::{name}", mutates_args=())(forward)
-    operation.register_fake(lambda x, y: torch.empty_like(x))
-    if backward is not None:
-        operation.register_autograd(
-            backward, setup_context=lambda ctx, inputs, output: ctx.save_for_backward(*inputs)
-        )
-    return operation
-
-
-def hidden_product(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    return torch.from_numpy(x.numpy() * np.tanh(y.numpy()))
-
-
-def right(ctx, g):
-    x, y = ctx.saved_tensors
-    return g * torch.tanh(y), g * x * (1 - torch.tanh(y) ** 2)
-
-
-PRODUCTS = {
-    "no_formula": None,
-    "zero": lambda ctx, g: (g * 0, g * 0),
-    "none": lambda ctx, g: (None, None),
-    "half": lambda ctx, g: (right(ctx, g)[0], None),
-    "straight_through": lambda ctx, g: (g, g),
-}
-
-
-@pytest.mark.parametrize("name", PRODUCTS)
-def test_a_custom_operation_without_its_derivative_is_refused(name):
-    operation = custom(name, hidden_product, PRODUCTS[name])
-    with pytest.raises(UnsupportedError, match=name):
-        Linearisation(lambda x: torch.sin(x) + operation(x, x**2), weights(2, *SHAPE))
-
-
-def test_a_custom_operation_with_its_derivative_is_borrowed():
-    operation = custom("right", hidden_product, right)
-    J = check(
-        lambda x: torch.sin(x) + operation(x, x**2),
-        lambda x: torch.sin(x) + x * torch.tanh(x**2),
-        weights(1, *SHAPE),
-    )
-    assert J.borrowed == ["right"]
-
-
-# --------------------------------------------------------------------------- mixed precision
+from linear_maps import SHAPE, module, weights
 
 
 def in_half(function, dtype):
@@ -272,15 +24,19 @@ def autocast(function, dtype):
     return call
 
 
-NETWORK = nn.Sequential(
-    nn.Conv2d(4, 8, 3, padding=1),
-    nn.GroupNorm(2, 8),
-    nn.SiLU(),
-    nn.Conv2d(8, 4, 3, padding=1),
-    nn.ReLU(),
-    nn.LayerNorm(6),
-    nn.Linear(6, 6),
-)
+def mixed():
+    """A network; made inside `module`, which seeds its weights: about one in 16 random ones has an
+    entry so near the relu's kink that rounding puts it on the other side.
+    """
+    return nn.Sequential(
+        nn.Conv2d(4, 8, 3, padding=1),
+        nn.GroupNorm(2, 8),
+        nn.SiLU(),
+        nn.Conv2d(8, 4, 3, padding=1),
+        nn.ReLU(),
+        nn.LayerNorm(6),
+        nn.Linear(6, 6),
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
@@ -288,7 +44,7 @@ NETWORK = nn.Sequential(
 def test_lower_precision_inside_is_recorded(kind, dtype):
     if (kind, dtype) == ("autocast", torch.float32):
         pytest.skip("autocast is for half precision")
-    network = module(lambda: copy.deepcopy(NETWORK)).float()
+    network = module(mixed).float()
     inside = (
         in_half(copy.deepcopy(network).to(dtype), dtype)
         if kind == "island"
@@ -354,46 +110,3 @@ def test_tangents_are_not_rounded_to_eight_bits():  # PyTorch's own saturate at 
     with torch.no_grad():
         assert relative(J.jvp(v), 10001 * v) < 1e-6
         assert relative(J.vjp(v), 10001 * v) < 1e-6
-
-
-class LinearAttention(nn.Module):
-    """As Sana's: weights in half precision, the quotient in single, and tokens to which nothing is
-    attended.
-    """
-
-    def __init__(self):
-        super().__init__()
-        self.q, self.k, self.v = (nn.Conv2d(4, 4, 1) for _ in range(3))
-
-    def forward(self, x):
-        q, k, v = (f(x.to(f.weight.dtype)).flatten(2) for f in (self.q, self.k, self.v))
-        q, k, v = torch.relu(q - 0.3), torch.relu(k), F.pad(v, (0, 0, 0, 1), value=1.0)
-        q, k, v = (a.to(torch.promote_types(a.dtype, torch.float32)) for a in (q, k, v))
-        o = (v @ k.mT) @ q
-        o = o[:, :-1] / (o[:, -1:] + 1e-15)
-        return o.to(self.q.weight.dtype).to(x.dtype).reshape(x.shape) + x
-
-
-def test_a_cotangent_that_overflows_in_half_precision():
-    torch.manual_seed(1)
-    half = LinearAttention().half().eval()
-    with torch.no_grad():
-        half.q.weight[1:].zero_()
-        half.q.bias.fill_(-1)  # most tokens have no query
-    exact = LinearAttention().double().eval()
-    exact.load_state_dict(half.state_dict())
-    x = weights(1, *SHAPE).float()
-    x[:, :, :2] *= 10
-    J, truth = (
-        Linearisation(half, x),
-        torch.autograd.functional.jacobian(exact, x.double()).reshape(144, 144),
-    )
-    for size in (1.0, 1e6, 1e-9):
-        V, U = (
-            size * weights(20, *SHAPE, seed=2)[:, None],
-            size * weights(20, *SHAPE, seed=3)[:, None],
-        )
-        with torch.no_grad():
-            pushed, pulled = J.jvp(V.float()).double(), J.vjp(U.float()).double()
-        assert relative(pushed.flatten(1), V.flatten(1) @ truth.T) < 1e-2
-        assert relative(pulled.flatten(1), U.flatten(1) @ truth) < 1e-2

@@ -26,7 +26,7 @@ from jacobian_lab.sampling.newton import Newton
 from jacobian_lab.sampling.sampler import sample, seeded_noise
 from jacobian_lab.sampling.step_size import Secant
 from mnist.classifier import accuracy
-from mnist.evaluate import distances, draw, health, squared_errors
+from mnist.evaluate import ddim_samples, distances, health, squared_errors
 
 from conftest import relative
 
@@ -197,10 +197,10 @@ def test_samples_look_like_digits_to_the_judge(name):
     denoiser, classifier = mnist.load_denoiser(name), mnist.load_classifier()
     images, labels = mnist.digits("held-out")
     assert accuracy(classifier, images[:500], labels[:500]) > 0.99
-    samples = draw(denoiser, range(64), steps=20)
+    samples = ddim_samples(denoiser, range(64), steps=20)
     assert (
-        torch.equal(samples[3:4], draw(denoiser, [3], steps=20))
-        or relative(samples[3:4], draw(denoiser, [3], 20)) < 1e-3
+        torch.equal(samples[3:4], ddim_samples(denoiser, [3], steps=20))
+        or relative(samples[3:4], ddim_samples(denoiser, [3], 20)) < 1e-3
     )
     with torch.no_grad():
         confidence, label = torch.softmax(classifier(samples), dim=1).max(dim=1)

@@ -85,12 +85,12 @@ def plain(kind, dtype=torch.float64):
     if kind == "conv":
         net = Conv()
     else:
-        from mnist.unet import Attention, UNet
+        from mnist.unet import SelfAttention, UNet
 
         net = UNet(channels=(32, 32, 32))
         net.register_buffer("shift", torch.zeros(1))
         for module in net.modules():
-            if isinstance(module, Attention):
+            if isinstance(module, SelfAttention):
                 module.forward = attending(module, net)
         for parameter in net.parameters():
             if not parameter.any():

@@ -1,0 +1,170 @@
+"""The ways to products with the derivative of a network at one point, and how each is applied."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import torch
+from torch import Tensor
+
+from jacobian_lab.derivative.fallbacks import Differences, DoubleBackward, ForwardMode, Function
+from jacobian_lab.derivative.fingerprint import Weights
+from jacobian_lab.derivative.guards import is_repeated
+from jacobian_lab.derivative.linearisation import Linearisation
+from jacobian_lab.derivative.precision import observed
+from jacobian_lab.derivative.probes import foreign
+from jacobian_lab.diffusion.schedule import Time
+
+Engine: TypeAlias = Linearisation | DoubleBackward
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What the check chose at one point: enough to take the same paths at another, without the
+    first one's recording.
+    """
+
+    t: Time
+    path: str
+    reason: str
+    transposed: str
+    """Path of `J^T u`; as `path`, empty where it was not asked for."""
+    error: float
+    eps: float
+    together: bool
+    step: float | None
+    weights: Weights
+
+
+class Engines:
+    """The recording of F at x, and what there is in its place.
+
+    Parameters
+    ----------
+    function : callable
+        F, from (B, C, H, W) to the same shape.
+    x : Tensor, shape (B, C, H, W)
+    known : list of Tensor
+        Weights and buffers; see `jacobian_lab.derivative.linearisation.Linearisation`.
+
+    Attributes
+    ----------
+    value : Tensor, shape (B, C, H, W)
+        F(x), detached, once `run` was called.
+    eps : float
+        Of the coarsest precision in which F computes what depends on x, likewise.
+    graph : DoubleBackward or None
+        Of the run, if it kept PyTorch's graph.
+    failure : str
+        What is in the way of a recording.
+    together : bool
+        Whether F takes several samples at once, and does not mix them, as far as it was asked.
+    """
+
+    value: Tensor
+    eps: float
+
+    def __init__(self, function: Function, x: Tensor, known: Iterable[Tensor]) -> None:
+        self.function, self.x, self.known = function, x, known
+        self.graph: DoubleBackward | None = None
+        self.failure, self.together, self._separate = "", True, False
+        self._linear: Linearisation | None = None
+
+    @property
+    def linear(self) -> Linearisation | None:
+        """The recording, made when it is first asked for; None where there is none."""
+        if self._linear is None and not self.failure:
+            try:
+                self._linear = Linearisation(self.function, self.x, self.known)
+            # an error of the network itself comes again without recording
+            except Exception as fault:
+                self.failure = first_line(fault)
+        return self._linear
+
+    def run(self, exact: bool, graph: bool, eps: float | None) -> None:
+        """Evaluate F at x, in the way that the first product needs.
+
+        Parameters
+        ----------
+        exact : bool
+            Record the run, if it can be recorded.
+        graph : bool
+            Keep PyTorch's graph instead.
+        eps : float or None
+            Coarsest precision inside, if it is known.
+        """
+        if exact and graph:
+            self.graph = both = DoubleBackward(self.function, self.x)
+            if eps is None:
+                value, eps, _ = observed(lambda x: both.primal(len(x)), self.x)
+            else:
+                value = both.primal(len(self.x))
+        elif exact and self.linear is not None:
+            value, eps = self.linear.value, self.linear.coarsest
+        else:
+            with torch.no_grad():
+                value, eps, _ = observed(self.function, self.x)
+        self.value, self.eps = value.detach(), eps
+
+    def at(self, path: str, step: float | None = None) -> Engine | None:
+        """Return the engine of a path; None where there is no recording."""
+        match path:
+            case "linearised":
+                return self.linear
+            case "double backward":
+                return self.graph or DoubleBackward(self.function, self.x)
+            case "forward mode":
+                return ForwardMode(self.function, self.x)
+        kind: Literal["forward", "central"] = (
+            "forward" if path == "forward difference" else "central"
+        )
+        return Differences(self.function, self.x, kind, step, self.value, self.eps)
+
+    def apply(self, engine: Engine, vectors: Tensor, transposed: bool = False) -> Tensor:
+        """Return products with K vectors of each sample.
+
+        The fallbacks take one sample and K vectors, or several samples and a vector for each.
+
+        Parameters
+        ----------
+        engine : Engine
+        vectors : Tensor, shape (K, B, C, H, W)
+        transposed : bool
+            Whether the products are `F'^T u`.
+
+        Returns
+        -------
+        Tensor, shape (K, B, C, H, W)
+        """
+        product: Callable[[Tensor], Tensor] = engine.vjp if transposed else engine.jvp
+        if isinstance(engine, Linearisation):
+            with torch.no_grad():
+                return product(vectors)
+        if len(self.x) > 1:
+            return torch.stack([product(one) for one in vectors])
+        count = len(vectors) if len(vectors) > 1 and self._takes_many() else 1
+        return torch.cat(
+            [product(some) for some in torch.split(vectors.squeeze(1), count)]
+        ).unsqueeze(1)
+
+    def bytes_per_vector(self, path: str) -> int:
+        """Return the memory that one more vector needs in a product."""
+        engine = self.linear if path == "linearised" else None
+        return (engine or DoubleBackward(self.function, self.x[:1])).bytes_per_vector()
+
+    def _takes_many(self) -> bool:
+        """Return whether F takes several samples at once and does not mix them: what the fallbacks
+        need for several vectors.
+        """
+        if self.together and not self._separate:
+            with torch.no_grad():
+                beside = self.function(torch.cat([foreign(self.x), self.x]))[1:]
+            self._separate = self.together = is_repeated(beside, self.value, self.eps)
+        return self.together
+
+
+def first_line(fault: Exception) -> str:
+    """Return the first line of an error's message, or its name."""
+    return str(fault).split("\n")[0] or type(fault).__name__

@@ -1,0 +1,39 @@
+"""Points and directions at which a network is tested."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+WEIGHTS = (1.0, 0.7, 0.5, 0.4, 0.3)
+"""Weights of noise, x, a constant, a slope and a parabola in the direction of the check: all
+different, lest two of them cancel.
+"""
+
+
+def foreign(x: Tensor) -> Tensor:
+    """Return another sample, to stand beside x in a batch: x from its last entry to its first."""
+    return x.flatten(1).flip(1).reshape(x.shape)
+
+
+def probe(x: Tensor) -> Tensor:
+    """Return the direction of the check at each sample, shape (1, B, C, H, W), with entries of root
+    mean square 1.
+
+    A number that the network reads out (a norm, a mean, a maximum) makes an error of rank one in J.
+    A random vector sees only 1 / sqrt(n) of it; x itself, a constant and a slope see all of it. So
+    the direction mixes these with noise.
+    """
+    noise = torch.randn(
+        x.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64
+    ).to(x.device)
+    along = torch.linspace(-1, 1, x.shape[-1], dtype=torch.float64, device=x.device).expand(x.shape)
+    parts = (noise, x.double(), torch.ones_like(along), along, along.square())
+    mixed = torch.zeros_like(noise)
+    for part, weight in zip(parts, WEIGHTS, strict=True):
+        mixed = mixed + weight * _unit(part.flatten(1)).reshape(x.shape)
+    return (_unit(mixed.flatten(1)) * x[0].numel() ** 0.5).reshape(1, *x.shape).to(x.dtype)
+
+
+def _unit(x: Tensor) -> Tensor:
+    return x / x.norm(dim=1, keepdim=True).clamp(min=torch.finfo(x.dtype).tiny)

@@ -1,0 +1,81 @@
+"""Each way to products with J, applied to many vectors of one sample and to a vector of each."""
+
+import pytest
+import torch
+
+from jacobian_lab.derivative.engines import Engines
+from jacobian_lab.derivative.settings import differentiable
+
+import networks
+from conftest import relative
+from linear_maps import weights
+
+PATHS = (
+    "linearised",
+    "double backward",
+    "forward mode",
+    "central difference",
+    "forward difference",
+)
+
+
+def engines(x, exact=True, graph=False, eps=None):
+    model = networks.denoiser()
+    made = Engines(lambda x: model(x, 300), x, [*model.parameters(), *model.buffers()])
+    made.run(exact, graph, eps)
+    return made
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize(("batch", "count"), [(1, 3), (3, 2)])
+@pytest.mark.parametrize("path", PATHS)
+def test_each_engine_applies_to_k_vectors_of_each_sample(path, batch, count):
+    x, v = weights(batch, *networks.SHAPE), weights(count, batch, *networks.SHAPE, seed=1)
+    model = networks.denoiser()
+    J = torch.stack([networks.truth(model, one[None], 300) for one in x])
+    exact = {"central difference": 1e-8, "forward difference": 1e-5}.get(path, 1e-12)
+    with differentiable():
+        made = engines(x)
+        engine = made.at(path)
+        pushed = made.apply(engine, v).flatten(2)
+        pulled = made.apply(engine, v, transposed=True).flatten(2)
+    assert relative(pushed, torch.einsum("bij,kbj->kbi", J, v.flatten(2))) < exact
+    assert relative(pulled, torch.einsum("bij,kbi->kbj", J, v.flatten(2))) < 1e-12
+
+
+@pytest.mark.parametrize(("exact", "graph"), [(True, False), (True, True), (False, False)])
+def test_a_run_gives_the_network_s_value_and_precision(exact, graph):
+    x = weights(2, *networks.SHAPE)
+    with differentiable():
+        made = engines(x, exact, graph)
+    assert relative(made.value, networks.denoiser()(x, 300)) < 1e-14
+    assert made.eps == torch.finfo(torch.float64).eps
+    assert (made.graph is not None) == graph
+
+
+def test_what_is_in_the_way_of_a_recording_is_said_and_not_tried_again():
+    calls = []
+
+    def through_numpy(x):
+        calls.append(0)
+        return torch.from_numpy(x.detach().numpy() ** 3)
+
+    made = Engines(through_numpy, weights(1, *networks.SHAPE), [])
+    assert made.linear is None
+    count = len(calls)
+    assert made.linear is made.at("linearised") is None
+    assert len(calls) == count
+    assert "does not depend on x" in made.failure
+
+
+def test_samples_that_mix_are_taken_one_vector_at_a_time():
+    def mixed(x):
+        return torch.sin(x) * x.mean(0, keepdim=True)
+
+    x, v = weights(1, *networks.SHAPE), weights(3, 1, *networks.SHAPE, seed=1)
+    with differentiable():
+        made = Engines(mixed, x, [])
+        made.run(False, False, None)
+        found = made.apply(made.at("double backward"), v)
+    assert not made.together
+    assert relative(found, v * (torch.cos(x) * x + torch.sin(x))) < 1e-13

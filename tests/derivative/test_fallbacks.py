@@ -1,0 +1,38 @@
+"""PyTorch's own derivatives and differences, against a dense Jacobian."""
+
+import pytest
+import torch
+
+from jacobian_lab.derivative.fallbacks import DoubleBackward, ForwardMode
+from jacobian_lab.derivative.products import Products
+from jacobian_lab.derivative.settings import differentiable
+
+import networks
+from conftest import relative
+
+X = torch.randn(1, *networks.SHAPE, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+V = torch.randn(3, *networks.SHAPE, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize("engine", [DoubleBackward, ForwardMode])
+def test_the_fallbacks_are_right_on_a_network(engine):
+    model = networks.unet()
+    truth = networks.truth(model, X, 300)
+    products = Products(model, X, 300)
+    with torch.no_grad():
+        other = engine(lambda x: model(x, 300), X)
+    with differentiable():
+        for _ in range(2):  # the second time from the kept graph
+            assert relative(other.jvp(V).flatten(1), V.flatten(1) @ truth.T) < 1e-12
+            assert relative(other.vjp(V).flatten(1), V.flatten(1) @ truth) < 1e-12
+            assert relative(products.jvp(V), other.jvp(V)) < 1e-12
+    other.forget()
+    assert other._primal is other._transposed is None
+
+
+def test_differences_at_zero():
+    model, zero = networks.unet(), torch.zeros_like(X)
+    exact = Products(model, zero, 300).jvp(V)
+    assert relative(Products(model, zero, 300, "central").jvp(V), exact) < 1e-8
+    assert relative(Products(model, zero, 300, "forward").jvp(V), exact) < 1e-5

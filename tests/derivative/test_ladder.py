@@ -1,0 +1,140 @@
+"""Which path products take, that each is right, and that none fails where another is left."""
+
+from contextlib import nullcontext
+
+import pytest
+import torch
+
+from jacobian_lab import Denoiser, DiscreteSchedule, InputError
+from jacobian_lab.derivative.products import Products
+from jacobian_lab.errors import DerivativeWarning
+
+import networks
+from conftest import relative
+
+X = torch.randn(1, *networks.SHAPE, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+V = torch.randn(3, *networks.SHAPE, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+
+
+def denoiser(network):
+    return Denoiser(network, DiscreteSchedule.linear(), "sample", networks.SHAPE)
+
+
+class Opaque(torch.autograd.Function):
+    """A cube that autograd cannot differentiate twice."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return torch.from_numpy(x.detach().numpy() ** 3)  # through numpy: nothing to record
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, g):
+        return 3 * g * ctx.saved_tensors[0] ** 2
+
+
+class Cube(torch.autograd.Function):
+    """The same, which it can."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return torch.from_numpy(x.detach().numpy() ** 3)
+
+    @staticmethod
+    def backward(ctx, g):
+        return 3 * g * ctx.saved_tensors[0] ** 2
+
+
+def aliased(x, _t):
+    y = x**3
+    y[:, :, 0].mul_(1)
+    return y
+
+
+def through_numpy(x, _t):
+    return torch.from_numpy(x.detach().numpy() ** 3)
+
+
+@pytest.mark.parametrize(
+    ("network", "path", "why", "accuracy"),
+    [
+        (lambda x, t: x**3, "linearised", "every operation has a rule", 1e-14),
+        (
+            lambda x, t: (
+                x * x.cumprod(-1).diff(dim=-1, prepend=x[..., :1]) * 0
+                + x**3 * (1 + 0 * x.logsumexp(1, keepdim=True))
+            ),
+            "linearised",
+            "PyTorch's derivative",
+            1e-14,
+        ),
+        (aliased, "linearised", "every operation has a rule", 1e-14),
+        (
+            lambda x, t: Cube.apply(x),
+            "double backward",
+            "cannot be recorded: the result does not depend",
+            1e-14,
+        ),
+        (
+            lambda x, t: 0.5 * x**3 + 0.5 * Cube.apply(x),
+            "double backward",
+            "cannot be recorded: a tensor of shape",
+            1e-14,
+        ),
+        (lambda x, t: Opaque.apply(x), "central difference", "no double backward", 1e-9),
+        (through_numpy, "central difference", "no double backward", 1e-9),
+        (
+            lambda x, t: x**3 * x.mean().item() / x.mean().item(),
+            "linearised",
+            "every operation has a rule",
+            1e-14,
+        ),
+        (
+            lambda x, t: x * (x.norm() ** 2).item(),
+            "central difference",
+            "disagrees with differences of the network's output",
+            None,
+        ),
+    ],
+)
+def test_the_path_says_itself_and_is_right(network, path, why, accuracy):
+    with pytest.warns(DerivativeWarning) if path == "central difference" else nullcontext():
+        products = Products(denoiser(network), X, 500)
+    assert products.path == path
+    assert products.error < 1e-8
+    assert why in products.reason
+    if accuracy is None:
+        return
+    assert relative(products.jvp(V), 3 * X**2 * V) < accuracy
+    if network is through_numpy:
+        with pytest.raises(InputError, match=r"J\^T u needs a derivative"):
+            products.vjp(V)
+    else:
+        assert relative(products.vjp(V), 3 * X**2 * V) < 1e-14
+
+
+def test_a_fault_of_the_network_itself_is_not_hidden_by_a_fallback():
+    def broken(x, t):
+        raise RuntimeError("no such layer")
+
+    with pytest.raises(RuntimeError, match="no such layer"):
+        Products(denoiser(broken), X, 500)
+
+
+def hidden_share(share):
+    """Return a cube of which a share is computed where PyTorch cannot see it."""
+    return lambda x, t: (1 - share) * x**3 + share * torch.from_numpy(x.detach().numpy() ** 3)
+
+
+@pytest.mark.parametrize("share", [0.003, 0.01, 0.14, 1.0])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_part_that_is_hidden_is_noticed_and_not_taken_for_a_constant(share, dtype):
+    with pytest.warns(DerivativeWarning, match="by central differences"):
+        products = Products(denoiser(hidden_share(share)), X.to(dtype), 500)
+    assert relative(products.jvp(V.to(dtype)), 3 * X.to(dtype) ** 2 * V.to(dtype)) < (
+        3e-3 if dtype is torch.float32 else 1e-8
+    )
+    with pytest.raises(InputError, match=r"J\^T u needs a derivative"):
+        products.vjp(V.to(dtype))

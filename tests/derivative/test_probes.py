@@ -1,0 +1,41 @@
+"""The direction of the check sees what a random one does not."""
+
+import pytest
+import torch
+
+from jacobian_lab.derivative.probes import foreign, probe
+
+from linear_maps import weights
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 8, 8), (3, 2, 16, 16)])
+def test_the_probe_has_the_size_of_noise_and_is_the_same_each_time(shape):
+    x = weights(*shape)
+    v = probe(x)
+    assert v.shape == (1, *shape)
+    assert torch.allclose(v.square().mean((0, 2, 3, 4)), torch.ones(shape[0], dtype=v.dtype))
+    assert torch.equal(v, probe(x))
+
+
+@pytest.mark.parametrize("part", ["x", "constant", "slope"])
+def test_numbers_that_are_read_out_show_along_the_probe(part):
+    """A random direction sees one over sqrt(n): less than 1 % here."""
+    x = weights(1, 3, 64, 64)
+    along = {
+        "x": x,
+        "constant": torch.ones_like(x),
+        "slope": torch.linspace(-1, 1, 64, dtype=x.dtype).expand(x.shape),
+    }[part]
+    v = probe(x)[0]
+    assert float((v * along).sum() / (v.norm() * along.norm())) > 0.2
+
+
+def test_a_sample_of_zeros_has_a_probe():
+    assert torch.isfinite(probe(torch.zeros(1, 1, 4, 4))).all()
+
+
+def test_the_foreign_sample_is_another_one_of_the_same_size():
+    x = weights(2, 1, 4, 4)
+    assert torch.equal(foreign(foreign(x)), x)
+    assert not torch.equal(foreign(x), x)
+    assert torch.equal(foreign(x)[1].norm(), x[1].norm())
