@@ -8,8 +8,9 @@ newton_direction
 from jacobian_lab.constraints import (
     masks,
 )
-from jacobian_lab.constraints.base import Constraint, Inpainting, LinearMap, blur
+from jacobian_lab.constraints.base import Constraint
 from jacobian_lab.constraints.decoded import Decoded, latent_inpainting
+from jacobian_lab.constraints.linear import Inpainting, LinearMap, blur
 from jacobian_lab.constraints.losses import Loss, class_label, segmentation, style
 from jacobian_lab.constraints.separable import gaussian_blur, super_resolution
 from jacobian_lab.diffusion.denoiser import Denoiser, guided

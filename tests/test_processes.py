@@ -28,7 +28,7 @@ from jacobian_lab import (
     symmetric_part,
     trace,
 )
-from jacobian_lab.constraints.base import Inpainting
+from jacobian_lab.constraints.linear import Inpainting
 from jacobian_lab.derivative.guards import differentiable, modules_called
 from jacobian_lab.errors import DivergenceError
 from jacobian_lab.linops.batch_jacobian import BatchJacobian

@@ -34,7 +34,8 @@ from typing import Literal, TypeAlias, get_args
 import torch
 from torch import Tensor
 
-from jacobian_lab.constraints.base import Constraint, Inpainting
+from jacobian_lab.constraints.base import Constraint
+from jacobian_lab.constraints.linear import Inpainting
 from jacobian_lab.constraints.observations import Map
 from jacobian_lab.derivative.fallbacks import Differences
 from jacobian_lab.errors import InputError

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from jacobian_lab.constraints.base import Linear
+from jacobian_lab.constraints.base import LinearConstraint
 from jacobian_lab.errors import InputError
 
 
-class Separable(Linear):
+class Separable(LinearConstraint):
     r"""One matrix on the rows and one on the columns of each channel: `A x = R x C^T`.
 
     With `R = U S V^T` (and C likewise) the pseudo-inverse is exact: `A^+ y = V_r (W * (U_r^T y
@@ -28,7 +28,7 @@ class Separable(Linear):
     y : Tensor, shape (B, C, h, w) or (1, C, h, w)
     rows, columns : Tensor, shapes (h, H) and (w, W)
     sigma, damping
-        See `Linear`.
+        See `LinearConstraint`.
     """
 
     def __init__(

@@ -27,8 +27,9 @@ from torch import Tensor
 
 import mnist
 from jacobian_lab import InputError
-from jacobian_lab.constraints.base import Constraint, Inpainting, Linear
+from jacobian_lab.constraints.base import Constraint, LinearConstraint
 from jacobian_lab.constraints.decoded import Decoded, latent_inpainting
+from jacobian_lab.constraints.linear import Inpainting
 from jacobian_lab.constraints.masks import half
 from jacobian_lab.constraints.observations import Map
 from jacobian_lab.constraints.separable import shrink
@@ -264,7 +265,9 @@ def states_of(
     )
 
 
-def constrain(encode: Map, decode: Map, problem: Linear, method: str) -> Constraint | None:
+def constrain(
+    encode: Map, decode: Map, problem: LinearConstraint, method: str
+) -> Constraint | None:
     """Return the constraint that a method puts on latents; None for those that put none."""
     if method == MASK:
         assert isinstance(problem, Inpainting)

@@ -34,7 +34,7 @@ from tqdm import tqdm
 
 import mnist
 from jacobian_lab import Denoiser, InputError
-from jacobian_lab.constraints.base import Inpainting
+from jacobian_lab.constraints.linear import Inpainting
 from jacobian_lab.constraints.masks import half
 from jacobian_lab.errors import DivergenceError
 from jacobian_lab.sampling.newton import Newton
