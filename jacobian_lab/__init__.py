@@ -24,7 +24,7 @@ from jacobian_lab.krylov.factorisation import Arnoldi, arnoldi
 from jacobian_lab.krylov.least_squares import Solution, gmres, lsmr, lstsq
 from jacobian_lab.krylov.pseudospectra import bendixson_box, numerical_range, pseudospectrum
 from jacobian_lab.krylov.singular import SingularValues, singular_values
-from jacobian_lab.linops.auditing import Report, audit
+from jacobian_lab.linops.auditing import audit
 from jacobian_lab.linops.batch_jacobian import BatchJacobian
 from jacobian_lab.linops.jacobian import (
     JacobianOperator,
@@ -33,6 +33,7 @@ from jacobian_lab.linops.jacobian import (
     skew_part,
     symmetric_part,
 )
+from jacobian_lab.linops.report import Report
 from jacobian_lab.sampling.newton import Newton, dynamic_step_size, newton_direction
 from jacobian_lab.sampling.sampler import State, sample, seeded_noise
 from jacobian_lab.sampling.step_size import (
