@@ -31,9 +31,10 @@ from scipy.sparse.linalg import LinearOperator
 
 from jacobian_lab import _require
 from jacobian_lab.errors import ConvergenceWarning, InputError
+from jacobian_lab.krylov.conversion import square
 from jacobian_lab.krylov.factorisation import Arnoldi
 from jacobian_lab.krylov.krylov_schur import RANKS, Array, KrylovSchur, Which, schur_values
-from jacobian_lab.krylov.operators import DENSE, square
+from jacobian_lab.krylov.operators import DENSE
 from jacobian_lab.krylov.sensitivity import sensitivity
 
 

@@ -33,7 +33,9 @@ from numpy.typing import NDArray
 
 from jacobian_lab import _require
 from jacobian_lab.errors import ConvergenceWarning, InputError
-from jacobian_lab.krylov.operators import Counted, Matrix, square
+from jacobian_lab.krylov.conversion import square
+from jacobian_lab.krylov.counting import Counted
+from jacobian_lab.krylov.operators import Matrix
 
 Array = NDArray[np.float64]
 BATCH = 16

@@ -33,7 +33,8 @@ from scipy.sparse.linalg import LinearOperator
 from jacobian_lab import _require
 from jacobian_lab._files import load_arrays, save_arrays
 from jacobian_lab.errors import InputError
-from jacobian_lab.krylov.operators import Counted, square
+from jacobian_lab.krylov.conversion import square
+from jacobian_lab.krylov.counting import Counted
 
 Array = NDArray[np.float64]
 EPS = float(np.finfo(np.float64).eps)

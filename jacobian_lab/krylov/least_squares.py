@@ -22,7 +22,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from jacobian_lab import _require
 from jacobian_lab.errors import ConvergenceWarning, InputError
-from jacobian_lab.krylov.operators import Counted, Matrix, real
+from jacobian_lab.krylov.conversion import real_operator
+from jacobian_lab.krylov.counting import Counted
+from jacobian_lab.krylov.operators import Matrix
 
 Array: TypeAlias = NDArray[np.float64]
 
@@ -104,7 +106,7 @@ def lstsq(A: Matrix, b: ArrayLike, rcond: float | None = None) -> Solution:
         A's dtype times its larger dimension: what a float32 operator calls zero is noise, however
         precisely it is stored.
     """
-    A, b = real(A), _vector(b, A)
+    A, b = real_operator(A), _vector(b, A)
     rcond = (
         float(np.finfo(_precision(A)).eps) * max(A.shape) if rcond is None else check_rcond(rcond)
     )
@@ -278,7 +280,7 @@ def as_matrix(A: Matrix) -> Array:
     """Return A as a dense float64 array: by its own `dense()` if it has one, else from 64 unit
     vectors at a time.
     """
-    operator = real(A)
+    operator = real_operator(A)
     if isinstance(A, np.ndarray):
         return A.astype(np.float64, copy=False)
     if hasattr(A, "dense"):
@@ -326,7 +328,7 @@ def _residual(product: Array, rhs: Array) -> float:
 
 
 def _vector(b: ArrayLike, A: Matrix) -> Array:
-    return _require.array("the right-hand side", b, (real(A).shape[0],))
+    return _require.array("the right-hand side", b, (real_operator(A).shape[0],))
 
 
 def check_rcond(rcond: float) -> float:

@@ -34,9 +34,9 @@ from jacobian_lab.constraints.base import Constraint
 from jacobian_lab.constraints.observations import Map
 from jacobian_lab.derivative.products import Method
 from jacobian_lab.errors import InputError
+from jacobian_lab.krylov.conversion import square
 from jacobian_lab.krylov.least_squares import check_rcond, gmres, lstsq
 from jacobian_lab.krylov.many_systems import gmres_batch
-from jacobian_lab.krylov.operators import square
 from jacobian_lab.linops.batch_jacobian import BatchJacobian
 from jacobian_lab.sampling.step_size import Dynamic, StepSize
 
