@@ -18,9 +18,11 @@ from jacobian_lab.diffusion.latent import Latent, load_latent
 from jacobian_lab.diffusion.oracle import GaussianMixture, gaussian
 from jacobian_lab.diffusion.schedule import DiscreteSchedule, RectifiedFlow, Schedule
 from jacobian_lab.errors import ConvergenceWarning, DerivativeWarning, DivergenceError, InputError
-from jacobian_lab.krylov.eigen import Eigenpairs, eigenpairs
-from jacobian_lab.krylov.estimates import Estimate, asymmetry, diagonal, frobenius_norm, trace
+from jacobian_lab.krylov.certificates import Eigenpairs
+from jacobian_lab.krylov.eigen import eigenpairs
+from jacobian_lab.krylov.estimates import asymmetry, diagonal, frobenius_norm, trace
 from jacobian_lab.krylov.factorisation import Arnoldi, arnoldi
+from jacobian_lab.krylov.hutchinson import Estimate
 from jacobian_lab.krylov.least_squares import Solution, gmres, lsmr, lstsq
 from jacobian_lab.krylov.pseudospectra import bendixson_box, numerical_range, pseudospectrum
 from jacobian_lab.krylov.singular import SingularValues, singular_values

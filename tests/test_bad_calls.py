@@ -36,7 +36,7 @@ from jacobian_lab import (
 )
 from jacobian_lab.constraints.linear import Inpainting
 from jacobian_lab.diffusion.oracle import gaussian
-from jacobian_lab.krylov.least_squares import truncated_svd
+from jacobian_lab.krylov.regularisation import truncated_svd
 from jacobian_lab.linops.batch_jacobian import BatchJacobian
 
 MODULES = (

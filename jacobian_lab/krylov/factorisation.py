@@ -31,10 +31,11 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.sparse.linalg import LinearOperator
 
 from jacobian_lab import _require
-from jacobian_lab._files import load_arrays, save_arrays
+from jacobian_lab._files import save_arrays
 from jacobian_lab.errors import InputError
 from jacobian_lab.krylov.conversion import square
 from jacobian_lab.krylov.counting import Counted
+from jacobian_lab.krylov.storage import check_same, probe, read
 
 Array = NDArray[np.float64]
 EPS = float(np.finfo(np.float64).eps)
@@ -209,7 +210,7 @@ class Arnoldi:
                 "basis": self.basis,
                 "hessenberg": self.hessenberg,
                 "seed": self.seed,
-                "probe": self._probe(),
+                "probe": probe(self.operator),
                 "products": self.products,
                 "breakdowns": np.array(self.breakdowns, dtype=np.int64),
             },
@@ -226,56 +227,16 @@ class Arnoldi:
         InputError
             If the file is missing, damaged, no factorisation, or that of another operator.
         """
-        data = load_arrays(Path(path), "Expected a file that Arnoldi.save wrote: start anew")
-        _check_stored(path, data)
-        if len(data["basis"]) != A.shape[0]:
-            raise InputError(
-                f"{path} belongs to an operator of size {len(data['basis'])}: got one of size"
-                f" {A.shape[0]}"
-            )
+        data = read(path, A.shape[0])
         found = cls(A, data["basis"][:, 0], int(data["seed"]))
         found.steps, found.breakdowns = data["hessenberg"].shape[1], data["breakdowns"].tolist()
         found.operator.at_scale(float(np.abs(data["hessenberg"]).max(initial=0.0)))
         found._make_room(found.steps)
         found._Q[:, : data["basis"].shape[1]] = data["basis"]
         found._H[: len(data["hessenberg"]), : found.steps] = data["hessenberg"] / found.unit
-        found._compare(path, data["probe"])
+        check_same(path, found.operator, found.basis, found._H[:, : found.steps], data)
         found.operator.products += int(data["products"])
         return found
-
-    def _probe(self) -> Array:
-        """Return A's product with a random vector, always the same: of the same A the same to the
-        last bits, even where products are differences, whose errors are larger but the same, too.
-        """
-        z = np.random.default_rng(self.size).standard_normal((self.size, 1))
-        product = self.operator.operator.matmat(z / np.linalg.norm(z))
-        self.operator.products += 1
-        return np.asarray(product, dtype=np.float64)[:, 0]
-
-    def _compare(self, path: str | Path, probe: Array) -> None:
-        """Raise unless A's product is that of the file, and A agrees with the factorisation on a
-        vector of its space.
-        """
-        m, again = self.steps, self._probe()
-        unit = float(np.abs([again, probe]).max()) or 1.0  # squares may overflow
-        differences = [
-            float(np.linalg.norm(again / unit - probe / unit) / (np.linalg.norm(probe / unit) or 1))
-        ]
-        bounds = [10 * float(np.finfo(self.operator.operator.dtype).eps) * self.size**0.5]
-        if m:
-            weights = np.random.default_rng([self.seed, m]).standard_normal(m)
-            weights /= np.linalg.norm(weights)
-            H = self._H[: min(m + 1, self.size), :m]
-            change = self.operator.matvec(self._Q[:, :m] @ weights) - self.basis @ (H @ weights)
-            differences.append(float(np.linalg.norm(change) / (np.linalg.norm(H) or 1)))
-            bounds.append(10 * self.operator.rounding)
-        for difference, bound in zip(differences, bounds, strict=True):
-            if not difference <= bound:
-                raise InputError(
-                    f"{path} belongs to another operator: a product differs from that of the file"
-                    f" by {difference:.1e} of its size; load it with the operator that it was made"
-                    " of, on the same device, or start anew"
-                )
 
     def _step(self) -> None:
         m = self.steps
@@ -362,27 +323,3 @@ def _unit(start: ArrayLike, n: int) -> Array:
         )
     vector = vector / np.abs(vector).max()
     return vector / np.linalg.norm(vector)
-
-
-def _check_stored(path: str | Path, data: dict[str, NDArray[Any]]) -> None:
-    """Raise unless the arrays of a file are those of a factorisation, in shape and in kind."""
-    try:
-        (n, columns), (rows, m) = data["basis"].shape, data["hessenberg"].shape
-        fits = (
-            rows == columns == min(m + 1, n)
-            and m <= n
-            and data["probe"].shape == (n,)
-            and all(data[name].dtype == np.float64 for name in ("basis", "hessenberg", "probe"))
-            and [
-                (data[name].ndim, data[name].dtype.kind)
-                for name in ("seed", "products", "breakdowns")
-            ]
-            == [(0, "i"), (0, "i"), (1, "i")]
-        )
-    except (KeyError, ValueError):
-        fits = False
-    if not fits:
-        raise InputError(
-            f"{path} is not the file of an Arnoldi factorisation: expected basis, hessenberg,"
-            " probe, seed, products and breakdowns, as Arnoldi.save writes them"
-        )

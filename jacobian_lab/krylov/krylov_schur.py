@@ -25,9 +25,9 @@ from numpy.typing import NDArray
 
 from jacobian_lab.errors import InputError
 from jacobian_lab.krylov.factorisation import Arnoldi
+from jacobian_lab.krylov.schur import conditions_of, ordered_schur, schur_values, whole_pairs
 
 Array: TypeAlias = NDArray[np.float64]
-Complex: TypeAlias = NDArray[np.complex128]
 Which: TypeAlias = Literal["LM", "LR", "SR", "LI"]
 RANKS: dict[str, Callable[[Any], Any]] = {
     "LM": np.abs,
@@ -247,7 +247,7 @@ class KrylovSchur:
     def _shrink(self, Z: Array, T: Array, count: int, coupling: Array) -> None:
         """Restart with the wanted part and the better half of the rest."""
         f = self.factorisation
-        kept = _whole(T, count + (f.steps - count) // 2)
+        kept = whole_pairs(T, count + (f.steps - count) // 2)
         f.restart(Z[:, :kept], T[:kept, :kept], coupling[:kept])
 
     def _is_plain(self, T: Array, count: int) -> bool:
@@ -282,52 +282,7 @@ class KrylovSchur:
             values, Z = scipy.linalg.eigh((H + H.T) / 2, driver="ev")
             order = np.argsort(-RANKS[self.which](values), kind="stable")
             return Z[:, order], np.diag(values[order]), min(self.k, len(H))
-        T, Z = scipy.linalg.schur(H, output="real")
-        values = schur_values(T)
-        order = np.argsort(-RANKS[self.which](values), kind="stable")
-        count, taken = 0, np.zeros(len(values), dtype=np.int32)
-        for i in order:  # one after the other to the front: the most wanted first
-            if not taken[i]:
-                taken[[i, i + (values[i].imag > 0) - (values[i].imag < 0)]] = 1
-                count = int(taken.sum())
-            if count >= min(self.k, len(values)):
-                break
-        T, Z = _reordered(T, Z, taken)
-        middle = RANKS[self.which](schur_values(T[count:, count:]))
-        rest = np.zeros(len(values), dtype=np.int32)
-        rest[:count] = 1
-        if len(middle):  # what is kept beyond the wanted: the better half of the rest
-            rest[count:] = middle >= np.median(middle)
-            T, Z = _reordered(T, Z, rest)
-        return Z, T, count
-
-
-def schur_values(T: Array) -> Complex:
-    """Return the eigenvalues of a real Schur form in the order of its diagonal."""
-    values = np.diag(T).astype(np.complex128)
-    for i in np.flatnonzero(np.diag(T, -1)):
-        root = np.sqrt(abs(T[i, i + 1] * T[i + 1, i]))
-        values[i], values[i + 1] = T[i, i] + 1j * root, T[i, i] - 1j * root
-    return values
-
-
-def conditions_of(T: Array) -> tuple[Complex, Array]:
-    """Return the eigenvalues of T, and their condition numbers `1 / |y^H x|`."""
-    values, left, right = scipy.linalg.eig(T, left=True)
-    with np.errstate(divide="ignore"):
-        conditions = 1 / np.abs((left.conj() * right).sum(0))
-    return values, np.asarray(np.minimum(conditions, 1 / np.finfo(float).eps))
-
-
-def _reordered(T: Array, Z: Array, select: NDArray[np.int32]) -> tuple[Array, Array]:
-    """Move the selected eigenvalues of a real Schur form to the front."""
-    T, Z, *_ = scipy.linalg.lapack.dtrsen(select, T, Z, job="N")
-    return T, Z
-
-
-def _whole(T: Array, p: int) -> int:
-    """Return p, or p + 1 where a conjugate pair would be cut."""
-    return p + 1 if 0 < p < len(T) and T[p, p - 1] != 0 else p
+        return ordered_schur(H, self.k, RANKS[self.which])
 
 
 def _rounding(f: Arnoldi) -> float:

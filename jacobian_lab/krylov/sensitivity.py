@@ -19,7 +19,8 @@ import scipy.linalg
 from numpy.typing import NDArray
 
 from jacobian_lab.errors import InputError
-from jacobian_lab.krylov.krylov_schur import PLAIN, Array, KrylovSchur, conditions_of
+from jacobian_lab.krylov.krylov_schur import PLAIN, Array, KrylovSchur
+from jacobian_lab.krylov.schur import conditions_of
 
 
 def sensitivity(

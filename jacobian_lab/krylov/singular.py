@@ -29,9 +29,10 @@ from scipy.sparse.linalg import LinearOperator
 from jacobian_lab import _require
 from jacobian_lab.errors import ConvergenceWarning
 from jacobian_lab.krylov.counting import Counted
-from jacobian_lab.krylov.eigen import BUDGET, eigenpairs, goal_reached, listing
+from jacobian_lab.krylov.eigen import BUDGET, eigenpairs
 from jacobian_lab.krylov.least_squares import as_matrix
 from jacobian_lab.krylov.operators import DENSE, Operator
+from jacobian_lab.krylov.tables import goal_reached, listing
 
 Array = NDArray[np.float64]
 

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 import mnist
 from jacobian_lab import InputError, JacobianOperator, dynamic_step_size, newton_direction
-from jacobian_lab.krylov.least_squares import truncated_svd
+from jacobian_lab.krylov.regularisation import truncated_svd
 from mnist.data import SHAPE
 from mnist.evaluate import noisy_digit
 from studies.frame.figure_style import COLOURS, LABELS, show, spread
