@@ -55,38 +55,13 @@ class GaussianMixture(nn.Module):
         shape: Shape | None = None,
     ) -> None:
         super().__init__()
-        for name, given, least in (("means", means, 1), ("covariances", covariances, 2)):
-            if _require.tensor(name, given).ndim < least:
-                raise InputError(
-                    f"{name} has shape {tuple(given.shape)}: expected (K, n) and (K, n, n), or"
-                    " without K"
-                )
-            check_finite(given, name)
         _require.instance("schedule", schedule, Schedule)
         if weights is not None:
             _require.tensor("weights", weights)
         if shape is not None:
             _require.sizes("shape", shape, 3)
-        means, covariances = (
-            means.reshape(-1, means.shape[-1]),
-            covariances.reshape(-1, *covariances.shape[-2:]),
-        )
+        means, eigenvalues, eigenvectors = _diagonalised(means, covariances)
         count, n = means.shape
-        if covariances.shape != (count, n, n):
-            raise InputError(
-                f"covariances have shape {tuple(covariances.shape)}: expected {(count, n, n)} for"
-                " the means"
-            )
-        if not torch.allclose(
-            covariances, covariances.mT, atol=1e-6 * float(covariances.abs().max())
-        ):
-            raise InputError("covariances must be symmetric")
-        eigenvalues, eigenvectors = torch.linalg.eigh((covariances + covariances.mT) / 2)
-        if eigenvalues.min() < -1e-6 * eigenvalues.max():
-            raise InputError(
-                "covariances must be positive semi-definite: got the eigenvalue"
-                f" {eigenvalues.min():.3g}"
-            )
         weights = torch.ones(count).to(means) if weights is None else weights.to(means)
         if weights.shape != (count,) or not (weights > 0).all():
             raise InputError(f"weights must be {count} positive numbers: got {weights}")
@@ -243,6 +218,36 @@ class GaussianMixture(nn.Module):
     def denoiser(self, prediction: Prediction = "sample") -> Denoiser:
         """Return the exact posterior mean, dressed as a network of the given prediction type."""
         return Denoiser(OracleNetwork(self, prediction), self.schedule, prediction, self.shape)
+
+
+def _diagonalised(means: Tensor, covariances: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return means, (K, n), and the covariances' eigenvalues, (K, n), and eigenvectors, (K, n, n),
+    or raise unless they are those of K Gaussians.
+    """
+    for name, given, least in (("means", means, 1), ("covariances", covariances, 2)):
+        if _require.tensor(name, given).ndim < least:
+            raise InputError(
+                f"{name} has shape {tuple(given.shape)}: expected (K, n) and (K, n, n), or"
+                " without K"
+            )
+        check_finite(given, name)
+    means = means.reshape(-1, means.shape[-1])
+    covariances = covariances.reshape(-1, *covariances.shape[-2:])
+    count, n = means.shape
+    if covariances.shape != (count, n, n):
+        raise InputError(
+            f"covariances have shape {tuple(covariances.shape)}: expected {(count, n, n)} for"
+            " the means"
+        )
+    if not torch.allclose(covariances, covariances.mT, atol=1e-6 * float(covariances.abs().max())):
+        raise InputError("covariances must be symmetric")
+    eigenvalues, eigenvectors = torch.linalg.eigh((covariances + covariances.mT) / 2)
+    if eigenvalues.min() < -1e-6 * eigenvalues.max():
+        raise InputError(
+            "covariances must be positive semi-definite: got the eigenvalue"
+            f" {eigenvalues.min():.3g}"
+        )
+    return means, eigenvalues, eigenvectors
 
 
 class OracleNetwork(nn.Module):

@@ -175,48 +175,32 @@ def gmres(A: Matrix, b: ArrayLike, steps: int = 10, rtol: float | None = None) -
         callback=norms.append,
         callback_type="pr_norm",
     )
-    taken = len(norms)
-    if stop == 0:
-        return _finish(
-            operator,
-            x,
-            rhs,
-            size,
-            True,
-            f"GMRES, {taken} steps: residual below rtol {rtol or 0.0:.1e}",
+    converged, message = _gmres_ending(operator, x, rhs, len(norms), steps, rtol, stop == 0)
+    return _finish(operator, x, rhs, size, converged, message)
+
+
+def _gmres_ending(
+    operator: Counted, x: Array, rhs: Array, taken: int, steps: int, rtol: float | None, met: bool
+) -> tuple[bool, str]:
+    """Return whether GMRES converged, and why it ended: SciPy tells only whether `rtol` was met."""
+    if met:
+        return True, f"GMRES, {taken} steps: residual below rtol {rtol or 0.0:.1e}"
+    if taken == min(steps, len(rhs)):
+        return (
+            (True, f"GMRES, {taken} steps as asked")
+            if rtol is None
+            else (
+                False,
+                f"GMRES: not converged to rtol {rtol:.1e} after {taken} steps: allow more, "
+                "or take lsmr if A is near singular",
+            )
         )
-    if rtol is None and taken == min(steps, len(rhs)):
-        return _finish(operator, x, rhs, size, True, f"GMRES, {taken} steps as asked")
-    if (
-        taken < min(steps, len(rhs))
-        and _residual(operator @ x, rhs) <= 10 * np.sqrt(len(rhs)) * np.finfo(np.float64).eps
-    ):
-        return _finish(
-            operator,
-            x,
-            rhs,
-            size,
-            True,
-            f"GMRES, {taken} steps: the Krylov space contains the solution",
-        )
-    if taken < min(steps, len(rhs)):
-        return _finish(
-            operator,
-            x,
-            rhs,
-            size,
-            False,
-            f"GMRES: the Krylov space is exhausted after {taken} of {steps} steps: "
-            "A is singular on it; take lsmr",
-        )
-    return _finish(
-        operator,
-        x,
-        rhs,
-        size,
+    if _residual(operator @ x, rhs) <= 10 * np.sqrt(len(rhs)) * np.finfo(np.float64).eps:
+        return True, f"GMRES, {taken} steps: the Krylov space contains the solution"
+    return (
         False,
-        f"GMRES: not converged to rtol {rtol:.1e} after {taken} steps: allow more, "
-        "or take lsmr if A is near singular",
+        f"GMRES: the Krylov space is exhausted after {taken} of {steps} steps: "
+        "A is singular on it; take lsmr",
     )
 
 
