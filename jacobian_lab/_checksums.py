@@ -11,6 +11,7 @@ from jacobian_lab._files import write_whole
 from jacobian_lab.errors import InputError
 
 SUMS = "SHA256SUMS"
+"""Name of the file of checksums in a folder: the usual one, which `sha256sum -c` reads."""
 LOADED = (".safetensors", ".json", ".txt", ".model")
 """Endings of the files that make a pipeline: the last two are of tokenizers."""
 

@@ -34,6 +34,7 @@ fcntl: Any = import_module("fcntl") if find_spec("fcntl") else None
 
 Arrays: TypeAlias = dict[str, NDArray[Any]]
 SEAL = b"sha256:"
+"""How the comment of an archive begins; the digest follows."""
 UNFINISHED = re.compile(r"\.[0-9a-f]{16}\.partial")
 """Names of files that are being written, or that a kill left behind."""
 NO_SPACE, NO_LOCKS = (errno.ENOSPC, errno.EDQUOT), (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
@@ -125,7 +126,16 @@ def open_archive(path: Path, remedy: str) -> Iterator[BinaryIO]:
 
 
 def save_arrays(path: Path, arrays: Mapping[str, Any], compressed: bool = True) -> None:
-    """Write arrays to a .npz file, whole and with its checksum; `numpy.load` reads it."""
+    """Write arrays to a .npz file, whole and with its checksum; `numpy.load` reads it.
+
+    Parameters
+    ----------
+    path : Path
+    arrays : mapping
+        Name -> array, or what `numpy.asarray` takes.
+    compressed : bool
+        Deflate the members; without, the file is written faster and larger.
+    """
     save: Any = np.savez_compressed if compressed else np.savez
     write_archive(path, lambda file: save(file, **arrays))
 

@@ -188,6 +188,15 @@ def latent_inpainting(y: Tensor, mask: Tensor, encode: Map) -> Inpainting:
 def checked(value: Tensor, of: Tensor, what: str) -> Tensor:
     """Return what an autoencoder made of a batch, or raise if it overflowed: not finite where what
     it was given is finite.
+
+    Parameters
+    ----------
+    value : Tensor, shape (B, ...)
+        What the autoencoder made.
+    of : Tensor, shape (B, ...)
+        What it was given.
+    what : str
+        The part that made it, for the message, such as "encoder".
     """
     bad = ~value.flatten(1).isfinite().all(1) & of.flatten(1).isfinite().all(1)
     if bad.any():

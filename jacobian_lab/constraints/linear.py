@@ -136,6 +136,16 @@ class LinearMap(LinearConstraint):
     ) -> LinearMap:
         """Make it of a SciPy operator, (m, C H W), on flattened images of `shape`; y has shape (B,
         m).
+
+        Parameters
+        ----------
+        y : Tensor, shape (B, m) or (1, m)
+        A : LinearOperator, shape (m, C H W)
+            Needs `rmatvec` or `rmatmat`; products are computed on the CPU in float64.
+        shape : (int, int, int)
+            Shape (C, H, W) of an image.
+        sigma, damping
+            See `LinearConstraint`.
         """
 
         def product(operator: LinearOperator, x: Tensor) -> Tensor:

@@ -30,6 +30,15 @@ class Latent:
     """A latent-diffusion model: the denoiser of its latents, and the autoencoder. Made by
     `load_latent`.
 
+    Parameters
+    ----------
+    pipeline
+        A diffusers object with an `AutoencoderKL`, `vae`.
+    denoiser : Denoiser
+        Of its latents, (C, h, w).
+    factor : int
+        Pixels per latent pixel, in each direction.
+
     Attributes
     ----------
     denoiser : Denoiser
@@ -168,7 +177,17 @@ def load_latent(
 
 
 class Conditioned(nn.Module):
-    """A pipeline's network with one prompt, in our convention: `(x, t) -> raw output`."""
+    """A pipeline's network with one prompt, in our convention: `(x, t) -> raw output`.
+
+    Parameters
+    ----------
+    network : nn.Module
+        The pipeline's own, called with diffusers' keyword arguments.
+    embedding : dict
+        Keyword arguments that carry the prompt, each of shape (1, ...); they become buffers.
+    convention : Convention
+        What the network predicts, and at which time.
+    """
 
     def __init__(
         self, network: nn.Module, embedding: dict[str, Tensor], convention: Convention

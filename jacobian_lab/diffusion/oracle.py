@@ -131,7 +131,16 @@ class GaussianMixture(nn.Module):
         )
 
     def posterior_sample(self, x_t: Tensor, t: Time, generator: torch.Generator) -> Tensor:
-        """Return one exact sample of p(x_0 | x_t) per row of `x_t`, shape (B, C, H, W)."""
+        """Return one exact sample of p(x_0 | x_t) per row of `x_t`, shape (B, C, H, W).
+
+        Parameters
+        ----------
+        x_t : Tensor, shape (B, C, H, W)
+        t : int, float or Tensor
+            One time for all, or one per sample, shape (B,).
+        generator : torch.Generator
+            On the CPU.
+        """
         return self._draw(*self.posterior(self._flat(x_t), t), generator)
 
     def _flat(self, x_t: Tensor) -> Tensor:
@@ -273,5 +282,14 @@ def gaussian(
 ) -> GaussianMixture:
     """Return the oracle of a single Gaussian prior N(mean, covariance), n = len(mean); see
     `GaussianMixture`.
+
+    Parameters
+    ----------
+    mean : Tensor, shape (n,)
+    covariance : Tensor, shape (n, n)
+        Symmetric, positive semi-definite.
+    schedule : Schedule
+    shape : (int, int, int), optional
+        Shape (C, H, W) of a sample, C H W = n; by default (1, 1, n).
     """
     return GaussianMixture(mean, covariance, schedule, shape=shape)

@@ -31,7 +31,9 @@ NETWORKS = {
 }
 """Pipeline class -> its component that denoises."""
 UNUSED = ("safety_checker", "feature_extractor", "image_encoder")
+"""Components that are neither fetched nor loaded: they do not enter the denoiser."""
 MODELS = ("unet", "transformer", "vae", "text_encoder", "text_encoder_2", "text_encoder_3")
+"""Components with weights, which are loaded one by one, so that a missing weight is noticed."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +55,16 @@ class Opened:
 def open_pipeline(
     source: Any, device: torch.device | str | None, dtype: torch.dtype | None, download: bool
 ) -> Opened:
-    """Open a source; the parameters are those of `jacobian_lab.diffusion.latent.load_latent`, which
-    says what is refused.
+    """Open a source; `jacobian_lab.diffusion.latent.load_latent` says what is refused.
+
+    Parameters
+    ----------
+    source : str, Path or pipeline
+        A folder in diffusers' format, a hub id, or a loaded pipeline.
+    device, dtype : optional
+        By default the CPU and float32 for what is loaded here; a loaded pipeline stays as it is.
+    download : bool
+        Whether a hub id may be fetched.
     """
     diffusers(), transformers()  # if one is missing, say so first
     if device is not None:

@@ -23,6 +23,14 @@ one those of its captions.
 def check_words(opened: Opened, option: str, text: str) -> None:
     """Tell of words that a pipeline does not read as they are written.
 
+    Parameters
+    ----------
+    opened : Opened
+        Its tokenizers are asked.
+    option : str
+        Which text it is, for the message, such as "negative prompt".
+    text : str
+
     Raises
     ------
     InputError

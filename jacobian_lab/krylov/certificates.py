@@ -23,6 +23,7 @@ SPREAD = 5.0
 something is wrong.
 """
 REMEDY = "allow n products and no subspace, so that the whole space is taken"
+"""What a message advises where a Krylov space cannot tell."""
 NORMAL = 3.0
 """Largest |A| on a space, over its largest Ritz value: 1 if A is normal, and large where its Ritz
 values say little.

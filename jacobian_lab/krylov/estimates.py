@@ -85,8 +85,20 @@ def diagonal(
     """Return the diagonal of A, shape (n,): that of `A Q Q^T` exactly, and the mean of `g * A g`
     over g outside of Q.
 
-    Q sketches the range of A^T. Parameters as in `trace`; `rtol` is of the root mean square. Each
-    entry has its own standard error, and the entries' errors are not independent.
+    Q sketches the range of A^T. Each entry has its own standard error, and the entries' errors are
+    not independent.
+
+    Parameters
+    ----------
+    A : LinearOperator or array, shape (n, n)
+    sketch : int
+        Columns of the sketch, at least 0; 0 leaves all to the samples.
+    probes : int
+        Random vectors outside of the sketch, at least 2; with `rtol` at first, and 48 or more.
+    rtol : float, optional
+        In (0, 1): go on until the standard error is below rtol times the value, or `n` probes are
+        spent. It is relative to the root mean square of the diagonal.
+    seed : int
 
     References
     ----------
@@ -117,8 +129,19 @@ def diagonal(
 def frobenius_norm(
     A: Matrix, *, sketch: int = 16, probes: int = 32, rtol: float | None = None, seed: int = 0
 ) -> Estimate[float]:
-    """Return |A|_F: `|A Q|_F` exactly, and the mean of `|A g|^2` outside of Q; parameters as in
-    `trace`.
+    """Return |A|_F: `|A Q|_F` exactly, and the mean of `|A g|^2` outside of Q.
+
+    Parameters
+    ----------
+    A : LinearOperator or array, shape (n, n)
+    sketch : int
+        Columns of the sketch, at least 0; 0 leaves all to the samples.
+    probes : int
+        Random vectors outside of the sketch, at least 2; with `rtol` at first, and 48 or more.
+    rtol : float, optional
+        In (0, 1): go on until the standard error is below rtol times the value, or `n` probes are
+        spent.
+    seed : int
     """
     operator, Q, AQ, _ = split(A, sketch, probes, rtol, seed, both=False, transposed=True)
 
@@ -145,11 +168,20 @@ def frobenius_norm(
 def asymmetry(
     A: Matrix, *, sketch: int = 16, probes: int = 32, rtol: float | None = None, seed: int = 0
 ) -> Estimate[float]:
-    """Return `|A - A^T|_F / |A + A^T|_F`, both sampled by the same vectors: two products each;
-    parameters as in `trace`.
+    """Return `|A - A^T|_F / |A + A^T|_F`, both sampled by the same vectors: two products each.
 
-    `rtol` of a symmetric operator, where the ratio is rounding, ends as soon as rounding is all
-    that is left.
+    Parameters
+    ----------
+    A : LinearOperator or array, shape (n, n)
+    sketch : int
+        Columns of the sketch, at least 0; 0 leaves all to the samples.
+    probes : int
+        Random vectors outside of the sketch, at least 2; with `rtol` at first, and 48 or more.
+    rtol : float, optional
+        In (0, 1): go on until the standard error is below rtol times the value, or `n` probes are
+        spent. Where the ratio is rounding, because A is symmetric, it ends as
+        soon as rounding is all that is left.
+    seed : int
     """
     operator, Q, AQ, AtQ = split(A, sketch, probes, rtol, seed, both=True)
 

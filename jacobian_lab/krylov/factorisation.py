@@ -7,6 +7,13 @@ H_m, (m + 1) x m, is upper Hessenberg after a plain run; after a restart (Krylov
 columns are full, and the equation is the same. Linear algebra only: A is any matrix or
 `LinearOperator`.
 
+Departures from the textbook, by the numbers in the code:
+
+    [1] after a breakdown the space goes on with a random vector, and H has a zero subdiagonal entry
+    [2] the basis can be completed to the whole space by blocks of products, which are not iterates
+    [3] products are divided by a power of two if squares of their entries would over- or underflow
+    [4] the step counter moves last, so that an exception in a product leaves a valid factorisation
+
 >>> import numpy as np
 >>> A = np.diag([5.0, 4.0, 1.0, 0.1])
 >>> f = arnoldi(A, 3)
@@ -35,10 +42,12 @@ from jacobian_lab._files import save_arrays
 from jacobian_lab.errors import InputError
 from jacobian_lab.krylov.conversion import square
 from jacobian_lab.krylov.counting import Counted
+from jacobian_lab.krylov.gram_schmidt import orthogonal_to, project_out, unit_vector
 from jacobian_lab.krylov.storage import check_same, probe, read
 
 Array = NDArray[np.float64]
 EPS = float(np.finfo(np.float64).eps)
+"""Rounding of the basis, which is in float64 whatever the operator."""
 
 
 class Arnoldi:
@@ -71,11 +80,11 @@ class Arnoldi:
     def __init__(
         self, A: LinearOperator | NDArray[Any], start: ArrayLike | None = None, seed: int = 0
     ) -> None:
-        self.operator = Counted(square(A), scaled=True)
+        self.operator = Counted(square(A), scaled=True)  # [3]
         self.size, self.seed, self.steps = self.operator.shape[0], _require.seed(seed), 0
         self.breakdowns: list[int] = []
         self._Q, self._H = np.zeros((self.size, 1)), np.zeros((1, 0))
-        self._Q[:, 0] = self._random(0) if start is None else _unit(start, self.size)
+        self._Q[:, 0] = self._random(0) if start is None else unit_vector(start, self.size)
 
     @property
     def products(self) -> int:
@@ -138,6 +147,7 @@ class Arnoldi:
         m, n = self.steps, self.size
         if m == n:
             return self
+        # [2] the last columns of a full QR are an orthonormal basis of the complement
         rest = scipy.linalg.qr(self._Q[:, : m + 1], mode="full")[0][:, m + 1 :]
         self._make_room(n)
         self._Q[:, m + 1 :] = rest
@@ -157,6 +167,17 @@ class Arnoldi:
 
         Both are in units of `unit`, as `in_units` gives them. With a `vector` the coupling is
         dropped (it is below the tolerance) and the vector, made orthogonal, goes on.
+
+        Parameters
+        ----------
+        Z : array, shape (m, p)
+            Orthonormal columns: the new basis in the old one.
+        projected : array, shape (p, p)
+            Z^T (Q_m^T A Q_m) Z.
+        coupling : array, shape (p,)
+            The last row of H_m times Z.
+        vector : array, shape (n,), optional
+            Where the space goes on, in place of q_{m+1}.
         """
         p = Z.shape[1]
         follow = None if self.exhausted else self._Q[:, self.steps].copy()
@@ -164,7 +185,7 @@ class Arnoldi:
         self._H[:] = 0
         self._H[:p, :p], self.steps = projected, p
         if vector is not None:
-            self._Q[:, p] = self._orthogonal(vector)[0]
+            self._Q[:, p] = orthogonal_to(self._Q[:, :p], vector)
         elif follow is not None:
             self._Q[:, p], self._H[p, :p] = follow, coupling
 
@@ -244,22 +265,19 @@ class Arnoldi:
         _check_finite(w, f"of step {m + 1}")
         size = float(np.linalg.norm(w))
         Q = self._Q[:, : m + 1]
-        h = Q.T @ w
-        w = w - Q @ h
-        again = Q.T @ w  # twice is enough
-        w, h = w - Q @ again, h + again
+        w, h = project_out(Q, w)
         beta = float(np.linalg.norm(w))
         self._H[:, m] = 0
         self._H[: m + 1, m] = h
         if m + 1 < self.size:
             if beta > 10 * EPS * np.sqrt(self.size) * max(size, self._largest()):
                 self._Q[:, m + 1], self._H[m + 1, m] = w / beta, beta
-            else:
+            else:  # [1] what is left of w is rounding
                 self._Q[:, m + 1], self._H[m + 1, m] = self._random(m + 1), 0.0
                 self.breakdowns.append(m + 1)
         else:
             self.breakdowns.append(m + 1)
-        self.steps = m + 1  # last: an interrupted step leaves no trace
+        self.steps = m + 1  # [4]
 
     def _largest(self) -> float:
         return float(np.abs(self._H[:, : self.steps]).max(initial=0.0))
@@ -268,19 +286,8 @@ class Arnoldi:
         """Return a random unit vector orthogonal to the first m of the basis, another one after
         each breakdown.
         """
-        return self._orthogonal(
-            np.random.default_rng([self.seed, m, len(self.breakdowns)]).standard_normal(self.size),
-            m,
-        )[0]
-
-    def _orthogonal(self, vector: Array, m: int | None = None) -> tuple[Array, float]:
-        Q = self._Q[:, : self.steps if m is None else m]
-        # a vector that lies nearly in the space loses its digits in the first pass
-        for _ in range(3):
-            vector = vector / np.linalg.norm(vector)
-            vector = vector - Q @ (Q.T @ vector)
-        size = float(np.linalg.norm(vector))
-        return vector / size, size
+        rng = np.random.default_rng([self.seed, m, len(self.breakdowns)])
+        return orthogonal_to(self._Q[:, :m], rng.standard_normal(self.size))
 
     def _make_room(self, steps: int) -> None:
         columns = min(steps + 1, self.size)
@@ -297,7 +304,17 @@ class Arnoldi:
 def arnoldi(
     A: LinearOperator | NDArray[Any], steps: int, start: ArrayLike | None = None, seed: int = 0
 ) -> Arnoldi:
-    """Return the Arnoldi factorisation of A after `steps` steps; parameters as in `Arnoldi`.
+    """Return the Arnoldi factorisation of A after `steps` steps.
+
+    Parameters
+    ----------
+    A : LinearOperator or array, shape (n, n)
+        Real.
+    steps : int
+        At least 0; it ends at n.
+    start : array, shape (n,), optional
+        First basis vector, up to its length; random by default.
+    seed : int
 
     Raises
     ------
@@ -313,13 +330,3 @@ def _check_finite(product: Array, which: str) -> None:
             f"the product {which} has {int((~np.isfinite(product)).sum())} values that are not"
             " finite: audit the operator"
         )
-
-
-def _unit(start: ArrayLike, n: int) -> Array:
-    vector = _require.array("the start vector", start, (n,))
-    if not vector.any():
-        raise InputError(
-            "the start vector is zero: expected a direction, such as a random one (leave it out)"
-        )
-    vector = vector / np.abs(vector).max()
-    return vector / np.linalg.norm(vector)

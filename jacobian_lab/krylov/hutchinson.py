@@ -109,6 +109,19 @@ def split(
 ) -> tuple[Counted, Array, Array, Array]:
     """Return A counted, an orthonormal Q of a sketch of its range (or of its transpose's), A Q,
     and, for both, A^T Q.
+
+    Parameters
+    ----------
+    A : LinearOperator or array, shape (n, n)
+    sketch : int
+        Columns of the sketch, at least 0; n or more take the whole space.
+    probes, rtol
+        Checked here, before any product.
+    seed : int
+    both : bool
+        Whether A^T Q is wanted.
+    transposed : bool
+        Sketch the range of A^T.
     """
     operator = Counted(square(A), scaled=True)
     n = operator.shape[0]
@@ -137,6 +150,19 @@ def estimate(
 ) -> Estimate[Value]:
     """Return the figure of `fixed + mean of the samples`, with the samples' spread and the
     products' rounding as its error.
+
+    Parameters
+    ----------
+    operator : Counted
+    Q : array, shape (n, s)
+        Orthonormal; the samples are taken outside of it.
+    fixed : array, shape (q,)
+        The part that is known exactly.
+    sample : callable
+        Random vectors outside of Q, (n, b) -> samples, (b, q).
+    probes, rtol, seed
+        As in `jacobian_lab.krylov.estimates.trace`.
+    figure : Figure
     """
     n, rng = operator.shape[0], np.random.default_rng([seed, 1])
     samples = np.zeros((0, len(fixed)))

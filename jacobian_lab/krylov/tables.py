@@ -17,7 +17,18 @@ SHOWN = 12
 def listing(
     name: str, values: NDArray[Any], errors: Array, residuals: Array, message: str, products: int
 ) -> str:
-    """Return a result as a table, a line for each of the first values, and the message below it."""
+    """Return a result as a table, a line for each of the first values, and the message below it.
+
+    Parameters
+    ----------
+    name : str
+        Of a value, the head of the first column.
+    values, errors, residuals : array, shape (k,)
+    message : str
+        Why it ended.
+    products : int
+        What it cost.
+    """
     shown = [_rounded(v, e) for v, e in zip(values[:SHOWN], errors, strict=False)]
     width = max(map(len, [name, *shown]))
     lines = [f"{name:>{width}}  {'error':>7}  {'residual':>8}"]
@@ -38,5 +49,13 @@ def _rounded(value: complex, error: float) -> str:
 
 
 def goal_reached(tolerance: float, noise: float, rtol: float) -> str:
-    """Say what residuals were held against."""
+    """Say what residuals were held against.
+
+    Parameters
+    ----------
+    tolerance, noise : float
+        In the units of the operator.
+    rtol : float
+        What was asked for.
+    """
     return f"the operator's noise floor {noise:.1e}" if tolerance <= noise else f"rtol {rtol:.1e}"

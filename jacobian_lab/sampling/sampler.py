@@ -74,6 +74,15 @@ def seeded_noise(
 
     It is drawn on the CPU in float32 and moved: a seed means the same on every device, in every
     precision and every batch.
+
+    Parameters
+    ----------
+    seeds : sequence of int
+        One for each sample, from 0 to 2^63 - 1.
+    shape : (int, int, int)
+        Shape (C, H, W) of a sample.
+    device, dtype
+        Where it is moved.
     """
     _require.sizes("shape", shape, 3)
     numbers = _seeds(seeds)
@@ -212,6 +221,19 @@ def ddim_step(
 
     `d = eta sigma_s sqrt(1 - (alpha_t sigma_s / (alpha_s sigma_t))^2)`: for eta = 1 the standard
     deviation of x_s given x_t and x0, for every schedule.
+
+    Parameters
+    ----------
+    denoiser : Denoiser
+        Its schedule is used.
+    x_t, x0 : Tensor, shape (B, C, H, W)
+        The noisy samples at t, and the clean ones that are estimated.
+    t, s : int or float
+        The present time and the next, s < t.
+    eta : float
+        Share of fresh noise, from 0 to 1.
+    fresh : Tensor, shape (B, C, H, W), optional
+        Standard normal; without it the share eta is left out.
     """
     x_t, x0 = (_require.tensor(name, given) for name, given in (("x_t", x_t), ("x0", x0)))
     eta = _require.real("eta", eta, "[0, 1]")
