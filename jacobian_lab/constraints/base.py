@@ -1,5 +1,5 @@
-r"""What is wanted of the clean image, as an object: `error(x0)`, the change wanted, and
-`residual(x0)`, how much is missing.
+r"""Constraints on the clean image: `error(x0)`, the change wanted, and `residual(x0)`, how much is
+missing.
 
 One scale for all: **the error is the smallest change of x_0 that fulfils the constraint**, to first
 order, in the pixels' own unit. So `x_0 + error(x_0)` fulfils a linear constraint, errors of
@@ -31,7 +31,7 @@ from jacobian_lab.errors import InputError
 
 
 class Constraint(ABC):
-    """What is wanted of clean images x_0, (B, C, H, W); each sample by itself."""
+    """A constraint on clean images x_0, (B, C, H, W); each sample by itself."""
 
     @abstractmethod
     def error(self, x0: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-r"""What an iteration's eigenpairs are worth: residuals by fresh products, errors, and a verdict.
+r"""Certificates of eigenpairs: residuals by fresh products, errors, and a verdict.
 
 |A v - lambda v|    recomputed, and held against rtol |A| or the noise of a product
 error               how far a change of A of that size can move lambda
@@ -19,14 +19,14 @@ from jacobian_lab.krylov.sensitivity import sensitivity
 from jacobian_lab.krylov.tables import goal_reached, listing
 
 SPREAD = 5.0
-"""How much more a product may be rounded than the one on which the noise was measured; beyond it,
-something is wrong.
+"""Residuals up to this many times the measured noise are rounding; beyond it, the operator is
+faulty.
 """
 REMEDY = "allow n products and no subspace, so that the whole space is taken"
 """What a message advises where a Krylov space cannot tell."""
 NORMAL = 3.0
-"""Largest |A| on a space, over its largest Ritz value: 1 if A is normal, and large where its Ritz
-values say little.
+"""Largest |A| on a space over its largest Ritz value at which Ritz values are trusted. It is 1 for a
+normal A, and large far from normality.
 """
 
 
@@ -98,11 +98,11 @@ def certified(search: KrylovSchur, complete: bool) -> tuple[Eigenpairs, bool]:
     """
     values, vectors, residuals = _fresh_pairs(search)
     if complete and search.noise < residuals.max() <= SPREAD * search.noise:
-        # the recurrence says less: this is rounding, too
+        # [2]
         search.rounding = float(residuals.max()) / search.size
     conditions, errors = np.ones(len(values)), residuals + search.noise
     if not search.symmetric:
-        conditions, errors = sensitivity(search, values, errors, complete)
+        conditions, errors = sensitivity(search, values, errors, complete)  # [3]
     errors = errors + search.doubt
     sound = _is_sound(search, errors)
     converged = complete and sound and bool((residuals <= search.tolerance).all())
@@ -138,13 +138,14 @@ def _fresh_pairs(search: KrylovSchur) -> tuple[NDArray[Any], NDArray[Any], Array
     lengths = np.linalg.norm(search.basis @ inner, axis=0)
     vectors = search.basis @ inner / lengths
     # A v = A Q y for every vector: k real products, complex pairs included
+    # [1]
     image = search.factorisation.operator @ search.basis
     return values, vectors, np.linalg.norm(image @ (inner / lengths) - vectors * values, axis=0)
 
 
 def _is_sound(search: KrylovSchur, errors: Array) -> bool:
-    """Return whether the errors are small enough, and A near enough to normal on the space found,
-    that no eigenvalue of the same kind can hide outside of it.
+    """Return whether the errors are small, and A is nearly normal on the space found [4]; else an
+    eigenvalue like the wanted ones may have been missed.
     """
     return (
         search.symmetric

@@ -1,10 +1,10 @@
-r"""Eigenpairs with certificates: Krylov-Schur iterations, and what their result is worth.
+r"""Eigenpairs with certificates, by Krylov-Schur iterations.
 
     A v = lambda v
 
 Every residual is recomputed with fresh products. The tolerance is never below the operator's noise,
-which is measured. The stated error of each eigenvalue takes its conditioning into account, and what
-lies outside the space found is searched. Linear algebra only: A is any real matrix or
+which is measured. The stated error of each eigenvalue takes its conditioning into account, and the
+space outside of the one found is searched for missed eigenvalues. Linear algebra only: A is any real matrix or
 `LinearOperator`.
 
 >>> import numpy as np
@@ -38,9 +38,9 @@ from jacobian_lab.krylov.certificates import (
     matched,
 )
 from jacobian_lab.krylov.conversion import square
-from jacobian_lab.krylov.factorisation import Arnoldi
 from jacobian_lab.krylov.krylov_schur import KrylovSchur, Which
 from jacobian_lab.krylov.operators import DENSE
+from jacobian_lab.krylov.restarting import RestartedArnoldi
 
 
 def eigenpairs(
@@ -111,11 +111,13 @@ def eigenpairs(
 
 
 BUDGET = 3000
-"""Products by default where dense matrices of A's size do not fit."""
+"""Products by default where dense matrices of A's size do not fit: ten times `ROOM`."""
 ROOM = 300
-"""Steps of the largest Krylov space by default where dense matrices of A's size do not fit."""
+"""Steps of the largest Krylov space by default where dense matrices of A's size do not fit: its
+small eigenvalue problems cost less than a network's products.
+"""
 LEAST = 5
-"""Products without which nothing can be said: two steps, the noise, two residuals."""
+"""Fewest products for a result: two steps, the noise, two residuals."""
 
 
 def _searched(
@@ -137,7 +139,7 @@ def _searched(
     budget = (2 * n if fits else BUDGET) + reserve if max_products is None else max_products
     whole = fits and subspace is None and budget - reserve > n
     room = max(n // 2, k + 4) if whole else max(k + 4, min(max(3 * k + 20, ROOM), DENSE // (8 * n)))
-    factorisation = Arnoldi(operator, start, seed)
+    factorisation = RestartedArnoldi(operator, start, seed)
     with factorisation.operator.progress(f"eigenpairs, {which}", min(budget, n + reserve)):
         search = KrylovSchur(
             factorisation,

@@ -1,5 +1,5 @@
-r"""Orthogonalisation by classical Gram-Schmidt, twice: as orthogonal as the modified method, and two
-matrix products in place of a loop.
+r"""Orthogonalisation by classical Gram-Schmidt, twice: orthogonal to rounding, and matrix products
+in place of a loop over the basis.
 
 References
 ----------

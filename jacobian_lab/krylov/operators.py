@@ -25,7 +25,7 @@ Array: TypeAlias = NDArray[Any]
 Apply: TypeAlias = Callable[[Array], Array]
 Matrix: TypeAlias = LinearOperator | NDArray[Any]
 DENSE = 2**30
-"""Bytes that a dense matrix and three more of its size may take: n x n up to n = 5,792."""
+"""Bytes that a dense matrix and three more of its size may take: 1 GiB, n x n up to n = 5,792."""
 
 
 class Provenance(NamedTuple):

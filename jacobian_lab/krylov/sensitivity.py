@@ -1,4 +1,4 @@
-r"""How far the eigenvalues of an operator move if it changes: conditions, and circles in the
+r"""How far eigenvalues move when the operator changes: condition numbers, and circles in the
 pseudospectrum.
 
     |lambda(A + E) - lambda(A)| <= |E| / |y^H x| + O(|E|^2)    y, x unit left and right eigenvectors

@@ -151,7 +151,7 @@ def singular_values(
 
 
 LEAST = 16
-"""Products without which nothing can be said: five with A^T A, and three for each of two values."""
+"""Fewest products for a result: five with A^T A, and three for each of two values."""
 
 
 def _by_square(

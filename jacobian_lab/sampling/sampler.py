@@ -1,5 +1,5 @@
-r"""Sampling as a generator of states: from noise to data along a decreasing list of times, towards
-a constraint or freely.
+r"""Sampling as a generator of states: from noise to data along a decreasing list of times, with a
+constraint or without.
 
 With D the posterior mean, one DDIM step from t to s < t keeps the noise that D implies and changes
 its amount:
@@ -290,8 +290,8 @@ def _checked_times(denoiser: Denoiser, times: Sequence[Any]) -> list[Any]:
 def _check_bounds(
     x_t: Tensor, x0: Tensor, t: int | float, trace: list[tuple[float, list[float]]]
 ) -> None:
-    """Raise where x_t, of size 1 by rights, is so large that half of its digits say nothing of an
-    image.
+    """Raise if the root mean square of x_t, expected to be about 1, exceeds eps^(-1/2), so that
+    half of its digits are lost to an image, or if x0 is not finite.
     """
     size = x_t.flatten(1).square().mean(1).sqrt()
     bad = ~(size < torch.finfo(x_t.dtype).eps ** -0.5) | ~x0.flatten(1).isfinite().all(1)
