@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jacobian_lab.krylov.krylov_schur import RANKS, Array, KrylovSchur
-from jacobian_lab.krylov.schur import schur_values
+from jacobian_lab.krylov.krylov_schur import Array, KrylovSchur
+from jacobian_lab.krylov.schur import RANKS, schur_values
 from jacobian_lab.krylov.sensitivity import sensitivity
 from jacobian_lab.krylov.tables import goal_reached, listing
 
@@ -25,8 +25,8 @@ faulty.
 REMEDY = "allow n products and no subspace, so that the whole space is taken"
 """What a message advises where a Krylov space cannot tell."""
 NORMAL = 3.0
-"""Largest |A| on a space over its largest Ritz value at which Ritz values are trusted. It is 1 for a
-normal A, and large far from normality.
+"""Ritz values are trusted up to this ratio of |A| on a space to its largest Ritz value, which is 1
+for a normal A, and large far from normality.
 """
 
 
@@ -65,7 +65,7 @@ class Eigenpairs:
     products: int
     """Products with A and A^T spent on everything."""
     certificate: int
-    """Of these, for trust: the noise, the search outside, the residuals recomputed, and one with
+    """Products among them for trust: the noise, the search outside, the residuals, and one with
     A^T.
     """
     message: str

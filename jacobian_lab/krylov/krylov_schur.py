@@ -25,8 +25,7 @@ Stewart (2002), *A Krylov-Schur algorithm for large eigenproblems*.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Literal, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import scipy.linalg
@@ -34,17 +33,16 @@ from numpy.typing import NDArray
 
 from jacobian_lab.errors import InputError
 from jacobian_lab.krylov.restarting import RestartedArnoldi
-from jacobian_lab.krylov.schur import conditions_of, ordered_schur, schur_values, whole_pairs
+from jacobian_lab.krylov.schur import (
+    RANKS,
+    Which,
+    conditions_of,
+    ordered_schur,
+    schur_values,
+    whole_pairs,
+)
 
 Array: TypeAlias = NDArray[np.float64]
-Which: TypeAlias = Literal["LM", "LR", "SR", "LI"]
-RANKS: dict[str, Callable[[Any], Any]] = {
-    "LM": np.abs,
-    "LR": np.real,
-    "SR": lambda z: -np.real(z),
-    "LI": lambda z: abs(z.imag),
-}
-"""What makes an eigenvalue wanted: the larger, the more."""
 OUTSIDE = 8
 """Fewest steps of the search for missed eigenvalues: fewer show a copy of an eigenvalue only in
 part. Found by tests on repeated eigenvalues.

@@ -9,7 +9,7 @@ algorithm for large eigenproblems*.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import scipy.linalg
@@ -17,6 +17,14 @@ from numpy.typing import NDArray
 
 Array: TypeAlias = NDArray[np.float64]
 Complex: TypeAlias = NDArray[np.complex128]
+Which: TypeAlias = Literal["LM", "LR", "SR", "LI"]
+RANKS: dict[str, Callable[[Any], Any]] = {
+    "LM": np.abs,
+    "LR": np.real,
+    "SR": lambda z: -np.real(z),
+    "LI": lambda z: abs(z.imag),
+}
+"""What makes an eigenvalue wanted: the larger, the more."""
 
 
 def ordered_schur(H: Array, k: int, rank: Callable[[Any], Any]) -> tuple[Array, Array, int]:
@@ -28,7 +36,7 @@ def ordered_schur(H: Array, k: int, rank: Callable[[Any], Any]) -> tuple[Array, 
     k : int
         Eigenvalues wanted; one more is taken where k would cut a conjugate pair.
     rank : callable
-        Of complex eigenvalues, an array: the larger, the more wanted.
+        A function of an array of complex eigenvalues, such as one of `RANKS`.
 
     Returns
     -------
