@@ -50,8 +50,8 @@ class Decoded(Constraint):
     Parameters
     ----------
     constraint : Constraint
-        Of images in [-1, 1]: `Inpainting`, `super_resolution`, a `Loss`, a sum. A loss has a graph
-        of its own network in every form; the other constraints have none.
+        What is asked of images in [-1, 1]: `Inpainting`, `super_resolution`, a `Loss`, a sum. A
+        loss has a graph of its own network in every form; the other constraints have none.
     encode, decode : callable
         E and D, such as `Latent.encode` and `Latent.decode`: each sample by itself. "backprop"
         differentiates D.

@@ -1,8 +1,10 @@
 r"""Linear observations y = A x: known pixels, any A with its adjoint, and a blur by a kernel.
 
-Inpainting    A keeps the pixels of a mask:     A^+ = A^T
-LinearMap     A and A^T are given as functions: A^+ by conjugate gradients (CGLS)
-blur          a `LinearMap`: convolution with a kernel, mirrored at the edges
+    Inpainting    A keeps the pixels of a mask:     A^+ = A^T
+    LinearMap     A and A^T are given as functions: A^+ by conjugate gradients (CGLS)
+    blur          a `LinearMap`: convolution with a kernel, mirrored at the edges
+
+Observations by one matrix on rows and one on columns are in `jacobian_lab.constraints.separable`.
 """
 
 from __future__ import annotations

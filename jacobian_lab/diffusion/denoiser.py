@@ -44,7 +44,7 @@ def coefficients(prediction: Prediction, alpha_t: Tensor, sigma_t: Tensor) -> tu
     Returns
     -------
     c_x, c_out : Tensor
-        Of the shape of `alpha_t`.
+        The coefficients, in the shape of `alpha_t`.
 
     Raises
     ------

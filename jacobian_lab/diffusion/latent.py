@@ -35,7 +35,7 @@ class Latent:
     pipeline
         A diffusers object with an `AutoencoderKL`, `vae`.
     denoiser : Denoiser
-        Of its latents, (C, h, w).
+        The denoiser of its latents, (C, h, w).
     factor : int
         Pixels per latent pixel, in each direction.
 

@@ -1,7 +1,10 @@
 """Any matrix or `LinearOperator` as a real operator whose products are checked.
 
-real_operator(A), square(A)    A as an operator of real numbers, or an error that says why not
-provenance(A)                  how products with A are computed, and their known errors
+    real_operator(A), square(A)    A as an operator of real numbers, or an error that says why not
+    provenance(A)                  how products with A are computed, and their known errors
+
+An operator that others wrote may multiply vectors of shape (n,) only, or lack a transpose: both are
+noticed here.
 """
 
 from __future__ import annotations

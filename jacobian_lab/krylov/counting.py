@@ -1,7 +1,4 @@
-"""Products are counted: what a method costs, whatever the operator.
-
-Counted(A)    A in float64, with the number of its products
-"""
+"""Operators that count their products, so that every result can say what it cost."""
 
 from __future__ import annotations
 

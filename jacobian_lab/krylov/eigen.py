@@ -4,8 +4,8 @@ r"""Eigenpairs with certificates, by Krylov-Schur iterations.
 
 Every residual is recomputed with fresh products. The tolerance is never below the operator's noise,
 which is measured. The stated error of each eigenvalue takes its conditioning into account, and the
-space outside of the one found is searched for missed eigenvalues. Linear algebra only: A is any real matrix or
-`LinearOperator`.
+space outside of the one found is searched for missed eigenvalues. Linear algebra only: A is any
+real matrix or `LinearOperator`.
 
 >>> import numpy as np
 >>> result = eigenpairs(np.diag([3.0, 3.0, 1.0, 0.5, 0.2]), k=2)
@@ -38,9 +38,10 @@ from jacobian_lab.krylov.certificates import (
     matched,
 )
 from jacobian_lab.krylov.conversion import square
-from jacobian_lab.krylov.krylov_schur import KrylovSchur, Which
+from jacobian_lab.krylov.krylov_schur import KrylovSchur
 from jacobian_lab.krylov.operators import DENSE
 from jacobian_lab.krylov.restarting import RestartedArnoldi
+from jacobian_lab.krylov.schur import Which
 
 
 def eigenpairs(

@@ -1,14 +1,14 @@
-r"""How far from symmetric, and other sums over the entries of an operator, from products with
-random vectors, with error bars.
+r"""Trace, diagonal, norm and asymmetry of an operator, estimated from products with random
+vectors, with error bars.
 
     trace            tr A;  of a denoiser's J the effective degrees of freedom of D(x_t)
     diagonal         every A_ii;  of J the posterior variance of each pixel, up to alpha / sigma^2
     frobenius_norm   |A|_F
     asymmetry        |A - A^T|_F / |A + A^T|_F:  0 symmetric, 1 as much skew as symmetric, inf skew
 
-Each is split on an orthonormal basis Q of what a random sketch finds of the range: exact on Q,
-sampled outside of it, where little is left (Hutch++). The samples outside are independent of Q, so
-their spread is an honest standard error. Linear algebra only: A is any real matrix or
+Each is split by an orthonormal basis Q of a random sketch of the range: exact on Q, sampled outside
+of it, where little is left (Hutch++). The samples outside are independent of Q, so that their
+spread gives the standard error. Linear algebra only: A is any real matrix or
 `LinearOperator`.
 
 >>> import numpy as np

@@ -60,7 +60,7 @@ class Arnoldi:
     start : array, shape (n,), optional
         First basis vector, up to its length; random by default.
     seed : int
-        Of the random vectors: the start, and what a breakdown is continued with.
+        Seed of the random vectors: the start, and those after breakdowns.
 
     Attributes
     ----------

@@ -44,7 +44,7 @@ class Estimate(Generic[Value]):
 
     value: Value
     standard_error: Value
-    """Of the sampling, and at least the rounding of A's products."""
+    """Standard error of the sampling, and at least the rounding of A's products."""
     products: int
     """Products with A and A^T spent."""
     degrees: int

@@ -70,7 +70,7 @@ class KrylovSchur:
     Parameters
     ----------
     factorisation : RestartedArnoldi
-        Of at most two steps.
+        Two steps at most are done.
     k, which, symmetric, rtol
         As in `jacobian_lab.krylov.eigen.eigenpairs`.
     room : int

@@ -1,4 +1,4 @@
-r"""Solve `A x = b` in the least-squares sense: what an exact Newton step asks of J.
+r"""Solve `A x = b` in the least-squares sense, as an exact Newton step does with J.
 
     lstsq           dense, minimum norm, singular values below rcond * the largest cut off
     lsmr            matrix-free, products with A and A^T, optional damping

@@ -22,7 +22,7 @@ def listing(
     Parameters
     ----------
     name : str
-        Of a value, the head of the first column.
+        What a value is, the head of the first column.
     values, errors, residuals : array, shape (k,)
     message : str
         Why it ended.

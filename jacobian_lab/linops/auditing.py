@@ -37,7 +37,7 @@ def audit(J: JacobianOperator, seed: int = 0) -> Report:
     ----------
     J : JacobianOperator
     seed : int
-        Of the random vectors.
+        Seed of the random vectors.
 
     Returns
     -------

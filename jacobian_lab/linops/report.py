@@ -35,7 +35,7 @@ class Report:
     network's own output.
     """
     notes: tuple[str, ...] = ()
-    """What is worth knowing and is no fault of the operator."""
+    """Remarks that are no fault of the operator."""
 
     @property
     def noise(self) -> float:

@@ -76,7 +76,7 @@ def newton_direction(
     Returns
     -------
     Tensor or array
-        Of the type, shape, dtype and device of `e`.
+        The direction, in the type, shape, dtype and device of `e`.
 
     Raises
     ------
@@ -250,7 +250,7 @@ def newton_step(
     J : BatchJacobian
         At x_t; it counts what is spent.
     constraint : Constraint
-        Of D(x_t).
+        What is wanted of D(x_t).
     newton : Newton
     progress : float
         From 0 at the sampler's first time to 1 at its last, for step sizes that fall.
