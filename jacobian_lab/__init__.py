@@ -8,8 +8,9 @@ newton_direction
 from jacobian_lab.constraints import (
     masks,
 )
-from jacobian_lab.constraints.base import Constraint, Inpainting, LinearMap, blur
+from jacobian_lab.constraints.base import Constraint
 from jacobian_lab.constraints.decoded import Decoded, latent_inpainting
+from jacobian_lab.constraints.linear import Inpainting, LinearMap, blur
 from jacobian_lab.constraints.losses import Loss, class_label, segmentation, style
 from jacobian_lab.constraints.separable import gaussian_blur, super_resolution
 from jacobian_lab.diffusion.denoiser import Denoiser, guided
@@ -17,13 +18,15 @@ from jacobian_lab.diffusion.latent import Latent, load_latent
 from jacobian_lab.diffusion.oracle import GaussianMixture, gaussian
 from jacobian_lab.diffusion.schedule import DiscreteSchedule, RectifiedFlow, Schedule
 from jacobian_lab.errors import ConvergenceWarning, DerivativeWarning, DivergenceError, InputError
-from jacobian_lab.krylov.eigen import Eigenpairs, eigenpairs
-from jacobian_lab.krylov.estimates import Estimate, asymmetry, diagonal, frobenius_norm, trace
+from jacobian_lab.krylov.certificates import Eigenpairs
+from jacobian_lab.krylov.eigen import eigenpairs
+from jacobian_lab.krylov.estimates import asymmetry, diagonal, frobenius_norm, trace
 from jacobian_lab.krylov.factorisation import Arnoldi, arnoldi
+from jacobian_lab.krylov.hutchinson import Estimate
 from jacobian_lab.krylov.least_squares import Solution, gmres, lsmr, lstsq
 from jacobian_lab.krylov.pseudospectra import bendixson_box, numerical_range, pseudospectrum
 from jacobian_lab.krylov.singular import SingularValues, singular_values
-from jacobian_lab.linops.auditing import Report, audit
+from jacobian_lab.linops.auditing import audit
 from jacobian_lab.linops.batch_jacobian import BatchJacobian
 from jacobian_lab.linops.jacobian import (
     JacobianOperator,
@@ -32,6 +35,7 @@ from jacobian_lab.linops.jacobian import (
     skew_part,
     symmetric_part,
 )
+from jacobian_lab.linops.report import Report
 from jacobian_lab.sampling.newton import Newton, dynamic_step_size, newton_direction
 from jacobian_lab.sampling.sampler import State, sample, seeded_noise
 from jacobian_lab.sampling.step_size import (

@@ -2,8 +2,9 @@
 
 What this project reads back carries its SHA-256. Archives (.npz, .pt; both are zip) have it as
 their comment, which every reader of zip files skips; a folder has a file SHA256SUMS, which
-`sha256sum -c` reads too; in the hub's cache each file is named by it. So every changed bit and
-every lost byte is noticed before a parser sees the file.
+`sha256sum -c` reads too; in the hub's cache each file is named by it (both:
+`jacobian_lab._checksums`). So every changed bit and every lost byte is noticed before a parser sees
+the file.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ import secrets
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from functools import lru_cache
 from importlib import import_module
 from importlib.util import find_spec
 from io import BufferedRandom
@@ -34,9 +34,7 @@ fcntl: Any = import_module("fcntl") if find_spec("fcntl") else None
 
 Arrays: TypeAlias = dict[str, NDArray[Any]]
 SEAL = b"sha256:"
-SUMS = "SHA256SUMS"
-LOADED = (".safetensors", ".json", ".txt", ".model")
-"""Endings of the files that make a pipeline: the last two are of tokenizers."""
+"""How the comment of an archive begins; the digest follows."""
 UNFINISHED = re.compile(r"\.[0-9a-f]{16}\.partial")
 """Names of files that are being written, or that a kill left behind."""
 NO_SPACE, NO_LOCKS = (errno.ENOSPC, errno.EDQUOT), (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
@@ -128,7 +126,16 @@ def open_archive(path: Path, remedy: str) -> Iterator[BinaryIO]:
 
 
 def save_arrays(path: Path, arrays: Mapping[str, Any], compressed: bool = True) -> None:
-    """Write arrays to a .npz file, whole and with its checksum; `numpy.load` reads it."""
+    """Write arrays to a .npz file, whole and with its checksum; `numpy.load` reads it.
+
+    Parameters
+    ----------
+    path : Path
+    arrays : mapping
+        Name -> array, or what `numpy.asarray` takes.
+    compressed : bool
+        Deflate the members; without, the file is written faster and larger.
+    """
     save: Any = np.savez_compressed if compressed else np.savez
     write_archive(path, lambda file: save(file, **arrays))
 
@@ -173,66 +180,6 @@ def json_bytes(content: Mapping[str, Any]) -> bytes:
 def json_hash(content: Mapping[str, Any]) -> str:
     """Return the SHA-256 of what JSON says, however it is laid out."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def file_hash(path: Path) -> str:
-    """Return the SHA-256 of a file; of a large one that has not changed since, without reading it
-    again.
-    """
-    state = path.stat()
-    return _read(path.resolve(), state.st_mtime_ns, state.st_size)
-
-
-def write_sums(folder: Path) -> None:
-    """Write SHA256SUMS: the checksums of the files of a folder that `check_folder` checks."""
-    lines = [
-        f"{file_hash(path)}  {path.relative_to(folder).as_posix()}\n" for path in _loaded(folder)
-    ]
-    write_whole(folder / SUMS, "".join(lines).encode())
-
-
-def read_sums(path: Path) -> dict[str, str]:
-    """Return the checksums in a file SHA256SUMS, name -> digest."""
-    found = re.findall(
-        r"^(?:([0-9a-f]{64}) [ *])?(.*)$", path.read_text(errors="replace"), re.MULTILINE
-    )
-    return {name: digest for digest, name in found if name}
-
-
-def check_folder(folder: Path) -> None:
-    """Raise if a file of a model's folder is damaged, as far as checksums are known: by its
-    SHA256SUMS, or the hub's cache.
-
-    Raises
-    ------
-    InputError
-        If a file differs from its checksum, is missing, or is none of those that SHA256SUMS names.
-    """
-    try:
-        named = read_sums(folder / SUMS) if (folder / SUMS).is_file() else None
-        for path in _loaded(folder):
-            name = path.relative_to(folder).as_posix()
-            expected, found = (
-                _hub_hash(path) if named is None else (named.pop(name, "none"), file_hash(path))
-            )
-            if expected != found:
-                raise InputError(
-                    f"{path} is damaged: its checksum is {found}, expected {expected}. Fetch or"
-                    " save it again"
-                    + (
-                        ""
-                        if named is None
-                        else f"; if you changed it on purpose, correct {folder / SUMS}"
-                    )
-                )
-    except OSError as error:
-        raise InputError(
-            f"{error.filename or folder} cannot be read: {error.strerror}. Fetch or save it again"
-        ) from error
-    if named:
-        raise InputError(
-            f"{folder / min(named)} is missing, which {folder / SUMS} names. Fetch or save it again"
-        )
 
 
 @contextmanager
@@ -303,31 +250,3 @@ def _seal(digest: str) -> bytes:
     """Return the end of a zip archive of this SHA-256: the comment, and its length before it."""
     comment = SEAL + digest.encode()
     return len(comment).to_bytes(2, "little") + comment
-
-
-def _loaded(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.suffix in LOADED and path.is_file())
-
-
-def _hub_hash(path: Path) -> tuple[str, str]:
-    """Return which hash a file in the hub's cache should have, the name of its blob, and has; twice
-    nothing elsewhere.
-    """
-    name = (
-        path.resolve().name if path.is_symlink() and path.resolve().parent.name == "blobs" else ""
-    )
-    if re.fullmatch("[0-9a-f]{64}", name):
-        return name, file_hash(path)
-    if re.fullmatch("[0-9a-f]{40}", name):  # a small file: Git's hash
-        content = path.read_bytes()
-        return (
-            name,
-            hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest(),
-        )
-    return "", ""
-
-
-@lru_cache(maxsize=256)
-def _read(path: Path, changed: int, size: int) -> str:  # noqa: ARG001 - they say whether the file is still the same
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

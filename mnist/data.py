@@ -20,7 +20,8 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from jacobian_lab import _require
-from jacobian_lab._files import SUMS, file_hash, load_arrays, read_sums, save_arrays
+from jacobian_lab._checksums import SUMS, file_hash, read_sums
+from jacobian_lab._files import load_arrays, save_arrays
 from jacobian_lab.errors import InputError
 
 Split: TypeAlias = Literal["train", "test", "held-out"]

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from jacobian_lab import _require
-from jacobian_lab._files import write_sums
+from jacobian_lab._checksums import write_sums
 from jacobian_lab.extra import diffusers, transformers
 from mnist.weights import SHIPPED
 

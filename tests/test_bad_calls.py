@@ -14,7 +14,7 @@ import torch
 from scipy.sparse.linalg import LinearOperator
 from torch import nn
 
-import jacobian_lab.constraints.base
+import jacobian_lab.constraints.linear
 import jacobian_lab.diffusion.oracle
 import jacobian_lab.krylov.least_squares
 import jacobian_lab.krylov.many_systems
@@ -34,15 +34,15 @@ from jacobian_lab import (
     RectifiedFlow,
     arnoldi,
 )
-from jacobian_lab.constraints.base import Inpainting
+from jacobian_lab.constraints.linear import Inpainting
 from jacobian_lab.diffusion.oracle import gaussian
-from jacobian_lab.krylov.least_squares import truncated_svd
+from jacobian_lab.krylov.regularisation import truncated_svd
 from jacobian_lab.linops.batch_jacobian import BatchJacobian
 
 MODULES = (
     jacobian_lab,
     jacobian_lab.krylov.many_systems,
-    jacobian_lab.constraints.base,
+    jacobian_lab.constraints.linear,
     jacobian_lab.sampling.newton,
     jacobian_lab.diffusion.oracle,
     jacobian_lab.sampling.sampler,

@@ -15,16 +15,15 @@ import numpy as np
 import pytest
 import torch
 
-from jacobian_lab import InputError, _files
+from jacobian_lab import InputError, _checksums, _files
+from jacobian_lab._checksums import check_folder, write_sums
 from jacobian_lab._files import (
-    check_folder,
     load_arrays,
     locked,
     open_archive,
     read_json,
     save_arrays,
     write_archive,
-    write_sums,
     write_whole,
 )
 
@@ -230,7 +229,7 @@ def folder(tmp_path):
 
 def test_a_folder_is_checked_by_its_sums(folder):
     for path in (
-        *(path for path in folder.rglob("*") if path.suffix in _files.LOADED),
+        *(path for path in folder.rglob("*") if path.suffix in _checksums.LOADED),
         folder / "SHA256SUMS",
     ):
         assert not unnoticed(

@@ -28,7 +28,7 @@ from jacobian_lab import (
     symmetric_part,
     trace,
 )
-from jacobian_lab.constraints.base import Inpainting
+from jacobian_lab.constraints.linear import Inpainting
 from jacobian_lab.derivative.guards import modules_called
 from jacobian_lab.derivative.settings import differentiable
 from jacobian_lab.errors import DivergenceError

@@ -1,1 +1,1 @@
-"""What is wanted of a clean sample, in pixels or through a decoder."""
+"""Constraints on a clean sample, in pixels or through a decoder."""

@@ -34,7 +34,8 @@ from typing import Literal, TypeAlias, get_args
 import torch
 from torch import Tensor
 
-from jacobian_lab.constraints.base import Constraint, Inpainting
+from jacobian_lab.constraints.base import Constraint
+from jacobian_lab.constraints.linear import Inpainting
 from jacobian_lab.constraints.observations import Map
 from jacobian_lab.derivative.fallbacks import Differences
 from jacobian_lab.errors import InputError
@@ -49,8 +50,8 @@ class Decoded(Constraint):
     Parameters
     ----------
     constraint : Constraint
-        Of images in [-1, 1]: `Inpainting`, `super_resolution`, a `Loss`, a sum. A loss has a graph
-        of its own network in every form; the other constraints have none.
+        What is asked of images in [-1, 1]: `Inpainting`, `super_resolution`, a `Loss`, a sum. A
+        loss has a graph of its own network in every form; the other constraints have none.
     encode, decode : callable
         E and D, such as `Latent.encode` and `Latent.decode`: each sample by itself. "backprop"
         differentiates D.
@@ -187,6 +188,15 @@ def latent_inpainting(y: Tensor, mask: Tensor, encode: Map) -> Inpainting:
 def checked(value: Tensor, of: Tensor, what: str) -> Tensor:
     """Return what an autoencoder made of a batch, or raise if it overflowed: not finite where what
     it was given is finite.
+
+    Parameters
+    ----------
+    value : Tensor, shape (B, ...)
+        What the autoencoder made.
+    of : Tensor, shape (B, ...)
+        What it was given.
+    what : str
+        The part that made it, for the message, such as "encoder".
     """
     bad = ~value.flatten(1).isfinite().all(1) & of.flatten(1).isfinite().all(1)
     if bad.any():

@@ -28,6 +28,7 @@ WHY = (
     "in x_0, so that nothing tells how to lower it: leave out detach, no_grad, item, NumPy and"
     " argmax on the way from x_0 to the loss"
 )
+"""How a message ends where a loss has no gradient: the usual causes."""
 
 
 class Loss(Constraint):

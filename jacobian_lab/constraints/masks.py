@@ -51,6 +51,13 @@ def box(shape: Shape, side: int) -> Tensor:
 def random_pixels(shape: Shape, share: float, seed: int = 0) -> Tensor:
     """Return the mask that knows a `share`, in (0, 1], of the pixels, chosen at random: exactly so
     many.
+
+    Parameters
+    ----------
+    shape : (int, int, int)
+    share : float
+        In (0, 1].
+    seed : int
     """
     _, height, width = shape
     if not 0 < share <= 1 or not (count := round(share * height * width)):

@@ -37,6 +37,16 @@ def check_range(y: Tensor, forward: Map, adjoint: Map, sigma: float, count: int 
     max|x|`: a bound for the price of one adjoint. Noise is taken off. Latents, and images of unit
     variance, stay below 10; bytes do not.
 
+    Parameters
+    ----------
+    y : Tensor, shape (B, ...)
+    forward, adjoint : callable
+        A and A^T, (B, C, H, W) -> (B, ...) and back.
+    sigma : float
+        Standard deviation of the noise in y.
+    count : int or Tensor, shape (B,)
+        How many numbers of y are observed.
+
     Raises
     ------
     InputError
@@ -76,6 +86,13 @@ def check_range(y: Tensor, forward: Map, adjoint: Map, sigma: float, count: int 
 def dot_test(y: Tensor, forward: Map, adjoint: Map) -> None:
     """Raise unless the adjoint is that of the map, y -> images, to rounding in single precision at
     least.
+
+    Parameters
+    ----------
+    y : Tensor, shape (B, ...)
+        Only its shape, dtype and device count.
+    forward, adjoint : callable
+        A and A^T, (B, C, H, W) -> (B, ...) and back.
     """
     generator = torch.Generator().manual_seed(0)
 

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from jacobian_lab.constraints.base import Linear
+from jacobian_lab.constraints.base import LinearConstraint
 from jacobian_lab.errors import InputError
 
 
-class Separable(Linear):
+class Separable(LinearConstraint):
     r"""One matrix on the rows and one on the columns of each channel: `A x = R x C^T`.
 
     With `R = U S V^T` (and C likewise) the pseudo-inverse is exact: `A^+ y = V_r (W * (U_r^T y
@@ -28,7 +28,7 @@ class Separable(Linear):
     y : Tensor, shape (B, C, h, w) or (1, C, h, w)
     rows, columns : Tensor, shapes (h, H) and (w, W)
     sigma, damping
-        See `Linear`.
+        See `LinearConstraint`.
     """
 
     def __init__(
@@ -106,6 +106,15 @@ class Wiener(Separable):
 def resampling(size: int, factor: int, antialias: bool = True) -> Tensor:
     """Return the matrix, (size / factor, size), that shrinks a line by a factor: bicubic, the
     filter widened by the factor.
+
+    Parameters
+    ----------
+    size : int
+        Pixels of the line; a multiple of the factor.
+    factor : int
+        At least 1.
+    antialias : bool
+        Widen the filter by the factor; without, a shrunk image has aliases.
     """
     if factor < 1 or size % factor:
         raise InputError(f"the factor must divide the side of the image, {size}: got {factor}")
@@ -123,6 +132,14 @@ def resampling(size: int, factor: int, antialias: bool = True) -> Tensor:
 def super_resolution(y: Tensor, factor: int, sigma: float = 0.0) -> Separable:
     """Return the constraint that x_0, shrunk by the factor (bicubic, antialiased), be `y`, (B, C, H
     / factor, W / factor).
+
+    Parameters
+    ----------
+    y : Tensor, shape (B, C, H / factor, W / factor)
+    factor : int
+        At least 1.
+    sigma : float
+        Standard deviation of the noise in y; see `LinearConstraint`.
     """
     height, width = y.shape[-2:]
     return Separable(
@@ -157,6 +174,14 @@ def gaussian_blur(
     be `y`, (B, C, H, W).
 
     With a damping it is a plain `Separable`; without, `Wiener` finds its own.
+
+    Parameters
+    ----------
+    y : Tensor, shape (B, C, H, W)
+    width : float
+        Standard deviation of the Gaussian in pixels; positive.
+    sigma, damping
+        See `LinearConstraint`.
     """
     height, breadth = y.shape[-2:]
     kind = Wiener if damping is None else Separable

@@ -35,6 +35,17 @@ Network: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 def coefficients(prediction: Prediction, alpha_t: Tensor, sigma_t: Tensor) -> tuple[Tensor, Tensor]:
     """Return `(c_x, c_out)` of `D = c_x x_t + c_out F`; see the module's table.
 
+    Parameters
+    ----------
+    prediction : {"epsilon", "v", "sample", "flow"}
+    alpha_t, sigma_t : Tensor, shape () or (B,)
+        The noise levels.
+
+    Returns
+    -------
+    c_x, c_out : Tensor
+        The coefficients, in the shape of `alpha_t`.
+
     Raises
     ------
     InputError
@@ -175,6 +186,12 @@ class Denoiser(nn.Module):
     def raw(self, x0: Tensor, x_t: Tensor, t: Time) -> Tensor:
         """Return the raw output for which `D(x_t, t)` is `x0`: the network's training target, shape
         of `x_t`.
+
+        Parameters
+        ----------
+        x0, x_t : Tensor, shape (B, C, H, W) or (C, H, W)
+        t : int, float or Tensor
+            One time for all, or one per sample, shape (B,).
         """
         c_x, c_out = self.coefficients(_like(x_t, x0), t)
         return (x0 - c_x * x_t) / c_out
@@ -182,6 +199,12 @@ class Denoiser(nn.Module):
     def noise(self, x_t: Tensor, x0: Tensor, t: Time) -> Tensor:
         """Return the noise that explains `x_t` if the clean sample is `x0`: `(x_t - alpha_t x0) /
         sigma_t`.
+
+        Parameters
+        ----------
+        x_t, x0 : Tensor, shape (B, C, H, W) or (C, H, W)
+        t : int, float or Tensor
+            One time for all, or one per sample, shape (B,).
         """
         alpha_t, sigma_t = self.schedule(t)
         _like(x_t, x0)
@@ -246,6 +269,11 @@ def guided(conditional: Network, unconditional: Network, scale: float) -> Networ
 class Guidance(nn.Module):
     """`F_uncond + scale (F_cond - F_uncond)`; a Module, so that `.to()` and `.eval()` reach both
     networks.
+
+    Parameters
+    ----------
+    conditional, unconditional, scale
+        As in `guided`.
     """
 
     def __init__(self, conditional: Network, unconditional: Network, scale: float) -> None:

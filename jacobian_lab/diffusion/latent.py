@@ -7,42 +7,37 @@ more.
     images = latent.decode(latent.denoiser(x_t, 500))
 
 The pipeline's network becomes `network(x, t)`: the prompt is embedded once, guidance combines two
-of them, and the time is put in the model's own convention:
-
-    pipeline               schedule          t      its network gets    and predicts
-    Stable Diffusion 1, 2  alphas_cumprod    0 ...  t                   as the scheduler says
-    Stable Diffusion 3     rectified flow    (0,1]  1000 t              noise - x_0
-    InstaFlow              rectified flow    (0,1]  1000 t              x_0 - noise: sign turned
-
-The `shift` of Stable Diffusion 3's scheduler only says which times a sampler visits; D does not
-depend on it.
+of them, and the time is put in the model's own convention
+(`jacobian_lab.diffusion.conventions`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
 
 from jacobian_lab import _require
+from jacobian_lab.diffusion.conventions import Convention, Said, read_convention
 from jacobian_lab.diffusion.denoiser import Denoiser, Prediction, guided
-from jacobian_lab.diffusion.pipelines import INSTAFLOW, NETWORKS, Opened, check_words, open_pipeline
-from jacobian_lab.diffusion.schedule import DiscreteSchedule, RectifiedFlow, Schedule
+from jacobian_lab.diffusion.pipelines import NETWORKS, Opened, open_pipeline
+from jacobian_lab.diffusion.prompts import check_words
 from jacobian_lab.errors import InputError
-
-Said: TypeAlias = Prediction | Literal["instaflow"]
-DIFFUSERS_NAMES: dict[Any, Prediction] = {
-    "epsilon": "epsilon",
-    "v_prediction": "v",
-    "sample": "sample",
-}
 
 
 class Latent:
     """A latent-diffusion model: the denoiser of its latents, and the autoencoder. Made by
     `load_latent`.
+
+    Parameters
+    ----------
+    pipeline
+        A diffusers object with an `AutoencoderKL`, `vae`.
+    denoiser : Denoiser
+        The denoiser of its latents, (C, h, w).
+    factor : int
+        Pixels per latent pixel, in each direction.
 
     Attributes
     ----------
@@ -168,7 +163,7 @@ def load_latent(
     check_words(opened, "prompt", prompt)
     if guidance != 1:
         check_words(opened, "negative prompt", negative_prompt)
-    convention = _read_convention(opened, prediction)
+    convention = read_convention(opened, prediction)
     shape, factor = _sizes(opened.pipeline.vae, opened.network)
     embeddings = _embed(opened, prompt, negative_prompt, guidance != 1)
     conditioned = [Conditioned(opened.network, embedding, convention) for embedding in embeddings]
@@ -181,22 +176,18 @@ def load_latent(
     return Latent(opened.pipeline, denoiser.eval(), factor)
 
 
-@dataclass(frozen=True)
-class Convention:
-    """What a network predicts, and at which time: all that the Denoiser needs beside the
-    network.
-    """
-
-    schedule: Schedule
-    prediction: Prediction
-    time_scale: int = 1
-    """The network gets `t * time_scale`."""
-    sign: int = 1
-    """-1 where the network predicts `x_0 - noise`."""
-
-
 class Conditioned(nn.Module):
-    """A pipeline's network with one prompt, in our convention: `(x, t) -> raw output`."""
+    """A pipeline's network with one prompt, in our convention: `(x, t) -> raw output`.
+
+    Parameters
+    ----------
+    network : nn.Module
+        The pipeline's own, called with diffusers' keyword arguments.
+    embedding : dict
+        Keyword arguments that carry the prompt, each of shape (1, ...); they become buffers.
+    convention : Convention
+        What the network predicts, and at which time.
+    """
 
     def __init__(
         self, network: nn.Module, embedding: dict[str, Tensor], convention: Convention
@@ -216,72 +207,6 @@ class Conditioned(nn.Module):
         }
         raw = self.network(x, timestep=t * self.time_scale, return_dict=False, **embedding)[0]
         return raw if self.sign == 1 else -raw
-
-
-def _read_convention(opened: Opened, said: Said | None) -> Convention:
-    """Read what the network predicts; what the user says must agree, except that "instaflow"
-    overrides the scheduler.
-
-    Raises
-    ------
-    InputError
-        If the pipeline does not tell, contradicts the user, or comes from InstaFlow with a
-        scheduler that knows nothing of it.
-    """
-    scheduler, origin = opened.pipeline.scheduler, opened.origin
-    if said is not None and said not in (*get_args(Prediction), "instaflow"):
-        raise InputError(
-            f"unknown prediction {said!r}: expected one of {', '.join(get_args(Prediction))},"
-            " instaflow"
-        )
-    if opened.kind in INSTAFLOW and said not in (None, "instaflow"):
-        raise InputError(
-            f"prediction={said!r}, but a {opened.kind} predicts x_0 - noise: leave it out"
-        )
-    if opened.kind in INSTAFLOW or said == "instaflow":
-        return _flow(scheduler, sign=-1)
-    kind = type(scheduler).__name__
-    flow = (
-        kind.startswith("FlowMatch") or scheduler.config.get("prediction_type") == "flow_prediction"
-    )
-    found = _flow(scheduler, sign=1) if flow else _from_table(scheduler)
-    if said is None and any(word in origin.lower() for word in ("instaflow", "rectified_flow")):
-        raise InputError(
-            f"the weights come from {origin}, but the scheduler ({kind}) says {found.prediction!r},"
-            ' as in InstaFlow\'s release. Pass prediction="instaflow" if the network predicts x_0'
-            f" - noise, or prediction={found.prediction!r} if the scheduler is right"
-        )
-    if said not in (None, found.prediction):
-        raise InputError(
-            f"prediction={said!r}, but the scheduler ({kind}) says {found.prediction!r}: leave it"
-            " out, or correct scheduler/scheduler_config.json"
-        )
-    return found
-
-
-def _flow(scheduler: Any, sign: int) -> Convention:
-    if scheduler.config.get("invert_sigmas"):
-        raise InputError(
-            f"{type(scheduler).__name__} has invert_sigmas, time the other way round: expected data"
-            " at 0"
-        )
-    return Convention(RectifiedFlow(), "flow", int(scheduler.config.num_train_timesteps), sign)
-
-
-def _from_table(scheduler: Any) -> Convention:
-    name, said = type(scheduler).__name__, scheduler.config.get("prediction_type")
-    table = getattr(scheduler, "alphas_cumprod", None)
-    if table is None:
-        raise InputError(
-            f"{name} has no table alphas_cumprod, and is no flow: expected a scheduler such as"
-            " DDIMScheduler or FlowMatchEulerDiscreteScheduler"
-        )
-    if said not in DIFFUSERS_NAMES:
-        raise InputError(
-            f"the scheduler's prediction_type is {said!r}: expected one of"
-            f" {', '.join(DIFFUSERS_NAMES)}, flow_prediction (scheduler/scheduler_config.json)"
-        )
-    return Convention(DiscreteSchedule(table), DIFFUSERS_NAMES[said])
 
 
 @torch.no_grad()

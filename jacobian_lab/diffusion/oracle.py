@@ -55,38 +55,13 @@ class GaussianMixture(nn.Module):
         shape: Shape | None = None,
     ) -> None:
         super().__init__()
-        for name, given, least in (("means", means, 1), ("covariances", covariances, 2)):
-            if _require.tensor(name, given).ndim < least:
-                raise InputError(
-                    f"{name} has shape {tuple(given.shape)}: expected (K, n) and (K, n, n), or"
-                    " without K"
-                )
-            check_finite(given, name)
         _require.instance("schedule", schedule, Schedule)
         if weights is not None:
             _require.tensor("weights", weights)
         if shape is not None:
             _require.sizes("shape", shape, 3)
-        means, covariances = (
-            means.reshape(-1, means.shape[-1]),
-            covariances.reshape(-1, *covariances.shape[-2:]),
-        )
+        means, eigenvalues, eigenvectors = _diagonalised(means, covariances)
         count, n = means.shape
-        if covariances.shape != (count, n, n):
-            raise InputError(
-                f"covariances have shape {tuple(covariances.shape)}: expected {(count, n, n)} for"
-                " the means"
-            )
-        if not torch.allclose(
-            covariances, covariances.mT, atol=1e-6 * float(covariances.abs().max())
-        ):
-            raise InputError("covariances must be symmetric")
-        eigenvalues, eigenvectors = torch.linalg.eigh((covariances + covariances.mT) / 2)
-        if eigenvalues.min() < -1e-6 * eigenvalues.max():
-            raise InputError(
-                "covariances must be positive semi-definite: got the eigenvalue"
-                f" {eigenvalues.min():.3g}"
-            )
         weights = torch.ones(count).to(means) if weights is None else weights.to(means)
         if weights.shape != (count,) or not (weights > 0).all():
             raise InputError(f"weights must be {count} positive numbers: got {weights}")
@@ -156,7 +131,16 @@ class GaussianMixture(nn.Module):
         )
 
     def posterior_sample(self, x_t: Tensor, t: Time, generator: torch.Generator) -> Tensor:
-        """Return one exact sample of p(x_0 | x_t) per row of `x_t`, shape (B, C, H, W)."""
+        """Return one exact sample of p(x_0 | x_t) per row of `x_t`, shape (B, C, H, W).
+
+        Parameters
+        ----------
+        x_t : Tensor, shape (B, C, H, W)
+        t : int, float or Tensor
+            One time for all, or one per sample, shape (B,).
+        generator : torch.Generator
+            On the CPU.
+        """
         return self._draw(*self.posterior(self._flat(x_t), t), generator)
 
     def _flat(self, x_t: Tensor) -> Tensor:
@@ -245,6 +229,36 @@ class GaussianMixture(nn.Module):
         return Denoiser(OracleNetwork(self, prediction), self.schedule, prediction, self.shape)
 
 
+def _diagonalised(means: Tensor, covariances: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return means, (K, n), and the covariances' eigenvalues, (K, n), and eigenvectors, (K, n, n),
+    or raise unless they are those of K Gaussians.
+    """
+    for name, given, least in (("means", means, 1), ("covariances", covariances, 2)):
+        if _require.tensor(name, given).ndim < least:
+            raise InputError(
+                f"{name} has shape {tuple(given.shape)}: expected (K, n) and (K, n, n), or"
+                " without K"
+            )
+        check_finite(given, name)
+    means = means.reshape(-1, means.shape[-1])
+    covariances = covariances.reshape(-1, *covariances.shape[-2:])
+    count, n = means.shape
+    if covariances.shape != (count, n, n):
+        raise InputError(
+            f"covariances have shape {tuple(covariances.shape)}: expected {(count, n, n)} for"
+            " the means"
+        )
+    if not torch.allclose(covariances, covariances.mT, atol=1e-6 * float(covariances.abs().max())):
+        raise InputError("covariances must be symmetric")
+    eigenvalues, eigenvectors = torch.linalg.eigh((covariances + covariances.mT) / 2)
+    if eigenvalues.min() < -1e-6 * eigenvalues.max():
+        raise InputError(
+            "covariances must be positive semi-definite: got the eigenvalue"
+            f" {eigenvalues.min():.3g}"
+        )
+    return means, eigenvalues, eigenvectors
+
+
 class OracleNetwork(nn.Module):
     """The raw output, `network(x, t)`, for which the posterior mean is that of the oracle."""
 
@@ -268,5 +282,14 @@ def gaussian(
 ) -> GaussianMixture:
     """Return the oracle of a single Gaussian prior N(mean, covariance), n = len(mean); see
     `GaussianMixture`.
+
+    Parameters
+    ----------
+    mean : Tensor, shape (n,)
+    covariance : Tensor, shape (n, n)
+        Symmetric, positive semi-definite.
+    schedule : Schedule
+    shape : (int, int, int), optional
+        Shape (C, H, W) of a sample, C H W = n; by default (1, 1, n).
     """
     return GaussianMixture(mean, covariance, schedule, shape=shape)

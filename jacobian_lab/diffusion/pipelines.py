@@ -9,9 +9,6 @@ is known. The safety checker is left out.
 
 from __future__ import annotations
 
-import re
-import unicodedata
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +17,8 @@ import torch
 from torch import nn
 
 from jacobian_lab import _require
-from jacobian_lab._files import check_folder, read_json
+from jacobian_lab._checksums import check_folder
+from jacobian_lab._files import read_json
 from jacobian_lab.errors import InputError
 from jacobian_lab.extra import diffusers, transformers
 
@@ -32,16 +30,10 @@ NETWORKS = {
     **dict.fromkeys(INSTAFLOW, "unet"),
 }
 """Pipeline class -> its component that denoises."""
-LENGTHS = {"tokenizer": None, "tokenizer_2": None, "tokenizer_3": 256}
-"""Tokenizers, and how many tokens a pipeline takes where that is not the tokenizer's own limit:
-Stable Diffusion 3 of T5's.
-"""
-WHOLE = 1000
-"""Tokens below which a vocabulary is one of whole words: a larger one spells all words, a smaller
-one those of its captions.
-"""
 UNUSED = ("safety_checker", "feature_extractor", "image_encoder")
+"""Components that are neither fetched nor loaded: they do not enter the denoiser."""
 MODELS = ("unet", "transformer", "vae", "text_encoder", "text_encoder_2", "text_encoder_3")
+"""Components with weights, which are loaded one by one, so that a missing weight is noticed."""
 
 
 @dataclass(frozen=True)
@@ -63,8 +55,16 @@ class Opened:
 def open_pipeline(
     source: Any, device: torch.device | str | None, dtype: torch.dtype | None, download: bool
 ) -> Opened:
-    """Open a source; the parameters are those of `jacobian_lab.diffusion.latent.load_latent`, which
-    says what is refused.
+    """Open a source; `jacobian_lab.diffusion.latent.load_latent` says what is refused.
+
+    Parameters
+    ----------
+    source : str, Path or pipeline
+        A folder in diffusers' format, a hub id, or a loaded pipeline.
+    device, dtype : optional
+        By default the CPU and float32 for what is loaded here; a loaded pipeline stays as it is.
+    download : bool
+        Whether a hub id may be fetched.
     """
     diffusers(), transformers()  # if one is missing, say so first
     if device is not None:
@@ -93,84 +93,6 @@ def open_pipeline(
     for part in modules:
         (part.to(**move) if move else part).eval().requires_grad_(False)
     return opened
-
-
-def check_words(opened: Opened, option: str, text: str) -> None:
-    """Tell of words that a pipeline does not read as they are written.
-
-    Raises
-    ------
-    InputError
-        If none of its tokenizers knows a word: the prompt is then another one.
-
-    Warns
-    -----
-    UserWarning
-        If one of several does not know a word, or the text is longer than it reads; the pipeline
-        itself cuts it there too.
-    """
-    names = [name for name in LENGTHS if getattr(opened.pipeline, name, None) is not None]
-    lost = {}
-    for name in names:
-        lost[name], cut = _unread(getattr(opened.pipeline, name), LENGTHS[name], text)
-        if cut:
-            warnings.warn(
-                f"the {option} is longer than the {name} reads, and is cut: {cut!r} is left out."
-                " Shorten it",
-                UserWarning,
-                stacklevel=4,
-            )
-    for name, words in lost.items():
-        if not words:
-            continue
-        message = (
-            f"the {option} {text!r} has words that the {name} does not know:"
-            f" {', '.join(map(repr, words))}"
-        )
-        if set.intersection(*map(set, lost.values())):
-            raise InputError(f"{message}. Say it in other words, such as 'seven' for '7'")
-        warnings.warn(f"{message}; others do", UserWarning, stacklevel=4)
-
-
-def _unread(tokenizer: Any, most: int | None, text: str) -> tuple[list[str], str]:
-    """Return the words of a text that a tokenizer does not know, and the end that it cuts off."""
-    # as the tokenizers do, whose spans leave out an accent that they compose
-    text = unicodedata.normalize("NFC", text)
-    encoded = tokenizer(
-        text, add_special_tokens=False, return_offsets_mapping=tokenizer.is_fast, verbose=False
-    )
-    ids, spans = encoded["input_ids"], encoded.get("offset_mapping")
-    # a tokenizer in Python: its words are asked for one by one, and its end is not known
-    if spans is None:
-        found = {
-            word: tokenizer(word, add_special_tokens=False)["input_ids"] for word in text.split()
-        }
-        return [word for word, of in found.items() if not of or tokenizer.unk_token_id in of], ""
-    spelt: set[str] = set()  # letters of whole words, if it has any
-    if len(tokenizer) < WHOLE:
-        special = set(tokenizer.all_special_tokens)
-        plain = (
-            token.replace("</w>", "").lstrip("▁Ġ")
-            for token in tokenizer.get_vocab()
-            if token not in special
-        )
-        spelt = {letter for token in plain if len(token) > 1 for letter in token}
-    unknown = []
-    for word in re.finditer(r"\S+", text):
-        start, end = word.span()
-        pieces = [
-            (token, span)
-            for token, span in zip(ids, spans, strict=True)
-            if span[1] > start and span[0] < end
-        ]
-        dropped = not set(range(start, end)) <= {k for _, span in pieces for k in range(*span)}
-        in_letters = bool(spelt) and (
-            len(pieces) > 1 or (end - start == 1 and word[0].lower() not in spelt)
-        )
-        if dropped or in_letters or any(token == tokenizer.unk_token_id for token, _ in pieces):
-            unknown.append(word[0])
-    room = (most or tokenizer.model_max_length) - tokenizer.num_special_tokens_to_add()
-    return unknown, text[spans[room][0] :] if len(ids) > room else ""
 
 
 def _folder(source: str | Path, download: bool) -> Path:

@@ -26,7 +26,7 @@ from jacobian_lab.errors import InputError
 
 Time: TypeAlias = int | float | Tensor
 MOST = 10**6
-"""Times of a table, or of a list of times, at most."""
+"""Times of a table, or of a list of times, at most: a thousand times what anyone trains on."""
 
 
 class Schedule(ABC):
@@ -172,14 +172,28 @@ class DiscreteSchedule(Schedule):
     def linear(
         cls, steps: int = 1000, beta_start: float = 1e-4, beta_end: float = 2e-2
     ) -> DiscreteSchedule:
-        """DDPM's schedule: beta_t linear in t."""
+        """DDPM's schedule: beta_t linear in t.
+
+        Parameters
+        ----------
+        steps : int
+            Training times T, 1 ... 10^6.
+        beta_start, beta_end : float
+            The first and the last beta, in [0, 1).
+        """
         return cls.from_betas(_even(beta_start, beta_end, steps))
 
     @classmethod
     def scaled_linear(
         cls, steps: int = 1000, beta_start: float = 8.5e-4, beta_end: float = 1.2e-2
     ) -> DiscreteSchedule:
-        """Stable Diffusion's schedule: sqrt(beta_t) linear in t."""
+        """Stable Diffusion's schedule: sqrt(beta_t) linear in t.
+
+        Parameters
+        ----------
+        steps, beta_start, beta_end
+            As in `linear`.
+        """
         return cls.from_betas(_even(beta_start, beta_end, steps, 0.5) ** 2)
 
     @classmethod
@@ -188,6 +202,15 @@ class DiscreteSchedule(Schedule):
     ) -> DiscreteSchedule:
         """Nichol and Dhariwal's schedule: alpha_bar a squared cosine, each beta at most
         `largest_beta`.
+
+        Parameters
+        ----------
+        steps : int
+            Training times T, 1 ... 10^6.
+        offset : float
+            At least 0: keeps the first betas from being too small.
+        largest_beta : float
+            In (0, 1].
         """
         steps = _require.integer("steps", steps, 1, MOST)
         offset = _require.real("offset", offset, "[0, inf)")

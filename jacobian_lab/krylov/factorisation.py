@@ -3,9 +3,16 @@ operator on it.
 
     A Q_m = Q_{m+1} H_m,    Q^T Q = I
 
-H_m, (m + 1) x m, is upper Hessenberg after a plain run; after a restart (Krylov-Schur) its leading
-columns are full, and the equation is the same. Linear algebra only: A is any matrix or
-`LinearOperator`.
+H_m, (m + 1) x m, is upper Hessenberg after a plain run; after a restart
+(`jacobian_lab.krylov.restarting`) its leading columns are full, and the equation is the same.
+Linear algebra only: A is any matrix or `LinearOperator`.
+
+Departures from the textbook, by the numbers in the code:
+
+    [1] after a breakdown the space goes on with a random vector, and H has a zero subdiagonal entry
+    [2] the basis can be completed to the whole space by blocks of products, which are not iterates
+    [3] products are divided by a power of two if squares of their entries would over- or underflow
+    [4] the step counter moves last, so that an exception in a product leaves a valid factorisation
 
 >>> import numpy as np
 >>> A = np.diag([5.0, 4.0, 1.0, 0.1])
@@ -16,8 +23,7 @@ True
 References
 ----------
 Arnoldi (1951), *The principle of minimized iterations*; Giraud, Langou, Rozloznik (2005), *The loss
-of orthogonality in the Gram-Schmidt process*: twice is enough; Stewart (2002), *A Krylov-Schur
-algorithm for large eigenproblems*.
+of orthogonality in the Gram-Schmidt process*: twice is enough.
 """
 
 from __future__ import annotations
@@ -31,12 +37,16 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.sparse.linalg import LinearOperator
 
 from jacobian_lab import _require
-from jacobian_lab._files import load_arrays, save_arrays
+from jacobian_lab._files import save_arrays
 from jacobian_lab.errors import InputError
-from jacobian_lab.krylov.operators import Counted, square
+from jacobian_lab.krylov.conversion import square
+from jacobian_lab.krylov.counting import Counted
+from jacobian_lab.krylov.gram_schmidt import orthogonal_to, project_out, unit_vector
+from jacobian_lab.krylov.storage import check_same, probe, read
 
 Array = NDArray[np.float64]
 EPS = float(np.finfo(np.float64).eps)
+"""Rounding of the basis, which is in float64 whatever the operator."""
 
 
 class Arnoldi:
@@ -50,7 +60,7 @@ class Arnoldi:
     start : array, shape (n,), optional
         First basis vector, up to its length; random by default.
     seed : int
-        Of the random vectors: the start, and what a breakdown is continued with.
+        Seed of the random vectors: the start, and those after breakdowns.
 
     Attributes
     ----------
@@ -69,11 +79,11 @@ class Arnoldi:
     def __init__(
         self, A: LinearOperator | NDArray[Any], start: ArrayLike | None = None, seed: int = 0
     ) -> None:
-        self.operator = Counted(square(A), scaled=True)
+        self.operator = Counted(square(A), scaled=True)  # [3]
         self.size, self.seed, self.steps = self.operator.shape[0], _require.seed(seed), 0
         self.breakdowns: list[int] = []
         self._Q, self._H = np.zeros((self.size, 1)), np.zeros((1, 0))
-        self._Q[:, 0] = self._random(0) if start is None else _unit(start, self.size)
+        self._Q[:, 0] = self._random(0) if start is None else unit_vector(start, self.size)
 
     @property
     def products(self) -> int:
@@ -136,6 +146,7 @@ class Arnoldi:
         m, n = self.steps, self.size
         if m == n:
             return self
+        # [2] the last columns of a full QR are an orthonormal basis of the complement
         rest = scipy.linalg.qr(self._Q[:, : m + 1], mode="full")[0][:, m + 1 :]
         self._make_room(n)
         self._Q[:, m + 1 :] = rest
@@ -146,37 +157,6 @@ class Arnoldi:
             self._H[:n, columns] = self._Q.T @ image
         self.steps = n
         return self
-
-    def restart(
-        self, Z: Array, projected: Array, coupling: Array, vector: Array | None = None
-    ) -> None:
-        """Compress to the basis Q_m Z, Z of shape (m, p), with the operator on it and its coupling
-        to the next vector.
-
-        Both are in units of `unit`, as `in_units` gives them. With a `vector` the coupling is
-        dropped (it is below the tolerance) and the vector, made orthogonal, goes on.
-        """
-        p = Z.shape[1]
-        follow = None if self.exhausted else self._Q[:, self.steps].copy()
-        self._Q[:, :p] = self._Q[:, : self.steps] @ Z
-        self._H[:] = 0
-        self._H[:p, :p], self.steps = projected, p
-        if vector is not None:
-            self._Q[:, p] = self._orthogonal(vector)[0]
-        elif follow is not None:
-            self._Q[:, p], self._H[p, :p] = follow, coupling
-
-    def snapshot(self) -> tuple[Array, Array]:
-        """Return copies of basis and H, before the space is exhausted; `resume` takes them."""
-        m = self.steps
-        return self._Q[:, : m + 1].copy(), self._H[: m + 1, :m].copy()
-
-    def resume(self, basis: Array, hessenberg: Array) -> None:
-        """Go back to what `snapshot` returned."""
-        m = hessenberg.shape[1]
-        self._make_room(m)
-        self._Q[:, : m + 1], self._H[:], self.steps = basis, 0, m
-        self._H[: m + 1, :m] = hessenberg
 
     @property
     def in_units(self) -> tuple[Array, Array]:
@@ -208,7 +188,7 @@ class Arnoldi:
                 "basis": self.basis,
                 "hessenberg": self.hessenberg,
                 "seed": self.seed,
-                "probe": self._probe(),
+                "probe": probe(self.operator),
                 "products": self.products,
                 "breakdowns": np.array(self.breakdowns, dtype=np.int64),
             },
@@ -225,56 +205,16 @@ class Arnoldi:
         InputError
             If the file is missing, damaged, no factorisation, or that of another operator.
         """
-        data = load_arrays(Path(path), "Expected a file that Arnoldi.save wrote: start anew")
-        _check_stored(path, data)
-        if len(data["basis"]) != A.shape[0]:
-            raise InputError(
-                f"{path} belongs to an operator of size {len(data['basis'])}: got one of size"
-                f" {A.shape[0]}"
-            )
+        data = read(path, A.shape[0])
         found = cls(A, data["basis"][:, 0], int(data["seed"]))
         found.steps, found.breakdowns = data["hessenberg"].shape[1], data["breakdowns"].tolist()
         found.operator.at_scale(float(np.abs(data["hessenberg"]).max(initial=0.0)))
         found._make_room(found.steps)
         found._Q[:, : data["basis"].shape[1]] = data["basis"]
         found._H[: len(data["hessenberg"]), : found.steps] = data["hessenberg"] / found.unit
-        found._compare(path, data["probe"])
+        check_same(path, found.operator, found.basis, found._H[:, : found.steps], data)
         found.operator.products += int(data["products"])
         return found
-
-    def _probe(self) -> Array:
-        """Return A's product with a random vector, always the same: of the same A the same to the
-        last bits, even where products are differences, whose errors are larger but the same, too.
-        """
-        z = np.random.default_rng(self.size).standard_normal((self.size, 1))
-        product = self.operator.operator.matmat(z / np.linalg.norm(z))
-        self.operator.products += 1
-        return np.asarray(product, dtype=np.float64)[:, 0]
-
-    def _compare(self, path: str | Path, probe: Array) -> None:
-        """Raise unless A's product is that of the file, and A agrees with the factorisation on a
-        vector of its space.
-        """
-        m, again = self.steps, self._probe()
-        unit = float(np.abs([again, probe]).max()) or 1.0  # squares may overflow
-        differences = [
-            float(np.linalg.norm(again / unit - probe / unit) / (np.linalg.norm(probe / unit) or 1))
-        ]
-        bounds = [10 * float(np.finfo(self.operator.operator.dtype).eps) * self.size**0.5]
-        if m:
-            weights = np.random.default_rng([self.seed, m]).standard_normal(m)
-            weights /= np.linalg.norm(weights)
-            H = self._H[: min(m + 1, self.size), :m]
-            change = self.operator.matvec(self._Q[:, :m] @ weights) - self.basis @ (H @ weights)
-            differences.append(float(np.linalg.norm(change) / (np.linalg.norm(H) or 1)))
-            bounds.append(10 * self.operator.rounding)
-        for difference, bound in zip(differences, bounds, strict=True):
-            if not difference <= bound:
-                raise InputError(
-                    f"{path} belongs to another operator: a product differs from that of the file"
-                    f" by {difference:.1e} of its size; load it with the operator that it was made"
-                    " of, on the same device, or start anew"
-                )
 
     def _step(self) -> None:
         m = self.steps
@@ -282,22 +222,19 @@ class Arnoldi:
         _check_finite(w, f"of step {m + 1}")
         size = float(np.linalg.norm(w))
         Q = self._Q[:, : m + 1]
-        h = Q.T @ w
-        w = w - Q @ h
-        again = Q.T @ w  # twice is enough
-        w, h = w - Q @ again, h + again
+        w, h = project_out(Q, w)
         beta = float(np.linalg.norm(w))
         self._H[:, m] = 0
         self._H[: m + 1, m] = h
         if m + 1 < self.size:
             if beta > 10 * EPS * np.sqrt(self.size) * max(size, self._largest()):
                 self._Q[:, m + 1], self._H[m + 1, m] = w / beta, beta
-            else:
+            else:  # [1] what is left of w is rounding
                 self._Q[:, m + 1], self._H[m + 1, m] = self._random(m + 1), 0.0
                 self.breakdowns.append(m + 1)
         else:
             self.breakdowns.append(m + 1)
-        self.steps = m + 1  # last: an interrupted step leaves no trace
+        self.steps = m + 1  # [4]
 
     def _largest(self) -> float:
         return float(np.abs(self._H[:, : self.steps]).max(initial=0.0))
@@ -306,19 +243,8 @@ class Arnoldi:
         """Return a random unit vector orthogonal to the first m of the basis, another one after
         each breakdown.
         """
-        return self._orthogonal(
-            np.random.default_rng([self.seed, m, len(self.breakdowns)]).standard_normal(self.size),
-            m,
-        )[0]
-
-    def _orthogonal(self, vector: Array, m: int | None = None) -> tuple[Array, float]:
-        Q = self._Q[:, : self.steps if m is None else m]
-        # a vector that lies nearly in the space loses its digits in the first pass
-        for _ in range(3):
-            vector = vector / np.linalg.norm(vector)
-            vector = vector - Q @ (Q.T @ vector)
-        size = float(np.linalg.norm(vector))
-        return vector / size, size
+        rng = np.random.default_rng([self.seed, m, len(self.breakdowns)])
+        return orthogonal_to(self._Q[:, :m], rng.standard_normal(self.size))
 
     def _make_room(self, steps: int) -> None:
         columns = min(steps + 1, self.size)
@@ -335,7 +261,17 @@ class Arnoldi:
 def arnoldi(
     A: LinearOperator | NDArray[Any], steps: int, start: ArrayLike | None = None, seed: int = 0
 ) -> Arnoldi:
-    """Return the Arnoldi factorisation of A after `steps` steps; parameters as in `Arnoldi`.
+    """Return the Arnoldi factorisation of A after `steps` steps.
+
+    Parameters
+    ----------
+    A : LinearOperator or array, shape (n, n)
+        Real.
+    steps : int
+        At least 0; it ends at n.
+    start : array, shape (n,), optional
+        First basis vector, up to its length; random by default.
+    seed : int
 
     Raises
     ------
@@ -350,38 +286,4 @@ def _check_finite(product: Array, which: str) -> None:
         raise InputError(
             f"the product {which} has {int((~np.isfinite(product)).sum())} values that are not"
             " finite: audit the operator"
-        )
-
-
-def _unit(start: ArrayLike, n: int) -> Array:
-    vector = _require.array("the start vector", start, (n,))
-    if not vector.any():
-        raise InputError(
-            "the start vector is zero: expected a direction, such as a random one (leave it out)"
-        )
-    vector = vector / np.abs(vector).max()
-    return vector / np.linalg.norm(vector)
-
-
-def _check_stored(path: str | Path, data: dict[str, NDArray[Any]]) -> None:
-    """Raise unless the arrays of a file are those of a factorisation, in shape and in kind."""
-    try:
-        (n, columns), (rows, m) = data["basis"].shape, data["hessenberg"].shape
-        fits = (
-            rows == columns == min(m + 1, n)
-            and m <= n
-            and data["probe"].shape == (n,)
-            and all(data[name].dtype == np.float64 for name in ("basis", "hessenberg", "probe"))
-            and [
-                (data[name].ndim, data[name].dtype.kind)
-                for name in ("seed", "products", "breakdowns")
-            ]
-            == [(0, "i"), (0, "i"), (1, "i")]
-        )
-    except (KeyError, ValueError):
-        fits = False
-    if not fits:
-        raise InputError(
-            f"{path} is not the file of an Arnoldi factorisation: expected basis, hessenberg,"
-            " probe, seed, products and breakdowns, as Arnoldi.save writes them"
         )

@@ -3,11 +3,20 @@ missed.
 
     A Q_m = Q_m T + q_{m+1} b^T    ->   keep the wanted part of the Schur form T, extend, repeat
 
-It ends as soon as the wanted part of b is below the tolerance: that is looked at while the space
-grows. Then the search goes on from a random vector outside the space found, rank by rank, until the
-best Ritz values there have settled below the wanted ones: so no copy of a repeated eigenvalue, and
-nothing that the start vector was blind to, is missed. Where that takes more products than the rest
-of the whole space, the space is completed instead.
+The iteration converges when the wanted part of b falls below the tolerance. A search then starts
+from a random vector outside the space found and ends when the best Ritz values there have settled
+below the wanted ones.
+
+Departures from the textbook, by the numbers in the code:
+
+    [1] convergence is tested while the space grows, not only when it is full
+    [2] the iteration aims below the tolerance: the recurrence's residual can be smaller than the
+        recomputed one
+    [3] a small space is trusted only if its eigenvalues lie apart and are well conditioned
+    [4] the search outside the space found: it finds further copies of repeated eigenvalues, and
+        eigenvectors to which the start vector was orthogonal
+    [5] the whole space is completed by blocks of products where that costs less than the search
+    [6] for the imaginary parts only the whole space counts as converged
 
 References
 ----------
@@ -16,50 +25,52 @@ Stewart (2002), *A Krylov-Schur algorithm for large eigenproblems*.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Literal, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
 
 from jacobian_lab.errors import InputError
-from jacobian_lab.krylov.factorisation import Arnoldi
+from jacobian_lab.krylov.restarting import RestartedArnoldi
+from jacobian_lab.krylov.schur import (
+    RANKS,
+    Which,
+    conditions_of,
+    ordered_schur,
+    schur_values,
+    whole_pairs,
+)
 
 Array: TypeAlias = NDArray[np.float64]
-Complex: TypeAlias = NDArray[np.complex128]
-Which: TypeAlias = Literal["LM", "LR", "SR", "LI"]
-RANKS: dict[str, Callable[[Any], Any]] = {
-    "LM": np.abs,
-    "LR": np.real,
-    "SR": lambda z: -np.real(z),
-    "LI": lambda z: abs(z.imag),
-}
-"""What the wanted eigenvalues have most of."""
 OUTSIDE = 8
-"""Fewest steps of the search for what was missed: fewer see a copy of an eigenvalue only in
-part.
+"""Fewest steps of the search for missed eigenvalues: fewer show a copy of an eigenvalue only in
+part. Found by tests on repeated eigenvalues.
 """
 MARGIN = 10.0
-"""Residuals by which the best Ritz value outside must stay below the wanted ones."""
+"""The best Ritz value outside must lie below the wanted ones by this many times its residual. A
+safety factor.
+"""
 GAP = 1e-3
-"""Of |A|: wanted eigenvalues that are nearer to the rest take the largest space."""
+"""Relative to |A|: wanted eigenvalues nearer than this to the others are sought in the largest
+space. A safety factor.
+"""
 PLAIN = 100.0
-"""Condition numbers above it take the largest space."""
+"""Eigenvalues of larger condition number are sought in the largest space. A safety factor."""
 SAFETY = 0.1
-"""Of the tolerance: where the iteration ends, since the residual that it knows is not the one that
-is recomputed.
+"""The iteration stops at SAFETY * tolerance: the recurrence's residual can be smaller than the
+recomputed one.
 """
 
 
 class KrylovSchur:
-    """The iteration on a factorisation, whose leading part becomes the wanted Schur form; in the
-    factorisation's units.
+    """The iteration on a factorisation, in its units; the leading part becomes the wanted Schur
+    form.
 
     Parameters
     ----------
-    factorisation : Arnoldi
-        Of at most two steps.
+    factorisation : RestartedArnoldi
+        Two steps at most are done.
     k, which, symmetric, rtol
         As in `jacobian_lab.krylov.eigen.eigenpairs`.
     room : int
@@ -75,23 +86,23 @@ class KrylovSchur:
         The wanted Schur form (p, p), k or k + 1 values, and its orthonormal Schur vectors (n, p):
         `A basis = basis T`.
     projected : array
-        A on the largest space at the end, in Schur form, the wanted part first: what lies outside
-        bears on the conditioning.
+        A on the largest space at the end, in Schur form, the wanted part first: the conditioning
+        depends on the rest, too.
     size : float
         |A| on the largest space seen.
     rounding : float
-        Of a product with A, relative to its size: measured, and at least what the operator states.
+        Rounding of a product with A relative to its size: measured, and at least the one stated by
+        the operator.
     doubt : float
-        How much better than a wanted value one outside may be where both agree to the tolerance,
-        else 0.
+        How far a value outside may exceed a wanted one where the two agree to the tolerance; else
+        0.
     found : int
-        Products spent when the pairs that are returned converged; those after it were for the
-        search outside.
+        Products spent when the returned pairs converged; the search outside took the later ones.
     """
 
     def __init__(
         self,
-        factorisation: Arnoldi,
+        factorisation: RestartedArnoldi,
         k: int,
         which: Which,
         symmetric: bool,
@@ -120,14 +131,14 @@ class KrylovSchur:
     def run(self) -> bool:
         """Iterate; return whether the wanted part converged and nothing better lies outside."""
         f = self.factorisation
-        if self.which == "LI" and self.complete():
+        if self.which == "LI" and self.complete():  # [6]
             return True
         while True:
             Z, count, coupling = self._extend()
             if f.exhausted:
                 self.found = f.products
                 return True
-            if np.linalg.norm(coupling[:count]) > SAFETY * self.tolerance:
+            if np.linalg.norm(coupling[:count]) > SAFETY * self.tolerance:  # [2]
                 if f.steps >= self.room and self.complete():
                     return True
                 if f.products >= self.limit:
@@ -136,9 +147,9 @@ class KrylovSchur:
                 continue
             self.found = f.products
             if self.which == "LI":
-                # the interior of a spectrum may hold more, as long as the space is not exhausted
+                # [6] the interior of a spectrum may hold more until the space is exhausted
                 return False
-            if 4 * f.steps > f.size and self.complete():
+            if 4 * f.steps > f.size and self.complete():  # [5]
                 return True
             settled = self._search(Z, count, coupling)
             if settled is not None:
@@ -170,6 +181,7 @@ class KrylovSchur:
             Z, T, count = self._schur()
             coupling = f.in_units[1] @ Z
             left = float(np.linalg.norm(coupling[:count]))
+            # [1], [2], [3]
             near = left <= SAFETY * self.tolerance and (
                 f.steps >= 3 * self.k + 20 or self._is_plain(T, count)
             )
@@ -189,13 +201,14 @@ class KrylovSchur:
         f, best, self.doubt = self.factorisation, self._ranks(self.T), 0.0
         if self.whole and self._first is None:
             self._first = f.snapshot()
+        # [4] a random vector has a part along everything that the space found lacks
         elsewhere = np.random.default_rng([f.seed, f.products, f.size, 1]).standard_normal(f.size)
         f.restart(Z[:, :count], self.T, coupling[:count], elsewhere)
         self.room = min(max(self.room, count + OUTSIDE), f.size)
         before = f.steps
         self._steps(OUTSIDE)
         if not f.exhausted and f.steps < before + OUTSIDE:
-            return False  # the limit leaves no room to look
+            return False  # the limit leaves too few steps
         while True:
             Z, T, count = self._schur()
             coupling, now = f.in_units[1] @ Z, self._ranks(T[:count, :count])
@@ -204,7 +217,7 @@ class KrylovSchur:
             if f.exhausted or self._is_settled(T[count:, count:], coupling[count:], best[-1]):
                 self.projected, self.doubt = T, max(self.doubt, float((now - best).max()))
                 return True
-            if f.products - self.found > f.size // 8 and self.complete():
+            if f.products - self.found > f.size // 8 and self.complete():  # [5]
                 return True
             if f.products >= self.limit:
                 return False
@@ -213,12 +226,13 @@ class KrylovSchur:
             self._steps(max(1, f.steps // 16))
 
     def _is_settled(self, T: Array, coupling: Array, worst: float) -> bool:
-        """Return whether no eigenvalue outside can be better than the worst of the wanted, as far
-        as the Ritz values tell.
+        """Return whether the Ritz values outside show that no eigenvalue there is better than the
+        worst of the wanted.
 
-        Each is known to the tolerance, or below the worst by its residual; the best one by `MARGIN`
-        times its residual and condition, and by as far as a threefold defective eigenvalue moves,
-        since near-defective ones look simple for long.
+        Each Ritz value must have converged to the tolerance, or lie below the worst by its
+        residual. The best one must lie below it by `MARGIN` times its residual and condition, and
+        by as far as a threefold defective eigenvalue moves: near-defective ones look simple for a
+        long time.
         """
         if not len(T):
             return False
@@ -247,12 +261,12 @@ class KrylovSchur:
     def _shrink(self, Z: Array, T: Array, count: int, coupling: Array) -> None:
         """Restart with the wanted part and the better half of the rest."""
         f = self.factorisation
-        kept = _whole(T, count + (f.steps - count) // 2)
+        kept = whole_pairs(T, count + (f.steps - count) // 2)
         f.restart(Z[:, :kept], T[:kept, :kept], coupling[:kept])
 
     def _is_plain(self, T: Array, count: int) -> bool:
-        """Return whether a small space can be trusted: the wanted values lie apart, and all are
-        well conditioned.
+        """Return whether a small space can be trusted [3]: the wanted values lie apart from the
+        others, and all are well conditioned.
         """
         rank, values = RANKS[self.which], schur_values(T)
         if count == len(values):
@@ -261,7 +275,7 @@ class KrylovSchur:
         return bool(apart and (self.symmetric or conditions_of(T)[1].max() <= PLAIN))
 
     def _ranks(self, T: Array) -> Array:
-        """Return how wanted the k most wanted eigenvalues of a Schur form are, falling."""
+        """Return the ranks of the k most wanted eigenvalues of a Schur form, falling."""
         return np.sort(RANKS[self.which](schur_values(T)))[::-1][: self.k]
 
     def _schur(self) -> tuple[Array, Array, int]:
@@ -278,59 +292,14 @@ class KrylovSchur:
                     f" {skew / even if even else np.inf:.1e} on a space of {len(H)} vectors; take"
                     " its symmetric_part, or symmetric=False"
                 )
-            # numpy's wakes threads that slow the next product
+            # numpy's eigh starts threads that slow the next product down
             values, Z = scipy.linalg.eigh((H + H.T) / 2, driver="ev")
             order = np.argsort(-RANKS[self.which](values), kind="stable")
             return Z[:, order], np.diag(values[order]), min(self.k, len(H))
-        T, Z = scipy.linalg.schur(H, output="real")
-        values = schur_values(T)
-        order = np.argsort(-RANKS[self.which](values), kind="stable")
-        count, taken = 0, np.zeros(len(values), dtype=np.int32)
-        for i in order:  # one after the other to the front: the most wanted first
-            if not taken[i]:
-                taken[[i, i + (values[i].imag > 0) - (values[i].imag < 0)]] = 1
-                count = int(taken.sum())
-            if count >= min(self.k, len(values)):
-                break
-        T, Z = _reordered(T, Z, taken)
-        middle = RANKS[self.which](schur_values(T[count:, count:]))
-        rest = np.zeros(len(values), dtype=np.int32)
-        rest[:count] = 1
-        if len(middle):  # what is kept beyond the wanted: the better half of the rest
-            rest[count:] = middle >= np.median(middle)
-            T, Z = _reordered(T, Z, rest)
-        return Z, T, count
+        return ordered_schur(H, self.k, RANKS[self.which])
 
 
-def schur_values(T: Array) -> Complex:
-    """Return the eigenvalues of a real Schur form in the order of its diagonal."""
-    values = np.diag(T).astype(np.complex128)
-    for i in np.flatnonzero(np.diag(T, -1)):
-        root = np.sqrt(abs(T[i, i + 1] * T[i + 1, i]))
-        values[i], values[i + 1] = T[i, i] + 1j * root, T[i, i] - 1j * root
-    return values
-
-
-def conditions_of(T: Array) -> tuple[Complex, Array]:
-    """Return the eigenvalues of T, and their condition numbers `1 / |y^H x|`."""
-    values, left, right = scipy.linalg.eig(T, left=True)
-    with np.errstate(divide="ignore"):
-        conditions = 1 / np.abs((left.conj() * right).sum(0))
-    return values, np.asarray(np.minimum(conditions, 1 / np.finfo(float).eps))
-
-
-def _reordered(T: Array, Z: Array, select: NDArray[np.int32]) -> tuple[Array, Array]:
-    """Move the selected eigenvalues of a real Schur form to the front."""
-    T, Z, *_ = scipy.linalg.lapack.dtrsen(select, T, Z, job="N")
-    return T, Z
-
-
-def _whole(T: Array, p: int) -> int:
-    """Return p, or p + 1 where a conjugate pair would be cut."""
-    return p + 1 if 0 < p < len(T) and T[p, p - 1] != 0 else p
-
-
-def _rounding(f: Arnoldi) -> float:
+def _rounding(f: RestartedArnoldi) -> float:
     """Return the rounding of a product relative to its size: `A (q1 + q2)` against the two columns
     known, at one product.
     """

@@ -1,7 +1,6 @@
-r"""Solve `A x = b` in the least-squares sense: what an exact Newton step asks of J.
+r"""Solve `A x = b` in the least-squares sense, as an exact Newton step does with J.
 
     lstsq           dense, minimum norm, singular values below rcond * the largest cut off
-    truncated_svd   all truncations at once: norms of solution and residual against rank
     lsmr            matrix-free, products with A and A^T, optional damping
     gmres           matrix-free, products with A only: k steps of Jacobian-free Newton-Krylov
 
@@ -22,7 +21,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from jacobian_lab import _require
 from jacobian_lab.errors import ConvergenceWarning, InputError
-from jacobian_lab.krylov.operators import Counted, Matrix, real
+from jacobian_lab.krylov.conversion import real_operator
+from jacobian_lab.krylov.counting import Counted
+from jacobian_lab.krylov.operators import Matrix
 
 Array: TypeAlias = NDArray[np.float64]
 
@@ -54,44 +55,6 @@ class Solution:
         )
 
 
-@dataclass(frozen=True)
-class TruncatedSVD:
-    r"""Minimum-norm solutions `x_k = sum_{i <= k} (u_i^T b / s_i) v_i` for every rank k = 0 ...
-    min(shape).
-
-    A plot of `solution_norms` against `residual_norms` is the L-curve; `coefficients` falling
-    slower than `singular_values` (Picard's condition) marks the rank at which noise takes over.
-
-    References
-    ----------
-    Hansen (1998), *Rank-deficient and discrete ill-posed problems*, sections 3.2 and 4.5.
-    """
-
-    singular_values: Array
-    """Shape (r,), falling, r = min(rows, columns)."""
-    coefficients: Array
-    """`u_i^T b`, shape (r,)."""
-    right_vectors: Array
-    """Rows v_i^T, shape (r, columns)."""
-    solution_norms: Array
-    """`|x_k|`, shape (r + 1,)."""
-    residual_norms: Array
-    """`|b - A x_k|`, shape (r + 1,)."""
-
-    def rank(self, rcond: float) -> int:
-        """Return how many singular values exceed `rcond` times the largest."""
-        rcond = check_rcond(rcond)
-        return int((self.singular_values > rcond * self.singular_values[0]).sum())
-
-    def solution(self, rank: int) -> Array:
-        """Return `x_k` for k = rank, shape (columns,)."""
-        rank = _require.integer("rank", rank, 0, len(self.singular_values))
-        x: Array = (self.coefficients[:rank] / self.singular_values[:rank]) @ self.right_vectors[
-            :rank
-        ]
-        return x
-
-
 def lstsq(A: Matrix, b: ArrayLike, rcond: float | None = None) -> Solution:
     """Solve by LAPACK's gelsd on the dense matrix: minimum norm among the least-squares solutions.
 
@@ -104,11 +67,11 @@ def lstsq(A: Matrix, b: ArrayLike, rcond: float | None = None) -> Solution:
         A's dtype times its larger dimension: what a float32 operator calls zero is noise, however
         precisely it is stored.
     """
-    A, b = real(A), _vector(b, A)
+    A, b = real_operator(A), right_hand_side(b, A)
     rcond = (
         float(np.finfo(_precision(A)).eps) * max(A.shape) if rcond is None else check_rcond(rcond)
     )
-    (matrix, unit), (rhs, size) = _in_units(as_matrix(A)), _in_units(b)
+    (matrix, unit), (rhs, size) = in_units(as_matrix(A)), in_units(b)
     x, _, rank, _ = scipy.linalg.lstsq(matrix, rhs, cond=rcond, lapack_driver="gelsd")
     return Solution(
         x * (size / unit),
@@ -117,23 +80,6 @@ def lstsq(A: Matrix, b: ArrayLike, rcond: float | None = None) -> Solution:
         True,
         f"dense least squares, rank {rank} of {min(matrix.shape)} at rcond {rcond:.3g}",
         int(rank),
-    )
-
-
-def truncated_svd(A: Matrix, b: ArrayLike) -> TruncatedSVD:
-    """Return the solutions of all ranks; parameters as in `lstsq`."""
-    vector = _vector(b, A)
-    (matrix, unit), (rhs, size) = _in_units(as_matrix(A)), _in_units(vector)
-    u, s, vt = scipy.linalg.svd(matrix, full_matrices=False)
-    coefficients = u.T @ rhs
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        steps = np.where(s > 0, coefficients / s, np.inf)
-        solutions = np.sqrt(np.concatenate([[0.0], np.cumsum(steps**2)])) * (size / unit)
-    outside = float(np.linalg.norm(rhs - u @ coefficients)) ** 2
-    # summed from the small end: no cancellation
-    left = np.concatenate([np.cumsum(coefficients[::-1] ** 2)[::-1], [0.0]])
-    return TruncatedSVD(
-        s * unit, coefficients * size, vt, solutions, np.sqrt(left + outside) * size
     )
 
 
@@ -160,7 +106,7 @@ def lsmr(
         If the tolerance was not reached; the partial result is returned.
     """
     operator = Counted(A, scaled=True)
-    rhs, size = _in_units(_vector(b, A))
+    rhs, size = in_units(right_hand_side(b, A))
     if steps is not None:
         steps = _require.integer("steps", steps, 1)
     damp, rtol = _require.real("damp", damp, "[0, inf)"), _require.real("rtol", rtol, "(0, 1)")
@@ -217,7 +163,7 @@ def gmres(A: Matrix, b: ArrayLike, steps: int = 10, rtol: float | None = None) -
     steps = _require.integer("steps", steps, 1)
     if rtol is not None:
         rtol = _require.real("rtol", rtol, "(0, 1)")
-    rhs, size = _in_units(_vector(b, A))
+    rhs, size = in_units(right_hand_side(b, A))
     norms: list[float] = []  # one for each step
     x, stop = scipy.sparse.linalg.gmres(
         operator,
@@ -229,48 +175,32 @@ def gmres(A: Matrix, b: ArrayLike, steps: int = 10, rtol: float | None = None) -
         callback=norms.append,
         callback_type="pr_norm",
     )
-    taken = len(norms)
-    if stop == 0:
-        return _finish(
-            operator,
-            x,
-            rhs,
-            size,
-            True,
-            f"GMRES, {taken} steps: residual below rtol {rtol or 0.0:.1e}",
+    converged, message = _gmres_ending(operator, x, rhs, len(norms), steps, rtol, stop == 0)
+    return _finish(operator, x, rhs, size, converged, message)
+
+
+def _gmres_ending(
+    operator: Counted, x: Array, rhs: Array, taken: int, steps: int, rtol: float | None, met: bool
+) -> tuple[bool, str]:
+    """Return whether GMRES converged, and why it ended: SciPy tells only whether `rtol` was met."""
+    if met:
+        return True, f"GMRES, {taken} steps: residual below rtol {rtol or 0.0:.1e}"
+    if taken == min(steps, len(rhs)):
+        return (
+            (True, f"GMRES, {taken} steps as asked")
+            if rtol is None
+            else (
+                False,
+                f"GMRES: not converged to rtol {rtol:.1e} after {taken} steps: allow more, "
+                "or take lsmr if A is near singular",
+            )
         )
-    if rtol is None and taken == min(steps, len(rhs)):
-        return _finish(operator, x, rhs, size, True, f"GMRES, {taken} steps as asked")
-    if (
-        taken < min(steps, len(rhs))
-        and _residual(operator @ x, rhs) <= 10 * np.sqrt(len(rhs)) * np.finfo(np.float64).eps
-    ):
-        return _finish(
-            operator,
-            x,
-            rhs,
-            size,
-            True,
-            f"GMRES, {taken} steps: the Krylov space contains the solution",
-        )
-    if taken < min(steps, len(rhs)):
-        return _finish(
-            operator,
-            x,
-            rhs,
-            size,
-            False,
-            f"GMRES: the Krylov space is exhausted after {taken} of {steps} steps: "
-            "A is singular on it; take lsmr",
-        )
-    return _finish(
-        operator,
-        x,
-        rhs,
-        size,
+    if _residual(operator @ x, rhs) <= 10 * np.sqrt(len(rhs)) * np.finfo(np.float64).eps:
+        return True, f"GMRES, {taken} steps: the Krylov space contains the solution"
+    return (
         False,
-        f"GMRES: not converged to rtol {rtol:.1e} after {taken} steps: allow more, "
-        "or take lsmr if A is near singular",
+        f"GMRES: the Krylov space is exhausted after {taken} of {steps} steps: "
+        "A is singular on it; take lsmr",
     )
 
 
@@ -278,7 +208,7 @@ def as_matrix(A: Matrix) -> Array:
     """Return A as a dense float64 array: by its own `dense()` if it has one, else from 64 unit
     vectors at a time.
     """
-    operator = real(A)
+    operator = real_operator(A)
     if isinstance(A, np.ndarray):
         return A.astype(np.float64, copy=False)
     if hasattr(A, "dense"):
@@ -295,7 +225,7 @@ def _dense_cost(A: Matrix) -> int:
     return 0 if isinstance(A, np.ndarray) else int(A.shape[1])
 
 
-def _in_units(x: Array) -> tuple[Array, float]:
+def in_units(x: Array) -> tuple[Array, float]:
     """Return x divided by a power of two near its largest entry, and that; x itself where squares
     are harmless, and 1.
     """
@@ -325,8 +255,9 @@ def _residual(product: Array, rhs: Array) -> float:
     return float(np.linalg.norm(rhs - product)) / size if size else float(np.linalg.norm(product))
 
 
-def _vector(b: ArrayLike, A: Matrix) -> Array:
-    return _require.array("the right-hand side", b, (real(A).shape[0],))
+def right_hand_side(b: ArrayLike, A: Matrix) -> Array:
+    """Return b as a float64 vector of as many entries as A has rows, or raise."""
+    return _require.array("the right-hand side", b, (real_operator(A).shape[0],))
 
 
 def check_rcond(rcond: float) -> float:

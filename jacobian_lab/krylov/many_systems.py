@@ -68,8 +68,16 @@ def arnoldi_batch(apply: BatchApply, start: Array, steps: int) -> tuple[Array, A
 
 
 def gmres_batch(apply: BatchApply, b: Array, steps: int) -> Array:
-    """Return the x, (B, n), that minimise `|b - A x|` over Krylov spaces of `steps` products; see
-    `arnoldi_batch`.
+    """Return the x, (B, n), that minimise `|b - A x|` over Krylov spaces of `steps` products.
+
+    Parameters
+    ----------
+    apply : callable
+        (B, n) -> (B, n), the operator of each system on its own vector.
+    b : array, shape (B, n)
+        Right-hand sides.
+    steps : int
+        Products of each system, at least 1; more than n are n.
 
     Warns
     -----
@@ -89,8 +97,16 @@ def gmres_batch(apply: BatchApply, b: Array, steps: int) -> Array:
 
 
 def ritz_values_batch(apply: BatchApply, start: Array, steps: int) -> Array:
-    """Return the eigenvalues of each operator on its Krylov space, complex, shape (B, steps); see
-    `arnoldi_batch`.
+    """Return the eigenvalues of each operator on its Krylov space, complex, shape (B, steps).
+
+    Parameters
+    ----------
+    apply : callable
+        (B, n) -> (B, n), the operator of each system on its own vector.
+    start : array, shape (B, n)
+        First basis vectors, up to their lengths.
+    steps : int
+        1 ... n.
     """
     _, H = arnoldi_batch(apply, start, steps)
     values = np.full((len(H), H.shape[2]), np.nan, dtype=np.complex128)

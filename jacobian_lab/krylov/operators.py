@@ -1,21 +1,22 @@
-"""Real operators for linear algebra: given by products with matrices, counted, checked. No tensors
-here.
+"""Real operators for linear algebra, given by their products with matrices.
 
     Operator(shape, dtype, ...)    a `scipy.sparse.linalg.LinearOperator`, by its products
-    Counted(A)                     A in float64, with the number of its products
-    provenance(A)                  how products with A are computed, and their known errors
+    Provenance                     how the products are computed, and their known errors
+
+Operators of other origin become one in `jacobian_lab.krylov.conversion`; products are counted in
+`jacobian_lab.krylov.counting`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 from scipy.sparse import issparse
-from scipy.sparse.linalg import LinearOperator, aslinearoperator
+from scipy.sparse.linalg import LinearOperator
 
 from jacobian_lab import _require
 from jacobian_lab.errors import InputError
@@ -23,10 +24,8 @@ from jacobian_lab.errors import InputError
 Array: TypeAlias = NDArray[Any]
 Apply: TypeAlias = Callable[[Array], Array]
 Matrix: TypeAlias = LinearOperator | NDArray[Any]
-MatrixLinearOperator = type(aslinearoperator(np.zeros((1, 1))))
-"""SciPy's operator of a matrix, which has no public name."""
 DENSE = 2**30
-"""Bytes that a dense matrix and three more of its size may take: n x n up to n = 5,792."""
+"""Bytes that a dense matrix and three more of its size may take: 1 GiB, n x n up to n = 5,792."""
 
 
 class Provenance(NamedTuple):
@@ -42,7 +41,22 @@ class Provenance(NamedTuple):
     """Relative error that every product is known to have beyond its dtype's rounding."""
 
 
-class Operator(LinearOperator):  # type: ignore[misc]
+class ByMatrices(LinearOperator, ABC):  # type: ignore[misc]
+    """An operator whose products with matrices are one call; that with a vector is one of them."""
+
+    @property
+    @abstractmethod
+    def provenance(self) -> Provenance:
+        """How the products are computed."""
+
+    def _matvec(self, x: Array) -> Array:
+        return self._matmat(x.reshape(-1, 1))[:, 0]
+
+    def _rmatvec(self, x: Array) -> Array:
+        return self._rmatmat(x.reshape(-1, 1))[:, 0]
+
+
+class Operator(ByMatrices):
     """A real linear operator that is given by its products with matrices, and asks for nothing
     else.
 
@@ -77,7 +91,7 @@ class Operator(LinearOperator):  # type: ignore[misc]
         product_error: float = 0.0,
         rounding: float = 0.0,
     ) -> None:
-        super().__init__(_floating(dtype), shape)
+        super().__init__(floating(dtype), shape)
         self._apply, self._apply_transpose = apply, apply_transpose
         self.path, self._product_error, self.rounding = path, product_error, rounding
 
@@ -85,6 +99,11 @@ class Operator(LinearOperator):  # type: ignore[misc]
     def product_error(self) -> float:
         """Relative error of a product that the check of its maker could not exclude."""
         return self._product_error
+
+    @property
+    def provenance(self) -> Provenance:
+        """How the products are computed."""
+        return Provenance(self.path, self.product_error, self.rounding)
 
     def __matmul__(self, x: Any) -> Any:
         if np.isscalar(x):
@@ -137,12 +156,6 @@ class Operator(LinearOperator):  # type: ignore[misc]
             )
         return array
 
-    def _matvec(self, x: Array) -> Array:
-        return self._matmat(x.reshape(-1, 1))[:, 0]
-
-    def _rmatvec(self, x: Array) -> Array:
-        return self._rmatmat(x.reshape(-1, 1))[:, 0]
-
     def _matmat(self, X: Array) -> Array:
         return self._real(self._apply, X, self.shape[0])
 
@@ -181,149 +194,7 @@ class Operator(LinearOperator):  # type: ignore[misc]
     _adjoint = _transpose
 
 
-class Counted(LinearOperator):  # type: ignore[misc]
-    """An operator in float64 that counts its products, `products`: a matrix of k columns counts k.
-
-    Parameters
-    ----------
-    A : LinearOperator or array
-    scaled : bool
-        Divide every product by `unit`: a power of two near the largest entry of the first product
-        that is not zero, if squares of squares of that entry overflow or underflow in the
-        operator's dtype, and else 1.
-    """
-
-    def __init__(self, A: Matrix, scaled: bool = False) -> None:
-        self.operator = real(A)
-        self.provenance = provenance(A)
-        self.products = 0
-        self.unit = 1.0
-        self._undecided = scaled
-        self._tell: Callable[[int], Any] | None = None
-        super().__init__(np.dtype(np.float64), self.operator.shape)
-
-    @property
-    def rounding(self) -> float:
-        """Relative error of a product: the rounding of its sums in A's dtype, or what it is known
-        to have beyond that.
-        """
-        return self.rounding_with(1.0)
-
-    def rounding_with(self, room: float) -> float:
-        """Return `rounding`, that of the sums with so much room."""
-        eps = float(np.finfo(self.operator.dtype).eps)
-        return max(room * eps * float(np.sqrt(max(self.shape))), self.provenance.rounding)
-
-    def at_scale(self, largest: float) -> None:
-        """Fix the unit for entries up to `largest`."""
-        if largest and np.isfinite(largest):
-            self._undecided = False
-            ordinary = float(np.finfo(self.operator.dtype).max) ** 0.25
-            if not 1 / ordinary <= largest <= ordinary:
-                self.unit = float(2.0 ** np.floor(np.log2(largest)))
-
-    @contextmanager
-    def progress(self, what: str, total: int) -> Iterator[None]:
-        """Show how many of `total` products are done, after two seconds, on a terminal, where tqdm
-        is installed.
-        """
-        try:
-            from tqdm import tqdm
-        except ImportError:
-            yield
-            return
-        with tqdm(
-            total=total, desc=what, unit="product", delay=2, disable=None, leave=False
-        ) as bar:
-            self._tell = bar.update
-            try:
-                yield
-            finally:
-                self._tell = None
-
-    def _counted(self, product: Callable[[Array], Array], X: Array) -> Array:
-        found = np.asarray(product(X), dtype=np.float64)
-        self.products += X.shape[1]
-        if self._undecided:
-            self.at_scale(float(np.abs(found).max(initial=0.0)))
-        if self._tell is not None:
-            self._tell(X.shape[1])
-        return found if self.unit == 1 else found / self.unit
-
-    def _matmat(self, X: Array) -> Array:
-        return self._counted(self.operator.matmat, X)
-
-    def _rmatmat(self, X: Array) -> Array:
-        return self._counted(self.operator.rmatmat, X)
-
-    def _matvec(self, x: Array) -> Array:
-        return self._matmat(x.reshape(-1, 1))[:, 0]
-
-    def _rmatvec(self, x: Array) -> Array:
-        return self._rmatmat(x.reshape(-1, 1))[:, 0]
-
-
-def provenance(A: Matrix) -> Provenance:
-    """Return how products with A are computed; of a sum or product of operators, what its worst
-    part says.
-    """
-    if isinstance(A, Operator):
-        return Provenance(A.path, A.product_error, A.rounding)
-    if isinstance(A, Counted):
-        return A.provenance
-    if not isinstance(A, LinearOperator) or isinstance(A, MatrixLinearOperator):
-        return Provenance("matrix", 0.0, 0.0)
-    parts = [provenance(part) for part in _parts(A)]
-    if not parts:
-        return Provenance("as given", float("nan"), 0.0)
-    worst = max(
-        parts,
-        key=lambda p: (np.nan_to_num(p.product_error, nan=np.inf), p.rounding, p.path != "matrix"),
-    )
-    return Provenance(worst.path, worst.product_error, max(part.rounding for part in parts))
-
-
-def real(A: Matrix) -> LinearOperator:
-    """Return A as a LinearOperator of real floating point numbers, whose products are checked, or
-    raise if it is none.
-    """
-    try:
-        operator = None if isinstance(A, np.ndarray) and A.ndim != 2 else aslinearoperator(A)
-    except (TypeError, ValueError):
-        operator = None
-    if operator is None or 0 in operator.shape:
-        kind = _require.shown(A) if isinstance(A, np.ndarray) else type(A).__name__
-        raise InputError(f"expected a LinearOperator or a numpy matrix: got {kind}")
-    if isinstance(A, np.ndarray) and A.dtype.kind == "f":
-        _require.array("the matrix", A)
-    dtype = _floating(operator.dtype)
-    if isinstance(A, Operator | Counted):
-        return operator
-    if not isinstance(A, LinearOperator):
-        return operator if operator.dtype == dtype else aslinearoperator(A.astype(dtype))
-    known = provenance(A)
-    return Operator(
-        A.shape,
-        dtype,
-        _foreign(A, False),
-        _foreign(A, True),
-        path=known.path,
-        product_error=known.product_error,
-        rounding=known.rounding,
-    )
-
-
-def square(A: Matrix) -> LinearOperator:
-    """Return A as a LinearOperator, or raise if it is not square and real."""
-    operator = real(A)
-    if operator.shape[0] != operator.shape[1]:
-        raise InputError(
-            f"expected a square operator: got {operator.shape[0]} x {operator.shape[1]}"
-        )
-    return operator
-
-
-def _floating(dtype: DTypeLike) -> np.dtype[Any]:
+def floating(dtype: DTypeLike) -> np.dtype[Any]:
     """Return the dtype of the products of an operator: integers and truth values become float64."""
     given = np.dtype(dtype)
     if given.kind == "c":
@@ -333,76 +204,3 @@ def _floating(dtype: DTypeLike) -> np.dtype[Any]:
     if given.kind not in "fiub":
         raise InputError(f"expected an operator of real numbers: got {given}")
     return given if given.kind == "f" else np.dtype(np.float64)
-
-
-def _parts(A: LinearOperator) -> list[LinearOperator]:
-    """Return the operators that SciPy made A of: those of a sum, a product, a multiple, a power, a
-    transpose.
-    """
-    return [part for part in getattr(A, "args", ()) if isinstance(part, LinearOperator)]
-
-
-def _foreign(A: LinearOperator, transposed: bool) -> Apply:
-    """Return the products of an operator that others wrote, on matrices.
-
-    SciPy's default for a matrix hands columns of shape (n, 1) to a `matvec` that may be written for
-    (n,) only: here, columns go one at a time as vectors, unless the operator has its own `matmat`.
-    """
-    name = "rmatvec" if transposed else "matvec"
-    columns, rows = A.shape[::-1] if not transposed else A.shape
-    whole = _has_matmat(A, transposed)
-
-    def vector(x: Array) -> Array:
-        y = np.asarray(A._rmatvec(x) if transposed else A._matvec(x))
-        if y.shape not in ((rows,), (rows, 1)):
-            raise InputError(
-                f"{name} of the {A.shape[0]} x {A.shape[1]} operator returns shape {y.shape} for a"
-                f" vector of shape ({columns},): expected ({rows},)"
-            )
-        return y.reshape(rows)
-
-    def apply(X: Array) -> Array:
-        try:
-            if whole:
-                return np.asarray(A._rmatmat(X) if transposed else A._matmat(X))
-            return (
-                np.stack([vector(x) for x in np.ascontiguousarray(X.T)], axis=1)
-                if X.shape[1]
-                else np.zeros((rows, 0))
-            )
-        except NotImplementedError as error:
-            raise InputError(
-                f"the {A.shape[0]} x {A.shape[1]} operator has no {name}, which is needed here:"
-                f" give LinearOperator(..., {name}=...)"
-            ) from error
-        except InputError:
-            raise
-        except ValueError as error:
-            raise InputError(
-                f"{name} of the {A.shape[0]} x {A.shape[1]} operator failed on vectors of shape"
-                f" ({columns},): {error}"
-            ) from error
-
-    return apply
-
-
-def _has_matmat(A: LinearOperator, transposed: bool) -> bool:
-    """Return whether A multiplies matrices by code of its own, not by SciPy's loop over columns of
-    shape (n, 1).
-    """
-    parts = _parts(A)
-    if isinstance(A, Operator | Counted | MatrixLinearOperator):
-        return True
-    if parts:  # a transpose, as SciPy makes it, has its one part as A.A
-        return all(
-            _has_matmat(part, transposed != (getattr(A, "A", None) is part)) for part in parts
-        )
-    given = vars(A).get(f"_CustomLinearOperator__{'r' * transposed}matmat_impl", A)
-    if given is not A:  # made by LinearOperator(shape, matvec, ...)
-        return given is not None
-    own, loop = (
-        (type(A)._rmatmat, LinearOperator._rmatmat)
-        if transposed
-        else (type(A)._matmat, LinearOperator._matmat)
-    )
-    return own is not loop

@@ -1,4 +1,4 @@
-r"""How far the eigenvalues of an operator move if it changes: conditions, and circles in the
+r"""How far eigenvalues move when the operator changes: condition numbers, and circles in the
 pseudospectrum.
 
     |lambda(A + E) - lambda(A)| <= |E| / |y^H x| + O(|E|^2)    y, x unit left and right eigenvectors
@@ -19,7 +19,8 @@ import scipy.linalg
 from numpy.typing import NDArray
 
 from jacobian_lab.errors import InputError
-from jacobian_lab.krylov.krylov_schur import PLAIN, Array, KrylovSchur, conditions_of
+from jacobian_lab.krylov.krylov_schur import PLAIN, Array, KrylovSchur
+from jacobian_lab.krylov.schur import conditions_of
 
 
 def sensitivity(
@@ -31,6 +32,21 @@ def sensitivity(
     With A in the form `[[T, C], [0, B]]`, T on the wanted space, the left vector of an eigenvalue z
     of T is `(y, u)`, `u^H = y^H C (z I - B)^{-1}`. One product with A^T measures the length of C,
     which the space found shows in part only.
+
+    Parameters
+    ----------
+    search : KrylovSchur
+        At its end.
+    values : array, shape (k,)
+        The wanted eigenvalues.
+    change : array, shape (k,)
+        Norm of the change of A, for each of them.
+    complete : bool
+        Whether the iteration converged; if not, the space outside is left out of account.
+
+    Returns
+    -------
+    conditions, errors : array, shape (k,)
     """
     f, T, p = search.factorisation, search.projected, len(search.T)
     own, conditions = conditions_of(T)

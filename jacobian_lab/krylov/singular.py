@@ -28,9 +28,12 @@ from scipy.sparse.linalg import LinearOperator
 
 from jacobian_lab import _require
 from jacobian_lab.errors import ConvergenceWarning
-from jacobian_lab.krylov.eigen import BUDGET, eigenpairs, goal_reached, listing
+from jacobian_lab.krylov.certificates import Eigenpairs
+from jacobian_lab.krylov.counting import Counted
+from jacobian_lab.krylov.eigen import BUDGET, eigenpairs
 from jacobian_lab.krylov.least_squares import as_matrix
-from jacobian_lab.krylov.operators import DENSE, Counted, Operator
+from jacobian_lab.krylov.operators import DENSE, Operator
+from jacobian_lab.krylov.tables import goal_reached, listing
 
 Array = NDArray[np.float64]
 
@@ -148,7 +151,7 @@ def singular_values(
 
 
 LEAST = 16
-"""Products without which nothing can be said: five with A^T A, and three for each of two values."""
+"""Fewest products for a result: five with A^T A, and three for each of two values."""
 
 
 def _by_square(
@@ -157,18 +160,8 @@ def _by_square(
     """Return the triplets from eigenpairs of A^T A, or of A A^T if that is smaller, for at most
     `limit` products.
     """
-    wide = counted.shape[0] < counted.shape[1]
-    forward, back = (counted.T, counted) if wide else (counted, counted.T)
-    known, own = counted.provenance, np.dtype(counted.operator.dtype)
-    n, eps = forward.shape[1], float(np.finfo(own).eps)
-    gram = Operator(
-        (n, n),
-        own,
-        lambda V: back @ (forward @ V),
-        lambda V: back @ (forward @ V),
-        rounding=known.rounding,
-    )
-    goal, start = rtol / 10, None
+    eps, goal, start = float(np.finfo(counted.operator.dtype).eps), rtol / 10, None
+    gram = _gram(counted)
     while True:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # said later, of A
@@ -183,18 +176,7 @@ def _by_square(
                 seed=seed,
                 max_products=max((limit - counted.products - 3 * k) // 2, 5),
             )
-        U, s, W = np.linalg.svd(forward @ found.vectors, full_matrices=False)
-        V, relative = found.vectors @ W.T, found.noise / s[0] ** 2 if s[0] else 0.0
-        triplets = _triplets(
-            counted,
-            (V, s, U) if wide else (U, s, V),
-            rtol,
-            relative,
-            found.converged and len(s) == k,
-        )
-        # how much larger a square outside may be
-        doubt = float((found.errors - found.residuals).max()) - found.noise
-        triplets = replace(triplets, errors=triplets.errors + np.sqrt(s**2 + max(doubt, 0.0)) - s)
+        triplets, V = _from_square(counted, found, k, rtol)
         worst = float(triplets.residuals.max())
         if (
             worst <= triplets.tolerance
@@ -205,6 +187,43 @@ def _by_square(
             return triplets
         # the square needs more digits than A
         goal, start = max(goal * triplets.tolerance / worst / 2, eps), V.sum(1)
+
+
+def _gram(counted: Counted) -> Operator:
+    """Return A^T A, or A A^T if that is smaller."""
+    forward, back = _smaller_side(counted)
+
+    def apply(V: Array) -> Array:
+        return np.asarray(back @ (forward @ V))
+
+    n = forward.shape[1]
+    dtype, known = np.dtype(counted.operator.dtype), counted.provenance
+    return Operator((n, n), dtype, apply, apply, rounding=known.rounding)
+
+
+def _smaller_side(counted: Counted) -> tuple[LinearOperator, LinearOperator]:
+    """Return A and A^T, or A^T and A if A has fewer rows than columns."""
+    wide = counted.shape[0] < counted.shape[1]
+    return (counted.T, counted) if wide else (counted, counted.T)
+
+
+def _from_square(
+    counted: Counted, found: Eigenpairs, k: int, rtol: float
+) -> tuple[SingularValues, Array]:
+    """Return the triplets of A on the eigenvectors of its square, and V, rotated to them."""
+    forward, _ = _smaller_side(counted)
+    U, s, W = np.linalg.svd(forward @ found.vectors, full_matrices=False)
+    V, relative = found.vectors @ W.T, found.noise / s[0] ** 2 if s[0] else 0.0
+    triplets = _triplets(
+        counted,
+        (U, s, V) if forward is counted else (V, s, U),
+        rtol,
+        relative,
+        found.converged and len(s) == k,
+    )
+    # how much larger a square outside may be
+    doubt = float((found.errors - found.residuals).max()) - found.noise
+    return replace(triplets, errors=triplets.errors + np.sqrt(s**2 + max(doubt, 0.0)) - s), V
 
 
 def _dense(counted: Counted, k: int, rtol: float) -> SingularValues:

@@ -24,7 +24,8 @@ from jacobian_lab.derivative.products import Method, Products
 from jacobian_lab.diffusion.denoiser import Denoiser
 from jacobian_lab.diffusion.schedule import Time
 from jacobian_lab.errors import InputError
-from jacobian_lab.krylov.operators import Apply, Array, Matrix, Operator, provenance, real, square
+from jacobian_lab.krylov.conversion import provenance, real_operator, square
+from jacobian_lab.krylov.operators import Apply, Array, Matrix, Operator
 
 
 class JacobianOperator(Operator):
@@ -206,7 +207,7 @@ def restriction(
         Masks of as many entries as A has rows and columns, in any shape, such as (C, H, W).
         `columns` is `rows` by default.
     """
-    A = real(A)
+    A = real_operator(A)
     transpose = A.T
     r = _entries(rows, A.shape[0], "rows")
     c = _entries(rows if columns is None else columns, A.shape[1], "columns")

@@ -34,9 +34,9 @@ from jacobian_lab.constraints.base import Constraint
 from jacobian_lab.constraints.observations import Map
 from jacobian_lab.derivative.products import Method
 from jacobian_lab.errors import InputError
+from jacobian_lab.krylov.conversion import square
 from jacobian_lab.krylov.least_squares import check_rcond, gmres, lstsq
 from jacobian_lab.krylov.many_systems import gmres_batch
-from jacobian_lab.krylov.operators import square
 from jacobian_lab.linops.batch_jacobian import BatchJacobian
 from jacobian_lab.sampling.step_size import Dynamic, StepSize
 
@@ -76,7 +76,7 @@ def newton_direction(
     Returns
     -------
     Tensor or array
-        Of the type, shape, dtype and device of `e`.
+        The direction, in the type, shape, dtype and device of `e`.
 
     Raises
     ------
@@ -250,7 +250,7 @@ def newton_step(
     J : BatchJacobian
         At x_t; it counts what is spent.
     constraint : Constraint
-        Of D(x_t).
+        What is wanted of D(x_t).
     newton : Newton
     progress : float
         From 0 at the sampler's first time to 1 at its last, for step sizes that fall.

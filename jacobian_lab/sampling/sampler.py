@@ -1,5 +1,5 @@
-r"""Sampling as a generator of states: from noise to data along a decreasing list of times, towards
-a constraint or freely.
+r"""Sampling as a generator of states: from noise to data along a decreasing list of times, with a
+constraint or without.
 
 With D the posterior mean, one DDIM step from t to s < t keeps the noise that D implies and changes
 its amount:
@@ -74,6 +74,15 @@ def seeded_noise(
 
     It is drawn on the CPU in float32 and moved: a seed means the same on every device, in every
     precision and every batch.
+
+    Parameters
+    ----------
+    seeds : sequence of int
+        One for each sample, from 0 to 2^63 - 1.
+    shape : (int, int, int)
+        Shape (C, H, W) of a sample.
+    device, dtype
+        Where it is moved.
     """
     _require.sizes("shape", shape, 3)
     numbers = _seeds(seeds)
@@ -212,6 +221,19 @@ def ddim_step(
 
     `d = eta sigma_s sqrt(1 - (alpha_t sigma_s / (alpha_s sigma_t))^2)`: for eta = 1 the standard
     deviation of x_s given x_t and x0, for every schedule.
+
+    Parameters
+    ----------
+    denoiser : Denoiser
+        Its schedule is used.
+    x_t, x0 : Tensor, shape (B, C, H, W)
+        The noisy samples at t, and the clean ones that are estimated.
+    t, s : int or float
+        The present time and the next, s < t.
+    eta : float
+        Share of fresh noise, from 0 to 1.
+    fresh : Tensor, shape (B, C, H, W), optional
+        Standard normal; without it the share eta is left out.
     """
     x_t, x0 = (_require.tensor(name, given) for name, given in (("x_t", x_t), ("x0", x0)))
     eta = _require.real("eta", eta, "[0, 1]")
@@ -268,8 +290,8 @@ def _checked_times(denoiser: Denoiser, times: Sequence[Any]) -> list[Any]:
 def _check_bounds(
     x_t: Tensor, x0: Tensor, t: int | float, trace: list[tuple[float, list[float]]]
 ) -> None:
-    """Raise where x_t, of size 1 by rights, is so large that half of its digits say nothing of an
-    image.
+    """Raise if the root mean square of x_t, expected to be about 1, exceeds eps^(-1/2), so that
+    half of its digits are lost to an image, or if x0 is not finite.
     """
     size = x_t.flatten(1).square().mean(1).sqrt()
     bad = ~(size < torch.finfo(x_t.dtype).eps ** -0.5) | ~x0.flatten(1).isfinite().all(1)

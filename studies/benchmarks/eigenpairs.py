@@ -33,7 +33,8 @@ from jacobian_lab import (
     skew_part,
     symmetric_part,
 )
-from jacobian_lab.krylov.operators import Counted, Operator
+from jacobian_lab.krylov.counting import Counted
+from jacobian_lab.krylov.operators import Operator
 from mnist.evaluate import noisy_digit
 
 Array: TypeAlias = NDArray[Any]

@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 import mnist
 from jacobian_lab import Denoiser, InputError, _require
-from jacobian_lab.constraints.base import Inpainting
+from jacobian_lab.constraints.linear import Inpainting
 from jacobian_lab.constraints.masks import half
 from jacobian_lab.sampling.newton import Newton
 from jacobian_lab.sampling.sampler import sample, seeded_noise

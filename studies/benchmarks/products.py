@@ -28,7 +28,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 import mnist
 from jacobian_lab import Denoiser, InputError, JacobianOperator
 from jacobian_lab.derivative.fallbacks import DoubleBackward
-from jacobian_lab.derivative.products import Products, differentiable
+from jacobian_lab.derivative.products import Products
+from jacobian_lab.derivative.settings import differentiable
 from jacobian_lab.sampling.sampler import seeded_noise
 from mnist.evaluate import noisy_digit
 from studies.benchmarks.foreign_networks import strangers

@@ -28,7 +28,7 @@ from tqdm import tqdm
 
 import mnist
 from jacobian_lab import InputError
-from jacobian_lab.constraints.base import Linear
+from jacobian_lab.constraints.base import LinearConstraint
 from jacobian_lab.errors import DivergenceError
 from jacobian_lab.sampling.sampler import seed_of
 from studies.contest.contest_report import plot, table
@@ -119,7 +119,7 @@ class Entry:
 
 def problem(
     task: str, first: int, count: int, seed: int, device: str = "cpu"
-) -> tuple[Linear, torch.Tensor, torch.Tensor]:
+) -> tuple[LinearConstraint, torch.Tensor, torch.Tensor]:
     """Return the observations of some held-out digits, the digits and their labels."""
     images, labels = (x[first : first + count].to(device) for x in mnist.digits("held-out"))
     return TASKS[task](images, [seed_of(seed, first + i) for i in range(count)]), images, labels

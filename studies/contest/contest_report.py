@@ -11,8 +11,9 @@ import torch
 from matplotlib.figure import Figure
 
 from studies.contest.problems import BLUR_NOISE
+from studies.frame.answer import Row
 from studies.frame.statistics import mean_interval, rate_interval
-from studies.frame.study import Arrays, Row
+from studies.frame.study import Arrays
 from studies.sampling.constrained import grid
 
 SHADES = (

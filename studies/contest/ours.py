@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from jacobian_lab import Denoiser
-from jacobian_lab.constraints.base import Linear
+from jacobian_lab.constraints.base import LinearConstraint
 from jacobian_lab.sampling.newton import Kind, Newton
 from jacobian_lab.sampling.sampler import sample, seeded_noise
 from jacobian_lab.sampling.step_size import Dynamic, Secant, StepSize
@@ -26,7 +26,7 @@ from studies.contest.peers import PEERS, Passes, Peer
 
 
 def paper(
-    denoiser: Denoiser, problem: Linear, seeds: Sequence[int], steps: int, c: float = 0.2
+    denoiser: Denoiser, problem: LinearConstraint, seeds: Sequence[int], steps: int, c: float = 0.2
 ) -> Tensor:
     """Return samples by the algorithm of Graikos, Jojic and Samaras: 5 inexact steps at each time,
     constant c, no noise.
@@ -46,7 +46,7 @@ def paper(
 
 def inexact(
     denoiser: Denoiser,
-    problem: Linear,
+    problem: LinearConstraint,
     seeds: Sequence[int],
     steps: int,
     travel: float = 10.0,
@@ -74,7 +74,7 @@ def inexact(
 
 def gradient(
     denoiser: Denoiser,
-    problem: Linear,
+    problem: LinearConstraint,
     seeds: Sequence[int],
     steps: int,
     travel: float = 10.0,
@@ -106,7 +106,7 @@ def _down(denoiser: Denoiser, steps: int) -> list[int] | list[float]:
 
 def _newton(
     denoiser: Denoiser,
-    problem: Linear,
+    problem: LinearConstraint,
     seeds: Sequence[int],
     times: list[int] | list[float],
     direction: Kind,

@@ -17,7 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from jacobian_lab.constraints.base import Inpainting, Linear
+from jacobian_lab.constraints.base import LinearConstraint
+from jacobian_lab.constraints.linear import Inpainting
 from jacobian_lab.diffusion.denoiser import Denoiser
 from jacobian_lab.errors import InputError
 from jacobian_lab.sampling.sampler import seeded_noise
@@ -71,7 +72,7 @@ class Adapted:
 
 
 def _observation(
-    denoiser: Denoiser, problem: Linear, batch: int
+    denoiser: Denoiser, problem: LinearConstraint, batch: int
 ) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
     """Return y, (B, m), and A on flat images, (B, n) -> (B, m)."""
     return (
@@ -80,7 +81,7 @@ def _observation(
     )
 
 
-def _variance(problem: Linear) -> float:
+def _variance(problem: LinearConstraint) -> float:
     return max(problem.sigma, SMALLEST_NOISE) ** 2
 
 
@@ -92,7 +93,11 @@ def _run(sampler: Any, denoiser: Denoiser, seeds: Sequence[int]) -> Tensor:
 
 
 def dps(
-    denoiser: Denoiser, problem: Linear, seeds: Sequence[int], steps: int, zeta: float = 1.0
+    denoiser: Denoiser,
+    problem: LinearConstraint,
+    seeds: Sequence[int],
+    steps: int,
+    zeta: float = 1.0,
 ) -> Tensor:
     """Diffusion posterior sampling: an ancestral step, then `zeta` times the gradient of |y - A
     D(x_t)| in x_t.
@@ -122,7 +127,7 @@ def dps(
 
 def mmps(
     denoiser: Denoiser,
-    problem: Linear,
+    problem: LinearConstraint,
     seeds: Sequence[int],
     steps: int,
     iterations: int = 1,
@@ -157,7 +162,11 @@ def mmps(
 
 
 def tmpd(
-    denoiser: Denoiser, problem: Linear, seeds: Sequence[int], steps: int, eta: float = 0.0
+    denoiser: Denoiser,
+    problem: LinearConstraint,
+    seeds: Sequence[int],
+    steps: int,
+    eta: float = 0.0,
 ) -> Tensor:
     """Tweedie moment projected diffusion: as MMPS, the covariance of A x replaced by its row sums.
 
@@ -181,7 +190,7 @@ def tmpd(
 
 def repaint(
     denoiser: Denoiser,
-    problem: Linear,
+    problem: LinearConstraint,
     seeds: Sequence[int],
     steps: int,
     iterations: int = 3,

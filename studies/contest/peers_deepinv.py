@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from jacobian_lab.constraints.base import Inpainting, Linear
+from jacobian_lab.constraints.base import LinearConstraint
+from jacobian_lab.constraints.linear import Inpainting
 from jacobian_lab.diffusion.denoiser import Denoiser
 from jacobian_lab.errors import InputError
 from jacobian_lab.sampling.sampler import seeded_noise
@@ -62,7 +63,7 @@ def _model(denoiser: Denoiser) -> Any:
     )
 
 
-def _physics(problem: Linear, sigma: float) -> Any:
+def _physics(problem: LinearConstraint, sigma: float) -> Any:
     physics = deepinv().physics
     return physics.LinearPhysics(
         A=lambda x, **_: problem.forward(x),
@@ -73,7 +74,7 @@ def _physics(problem: Linear, sigma: float) -> Any:
 
 
 def _posterior(
-    denoiser: Denoiser, problem: Linear, seeds: Sequence[int], steps: int, fidelity: Any
+    denoiser: Denoiser, problem: LinearConstraint, seeds: Sequence[int], steps: int, fidelity: Any
 ) -> Tensor:
     """Return samples of `PosteriorDiffusion`, at our sampler's times: t = (k + 1) / T for the time
     k, 0 for the clean image.
@@ -101,7 +102,11 @@ def _posterior(
 
 
 def dps_annealed(
-    denoiser: Denoiser, problem: Linear, seeds: Sequence[int], steps: int, weight: float = 1.0
+    denoiser: Denoiser,
+    problem: LinearConstraint,
+    seeds: Sequence[int],
+    steps: int,
+    weight: float = 1.0,
 ) -> Tensor:
     """Diffusion posterior sampling as a score: the likelihood of D, its variance `sigma^2 +
     sigma_t^2 / alpha_t^2`.
@@ -119,7 +124,7 @@ def dps_annealed(
 
 def pigdm(
     denoiser: Denoiser,
-    problem: Linear,
+    problem: LinearConstraint,
     seeds: Sequence[int],
     steps: int,
     weight: float = 1.0,
@@ -141,14 +146,14 @@ def pigdm(
     return _posterior(denoiser, problem, seeds, steps, fidelity)
 
 
-def _unit_range(denoiser: Denoiser, problem: Linear, batch: int) -> Tensor:
+def _unit_range(denoiser: Denoiser, problem: LinearConstraint, batch: int) -> Tensor:
     """Return the observations of images in [0, 1]."""
     return (problem.y + problem.forward(torch.ones(batch, *denoiser.shape))) / 2
 
 
 def diffpir(
     denoiser: Denoiser,
-    problem: Linear,
+    problem: LinearConstraint,
     seeds: Sequence[int],
     steps: int,
     lambda_: float = 7.0,
@@ -184,7 +189,9 @@ def diffpir(
     return 2 * found - 1
 
 
-def _decomposed(problem: Linear, shape: tuple[int, int, int], batch: int, sigma: float) -> Any:
+def _decomposed(
+    problem: LinearConstraint, shape: tuple[int, int, int], batch: int, sigma: float
+) -> Any:
     """Return A by its dense singular value decomposition, as deepinv's DecomposablePhysics; spectra
     are (B, n), padded.
     """
@@ -214,7 +221,7 @@ def _decomposed(problem: Linear, shape: tuple[int, int, int], batch: int, sigma:
 
 def ddrm(
     denoiser: Denoiser,
-    problem: Linear,
+    problem: LinearConstraint,
     seeds: Sequence[int],
     steps: int,
     eta: float = 0.85,

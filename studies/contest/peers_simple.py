@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from jacobian_lab.constraints.base import Linear
+from jacobian_lab.constraints.base import LinearConstraint
 from jacobian_lab.diffusion.denoiser import Denoiser
 from jacobian_lab.diffusion.schedule import DiscreteSchedule
 from jacobian_lab.errors import InputError
@@ -63,7 +63,9 @@ class SeededNoise(TorchFunctionMode):
         ).to(like)
 
 
-def unconstrained(denoiser: Denoiser, _: Linear, seeds: Sequence[int], steps: int) -> Tensor:
+def unconstrained(
+    denoiser: Denoiser, _: LinearConstraint, seeds: Sequence[int], steps: int
+) -> Tensor:
     """Return samples of DDIM that have not heard of the problem: what every method has to improve
     on.
     """
@@ -95,7 +97,7 @@ def levels(
 @torch.no_grad()
 def mpgd(
     denoiser: Denoiser,
-    problem: Linear,
+    problem: LinearConstraint,
     seeds: Sequence[int],
     steps: int,
     scale: float = 7.5,
@@ -138,7 +140,11 @@ def mpgd(
 
 @torch.no_grad()
 def ddnm(
-    denoiser: Denoiser, problem: Linear, seeds: Sequence[int], steps: int, eta: float = 0.85
+    denoiser: Denoiser,
+    problem: LinearConstraint,
+    seeds: Sequence[int],
+    steps: int,
+    eta: float = 0.85,
 ) -> Tensor:
     r"""Denoising diffusion null-space model, in its variant for noise with one weight for all of
     the range (DDNM+).
@@ -175,7 +181,7 @@ def ddnm(
     return x
 
 
-def _gain(problem: Linear, batch: int) -> Tensor:
+def _gain(problem: LinearConstraint, batch: int) -> Tensor:
     """Return by how much A^+ amplifies noise in the range of A, (B, 1, 1, 1): 1 for a mask."""
     probe = torch.randn(problem.y.shape[1:], generator=torch.Generator().manual_seed(0)).expand(
         batch, *problem.y.shape[1:]

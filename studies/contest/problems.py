@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from jacobian_lab.constraints.base import Inpainting, Linear
+from jacobian_lab.constraints.base import LinearConstraint
+from jacobian_lab.constraints.linear import Inpainting
 from jacobian_lab.constraints.masks import box, half, random_pixels
 from jacobian_lab.constraints.separable import blurring, gaussian_blur, shrink, super_resolution
 from jacobian_lab.sampling.sampler import seed_of, seeded_noise
@@ -18,19 +19,19 @@ from mnist.data import SHAPE
 BLUR_WIDTH, BLUR_NOISE = 1.5, 0.05
 
 
-def _random(images: Tensor, seeds: Sequence[int]) -> Linear:
+def _random(images: Tensor, seeds: Sequence[int]) -> LinearConstraint:
     return Inpainting(
         images, torch.stack([random_pixels(SHAPE, 0.08, seed_of(seed, 3)) for seed in seeds])
     )
 
 
-def _blur(images: Tensor, seeds: Sequence[int]) -> Linear:
+def _blur(images: Tensor, seeds: Sequence[int]) -> LinearConstraint:
     matrix = blurring(SHAPE[1], BLUR_WIDTH).to(images)
     noise = seeded_noise([seed_of(seed, 4) for seed in seeds], SHAPE, images.device, images.dtype)
     return gaussian_blur(matrix @ images @ matrix.T + BLUR_NOISE * noise, BLUR_WIDTH, BLUR_NOISE)
 
 
-TASKS: dict[str, Callable[[Tensor, Sequence[int]], Linear]] = {
+TASKS: dict[str, Callable[[Tensor, Sequence[int]], LinearConstraint]] = {
     "half": lambda images, _: Inpainting(images, half(SHAPE)),
     "box": lambda images, _: Inpainting(images, box(SHAPE, 16)),
     "random": _random,

@@ -9,8 +9,8 @@ import json
 from pathlib import Path
 
 from jacobian_lab import InputError
-from jacobian_lab._files import LOADED
-from jacobian_lab._files import file_hash as file_hash
+from jacobian_lab._checksums import LOADED
+from jacobian_lab._checksums import file_hash as file_hash
 
 LATENT = "mnist-latent"
 """The miniature Stable Diffusion that ships."""

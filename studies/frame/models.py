@@ -26,13 +26,14 @@ from torch import Tensor
 
 import mnist
 from jacobian_lab import Denoiser, InputError, JacobianOperator
+from jacobian_lab._checksums import file_hash
 from jacobian_lab.diffusion.pipelines import INSTAFLOW
 from mnist.data import SHAPE
 from mnist.evaluate import noisy_digit
 from mnist.oracle import load_oracle
 from mnist.weights import ALIASES, SHIPPED, read_card
 from studies.frame.image_files import size_of
-from studies.frame.model_files import LATENT, file_hash, pipeline_folder
+from studies.frame.model_files import LATENT, pipeline_folder
 from studies.frame.pictures import Shape
 
 ORACLE = "oracle"

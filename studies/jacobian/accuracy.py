@@ -17,8 +17,9 @@ import mnist
 from jacobian_lab import InputError, JacobianOperator
 from jacobian_lab.derivative.products import Method
 from mnist.evaluate import noisy_digit
+from studies.frame.answer import Row
 from studies.frame.figure_style import COLOURS
-from studies.frame.study import Arrays, Config, Pieces, Row, Study, check_times
+from studies.frame.study import Arrays, Config, Pieces, Study, check_times
 from studies.frame.survey import collect
 
 METHODS: tuple[Method, ...] = ("forward", "central")

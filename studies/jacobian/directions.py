@@ -21,11 +21,12 @@ from tqdm import tqdm
 
 import mnist
 from jacobian_lab import InputError, JacobianOperator, dynamic_step_size, newton_direction
-from jacobian_lab.krylov.least_squares import truncated_svd
+from jacobian_lab.krylov.regularisation import truncated_svd
 from mnist.data import SHAPE
 from mnist.evaluate import noisy_digit
+from studies.frame.answer import Row
 from studies.frame.figure_style import COLOURS, LABELS, show, spread
-from studies.frame.study import Arrays, Config, Pieces, Row, Study, check_times
+from studies.frame.study import Arrays, Config, Pieces, Study, check_times
 
 Array: TypeAlias = NDArray[Any]
 KINDS = ("inexact", "gradient", "exact")

@@ -15,9 +15,10 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from jacobian_lab import ConvergenceWarning, JacobianOperator, eigenpairs, skew_part, symmetric_part
+from studies.frame.answer import Row
 from studies.frame.figure_style import COLOURS, LABELS, spread
 from studies.frame.options import model_files
-from studies.frame.study import Arrays, Pieces, Row, Study
+from studies.frame.study import Arrays, Pieces, Study
 from studies.frame.survey import Survey, collect
 
 PARTS = ("J", "symmetric", "skew")

@@ -22,10 +22,11 @@ import torch
 from matplotlib.figure import Figure
 
 from jacobian_lab import InputError, eigenpairs, symmetric_part, trace
+from studies.frame.answer import Row
 from studies.frame.figure_style import show
 from studies.frame.models import Model, operator_at
 from studies.frame.options import OnModel, model_files
-from studies.frame.study import Arrays, Pieces, Row, Study
+from studies.frame.study import Arrays, Pieces, Study
 
 MOVES = (-2.0, -1.0, 0.0, 1.0, 2.0)
 """Standard deviations by which the denoised image is moved."""

@@ -22,8 +22,9 @@ from jacobian_lab.sampling.sampler import seed_of
 from mnist.classifier import accuracy
 from mnist.evaluate import ddim_samples, distances, health, noisy_digit, squared_errors
 from mnist.weights import read_card, write_card
+from studies.frame.answer import Row
 from studies.frame.figure_style import show
-from studies.frame.study import Arrays, Config, Pieces, Row, Study, check_times
+from studies.frame.study import Arrays, Config, Pieces, Study, check_times
 from studies.frame.survey import collect
 
 HEALTH = ("trace", "asymmetry", "smallest", "largest")

@@ -39,11 +39,12 @@ from jacobian_lab import (
     trace,
 )
 from jacobian_lab.diffusion.denoiser import Guidance as Guided
+from studies.frame.answer import Row
 from studies.frame.figure_style import show
 from studies.frame.model_files import LATENT
 from studies.frame.models import Inputs, Model, is_latent, open_model, operator_at
 from studies.frame.options import OnImages, model_files
-from studies.frame.study import Arrays, Pieces, Row, Study, check_times
+from studies.frame.study import Arrays, Pieces, Study, check_times
 from studies.frame.survey import collect
 
 COUNT = 3

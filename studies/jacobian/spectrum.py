@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from jacobian_lab import Arnoldi, InputError, bendixson_box, numerical_range, pseudospectrum
+from studies.frame.answer import Row
 from studies.frame.figure_style import COLOURS, LABELS
 from studies.frame.models import DENSE, operator_at
 from studies.frame.options import OnModel, model_files
-from studies.frame.study import Arrays, Pieces, Row, Study
+from studies.frame.study import Arrays, Pieces, Study
 
 LEVELS = (1e-3, 1e-2, 1e-1)
 """Of the pseudospectra, relative to the largest |eigenvalue|."""

@@ -26,9 +26,10 @@ from jacobian_lab import (
     symmetric_part,
 )
 from jacobian_lab.krylov.operators import Operator
+from studies.frame.answer import Row
 from studies.frame.figure_style import COLOURS, show, tile_rows
 from studies.frame.options import model_files
-from studies.frame.study import Arrays, Pieces, Row, Study, check_times
+from studies.frame.study import Arrays, Pieces, Study, check_times
 from studies.frame.survey import Points, Survey, collect
 
 TITLES = (

@@ -27,8 +27,9 @@ from torch import Tensor
 
 import mnist
 from jacobian_lab import InputError
-from jacobian_lab.constraints.base import Constraint, Inpainting, Linear
+from jacobian_lab.constraints.base import Constraint, LinearConstraint
 from jacobian_lab.constraints.decoded import Decoded, latent_inpainting
+from jacobian_lab.constraints.linear import Inpainting
 from jacobian_lab.constraints.masks import half
 from jacobian_lab.constraints.observations import Map
 from jacobian_lab.constraints.separable import shrink
@@ -38,11 +39,12 @@ from jacobian_lab.sampling.step_size import Secant
 from mnist.classifier import Classifier
 from mnist.data import SHAPE
 from studies.benchmarks.memory import STRICT, alone, watched
+from studies.frame.answer import Row
 from studies.frame.model_files import LATENT
 from studies.frame.models import Model, is_latent, open_model
 from studies.frame.options import OnDigits, model_files
 from studies.frame.statistics import mean_interval, rate_interval, scores
-from studies.frame.study import Arrays, Pieces, Row, Study, check_times
+from studies.frame.study import Arrays, Pieces, Study, check_times
 from studies.frame.survey import collect
 from studies.latent.vae_newton_plot import plot
 from studies.latent.vae_premises import FACTOR, FORMS, MASKED, REFERENCES, TASKS, VECTORS, premises
@@ -265,7 +267,9 @@ def states_of(
     )
 
 
-def constrain(encode: Map, decode: Map, problem: Linear, method: str) -> Constraint | None:
+def constrain(
+    encode: Map, decode: Map, problem: LinearConstraint, method: str
+) -> Constraint | None:
     """Return the constraint that a method puts on latents; None for those that put none."""
     if method == MASK:
         assert isinstance(problem, Inpainting)

@@ -28,13 +28,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from jacobian_lab.constraints.base import Inpainting, Linear
+from jacobian_lab.constraints.base import LinearConstraint
 from jacobian_lab.constraints.decoded import Decoded, Form
+from jacobian_lab.constraints.linear import Inpainting
 from jacobian_lab.constraints.masks import half
 from jacobian_lab.constraints.observations import Map
 from jacobian_lab.constraints.separable import shrink, super_resolution
 from jacobian_lab.derivative.fallbacks import DoubleBackward, ForwardMode
-from jacobian_lab.derivative.products import differentiable
+from jacobian_lab.derivative.settings import differentiable
 from jacobian_lab.krylov.least_squares import lstsq
 from mnist.data import SHAPE
 from mnist.evaluate import noisy_digit
@@ -51,18 +52,21 @@ RANDOM = 32  # random vectors
 CHUNK = 64  # vectors that are differentiated at once
 
 
-def enlarge(images: Tensor) -> Linear:
+def enlarge(images: Tensor) -> LinearConstraint:
     """Return 4x super-resolution of digits."""
     return super_resolution(shrink(images, FACTOR), FACTOR)
 
 
-def complete(images: Tensor) -> Linear:
+def complete(images: Tensor) -> LinearConstraint:
     """Return inpainting of digits of which the left half is known."""
     return Inpainting(images, half(SHAPE))
 
 
 MASKED = "half known"
-TASKS: dict[str, Callable[[Tensor], Linear]] = {"4x super-resolution": enlarge, MASKED: complete}
+TASKS: dict[str, Callable[[Tensor], LinearConstraint]] = {
+    "4x super-resolution": enlarge,
+    MASKED: complete,
+}
 
 
 def premises(
@@ -119,7 +123,7 @@ def premises(
 
 
 def loop(
-    constraint: Linear, J_D: NDArray[np.float64], J_E: NDArray[np.float64], x: Tensor
+    constraint: LinearConstraint, J_D: NDArray[np.float64], J_E: NDArray[np.float64], x: Tensor
 ) -> tuple[float, float, float]:
     """Return of J_E P J_D the largest |eigenvalue|, the norm, and the share of negative real parts;
     see `premises`.
@@ -137,7 +141,7 @@ def _missed(found: NDArray[np.float64], v: NDArray[np.float64]) -> float:
 
 
 def _towards(
-    model: Model, constraint: Linear, z: Tensor, x: Tensor, J_D: NDArray[np.float64]
+    model: Model, constraint: LinearConstraint, z: Tensor, x: Tensor, J_D: NDArray[np.float64]
 ) -> tuple[NDArray[Any], ...]:
     """Return the cosines and the residuals along the directions, for one constraint."""
     e = constraint.error(x)

@@ -22,8 +22,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from jacobian_lab import Denoiser, InputError
-from jacobian_lab.constraints.base import Constraint, Inpainting
+from jacobian_lab.constraints.base import Constraint
 from jacobian_lab.constraints.decoded import Decoded, checked, latent_inpainting
+from jacobian_lab.constraints.linear import Inpainting
 from jacobian_lab.sampling.newton import Kind, Newton
 from jacobian_lab.sampling.sampler import sample, seed_of, seeded_noise
 from jacobian_lab.sampling.step_size import Dynamic, Secant, StepSize

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from jacobian_lab import Denoiser, arnoldi, restriction, symmetric_part
-from jacobian_lab.constraints.base import Inpainting
+from jacobian_lab.constraints.linear import Inpainting
 from jacobian_lab.krylov.operators import Matrix, Operator
 from jacobian_lab.linops.batch_jacobian import BatchJacobian
 from jacobian_lab.sampling.newton import newton_direction

@@ -34,16 +34,17 @@ from tqdm import tqdm
 
 import mnist
 from jacobian_lab import Denoiser, InputError
-from jacobian_lab.constraints.base import Inpainting
+from jacobian_lab.constraints.linear import Inpainting
 from jacobian_lab.constraints.masks import half
 from jacobian_lab.errors import DivergenceError
 from jacobian_lab.sampling.newton import Newton
 from jacobian_lab.sampling.sampler import sample, seed_of, seeded_noise
 from jacobian_lab.sampling.step_size import Dynamic, Spectral, StepSize
 from mnist.data import SHAPE
+from studies.frame.answer import Row
 from studies.frame.models import Inputs, Model
 from studies.frame.options import OnModel, model_files
-from studies.frame.study import Arrays, Pieces, Row, Study
+from studies.frame.study import Arrays, Pieces, Study
 from studies.sampling.contraction import RANKS, contraction
 
 SHADES = ("#0072b2", "#009e73", "#d55e00", "#000000", "#cc79a7", "#56b4e9")

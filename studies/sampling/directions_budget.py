@@ -35,7 +35,7 @@ from tqdm import tqdm
 
 import mnist
 from jacobian_lab import Denoiser, InputError
-from jacobian_lab.constraints.base import Linear
+from jacobian_lab.constraints.base import LinearConstraint
 from jacobian_lab.errors import DivergenceError
 from jacobian_lab.sampling.newton import Kind, Newton
 from jacobian_lab.sampling.sampler import sample, seed_of, seeded_noise
@@ -163,7 +163,7 @@ class Problem:
 
     denoiser: Denoiser
     judge: Classifier
-    constraint: Linear
+    constraint: LinearConstraint
     noise: Tensor
     images: Tensor
     labels: Tensor

@@ -10,9 +10,10 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
+from studies.frame.answer import Row
 from studies.frame.figure_style import COLOURS, LABELS, show
 from studies.frame.statistics import mean_interval, rate_interval
-from studies.frame.study import Arrays, Row
+from studies.frame.study import Arrays
 
 MEASURES = ("residual", "psnr", "ssim", "agreement", "doubt", "distance", "size")
 

@@ -22,9 +22,10 @@ import mnist
 from jacobian_lab import InputError
 from jacobian_lab.constraints.losses import class_label
 from mnist.data import SHAPE
+from studies.frame.answer import Row
 from studies.frame.figure_style import COLOURS
 from studies.frame.statistics import rate_interval
-from studies.frame.study import Arrays, Pieces, Row, Study
+from studies.frame.study import Arrays, Pieces, Study
 from studies.sampling.constrained import Constrained, draw, grid, plot_along, spent
 
 LEARNT = 4000  # held-out digits that the second judge learns from; the others test both

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from jacobian_lab import InputError, _require
-from jacobian_lab.constraints.base import Inpainting
+from jacobian_lab.constraints.linear import Inpainting
 from jacobian_lab.constraints.masks import box, free_form, half, random_pixels
 from jacobian_lab.sampling.sampler import seed_of
 from mnist.data import SHAPE

@@ -50,8 +50,9 @@ from jacobian_lab.errors import DivergenceError
 from jacobian_lab.sampling.newton import Newton
 from jacobian_lab.sampling.sampler import sample, seed_of, seeded_noise
 from jacobian_lab.sampling.step_size import Dynamic, ExactMinimiser, Fixed, Secant
+from studies.frame.answer import Row
 from studies.frame.figure_style import COLOURS
-from studies.frame.study import Arrays, Config, Pieces, Row, Study
+from studies.frame.study import Arrays, Config, Pieces, Study
 from studies.sampling.random_curves import (
     OBSERVATIONS,
     ORACLES,

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from jacobian_lab import Denoiser, DiscreteSchedule
-from jacobian_lab.constraints.base import Inpainting, Linear
+from jacobian_lab.constraints.base import LinearConstraint
+from jacobian_lab.constraints.linear import Inpainting
 from jacobian_lab.constraints.masks import half
 from jacobian_lab.constraints.separable import Separable, resampling
 from jacobian_lab.diffusion.oracle import GaussianMixture
@@ -25,7 +26,7 @@ class Problem:
     """A prior, what is observed of a curve of it, and what is then known."""
 
     prior: GaussianMixture
-    constraint: Linear
+    constraint: LinearConstraint
     A: Tensor
     y: Tensor
     posterior: GaussianMixture
@@ -82,7 +83,7 @@ def make_problem(oracle: str, observation: str, seed: int) -> Problem:
     y = A @ x0.flatten()
     if noisy:
         y = y + NOISE * torch.randn(len(y), generator=generator, dtype=torch.float64)
-    constraint: Linear = (
+    constraint: LinearConstraint = (
         Separable(y.reshape(1, 1, 1, -1), torch.ones(1, 1), A, NOISE)
         if noisy
         else Inpainting(x0, known)

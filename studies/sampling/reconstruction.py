@@ -19,12 +19,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 import mnist
-from jacobian_lab.constraints.base import Linear
+from jacobian_lab.constraints.base import LinearConstraint
+from studies.frame.answer import Row
 from studies.frame.figure_style import COLOURS
 from studies.frame.inputs import OfDigits
 from studies.frame.models import Inputs, Model
 from studies.frame.statistics import fidelity, mean_interval, rate_interval, scores
-from studies.frame.study import Arrays, Pieces, Row
+from studies.frame.study import Arrays, Pieces
 from studies.sampling.constrained import draw, grid, in_batches, plot_along, spent, tiles
 
 SAMPLED, PROJECTED, FREE, AUTOENCODER = "sampled", "projected", "unconstrained", "autoencoder"
@@ -47,7 +48,7 @@ def measure(
     config: Observed,
     pieces: Pieces,
     model: Model,
-    problem: Linear,
+    problem: LinearConstraint,
     truth: Inputs | None,
     others: Mapping[str, Tensor],
 ) -> Arrays:
@@ -55,7 +56,7 @@ def measure(
 
     Parameters
     ----------
-    problem : Linear
+    problem : LinearConstraint
         What is observed, of N images, without noise.
     truth : Inputs or None
         The images, which scores compare with, if they are known; otherwise N is 1.

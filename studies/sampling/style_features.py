@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 import mnist
 from jacobian_lab import InputError
-from jacobian_lab._files import check_folder
+from jacobian_lab._checksums import check_folder
 from jacobian_lab.constraints.losses import Features, layers
 from studies.frame.model_files import cached_folder, folder_hash
 

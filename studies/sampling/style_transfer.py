@@ -21,12 +21,13 @@ import mnist
 from jacobian_lab import InputError
 from jacobian_lab.constraints.losses import style
 from mnist.data import SHAPE
+from studies.frame.answer import Row
 from studies.frame.figure_style import COLOURS
 from studies.frame.inputs import OfDigits
 from studies.frame.model_files import is_gray
 from studies.frame.models import is_latent
 from studies.frame.statistics import mean_interval
-from studies.frame.study import Arrays, Pieces, Row, Study
+from studies.frame.study import Arrays, Pieces, Study
 from studies.sampling.constrained import draw, grid, plot_along, spent
 from studies.sampling.style_features import CLASSIFIER, CLIP, clip_hash, load_features
 

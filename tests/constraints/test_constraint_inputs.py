@@ -14,8 +14,8 @@ from torch.nn import functional as F
 
 import mnist
 from jacobian_lab import InputError
-from jacobian_lab.constraints.base import Inpainting, LinearMap, blur
 from jacobian_lab.constraints.decoded import Decoded, latent_inpainting
+from jacobian_lab.constraints.linear import Inpainting, LinearMap, blur
 from jacobian_lab.constraints.losses import Loss, class_label
 from jacobian_lab.constraints.masks import box, half, random_pixels
 from jacobian_lab.constraints.separable import gaussian_blur, shrink, super_resolution

@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from jacobian_lab import ConvergenceWarning, InputError
-from jacobian_lab.constraints.base import Inpainting, LinearMap, blur
+from jacobian_lab.constraints.linear import Inpainting, LinearMap, blur
 from jacobian_lab.constraints.losses import Loss, class_label, layers, segmentation, style
 from jacobian_lab.constraints.masks import box, free_form, half, random_pixels
 from jacobian_lab.constraints.separable import (

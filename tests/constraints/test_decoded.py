@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from jacobian_lab import DiscreteSchedule, InputError
-from jacobian_lab.constraints.base import Inpainting, LinearMap
 from jacobian_lab.constraints.decoded import Decoded, latent_inpainting, latent_mask
+from jacobian_lab.constraints.linear import Inpainting, LinearMap
 from jacobian_lab.constraints.losses import Loss
 from jacobian_lab.constraints.masks import half
 from jacobian_lab.constraints.separable import shrink, super_resolution

@@ -13,7 +13,7 @@ from conftest import call
 
 pytest.importorskip("diffusers")
 from jacobian_lab.diffusion.latent import load_latent
-from jacobian_lab.diffusion.pipelines import _unread
+from jacobian_lab.diffusion.prompts import _unread
 
 
 @pytest.fixture(scope="module")

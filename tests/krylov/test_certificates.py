@@ -17,8 +17,8 @@ from scipy.optimize import linear_sum_assignment
 from scipy.sparse.linalg import LinearOperator
 
 from jacobian_lab.krylov.eigen import eigenpairs
-from jacobian_lab.krylov.krylov_schur import RANKS
 from jacobian_lab.krylov.operators import Operator
+from jacobian_lab.krylov.schur import RANKS
 from jacobian_lab.krylov.singular import singular_values
 
 ALL, CHUNK = 5000, 50

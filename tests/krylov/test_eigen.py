@@ -12,8 +12,8 @@ from scipy.sparse.linalg import LinearOperator
 
 from jacobian_lab import ConvergenceWarning, InputError, JacobianOperator
 from jacobian_lab.krylov.eigen import eigenpairs
-from jacobian_lab.krylov.krylov_schur import RANKS
 from jacobian_lab.krylov.operators import Operator
+from jacobian_lab.krylov.schur import RANKS
 from jacobian_lab.krylov.singular import singular_values
 
 import networks

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from scipy.sparse.linalg import aslinearoperator
 
 from jacobian_lab import ConvergenceWarning, InputError
-from jacobian_lab.krylov.least_squares import gmres, lsmr, lstsq, truncated_svd
+from jacobian_lab.krylov.least_squares import gmres, lsmr, lstsq
 from jacobian_lab.krylov.operators import Operator
+from jacobian_lab.krylov.regularisation import truncated_svd
 
 from conftest import relative
 

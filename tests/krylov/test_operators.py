@@ -19,8 +19,10 @@ from jacobian_lab import (
     singular_values,
     trace,
 )
+from jacobian_lab.krylov.conversion import provenance, real_operator, square
+from jacobian_lab.krylov.counting import Counted
 from jacobian_lab.krylov.least_squares import as_matrix, gmres, lsmr, lstsq
-from jacobian_lab.krylov.operators import Counted, Operator, provenance, real, square
+from jacobian_lab.krylov.operators import Operator
 
 N = 64
 RNG = np.random.default_rng(0)
@@ -234,7 +236,7 @@ def test_without_a_transpose_eigenpairs_are_right_and_left_ones_refused():
 def test_integers_become_float64(dtype, wrap):
     A = RNG.integers(0, 2 if dtype == np.bool_ else 100, (N, N)).astype(dtype)
     B = wrap(A)
-    assert real(B).dtype == np.float64
+    assert real_operator(B).dtype == np.float64
     np.testing.assert_allclose(Counted(B) @ M, A.astype(float) @ M, atol=1e-10)
     assert eigenpairs(B, 1).values[0].real == pytest.approx(
         abs(np.linalg.eigvals(A.astype(float))).max()
@@ -249,7 +251,7 @@ def test_what_is_no_real_operator_is_refused():
         (1j * np.eye(3), "expected a real operator: got complex128"),
     ):
         with pytest.raises(InputError, match=message):
-            real(bad)
+            real_operator(bad)
 
 
 def test_provenance_is_passed_on_and_the_worst_of_parts():
@@ -272,7 +274,7 @@ def test_provenance_is_passed_on_and_the_worst_of_parts():
         == provenance(scipy.sparse.eye_array(3))
         == ("matrix", 0.0, 0.0)
     )
-    for same in (A, A.T, A.H, A.T.T, 2 * A, -A, A**2, A + A, Counted(A), real(2 * A)):
+    for same in (A, A.T, A.H, A.T.T, 2 * A, -A, A**2, A + A, Counted(A), real_operator(2 * A)):
         assert provenance(same) == ("linearised", 1e-7, 0.0)
     for mixed in (A + B, A @ B, B - 2 * A, (A @ B).T, Counted(A + B)):
         assert provenance(mixed) == ("central difference", 1e-3, 1e-5)
@@ -281,7 +283,7 @@ def test_provenance_is_passed_on_and_the_worst_of_parts():
         (foreign + B, 1e-5),
         (3 * foreign, 0.0),
         (Counted(foreign), 0.0),
-        (real(foreign), 0.0),
+        (real_operator(foreign), 0.0),
     ):
         path, error, rounding = provenance(unknown)
         assert path == "as given"

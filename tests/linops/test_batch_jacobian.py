@@ -14,7 +14,7 @@ from jacobian_lab import (
     JacobianOperator,
     newton_direction,
 )
-from jacobian_lab.constraints.base import Inpainting
+from jacobian_lab.constraints.linear import Inpainting
 from jacobian_lab.constraints.masks import half
 from jacobian_lab.krylov.least_squares import gmres
 from jacobian_lab.krylov.many_systems import arnoldi_batch, gmres_batch, ritz_values_batch

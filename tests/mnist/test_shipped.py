@@ -19,7 +19,7 @@ from jacobian_lab import (
     symmetric_part,
     trace,
 )
-from jacobian_lab.constraints.base import Inpainting
+from jacobian_lab.constraints.linear import Inpainting
 from jacobian_lab.constraints.masks import half
 from jacobian_lab.krylov.operators import Operator
 from jacobian_lab.sampling.newton import Newton

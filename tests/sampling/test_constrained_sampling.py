@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from jacobian_lab import DiscreteSchedule, InputError, RectifiedFlow
-from jacobian_lab.constraints.base import Inpainting, LinearMap
+from jacobian_lab.constraints.linear import Inpainting, LinearMap
 from jacobian_lab.constraints.masks import half
 from jacobian_lab.errors import DivergenceError
 from jacobian_lab.linops.batch_jacobian import BatchJacobian

@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from jacobian_lab import Denoiser, DiscreteSchedule, InputError, RectifiedFlow
-from jacobian_lab.constraints.base import Inpainting
+from jacobian_lab.constraints.linear import Inpainting
 from jacobian_lab.constraints.masks import free_form, half
 from jacobian_lab.derivative.guards import check_apart
 from jacobian_lab.linops.batch_jacobian import BatchJacobian

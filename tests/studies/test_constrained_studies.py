@@ -11,7 +11,7 @@ from PIL import Image
 
 import mnist
 from jacobian_lab import InputError
-from jacobian_lab.constraints.base import Inpainting
+from jacobian_lab.constraints.linear import Inpainting
 from jacobian_lab.constraints.masks import half
 from jacobian_lab.constraints.separable import shrink
 from jacobian_lab.sampling.newton import Newton

@@ -12,8 +12,8 @@ from PIL import Image
 
 import mnist
 from jacobian_lab import InputError
-from jacobian_lab.constraints.base import Inpainting
 from jacobian_lab.constraints.decoded import Decoded, latent_inpainting
+from jacobian_lab.constraints.linear import Inpainting
 from jacobian_lab.constraints.losses import style
 from jacobian_lab.constraints.masks import half
 from jacobian_lab.constraints.separable import shrink

@@ -11,7 +11,7 @@ import torch
 
 import mnist
 from jacobian_lab import Denoiser, InputError
-from jacobian_lab.constraints.base import Inpainting
+from jacobian_lab.constraints.linear import Inpainting
 from jacobian_lab.constraints.masks import half, random_pixels
 from jacobian_lab.constraints.separable import Separable, shrink, super_resolution
 from jacobian_lab.sampling.sampler import seeded_noise

@@ -12,7 +12,7 @@ import mnist
 from jacobian_lab import Denoiser, DiscreteSchedule, InputError
 from jacobian_lab.constraints.decoded import Decoded
 from jacobian_lab.constraints.separable import shrink, super_resolution
-from jacobian_lab.derivative.products import differentiable
+from jacobian_lab.derivative.settings import differentiable
 from jacobian_lab.sampling.newton import Newton
 from jacobian_lab.sampling.sampler import sample, seed_of, seeded_noise
 from jacobian_lab.sampling.step_size import Secant

@@ -1,0 +1,108 @@
+r"""What the network of a diffusers pipeline predicts, and at which time.
+
+    pipeline               schedule          t      its network gets    and predicts
+    Stable Diffusion 1, 2  alphas_cumprod    0 ...  t                   as the scheduler says
+    Stable Diffusion 3     rectified flow    (0,1]  1000 t              noise - x_0
+    InstaFlow              rectified flow    (0,1]  1000 t              x_0 - noise: sign turned
+
+The `shift` of Stable Diffusion 3's scheduler only says which times a sampler visits; D does not
+depend on it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias, get_args
+
+from jacobian_lab.diffusion.denoiser import Prediction
+from jacobian_lab.diffusion.pipelines import INSTAFLOW, Opened
+from jacobian_lab.diffusion.schedule import DiscreteSchedule, RectifiedFlow, Schedule
+from jacobian_lab.errors import InputError
+
+Said: TypeAlias = Prediction | Literal["instaflow"]
+DIFFUSERS_NAMES: dict[Any, Prediction] = {
+    "epsilon": "epsilon",
+    "v_prediction": "v",
+    "sample": "sample",
+}
+"""diffusers' `prediction_type` -> ours; its flow, "flow_prediction", has no table of alphas."""
+
+
+@dataclass(frozen=True)
+class Convention:
+    """What a network predicts, and at which time: all that the Denoiser needs beside the
+    network.
+    """
+
+    schedule: Schedule
+    prediction: Prediction
+    time_scale: int = 1
+    """The network gets `t * time_scale`."""
+    sign: int = 1
+    """-1 where the network predicts `x_0 - noise`."""
+
+
+def read_convention(opened: Opened, said: Said | None) -> Convention:
+    """Read what the network predicts; what the user says must agree, except that "instaflow"
+    overrides the scheduler.
+
+    Raises
+    ------
+    InputError
+        If the pipeline does not tell, contradicts the user, or comes from InstaFlow with a
+        scheduler that knows nothing of it.
+    """
+    scheduler, origin = opened.pipeline.scheduler, opened.origin
+    if said is not None and said not in (*get_args(Prediction), "instaflow"):
+        raise InputError(
+            f"unknown prediction {said!r}: expected one of {', '.join(get_args(Prediction))},"
+            " instaflow"
+        )
+    if opened.kind in INSTAFLOW and said not in (None, "instaflow"):
+        raise InputError(
+            f"prediction={said!r}, but a {opened.kind} predicts x_0 - noise: leave it out"
+        )
+    if opened.kind in INSTAFLOW or said == "instaflow":
+        return _flow(scheduler, sign=-1)
+    kind = type(scheduler).__name__
+    flow = (
+        kind.startswith("FlowMatch") or scheduler.config.get("prediction_type") == "flow_prediction"
+    )
+    found = _flow(scheduler, sign=1) if flow else _from_table(scheduler)
+    if said is None and any(word in origin.lower() for word in ("instaflow", "rectified_flow")):
+        raise InputError(
+            f"the weights come from {origin}, but the scheduler ({kind}) says {found.prediction!r},"
+            ' as in InstaFlow\'s release. Pass prediction="instaflow" if the network predicts x_0'
+            f" - noise, or prediction={found.prediction!r} if the scheduler is right"
+        )
+    if said not in (None, found.prediction):
+        raise InputError(
+            f"prediction={said!r}, but the scheduler ({kind}) says {found.prediction!r}: leave it"
+            " out, or correct scheduler/scheduler_config.json"
+        )
+    return found
+
+
+def _flow(scheduler: Any, sign: int) -> Convention:
+    if scheduler.config.get("invert_sigmas"):
+        raise InputError(
+            f"{type(scheduler).__name__} has invert_sigmas, time the other way round: expected data"
+            " at 0"
+        )
+    return Convention(RectifiedFlow(), "flow", int(scheduler.config.num_train_timesteps), sign)
+
+
+def _from_table(scheduler: Any) -> Convention:
+    name, said = type(scheduler).__name__, scheduler.config.get("prediction_type")
+    table = getattr(scheduler, "alphas_cumprod", None)
+    if table is None:
+        raise InputError(
+            f"{name} has no table alphas_cumprod, and is no flow: expected a scheduler such as"
+            " DDIMScheduler or FlowMatchEulerDiscreteScheduler"
+        )
+    if said not in DIFFUSERS_NAMES:
+        raise InputError(
+            f"the scheduler's prediction_type is {said!r}: expected one of"
+            f" {', '.join(DIFFUSERS_NAMES)}, flow_prediction (scheduler/scheduler_config.json)"
+        )
+    return Convention(DiscreteSchedule(table), DIFFUSERS_NAMES[said])
