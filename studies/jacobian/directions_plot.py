@@ -1,0 +1,103 @@
+"""The figure of `directions`: one digit, its directions and what they do; below, the survey."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from studies.frame.figure_style import COLOURS, LABELS, show, spread
+from studies.frame.study import Arrays
+
+KINDS = ("inexact", "gradient", "exact")
+# the order of the arrays; from EXACT on, the exact direction at each rcond
+INEXACT, GRADIENT, EXACT = SHOWN = range(3)
+NAMES = [LABELS[kind] for kind in KINDS]
+PAIRS = {(INEXACT, EXACT): "#cc79a7", (INEXACT, GRADIENT): "#333333", (EXACT, GRADIENT): "#e69f00"}
+
+
+def plot(arrays: Arrays) -> Figure:
+    """Draw the shown digit, its directions and what they do; below, the survey."""
+    figure = Figure(figsize=(7.2, 6.9))
+    parts: Any = figure.subfigures(2, 1, height_ratios=[1.35, 1])
+    _plot_images(parts[0], arrays)
+    left, middle, right = parts[1].subplots(1, 3)
+    cells, rcond = arrays["cells"], arrays["rconds"][0]
+    times = np.unique(cells[:, 1])
+    at = [cells[:, 1] == t for t in times]
+    for (a, b), colour in PAIRS.items():
+        spread(
+            left,
+            times,
+            [arrays["cosine"][m, a, b] for m in at],
+            f"{NAMES[a]}, {NAMES[b]}",
+            colour,
+            "-o",
+        )
+    left.set(xlabel="time $t$", ylabel="cosine", title="Cosine between directions")
+    for k in SHOWN:
+        spread(
+            middle, times, [arrays["achieved"][m, k] for m in at], NAMES[k], COLOURS[KINDS[k]], "-o"
+        )
+    middle.set(
+        xlabel="time $t$",
+        ylabel=r"$\langle e, \Delta D \rangle \,/\, |e|^2$",
+        title=f"Share of $e$ achieved by a step of {float(arrays['change']):g}",
+    )
+    shown = cells[:, 1] == cells[0, 1]
+    for k in (INEXACT, GRADIENT):
+        spread(
+            right,
+            arrays["sweep"],
+            list(arrays["sweep_cosine"][shown, k].T),
+            f"cosine with {NAMES[k]}",
+            COLOURS[KINDS[k]],
+        )
+    spread(
+        right,
+        arrays["sweep"],
+        list(arrays["sweep_residual"][shown].T),
+        r"$|e - J J^{+} e| \,/\, |e|$",
+        COLOURS["exact"],
+    )
+    right.axvline(float(rcond), color="#999999", linewidth=0.5)
+    right.set(xscale="log", xlabel="rcond", title=rf"$J^{{+}}e$ by rcond, $t$ = {cells[0, 1]:g}")
+    for axes in (left, middle, right):
+        axes.axhline(0, color="#999999", linewidth=0.5)
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2))
+    return figure
+
+
+def _plot_images(figure: Any, arrays: Arrays) -> None:
+    i, t = arrays["cells"][0]
+    count = len(arrays["rconds"])
+    order = [INEXACT, *range(EXACT, EXACT + count), GRADIENT]
+    axes = figure.subplots(3, 1 + len(order))
+    after, steps = arrays["after"][0], arrays["steps"][0]
+    changes = after - arrays["denoised"][0]
+    show(axes[0, 0], arrays["x_t"][0] / 3, rf"$x_t \,/\, 3$, $t$ = {t:g}")
+    show(axes[1, 0], arrays["denoised"][0], f"$D(x_t)$, digit {i:g}")
+    show(axes[2, 0], arrays["error"][0], "$e$, the wish", float(np.abs(arrays["error"][0]).max()))
+    for column, k in enumerate(order, start=1):
+        name = f"{NAMES[min(k, EXACT)]}" + (
+            f", rcond {arrays['rconds'][k - EXACT]:g}" if k >= EXACT else ""
+        )
+        drawn = (
+            show(axes[0, column], steps[k], name, float(arrays["change"])),
+            show(axes[1, column], after[k], f"{100 * arrays['achieved'][0, k]:.0f} % of $e$"),
+            show(axes[2, column], changes[k], "", float(np.abs(changes).max())),
+        )
+        if len(arrays["pixel"]):
+            for panel in axes[:, column]:
+                panel.plot(
+                    *arrays["pixel"][::-1],
+                    "s",
+                    markersize=3.5,
+                    markerfacecolor="none",
+                    markeredgecolor="k",
+                    markeredgewidth=0.6,
+                )
+    labels = (r"step $\delta$", r"$D(x_t + \delta)$", r"$D(x_t + \delta) - D(x_t)$")
+    for panels, image, label in zip(axes, drawn, labels, strict=True):
+        figure.colorbar(image, ax=list(panels), shrink=0.8, pad=0.01, aspect=14).set_label(label)
