@@ -12,7 +12,7 @@ from mnist.recipe import AutoencoderRecipe, ClassifierRecipe, DenoiserRecipe, La
 from mnist.runs import Outcome
 from mnist.train import perform as train
 from studies.benchmarks import (
-    eigenpairs as benchmark_eigenpairs,
+    eigensolvers as benchmark_eigenpairs,
 )
 from studies.benchmarks import (
     full_size,
@@ -29,7 +29,7 @@ from studies.contest import (
 from studies.frame.study import Study, perform
 from studies.jacobian import (
     accuracy,
-    audit,
+    audits,
     directions,
     eigenvalues,
     eigenvectors,
@@ -118,12 +118,12 @@ def _report(outcome: Outcome) -> None:
     )
 
 
-def _audit(config: Annotated[audit.Audit, tyro.conf.arg(name="")]) -> None:
-    if not audit.report(config):
+def _audit(config: Annotated[audits.Audit, tyro.conf.arg(name="")]) -> None:
+    if not audits.report(config):
         sys.exit(1)
 
 
-_audit.__doc__ = audit.Audit.__doc__
+_audit.__doc__ = audits.Audit.__doc__
 
 
 def _benchmark(
@@ -146,11 +146,11 @@ def _benchmark(
         case benchmark.DenseBenchmark():
             benchmark.dense(config)
         case benchmark_eigenpairs.EigenpairsBenchmark():
-            benchmark_eigenpairs.run(config)
+            benchmark_eigenpairs.compare_solvers(config)
         case benchmark_memory.MemoryBenchmark():
-            benchmark_memory.run(config)
+            benchmark_memory.compare_peaks(config)
         case full_size.FullSize():
-            full_size.run(config)
+            full_size.print_costs(config)
         case contest.Contest():
             _report(perform(contest.STUDY, config))
 

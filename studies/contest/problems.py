@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+import mnist
 from jacobian_lab.constraints.base import Inpainting, Linear
 from jacobian_lab.constraints.masks import box, half, random_pixels
 from jacobian_lab.constraints.separable import blurring, gaussian_blur, shrink, super_resolution
@@ -41,3 +42,11 @@ TASKS: dict[str, Callable[[Tensor, Sequence[int]], Linear]] = {
 pixels, bicubic; a Gaussian blur of 1.5 pixels with noise of 0.05. Each takes images, (B, 1, 32,
 32), and a seed for each.
 """
+
+
+def problem(
+    task: str, first: int, count: int, seed: int, device: str = "cpu"
+) -> tuple[Linear, Tensor, Tensor]:
+    """Return the observations of some held-out digits, the digits and their labels."""
+    images, labels = (x[first : first + count].to(device) for x in mnist.digits("held-out"))
+    return TASKS[task](images, [seed_of(seed, first + i) for i in range(count)]), images, labels

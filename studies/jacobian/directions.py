@@ -93,8 +93,8 @@ class Directions(Config):
 
 
 def compute(config: Directions, pieces: Pieces) -> Arrays:
-    """Return images and figures of `compare` for every (digit, time), stacked; the shown one comes
-    first.
+    """Return images and figures of `compare_directions` for every (digit, time), stacked; the shown
+    one comes first.
     """
     denoiser = mnist.load_denoiser(config.model, config.device)
     classifier = mnist.load_classifier(device=config.device)
@@ -105,7 +105,7 @@ def compute(config: Directions, pieces: Pieces) -> Arrays:
     found = collect(
         pieces,
         "directions",
-        lambda cell: compare(config, denoiser, classifier, images, *cells[cell]),
+        lambda cell: compare_directions(config, denoiser, classifier, images, *cells[cell]),
         cell=range(len(cells)),
     )
     return found | {
@@ -117,7 +117,7 @@ def compute(config: Directions, pieces: Pieces) -> Arrays:
     }
 
 
-def compare(
+def compare_directions(
     config: Directions,
     denoiser: Denoiser,
     classifier: Classifier,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from studies.frame.figure_style import COLOURS, LABELS, show, spread
@@ -23,50 +24,46 @@ def plot(arrays: Arrays) -> Figure:
     parts: Any = figure.subfigures(2, 1, height_ratios=[1.35, 1])
     _plot_images(parts[0], arrays)
     left, middle, right = parts[1].subplots(1, 3)
-    cells, rcond = arrays["cells"], arrays["rconds"][0]
-    times = np.unique(cells[:, 1])
-    at = [cells[:, 1] == t for t in times]
-    for (a, b), colour in PAIRS.items():
-        spread(
-            left,
-            times,
-            [arrays["cosine"][m, a, b] for m in at],
-            f"{NAMES[a]}, {NAMES[b]}",
-            colour,
-            "-o",
-        )
-    left.set(xlabel="time $t$", ylabel="cosine", title="Cosine between directions")
-    for k in SHOWN:
-        spread(
-            middle, times, [arrays["achieved"][m, k] for m in at], NAMES[k], COLOURS[KINDS[k]], "-o"
-        )
-    middle.set(
-        xlabel="time $t$",
-        ylabel=r"$\langle e, \Delta D \rangle \,/\, |e|^2$",
-        title=f"Share of $e$ achieved by a step of {float(arrays['change']):g}",
-    )
-    shown = cells[:, 1] == cells[0, 1]
-    for k in (INEXACT, GRADIENT):
-        spread(
-            right,
-            arrays["sweep"],
-            list(arrays["sweep_cosine"][shown, k].T),
-            f"cosine with {NAMES[k]}",
-            COLOURS[KINDS[k]],
-        )
-    spread(
-        right,
-        arrays["sweep"],
-        list(arrays["sweep_residual"][shown].T),
-        r"$|e - J J^{+} e| \,/\, |e|$",
-        COLOURS["exact"],
-    )
-    right.axvline(float(rcond), color="#999999", linewidth=0.5)
-    right.set(xscale="log", xlabel="rcond", title=rf"$J^{{+}}e$ by rcond, $t$ = {cells[0, 1]:g}")
+    _plot_survey(left, middle, arrays)
+    _plot_rconds(right, arrays)
     for axes in (left, middle, right):
         axes.axhline(0, color="#999999", linewidth=0.5)
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2))
     return figure
+
+
+def _plot_survey(left: Axes, right: Axes, arrays: Arrays) -> None:
+    """Draw the cosines between the directions, and what a step along each achieves, against the
+    time.
+    """
+    cells = arrays["cells"]
+    times = np.unique(cells[:, 1])
+    at = [cells[:, 1] == t for t in times]
+    for (a, b), colour in PAIRS.items():
+        groups = [arrays["cosine"][m, a, b] for m in at]
+        spread(left, times, groups, f"{NAMES[a]}, {NAMES[b]}", colour, "-o")
+    left.set(xlabel="time $t$", ylabel="cosine", title="Cosine between directions")
+    for k in SHOWN:
+        groups = [arrays["achieved"][m, k] for m in at]
+        spread(right, times, groups, NAMES[k], COLOURS[KINDS[k]], "-o")
+    right.set(
+        xlabel="time $t$",
+        ylabel=r"$\langle e, \Delta D \rangle \,/\, |e|^2$",
+        title=f"Share of $e$ achieved by a step of {float(arrays['change']):g}",
+    )
+
+
+def _plot_rconds(axes: Axes, arrays: Arrays) -> None:
+    """Draw the exact direction's cosine with the others, and its residual, against rcond."""
+    cells, sweep = arrays["cells"], arrays["sweep"]
+    shown = cells[:, 1] == cells[0, 1]
+    for k in (INEXACT, GRADIENT):
+        groups = list(arrays["sweep_cosine"][shown, k].T)
+        spread(axes, sweep, groups, f"cosine with {NAMES[k]}", COLOURS[KINDS[k]])
+    groups = list(arrays["sweep_residual"][shown].T)
+    spread(axes, sweep, groups, r"$|e - J J^{+} e| \,/\, |e|$", COLOURS["exact"])
+    axes.axvline(float(arrays["rconds"][0]), color="#999999", linewidth=0.5)
+    axes.set(xscale="log", xlabel="rcond", title=rf"$J^{{+}}e$ by rcond, $t$ = {cells[0, 1]:g}")
 
 
 def _plot_images(figure: Any, arrays: Arrays) -> None:

@@ -2,8 +2,8 @@
 latents, and their drawing.
 
 What is wanted is always wanted of images. For a model of latents it goes in through the
-autoencoder, by `Constrained.carried`, and `draw` decodes what comes out; the sampler and its Newton
-step are the same.
+autoencoder, by `Constrained.carried`, and `sample_images` decodes what comes out; the sampler and
+its Newton step are the same.
 """
 
 from __future__ import annotations
@@ -157,7 +157,7 @@ def in_batches(function: Callable[[Tensor], Tensor], x: Tensor, model: Model) ->
     return torch.cat([checked(function(part), part, "autoencoder") for part in parts])
 
 
-def draw(
+def sample_images(
     config: Constrained,
     model: Model,
     seeds: Sequence[int],

@@ -170,7 +170,7 @@ def compute(config: DirectionsBudget, pieces: Pieces) -> Arrays:
         slice(OTHERS, OTHERS + config.searched),
         slice(config.digit, config.digit + config.digits),
     )
-    searched = search(config, other, pieces)
+    searched = search_settings(config, other, pieces)
     plans = [
         Plan(newton, budget, affordable(newton, budget))
         for budget, (_, newton) in (config.cells()[c] for c in searched["chosen"])
@@ -200,7 +200,7 @@ def compute(config: DirectionsBudget, pieces: Pieces) -> Arrays:
     )
 
 
-def search(config: DirectionsBudget, problem: ObservedDigits, pieces: Pieces) -> Arrays:
+def search_settings(config: DirectionsBudget, problem: ObservedDigits, pieces: Pieces) -> Arrays:
     """Return the measures of every setting at every budget, (budgets times settings, digits), and
     which are "chosen", for each direction and budget.
     """

@@ -25,7 +25,7 @@ from mnist.data import SHAPE
 from studies.frame.figure_style import COLOURS
 from studies.frame.statistics import rate_interval
 from studies.frame.study import Arrays, Pieces, Row, Study
-from studies.sampling.constrained import Constrained, draw, grid, plot_along, spent
+from studies.sampling.constrained import Constrained, grid, plot_along, sample_images, spent
 
 LEARNT = 4000  # held-out digits that the second judge learns from; the others test both
 TARGET = 0.05  # cross-entropy in nats
@@ -104,7 +104,7 @@ def compute(config: Guide, pieces: Pieces) -> Arrays:
         )
     noises = config.noise_seeds()
     wanted = torch.tensor(config.classes, device=config.device).repeat(len(noises))
-    guided = draw(
+    guided = sample_images(
         config,
         model,
         [seed for seed in noises for _ in config.classes],
@@ -112,7 +112,7 @@ def compute(config: Guide, pieces: Pieces) -> Arrays:
         "guided",
         lambda part: class_label(classifier, wanted[part], TARGET),
     )
-    free = draw(config, model, noises, pieces, "unconstrained")
+    free = sample_images(config, model, noises, pieces, "unconstrained")
     digits, labels = mnist.digits("held-out")
     second = PixelJudge(digits[:LEARNT], labels[:LEARNT])
 

@@ -25,7 +25,7 @@ from studies.frame.inputs import OfDigits
 from studies.frame.models import Inputs, Model
 from studies.frame.statistics import fidelity, mean_interval, rate_interval, scores
 from studies.frame.study import Arrays, Pieces, Row
-from studies.sampling.constrained import draw, grid, in_batches, plot_along, spent, tiles
+from studies.sampling.constrained import grid, in_batches, plot_along, sample_images, spent, tiles
 
 SAMPLED, PROJECTED, FREE, AUTOENCODER = "sampled", "projected", "unconstrained", "autoencoder"
 SHOWN = 6
@@ -43,7 +43,7 @@ class Observed(OfDigits):
     """Show the samples after the exact projection onto the observation; the table has both."""
 
 
-def measure(
+def sample_and_score(
     config: Observed,
     pieces: Pieces,
     model: Model,
@@ -74,10 +74,10 @@ def measure(
         config.seeds(numbers),
         torch.arange(len(numbers)).repeat_interleave(config.samples),
     )
-    drawn = draw(
+    drawn = sample_images(
         config, model, seeds, pieces, "constrained", lambda part: problem.select(owner[part])
     )
-    free = draw(config, model, seeds, pieces, "unconstrained")
+    free = sample_images(config, model, seeds, pieces, "unconstrained")
     every = problem.select(owner)
     sampled, unconstrained = (
         torch.from_numpy(run["images"]).to(problem.y) for run in (drawn, free)

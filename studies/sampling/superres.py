@@ -18,7 +18,7 @@ from studies.frame.study import Arrays, Pieces, Study
 from studies.sampling import (
     reconstruction as observed,
 )
-from studies.sampling.reconstruction import Observed, measure, table
+from studies.sampling.reconstruction import Observed, sample_and_score, table
 
 SHORTEST = "pseudo-inverse"
 
@@ -54,7 +54,7 @@ class Superres(Observed):
 
 
 def compute(config: Superres, pieces: Pieces) -> Arrays:
-    """Return what `measure` finds, the small images and the shortest answers."""
+    """Return what `sample_and_score` finds, the small images and the shortest answers."""
     model = config.load()
     small = None if config.image is None else config.read(model.image_shape)
     if small is None or tuple(small.pixels.shape[1:]) == model.image_shape:
@@ -64,7 +64,7 @@ def compute(config: Superres, pieces: Pieces) -> Arrays:
         truth, y = None, say(*small).to(config.device)
     problem = super_resolution(y, config.factor)
     shortest = problem.pseudo_inverse(y)
-    found = measure(config, pieces, model, problem, truth, {SHORTEST: shortest})
+    found = sample_and_score(config, pieces, model, problem, truth, {SHORTEST: shortest})
     return found | {"observed": y.cpu().numpy(), "shortest": shortest.cpu().numpy()}
 
 

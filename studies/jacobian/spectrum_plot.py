@@ -1,0 +1,191 @@
+"""The figure of `spectrum`: the complex plane, Ritz values and their convergence, and the decay."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from studies.frame.figure_style import COLOURS, LABELS
+from studies.frame.study import Arrays
+
+LEVELS = (1e-3, 1e-2, 1e-1)
+"""Of the pseudospectra, relative to the largest |eigenvalue|."""
+FOLLOWED = 4
+"""Leading eigenvalues whose convergence is drawn."""
+GRAYS = ("#222222", "#777777", "#bbbbbb")
+
+
+def plot(arrays: Arrays) -> Figure:
+    """Draw the complex plane, Ritz values and their convergence, and the decay."""
+    figure = Figure(figsize=(7.2, 6.4))
+    plane, ritz, decay, errors = figure.subplots(2, 2).ravel()
+    _plot_plane(plane, arrays)
+    _plot_ritz(ritz, arrays)
+    _plot_errors(errors, arrays)
+    _plot_decay(decay, arrays)
+    for axes in (plane, ritz, decay, errors):
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)
+    return figure
+
+
+def _plot_plane(axes: Axes, arrays: Arrays) -> None:
+    """Draw the spectrum in the complex plane, and the sets around it."""
+    values, largest = arrays["eigenvalues"], abs(arrays["eigenvalues"]).max()
+    sets = axes.contour(
+        arrays["grid_x"],
+        arrays["grid_y"],
+        arrays["smallest"] / largest,
+        levels=LEVELS,
+        colors=GRAYS[::-1],
+        linewidths=0.7,
+    )
+    axes.clabel(sets, fmt=lambda level: f"{level:g}", fontsize=6)
+    left, right, height = arrays["box"]
+    axes.plot(
+        [left, right, right, left, left],
+        [-height, -height, height, height, -height],
+        "--",
+        color=COLOURS["skew"],
+        linewidth=0.8,
+        label="Bendixson's box",
+    )
+    closed = np.append(arrays["range"], arrays["range"][0])
+    axes.plot(
+        closed.real, closed.imag, color=COLOURS["symmetric"], linewidth=1, label="numerical range"
+    )
+    kind = "eigenvalues" if is_dense(arrays) else "Ritz values"
+    axes.plot(
+        values.real,
+        values.imag,
+        ".",
+        color=COLOURS["J"],
+        markersize=2.5,
+        label=f"{len(values)} {kind}",
+    )
+    axes.plot([], [], color=GRAYS[1], linewidth=0.7, label="pseudospectra, Arnoldi")
+    axes.set(
+        xlabel="real part",
+        ylabel="imaginary part",
+        title=f"Spectrum of $J$, {arrays['name']}, $t$ = {arrays['time']}",
+    )
+    _zoom_to_zero(axes, arrays)
+
+
+def _zoom_to_zero(axes: Axes, arrays: Arrays) -> None:
+    """Draw the eigenvalues around zero in an inset, for which room is made above the others."""
+    values, largest = arrays["eigenvalues"], abs(arrays["eigenvalues"]).max()
+    height = arrays["box"][2]
+    bottom, room = min(arrays["grid_y"][0], -1.1 * height), np.ptp(arrays["grid_y"])
+    near = values[abs(values) < 0.03 * largest]
+    axes.set_ylim(bottom, -bottom + (0.9 * room if len(near) else 0))
+    if not len(near):
+        return
+    zoom = axes.inset_axes((0.42, 0.6, 0.54, 0.36))
+    zoom.plot(near.real, near.imag, ".", color=COLOURS["J"], markersize=2)
+    zoom.set_title("around zero", fontsize=7, pad=2)
+    zoom.tick_params(labelsize=6)
+
+
+def _plot_ritz(axes: Axes, arrays: Arrays) -> None:
+    """Draw the real parts of each step's Ritz values, in colour once their residual is small."""
+    m, k = np.nonzero(np.isfinite(arrays["bounds"]))
+    largest = abs(arrays["eigenvalues"]).max()
+    done = arrays["bounds"][m, k] < 1e-6 * largest
+    heights = arrays["ritz"][m, k].real
+    axes.plot(
+        m[~done] + 1, heights[~done], ".", color="#bbbbbb", markersize=2.5, label="on the way"
+    )
+    axes.plot(
+        m[done] + 1,
+        heights[done],
+        ".",
+        color=COLOURS["J"],
+        markersize=2.5,
+        label="residual below $10^{-6}$",
+    )
+    axes.set(
+        xlabel="Arnoldi steps",
+        ylabel="real part of Ritz value",
+        title="Ritz values as they converge",
+    )
+
+
+def _plot_errors(axes: Axes, arrays: Arrays) -> None:
+    """Draw error and residual of the leading eigenvalues against the Arnoldi steps."""
+    steps = np.arange(1, len(arrays["ritz"]) + 1)
+    shades = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")
+    for value, colour in zip(leading(arrays, FOLLOWED), shades, strict=True):
+        error, bound = convergence(arrays, value)
+        axes.semilogy(
+            steps,
+            np.maximum(error, 1e-16),
+            color=colour,
+            label=f"{value.real:.3g}" + (f" + {value.imag:.2g}i" if value.imag else ""),
+        )
+        axes.semilogy(steps, bound, ":", color=colour)
+    axes.plot(
+        [],
+        [],
+        "-",
+        color="#333333",
+        label="error" if is_dense(arrays) else "distance from the last",
+    )
+    axes.plot([], [], ":", color="#333333", label="residual, from $H$ alone")
+    axes.set(
+        xlabel="Arnoldi steps",
+        ylabel="error of the eigenvalue",
+        title="Convergence of the leading eigenvalues",
+        ylim=(1e-17, None),
+    )
+
+
+def is_dense(arrays: Arrays) -> bool:
+    """Return whether the whole J was taken, and not its Krylov space only."""
+    return len(arrays["eigenvalues"]) == int(arrays["size"])
+
+
+def leading(arrays: Arrays, count: int) -> Any:
+    """Return the eigenvalues of largest modulus, one of each conjugate pair."""
+    values = arrays["eigenvalues"][arrays["eigenvalues"].imag >= 0]
+    return values[np.argsort(-abs(values))][:count]
+
+
+def convergence(arrays: Arrays, value: complex) -> tuple[np.ndarray, np.ndarray]:
+    """Return the distance of the nearest Ritz value of each step, and its residual, which is not
+    below the rounding.
+    """
+    distance = np.abs(arrays["ritz"] - value)
+    nearest = np.nanargmin(distance, axis=1)
+    rows = np.arange(len(nearest))
+    rounding = (
+        np.finfo(np.float64).eps * np.sqrt(len(arrays["eigenvalues"])) * arrays["singular"][0]
+    )
+    return distance[rows, nearest], np.maximum(arrays["bounds"][rows, nearest], rounding)
+
+
+def _plot_decay(decay: Axes, arrays: Arrays) -> None:
+    """Draw eigenvalues and singular values in falling order."""
+    values = np.sort(abs(arrays["eigenvalues"]))[::-1]
+    negative = -arrays["symmetric"][arrays["symmetric"] < 0]
+    index = np.arange(1, len(values) + 1)
+    of, where = ("$J$", "") if is_dense(arrays) else ("$H$", " on the Krylov space")
+    decay.loglog(index, arrays["singular"], color="#cc79a7", label=f"singular values of {of}")
+    decay.loglog(index, values, color=COLOURS["J"], label=f"|eigenvalues| of {of}")
+    decay.loglog(
+        index,
+        np.sort(abs(arrays["skew"]))[::-1],
+        color=COLOURS["skew"],
+        label=f"|eigenvalues| of {LABELS['skew']}",
+    )
+    decay.loglog(
+        index[: len(negative)],
+        negative,
+        color=COLOURS["symmetric"],
+        label=f"negative ones of {LABELS['symmetric']}",
+    )
+    decay.set(
+        xlabel="index", ylabel="size", title="Decay" + where, ylim=(1e-6 * values[0], 2 * values[0])
+    )
