@@ -26,15 +26,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
 
 import mnist
-from jacobian_lab import Denoiser, InputError
+from jacobian_lab import InputError
 from jacobian_lab.constraints.base import Inpainting
 from jacobian_lab.constraints.masks import half
-from jacobian_lab.errors import DivergenceError
 from jacobian_lab.sampling.newton import Newton
-from jacobian_lab.sampling.sampler import sample, seed_of, seeded_noise
+from jacobian_lab.sampling.sampler import seed_of, seeded_noise
 from jacobian_lab.sampling.step_size import Dynamic, Spectral, StepSize
 from mnist.data import SHAPE
 from studies.frame.models import Inputs, Model, OnModel, model_files
@@ -43,6 +41,7 @@ from studies.frame.survey import collect
 from studies.sampling.contraction import UNKNOWN, contraction
 from studies.sampling.convergence_plot import plot
 from studies.sampling.convergence_table import table
+from studies.sampling.trajectories import trajectory
 
 
 @dataclass(frozen=True)
@@ -111,11 +110,20 @@ class Sampled:
     newton_steps: int
 
     def follow(self, rule: int) -> Arrays:
-        """Return the trajectories of all digits by one rule."""
+        """Return the trajectories of all digits by one rule: residual and root mean square of x_t,
+        (digits, times, steps + 1), and x_t before each time's first step.
+        """
         newton = Newton("inexact", self.newton_steps, self.rules[rule])
         found = trajectory(self.model.denoiser, self.constraint, self.noise, self.times, newton)
-        last = torch.from_numpy(found.pop("last")).to(self.noise)
-        return found | {"agrees": agreement(self.model, self.inputs, last)}
+        last = torch.from_numpy(found["x0"][:, -1]).to(self.noise)
+        shape = (len(self.noise), len(self.times), self.newton_steps + 1)
+        x_t = found["x_t"].reshape(*shape, *last.shape[1:])
+        return {
+            "residual": found["residual"].reshape(shape),
+            "size": np.sqrt(found["mean_square"].astype(np.float32)).astype(float).reshape(shape),
+            "x_t": x_t[:, :, 0],
+            "agrees": agreement(self.model, self.inputs, last),
+        }
 
     def contract(self, x_t: NDArray[Any], k: int, digit: int, rule: int) -> Arrays:
         """Return the contraction by the next step from x_t, (C, H, W), at the k-th time."""
@@ -200,54 +208,6 @@ def agreement(model: Model, inputs: Inputs, samples: Tensor) -> NDArray[Any]:
     seen = classifier(model.decode(samples.nan_to_num())).argmax(1)
     right: NDArray[Any] = ((seen == labels) & samples.isfinite().flatten(1).all(1)).cpu().numpy()
     return right
-
-
-def trajectory(
-    denoiser: Denoiser,
-    constraint: Inpainting,
-    noise: Tensor,
-    times: list[int] | list[float],
-    newton: Newton,
-) -> Arrays:
-    """Sample, and say how it went; where a digit diverges, the others go on without it.
-
-    Returns
-    -------
-    dict
-        "residual" and "size", the root mean square of x_t, (digits, times, steps + 1); "x_t" before
-        each time's first step, (digits, times, C, H, W); "last", the samples. NaN after a digit's
-        divergence; its last residual is kept.
-    """
-    shape = (len(times), newton.steps + 1)
-    residual, size = (np.full((len(noise), shape[0] * shape[1]), np.nan) for _ in range(2))
-    x_t = np.full((len(noise), len(times), *denoiser.shape), np.nan, dtype=np.float32)
-    last, k = torch.full_like(noise, torch.nan), 0
-    try:
-        states = sample(denoiser, noise, times, constraint, newton)
-        for k, state in enumerate(
-            tqdm(states, total=shape[0] * shape[1], desc="states", leave=False)
-        ):
-            assert state.residual is not None
-            residual[:, k] = state.residual.cpu().numpy()
-            size[:, k] = state.x_t.square().mean((1, 2, 3)).sqrt().cpu().numpy()
-            if not state.step:
-                x_t[:, k // shape[1]] = state.x_t.cpu().numpy()
-        last = state.x0
-    except DivergenceError as stop:
-        if len(noise) > 1:
-            middle = len(noise) // 2
-            parts = [
-                trajectory(denoiser, constraint.select(part), noise[part], times, newton)
-                for part in (slice(None, middle), slice(middle, None))
-            ]
-            return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
-        residual[0, len(stop.trace) - 1] = stop.trace[-1][1][0]
-    return {
-        "residual": residual.reshape(-1, *shape),
-        "size": size.reshape(-1, *shape),
-        "x_t": x_t,
-        "last": last.cpu().numpy(),
-    }
 
 
 STUDY = Study(

@@ -12,12 +12,11 @@ from torch import Tensor
 
 from jacobian_lab import Denoiser
 from jacobian_lab.constraints.base import Linear
-from jacobian_lab.errors import DivergenceError
 from jacobian_lab.sampling.newton import Newton
-from jacobian_lab.sampling.sampler import sample
 from mnist.classifier import Classifier
 from studies.frame.statistics import scores
 from studies.frame.study import Arrays
+from studies.sampling.trajectories import trajectory
 
 
 @dataclass(frozen=True)
@@ -51,63 +50,29 @@ class ObservedDigits:
             return torch.cdist(self.judge.features(images.clamp(-1, 1)), self.real).amin(1)
 
     def solve(self, newton: Newton, times: int) -> Arrays:
-        """Sample, and return the path, (digits, states), the passes, the samples, and their scores,
-        (digits,).
+        """Sample; return each state's "residuals" and "sizes", |x_t| relative to what the true
+        digit's would be, (digits, states), the passes, the samples, and their scores, (digits,).
         """
-        found = follow(self, newton, times)
-        drawn = torch.from_numpy(found["images"]).to(self.images)
-        failed = np.isnan(found["images"]).any((1, 2, 3))
+        schedule, square = self.denoiser.schedule, self.images.square().mean((1, 2, 3))
+        at = schedule.times(times)
+        found = trajectory(self.denoiser, self.constraint, self.noise, at, newton)
+        sizes = torch.from_numpy(found["mean_square"]).to(self.images)
+        for k in range(sizes.shape[1]):
+            alpha_t, sigma_t = (float(c) for c in schedule(at[min(k // newton.steps, times - 1)]))
+            sizes[:, k] = (sizes[:, k] / (alpha_t**2 * square + sigma_t**2)).sqrt()
+        drawn = torch.from_numpy(found["x0"][:, -1]).to(self.images)
+        failed = drawn.isnan().flatten(1).any(1).cpu().numpy()
         scored = scores(drawn.nan_to_num(), self.images, self.labels, self.judge) | {
             "distance": self.distance(drawn.nan_to_num()).cpu().numpy()
         }
-        return (
-            found
-            | {key: np.where(failed, np.nan, value) for key, value in scored.items()}
-            | {
-                "residual": found["residuals"][:, -1],
-                "size": found["sizes"].max(1),
-                "times": np.array(times),
-            }
-        )
-
-
-def follow(problem: ObservedDigits, newton: Newton, times: int) -> Arrays:
-    """Sample; return each state's "residuals" and "sizes", |x_t| relative to what the true digit's
-    would be, and "images".
-
-    Where a digit diverges the others go on without it, and it has NaN from there.
-    """
-    schedule, square = problem.denoiser.schedule, problem.images.square().mean((1, 2, 3))
-    states = times * newton.steps + 1
-    residuals, sizes = (np.full((len(problem.noise), states), np.nan) for _ in range(2))
-    passes = np.zeros((states, 3), dtype=int)
-    images = np.full(problem.images.shape, np.nan, dtype=np.float32)
-    try:
-        for k, state in enumerate(
-            sample(
-                problem.denoiser, problem.noise, schedule.times(times), problem.constraint, newton
-            )
-        ):
-            assert state.residual is not None
-            alpha_t, sigma_t = (float(c) for c in schedule(state.t))
-            size = state.x_t.square().mean((1, 2, 3)) / (alpha_t**2 * square + sigma_t**2)
-            residuals[:, k], sizes[:, k] = state.residual.cpu().numpy(), size.sqrt().cpu().numpy()
-            passes[k] = state.spent.forward, state.spent.jvp, state.spent.vjp
-            if k == states - 1:
-                images = state.x0.cpu().numpy()
-    except DivergenceError:
-        if len(problem.noise) > 1:
-            middle = len(problem.noise) // 2
-            a, b = (
-                follow(problem.select(part), newton, times)
-                for part in (slice(None, middle), slice(middle, None))
-            )
-            return {
-                key: (
-                    np.maximum(a[key], b[key])
-                    if key == "passes"
-                    else np.concatenate([a[key], b[key]])
-                )
-                for key in a
-            }
-    return {"residuals": residuals, "sizes": sizes, "passes": passes, "images": images}
+        reached = np.isfinite(found["mean_square"])
+        residuals = np.where(reached, found["residual"], np.nan)
+        return {key: np.where(failed, np.nan, value) for key, value in scored.items()} | {
+            "residuals": residuals,
+            "sizes": sizes.cpu().double().numpy(),
+            "passes": found["passes"].max(0),
+            "images": found["x0"][:, -1],
+            "residual": residuals[:, -1],
+            "size": sizes.cpu().double().numpy().max(1),
+            "times": np.array(times),
+        }

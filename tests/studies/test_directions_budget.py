@@ -18,7 +18,7 @@ from mnist.oracle import load_oracle
 from studies.contest.problems import TASKS
 from studies.sampling.directions_budget import REAL, DirectionsBudget
 from studies.sampling.newton_settings import SEARCH, choose, describe, evaluations_per_time
-from studies.sampling.observed_digits import ObservedDigits, follow
+from studies.sampling.observed_digits import ObservedDigits
 
 from conftest import call
 
@@ -121,9 +121,9 @@ def test_the_search_takes_the_least_doubt_within_the_tolerance_or_else_the_least
 
 def test_a_digit_that_diverges_leaves_the_others_alone(problem):
     newton = Newton("identity", 1, Fixed(1.0), refresh=False)
-    alone = follow(problem, newton, 3)
+    alone = problem.solve(newton, 3)
     problem.noise[1] *= 1e5
-    found = follow(problem, newton, 3)
+    found = problem.solve(newton, 3)
     assert np.isnan(found["images"][1]).all()
     for key in ("residuals", "sizes", "images"):
         np.testing.assert_allclose(found[key][[0, 2]], alone[key][[0, 2]], atol=1e-5)
@@ -134,7 +134,7 @@ def test_a_digit_that_diverges_leaves_the_others_alone(problem):
 def test_size_and_distance_are_those_of_the_digits_by_rights(problem):
     images = mnist.digits("held-out")[0]
     assert problem.distance(images[3003:3004]) < 1e-2
-    first = follow(problem, Newton("identity", 1, Fixed(1.0), refresh=False), 1)["sizes"][:, 0]
+    first = problem.solve(Newton("identity", 1, Fixed(1.0), refresh=False), 1)["sizes"][:, 0]
     alpha_t, sigma_t = (float(c) for c in problem.denoiser.schedule(999))
     rms = [float(x.square().mean()) for x in (problem.noise[0], images[0])]
     assert first[0] == pytest.approx((rms[0] / (alpha_t**2 * rms[1] + sigma_t**2)) ** 0.5, rel=1e-4)
