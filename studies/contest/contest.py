@@ -35,6 +35,7 @@ from studies.contest.peers_deepinv import deepinv
 from studies.contest.problems import TASKS, problem
 from studies.frame.statistics import scores
 from studies.frame.study import Arrays, Config, Pieces, Study
+from studies.subject import subject
 
 FIRST, OTHERS = 2000, 1000  # held-out digits of the contest, and of the search
 BATCH = 50
@@ -281,6 +282,7 @@ def compute(config: Contest, pieces: Pieces) -> Arrays:
         "digits": images[:SHOWN].numpy(),
         "observed": np.stack([wanted.pseudo_inverse(wanted.y).numpy() for wanted in shown]),
         "tasks": np.array(config.tasks),
+        **subject(config),
         "shown": np.stack([run["images"][:SHOWN].astype(np.float32) for run in runs]),
     }
 

@@ -26,6 +26,7 @@ from mnist.evaluate import noisy_digit
 from studies.frame.study import Arrays, Config, Pieces, Row, Study, check_times
 from studies.frame.survey import collect
 from studies.jacobian.directions_plot import plot
+from studies.subject import subject
 
 Array: TypeAlias = NDArray[Any]
 SWEEP = np.geomspace(1e-4, 0.9, 33)  # rconds
@@ -113,6 +114,7 @@ def compute(config: Directions, pieces: Pieces) -> Arrays:
         "change": np.array(config.change),
         "rconds": np.array(config.rconds),
         "sweep": SWEEP,
+        **subject(config),
         "pixel": np.array([] if config.target is not None else config.pixel),
     }
 

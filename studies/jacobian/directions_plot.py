@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from studies.frame.figure_style import COLOURS, LABELS, show, spread
 from studies.frame.study import Arrays
+from studies.subject import write_subject
 
 KINDS = ("inexact", "gradient", "exact")
 # the order of the arrays; from EXACT on, the exact direction at each rcond
@@ -20,15 +21,18 @@ PAIRS = {(INEXACT, EXACT): "#cc79a7", (INEXACT, GRADIENT): "#333333", (EXACT, GR
 
 def plot(arrays: Arrays) -> Figure:
     """Draw the shown digit, its directions and what they do; below, the survey."""
-    figure = Figure(figsize=(7.2, 6.9))
+    figure = Figure(figsize=(7.2, 7.2))
     parts: Any = figure.subfigures(2, 1, height_ratios=[1.35, 1])
+    count = len(np.unique(arrays["cells"][:, 0]))
+    rcond = float(arrays["rconds"][0])
+    write_subject(figure, arrays, f"{count} digit{'s' * (count > 1)} below, rcond {rcond:g}")
     _plot_images(parts[0], arrays)
     left, middle, right = parts[1].subplots(1, 3)
     _plot_survey(left, middle, arrays)
     _plot_rconds(right, arrays)
-    for axes in (left, middle, right):
+    for axes, below in ((left, -0.2), (middle, -0.2), (right, -0.3)):
         axes.axhline(0, color="#999999", linewidth=0.5)
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2))
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, below))
     return figure
 
 
@@ -39,18 +43,26 @@ def _plot_survey(left: Axes, right: Axes, arrays: Arrays) -> None:
     cells = arrays["cells"]
     times = np.unique(cells[:, 1])
     at = [cells[:, 1] == t for t in times]
-    for (a, b), colour in PAIRS.items():
+    for k, ((a, b), colour) in enumerate(PAIRS.items()):
         groups = [arrays["cosine"][m, a, b] for m in at]
-        spread(left, times, groups, f"{NAMES[a]}, {NAMES[b]}", colour, "-o")
-    left.set(xlabel="time $t$", ylabel="cosine", title="Cosine between directions")
+        _ranges(left, times, groups, f"{NAMES[a]}, {NAMES[b]}", colour, k - 1)
+    left.set(ylabel="cosine", title="Cosine between directions:\nmean, smallest to largest")
     for k in SHOWN:
         groups = [arrays["achieved"][m, k] for m in at]
-        spread(right, times, groups, NAMES[k], COLOURS[KINDS[k]], "-o")
+        _ranges(right, times, groups, NAMES[k], COLOURS[KINDS[k]], k - 1)
     right.set(
-        xlabel="time $t$",
         ylabel=r"$\langle e, \Delta D \rangle \,/\, |e|^2$",
-        title=f"Share of $e$ achieved by a step of {float(arrays['change']):g}",
+        title=f"Share of $e$ by a step\nof largest entry {float(arrays['change']):g}: the same",
     )
+
+
+def _ranges(axes: Axes, times: Any, groups: list[Any], label: str, colour: str, place: int) -> None:
+    """Draw mean and range of each group, beside those of other places, -1, 0 and 1."""
+    x = times + place * 0.04 * (np.ptp(times) or times[0])
+    mean, low, high = (np.array([of(g) for g in groups]) for of in (np.mean, np.min, np.max))
+    bars = np.maximum([mean - low, high - mean], 0)
+    axes.errorbar(x, mean, bars, fmt="o-", color=colour, label=label, elinewidth=1, linewidth=0.6)
+    axes.set(xlabel="time $t$", xticks=times)
 
 
 def _plot_rconds(axes: Axes, arrays: Arrays) -> None:
@@ -63,7 +75,11 @@ def _plot_rconds(axes: Axes, arrays: Arrays) -> None:
     groups = list(arrays["sweep_residual"][shown].T)
     spread(axes, sweep, groups, r"$|e - J J^{+} e| \,/\, |e|$", COLOURS["exact"])
     axes.axvline(float(arrays["rconds"][0]), color="#999999", linewidth=0.5)
-    axes.set(xscale="log", xlabel="rcond", title=rf"$J^{{+}}e$ by rcond, $t$ = {cells[0, 1]:g}")
+    axes.set(
+        xscale="log",
+        xlabel="rcond: singular values below it,\nrelative to the largest, count as 0",
+        title=f"$J^{{+}}e$ by rcond, $t$ = {cells[0, 1]:g}:\nmean, band: smallest to largest",
+    )
 
 
 def _plot_images(figure: Any, arrays: Arrays) -> None:
@@ -73,16 +89,24 @@ def _plot_images(figure: Any, arrays: Arrays) -> None:
     axes = figure.subplots(3, 1 + len(order))
     after, steps = arrays["after"][0], arrays["steps"][0]
     changes = after - arrays["denoised"][0]
-    show(axes[0, 0], arrays["x_t"][0] / 3, rf"$x_t \,/\, 3$, $t$ = {t:g}")
+    show(axes[0, 0], arrays["x_t"][0] / 3, f"noisy $x_t$, $t$ = {t:g}")
+    axes[0, 0].set_xlabel("black: $-3$, white: 3", fontsize=6)
     show(axes[1, 0], arrays["denoised"][0], f"$D(x_t)$, digit {i:g}")
-    show(axes[2, 0], arrays["error"][0], "$e$, the wish", float(np.abs(arrays["error"][0]).max()))
+    show(
+        axes[2, 0],
+        arrays["error"][0],
+        "$e$, the change wanted",
+        float(np.abs(arrays["error"][0]).max()),
+    )
     for column, k in enumerate(order, start=1):
         name = f"{NAMES[min(k, EXACT)]}" + (
             f", rcond {arrays['rconds'][k - EXACT]:g}" if k >= EXACT else ""
         )
         drawn = (
             show(axes[0, column], steps[k], name, float(arrays["change"])),
-            show(axes[1, column], after[k], f"{100 * arrays['achieved'][0, k]:.0f} % of $e$"),
+            show(
+                axes[1, column], after[k], f"{100 * arrays['achieved'][0, k]:.0f} % of $e$ achieved"
+            ),
             show(axes[2, column], changes[k], "", float(np.abs(changes).max())),
         )
         if len(arrays["pixel"]):
@@ -92,7 +116,7 @@ def _plot_images(figure: Any, arrays: Arrays) -> None:
                     "s",
                     markersize=3.5,
                     markerfacecolor="none",
-                    markeredgecolor="k",
+                    markeredgecolor="#e69f00",
                     markeredgewidth=0.6,
                 )
     labels = (r"step $\delta$", r"$D(x_t + \delta)$", r"$D(x_t + \delta) - D(x_t)$")

@@ -18,6 +18,7 @@ from studies.frame.models import model_files
 from studies.frame.study import Arrays, Pieces, Row, Study
 from studies.frame.survey import Survey, collect
 from studies.jacobian.eigenvalues_plot import PARTS, PUBLISHED, plot
+from studies.subject import subject
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ def compute(config: Eigenvalues, pieces: Pieces) -> Arrays:
         | dense
         | {
             "times": np.array(config.times),
+            **subject(config),
             "names": np.array(points.inputs.names),
             "cells": np.array([(points.inputs.numbers[k], seed) for k, seed in points.samples]),
         }

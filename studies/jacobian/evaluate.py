@@ -26,7 +26,10 @@ from mnist.weights import read_card, write_card
 from studies.frame.figure_style import show
 from studies.frame.study import Arrays, Config, Pieces, Row, Study, check_times
 from studies.frame.survey import collect
+from studies.subject import subject, write_subject
 
+ENOUGH = 1000
+"""Samples from which on a Fréchet distance in the judge's features means something."""
 HEALTH = ("trace", "asymmetry", "smallest", "largest")
 
 
@@ -85,6 +88,10 @@ def compute(config: Evaluate, pieces: Pieces) -> Arrays:
     samples = torch.from_numpy(drawn).to(config.device)
     arrays |= distances_to_real(config, classifier, images, samples) | {
         "times": np.array(config.times),
+        "steps": np.array(config.steps),
+        "samples": np.array(config.samples),
+        "seed": np.array(config.seed),
+        **subject(config),
         "alpha": np.array([a for a, _ in coefficients]),
         "sigma": np.array([s for _, s in coefficients]),
         "n": np.array(images[0].numel()),
@@ -181,33 +188,40 @@ def table(arrays: Arrays) -> list[Row]:
 
 def plot(arrays: Arrays) -> Figure:
     """Draw error, trace and asymmetry against the noise level, and a grid of 64 samples."""
-    figure = Figure(figsize=(7.2, 4.4))
+    figure = Figure(figsize=(7.2, 5.4))
     parts: Any = figure.subfigures(1, 2, width_ratios=[2, 3])
     left, right = parts
     _plot_levels(left, arrays)
+    count = int(arrays["samples"])
     _, channels, height, width = arrays["grid"].shape
     mosaic = arrays["grid"].reshape(8, 8, channels, height, width).transpose(2, 0, 3, 1, 4)
     show(
         right.subplots(),
         mosaic.reshape(channels, 8 * height, 8 * width),
-        f"64 samples. Fréchet distance {arrays['sampled'][0]:.2f}, real to real"
-        f" {arrays['real'][0]:.2f}",
+        f"64 of {count} samples, {int(arrays['steps'])} DDIM steps\n"
+        f"Fréchet distance to real digits {arrays['sampled'][0]:.2f}, real to real"
+        f" {arrays['real'][0]:.2f}"
+        + f"\n(too few samples: under {ENOUGH} the distances say little)"
+        * (count < ENOUGH),
     )
+    write_subject(figure, arrays, f"seed {int(arrays['seed'])}")
     return figure
 
 
 def _plot_levels(figure: Any, arrays: Arrays) -> None:
     """Draw error, trace and asymmetry against the noise level."""
-    errors, traces, asymmetries = figure.subplots(3, 1, sharex=True)
+    errors, traces, asymmetries = figure.subplots(3, 1)
     levels = list(summary(arrays)["levels"].values())
     t = arrays["times"]
     errors.semilogy(t, [level["epsilon_error"] for level in levels], "o-", color="#333333")
     errors.set(
         title=r"Held-out error of $\epsilon$, per pixel",
+        xlabel="time $t$",
         ylabel=r"$|\hat\epsilon - \epsilon|^2 / n$",
     )
-    traces.plot(t, arrays["trace"], ".", color="#0072b2", alpha=0.5)
-    traces.plot(t, arrays["trace"].mean(1), "-", color="#0072b2", label="tr $J$")
+    dots = traces.plot(t, arrays["trace"], ".", color="#0072b2", alpha=0.5)
+    dots[0].set_label("tr $J$, one digit")
+    traces.plot(t, arrays["trace"].mean(1), "-", color="#0072b2", label="tr $J$, mean")
     traces.plot(
         t,
         [level["trace_by_tweedie"] for level in levels],
@@ -216,12 +230,12 @@ def _plot_levels(figure: Any, arrays: Arrays) -> None:
         label=r"$\alpha\, \sigma^{-2}\, \mathrm{E}|x_0 - D|^2$",
     )
     traces.axhline(0, color="#999999", linewidth=0.5)
-    traces.set(title="Trace of $J$", ylabel="tr $J$")
+    traces.set(title="Trace of $J$", xlabel="time $t$", ylabel="tr $J$")
     traces.legend()
     asymmetries.plot(t, arrays["asymmetry"], ".", color="#009e73", alpha=0.5)
     asymmetries.plot(t, arrays["asymmetry"].mean(1), "-", color="#009e73")
     asymmetries.set(
-        title="Asymmetry of $J$",
+        title="Asymmetry of $J$: dots, digits; line, mean",
         xlabel="time $t$",
         ylabel=r"$|J - J^T|_F \,/\, |J + J^T|_F$",
         ylim=(0, None),

@@ -50,6 +50,7 @@ from studies.frame.models import (
 from studies.frame.study import Arrays, Pieces, Row, Study, check_times
 from studies.frame.survey import collect
 from studies.jacobian.guidance_plot import MEASURES, plot
+from studies.subject import subject
 
 COUNT = 3
 """Leading eigenvalues."""
@@ -159,6 +160,7 @@ def compute(config: GuidanceStudy, pieces: Pieces) -> Arrays:
         | _truth(config, pieces, model, inputs, captions[0])
         | {
             "times": np.array(config.times),
+            **subject(config),
             "scales": np.array(config.scales),
             "digits": np.array(inputs.numbers),
             "names": np.array(inputs.names),

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from studies.frame.figure_style import show
 from studies.frame.study import Arrays
+from studies.sampling.constrained import grid
+from studies.subject import write_subject
 
 MEASURES = {
     "largest": "largest |eigenvalue|",
@@ -23,8 +24,10 @@ def plot(arrays: Arrays) -> Figure:
     scale makes of D(x_t).
     """
     times, scales = arrays["times"].tolist(), arrays["scales"].tolist()
-    figure = Figure(figsize=(7.2, 2.8 + 0.8 * len(times)))
-    parts: Any = figure.subfigures(2, 1, height_ratios=[2.8, 0.8 * len(times)])
+    below = 1.0 * len(times) + 0.4
+    figure = Figure(figsize=(7.2, 3.0 + below))
+    write_subject(figure, arrays)
+    parts: Any = figure.subfigures(2, 1, height_ratios=[3.0, below])
     top, bottom = parts
     for axes, (key, label) in zip(top.subplots(1, 3), MEASURES.items(), strict=True):
         for k, t in enumerate(times):
@@ -34,19 +37,18 @@ def plot(arrays: Arrays) -> Figure:
             axes.set_ylim(0, None)
         handles = axes.get_legend_handles_labels()
     dense = "; circles: from its dense $J$" if np.isfinite(arrays["trace_dense"]).all() else ""
+    count = len(arrays["names"])
     top.suptitle(
-        f"Mean and range over {len(arrays['names'])} noisy samples; bars: {arrays['names'][0]}, by"
-        f" products{dense}",
+        f"Lines and bands: mean and range over {count} noisy sample{'s' * (count > 1)}; bars:"
+        f" {arrays['names'][0]} by products, 95 %{dense}",
         fontsize=8,
     )
     top.legend(*handles, loc="outside lower center", ncols=len(times))
-    panels: Any = bottom.subplots(len(times), 1 + len(scales), squeeze=False)
-    for k, row in enumerate(panels):
-        for axes, image in zip(row, (arrays["clean"], *arrays["denoised"][k]), strict=True):
-            show(axes, image)
-        row[0].set_ylabel(f"$t$ = {times[k]}", rotation=0, ha="right", va="center")
-    for axes, title in zip(panels[0], ("clean", *(f"$s$ = {s:g}" for s in scales)), strict=True):
-        axes.set_title(title)
+    rows = [
+        (f"$t$ = {t}", [arrays["clean"], *images])
+        for t, images in zip(times, arrays["denoised"], strict=True)
+    ]
+    grid(bottom, rows, ("clean", *(f"$s$ = {s:g}" for s in scales)))
     bottom.suptitle(f'$D_s(x_t)$, decoded: "{arrays["captions"][0]}"', fontsize=8)
     return figure
 
@@ -76,5 +78,5 @@ def _plot_measure(axes: Any, arrays: Arrays, key: str, k: int, label: str) -> No
         "o",
         color=colour,
         markerfacecolor="none",
-        markersize=4,
+        markersize=6,
     )

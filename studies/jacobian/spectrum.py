@@ -19,6 +19,7 @@ from jacobian_lab import Arnoldi, InputError, bendixson_box, numerical_range, ps
 from studies.frame.models import DENSE, OnModel, model_files, operator_at
 from studies.frame.study import Arrays, Pieces, Row, Study
 from studies.jacobian.spectrum_plot import convergence, is_dense, leading, plot
+from studies.subject import subject
 
 GRID = (81, 61)
 
@@ -76,6 +77,7 @@ def compute(config: Spectrum, pieces: Pieces) -> Arrays:
         | pieces("krylov", krylov)
         | {
             "time": np.array(config.time),
+            **subject(config),
             "name": np.array(inputs.names[0]),
             "size": np.array(model.size),
         }

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from studies.frame.figure_style import COLOURS, LABELS
 from studies.frame.study import Arrays
+from studies.subject import write_subject
 
 LEVELS = (1e-3, 1e-2, 1e-1)
 """Of the pseudospectra, relative to the largest |eigenvalue|."""
@@ -20,21 +21,25 @@ GRAYS = ("#222222", "#777777", "#bbbbbb")
 
 def plot(arrays: Arrays) -> Figure:
     """Draw the complex plane, Ritz values and their convergence, and the decay."""
-    figure = Figure(figsize=(7.2, 6.4))
-    plane, ritz, decay, errors = figure.subplots(2, 2).ravel()
+    figure = Figure(figsize=(9.0, 5.6))
+    (plane, zoom, decay), (ritz, errors, rest) = figure.subplots(2, 3)
+    write_subject(figure, arrays, f"{arrays['name']}, $t$ = {arrays['time']}")
     _plot_plane(plane, arrays)
+    _plot_near_zero(zoom, arrays)
     _plot_ritz(ritz, arrays)
     _plot_errors(errors, arrays)
     _plot_decay(decay, arrays)
-    for axes in (plane, ritz, decay, errors):
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)
+    for axes in (decay, ritz, errors):
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=1 + (axes is errors))
+    rest.set_axis_off()
+    rest.legend(*plane.get_legend_handles_labels(), loc="center left", title="Upper left:")
     return figure
 
 
 def _plot_plane(axes: Axes, arrays: Arrays) -> None:
     """Draw the spectrum in the complex plane, and the sets around it."""
     values, largest = arrays["eigenvalues"], abs(arrays["eigenvalues"]).max()
-    sets = axes.contour(
+    axes.contour(
         arrays["grid_x"],
         arrays["grid_y"],
         arrays["smallest"] / largest,
@@ -42,7 +47,9 @@ def _plot_plane(axes: Axes, arrays: Arrays) -> None:
         colors=GRAYS[::-1],
         linewidths=0.7,
     )
-    axes.clabel(sets, fmt=lambda level: f"{level:g}", fontsize=6)
+    for level, gray in zip(LEVELS[::-1], GRAYS, strict=True):
+        label = rf"pseudospectrum, $\varepsilon$ = {level:g} $\max|\mu|$"
+        axes.plot([], [], color=gray, linewidth=0.7, label=label)
     left, right, height = arrays["box"]
     axes.plot(
         [left, right, right, left, left],
@@ -54,7 +61,11 @@ def _plot_plane(axes: Axes, arrays: Arrays) -> None:
     )
     closed = np.append(arrays["range"], arrays["range"][0])
     axes.plot(
-        closed.real, closed.imag, color=COLOURS["symmetric"], linewidth=1, label="numerical range"
+        closed.real,
+        closed.imag,
+        color=COLOURS["symmetric"],
+        linewidth=1,
+        label=f"numerical range, {len(arrays['range'])} points",
     )
     kind = "eigenvalues" if is_dense(arrays) else "Ritz values"
     axes.plot(
@@ -65,28 +76,21 @@ def _plot_plane(axes: Axes, arrays: Arrays) -> None:
         markersize=2.5,
         label=f"{len(values)} {kind}",
     )
-    axes.plot([], [], color=GRAYS[1], linewidth=0.7, label="pseudospectra, Arnoldi")
     axes.set(
         xlabel="real part",
         ylabel="imaginary part",
-        title=f"Spectrum of $J$, {arrays['name']}, $t$ = {arrays['time']}",
+        title="Spectrum of $J$",
+        ylim=(min(arrays["grid_y"][0], -1.1 * height), max(arrays["grid_y"][-1], 1.1 * height)),
     )
-    _zoom_to_zero(axes, arrays)
 
 
-def _zoom_to_zero(axes: Axes, arrays: Arrays) -> None:
-    """Draw the eigenvalues around zero in an inset, for which room is made above the others."""
+def _plot_near_zero(axes: Axes, arrays: Arrays) -> None:
+    """Draw the eigenvalues around zero."""
     values, largest = arrays["eigenvalues"], abs(arrays["eigenvalues"]).max()
-    height = arrays["box"][2]
-    bottom, room = min(arrays["grid_y"][0], -1.1 * height), np.ptp(arrays["grid_y"])
     near = values[abs(values) < 0.03 * largest]
-    axes.set_ylim(bottom, -bottom + (0.9 * room if len(near) else 0))
-    if not len(near):
-        return
-    zoom = axes.inset_axes((0.42, 0.6, 0.54, 0.36))
-    zoom.plot(near.real, near.imag, ".", color=COLOURS["J"], markersize=2)
-    zoom.set_title("around zero", fontsize=7, pad=2)
-    zoom.tick_params(labelsize=6)
+    axes.plot(near.real, near.imag, ".", color=COLOURS["J"], markersize=2)
+    axes.locator_params(axis="x", nbins=4)
+    axes.set(xlabel="real part", title=f"The {len(near)} below 3 % of the largest")
 
 
 def _plot_ritz(axes: Axes, arrays: Arrays) -> None:
@@ -96,16 +100,16 @@ def _plot_ritz(axes: Axes, arrays: Arrays) -> None:
     done = arrays["bounds"][m, k] < 1e-6 * largest
     heights = arrays["ritz"][m, k].real
     axes.plot(
-        m[~done] + 1, heights[~done], ".", color="#bbbbbb", markersize=2.5, label="on the way"
-    )
-    axes.plot(
-        m[done] + 1,
-        heights[done],
+        m[~done] + 1,
+        heights[~done],
         ".",
-        color=COLOURS["J"],
+        color="#bbbbbb",
         markersize=2.5,
-        label="residual below $10^{-6}$",
+        label="not yet converged",
     )
+    if done.any():
+        label = r"residual below $10^{-6} \max|\mu|$"
+        axes.plot(m[done] + 1, heights[done], ".", color=COLOURS["J"], markersize=2.5, label=label)
     axes.set(
         xlabel="Arnoldi steps",
         ylabel="real part of Ritz value",
@@ -138,7 +142,6 @@ def _plot_errors(axes: Axes, arrays: Arrays) -> None:
         xlabel="Arnoldi steps",
         ylabel="error of the eigenvalue",
         title="Convergence of the leading eigenvalues",
-        ylim=(1e-17, None),
     )
 
 

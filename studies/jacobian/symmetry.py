@@ -28,6 +28,7 @@ from studies.frame.models import model_files
 from studies.frame.study import Arrays, Pieces, Row, Study, check_times
 from studies.frame.survey import Points, Survey, collect
 from studies.jacobian.symmetry_plot import plot
+from studies.subject import subject
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,7 @@ def compute(config: Symmetry, pieces: Pieces) -> Arrays:
         | {
             "truth": np.array([truth.get(t, np.nan) for t in config.times]),
             "times": np.array(config.times),
+            **subject(config),
             "entry": np.array(entry),
             "shown": np.array(config.shown),
             "shown_truth": first["truth"][shown],

@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 
 from studies.frame.figure_style import COLOURS, show, tile_rows
 from studies.frame.study import Arrays
+from studies.subject import write_subject
 
+IMAGES = ("denoised", "column", "row", "skew", "symmetric")
 TITLES = (
     "$D(x_t)$",
     "column of $J$:\ninexact Newton",
@@ -26,44 +28,55 @@ def plot(arrays: Arrays) -> Figure:
     at the shown ones.
     """
     count = len(arrays["shown"])
-    figure = Figure(figsize=(7.2, 2.4 + 1.25 * count))
+    figure = Figure(figsize=(7.2, 2.6 + 1.25 * count))
     parts: Any = figure.subfigures(2, 1, height_ratios=[2.2, 1.25 * count])
     top, bottom = parts
+    write_subject(figure, arrays)
     _plot_survey(top.subplots(), arrays)
     panels: Any = bottom.subplots(count, len(TITLES), squeeze=False)
     for k, row in enumerate(panels):
-        images = {name: arrays[name][k] for name in ("column", "row", "skew", "symmetric")}
-        limit = float(np.abs([images["column"], images["row"]]).max())
-        show(row[0], arrays["denoised"][k])
+        _plot_shown(bottom, row, {key: arrays[key][k] for key in IMAGES}, arrays["entry"])
         row[0].set_ylabel(f"$t$ = {arrays['shown'][k]}")
-        for panel, image in zip(
-            row[1:4],
-            (images["column"], images["row"], images["column"] - images["row"]),
-            strict=True,
-        ):
-            drawn = show(panel, image, "", limit)
-        places = _places(arrays["entry"], images["column"].shape, arrays["denoised"][k].shape)
-        for panel, edge, place in zip(
-            row[:4], ("#e69f00", "k", "k", "k"), (places[0], *[places[1]] * 3), strict=True
-        ):
-            panel.plot(
-                *place,
-                "s",
-                markersize=4,
-                markerfacecolor="none",
-                markeredgecolor=edge,
-                markeredgewidth=0.6,
-            )
-        bottom.colorbar(drawn, ax=row[3], pad=0.02, aspect=12)
-        for panel, name in zip(row[4:], ("skew", "symmetric"), strict=True):
-            energy = np.linalg.norm(images[name], axis=0)  # of all channels of a pixel
-            bottom.colorbar(
-                panel.imshow(energy, cmap="magma", vmin=0), ax=panel, pad=0.02, aspect=12
-            )
-            panel.set(xticks=[], yticks=[])
+    channels = len(arrays["column"][0])
     for panel, title in zip(panels[0], TITLES, strict=True):
         panel.set_title(title, fontsize=7)
+    if channels > 3:
+        label = f"tiles: channels 1 to {channels}, row by row"
+        panels[-1, 2].set_xlabel(label, fontsize=6)
     return figure
+
+
+def _plot_shown(figure: Any, row: Any, images: Arrays, entry: NDArray[np.int_]) -> None:
+    """Draw the first sample at one noise level: column and row of an entry, and norms of rows of
+    both parts on one scale.
+    """
+    limit = float(np.abs([images["column"], images["row"]]).max())
+    show(row[0], images["denoised"])
+    for panel, image in zip(
+        row[1:4],
+        (images["column"], images["row"], images["column"] - images["row"]),
+        strict=True,
+    ):
+        drawn = show(panel, image, "", limit)
+    places = _places(entry, images["column"].shape, images["denoised"].shape)
+    for panel, edge, place in zip(
+        row[:4], ("#e69f00", "k", "k", "k"), (places[0], *[places[1]] * 3), strict=True
+    ):
+        panel.plot(
+            *place,
+            "s",
+            markersize=4,
+            markerfacecolor="none",
+            markeredgecolor=edge,
+            markeredgewidth=0.6,
+        )
+    figure.colorbar(drawn, ax=row[3], pad=0.02, aspect=12, shrink=0.75)
+    # of all channels of a pixel
+    norms = [np.linalg.norm(images[name], axis=0) for name in ("skew", "symmetric")]
+    for panel, norm in zip(row[4:], norms, strict=True):
+        drawn = panel.imshow(norm, cmap="magma", vmin=0, vmax=max(map(np.max, norms)))
+        panel.set(xticks=[], yticks=[])
+    figure.colorbar(drawn, ax=row[5], pad=0.02, aspect=12, shrink=0.75)
 
 
 def _places(
@@ -120,6 +133,7 @@ def _plot_survey(axes: Any, arrays: Arrays) -> None:
         ylabel=r"$|J - J^T|_F \,/\, |J + J^T|_F$",
         ylim=(0, None),
         xticks=times,
-        title=f"Asymmetry of $J$ with 95 % intervals: {products}",
+        title=f"Asymmetry of $J$ with 95 % intervals: {products}; samples side by side at each $t$",
     )
-    axes.legend(ncols=2)
+    axes.legend(ncols=3)
+    axes.margins(x=0.1)

@@ -27,6 +27,7 @@ from studies.frame.statistics import mean_interval, rate_interval
 from studies.frame.study import PIPELINE, Arrays, Config, Pieces, Row, Study
 from studies.frame.survey import collect
 from studies.sampling.constrained import grid
+from studies.subject import subject
 
 SHOWN = 3
 """Samples that are shown for each caption and scale."""
@@ -98,6 +99,7 @@ def compute(config: Captions, pieces: Pieces) -> Arrays:
         "stock_doubt": stock["doubt"],
         "guidances": np.array(config.guidances),
         "steps": np.array(config.steps),
+        **subject(config),
         "difference": (
             np.abs(ours["images"][:, :, : config.stock] - stock["images"]).mean((2, 3, 4, 5))
         ),

@@ -44,6 +44,7 @@ from studies.frame.survey import collect
 from studies.latent.vae_newton_plot import plot
 from studies.latent.vae_newton_table import table
 from studies.latent.vae_premises import FORMS, MASKED, TASKS, observed_images, premises
+from studies.subject import subject
 
 AUTOENCODER, MASK = "autoencoder", "latent mask"
 ROWS = [
@@ -176,6 +177,7 @@ def compute(config: VaeNewton, pieces: Pieces) -> Arrays:
         | {
             "rows": np.array(ROWS),
             "times": np.array(config.times),
+            **subject(config),
             "batch": np.array(config.batch),
             "sampling_times": np.array(model.denoiser.schedule.times(config.steps)),
         }

@@ -42,6 +42,7 @@ from studies.sampling.contraction import UNKNOWN, contraction
 from studies.sampling.convergence_plot import plot
 from studies.sampling.convergence_table import table
 from studies.sampling.trajectories import trajectory
+from studies.subject import subject
 
 
 @dataclass(frozen=True)
@@ -186,6 +187,7 @@ def compute(config: Convergence, pieces: Pieces) -> Arrays:
         | {
             "rules": np.array(list(config.rules())),
             "times": np.array(sampled.times),
+            **subject(config),
             "at": at,
             "space": np.array(sampled.model.space),
             "sizes": np.array([sampled.model.size, int(sampled.constraint.mask[0].sum())]),

@@ -52,6 +52,7 @@ from studies.sampling.newton_settings import (
     evaluations_per_time,
 )
 from studies.sampling.observed_digits import ObservedDigits
+from studies.subject import subject
 
 OTHERS, REAL = 1000, range(3000, 5000, 500)
 """Held-out digits of the search, from here on, and those to which distances are measured, in
@@ -196,6 +197,8 @@ def compute(config: DirectionsBudget, pieces: Pieces) -> Arrays:
             "budget": np.array([plan.budget for plan in plans]),
             "setting": np.array([describe(plan.newton) for plan in plans]),
             "tolerance": np.array(config.tolerance),
+            "task": np.array(config.task),
+            **subject(config),
         }
     )
 

@@ -26,6 +26,7 @@ from studies.frame.figure_style import COLOURS
 from studies.frame.statistics import rate_interval
 from studies.frame.study import Arrays, Pieces, Row, Study
 from studies.sampling.constrained import Constrained, grid, plot_along, sample_images, spent
+from studies.subject import subject
 
 LEARNT = 4000  # held-out digits that the second judge learns from; the others test both
 TARGET = 0.05  # cross-entropy in nats
@@ -132,6 +133,7 @@ def compute(config: Guide, pieces: Pieces) -> Arrays:
         "real_right": judge(digits[LEARNT:]) == labels[LEARNT:].numpy(),
         "passes": guided["passes"],
         "times": np.array(config.times(model.denoiser)),
+        **subject(config),
         "classes": np.array(config.classes),
     }
 

@@ -26,6 +26,7 @@ from studies.frame.models import Inputs, Model
 from studies.frame.statistics import fidelity, mean_interval, rate_interval, scores
 from studies.frame.study import Arrays, Pieces, Row
 from studies.sampling.constrained import grid, in_batches, plot_along, sample_images, spent, tiles
+from studies.subject import subject
 
 SAMPLED, PROJECTED, FREE, AUTOENCODER = "sampled", "projected", "unconstrained", "autoencoder"
 SHOWN = 6
@@ -102,6 +103,7 @@ def sample_and_score(
             "passes": drawn["passes"],
             "free_passes": free["passes"],
             "times": np.array(config.times(model.denoiser)),
+            **subject(config),
             "numbers": np.array(numbers),
             "names": np.array(names),
             "project": np.array(config.project),

@@ -27,6 +27,7 @@ from studies.frame.study import Arrays, Pieces, Row, Study
 from studies.sampling.constrained import sample_images, spent
 from studies.sampling.style_features import CLASSIFIER, CLIP, clip_hash, load_features
 from studies.sampling.style_plot import TRAITS, plot
+from studies.subject import subject
 
 
 @dataclass(frozen=True)
@@ -121,6 +122,7 @@ def compute(config: StyleTransfer, pieces: Pieces) -> Arrays:
         "passes": drawn["passes"],
         "residual": drawn["residual"],
         "times": np.array(config.times(model.denoiser)),
+        **subject(config),
         "before": before.cpu().numpy().reshape(shape),
         "after": drawn["residual"][:, -1, -1].reshape(shape),
         **seen("style", given.images, digits),
