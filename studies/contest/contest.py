@@ -33,9 +33,9 @@ from studies.contest.peers import CountedDenoiser, Peer
 from studies.contest.peers_azula import azula
 from studies.contest.peers_deepinv import deepinv
 from studies.contest.problems import TASKS, problem
+from studies.figure_text import subject
 from studies.frame.statistics import scores
 from studies.frame.study import Arrays, Config, Pieces, Study
-from studies.subject import subject
 
 FIRST, OTHERS = 2000, 1000  # held-out digits of the contest, and of the search
 BATCH = 50

@@ -11,6 +11,7 @@ import torch
 from matplotlib.figure import Figure
 
 from studies.contest.problems import BLUR_NOISE
+from studies.figure_text import write_subject
 from studies.frame.statistics import mean_interval, rate_interval
 from studies.frame.study import Arrays, Row
 from studies.sampling.constrained import grid
@@ -44,7 +45,7 @@ LABELS = {
     "evaluations": "evaluations",
     "ms_per_digit": "ms for a digit",
 }
-TICKS = (20, 50, 100, 200)
+TICKS = (5, 10, 20, 50, 100, 200, 500, 1000)
 NOISE = {"blur": BLUR_NOISE}
 """Of the observations, for tasks that have it: what a residual should come down to, and not
 below.
@@ -152,6 +153,7 @@ def plot(arrays: Arrays) -> Figure:
     searched = {row["method"] for row in rows if row["setting"] == "searched"}
     top, below = 1.5 * len(tasks) + 0.8, 0.36 * (len(searched) + 2) + 0.3
     figure = Figure(figsize=(7.2, top + below))
+    write_subject(figure, arrays, "bars: 95 % intervals")
     parts: Any = figure.subfigures(2, 1, height_ratios=[top, below])
     panels: Any = parts[0].subplots(len(tasks), len(PANELS), squeeze=False)
     for line, task in zip(panels, tasks, strict=True):

@@ -17,10 +17,10 @@ import mnist
 from jacobian_lab import InputError, JacobianOperator
 from jacobian_lab.derivative.products import Method
 from mnist.evaluate import noisy_digit
+from studies.figure_text import subject, write_subject
 from studies.frame.figure_style import COLOURS
 from studies.frame.study import Arrays, Config, Pieces, Row, Study, check_times
 from studies.frame.survey import collect
-from studies.subject import subject, write_subject
 
 METHODS: tuple[Method, ...] = ("forward", "central")
 

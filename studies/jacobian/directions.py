@@ -23,10 +23,10 @@ from jacobian_lab.krylov.least_squares import TruncatedSVD, truncated_svd
 from mnist.classifier import Classifier
 from mnist.data import SHAPE
 from mnist.evaluate import noisy_digit
+from studies.figure_text import subject
 from studies.frame.study import Arrays, Config, Pieces, Row, Study, check_times
 from studies.frame.survey import collect
 from studies.jacobian.directions_plot import plot
-from studies.subject import subject
 
 Array: TypeAlias = NDArray[Any]
 SWEEP = np.geomspace(1e-4, 0.9, 33)  # rconds

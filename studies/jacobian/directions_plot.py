@@ -8,9 +8,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from studies.figure_text import write_subject
 from studies.frame.figure_style import COLOURS, LABELS, show, spread
 from studies.frame.study import Arrays
-from studies.subject import write_subject
 
 KINDS = ("inexact", "gradient", "exact")
 # the order of the arrays; from EXACT on, the exact direction at each rcond
@@ -25,7 +25,9 @@ def plot(arrays: Arrays) -> Figure:
     parts: Any = figure.subfigures(2, 1, height_ratios=[1.35, 1])
     count = len(np.unique(arrays["cells"][:, 0]))
     rcond = float(arrays["rconds"][0])
-    write_subject(figure, arrays, f"{count} digit{'s' * (count > 1)} below, rcond {rcond:g}")
+    write_subject(
+        figure, arrays, f"below: {count} digit{'s' * (count > 1)}, $J^+e$ with rcond {rcond:g}"
+    )
     _plot_images(parts[0], arrays)
     left, middle, right = parts[1].subplots(1, 3)
     _plot_survey(left, middle, arrays)

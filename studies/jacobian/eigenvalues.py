@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jacobian_lab import ConvergenceWarning, JacobianOperator, eigenpairs, skew_part, symmetric_part
+from studies.figure_text import subject
 from studies.frame.models import model_files
 from studies.frame.study import Arrays, Pieces, Row, Study
 from studies.frame.survey import Survey, collect
 from studies.jacobian.eigenvalues_plot import PARTS, PUBLISHED, plot
-from studies.subject import subject
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from studies.figure_text import write_subject
 from studies.frame.figure_style import COLOURS, LABELS, spread
 from studies.frame.study import Arrays
-from studies.subject import write_subject
 
 PARTS = ("J", "symmetric", "skew")
 PUBLISHED = {
@@ -19,7 +19,7 @@ PUBLISHED = {
     "skew": {900: 2.67, 700: 3.35, 500: 2.51, 300: 1.22},
 }
 """Stable Diffusion 1.5, one image: Graikos, Jojic, Samaras (2025), arXiv 2410.18804."""
-HOLLOW: Any = {"markerfacecolor": "none", "markersize": 5, "clip_on": False}
+HOLLOW: Any = {"markerfacecolor": "none", "markersize": 5}
 
 
 def plot(arrays: Arrays) -> Figure:
@@ -49,11 +49,11 @@ def _plot_largest(axes: Axes, arrays: Arrays) -> None:
         axes.plot(times, arrays["truth"][:, p], "o", color=COLOURS[part], **HOLLOW)
         at = [t for t in times.tolist() if t in PUBLISHED[part]]
         published = [PUBLISHED[part][t] for t in at]
-        axes.plot(at, published, "x", color=COLOURS[part], clip_on=False)
+        axes.plot(at, published, "x", color=COLOURS[part])
+    axes.margins(x=0.1)
     if np.isfinite(arrays["truth"]).all():
-        axes.plot(
-            [], [], "o", color="#333333", **HOLLOW, label=f"left: {arrays['names'][0]}, dense"
-        )
+        label = f"left: {arrays['names'][0]}, dense"
+        axes.plot([], [], "o", color="#333333", **HOLLOW, label=label)
     if set(times.tolist()) & set(PUBLISHED["J"]):
         axes.plot([], [], "x", color="#333333", label="Stable Diffusion 1.5, published")
     axes.set(

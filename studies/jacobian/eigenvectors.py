@@ -22,10 +22,10 @@ import torch
 from matplotlib.figure import Figure
 
 from jacobian_lab import InputError, eigenpairs, symmetric_part, trace
+from studies.figure_text import subject, write_subject
 from studies.frame.figure_style import show
 from studies.frame.models import Model, OnModel, model_files, operator_at
 from studies.frame.study import Arrays, Pieces, Row, Study
-from studies.subject import subject, write_subject
 
 MOVES = (-2.0, -1.0, 0.0, 1.0, 2.0)
 """Standard deviations by which the denoised image is moved."""
@@ -157,7 +157,8 @@ def plot(arrays: Arrays) -> Figure:
     count, latent = len(arrays["values"]), str(arrays["space"]) == "latent"
     figure = Figure(figsize=(7.2, 0.92 * max(count, 3) + 0.8))
     write_subject(figure, arrays, f"{arrays['name']}, $t$ = {arrays['time']}: principal components")
-    left, right = figure.subfigures(1, 2, width_ratios=(1.2, 6))
+    parts: Any = figure.subfigures(1, 2, width_ratios=(1.2, 6))
+    left, right = parts
     denoised = arrays["moved"][0, MOVES.index(0)]
     for axes, (name, image) in zip(
         left.subplots(3, 1),
@@ -182,7 +183,13 @@ def plot(arrays: Arrays) -> Figure:
     for axes, shift in zip(panels[0, 1:], shifts, strict=True):
         axes.set_title(f"$D(x_t) {shift:+.0f}\\,s_k\\,v_k$")
     bar = right.colorbar(
-        drawn, ax=list(panels.flat), location="bottom", shrink=0.3, aspect=16, pad=0.03
+        drawn,
+        ax=list(panels.flat),
+        location="bottom",
+        shrink=0.2,
+        aspect=12,
+        pad=0.03,
+        anchor=(0, 1),
     )
     bar.set_label("entry of the component")
     return figure

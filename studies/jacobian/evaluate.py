@@ -23,10 +23,10 @@ from jacobian_lab.sampling.sampler import seed_of
 from mnist.classifier import Classifier, accuracy
 from mnist.evaluate import distances, draw, health, noisy_digit, squared_errors
 from mnist.weights import read_card, write_card
+from studies.figure_text import subject, write_subject
 from studies.frame.figure_style import show
 from studies.frame.study import Arrays, Config, Pieces, Row, Study, check_times
 from studies.frame.survey import collect
-from studies.subject import subject, write_subject
 
 ENOUGH = 1000
 """Samples from which on a Fréchet distance in the judge's features means something."""

@@ -37,6 +37,7 @@ from jacobian_lab import (
     trace,
 )
 from jacobian_lab.diffusion.denoiser import Guidance
+from studies.figure_text import subject
 from studies.frame.model_files import LATENT
 from studies.frame.models import (
     Inputs,
@@ -50,7 +51,6 @@ from studies.frame.models import (
 from studies.frame.study import Arrays, Pieces, Row, Study, check_times
 from studies.frame.survey import collect
 from studies.jacobian.guidance_plot import MEASURES, plot
-from studies.subject import subject
 
 COUNT = 3
 """Leading eigenvalues."""

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from studies.figure_text import write_subject
 from studies.frame.study import Arrays
 from studies.sampling.constrained import grid
-from studies.subject import write_subject
 
 MEASURES = {
     "largest": "largest |eigenvalue|",

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from jacobian_lab import Arnoldi, InputError, bendixson_box, numerical_range, pseudospectrum
+from studies.figure_text import subject
 from studies.frame.models import DENSE, OnModel, model_files, operator_at
 from studies.frame.study import Arrays, Pieces, Row, Study
 from studies.jacobian.spectrum_plot import convergence, is_dense, leading, plot
-from studies.subject import subject
 
 GRID = (81, 61)
 

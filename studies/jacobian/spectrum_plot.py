@@ -8,9 +8,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from studies.figure_text import write_subject
 from studies.frame.figure_style import COLOURS, LABELS
 from studies.frame.study import Arrays
-from studies.subject import write_subject
 
 LEVELS = (1e-3, 1e-2, 1e-1)
 """Of the pseudospectra, relative to the largest |eigenvalue|."""

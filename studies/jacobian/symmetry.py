@@ -24,11 +24,11 @@ from jacobian_lab import (
     symmetric_part,
 )
 from jacobian_lab.krylov.operators import Operator
+from studies.figure_text import subject
 from studies.frame.models import model_files
 from studies.frame.study import Arrays, Pieces, Row, Study, check_times
 from studies.frame.survey import Points, Survey, collect
 from studies.jacobian.symmetry_plot import plot
-from studies.subject import subject
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from studies.figure_text import write_subject
 from studies.frame.figure_style import COLOURS, show, tile_rows
 from studies.frame.study import Arrays
-from studies.subject import write_subject
 
 IMAGES = ("denoised", "column", "row", "skew", "symmetric")
 TITLES = (

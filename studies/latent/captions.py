@@ -22,12 +22,12 @@ from jacobian_lab.diffusion.latent import Latent, load_latent
 from jacobian_lab.sampling.sampler import sample, seed_of, seeded_noise
 from mnist.data import SHAPE
 from mnist.latent import NAMES, caption
+from studies.figure_text import subject, write_subject
 from studies.frame.model_files import LATENT, pipeline_folder
 from studies.frame.statistics import mean_interval, rate_interval
 from studies.frame.study import PIPELINE, Arrays, Config, Pieces, Row, Study
 from studies.frame.survey import collect
 from studies.sampling.constrained import grid
-from studies.subject import subject
 
 SHOWN = 3
 """Samples that are shown for each caption and scale."""
@@ -214,11 +214,12 @@ def plot(arrays: Arrays) -> Figure:
     judge's verdict.
     """
     figure = Figure(figsize=(7.2, 1.3 + 1.15 * len(arrays["guidances"])))
+    write_subject(figure, arrays, "bars: 95 % intervals")
     parts: Any = figure.subfigures(1, 2, width_ratios=[2.6, 1])
     left, right = parts
     rows = [
         (
-            f"guidance {scale:g}" if k == SHOWN // 2 else "",
+            f"guidance {scale:g}, sample {k + 1}",
             list(arrays["images"][g, :, k].astype(np.float32)),
         )
         for g, scale in enumerate(arrays["guidances"].tolist())
@@ -238,12 +239,12 @@ def plot(arrays: Arrays) -> Figure:
         axes.errorbar(
             x + shift, rates[:, 0], reach, fmt="o", color=colour, label=label, elinewidth=1
         )
-    axes.axhline(0.95, color="#999999", linewidth=0.6, linestyle="--")
+    axes.axhline(0.95, color="#999999", linewidth=0.6, linestyle="--", label="95 %")
     axes.set(
         xlabel="guidance scale",
         ylabel="judge sees the digit of the caption",
         xticks=x,
-        ylim=(None, 1.005),
+        ylim=(min(0.8, axes.get_ylim()[0]), 1.01),
         xticklabels=[f"{scale:g}" for scale in scales],
         xlim=(-0.5, len(scales) - 0.5),
     )

@@ -36,6 +36,7 @@ from jacobian_lab.sampling.step_size import Secant
 from mnist.classifier import Classifier
 from mnist.data import SHAPE
 from studies.benchmarks.processes import STRICT, in_a_process, peak_of
+from studies.figure_text import subject
 from studies.frame.model_files import LATENT
 from studies.frame.models import Model, OnDigits, is_latent, model_files, open_model
 from studies.frame.statistics import scores
@@ -44,7 +45,6 @@ from studies.frame.survey import collect
 from studies.latent.vae_newton_plot import plot
 from studies.latent.vae_newton_table import table
 from studies.latent.vae_premises import FORMS, MASKED, TASKS, observed_images, premises
-from studies.subject import subject
 
 AUTOENCODER, MASK = "autoencoder", "latent mask"
 ROWS = [

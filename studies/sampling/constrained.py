@@ -27,6 +27,7 @@ from jacobian_lab.constraints.decoded import Decoded, checked, latent_inpainting
 from jacobian_lab.sampling.newton import Kind, Newton
 from jacobian_lab.sampling.sampler import sample, seed_of, seeded_noise
 from jacobian_lab.sampling.step_size import Dynamic, Secant, StepSize
+from studies.figure_text import plain_ticks, round_time_ticks
 from studies.frame.figure_style import show
 from studies.frame.model_files import is_gray
 from studies.frame.models import Guided, Model, is_latent, model_files
@@ -271,10 +272,6 @@ def plot_along(axes: Axes, values: NDArray[Any], times: NDArray[Any], colour: st
     low, middle, high = np.quantile(values.reshape(len(values), -1), (0.1, 0.5, 0.9), axis=0)
     axes.plot(x, middle, color=colour, linewidth=1)
     axes.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
-    ticks = np.linspace(0, len(times) - 1, min(4, len(times))).round().astype(int)
-    axes.set(
-        yscale="log",
-        xlabel="time $t$",
-        xticks=ticks,
-        xticklabels=[f"{times[k]:.3g}" for k in ticks],
-    )
+    axes.set_yscale("log")
+    plain_ticks(axes.yaxis)
+    round_time_ticks(axes, times)

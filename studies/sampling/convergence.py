@@ -35,6 +35,7 @@ from jacobian_lab.sampling.newton import Newton
 from jacobian_lab.sampling.sampler import seed_of, seeded_noise
 from jacobian_lab.sampling.step_size import Dynamic, Spectral, StepSize
 from mnist.data import SHAPE
+from studies.figure_text import subject
 from studies.frame.models import Inputs, Model, OnModel, model_files
 from studies.frame.study import Arrays, Pieces, Study
 from studies.frame.survey import collect
@@ -42,7 +43,6 @@ from studies.sampling.contraction import UNKNOWN, contraction
 from studies.sampling.convergence_plot import plot
 from studies.sampling.convergence_table import table
 from studies.sampling.trajectories import trajectory
-from studies.subject import subject
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from studies.figure_text import plain_ticks, round_time_ticks, write_subject
 from studies.frame.study import Arrays
 from studies.sampling.contraction import RANKS
 
@@ -18,7 +19,7 @@ SCATTERS = {
         "real": ("o", r"$|1 - \lambda |\mu|^2|$"),
         "complex": ("x", r"$|1 - \lambda \mu^2|$"),
     },
-    "... and with the mask": {
+    "Largest eigenvalue with the mask": {
         "mask": ("o", r"$|1 - \lambda \nu|$"),
         "radius_mask": ("+", r"radius of $I - \lambda P J^2 P$"),
     },
@@ -28,34 +29,30 @@ TRAJECTORIES = {
     "size": ("root mean square of $x_t$", "Size of $x_t$ under the rules\n", (0.5, 50.0)),
 }
 LIMIT = 2.5
-"""Of the axes of predicted and measured factors; predictions above are drawn at the edge."""
+"""Of the axes of predicted and measured factors; larger predictions are arrows at the edge."""
 
 
 def plot(arrays: Arrays) -> Figure:
     """Draw error and size of x_t along the trajectories, where e lies, and three predictions
     against what was measured.
     """
-    figure = Figure(figsize=(7.2, 5.2))
+    figure = Figure(figsize=(7.2, 5.5))
+    write_subject(figure, arrays, "left half known; median and 10-90 % (bands)")
     top, bottom = figure.subplots(2, 3)
     latent = ", latent" if str(arrays["space"]) == "latent" else ""
     for axes, (key, (label, title, limits)) in zip(top, TRAJECTORIES.items(), strict=False):
         _plot_trajectories(axes, arrays, key, limits)
         axes.set(
             ylabel=label + latent,
-            title=title + f"median, 10-90 % of {arrays[key].shape[1]} samples",
+            title=title + f"{arrays[key].shape[1]} samples",
         )
-    top[1].plot(arrays["scale"], ":", color="#555555", linewidth=0.8)
-    top[1].text(
-        len(arrays["times"]) - 1,
-        arrays["scale"][-1] * 0.93,
-        "by rights",
-        ha="right",
-        va="top",
-        fontsize=6,
-    )
+    top[1].plot(arrays["scale"], ":", color="#555555", linewidth=0.8, label="expected")
+    top[1].legend(*([part[-1]] for part in top[1].get_legend_handles_labels()), loc="upper right")
     _plot_shares(top[2], arrays)
     for axes, (title, names) in zip(bottom, SCATTERS.items(), strict=True):
-        _plot_predictions(axes, arrays, names)
+        real = np.allclose(arrays["real"], arrays["complex"], rtol=1e-3, equal_nan=True)
+        shown = {key: drawn for key, drawn in names.items() if key != "complex" or not real}
+        _plot_predictions(axes, arrays, shown)
         axes.set_title(title)
     _say_how_right_arnoldi_is(bottom[1], arrays)
     bottom[0].set_ylabel("measured $|e|$ after / before")
@@ -73,20 +70,19 @@ def _plot_predictions(axes: Axes, arrays: Arrays, names: dict[str, tuple[str, st
     prediction.
     """
     hollow: dict[str, Any] = {"markerfacecolor": "none", "markeredgewidth": 0.8}
+    beyond = any((arrays[key] > LIMIT).any() for key in names)
     for key, (marker, label) in names.items():
         for r, colour in enumerate(SHADES[: len(arrays["rules"])]):
             x, y = arrays[key][r].reshape(-1), arrays["measured"][r].reshape(-1)
-            axes.plot(
-                np.minimum(x, LIMIT),
-                y,
-                marker,
-                color=colour,
-                markersize=4 if marker in "os" else 3,
-                clip_on=False,
-                **hollow,
-            )
+            size = 4 if marker in "os" else 3
+            axes.plot(x, y, marker, color=colour, markersize=size, **hollow)
+            outside = y[x > LIMIT]
+            edge = np.full(len(outside), LIMIT)
+            axes.plot(edge, outside, ">", color=colour, markersize=3, clip_on=False)
         if np.isfinite(arrays[key]).any():
             axes.plot([], [], marker, color="#333333", markersize=4, label=label, **hollow)
+    if beyond:
+        axes.plot([], [], ">", color="#333333", markersize=3, label="predicted above the frame")
     axes.plot([0, LIMIT], [0, LIMIT], color="#999999", linewidth=0.6, zorder=0)
     axes.axhline(1, color="#999999", linewidth=0.6, linestyle=":", zorder=0)
     axes.set(
@@ -139,14 +135,11 @@ def _plot_trajectories(axes: Axes, arrays: Arrays, key: str, limits: tuple[float
                 markeredgewidth=0.8,
                 clip_on=False,
             )
-    ticks = np.linspace(0, times - 1, 5).round().astype(int)
-    axes.set(
-        yscale="log",
-        ylim=limits,
-        xlabel="time $t$",
-        xticks=ticks,
-        xticklabels=[f"{arrays['times'][k]:g}" for k in ticks],
-    )
+    within = arrays[key][np.isfinite(arrays[key])]
+    low, high = within.min() / 1.5, within.max() * 1.5
+    axes.set(yscale="log", ylim=(max(limits[0], low), min(limits[1], high)))
+    plain_ticks(axes.yaxis)
+    round_time_ticks(axes, arrays["times"])
 
 
 def _plot_shares(axes: Axes, arrays: Arrays) -> None:

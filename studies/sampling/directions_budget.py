@@ -39,6 +39,7 @@ from jacobian_lab.sampling.newton import Kind, Newton
 from jacobian_lab.sampling.sampler import seed_of, seeded_noise
 from jacobian_lab.sampling.step_size import Fixed
 from studies.contest.problems import TASKS
+from studies.figure_text import subject
 from studies.frame.models import OnDigits, load_model, model_files
 from studies.frame.study import Arrays, Pieces, Study
 from studies.frame.survey import collect
@@ -52,7 +53,6 @@ from studies.sampling.newton_settings import (
     evaluations_per_time,
 )
 from studies.sampling.observed_digits import ObservedDigits
-from studies.subject import subject
 
 OTHERS, REAL = 1000, range(3000, 5000, 500)
 """Held-out digits of the search, from here on, and those to which distances are measured, in

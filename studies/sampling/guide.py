@@ -22,11 +22,11 @@ import mnist
 from jacobian_lab import InputError
 from jacobian_lab.constraints.losses import class_label
 from mnist.data import SHAPE
+from studies.figure_text import subject, write_subject
 from studies.frame.figure_style import COLOURS
 from studies.frame.statistics import rate_interval
 from studies.frame.study import Arrays, Pieces, Row, Study
 from studies.sampling.constrained import Constrained, grid, plot_along, sample_images, spent
-from studies.subject import subject
 
 LEARNT = 4000  # held-out digits that the second judge learns from; the others test both
 TARGET = 0.05  # cross-entropy in nats
@@ -174,7 +174,8 @@ def table(arrays: Arrays) -> list[Row]:
 def plot(arrays: Arrays) -> Figure:
     """Draw noise by class; below, the loss along sampling and what the judges see."""
     classes, count = arrays["classes"].tolist(), min(SHOWN, len(arrays["images"]))
-    figure = Figure(figsize=(7.2, 0.62 * count + 2.4))
+    figure = Figure(figsize=(7.2, 0.62 * count + 2.6))
+    write_subject(figure, arrays)
     parts: Any = figure.subfigures(2, 1, height_ratios=(0.62 * count + 0.2, 2.2))
     grid(
         parts[0],
@@ -183,12 +184,13 @@ def plot(arrays: Arrays) -> Figure:
     )
     left, right = parts[1].subplots(1, 2, width_ratios=(1, 1.6))
     plot_along(left, arrays["residual"] + TARGET, arrays["times"], COLOURS["inexact"])
+    left.set_ylim(0.5 * np.quantile(arrays["residual"] + TARGET, 0.1, axis=0).min(), None)
     left.axhline(TARGET, color="#999999", linewidth=0.6, linestyle=":")
     left.set(
         ylabel="cross-entropy of the class",
         title=(
             f"Loss, down to its target of {TARGET:g}\n"
-            f"median, 10-90 % of {len(arrays['residual'])} samples"
+            f"median, band 10-90 % of {len(arrays['residual'])} samples"
         ),
     )
     _plot_judges(right, arrays)

@@ -118,7 +118,7 @@ def plot(arrays: Arrays) -> Figure:
         arrays,
         {"observed": arrays["observed"]},
         "Known pixels along sampling",
-        "RMSE of the known pixels",
+        "RMSE, known pixels",
     )
 
 

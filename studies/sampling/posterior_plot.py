@@ -24,8 +24,14 @@ def plot(arrays: Arrays) -> Figure:
     """Draw samples of the first curve, its left half known, without fresh noise; below, the errors
     of all.
     """
-    figure = Figure(figsize=(7.2, 6.6))
-    parts: Any = figure.subfigures(2, 1, height_ratios=[1, 1.15])
+    figure = Figure(figsize=(7.2, 8.6))
+    figure.suptitle(
+        "Random curves of 32 points; free: no constraint; $e$: the error itself as direction;"
+        " minimiser: the step that\nminimises the residual; step 1: the whole step; GMRES($k$): $k$"
+        " Krylov steps",
+        fontsize=7,
+    )
+    parts: Any = figure.subfigures(2, 1, height_ratios=[1, 1.7])
     panels = parts[0].subplots(len(ORACLES), 1 + len(SHOWN), sharex=True, sharey="row")
     runs = [tuple(run) for run in arrays["runs"].tolist()]
     for k, oracle in enumerate(ORACLES):
@@ -90,8 +96,8 @@ def _draw_errors(axes: Axes, arrays: Arrays, runs: list[tuple[str, ...]], name: 
     oracles = ORACLES if name != "weights" else ("mixture",)
     cases = list(itertools.product(oracles, OBSERVATIONS))
     for k, (oracle, observation) in enumerate(cases):
-        y = np.arange(len(_ways(runs))) + 0.18 * (k - (len(cases) - 1) / 2)
-        for eta in ETAS:
+        for m, eta in enumerate(ETAS):
+            y = np.arange(len(_ways(runs))) + 0.1 * (2 * k + m - (len(cases) * 2 - 1) / 2)
             chosen = [
                 r
                 for r, run in enumerate(runs)
@@ -132,5 +138,6 @@ def _label(way: str) -> str:
 
 
 def _colour(way: str) -> str:
-    kind = {"J e": "inexact", "J^+": "exact", "J^T": "gradient"}.get(way[:3], "")
-    return COLOURS.get(kind, "#cc79a7")
+    kinds = {"J e": "inexact", "J^+": "exact", "J^T": "gradient", "e, ": "identity"}
+    others = {"MMP": "#8c564b", "E[x": "#333333"}
+    return COLOURS.get(kinds.get(way[:3], ""), others.get(way[:3], "#cc79a7"))

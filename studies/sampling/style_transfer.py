@@ -19,6 +19,7 @@ import mnist
 from jacobian_lab import InputError
 from jacobian_lab.constraints.losses import style
 from mnist.data import SHAPE
+from studies.figure_text import subject
 from studies.frame.inputs import OfDigits
 from studies.frame.model_files import is_gray
 from studies.frame.models import Model, is_latent
@@ -27,7 +28,6 @@ from studies.frame.study import Arrays, Pieces, Row, Study
 from studies.sampling.constrained import sample_images, spent
 from studies.sampling.style_features import CLASSIFIER, CLIP, clip_hash, load_features
 from studies.sampling.style_plot import TRAITS, plot
-from studies.subject import subject
 
 
 @dataclass(frozen=True)

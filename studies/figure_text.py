@@ -1,5 +1,5 @@
-"""What a figure is of: the model with its prompt and guidance, and the samples; written at the
-top.
+"""What a figure says beside its curves: the model with its prompt and guidance, and readable
+ticks.
 """
 
 from __future__ import annotations
@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
 from studies.frame.study import Arrays
@@ -40,11 +41,19 @@ def round_time_ticks(axes: Axes, times: NDArray[Any]) -> None:
     """
     at = np.arange(len(times))[::-1]
     ticks = MaxNLocator(4).tick_values(float(times[-1]), float(times[0]))
-    ticks = ticks[(ticks >= times[-1]) & (ticks <= times[0])]
-    if len(ticks) < 2:
-        ticks = np.unique(times[[0, -1]])
+    within = [float(t) for t in ticks if times[-1] <= t <= times[0]]
+    if len(within) < 2:
+        within = times[[-1, 0]].tolist()
     axes.set(
         xlabel="time $t$",
-        xticks=np.interp(ticks, times[::-1], at),
-        xticklabels=[f"{t:g}" for t in ticks],
+        xticks=np.interp(within, times[::-1], at).tolist(),
+        xticklabels=[f"{t:g}" for t in within],
     )
+
+
+def plain_ticks(axis: Axis) -> None:
+    """Write 0.02, 0.05, 0.1 ... on a logarithmic axis, unless it spans many decades."""
+    if np.ptp(np.log10(axis.get_view_interval())) < 3:
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter(NullFormatter())
