@@ -138,7 +138,7 @@ def _report(study: Study[Any], config: Config) -> None:
 COMMANDS: dict[str, dict[str, Command]] = {
     "The Jacobian of a denoiser": {
         "audit": Command(
-            "studies.jacobian.audit", "Check J before any analysis.", "Audit", "report"
+            "studies.jacobian.audits", "Check J before any analysis.", "Audit", "report"
         ),
         "directions": Command(
             "studies.jacobian.directions", "Compare J e, J^+ e and J^T e at a noisy digit."
@@ -200,22 +200,22 @@ COMMANDS: dict[str, dict[str, Command]] = {
             "dense",
         ),
         "benchmark eigenpairs": Command(
-            "studies.benchmarks.eigenpairs",
+            "studies.benchmarks.eigensolvers",
             "Check and time leading eigenpairs.",
             "EigenpairsBenchmark",
-            "run",
+            "compare_solvers",
         ),
         "benchmark memory": Command(
             "studies.benchmarks.memory",
             "Measure the peak memory of sampling, on Linux.",
             "MemoryBenchmark",
-            "run",
+            "compare_peaks",
         ),
         "benchmark full-size": Command(
             "studies.benchmarks.full_size",
             "Count what the published models cost.",
             "FullSize",
-            "run",
+            "print_costs",
         ),
         "benchmark contest": Command(
             "studies.contest.contest", "Contest on linear inverse problems."

@@ -39,7 +39,33 @@ BLOCKS = {
     "block_out_channels": (320, 640, 1280, 1280),
     "layers_per_block": 2,
 }
-AUTOENCODER = {
+UNET_1: dict[str, Any] = {
+    **BLOCKS,
+    "sample_size": 64,
+    "cross_attention_dim": 768,
+    "attention_head_dim": 8,
+}
+UNET_2: dict[str, Any] = {
+    **BLOCKS,
+    "sample_size": 96,
+    "cross_attention_dim": 1024,
+    "attention_head_dim": (5, 10, 20, 20),
+    "use_linear_projection": True,
+}
+TRANSFORMER_3: dict[str, Any] = {
+    "sample_size": 128,
+    "patch_size": 2,
+    "in_channels": 16,
+    "out_channels": 16,
+    "num_layers": 24,
+    "num_attention_heads": 24,
+    "attention_head_dim": 64,
+    "joint_attention_dim": 4096,
+    "pooled_projection_dim": 2048,
+    "caption_projection_dim": 1536,
+    "pos_embed_max_size": 192,
+}
+AUTOENCODER: dict[str, Any] = {
     "block_out_channels": (128, 256, 512, 512),
     "down_block_types": ("DownEncoderBlock2D",) * 4,
     "up_block_types": ("UpDecoderBlock2D",) * 4,
@@ -145,61 +171,36 @@ def networks() -> dict[str, Count]:
     each.
     """
     library = diffusers()
-
-    def meta(*shape: int) -> Tensor:
-        return torch.empty(shape, device="meta", dtype=torch.half)
-
-    def build(kind: Any, **config: Any) -> Any:
-        with torch.device("meta"):
-            return kind(**config).half().eval().requires_grad_(False)
-
     t = torch.empty(1, device="meta", dtype=torch.long)
-    first = build(
-        library.UNet2DConditionModel,
-        **BLOCKS,
-        sample_size=64,
-        cross_attention_dim=768,
-        attention_head_dim=8,
-    )
-    second = build(
-        library.UNet2DConditionModel,
-        **BLOCKS,
-        sample_size=96,
-        cross_attention_dim=1024,
-        attention_head_dim=(5, 10, 20, 20),
-        use_linear_projection=True,
-    )
-    third = build(
-        library.SD3Transformer2DModel,
-        sample_size=128,
-        patch_size=2,
-        in_channels=16,
-        out_channels=16,
-        num_layers=24,
-        num_attention_heads=24,
-        attention_head_dim=64,
-        joint_attention_dim=4096,
-        pooled_projection_dim=2048,
-        caption_projection_dim=1536,
-        pos_embed_max_size=192,
-    )
-    decoder = build(library.AutoencoderKL, **AUTOENCODER)
+    first = _build(library.UNet2DConditionModel, UNET_1)
+    second = _build(library.UNet2DConditionModel, UNET_2)
+    third = _build(library.SD3Transformer2DModel, TRANSFORMER_3)
+    decoder = _build(library.AutoencoderKL, AUTOENCODER)
     return {
         "SD 1.5, InstaFlow, 512 px": count(
-            first, lambda x: first(x, t, meta(1, 77, 768)).sample, meta(1, 4, 64, 64)
+            first, lambda x: first(x, t, _meta(1, 77, 768)).sample, _meta(1, 4, 64, 64)
         ),
         "SD 2.1-v, 768 px": count(
-            second, lambda x: second(x, t, meta(1, 77, 1024)).sample, meta(1, 4, 96, 96)
+            second, lambda x: second(x, t, _meta(1, 77, 1024)).sample, _meta(1, 4, 96, 96)
         ),
         "SD 3 medium, 1024 px": count(
             third,
-            lambda x: third(x, meta(1, 333, 4096), meta(1, 2048), t).sample,
-            meta(1, 16, 128, 128),
+            lambda x: third(x, _meta(1, 333, 4096), _meta(1, 2048), t).sample,
+            _meta(1, 16, 128, 128),
         ),
         "SD 1.5's decoder, 512 px": count(
-            decoder, lambda z: decoder.decode(z).sample, meta(1, 4, 64, 64)
+            decoder, lambda z: decoder.decode(z).sample, _meta(1, 4, 64, 64)
         ),
     }
+
+
+def _meta(*shape: int) -> Tensor:
+    return torch.empty(shape, device="meta", dtype=torch.half)
+
+
+def _build(kind: Any, config: dict[str, Any]) -> Any:
+    with torch.device("meta"):
+        return kind(**config).half().eval().requires_grad_(False)
 
 
 def passes() -> dict[str, int]:
@@ -215,7 +216,7 @@ def passes() -> dict[str, int]:
     return {"free": free.spent.forward, "constrained": constrained.spent.forward}
 
 
-def run(config: FullSize) -> None:
+def print_costs(config: FullSize) -> None:
     """Print the counts, and what a sample costs."""
     print("one sample, half precision; GB are 10^9 bytes of activations, weights aside")
     print(f"{'':28}{'parameters':>12}{'weights':>9}{'D':>13}{'':>9}{'D and J^T u':>14}{'':>9}")

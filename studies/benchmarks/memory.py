@@ -13,11 +13,6 @@ the figures are of what is alive, and then with glibc as it is.
 
 from __future__ import annotations
 
-import os
-import re
-import subprocess
-import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,9 +26,8 @@ from jacobian_lab.constraints.masks import half
 from jacobian_lab.sampling.newton import Newton
 from jacobian_lab.sampling.sampler import sample, seeded_noise
 from mnist.weights import read_card
+from studies.benchmarks.processes import STRICT, in_a_process, peak_of
 
-STRICT = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "0"}
-"""Environment in which glibc hands back memory at once."""
 WAYS: dict[str, Newton | None] = {
     "unconstrained": None,
     "inexact": Newton("inexact", steps=2),
@@ -67,7 +61,7 @@ class MemoryBenchmark:
             )
 
 
-def run(config: MemoryBenchmark) -> None:
+def compare_peaks(config: MemoryBenchmark) -> None:
     """Print the table, and the largest batches."""
     # a model that is not there is refused here and not by a process of its own
     read_card(config.model, "denoiser")
@@ -75,7 +69,7 @@ def run(config: MemoryBenchmark) -> None:
     for environment in (STRICT, {}):
         pairs = [(batch, way) for batch in config.batches for way in WAYS]
         found = {
-            pair: measure(*pair, config.model, environment)
+            pair: peak_memory(*pair, config.model, environment)
             for pair in tqdm(pairs, desc="memory", unit="process")
         }
         print(
@@ -111,7 +105,7 @@ def largest(
         batch = int((0.995 * limit - before) / (peak - before) * batch)
         if batch < 1:
             break
-        before, peak = measure(batch, way, config.model, environment)
+        before, peak = peak_memory(batch, way, config.model, environment)
         if peak <= limit:
             found = max(found, batch)
             if peak > 0.98 * limit:
@@ -119,45 +113,20 @@ def largest(
     return found
 
 
-def measure(batch: int, way: str, model: str, environment: dict[str, str]) -> tuple[float, float]:
+def peak_memory(
+    batch: int, way: str, model: str, environment: dict[str, str]
+) -> tuple[float, float]:
     """Return MB resident before the batch is sampled, and at the peak, of a process that does only
     this.
     """
-    return alone(
-        f"from studies.benchmarks.memory import resident; print(*resident({batch}, {way!r},"
-        f" {model!r}))",
-        environment,
-    )
-
-
-def alone(code: str, environment: dict[str, str]) -> tuple[float, float]:
-    """Return the two numbers that Python code prints in a process of its own."""
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code],
-        capture_output=True,
-        text=True,
-        check=True,
-        env={**os.environ, **environment},
-    )
-    before, peak = map(float, done.stdout.split())
+    before, peak = in_a_process(sample_one_way, batch, way, model, environment=environment)
     return before, peak
 
 
-def resident(batch: int, way: str, model: str) -> tuple[float, float]:
-    """Sample the batch in this process; return what `measure` returns."""
+def sample_one_way(batch: int, way: str, model: str) -> tuple[float, float]:
+    """Sample the batch in this process; return what `peak_memory` returns."""
     denoiser = mnist.load_denoiser(model)
-    return watched(lambda size: _sample(denoiser, size, WAYS[way]), batch)
-
-
-def watched(work: Callable[[int], None], batch: int) -> tuple[float, float]:
-    """Do the work for two samples, then for the batch; return MB resident between the two, and at
-    the peak from there on.
-    """
-    work(2)
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here
-    before = _status("VmRSS")
-    work(batch)
-    return before, _status("VmHWM")
+    return peak_of(lambda size: _sample(denoiser, size, WAYS[way]), batch)
 
 
 def _sample(denoiser: Denoiser, batch: int, newton: Newton | None) -> None:
@@ -165,12 +134,3 @@ def _sample(denoiser: Denoiser, batch: int, newton: Newton | None) -> None:
     constraint = None if newton is None else Inpainting(noise.clamp(-1, 1), half(denoiser.shape))
     for _ in sample(denoiser, noise, denoiser.schedule.times(2), constraint, newton):
         pass
-
-
-def _status(key: str) -> float:
-    """Return an entry of /proc/self/status in MB; getrusage would count the process that started
-    this one.
-    """
-    return 1.024e-3 * int(
-        re.findall(rf"{key}:\s+(\d+) kB", Path("/proc/self/status").read_text())[0]
-    )

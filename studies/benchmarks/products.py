@@ -1,7 +1,7 @@
 """What products and the dense Jacobian cost, in forward passes of the same batch, beside what one
 would otherwise write.
 
-    jacobian-lab benchmark products [--networks strangers]
+    jacobian-lab benchmark products [--networks foreign]
     jacobian-lab benchmark dense
 
 Every figure of a table comes from one run and is a median; ours are taken in turn with forward
@@ -10,14 +10,10 @@ passes, then the peers, in turn with forward passes again. Nothing here is a tes
 
 from __future__ import annotations
 
-import re
-import subprocess
-import sys
 import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median
 from typing import Any, Literal, TypeAlias
 
@@ -32,7 +28,8 @@ from jacobian_lab.derivative.products import Products
 from jacobian_lab.derivative.settings import differentiable
 from jacobian_lab.sampling.sampler import seeded_noise
 from mnist.evaluate import noisy_digit
-from studies.benchmarks.foreign_networks import strangers
+from studies.benchmarks.foreign_networks import foreign_networks
+from studies.benchmarks.processes import in_a_process, status
 
 Way: TypeAlias = Callable[[], Any]
 
@@ -43,7 +40,7 @@ class ProductsBenchmark:
     --rounds 5.
     """
 
-    networks: Literal["mnist", "strangers"] = "mnist"
+    networks: Literal["mnist", "foreign"] = "mnist"
     """The shipped denoiser, or diffusers' UNet2DModel, UNet2DConditionModel and DiT with random
     weights (extra `sd`).
     """
@@ -77,7 +74,7 @@ class DenseBenchmark:
             raise InputError(f"--rounds must be at least 1: got {self.rounds}")
 
 
-def measure(ways: dict[str, Way], rounds: int) -> dict[str, float]:
+def time_in_turns(ways: dict[str, Way], rounds: int) -> dict[str, float]:
     """Return the median seconds of each way; the ways take turns, so that a disturbance hits
     all.
     """
@@ -108,7 +105,7 @@ def products(config: ProductsBenchmark) -> None:
     else:
         points = {
             name: (network, seeded_noise([0], network.shape))
-            for name, network in strangers().items()
+            for name, network in foreign_networks().items()
         }
     for name, (denoiser, x_t) in points.items():
         for batch in config.batches:
@@ -133,15 +130,12 @@ def _products_prices(
     v = torch.randn(batch, *denoiser.shape, generator=torch.Generator().manual_seed(0))
     many = x_t.expand(batch, -1, -1, -1).contiguous()
 
-    def function(x: Tensor) -> Tensor:
-        return denoiser(x, t)
-
     def forward() -> None:
         with torch.no_grad():
-            function(many)
+            denoiser(many, t)
 
     def prices(ways: dict[str, Way]) -> dict[str, float]:
-        unit, *seconds = measure({"": forward} | ways, rounds).values()
+        unit, *seconds = time_in_turns({"": forward} | ways, rounds).values()
         return {"one forward pass, ms": 1e3 * unit} | {
             name: s / unit for name, s in zip(ways, seconds, strict=True)
         }
@@ -155,32 +149,40 @@ def _products_prices(
             "J v, forward difference, D(x_t) included": lambda: difference.jvp(v),
         }
     )
+    ways, note, traced = _peers(lambda x: denoiser(x, t), x_t, many, v)
+    peers = prices(ways)
+    unit = peers.pop("one forward pass, ms")
+    return ours.path, found | peers | {
+        f"set-up of torch.func.linearize, timed once{note}": 1e3 * traced / unit
+    }
+
+
+def _peers(
+    function: Callable[[Tensor], Tensor], x_t: Tensor, many: Tensor, v: Tensor
+) -> tuple[dict[str, Way], str, float]:
+    """Return PyTorch's ways to the products, a note on torch.func.linearize, and the seconds that
+    its tracing took.
+    """
     with differentiable():
         leaf = many.clone().requires_grad_()
         kept = function(leaf)
         pull = torch.func.vjp(function, many)[1]
         push, traced = _linearized(function, many)
         twice = DoubleBackward(function, x_t)
-    peers = prices(
-        {
-            "J v, torch.func.jvp": _math(lambda: torch.func.jvp(function, (many,), (v,))),
-            **({"J v, torch.func.linearize, kept": _math(lambda: push(v))} if push else {}),
-            "J v, torch.autograd.functional.jvp": _math(
-                lambda: torch.autograd.functional.jvp(function, many, v)  # type: ignore[no-untyped-call]
-            ),
-            "J v, double backward, kept": _math(lambda: twice.jvp(v)),
-            "J^T u, torch.func.vjp, kept": _math(lambda: pull(v)),
-            "J^T u, torch.func.vjp": _math(lambda: torch.func.vjp(function, many)[1](v)),
-            "J^T u, torch.autograd.grad, kept": lambda: torch.autograd.grad(
-                kept, leaf, v, retain_graph=True
-            ),
-        }
-    )
-    note = "" if push else ", until it failed"
-    unit = peers.pop("one forward pass, ms")
-    return ours.path, found | peers | {
-        f"set-up of torch.func.linearize, timed once{note}": 1e3 * traced / unit
+    ways: dict[str, Way] = {
+        "J v, torch.func.jvp": _math(lambda: torch.func.jvp(function, (many,), (v,))),
+        **({"J v, torch.func.linearize, kept": _math(lambda: push(v))} if push else {}),
+        "J v, torch.autograd.functional.jvp": _math(
+            lambda: torch.autograd.functional.jvp(function, many, v)  # type: ignore[no-untyped-call]
+        ),
+        "J v, double backward, kept": _math(lambda: twice.jvp(v)),
+        "J^T u, torch.func.vjp, kept": _math(lambda: pull(v)),
+        "J^T u, torch.func.vjp": _math(lambda: torch.func.vjp(function, many)[1](v)),
+        "J^T u, torch.autograd.grad, kept": lambda: torch.autograd.grad(
+            kept, leaf, v, retain_graph=True
+        ),
     }
+    return ways, "" if push else ", until it failed", traced
 
 
 def _linearized(
@@ -242,24 +244,17 @@ def dense(config: DenseBenchmark) -> None:
     """Print seconds, forward passes and peak memory of each way."""
     warnings.filterwarnings("ignore", category=FutureWarning)
     ways = dense_ways(config.time)
-    seconds = measure(ways, config.rounds)
+    seconds = time_in_turns(ways, config.rounds)
     print(f"dense J of the shipped denoiser, 1024 x 1024, {torch.get_num_threads()} threads")
     print("  seconds  forward passes / 1024  peak memory of a process that does only this")
     for name, taken in seconds.items():
-        code = f"from studies.benchmarks.products import peak; print(peak({name!r}, {config.time}))"
-        found = subprocess.run(
-            [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True
-        )
-        print(
-            f"  {taken:7.2f}  {taken / seconds[FORWARD]:21.2f}  {int(found.stdout):7d} MB  {name}"
-        )
+        (peak,) = in_a_process(peak_of_dense, name, config.time)
+        print(f"  {taken:7.2f}  {taken / seconds[FORWARD]:21.2f}  {peak:7.0f} MB  {name}")
 
 
-def peak(name: str, t: int) -> int:
+def peak_of_dense(name: str, t: int) -> tuple[int]:
     """Take one of the dense ways; return the process's peak memory in MB, Python and PyTorch
     included; on Linux.
     """
     dense_ways(t)[name]()
-    # getrusage would count the process that started this one
-    status = Path("/proc/self/status").read_text()
-    return int(re.findall(r"VmHWM:\s+(\d+) kB", status)[0]) // 1024
+    return (int(status("VmHWM")) // 1024,)

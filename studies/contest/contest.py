@@ -10,16 +10,11 @@ of its own, one after the other. An interrupted command goes on; it needs the ex
 
 from __future__ import annotations
 
-import itertools
 import json
 import re
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,12 +26,14 @@ from jacobian_lab import InputError
 from jacobian_lab.constraints.base import LinearConstraint
 from jacobian_lab.errors import DivergenceError
 from jacobian_lab.sampling.sampler import seed_of
+from studies.benchmarks.processes import in_a_process, status
 from studies.contest.contest_report import plot, table
 from studies.contest.ours import CONTESTANTS, OURS, paper
-from studies.contest.peers import Counted, Peer
+from studies.contest.peers import CountedDenoiser, Peer
 from studies.contest.peers_azula import azula
 from studies.contest.peers_deepinv import deepinv
-from studies.contest.problems import TASKS
+from studies.contest.problems import TASKS, problem
+from studies.figure_text import subject
 from studies.frame.statistics import scores
 from studies.frame.study import Arrays, Config, Pieces, Study
 
@@ -117,14 +114,6 @@ class Entry:
         return next(peer for peer in CONTESTANTS if peer.name == self.method)
 
 
-def problem(
-    task: str, first: int, count: int, seed: int, device: str = "cpu"
-) -> tuple[LinearConstraint, torch.Tensor, torch.Tensor]:
-    """Return the observations of some held-out digits, the digits and their labels."""
-    images, labels = (x[first : first + count].to(device) for x in mnist.digits("held-out"))
-    return TASKS[task](images, [seed_of(seed, first + i) for i in range(count)]), images, labels
-
-
 def execute(entry: Entry, config: Contest, first: int, count: int, seed: int) -> Arrays:
     """Run an entry on some digits; return images, scores and passes; a run that diverges has NaN
     for them.
@@ -134,19 +123,8 @@ def execute(entry: Entry, config: Contest, first: int, count: int, seed: int) ->
         mnist.load_classifier(device=config.device),
     )
     constraint, images, labels = problem(entry.task, first, count, config.seed, config.device)
-    counted, found, started = Counted(denoiser, count), [], time.perf_counter()
-    for at in range(0, count, BATCH):
-        part = slice(at, min(at + BATCH, count))
-        seeds = [seed_of(seed, 7, first + i) for i in range(part.start, part.stop)]
-        try:
-            found.append(
-                entry.peer.run(
-                    counted, constraint.select(part), seeds, entry.steps, **entry.parameters
-                ).detach()
-            )
-        except DivergenceError:
-            found.append(torch.full_like(images[part], torch.nan))
-    drawn, passes = torch.cat(found), counted.passes
+    counted, started = CountedDenoiser(denoiser, count), time.perf_counter()
+    drawn, passes = run_in_batches(entry, counted, constraint, first, seed), counted.passes
     failed = ~drawn.flatten(1).isfinite().all(1)
     drawn = torch.where(failed.reshape(-1, 1, 1, 1), 0, drawn)
     values = scores(drawn, images, labels, judge) | {
@@ -162,39 +140,53 @@ def execute(entry: Entry, config: Contest, first: int, count: int, seed: int) ->
     }
 
 
-def combinations(peer: Peer) -> Iterator[dict[str, float]]:
-    """Yield the parameters of the search."""
-    for values in itertools.product(*peer.search.values()):
-        yield {**peer.defaults, **dict(zip(peer.search, values, strict=True))}
+def run_in_batches(
+    entry: Entry, denoiser: CountedDenoiser, constraint: LinearConstraint, first: int, seed: int
+) -> torch.Tensor:
+    """Return a sample for each observation; NaN for a batch that diverges."""
+    count, found = len(constraint.y), []
+    for at in range(0, count, BATCH):
+        part = slice(at, min(at + BATCH, count))
+        seeds = [seed_of(seed, 7, first + i) for i in range(part.start, part.stop)]
+        some = constraint.select(part)
+        try:
+            drawn = entry.peer.run(denoiser, some, seeds, entry.steps, **entry.parameters).detach()
+        except DivergenceError:
+            drawn = torch.full((len(seeds), *denoiser.shape), torch.nan, device=some.y.device)
+        found.append(drawn)
+    return torch.cat(found)
 
 
-def price(entry: Entry, config: Contest) -> float:
+def twice(entry: Entry, config: Contest) -> Arrays:
+    """Return an entry's run of the contest, and the diversity of its samples, by a second run of
+    other seeds.
+    """
+    first = execute(entry, config, FIRST, config.digits, config.seed)
+    second = execute(entry, config, FIRST, config.again, config.seed + 1)
+    spread = first["images"][: config.again].astype(np.float32) - second["images"]
+    return first | {"diversity": np.sqrt(np.square(spread).mean((1, 2, 3)) / 2)}
+
+
+def evaluations_per_step(entry: Entry, config: Contest) -> float:
     """Return the evaluations of a step, counted over four steps on two digits."""
-    probe = Entry(entry.task, entry.method, entry.setting, entry.parameters, 4)
+    probe = replace(entry, steps=4)
     return float(execute(probe, config, OTHERS, 2, config.seed)["passes"].sum()) / 4
 
 
-def search(task: str, peer: Peer, config: Contest) -> Arrays:
+def search_parameters(task: str, peer: Peer, config: Contest) -> Arrays:
     """Return the parameters with which the judge doubts least, as JSON, and what all of them
     got.
     """
     rows: list[dict[str, Any]] = []
-    for parameters in combinations(peer):
+    for parameters in peer.combinations():
         entry = Entry(task, peer.name, "searched", parameters, 1)
-        cost = price(entry, config)
-        steps = max(2, round(max(config.budgets) / 2 / cost))
-        found = execute(
-            Entry(task, peer.name, "searched", parameters, steps),
-            config,
-            OTHERS,
-            config.searched,
-            config.seed,
-        )
-        doubt = float(np.nan_to_num(found["doubt"], nan=100.0).mean())
+        cost = evaluations_per_step(entry, config)
+        entry = replace(entry, steps=max(2, round(max(config.budgets) / 2 / cost)))
+        found = execute(entry, config, OTHERS, config.searched, config.seed)
         rows.append(
             {
                 "parameters": parameters,
-                "doubt": doubt,
+                "doubt": float(np.nan_to_num(found["doubt"], nan=100.0).mean()),
                 "cost": cost,
                 "residual": float(found["residual"].mean()),
             }
@@ -203,109 +195,96 @@ def search(task: str, peer: Peer, config: Contest) -> Arrays:
     return {"best": np.array(json.dumps(best)), "all": np.array(json.dumps(rows))}
 
 
-def speed(task: str, peer: Peer, config: Contest) -> Arrays:
-    """Return milliseconds per evaluation and digit, and peak memory in MB, of a process that runs
-    this and nothing else.
-    """
-    code = (
-        f"from studies.contest.contest import clock; print(clock({task!r}, {peer.name!r},"
-        f" {config.model!r}, {config.device!r}))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True
-    )
-    return {"speed": np.array([float(word) for word in done.stdout.split()[-2:]])}
-
-
-def clock(task: str, method: str, model: str, device: str) -> str:
+def clock(task: str, method: str, model: str, device: str) -> tuple[float, float]:
     """Return milliseconds per evaluation and digit (the better of two runs of 6 steps) and peak
-    memory in MB; for `speed`.
+    memory in MB, in a process that does nothing else.
     """
     config = Contest(model=model, device=device)
-    entry = next(
-        Entry(task, peer.name, "authors", dict(peer.defaults), 6)
-        for peer in CONTESTANTS
-        if peer.name == method
-    )
+    peer = next(peer for peer in CONTESTANTS if peer.name == method)
+    entry = Entry(task, method, "authors", dict(peer.defaults), 6)
     found = [execute(entry, config, OTHERS, BATCH, seed) for seed in (0, 1)]
     taken = min(float(run["seconds"] / run["passes"].sum()) for run in found) / BATCH
-    peak = re.findall(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text()) or ["nan"]
-    return f"{1000 * taken} {float(peak[0]) / 1024}"
+    return 1000 * taken, status("VmHWM") / 1024
 
 
-def compute(config: Contest, pieces: Pieces) -> Arrays:
-    """Return the entries as JSON, and their scores, passes, speeds, features and shown images."""
+def pairs_of(config: Contest) -> list[tuple[str, Peer]]:
+    """Return the tasks and methods, after loading the libraries: if one is missing, it is said
+    before anything is computed.
+    """
     peers = [peer for peer in CONTESTANTS if peer.name in config.methods]
     for library, load in (("azula", azula), ("deepinv", deepinv)):
         if any(peer.library.startswith(library) for peer in peers):
-            load()  # if it is missing, say so before anything is computed
-    pairs = [
+            load()
+    return [
         (task, peer)
         for task in config.tasks
         for peer in peers
         if peer.name != "RePaint" or task in MASKS
     ]
+
+
+def entries_of(config: Contest, pairs: list[tuple[str, Peer]], pieces: Pieces) -> list[Entry]:
+    """Return the runs of the contest, those with the authors' settings and, after the search, at
+    each budget; the long ones last.
+    """
     entries = [
         Entry(task, peer.name, "authors", dict(peer.defaults), min(peer.steps, config.longest))
         for task, peer in pairs
         if peer.name not in OURS
     ]
-    for task, peer in tqdm(
-        [(task, peer) for task, peer in pairs if peer.run is not paper],
-        desc="search",
-        unit="method",
-    ):
-        found = pieces(_name("search", task, peer.name), partial(search, task, peer, config))
+    searched = [(task, peer) for task, peer in pairs if peer.run is not paper]
+    for task, peer in tqdm(searched, desc="search", unit="method"):
+        found = pieces(
+            _name("search", task, peer.name), partial(search_parameters, task, peer, config)
+        )
         row = json.loads(str(found["best"]))
-        entries += [
-            Entry(
-                task, peer.name, "searched", row["parameters"], max(2, round(budget / row["cost"]))
-            )
-            for budget in config.budgets
-        ]
-    entries.sort(key=lambda entry: entry.steps)  # the long ones last
+        for budget in config.budgets:
+            steps = max(2, round(budget / row["cost"]))
+            entries.append(Entry(task, peer.name, "searched", row["parameters"], steps))
+    return sorted(entries, key=lambda entry: entry.steps)
 
-    def both(entry: Entry) -> Arrays:
-        first = execute(entry, config, FIRST, config.digits, config.seed)
-        second = execute(entry, config, FIRST, config.again, config.seed + 1)
-        spread = first["images"][: config.again].astype(np.float32) - second["images"]
-        return first | {"diversity": np.sqrt(np.square(spread).mean((1, 2, 3)) / 2)}
+
+def compute(config: Contest, pieces: Pieces) -> Arrays:
+    """Return the entries as JSON, and their scores, passes, speeds, features and shown images."""
+    pairs = pairs_of(config)
+    entries = entries_of(config, pairs, pieces)
+
+    def timed(task: str, peer: Peer) -> Arrays:
+        return {
+            "speed": np.array(in_a_process(clock, task, peer.name, config.model, config.device))
+        }
 
     runs = [
         pieces(
             _name("run", entry.task, entry.method, entry.setting, str(entry.steps)),
-            partial(both, entry),
+            partial(twice, entry, config),
         )
         for entry in tqdm(entries, desc="contest", unit="run")
     ]
     quick = {
-        (task, peer.name): pieces(
-            _name("speed", task, peer.name), partial(speed, task, peer, config)
-        )["speed"]
+        (task, peer.name): pieces(_name("speed", task, peer.name), partial(timed, task, peer))
         for task, peer in tqdm(pairs, desc="speed and memory", unit="method")
     }
     _, images, labels = problem(config.tasks[0], FIRST, config.digits, config.seed)
     judge = mnist.load_classifier()
     with torch.no_grad():
         truth = judge.features(images).numpy()
+    shown = [
+        problem(task, FIRST, min(SHOWN, config.digits), config.seed)[0] for task in config.tasks
+    ]
     keys = ("psnr", "ssim", "agreement", "doubt", "residual", "passes", "diversity", "features")
     return {key: np.stack([run[key] for run in runs]) for key in keys} | {
         "entries": np.array([json.dumps(vars(entry)) for entry in entries]),
-        "speed": np.stack([quick[entry.task, entry.method] for entry in entries]),
+        "speed": np.stack([quick[entry.task, entry.method]["speed"] for entry in entries]),
         "truth": truth,
         "labels": labels.numpy(),
         "budgets": np.array(config.budgets),
         "digits": images[:SHOWN].numpy(),
-        "observed": np.stack([_picture(task, config) for task in config.tasks]),
+        "observed": np.stack([wanted.pseudo_inverse(wanted.y).numpy() for wanted in shown]),
         "tasks": np.array(config.tasks),
+        **subject(config),
         "shown": np.stack([run["images"][:SHOWN].astype(np.float32) for run in runs]),
     }
-
-
-def _picture(task: str, config: Contest) -> Any:
-    """Return the observations of the shown digits as images."""
-    constraint, _, _ = problem(task, FIRST, min(SHOWN, config.digits), config.seed)
-    return constraint.pseudo_inverse(constraint.y).numpy()
 
 
 def _name(*words: str) -> str:

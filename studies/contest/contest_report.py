@@ -11,6 +11,7 @@ import torch
 from matplotlib.figure import Figure
 
 from studies.contest.problems import BLUR_NOISE
+from studies.figure_text import write_subject
 from studies.frame.answer import Row
 from studies.frame.statistics import mean_interval, rate_interval
 from studies.frame.study import Arrays
@@ -45,7 +46,7 @@ LABELS = {
     "evaluations": "evaluations",
     "ms_per_digit": "ms for a digit",
 }
-TICKS = (20, 50, 100, 200)
+TICKS = (5, 10, 20, 50, 100, 200, 500, 1000)
 NOISE = {"blur": BLUR_NOISE}
 """Of the observations, for tasks that have it: what a residual should come down to, and not
 below.
@@ -100,6 +101,7 @@ def table(arrays: Arrays) -> list[Row]:
     rows: list[Row] = []
     for i, entry in enumerate(_entries(arrays)):
         fine = np.isfinite(arrays["residual"][i])
+        forward, jvp, vjp = arrays["passes"][i].tolist()
         row: Row = {
             "task": entry["task"],
             "method": entry["method"],
@@ -108,9 +110,6 @@ def table(arrays: Arrays) -> list[Row]:
             "parameters": json.dumps(entry["parameters"]),
             "digits": len(fine),
             "failed": int((~fine).sum()),
-        }
-        forward, jvp, vjp = arrays["passes"][i].tolist()
-        row |= {
             "evaluations": forward + jvp + vjp,
             "forward": forward,
             "jvp": jvp,
@@ -118,29 +117,31 @@ def table(arrays: Arrays) -> list[Row]:
             "ms_per_digit": float(arrays["speed"][i, 0] * (forward + jvp + vjp)),
             "peak_MB": float(arrays["speed"][i, 1]),
         }
-        if fine.sum() > 1:
-            for key in ("residual", "psnr", "ssim", "diversity"):
-                mean, low, high = mean_interval(arrays[key][i][np.isfinite(arrays[key][i])])
-                row |= {key: mean, f"{key}_low": low, f"{key}_high": high}
-            rate, low, high = rate_interval(
-                int(arrays["agreement"][i][fine].sum()), int(fine.sum())
-            )
-            distance, deviation = kernel_distance(arrays["features"][i][fine], arrays["truth"])
-            row |= {
-                "agreement": rate,
-                "agreement_low": low,
-                "agreement_high": high,
-                "kernel_distance": distance,
-                "kernel_distance_low": distance - 1.96 * deviation,
-                "kernel_distance_high": distance + 1.96 * deviation,
-            }
-        rows.append(row)
+        rows.append(row | (_scored(arrays, i, fine) if fine.sum() > 1 else {}))
     tasks = arrays["tasks"].tolist()
     rows.sort(
         key=lambda row: (tasks.index(row["task"]), str(row["setting"]), float(row["evaluations"]))
     )
     full = max(rows, key=len)
     return [{key: row.get(key, "") for key in full} for row in rows]
+
+
+def _scored(arrays: Arrays, i: int, fine: Any) -> Row:
+    """Return the scores of a run with their intervals, over the digits that did not fail."""
+    row: Row = {}
+    for key in ("residual", "psnr", "ssim", "diversity"):
+        mean, low, high = mean_interval(arrays[key][i][np.isfinite(arrays[key][i])])
+        row |= {key: mean, f"{key}_low": low, f"{key}_high": high}
+    rate, low, high = rate_interval(int(arrays["agreement"][i][fine].sum()), int(fine.sum()))
+    distance, deviation = kernel_distance(arrays["features"][i][fine], arrays["truth"])
+    return row | {
+        "agreement": rate,
+        "agreement_low": low,
+        "agreement_high": high,
+        "kernel_distance": distance,
+        "kernel_distance_low": distance - 1.96 * deviation,
+        "kernel_distance_high": distance + 1.96 * deviation,
+    }
 
 
 def plot(arrays: Arrays) -> Figure:
@@ -150,30 +151,14 @@ def plot(arrays: Arrays) -> Figure:
     rows, tasks = table(arrays), arrays["tasks"].tolist()
     methods = list(dict.fromkeys(str(entry["method"]) for entry in _entries(arrays)))
     methods.sort(key=lambda name: ("Newton" not in name and "gradient" not in name, name))
-    searched = sum(
-        any(row["method"] == name and row["setting"] == "searched" for row in rows)
-        for name in methods
-    )
-    top, below = 1.5 * len(tasks) + 0.8, 0.36 * (searched + 2) + 0.3
+    searched = {row["method"] for row in rows if row["setting"] == "searched"}
+    top, below = 1.5 * len(tasks) + 0.8, 0.36 * (len(searched) + 2) + 0.3
     figure = Figure(figsize=(7.2, top + below))
+    write_subject(figure, arrays, "bars: 95 % intervals")
     parts: Any = figure.subfigures(2, 1, height_ratios=[top, below])
     panels: Any = parts[0].subplots(len(tasks), len(PANELS), squeeze=False)
     for line, task in zip(panels, tasks, strict=True):
-        for axes, (key, against) in zip(line, PANELS, strict=True):
-            _curves(axes, [row for row in rows if row["task"] == task], methods, key, against)
-            axes.set_ylabel(LABELS[key])
-        if task in NOISE:
-            line[-1].axhline(NOISE[task], color="0.5", linestyle=":", linewidth=0.8, zorder=0)
-            line[-1].set_ylim(bottom=0.6 * NOISE[task])
-            line[-1].text(
-                0.03,
-                0.02,
-                "dotted: the noise",
-                transform=line[-1].transAxes,
-                fontsize=6,
-                color="0.4",
-            )
-        line[0].set_ylabel(f"{task}\n{LABELS['agreement']}")
+        _plot_task(line, task, [row for row in rows if row["task"] == task], methods)
     for axes, (_, against) in zip(panels[-1], PANELS, strict=True):
         axes.set_xlabel(LABELS[against])
     handles = dict(zip(*reversed(panels[0, 0].get_legend_handles_labels()), strict=True))
@@ -189,6 +174,20 @@ def plot(arrays: Arrays) -> Figure:
     )
     _gallery(parts[1], arrays, methods, tasks[0])
     return figure
+
+
+def _plot_task(line: Any, task: str, rows: list[Row], methods: list[str]) -> None:
+    """Draw the panels of a task; where its observations have noise, a residual below it is none."""
+    for axes, (key, against) in zip(line, PANELS, strict=True):
+        _curves(axes, rows, methods, key, against)
+        axes.set_ylabel(LABELS[key])
+    line[0].set_ylabel(f"{task}\n{LABELS['agreement']}")
+    if task in NOISE:
+        last = line[-1]
+        last.axhline(NOISE[task], color="0.5", linestyle=":", linewidth=0.8, zorder=0)
+        last.set_ylim(bottom=0.6 * NOISE[task])
+        small = {"transform": last.transAxes, "fontsize": 6, "color": "0.4"}
+        last.text(0.03, 0.02, "dotted: the noise", **small)
 
 
 def _curves(axes: Any, rows: list[Row], methods: list[str], key: str, against: str) -> None:

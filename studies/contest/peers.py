@@ -4,15 +4,16 @@ settings; and what they cost.
 >>> [peer.name for peer in PEERS if peer.library == "ours"]
 ['DDIM', 'MPGD', 'DDNM']
 
-A contest is fair if every run is measured (`Counted`), every method gets the same small search
-(`Peer.search`, around its `defaults`) and the same noise. The methods are in `peers_ours`,
+A contest is fair if every run is measured (`CountedDenoiser`), every method gets the same small
+search (`Peer.search`, around its `defaults`) and the same noise. The methods are in `peers_ours`,
 `peers_azula` and `peers_deepinv`, one file per library; each says what it leaves out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import product
 
 from torch import Tensor, nn
 from torch.autograd import forward_ad
@@ -67,6 +68,11 @@ class Peer:
     passes: Passes
     steps: int
     cite: str
+
+    def combinations(self) -> Iterator[dict[str, float]]:
+        """Yield the parameters of the search."""
+        for values in product(*self.search.values()):
+            yield {**self.defaults, **dict(zip(self.search, values, strict=True))}
 
 
 PEERS = (
@@ -174,7 +180,7 @@ PEERS = (
 )
 
 
-class Counted(Denoiser):
+class CountedDenoiser(Denoiser):
     """A denoiser that counts the passes of its network in `passes`, whoever calls it, through
     whichever wrapper.
 

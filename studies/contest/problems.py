@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+import mnist
 from jacobian_lab.constraints.base import LinearConstraint
 from jacobian_lab.constraints.linear import Inpainting
 from jacobian_lab.constraints.masks import box, half, random_pixels
@@ -42,3 +43,11 @@ TASKS: dict[str, Callable[[Tensor, Sequence[int]], LinearConstraint]] = {
 pixels, bicubic; a Gaussian blur of 1.5 pixels with noise of 0.05. Each takes images, (B, 1, 32,
 32), and a seed for each.
 """
+
+
+def problem(
+    task: str, first: int, count: int, seed: int, device: str = "cpu"
+) -> tuple[LinearConstraint, Tensor, Tensor]:
+    """Return the observations of some held-out digits, the digits and their labels."""
+    images, labels = (x[first : first + count].to(device) for x in mnist.digits("held-out"))
+    return TASKS[task](images, [seed_of(seed, first + i) for i in range(count)]), images, labels

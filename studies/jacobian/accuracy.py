@@ -17,6 +17,7 @@ import mnist
 from jacobian_lab import InputError, JacobianOperator
 from jacobian_lab.derivative.products import Method
 from mnist.evaluate import noisy_digit
+from studies.figure_text import subject, write_subject
 from studies.frame.answer import Row
 from studies.frame.figure_style import COLOURS
 from studies.frame.study import Arrays, Config, Pieces, Study, check_times
@@ -92,7 +93,13 @@ def compute(config: Accuracy, pieces: Pieces) -> Arrays:
         JacobianOperator(single, image, config.times[0], products=method).products.step
         for method in METHODS
     ]
-    return found | {"times": np.array(config.times), "h": h, "default_h": np.array(defaults)}
+    return found | {
+        "times": np.array(config.times),
+        "h": h,
+        "default_h": np.array(defaults),
+        "digit": np.array(config.digit),
+        **subject(config),
+    }
 
 
 def table(arrays: Arrays) -> list[Row]:
@@ -135,7 +142,10 @@ def plot(arrays: Arrays) -> Figure:
     """Draw the error of the finite differences against their step, and the exact product's
     below.
     """
-    figure = Figure(figsize=(7.2, 2.8))
+    figure = Figure(figsize=(7.2, 3.2))
+    write_subject(
+        figure, arrays, f"digit {int(arrays['digit'])}; lines: medians, bands: smallest to largest"
+    )
     for k, (axes, t) in enumerate(
         zip(
             figure.subplots(1, len(arrays["times"]), sharey=True, squeeze=False)[0],
@@ -161,8 +171,9 @@ def plot(arrays: Arrays) -> Figure:
             label="exact product",
         )
         axes.set(title=f"$t$ = {t}", xlabel=r"step $h\,|v| \,/\, |x_t|$")
+    figure.axes[-1].plot([], [], ":", color="#333333", linewidth=0.6, label="default step")
     figure.axes[0].set_ylabel(r"error of $J v$, relative")
-    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    figure.legend(*figure.axes[-1].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return figure
 
 

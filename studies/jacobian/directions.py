@@ -10,30 +10,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from tqdm import tqdm
+from torch import Tensor
 
 import mnist
-from jacobian_lab import InputError, JacobianOperator, dynamic_step_size, newton_direction
-from jacobian_lab.krylov.regularisation import truncated_svd
+from jacobian_lab import Denoiser, InputError, JacobianOperator, dynamic_step_size, newton_direction
+from jacobian_lab.krylov.regularisation import TruncatedSVD, truncated_svd
+from mnist.classifier import Classifier
 from mnist.data import SHAPE
 from mnist.evaluate import noisy_digit
+from studies.figure_text import subject
 from studies.frame.answer import Row
-from studies.frame.figure_style import COLOURS, LABELS, show, spread
 from studies.frame.study import Arrays, Config, Pieces, Study, check_times
+from studies.frame.survey import collect
+from studies.jacobian.directions_plot import plot
 
 Array: TypeAlias = NDArray[Any]
-KINDS = ("inexact", "gradient", "exact")
-# the order of the arrays; from EXACT on, the exact direction at each rcond
-INEXACT, GRADIENT, EXACT = SHOWN = range(3)
-NAMES = [LABELS[kind] for kind in KINDS]
-PAIRS = {(INEXACT, EXACT): "#cc79a7", (INEXACT, GRADIENT): "#333333", (EXACT, GRADIENT): "#e69f00"}
 SWEEP = np.geomspace(1e-4, 0.9, 33)  # rconds
 NEAR = 3.5  # pixels
 
@@ -99,75 +95,110 @@ class Directions(Config):
 
 
 def compute(config: Directions, pieces: Pieces) -> Arrays:
-    """Return images and figures of `compare` for every (digit, time), stacked; the shown one comes
-    first.
+    """Return images and figures of `compare_directions` for every (digit, time), stacked; the shown
+    one comes first.
     """
     denoiser = mnist.load_denoiser(config.model, config.device)
     classifier = mnist.load_classifier(device=config.device)
     images = mnist.digits("held-out")[0].to(config.device)
     for t in (config.time, *config.times):
         denoiser.schedule(t)  # an unknown time is refused before anything is computed
-
-    def compare(i: int, t: int | float) -> Arrays:
-        x_t = noisy_digit(denoiser, images[i], t, config.seed, i)
-        J = JacobianOperator(denoiser, x_t, t)
-        d = J.products.d
-        e = torch.zeros_like(d)
-        if config.target is not None:
-            e[0] = images[config.target] - d[0]
-        else:
-            at = (0, 0, *config.pixel)
-            e[at] = (1 if d[at] < 0 else -1) - d[at]
-        dense = J.dense().astype(np.float64)
-        error = _flat(e)[0]
-        path = truncated_svd(dense, error)
-        deltas = np.stack(
-            [
-                newton_direction(dense, error, "inexact"),
-                newton_direction(dense, error, "gradient"),
-                *(path.solution(path.rank(rcond)) for rcond in config.rconds),
-            ]
-        )
-        steps = np.stack([dynamic_step_size(delta, config.change) * delta for delta in deltas])
-        moved = x_t + torch.from_numpy(steps).to(x_t).reshape(-1, *SHAPE)
-        with torch.no_grad():
-            after = denoiser(moved, t)
-            confidence, label = torch.softmax(classifier(torch.cat([d, after])), dim=1).max(dim=1)
-        changes = _flat(after - d)
-        sweep = [path.rank(rcond) for rcond in SWEEP]
-        return {
-            "x_t": _numpy(x_t[0]),
-            "denoised": _numpy(d[0]),
-            "error": _numpy(e[0]),
-            "steps": steps.reshape(-1, *SHAPE),
-            "after": _numpy(after),
-            "label": _numpy(label),
-            "confidence": _numpy(confidence),
-            "cosine": np.array([[_cosine(a, b) for b in deltas] for a in deltas]),
-            "alignment": np.array([_cosine(dense @ delta, error) for delta in deltas]),
-            "achieved": changes @ error / (error @ error),
-            "residual": np.linalg.norm(error - changes, axis=1) / np.linalg.norm(error),
-            "near_step": _near(steps, config.pixel),
-            "near_change": _near(changes, config.pixel),
-            "rank": np.array([path.rank(rcond) for rcond in config.rconds]),
-            "sweep_norm": path.solution_norms[sweep] / np.linalg.norm(error),
-            "sweep_residual": path.residual_norms[sweep] / np.linalg.norm(error),
-            "sweep_cosine": np.array(
-                [[_cosine(path.solution(rank), delta) for rank in sweep] for delta in deltas[:2]]
-            ),
-        }
-
     cells = list(config.cells())
-    found = [
-        pieces(f"digit-{i}-time-{t}", partial(compare, i, t))
-        for i, t in tqdm(cells, desc="directions", unit="Jacobian")
-    ]
-    return {key: np.stack([cell[key] for cell in found]) for key in found[0]} | {
+    found = collect(
+        pieces,
+        "directions",
+        lambda cell: compare_directions(config, denoiser, classifier, images, *cells[cell]),
+        cell=range(len(cells)),
+    )
+    return found | {
         "cells": np.array(cells),
         "change": np.array(config.change),
         "rconds": np.array(config.rconds),
         "sweep": SWEEP,
+        **subject(config),
         "pixel": np.array([] if config.target is not None else config.pixel),
+    }
+
+
+def compare_directions(
+    config: Directions,
+    denoiser: Denoiser,
+    classifier: Classifier,
+    images: Tensor,
+    i: int,
+    t: int | float,
+) -> Arrays:
+    """Return the three directions at one noisy digit, a step along each, and what it does."""
+    x_t = noisy_digit(denoiser, images[i], t, config.seed, i)
+    J = JacobianOperator(denoiser, x_t, t)
+    d = J.products.d
+    e = wanted_change(config, d, images)
+    dense, error = J.dense().astype(np.float64), _flat(e)[0]
+    path = truncated_svd(dense, error)
+    deltas = np.stack(
+        [
+            newton_direction(dense, error, "inexact"),
+            newton_direction(dense, error, "gradient"),
+            *(path.solution(path.rank(rcond)) for rcond in config.rconds),
+        ]
+    )
+    steps = np.stack([dynamic_step_size(delta, config.change) * delta for delta in deltas])
+    moved = x_t + torch.from_numpy(steps).to(x_t).reshape(-1, *SHAPE)
+    with torch.no_grad():
+        after = denoiser(moved, t)
+        confidence, label = torch.softmax(classifier(torch.cat([d, after])), dim=1).max(dim=1)
+    return {
+        "x_t": _numpy(x_t[0]),
+        "denoised": _numpy(d[0]),
+        "error": _numpy(e[0]),
+        "steps": steps.reshape(-1, *SHAPE),
+        "after": _numpy(after),
+        "label": _numpy(label),
+        "confidence": _numpy(confidence),
+        "cosine": np.array([[_cosine(a, b) for b in deltas] for a in deltas]),
+        "alignment": np.array([_cosine(dense @ delta, error) for delta in deltas]),
+        "near_step": _near(steps, config.pixel),
+        **achieved(_flat(after - d), error, config.pixel),
+        **by_rcond(path, error, deltas[:2], config.rconds),
+    }
+
+
+def wanted_change(config: Directions, d: Tensor, images: Tensor) -> Tensor:
+    """Return e, the change wanted of the denoised digit d, (1, 1, 32, 32): one pixel inverted, or
+    another digit.
+    """
+    e = torch.zeros_like(d)
+    if config.target is not None:
+        e[0] = images[config.target] - d[0]
+    else:
+        at = (0, 0, *config.pixel)
+        e[at] = (1 if d[at] < 0 else -1) - d[at]
+    return e
+
+
+def achieved(changes: Array, error: Array, pixel: tuple[int, int]) -> Arrays:
+    """Return what changes of the denoised digit, (steps, n), do to the error, (n,), and how near to
+    the pixel they are.
+    """
+    return {
+        "achieved": changes @ error / (error @ error),
+        "residual": np.linalg.norm(error - changes, axis=1) / np.linalg.norm(error),
+        "near_change": _near(changes, pixel),
+    }
+
+
+def by_rcond(path: TruncatedSVD, error: Array, deltas: Array, rconds: tuple[float, ...]) -> Arrays:
+    """Return the ranks at the chosen rconds, and over `SWEEP` the exact direction's size, residual
+    and cosines with two others.
+    """
+    sweep = [path.rank(rcond) for rcond in SWEEP]
+    return {
+        "rank": np.array([path.rank(rcond) for rcond in rconds]),
+        "sweep_norm": path.solution_norms[sweep] / np.linalg.norm(error),
+        "sweep_residual": path.residual_norms[sweep] / np.linalg.norm(error),
+        "sweep_cosine": np.array(
+            [[_cosine(path.solution(rank), delta) for rank in sweep] for delta in deltas]
+        ),
     }
 
 
@@ -203,92 +234,6 @@ def table(arrays: Arrays) -> list[Row]:
     return rows
 
 
-def plot(arrays: Arrays) -> Figure:
-    """Draw the shown digit, its directions and what they do; below, the survey."""
-    figure = Figure(figsize=(7.2, 6.9))
-    parts: Any = figure.subfigures(2, 1, height_ratios=[1.35, 1])
-    _plot_images(parts[0], arrays)
-    left, middle, right = parts[1].subplots(1, 3)
-    cells, rcond = arrays["cells"], arrays["rconds"][0]
-    times = np.unique(cells[:, 1])
-    at = [cells[:, 1] == t for t in times]
-    for (a, b), colour in PAIRS.items():
-        spread(
-            left,
-            times,
-            [arrays["cosine"][m, a, b] for m in at],
-            f"{NAMES[a]}, {NAMES[b]}",
-            colour,
-            "-o",
-        )
-    left.set(xlabel="time $t$", ylabel="cosine", title="Cosine between directions")
-    for k in SHOWN:
-        spread(
-            middle, times, [arrays["achieved"][m, k] for m in at], NAMES[k], COLOURS[KINDS[k]], "-o"
-        )
-    middle.set(
-        xlabel="time $t$",
-        ylabel=r"$\langle e, \Delta D \rangle \,/\, |e|^2$",
-        title=f"Share of $e$ achieved by a step of {float(arrays['change']):g}",
-    )
-    shown = cells[:, 1] == cells[0, 1]
-    for k in (INEXACT, GRADIENT):
-        spread(
-            right,
-            arrays["sweep"],
-            list(arrays["sweep_cosine"][shown, k].T),
-            f"cosine with {NAMES[k]}",
-            COLOURS[KINDS[k]],
-        )
-    spread(
-        right,
-        arrays["sweep"],
-        list(arrays["sweep_residual"][shown].T),
-        r"$|e - J J^{+} e| \,/\, |e|$",
-        COLOURS["exact"],
-    )
-    right.axvline(float(rcond), color="#999999", linewidth=0.5)
-    right.set(xscale="log", xlabel="rcond", title=rf"$J^{{+}}e$ by rcond, $t$ = {cells[0, 1]:g}")
-    for axes in (left, middle, right):
-        axes.axhline(0, color="#999999", linewidth=0.5)
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2))
-    return figure
-
-
-def _plot_images(figure: Any, arrays: Arrays) -> None:
-    i, t = arrays["cells"][0]
-    count = len(arrays["rconds"])
-    order = [INEXACT, *range(EXACT, EXACT + count), GRADIENT]
-    axes = figure.subplots(3, 1 + len(order))
-    after, steps = arrays["after"][0], arrays["steps"][0]
-    changes = after - arrays["denoised"][0]
-    show(axes[0, 0], arrays["x_t"][0] / 3, rf"$x_t \,/\, 3$, $t$ = {t:g}")
-    show(axes[1, 0], arrays["denoised"][0], f"$D(x_t)$, digit {i:g}")
-    show(axes[2, 0], arrays["error"][0], "$e$, the wish", float(np.abs(arrays["error"][0]).max()))
-    for column, k in enumerate(order, start=1):
-        name = f"{NAMES[min(k, EXACT)]}" + (
-            f", rcond {arrays['rconds'][k - EXACT]:g}" if k >= EXACT else ""
-        )
-        drawn = (
-            show(axes[0, column], steps[k], name, float(arrays["change"])),
-            show(axes[1, column], after[k], f"{100 * arrays['achieved'][0, k]:.0f} % of $e$"),
-            show(axes[2, column], changes[k], "", float(np.abs(changes).max())),
-        )
-        if len(arrays["pixel"]):
-            for panel in axes[:, column]:
-                panel.plot(
-                    *arrays["pixel"][::-1],
-                    "s",
-                    markersize=3.5,
-                    markerfacecolor="none",
-                    markeredgecolor="k",
-                    markeredgewidth=0.6,
-                )
-    labels = (r"step $\delta$", r"$D(x_t + \delta)$", r"$D(x_t + \delta) - D(x_t)$")
-    for panels, image, label in zip(axes, drawn, labels, strict=True):
-        figure.colorbar(image, ax=list(panels), shrink=0.8, pad=0.01, aspect=14).set_label(label)
-
-
 def _near(images: Array, pixel: tuple[int, int]) -> Array:
     """Return the share of each image's energy within NEAR pixels of the pixel."""
     rows, columns = np.indices(SHAPE[1:])
@@ -302,11 +247,11 @@ def _cosine(a: Array, b: Array) -> float:
     return float(a @ b) / size if size else 0.0
 
 
-def _flat(x: torch.Tensor) -> Array:
+def _flat(x: Tensor) -> Array:
     return _numpy(x).reshape(len(x), -1).astype(np.float64)
 
 
-def _numpy(x: torch.Tensor) -> Array:
+def _numpy(x: Tensor) -> Array:
     return np.asarray(x.detach().cpu().numpy())
 
 

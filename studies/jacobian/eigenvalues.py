@@ -11,23 +11,15 @@ import warnings
 from dataclasses import dataclass
 
 import numpy as np
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from jacobian_lab import ConvergenceWarning, JacobianOperator, eigenpairs, skew_part, symmetric_part
+from studies.figure_text import subject
 from studies.frame.answer import Row
-from studies.frame.figure_style import COLOURS, LABELS, spread
 from studies.frame.options import model_files
 from studies.frame.study import Arrays, Pieces, Study
 from studies.frame.survey import Survey, collect
-
-PARTS = ("J", "symmetric", "skew")
-PUBLISHED = {
-    "J": {900: 16.85, 700: 8.45, 500: 7.88, 300: 4.98},
-    "symmetric": {900: 16.44, 700: 8.65, 500: 9.00, 300: 6.52},
-    "skew": {900: 2.67, 700: 3.35, 500: 2.51, 300: 1.22},
-}
-"""Stable Diffusion 1.5, one image: Graikos, Jojic, Samaras (2025), arXiv 2410.18804."""
+from studies.jacobian.eigenvalues_plot import PARTS, PUBLISHED, plot
 
 
 @dataclass(frozen=True)
@@ -62,6 +54,7 @@ def compute(config: Eigenvalues, pieces: Pieces) -> Arrays:
         | dense
         | {
             "times": np.array(config.times),
+            **subject(config),
             "names": np.array(points.inputs.names),
             "cells": np.array([(points.inputs.numbers[k], seed) for k, seed in points.samples]),
         }
@@ -121,57 +114,6 @@ def table(arrays: Arrays) -> list[Row]:
                 }
             )
     return rows
-
-
-def plot(arrays: Arrays) -> Figure:
-    """Draw the largest |eigenvalue| with its spread and the truth; beside it, stated and true
-    errors.
-    """
-    figure = Figure(figsize=(7.2, 2.9))
-    left, right = figure.subplots(1, 2)
-    times = arrays["times"]
-    line = "-" if len(times) > 1 else "_"
-    for p, part in enumerate(PARTS):
-        spread(left, times, list(arrays["largest"][:, :, p]), LABELS[part], COLOURS[part], line)
-        left.plot(
-            times,
-            arrays["truth"][:, p],
-            "o",
-            color=COLOURS[part],
-            markerfacecolor="none",
-            markersize=5,
-        )
-        right.semilogy(times, arrays["error"][:, 0, p], line, color=COLOURS[part])
-        error = np.abs(arrays["largest"][:, 0, p] - arrays["truth"][:, p])
-        right.semilogy(
-            times,
-            np.maximum(error, 1e-9),
-            "o",
-            color=COLOURS[part],
-            markerfacecolor="none",
-            markersize=5,
-        )
-    first = str(arrays["names"][0])
-    right.plot([], [], line, color="#333333", label="bound that the result states")
-    if np.isfinite(arrays["truth"]).all():
-        hollow = {"color": "#333333", "markerfacecolor": "none", "markersize": 5}
-        left.plot([], [], "o", **hollow, label=f"{first}, dense")
-        right.plot([], [], "o", **hollow, label="error against the dense one, float64")
-    left.set(
-        xlabel="time $t$",
-        ylabel="largest |eigenvalue|",
-        ylim=(0, None),
-        title=f"Mean and range over {arrays['largest'].shape[1]} noisy samples",
-    )
-    right.set(
-        xlabel="time $t$",
-        ylabel="error of the eigenvalue",
-        ylim=(1e-11, None),
-        title=f"{first.capitalize()}: what the certificate says",
-    )
-    left.legend()
-    right.legend(loc="lower left")
-    return figure
 
 
 STUDY = Study("eigenvalues", Eigenvalues, compute, table, plot, models=model_files)

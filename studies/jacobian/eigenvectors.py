@@ -22,6 +22,7 @@ import torch
 from matplotlib.figure import Figure
 
 from jacobian_lab import InputError, eigenpairs, symmetric_part, trace
+from studies.figure_text import subject, write_subject
 from studies.frame.answer import Row
 from studies.frame.figure_style import show
 from studies.frame.models import Model, operator_at
@@ -90,6 +91,7 @@ def compute(config: Eigenvectors, pieces: Pieces) -> Arrays:
             "x_t": J.products.x[0].cpu().numpy(),
             "clean": inputs.images[0].cpu().numpy(),
             "time": np.array(config.time),
+            **subject(config),
             "name": np.array(inputs.names[0]),
             "space": np.array(model.space),
         }
@@ -153,33 +155,45 @@ def table(arrays: Arrays) -> list[Row]:
 
 
 def plot(arrays: Arrays) -> Figure:
-    """Draw each component, and the denoised image moved along it."""
+    """Draw the digit, and each component beside the denoised image moved along it."""
     count, latent = len(arrays["values"]), str(arrays["space"]) == "latent"
-    figure = Figure(figsize=(7.2, 0.84 * count + 0.6))
-    panels: Any = figure.subplots(count, 2 + len(MOVES), squeeze=False)
+    figure = Figure(figsize=(7.2, 0.92 * max(count, 3) + 0.8))
+    write_subject(figure, arrays, f"{arrays['name']}, $t$ = {arrays['time']}: principal components")
+    parts: Any = figure.subfigures(1, 2, width_ratios=(1.2, 6))
+    left, right = parts
+    denoised = arrays["moved"][0, MOVES.index(0)]
+    for axes, (name, image) in zip(
+        left.subplots(3, 1),
+        {
+            "clean": arrays["clean"],
+            "$x_t\\,/\\,3$": arrays["x_t"] / 3,
+            "$D(x_t)$": denoised,
+        }.items(),
+        strict=True,
+    ):
+        show(axes, image, name)
+    shifts = [shift for shift in MOVES if shift]
+    panels: Any = right.subplots(count, 1 + len(shifts), squeeze=False)
     limit = float(np.abs(arrays["components"]).max()) or 1.0
     for k, (row, s) in enumerate(zip(panels, deviations(arrays), strict=True)):
-        drawn = show(row[1], arrays["components"][k], "", limit)
+        drawn = show(row[0], arrays["components"][k], "", limit)
         label = rf"$\mu_{{{k + 1}}}$ = {arrays['values'][k]:.2f}" "\n" rf"$s_{{{k + 1}}}$ = {s:.1f}"
-        row[1].set_ylabel(label, rotation=0, ha="right", va="center")
-        for axes, image in zip(row[2:], arrays["moved"][k], strict=True):
-            show(axes, image)
-    panels[0, 1].set_title("component $v_k$" + (",\ndecoded" if latent else ""))
-    for axes, times in zip(panels[0, 2:], MOVES, strict=True):
-        axes.set_title("$D(x_t)$" if not times else f"${times:+.0f}\\,s_k\\,v_k$")
-    given = (("clean", "clean", 1.0), ("$x_t\\,/\\,3$", "x_t", 3.0))
-    for k, axes in enumerate(panels[:, 0]):
-        if k < len(given):
-            show(axes, arrays[given[k][1]] / given[k][2], given[k][0])
-        else:
-            axes.set_axis_off()
-    figure.colorbar(drawn, ax=list(panels[:, -1]), shrink=0.6, aspect=24, pad=0.03).set_label(
-        "component"
+        row[0].set_ylabel(label, rotation=0, ha="right", va="center")
+        for axes, shift in zip(row[1:], shifts, strict=True):
+            show(axes, arrays["moved"][k, MOVES.index(shift)])
+    panels[0, 0].set_title("component $v_k$" + (",\ndecoded" if latent else ""))
+    for axes, shift in zip(panels[0, 1:], shifts, strict=True):
+        axes.set_title(f"$D(x_t) {shift:+.0f}\\,s_k\\,v_k$")
+    bar = right.colorbar(
+        drawn,
+        ax=list(panels.flat),
+        location="bottom",
+        shrink=0.2,
+        aspect=12,
+        pad=0.03,
+        anchor=(0, 1),
     )
-    figure.suptitle(
-        f"Principal components of the posterior, {arrays['name']}, $t$ = {arrays['time']}",
-        fontsize=8,
-    )
+    bar.set_label("entry of the component")
     return figure
 
 

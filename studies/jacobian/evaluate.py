@@ -14,19 +14,23 @@ from typing import Any
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from torch import Tensor
 from tqdm import tqdm
 
 import mnist
-from jacobian_lab import InputError
+from jacobian_lab import Denoiser, InputError
 from jacobian_lab.sampling.sampler import seed_of
-from mnist.classifier import accuracy
+from mnist.classifier import Classifier, accuracy
 from mnist.evaluate import ddim_samples, distances, health, noisy_digit, squared_errors
 from mnist.weights import read_card, write_card
+from studies.figure_text import subject, write_subject
 from studies.frame.answer import Row
 from studies.frame.figure_style import show
 from studies.frame.study import Arrays, Config, Pieces, Study, check_times
 from studies.frame.survey import collect
 
+ENOUGH = 1000
+"""Samples from which on a Fréchet distance in the judge's features means something."""
 HEALTH = ("trace", "asymmetry", "smallest", "largest")
 
 
@@ -75,51 +79,72 @@ def compute(config: Evaluate, pieces: Pieces) -> Arrays:
     images, labels = mnist.digits("held-out")
     images = images.to(config.device)
     coefficients = [tuple(map(float, denoiser.schedule(t))) for t in config.times]
-
-    def at(t: int | float) -> Arrays:
-        squared = (
-            squared_errors(denoiser, images[: config.images], t, config.seed).cpu().double().numpy()
-        )
-        found = []
-        for i in range(config.jacobians):
-            found.append(health(denoiser, noisy_digit(denoiser, images[i], t, config.seed, i), t))
-        return {
-            "squared": squared,
-            **{name: np.array([getattr(h, name) for h in found]) for name in HEALTH},
-        }
-
-    def sampled() -> Arrays:
-        seeds = [seed_of(config.seed, i) for i in range(config.samples)]
-        batches = [
-            ddim_samples(denoiser, seeds[i : i + 100], config.steps, config.device)
-            for i in tqdm(range(0, config.samples, 100), desc="samples", unit="batch")
-        ]
-        return {"samples": torch.cat(batches).cpu().numpy()}
-
-    arrays = collect(pieces, "noise levels", at, time=config.times)
-    samples = torch.from_numpy(pieces("samples", sampled)["samples"]).to(config.device)
-    order = torch.from_numpy(np.random.default_rng(config.seed).permutation(len(images)))[
-        : 2 * config.samples
-    ]
-    one, other = images[order[: config.samples]], images[order[config.samples :]]
-    scores = {
-        name: np.array(list(distances(classifier, a, one).values()))
-        for name, a in (("sampled", samples), ("real", other))
-    }
-    with torch.no_grad():
-        confidence = torch.softmax(classifier(samples), dim=1).max(dim=1).values.cpu().numpy()
-    arrays |= scores | {
+    arrays = collect(
+        pieces,
+        "noise levels",
+        lambda t: at_level(config, denoiser, images, t),
+        time=config.times,
+    )
+    drawn = pieces("samples", lambda: samples_of(config, denoiser))["samples"]
+    samples = torch.from_numpy(drawn).to(config.device)
+    arrays |= distances_to_real(config, classifier, images, samples) | {
         "times": np.array(config.times),
+        "steps": np.array(config.steps),
+        "samples": np.array(config.samples),
+        "seed": np.array(config.seed),
+        **subject(config),
         "alpha": np.array([a for a, _ in coefficients]),
         "sigma": np.array([s for _, s in coefficients]),
         "n": np.array(images[0].numel()),
         "grid": samples[:64].cpu().numpy(),
-        "confidence": confidence,
         "held_out_accuracy": np.array(accuracy(classifier, images, labels.to(config.device))),
     }
     if config.record:
         write_scores(config, arrays)
     return arrays
+
+
+def at_level(config: Evaluate, denoiser: Denoiser, images: Tensor, t: int | float) -> Arrays:
+    """Return the squared errors at one noise level, (images,), and the health of J, (jacobians,)
+    each.
+    """
+    squared = squared_errors(denoiser, images[: config.images], t, config.seed)
+    found = [
+        health(denoiser, noisy_digit(denoiser, images[i], t, config.seed, i), t)
+        for i in range(config.jacobians)
+    ]
+    return {
+        "squared": squared.cpu().double().numpy(),
+        **{name: np.array([getattr(h, name) for h in found]) for name in HEALTH},
+    }
+
+
+def samples_of(config: Evaluate, denoiser: Denoiser) -> Arrays:
+    """Return the samples, a hundred at a time."""
+    seeds = [seed_of(config.seed, i) for i in range(config.samples)]
+    batches = [
+        ddim_samples(denoiser, seeds[i : i + 100], config.steps, config.device)
+        for i in tqdm(range(0, config.samples, 100), desc="samples", unit="batch")
+    ]
+    return {"samples": torch.cat(batches).cpu().numpy()}
+
+
+def distances_to_real(
+    config: Evaluate, classifier: Classifier, images: Tensor, samples: Tensor
+) -> Arrays:
+    """Return the distances of the samples, and of as many real digits, to others; and the judge's
+    confidence in each sample.
+    """
+    order = torch.from_numpy(np.random.default_rng(config.seed).permutation(len(images)))[
+        : 2 * config.samples
+    ]
+    one, other = images[order[: config.samples]], images[order[config.samples :]]
+    with torch.no_grad():
+        confidence = torch.softmax(classifier(samples), dim=1).max(dim=1).values.cpu().numpy()
+    return {
+        name: np.array(list(distances(classifier, a, one).values()))
+        for name, a in (("sampled", samples), ("real", other))
+    } | {"confidence": confidence}
 
 
 def summary(arrays: Arrays) -> dict[str, dict[str, Any]]:
@@ -164,19 +189,40 @@ def table(arrays: Arrays) -> list[Row]:
 
 def plot(arrays: Arrays) -> Figure:
     """Draw error, trace and asymmetry against the noise level, and a grid of 64 samples."""
-    figure = Figure(figsize=(7.2, 4.4))
+    figure = Figure(figsize=(7.2, 5.4))
     parts: Any = figure.subfigures(1, 2, width_ratios=[2, 3])
     left, right = parts
-    errors, traces, asymmetries = left.subplots(3, 1, sharex=True)
+    _plot_levels(left, arrays)
+    count = int(arrays["samples"])
+    _, channels, height, width = arrays["grid"].shape
+    mosaic = arrays["grid"].reshape(8, 8, channels, height, width).transpose(2, 0, 3, 1, 4)
+    show(
+        right.subplots(),
+        mosaic.reshape(channels, 8 * height, 8 * width),
+        f"64 of {count} samples, {int(arrays['steps'])} DDIM steps\n"
+        f"Fréchet distance to real digits {arrays['sampled'][0]:.2f}, real to real"
+        f" {arrays['real'][0]:.2f}"
+        + f"\n(too few samples: under {ENOUGH} the distances say little)"
+        * (count < ENOUGH),
+    )
+    write_subject(figure, arrays, f"seed {int(arrays['seed'])}")
+    return figure
+
+
+def _plot_levels(figure: Any, arrays: Arrays) -> None:
+    """Draw error, trace and asymmetry against the noise level."""
+    errors, traces, asymmetries = figure.subplots(3, 1)
     levels = list(summary(arrays)["levels"].values())
     t = arrays["times"]
     errors.semilogy(t, [level["epsilon_error"] for level in levels], "o-", color="#333333")
     errors.set(
         title=r"Held-out error of $\epsilon$, per pixel",
+        xlabel="time $t$",
         ylabel=r"$|\hat\epsilon - \epsilon|^2 / n$",
     )
-    traces.plot(t, arrays["trace"], ".", color="#0072b2", alpha=0.5)
-    traces.plot(t, arrays["trace"].mean(1), "-", color="#0072b2", label="tr $J$")
+    dots = traces.plot(t, arrays["trace"], ".", color="#0072b2", alpha=0.5)
+    dots[0].set_label("tr $J$, one digit")
+    traces.plot(t, arrays["trace"].mean(1), "-", color="#0072b2", label="tr $J$, mean")
     traces.plot(
         t,
         [level["trace_by_tweedie"] for level in levels],
@@ -185,25 +231,16 @@ def plot(arrays: Arrays) -> Figure:
         label=r"$\alpha\, \sigma^{-2}\, \mathrm{E}|x_0 - D|^2$",
     )
     traces.axhline(0, color="#999999", linewidth=0.5)
-    traces.set(title="Trace of $J$", ylabel="tr $J$")
+    traces.set(title="Trace of $J$", xlabel="time $t$", ylabel="tr $J$")
     traces.legend()
     asymmetries.plot(t, arrays["asymmetry"], ".", color="#009e73", alpha=0.5)
     asymmetries.plot(t, arrays["asymmetry"].mean(1), "-", color="#009e73")
     asymmetries.set(
-        title="Asymmetry of $J$",
+        title="Asymmetry of $J$: dots, digits; line, mean",
         xlabel="time $t$",
         ylabel=r"$|J - J^T|_F \,/\, |J + J^T|_F$",
         ylim=(0, None),
     )
-    _, channels, height, width = arrays["grid"].shape
-    mosaic = arrays["grid"].reshape(8, 8, channels, height, width).transpose(2, 0, 3, 1, 4)
-    show(
-        right.subplots(),
-        mosaic.reshape(channels, 8 * height, 8 * width),
-        f"64 samples. Fréchet distance {arrays['sampled'][0]:.2f}, real to real"
-        f" {arrays['real'][0]:.2f}",
-    )
-    return figure
 
 
 def write_scores(config: Evaluate, arrays: Arrays) -> None:

@@ -21,11 +21,9 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from jacobian_lab import (
@@ -38,27 +36,22 @@ from jacobian_lab import (
     guided,
     trace,
 )
-from jacobian_lab.diffusion.denoiser import Guidance as Guided
+from jacobian_lab.diffusion.denoiser import Guidance
+from studies.figure_text import subject
 from studies.frame.answer import Row
-from studies.frame.figure_style import show
 from studies.frame.model_files import LATENT
 from studies.frame.models import Inputs, Model, is_latent, open_model, operator_at
 from studies.frame.options import OnImages, model_files
 from studies.frame.study import Arrays, Pieces, Study, check_times
 from studies.frame.survey import collect
+from studies.jacobian.guidance_plot import MEASURES, plot
 
 COUNT = 3
 """Leading eigenvalues."""
-MEASURES = {
-    "largest": "largest |eigenvalue|",
-    "trace": "tr $J$",
-    "asymmetry": r"$|J - J^T|_F \,/\, |J + J^T|_F$",
-}
-SHADES = ("#0072b2", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
 
 
 @dataclass(frozen=True)
-class Guidance(OnImages):
+class GuidanceStudy(OnImages):
     """Measure what guidance does to J. Example: jacobian-lab guidance --digits 1 --scales 1 4
     --times 300 700.
     """
@@ -125,12 +118,12 @@ def at_scale(denoiser: Denoiser, scale: float) -> Denoiser:
     exactly.
     """
     both = denoiser.network
-    assert isinstance(both, Guided)
+    assert isinstance(both, Guidance)
     network = guided(both.conditional, both.unconditional, scale) if scale else both.unconditional
     return Denoiser(network, denoiser.schedule, denoiser.prediction, denoiser.shape)
 
 
-def compute(config: Guidance, pieces: Pieces) -> Arrays:
+def compute(config: GuidanceStudy, pieces: Pieces) -> Arrays:
     """Return measures (times, scales, digits), the first digit's truth (times, scales), and its
     denoised images.
     """
@@ -150,7 +143,7 @@ def compute(config: Guidance, pieces: Pieces) -> Arrays:
             t,
             config.seed,
         )
-        return measure(J, config.seed) | _image(model, J)
+        return measures_by_products(J, config.seed) | _image(model, J)
 
     arrays = collect(
         pieces, "guided", at, time=config.times, scale=config.scales, sample=range(len(captions))
@@ -161,6 +154,7 @@ def compute(config: Guidance, pieces: Pieces) -> Arrays:
         | _truth(config, pieces, model, inputs, captions[0])
         | {
             "times": np.array(config.times),
+            **subject(config),
             "scales": np.array(config.scales),
             "digits": np.array(inputs.numbers),
             "names": np.array(inputs.names),
@@ -170,7 +164,7 @@ def compute(config: Guidance, pieces: Pieces) -> Arrays:
     )
 
 
-def measure(J: JacobianOperator, seed: int) -> Arrays:
+def measures_by_products(J: JacobianOperator, seed: int) -> Arrays:
     """Return the moduli of the leading eigenvalues, (COUNT,), trace and asymmetry, with what
     products say of their errors.
     """
@@ -196,7 +190,9 @@ def _image(model: Model, J: JacobianOperator) -> Arrays:
     return {"denoised": model.decode(J.products.d)[0].cpu().numpy()}
 
 
-def _truth(config: Guidance, pieces: Pieces, model: Model, inputs: Inputs, caption: str) -> Arrays:
+def _truth(
+    config: GuidanceStudy, pieces: Pieces, model: Model, inputs: Inputs, caption: str
+) -> Arrays:
     """Return the measures of the first digit from dense Jacobians in float64, (times, scales); NaN
     where J is too large.
     """
@@ -245,121 +241,39 @@ def table(arrays: Arrays) -> list[Row]:
     a bound.
     """
     rows: list[Row] = []
-    for cell in np.ndindex(arrays["trace"].shape):
-        k, s, i = cell
+    for k, s, i in np.ndindex(arrays["trace"].shape):
         head: Row = {
             "time": arrays["times"][k].item(),
             "scale": float(arrays["scales"][s]),
             "digit": int(arrays["digits"][i]),
             "caption": str(arrays["captions"][i]),
         }
-        tail: Row = {
-            "converged": int(arrays["converged"][cell]),
-            "products": int(arrays["products"][cell]),
-        }
-        for key in MEASURES:
-            low, high = arrays[f"{key}_interval"][cell].tolist()
-            truth = float(arrays[f"{key}_dense"][k, s])
-            rows.append(
-                {
-                    **head,
-                    "quantity": "|eigenvalue| 1" if key == "largest" else key,
-                    "value": float(arrays[key][cell]),
-                    "low": low,
-                    "high": high,
-                    "dense": truth if i == 0 and np.isfinite(truth) else "",
-                    **tail,
-                }
-            )
-        rows += [
-            {
-                **head,
-                "quantity": f"|eigenvalue| {rank}",
-                "value": value,
-                "low": "",
-                "high": "",
-                "dense": "",
-                **tail,
-            }
-            for rank, value in enumerate(arrays["eigenvalues"][cell][1:].tolist(), start=2)
-        ]
-        if i == 0 and np.isfinite(arrays["smallest_real_dense"][k, s]):
-            smallest = float(arrays["smallest_real_dense"][k, s])
-            rows.append(
-                {
-                    **head,
-                    "quantity": "smallest real part of an eigenvalue",
-                    "value": smallest,
-                    "low": "",
-                    "high": "",
-                    "dense": smallest,
-                    "converged": "",
-                    "products": "",
-                }
-            )
+        rows += [head | row for row in _quantities(arrays, k, s, i)]
     return rows
 
 
-def plot(arrays: Arrays) -> Figure:
-    """Draw the three measures against the scale, a colour for each noise level; below, what the
-    scale makes of D(x_t).
-    """
-    times, scales = arrays["times"].tolist(), arrays["scales"].tolist()
-    figure = Figure(figsize=(7.2, 2.8 + 0.8 * len(times)))
-    parts: Any = figure.subfigures(2, 1, height_ratios=[2.8, 0.8 * len(times)])
-    top, bottom = parts
-    for axes, (key, label) in zip(top.subplots(1, 3), MEASURES.items(), strict=True):
-        for k, t in enumerate(times):
-            _plot_measure(axes, arrays, key, k, f"$t$ = {t}")
-        axes.set(xlabel="guidance scale", ylabel=label, xticks=scales)
-        if key != "trace":
-            axes.set_ylim(0, None)
-        handles = axes.get_legend_handles_labels()
-    dense = "; circles: from its dense $J$" if np.isfinite(arrays["trace_dense"]).all() else ""
-    top.suptitle(
-        f"Mean and range over {len(arrays['names'])} noisy samples; bars: {arrays['names'][0]}, by"
-        f" products{dense}",
-        fontsize=8,
-    )
-    top.legend(*handles, loc="outside lower center", ncols=len(times))
-    panels: Any = bottom.subplots(len(times), 1 + len(scales), squeeze=False)
-    for k, row in enumerate(panels):
-        for axes, image in zip(row, (arrays["clean"], *arrays["denoised"][k]), strict=True):
-            show(axes, image)
-        row[0].set_ylabel(f"$t$ = {times[k]}", rotation=0, ha="right", va="center")
-    for axes, title in zip(panels[0], ("clean", *(f"$s$ = {s:g}" for s in scales)), strict=True):
-        axes.set_title(title)
-    bottom.suptitle(f'$D_s(x_t)$, decoded: "{arrays["captions"][0]}"', fontsize=8)
-    return figure
+def _quantities(arrays: Arrays, k: int, s: int, i: int) -> list[Row]:
+    """Return a row for each quantity at one noise level, scale and digit."""
+    converged, products = (int(arrays[key][k, s, i]) for key in ("converged", "products"))
+    rows = []
+    for key in MEASURES:
+        low, high = arrays[f"{key}_interval"][k, s, i].tolist()
+        truth = float(arrays[f"{key}_dense"][k, s])
+        dense = truth if i == 0 and np.isfinite(truth) else ""
+        name, value = "|eigenvalue| 1" if key == "largest" else key, float(arrays[key][k, s, i])
+        rows.append(_row(name, value, low, high, dense, converged, products))
+    for rank, value in enumerate(arrays["eigenvalues"][k, s, i][1:].tolist(), start=2):
+        rows.append(_row(f"|eigenvalue| {rank}", value, "", "", "", converged, products))
+    smallest = float(arrays["smallest_real_dense"][k, s])
+    if i == 0 and np.isfinite(smallest):
+        name = "smallest real part of an eigenvalue"
+        rows.append(_row(name, smallest, "", "", smallest, "", ""))
+    return rows
 
 
-def _plot_measure(axes: Any, arrays: Arrays, key: str, k: int, label: str) -> None:
-    """Draw one measure at one noise level: mean and range of the digits, interval and truth of the
-    first.
-    """
-    order = np.argsort(arrays["scales"])
-    scales, values = arrays["scales"][order], arrays[key][k][order]
-    colour = SHADES[k % len(SHADES)]
-    axes.plot(scales, values.mean(1), "-", color=colour, label=label)
-    axes.fill_between(scales, values.min(1), values.max(1), color=colour, alpha=0.12, linewidth=0)
-    first, (low, high) = values[:, 0], arrays[f"{key}_interval"][k, order, 0].T
-    axes.errorbar(
-        scales,
-        first,
-        yerr=[first - low, high - first],
-        fmt="none",
-        ecolor=colour,
-        elinewidth=1,
-        capsize=2,
-    )
-    axes.plot(
-        scales,
-        arrays[f"{key}_dense"][k][order],
-        "o",
-        color=colour,
-        markerfacecolor="none",
-        markersize=4,
-    )
+def _row(quantity: str, *values: str | float) -> Row:
+    names = ("value", "low", "high", "dense", "converged", "products")
+    return {"quantity": quantity, **dict(zip(names, values, strict=True))}
 
 
-STUDY = Study("guidance", Guidance, compute, table, plot, models=model_files)
+STUDY = Study("guidance", GuidanceStudy, compute, table, plot, models=model_files)

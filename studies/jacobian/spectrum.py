@@ -9,27 +9,21 @@ too large to be written down, all of this is of J on the Krylov space, H.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from jacobian_lab import Arnoldi, InputError, bendixson_box, numerical_range, pseudospectrum
+from studies.figure_text import subject
 from studies.frame.answer import Row
-from studies.frame.figure_style import COLOURS, LABELS
 from studies.frame.models import DENSE, operator_at
 from studies.frame.options import OnModel, model_files
 from studies.frame.study import Arrays, Pieces, Study
+from studies.jacobian.spectrum_plot import convergence, is_dense, leading, plot
 
-LEVELS = (1e-3, 1e-2, 1e-1)
-"""Of the pseudospectra, relative to the largest |eigenvalue|."""
 GRID = (81, 61)
-FOLLOWED = 4
-"""Leading eigenvalues whose convergence is drawn."""
-GRAYS = ("#222222", "#777777", "#bbbbbb")
 
 
 @dataclass(frozen=True)
@@ -85,6 +79,7 @@ def compute(config: Spectrum, pieces: Pieces) -> Arrays:
         | pieces("krylov", krylov)
         | {
             "time": np.array(config.time),
+            **subject(config),
             "name": np.array(inputs.names[0]),
             "size": np.array(model.size),
         }
@@ -103,10 +98,6 @@ def _whole(A: NDArray[np.float64]) -> Arrays:
         "range": numerical_range(A, 48),
         "box": np.array(bendixson_box(A)),
     }
-
-
-def _is_dense(arrays: Arrays) -> bool:
-    return len(arrays["eigenvalues"]) == int(arrays["size"])
 
 
 def _sets(f: Arnoldi) -> Arrays:
@@ -128,14 +119,14 @@ def table(arrays: Arrays) -> list[Row]:
     values, box, inner = arrays["eigenvalues"], arrays["box"], arrays["inner_box"]
     largest = float(abs(values).max())
     counts = {
-        "eigenvalues" if _is_dense(arrays) else "ritz_values": len(values),
+        "eigenvalues" if is_dense(arrays) else "ritz_values": len(values),
         "of_these_complex": int((abs(values.imag) > 1e-10 * largest).sum()),
         "with_negative_real_part": int((values.real < 0).sum()),
         "above_1_percent_of_the_largest": int((abs(values) > 0.01 * largest).sum()),
     }
     figures = {
         **counts,
-        "trace" if _is_dense(arrays) else "trace_of_H": values.sum().real,
+        "trace" if is_dense(arrays) else "trace_of_H": values.sum().real,
         "largest_eigenvalue": largest,
         "largest_singular_value": arrays["singular"][0],
         "smallest_real_part": values.real.min(),
@@ -150,167 +141,18 @@ def table(arrays: Arrays) -> list[Row]:
         {"quantity": name, "real": float(value), "imaginary": "", "error": "", "residual": ""}
         for name, value in figures.items()
     ]
-    for k, value in enumerate(_leading(arrays, 10)):
-        error, bound = _convergence(arrays, value)
+    for k, value in enumerate(leading(arrays, 10)):
+        error, bound = convergence(arrays, value)
         rows.append(
             {
                 "quantity": f"eigenvalue_{k + 1}",
                 "real": float(value.real),
                 "imaginary": float(value.imag),
-                "error": float(error[-1]) if _is_dense(arrays) else "",
+                "error": float(error[-1]) if is_dense(arrays) else "",
                 "residual": float(bound[-1]),
             }
         )
     return rows
-
-
-def plot(arrays: Arrays) -> Figure:
-    """Draw the complex plane, Ritz values and their convergence, and the decay."""
-    figure = Figure(figsize=(7.2, 6.4))
-    plane, ritz, decay, errors = figure.subplots(2, 2).ravel()
-    _plot_plane(plane, arrays)
-    _plot_ritz(ritz, errors, arrays)
-    values = np.sort(abs(arrays["eigenvalues"]))[::-1]
-    negative = -arrays["symmetric"][arrays["symmetric"] < 0]
-    index = np.arange(1, len(values) + 1)
-    of, where = ("$J$", "") if _is_dense(arrays) else ("$H$", " on the Krylov space")
-    decay.loglog(index, arrays["singular"], color="#cc79a7", label=f"singular values of {of}")
-    decay.loglog(index, values, color=COLOURS["J"], label=f"|eigenvalues| of {of}")
-    decay.loglog(
-        index,
-        np.sort(abs(arrays["skew"]))[::-1],
-        color=COLOURS["skew"],
-        label=f"|eigenvalues| of {LABELS['skew']}",
-    )
-    decay.loglog(
-        index[: len(negative)],
-        negative,
-        color=COLOURS["symmetric"],
-        label=f"negative ones of {LABELS['symmetric']}",
-    )
-    decay.set(
-        xlabel="index", ylabel="size", title="Decay" + where, ylim=(1e-6 * values[0], 2 * values[0])
-    )
-    for axes in (plane, ritz, decay, errors):
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)
-    return figure
-
-
-def _plot_plane(axes: Any, arrays: Arrays) -> None:
-    values, largest = arrays["eigenvalues"], abs(arrays["eigenvalues"]).max()
-    sets = axes.contour(
-        arrays["grid_x"],
-        arrays["grid_y"],
-        arrays["smallest"] / largest,
-        levels=LEVELS,
-        colors=GRAYS[::-1],
-        linewidths=0.7,
-    )
-    axes.clabel(sets, fmt=lambda level: f"{level:g}", fontsize=6)
-    left, right, height = arrays["box"]
-    axes.plot(
-        [left, right, right, left, left],
-        [-height, -height, height, height, -height],
-        "--",
-        color=COLOURS["skew"],
-        linewidth=0.8,
-        label="Bendixson's box",
-    )
-    closed = np.append(arrays["range"], arrays["range"][0])
-    axes.plot(
-        closed.real, closed.imag, color=COLOURS["symmetric"], linewidth=1, label="numerical range"
-    )
-    kind = "eigenvalues" if _is_dense(arrays) else "Ritz values"
-    axes.plot(
-        values.real,
-        values.imag,
-        ".",
-        color=COLOURS["J"],
-        markersize=2.5,
-        label=f"{len(values)} {kind}",
-    )
-    axes.plot([], [], color=GRAYS[1], linewidth=0.7, label="pseudospectra, Arnoldi")
-    axes.set(
-        xlabel="real part",
-        ylabel="imaginary part",
-        title=f"Spectrum of $J$, {arrays['name']}, $t$ = {arrays['time']}",
-    )
-    bottom, room = min(arrays["grid_y"][0], -1.1 * height), np.ptp(arrays["grid_y"])
-    near = values[abs(values) < 0.03 * largest]
-    axes.set_ylim(bottom, -bottom + (0.9 * room if len(near) else 0))
-    if not len(near):
-        return
-    zoom = axes.inset_axes((0.42, 0.6, 0.54, 0.36))
-    zoom.plot(near.real, near.imag, ".", color=COLOURS["J"], markersize=2)
-    zoom.set_title("around zero", fontsize=7, pad=2)
-    zoom.tick_params(labelsize=6)
-
-
-def _plot_ritz(ritz: Any, errors: Any, arrays: Arrays) -> None:
-    steps = np.arange(1, len(arrays["ritz"]) + 1)
-    m, k = np.nonzero(np.isfinite(arrays["bounds"]))
-    largest = abs(arrays["eigenvalues"]).max()
-    done = arrays["bounds"][m, k] < 1e-6 * largest
-    heights = arrays["ritz"][m, k].real
-    ritz.plot(
-        m[~done] + 1, heights[~done], ".", color="#bbbbbb", markersize=2.5, label="on the way"
-    )
-    ritz.plot(
-        m[done] + 1,
-        heights[done],
-        ".",
-        color=COLOURS["J"],
-        markersize=2.5,
-        label="residual below $10^{-6}$",
-    )
-    ritz.set(
-        xlabel="Arnoldi steps",
-        ylabel="real part of Ritz value",
-        title="Ritz values as they converge",
-    )
-    shades = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")
-    for value, colour in zip(_leading(arrays, FOLLOWED), shades, strict=True):
-        error, bound = _convergence(arrays, value)
-        errors.semilogy(
-            steps,
-            np.maximum(error, 1e-16),
-            color=colour,
-            label=f"{value.real:.3g}" + (f" + {value.imag:.2g}i" if value.imag else ""),
-        )
-        errors.semilogy(steps, bound, ":", color=colour)
-    errors.plot(
-        [],
-        [],
-        "-",
-        color="#333333",
-        label="error" if _is_dense(arrays) else "distance from the last",
-    )
-    errors.plot([], [], ":", color="#333333", label="residual, from $H$ alone")
-    errors.set(
-        xlabel="Arnoldi steps",
-        ylabel="error of the eigenvalue",
-        title="Convergence of the leading eigenvalues",
-        ylim=(1e-17, None),
-    )
-
-
-def _leading(arrays: Arrays, count: int) -> Any:
-    """Return the eigenvalues of largest modulus, one of each conjugate pair."""
-    values = arrays["eigenvalues"][arrays["eigenvalues"].imag >= 0]
-    return values[np.argsort(-abs(values))][:count]
-
-
-def _convergence(arrays: Arrays, value: complex) -> tuple[np.ndarray, np.ndarray]:
-    """Return the distance of the nearest Ritz value of each step, and its residual, which is not
-    below the rounding.
-    """
-    distance = np.abs(arrays["ritz"] - value)
-    nearest = np.nanargmin(distance, axis=1)
-    rows = np.arange(len(nearest))
-    rounding = (
-        np.finfo(np.float64).eps * np.sqrt(len(arrays["eigenvalues"])) * arrays["singular"][0]
-    )
-    return distance[rows, nearest], np.maximum(arrays["bounds"][rows, nearest], rounding)
 
 
 STUDY = Study("spectrum", Spectrum, compute, table, plot, models=model_files)

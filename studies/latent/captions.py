@@ -22,6 +22,7 @@ from jacobian_lab.diffusion.latent import Latent, load_latent
 from jacobian_lab.sampling.sampler import sample, seed_of, seeded_noise
 from mnist.data import SHAPE
 from mnist.latent import NAMES, caption
+from studies.figure_text import subject, write_subject
 from studies.frame.answer import Row
 from studies.frame.model_files import LATENT, pipeline_folder
 from studies.frame.statistics import mean_interval, rate_interval
@@ -99,6 +100,7 @@ def compute(config: Captions, pieces: Pieces) -> Arrays:
         "stock_doubt": stock["doubt"],
         "guidances": np.array(config.guidances),
         "steps": np.array(config.steps),
+        **subject(config),
         "difference": (
             np.abs(ours["images"][:, :, : config.stock] - stock["images"]).mean((2, 3, 4, 5))
         ),
@@ -213,11 +215,12 @@ def plot(arrays: Arrays) -> Figure:
     judge's verdict.
     """
     figure = Figure(figsize=(7.2, 1.3 + 1.15 * len(arrays["guidances"])))
+    write_subject(figure, arrays, "bars: 95 % intervals")
     parts: Any = figure.subfigures(1, 2, width_ratios=[2.6, 1])
     left, right = parts
     rows = [
         (
-            f"guidance {scale:g}" if k == SHOWN // 2 else "",
+            f"guidance {scale:g}, sample {k + 1}",
             list(arrays["images"][g, :, k].astype(np.float32)),
         )
         for g, scale in enumerate(arrays["guidances"].tolist())
@@ -237,12 +240,12 @@ def plot(arrays: Arrays) -> Figure:
         axes.errorbar(
             x + shift, rates[:, 0], reach, fmt="o", color=colour, label=label, elinewidth=1
         )
-    axes.axhline(0.95, color="#999999", linewidth=0.6, linestyle="--")
+    axes.axhline(0.95, color="#999999", linewidth=0.6, linestyle="--", label="95 %")
     axes.set(
         xlabel="guidance scale",
         ylabel="judge sees the digit of the caption",
         xticks=x,
-        ylim=(None, 1.005),
+        ylim=(min(0.8, axes.get_ylim()[0]), 1.01),
         xticklabels=[f"{scale:g}" for scale in scales],
         xlim=(-0.5, len(scales) - 0.5),
     )

@@ -30,24 +30,23 @@ from jacobian_lab import InputError
 from jacobian_lab.constraints.base import Constraint, LinearConstraint
 from jacobian_lab.constraints.decoded import Decoded, latent_inpainting
 from jacobian_lab.constraints.linear import Inpainting
-from jacobian_lab.constraints.masks import half
 from jacobian_lab.constraints.observations import Map
-from jacobian_lab.constraints.separable import shrink
 from jacobian_lab.sampling.newton import Newton
 from jacobian_lab.sampling.sampler import State, sample, seed_of, seeded_noise
 from jacobian_lab.sampling.step_size import Secant
 from mnist.classifier import Classifier
 from mnist.data import SHAPE
-from studies.benchmarks.memory import STRICT, alone, watched
-from studies.frame.answer import Row
+from studies.benchmarks.processes import STRICT, in_a_process, peak_of
+from studies.figure_text import subject
 from studies.frame.model_files import LATENT
 from studies.frame.models import Model, is_latent, open_model
 from studies.frame.options import OnDigits, model_files
-from studies.frame.statistics import mean_interval, rate_interval, scores
+from studies.frame.statistics import scores
 from studies.frame.study import Arrays, Pieces, Study, check_times
 from studies.frame.survey import collect
 from studies.latent.vae_newton_plot import plot
-from studies.latent.vae_premises import FACTOR, FORMS, MASKED, REFERENCES, TASKS, VECTORS, premises
+from studies.latent.vae_newton_table import table
+from studies.latent.vae_premises import FORMS, MASKED, TASKS, observed_images, premises
 
 AUTOENCODER, MASK = "autoencoder", "latent mask"
 ROWS = [
@@ -56,7 +55,6 @@ ROWS = [
     for method in (AUTOENCODER, "unconstrained", MASK, *FORMS)
     if method != MASK or task == MASKED
 ]
-PASSES = ("denoiser", "decoder", "decoder_with_graph", "encoder")
 OTHERS = slice(200, 216)  # digits whose latents the round trip is measured towards
 
 
@@ -126,7 +124,7 @@ class VaeNewton(OnDigits):
         return Newton("inexact", self.newton_steps, Secant(self.change))
 
 
-class Counted:
+class CountedMap:
     """A function of a batch, and how often it was called: with a graph, to be followed by a
     backward pass, and without.
     """
@@ -153,43 +151,37 @@ def compute(config: VaeNewton, pieces: Pieces) -> Arrays:
     )
     for t in config.times:
         model.denoiser.schedule(t)  # an unknown time is refused before anything is computed
-    images, labels = (x.to(config.device) for x in mnist.digits("held-out"))
+    digits, labels = (x.to(config.device) for x in mnist.digits("held-out"))
     with torch.no_grad():
-        others = model.encode(images[OTHERS])
+        others = model.encode(digits[OTHERS])
     found = collect(
         pieces,
         "premises",
-        lambda t, i: premises(model, images[i], others, t, config.seed, i),
+        lambda t, i: premises(model, digits[i], others, t, config.seed, i),
         time=config.times,
         digit=range(config.digit, config.digit + config.measured),
     )
     chosen = slice(config.digit, config.digit + config.digits)
+    images, labels = digits[chosen], labels[chosen]
     drawn = collect(
         pieces,
-        "samples",
-        lambda row: draw(config, model, *ROWS[row], images[chosen], labels[chosen], classifier),
-        row=range(len(ROWS)),
-    )
-    peaks = collect(
-        pieces,
-        "memory",
-        lambda row: {"resident": np.array(memory(config, *ROWS[row]))},
+        "samples and memory",
+        lambda row: {
+            **sample_digits(config, model, *ROWS[row], images, labels, classifier),
+            "resident": np.array(memory(config, *ROWS[row])),
+        },
         row=range(len(ROWS)),
     )
     return (
         found
         | drawn
-        | peaks
+        | observed_images(images)
         | {
             "rows": np.array(ROWS),
             "times": np.array(config.times),
+            **subject(config),
             "batch": np.array(config.batch),
             "sampling_times": np.array(model.denoiser.schedule.times(config.steps)),
-            "truth": images[chosen].cpu().numpy(),
-            "small": shrink(images[chosen], FACTOR).cpu().numpy(),
-            "known": (
-                torch.where(half(SHAPE).to(images.device), images[chosen], torch.nan).cpu().numpy()
-            ),
         }
     )
 
@@ -205,7 +197,7 @@ def open_digits(name: str, device: str) -> Model:
     return model
 
 
-def draw(
+def sample_digits(
     config: VaeNewton,
     model: Model,
     task: str,
@@ -217,7 +209,7 @@ def draw(
     """Return an image for each digit, its scores, the residual along sampling where it is known,
     and what it cost.
     """
-    encode, decode, started = Counted(model.encode), Counted(model.decode), process_time()
+    encode, decode, started = CountedMap(model.encode), CountedMap(model.decode), process_time()
     problem, forward = TASKS[task](images), 0
     residual = np.full((len(images), config.steps, config.newton_steps + 1), np.nan)
     constraint = constrain(encode, decode, problem, method)
@@ -284,13 +276,13 @@ def memory(config: VaeNewton, task: str, method: str) -> tuple[float, float]:
     """Return MB resident before a batch is sampled, and at the peak, of a process that does only
     this.
     """
-    words = (config.model, task, method, config.batch)
-    return alone(
-        f"from studies.latent.vae_newton import resident; print(*resident{words!r})", STRICT
+    before, peak = in_a_process(
+        sample_one_method, config.model, task, method, config.batch, environment=STRICT
     )
+    return before, peak
 
 
-def resident(model: str, task: str, method: str, batch: int) -> tuple[float, float]:
+def sample_one_method(model: str, task: str, method: str, batch: int) -> tuple[float, float]:
     """Sample the batch in this process, on the CPU; return what `memory` returns."""
     loaded, images = open_digits(model, "cpu"), mnist.digits("held-out")[0]
     config = VaeNewton(model=model, steps=2, newton_steps=2)
@@ -305,56 +297,7 @@ def resident(model: str, task: str, method: str, batch: int) -> tuple[float, flo
         for _ in states_of(config, loaded, constraint, list(range(size))):
             pass
 
-    return watched(work, batch)
-
-
-def table(arrays: Arrays) -> list[Row]:
-    """Return a row for each task and method: scores with 95 % intervals over the digits, cost, and
-    the premises' medians.
-    """
-    rows: list[Row] = []
-    tasks, names, count = list(TASKS), arrays["rows"].tolist(), len(arrays["truth"])
-    peaks = np.diff(arrays["resident"])[:, 0]
-    for k, (task, method) in enumerate(names):
-        missing = arrays["missing"][k]
-        row: Row = {
-            "task": task,
-            "method": method,
-            "digits": count,
-            "residual_mean": float(missing.mean()),
-            "residual_median": float(np.median(missing)),
-        }
-        for key, found in {
-            "psnr": mean_interval(arrays["psnr"][k]),
-            "agreement": rate_interval(int(arrays["agreement"][k].sum()), count),
-        }.items():
-            row |= dict(zip((key, f"{key}_low", f"{key}_high"), found, strict=True))
-        row |= {
-            "psnr_projected": float(arrays["psnr_projected"][k].mean()),
-            **{
-                f"{name}_passes": int(n)
-                for name, n in zip(PASSES, arrays["passes"][k], strict=True)
-            },
-            "processor_seconds": float(arrays["seconds"][k]),
-            "peak_MB_above_rest": float(peaks[k]),
-            "peak_by_backprop": float(peaks[k] / peaks[names.index([task, "backprop"])]),
-        }
-        for v, name in enumerate(VECTORS):
-            row[f"roundtrip, {name}"] = float(np.median(arrays["roundtrip"][..., v]))
-        for v, name in enumerate(("largest eigenvalue", "norm", "share of negative eigenvalues")):
-            row[f"{name} of J_E P J_D"] = float(
-                np.median(arrays["loop"][:, :, tasks.index(task), v])
-            )
-        for r, name in enumerate(REFERENCES):
-            row[f"cosine with {name}"] = (
-                ""
-                if method not in FORMS
-                else float(
-                    np.median(arrays["cosines"][:, :, tasks.index(task), FORMS.index(method), r])
-                )
-            )
-        rows.append(row)
-    return rows
+    return peak_of(work, batch)
 
 
 STUDY = Study("vae-newton", VaeNewton, compute, table, plot, models=VaeNewton.models)

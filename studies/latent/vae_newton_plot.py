@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from studies.figure_text import write_subject
 from studies.frame.study import Arrays
 from studies.latent.vae_premises import FORMS, STEPS, TASKS
 from studies.sampling.constrained import grid, plot_along
@@ -23,6 +24,7 @@ COLOURS = {
 GRAY = "#555555"
 STYLES = {"$J_D^T e$": "--", "$J_D^{+} e$": ":", "$J_D^{+} e$, cut off": "-"}
 SHOWN = 6
+TITLES = ("direction of the error", "along the direction", "sampling, band 10-90 %")
 
 
 def plot(arrays: Arrays) -> Figure:
@@ -37,6 +39,7 @@ def plot(arrays: Arrays) -> Figure:
         ]
     rows.append(("autoencoder\nof the truth", arrays["images"][0]))
     figure = Figure(figsize=(9.8, 7.0))
+    write_subject(figure, arrays, "medians over the digits")
     parts: Any = figure.subfigures(1, 2, width_ratios=(4.5, 5.3))
     grid(parts[0], [(name, list(images[:SHOWN])) for name, images in rows])
     panels = parts[1].subplots(4, 2)
@@ -44,7 +47,8 @@ def plot(arrays: Arrays) -> Figure:
         _plot_cosines(panels[0, column], arrays, column)
         _plot_steps(panels[1, column], arrays, column)
         _plot_sampling(panels[2, column], arrays, task)
-        panels[0, column].set_title(task)
+        for axes, title in zip(panels[:3, column], TITLES, strict=True):
+            axes.set_title(f"{task}: {title}", fontsize=7)
     _plot_roundtrip(panels[3, 0], arrays)
     _plot_memory(panels[3, 1], arrays)
     parts[1].legend(*_legend(panels[0, 0]), loc="outside upper center", ncols=6, columnspacing=1.2)
@@ -85,7 +89,7 @@ def _plot_sampling(axes: Axes, arrays: Arrays, task: str) -> None:
     for k, (of, method) in enumerate(arrays["rows"].tolist()):
         if of == task and method in FORMS:
             plot_along(axes, arrays["residual"][k], arrays["sampling_times"], COLOURS[method])
-    axes.set_ylabel("RMSE of the observed")
+    axes.set_ylabel("RMSE, observed")
 
 
 def _plot_roundtrip(axes: Axes, arrays: Arrays) -> None:

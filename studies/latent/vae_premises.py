@@ -69,6 +69,13 @@ TASKS: dict[str, Callable[[Tensor], LinearConstraint]] = {
 }
 
 
+def observed_images(images: Tensor) -> Arrays:
+    """Return digits, and what is observed of them: the small images, and the left half."""
+    known = torch.where(half(SHAPE).to(images.device), images, torch.nan)
+    found = {"truth": images, "small": shrink(images, FACTOR), "known": known}
+    return {key: value.cpu().numpy() for key, value in found.items()}
+
+
 def premises(
     model: Model, image: Tensor, others: Tensor, t: int | float, seed: int, number: int
 ) -> Arrays:

@@ -2,8 +2,8 @@
 latents, and their drawing.
 
 What is wanted is always wanted of images. For a model of latents it goes in through the
-autoencoder, by `Constrained.carried`, and `draw` decodes what comes out; the sampler and its Newton
-step are the same.
+autoencoder, by `Constrained.carried`, and `sample_images` decodes what comes out; the sampler and
+its Newton step are the same.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from jacobian_lab.constraints.linear import Inpainting
 from jacobian_lab.sampling.newton import Kind, Newton
 from jacobian_lab.sampling.sampler import sample, seed_of, seeded_noise
 from jacobian_lab.sampling.step_size import Dynamic, Secant, StepSize
+from studies.figure_text import plain_ticks, round_time_ticks
 from studies.frame.figure_style import show
 from studies.frame.model_files import is_gray
 from studies.frame.models import Model, is_latent
@@ -159,7 +160,7 @@ def in_batches(function: Callable[[Tensor], Tensor], x: Tensor, model: Model) ->
     return torch.cat([checked(function(part), part, "autoencoder") for part in parts])
 
 
-def draw(
+def sample_images(
     config: Constrained,
     model: Model,
     seeds: Sequence[int],
@@ -273,10 +274,6 @@ def plot_along(axes: Axes, values: NDArray[Any], times: NDArray[Any], colour: st
     low, middle, high = np.quantile(values.reshape(len(values), -1), (0.1, 0.5, 0.9), axis=0)
     axes.plot(x, middle, color=colour, linewidth=1)
     axes.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
-    ticks = np.linspace(0, len(times) - 1, min(4, len(times))).round().astype(int)
-    axes.set(
-        yscale="log",
-        xlabel="time $t$",
-        xticks=ticks,
-        xticklabels=[f"{times[k]:.3g}" for k in ticks],
-    )
+    axes.set_yscale("log")
+    plain_ticks(axes.yaxis)
+    round_time_ticks(axes, times)

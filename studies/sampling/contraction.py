@@ -28,6 +28,14 @@ RANKS = np.array([1, 2, 5, 10, 20, 50, 100, 200, 500])
 """Sizes of the leading eigenspaces whose share of e is measured."""
 STEPS = 10
 """Arnoldi steps for the largest eigenvalues where J is not written down."""
+UNKNOWN: Arrays = {
+    name: np.array(np.nan)
+    for name in (
+        *("measured", "move", "arnoldi", "linear", "symmetric", "without_mask", "real", "complex"),
+        *("mask", "mu", "ratio", "radius", "radius_mask", "reached"),
+    )
+} | {name: np.full(len(RANKS), np.nan) for name in ("share", "share_mask")}
+"""What `contraction` returns, where there is nothing to measure."""
 
 
 def contraction(
@@ -103,15 +111,9 @@ def predictions_by_products(
         arnoldi(B, STEPS, start).ritz()[0][0]
         for B, start in ((A, e), (restriction(square, known), e[known]))
     )
-    unknown = {
-        "radius": np.nan,
-        "radius_mask": np.nan,
-        "reached": np.nan,
-        "share": np.full(len(RANKS), np.nan),
-        "share_mask": np.full(len(RANKS), np.nan),
-    }
+    whole = ("radius", "radius_mask", "reached", "share", "share_mask")
     return _factors(A, symmetric_part(A), known, e, size, mu, nu) | {
-        key: np.array(value) for key, value in unknown.items()
+        key: UNKNOWN[key] for key in whole
     }
 
 

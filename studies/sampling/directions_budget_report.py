@@ -6,10 +6,9 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter
 
+from studies.figure_text import plain_ticks, write_subject
 from studies.frame.answer import Row
 from studies.frame.figure_style import COLOURS, LABELS, show
 from studies.frame.statistics import mean_interval, rate_interval
@@ -36,7 +35,7 @@ def table(arrays: Arrays) -> list[Row]:
         row |= dict(zip(("forward", "jvp", "vjp"), passes, strict=True))
         rows.append(
             row
-            | _worth(
+            | _scored(
                 {key: arrays[key][i, : arrays["count"][i]] for key in MEASURES},
                 arrays["distance_of_real"],
             )
@@ -51,7 +50,7 @@ def table(arrays: Arrays) -> list[Row]:
         row |= dict.fromkeys(("times", "evaluations", "forward", "jvp", "vjp"), "")
         rows.append(
             row
-            | _worth(
+            | _scored(
                 {key: arrays[f"search_{key}"][i] for key in MEASURES},
                 arrays["search_distance_of_real"],
             )
@@ -59,7 +58,7 @@ def table(arrays: Arrays) -> list[Row]:
     return rows
 
 
-def _worth(measures: Arrays, real: Any) -> Row:
+def _scored(measures: Arrays, real: Any) -> Row:
     """Return the means with their intervals over the digits that did not diverge; the distance
     relative to the real digits'.
     """
@@ -84,30 +83,15 @@ def _worth(measures: Arrays, real: Any) -> Row:
 
 
 def plot(arrays: Arrays) -> Figure:
-    """Draw the paths at the largest budget, the search, the samples' worth by budget; below, the
+    """Draw the paths at the largest budget, the search, the samples' scores by budget; below, the
     same digits by each run.
     """
-    figure = Figure(figsize=(7.2, 8.1))
-    parts: Any = figure.subfigures(2, 1, height_ratios=[4.5, 3.6])
+    figure = Figure(figsize=(7.2, 7.9))
+    count = arrays["agreement"].shape[1]
+    write_subject(figure, arrays, f"task {arrays['task']}, {count} digits")
+    parts: Any = figure.subfigures(2, 1, height_ratios=[4.5, 3.2])
     top, bottom = parts[0].subplots(2, 3)
-    largest = [
-        i
-        for i in range(len(arrays["budget"]))
-        if arrays["budget"][i] in (0, arrays["budget"].max())
-    ]
-    for axes, key, label in (
-        (top[0], "residuals", "residual"),
-        (top[1], "sizes", r"$|x_t|$ / by rights"),
-    ):
-        for i in (i for i in largest if arrays["budget"][i]):
-            axes.plot(arrays["evaluations"][i], arrays[key][i], **_line(arrays, i))
-        axes.set(yscale="log", xlabel="network evaluations", ylabel=label)
-        _plain_ticks(axes.yaxis)
-    top[0].set_title(
-        f"Along the largest budget, {int(arrays['budget'].max())}\n(median of the digits)"
-    )
-    top[1].axhline(1, color="#999999", linewidth=0.5, zorder=0)
-    top[1].set_title("Size of $x_t$, relative to\nthe noisy true digit's (median)")
+    _plot_paths(top[0], top[1], arrays)
     _plot_search(top[2], arrays)
     rows = [row for row in table(arrays) if not str(row["part"]).startswith("search")]
     for axes, key, label in zip(
@@ -116,7 +100,7 @@ def plot(arrays: Arrays) -> Figure:
         ("residual", "judge's agreement", "distance to digits"),
         strict=True,
     ):
-        _plot_worth(axes, arrays, rows, key)
+        _plot_scores(axes, arrays, rows, key)
         axes.set(ylabel=label, xlabel="network evaluations")
     bottom[0].set(
         yscale="log",
@@ -127,18 +111,55 @@ def plot(arrays: Arrays) -> Figure:
         ylim=(-0.03, 1.03),
     )
     bottom[2].axhline(1, color="#999999", linewidth=0.5, zorder=0)
-    parts[0].legend(*bottom[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
-    lines = [("true digit", arrays["truth"]), ("observed", arrays["observed"])]
-    for i in largest:
-        spent = arrays["evaluations"][i]
-        spent = spent[np.isfinite(spent)][-1]
-        lines.append((f"{_name(arrays, i)}\n{spent:.0f} evaluations", arrays["images"][i]))
-    panels = parts[1].subplots(len(lines), len(arrays["truth"]), squeeze=False)
-    for line, (name, images) in zip(panels, lines, strict=True):
-        for axes, image in zip(line, images, strict=True):
-            show(axes, image) if np.isfinite(image).all() else axes.set_axis_off()
-        line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=6)
+    parts[0].legend(*bottom[0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
+    _plot_digits(parts[1], arrays)
     return figure
+
+
+def _largest(arrays: Arrays) -> list[int]:
+    """Return the runs at the largest budget, and those outside of all."""
+    budgets = arrays["budget"].tolist()
+    return [i for i, budget in enumerate(budgets) if budget in (0, max(budgets))]
+
+
+def _plot_paths(left: Axes, right: Axes, arrays: Arrays) -> None:
+    """Draw the residual, and the size of x_t, along the largest budget."""
+    for axes, key, label in (
+        (left, "residuals", "residual"),
+        (right, "sizes", r"$|x_t|$ / that of the noisy true digit"),
+    ):
+        for i in (i for i in _largest(arrays) if arrays["budget"][i]):
+            axes.plot(arrays["evaluations"][i], arrays[key][i], **_line(arrays, i))
+        axes.set(yscale="log", xlabel="network evaluations", ylabel=label)
+        plain_ticks(axes.yaxis)
+    left.set_title(
+        f"Along the largest budget, {int(arrays['budget'].max())}\n(median of the digits)"
+    )
+    right.axhline(1, color="#999999", linewidth=0.5, zorder=0)
+    right.set_title("Size of $x_t$\n(median of the digits)")
+
+
+def _plot_digits(figure: Any, arrays: Arrays) -> None:
+    """Draw the same digits by each run at the largest budget."""
+    lines = [("true digit", arrays["truth"]), ("observed", arrays["observed"])]
+    for i in _largest(arrays):
+        if arrays["budget"][i]:
+            spent = np.nanmax(arrays["evaluations"][i])
+            lines.append((f"{_name(arrays, i)}\n{spent:.0f} evaluations", arrays["images"][i]))
+    exact = [i for i in _largest(arrays) if not arrays["budget"][i]]
+    if exact:
+        found = [arrays["images"][i, : arrays["count"][i]] for i in exact]
+        names = [str(arrays["setting"][i]).split(", rcond = ")[-1] for i in exact]
+        label = f"exact, {LABELS['exact']}, in turn\nrcond {', '.join(names)}"
+        lines.append((label, np.concatenate(found)[: len(arrays["truth"])]))
+    panels = figure.subplots(len(lines), len(arrays["truth"]), squeeze=False)
+    for line, (name, images) in zip(panels, lines, strict=True):
+        for axes, image in zip(line, images, strict=False):
+            if np.isfinite(image).all():
+                show(axes, image)
+        for axes in line:
+            axes.axis("on" if axes.images or axes is line[0] else "off")
+        line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=6)
 
 
 def _plot_search(axes: Axes, arrays: Arrays) -> None:
@@ -168,18 +189,10 @@ def _plot_search(axes: Axes, arrays: Arrays) -> None:
         ylabel="distance to digits",
         title=f"The search at {budget} evaluations\n(filled: chosen; line: tolerance)",
     )
-    _plain_ticks(axes.xaxis)
+    plain_ticks(axes.xaxis)
 
 
-def _plain_ticks(axis: Axis) -> None:
-    """Write 0.02, 0.05, 0.1 ... on a logarithmic axis, unless it spans many decades."""
-    if np.ptp(np.log10(axis.get_view_interval())) < 3:
-        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axis.set_major_formatter("{x:g}")
-    axis.set_minor_formatter(NullFormatter())
-
-
-def _plot_worth(axes: Axes, arrays: Arrays, rows: list[Row], key: str) -> None:
+def _plot_scores(axes: Axes, arrays: Arrays, rows: list[Row], key: str) -> None:
     """Draw a measure with its intervals by budget, the directions side by side; the exact one has a
     place of its own.
     """
@@ -207,7 +220,10 @@ def _plot_worth(axes: Axes, arrays: Arrays, rows: list[Row], key: str) -> None:
     ticks = [*map(str, budgets)]
     outside = [row for row in rows if not row["budget"]]
     if outside:
-        ticks.append(f"{int(float(outside[0]['evaluations']))}:\n{outside[0]['digits']} digits")
+        ticks.append(
+            f"exact: {int(float(outside[0]['evaluations']))},\n{outside[0]['digits']} digits"
+        )
+        axes.axvline(len(budgets) - 0.5, color="#999999", linewidth=0.5, linestyle=":")
     axes.set_xticks(range(len(ticks)), ticks)
 
 

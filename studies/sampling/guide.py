@@ -22,11 +22,12 @@ import mnist
 from jacobian_lab import InputError
 from jacobian_lab.constraints.losses import class_label
 from mnist.data import SHAPE
+from studies.figure_text import subject, write_subject
 from studies.frame.answer import Row
 from studies.frame.figure_style import COLOURS
 from studies.frame.statistics import rate_interval
 from studies.frame.study import Arrays, Pieces, Study
-from studies.sampling.constrained import Constrained, draw, grid, plot_along, spent
+from studies.sampling.constrained import Constrained, grid, plot_along, sample_images, spent
 
 LEARNT = 4000  # held-out digits that the second judge learns from; the others test both
 TARGET = 0.05  # cross-entropy in nats
@@ -105,7 +106,7 @@ def compute(config: Guide, pieces: Pieces) -> Arrays:
         )
     noises = config.noise_seeds()
     wanted = torch.tensor(config.classes, device=config.device).repeat(len(noises))
-    guided = draw(
+    guided = sample_images(
         config,
         model,
         [seed for seed in noises for _ in config.classes],
@@ -113,7 +114,7 @@ def compute(config: Guide, pieces: Pieces) -> Arrays:
         "guided",
         lambda part: class_label(classifier, wanted[part], TARGET),
     )
-    free = draw(config, model, noises, pieces, "unconstrained")
+    free = sample_images(config, model, noises, pieces, "unconstrained")
     digits, labels = mnist.digits("held-out")
     second = PixelJudge(digits[:LEARNT], labels[:LEARNT])
 
@@ -133,6 +134,7 @@ def compute(config: Guide, pieces: Pieces) -> Arrays:
         "real_right": judge(digits[LEARNT:]) == labels[LEARNT:].numpy(),
         "passes": guided["passes"],
         "times": np.array(config.times(model.denoiser)),
+        **subject(config),
         "classes": np.array(config.classes),
     }
 
@@ -173,7 +175,8 @@ def table(arrays: Arrays) -> list[Row]:
 def plot(arrays: Arrays) -> Figure:
     """Draw noise by class; below, the loss along sampling and what the judges see."""
     classes, count = arrays["classes"].tolist(), min(SHOWN, len(arrays["images"]))
-    figure = Figure(figsize=(7.2, 0.62 * count + 2.4))
+    figure = Figure(figsize=(7.2, 0.62 * count + 2.6))
+    write_subject(figure, arrays)
     parts: Any = figure.subfigures(2, 1, height_ratios=(0.62 * count + 0.2, 2.2))
     grid(
         parts[0],
@@ -182,12 +185,13 @@ def plot(arrays: Arrays) -> Figure:
     )
     left, right = parts[1].subplots(1, 2, width_ratios=(1, 1.6))
     plot_along(left, arrays["residual"] + TARGET, arrays["times"], COLOURS["inexact"])
+    left.set_ylim(0.5 * np.quantile(arrays["residual"] + TARGET, 0.1, axis=0).min(), None)
     left.axhline(TARGET, color="#999999", linewidth=0.6, linestyle=":")
     left.set(
         ylabel="cross-entropy of the class",
         title=(
             f"Loss, down to its target of {TARGET:g}\n"
-            f"median, 10-90 % of {len(arrays['residual'])} samples"
+            f"median, band 10-90 % of {len(arrays['residual'])} samples"
         ),
     )
     _plot_judges(right, arrays)

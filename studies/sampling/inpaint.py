@@ -23,7 +23,7 @@ from studies.frame.study import Arrays, Pieces, Study
 from studies.sampling import (
     reconstruction as observed,
 )
-from studies.sampling.reconstruction import Observed, measure, table
+from studies.sampling.reconstruction import Observed, sample_and_score, table
 
 MASKS = ("left", "right", "top", "bottom", "box", "free-form", "random")
 # in the seeds of random masks, where those of the noise have the number of the sample
@@ -103,11 +103,13 @@ class Inpaint(Observed):
 
 
 def compute(config: Inpaint, pieces: Pieces) -> Arrays:
-    """Return what `measure` finds, and the observed images, NaN where a pixel is unknown."""
+    """Return what `sample_and_score` finds, and the observed images, NaN where a pixel is
+    unknown.
+    """
     model = config.load()
     truth = config.inputs(model)
     known = say(*config.known(truth.numbers, model.image_shape)).to(config.device)
-    found = measure(config, pieces, model, Inpainting(truth.images, known), truth, {})
+    found = sample_and_score(config, pieces, model, Inpainting(truth.images, known), truth, {})
     return found | {"observed": torch.where(known, truth.images, torch.nan).cpu().numpy()}
 
 
@@ -117,7 +119,7 @@ def plot(arrays: Arrays) -> Figure:
         arrays,
         {"observed": arrays["observed"]},
         "Known pixels along sampling",
-        "RMSE of the known pixels",
+        "RMSE, known pixels",
     )
 
 

@@ -31,19 +31,14 @@ half ends.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
+from itertools import product
 
 import numpy as np
 import torch
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from torch import Tensor
-from tqdm import tqdm
 
 from jacobian_lab import DiscreteSchedule, InputError
 from jacobian_lab.errors import DivergenceError
@@ -51,22 +46,19 @@ from jacobian_lab.sampling.newton import Newton
 from jacobian_lab.sampling.sampler import sample, seed_of, seeded_noise
 from jacobian_lab.sampling.step_size import Dynamic, ExactMinimiser, Fixed, Secant
 from studies.frame.answer import Row
-from studies.frame.figure_style import COLOURS
 from studies.frame.study import Arrays, Config, Pieces, Study
+from studies.frame.survey import collect
+from studies.sampling.posterior_plot import ETAS, PATHS, plot
 from studies.sampling.random_curves import (
     OBSERVATIONS,
     ORACLES,
     SCORES,
-    N,
-    Problem,
+    CurveProblem,
     make_problem,
-    moments,
-    scores,
+    mixture_moments,
+    posterior_errors,
 )
 
-ETAS = (0.0, 1.0)
-PATHS = 8
-"""Samples that are shown."""
 FREE, EXACT_DENOISER, MMPS = "free", "E[x_0 | x_t, y]", "MMPS"
 WAYS: dict[str, Callable[[int], Newton] | None] = {
     EXACT_DENOISER: None,
@@ -86,8 +78,6 @@ WAYS: dict[str, Callable[[int], Newton] | None] = {
 """The samplers, and the Newton steps with their step sizes, given how many there are at each
 time.
 """
-SHADES = {"Gaussian": "#0072b2", "mixture": "#d55e00"}
-SHOWN = (EXACT_DENOISER, MMPS, "J e, secant", "J^+ e, step 1", "e, minimiser")
 
 
 @dataclass(frozen=True)
@@ -118,8 +108,8 @@ class Posterior(Config):
         DiscreteSchedule.linear().times(self.steps)  # an impossible number is refused here
 
 
-def draw(
-    problem: Problem, way: str, eta: float, seeds: list[int], config: Posterior
+def sample_posterior(
+    problem: CurveProblem, way: str, eta: float, seeds: list[int], config: Posterior
 ) -> tuple[Tensor, Arrays]:
     """Return samples, (B, n), and what they took: "residual", "worst" and "passes"; NaN if they
     diverged.
@@ -156,61 +146,54 @@ def compute(config: Posterior, pieces: Pieces) -> Arrays:
     """
     problems = {
         key: [make_problem(*key, seed_of(config.seed, i)) for i in range(config.curves)]
-        for key in itertools.product(ORACLES, OBSERVATIONS)
+        for key in product(ORACLES, OBSERVATIONS)
     }
-    runs = [(*key, way, eta) for key in problems for way in WAYS for eta in ETAS]
-
-    def one(key: tuple[str, str], way: str, eta: float) -> Arrays:
-        count = config.exact_samples if way.startswith("J^+") else config.samples
-        found: dict[str, list[Any]] = {
-            "score": [],
-            "floor": [],
-            "residual": [],
-            "worst": [],
-            "passes": [],
-        }
-        for i, problem in enumerate(problems[key]):
-            x, took = draw(
-                problem, way, eta, [seed_of(config.seed, i, k) for k in range(count)], config
-            )
-            exact = [
-                problem.posterior.sample(count, torch.Generator().manual_seed(k)) for k in range(20)
-            ]
-            found["score"].append(scores(problem, x))
-            found["floor"].append(
-                np.mean([scores(problem, drawn.flatten(1)) for drawn in exact], axis=0)
-            )
-            for name, value in took.items():
-                found[name].append(value)
-            if i == 0:
-                first = {"paths": x[:PATHS].numpy()}
-        return (
-            {name: np.array(values) for name, values in found.items()}
-            | first
-            | {"count": np.array(count)}
-        )
-
-    found = [
-        pieces(
-            f"{oracle}-{observation}-{list(WAYS).index(way)}-{eta:g}",
-            partial(one, (oracle, observation), way, eta),
-        )
-        for oracle, observation, way, eta in tqdm(runs, desc="posterior", unit="run")
+    ways = list(WAYS)
+    found = collect(
+        pieces,
+        "posterior",
+        lambda oracle, observation, way, eta: compare_with_posterior(
+            problems[oracle, observation], ways[way], eta, config
+        ),
+        prior=ORACLES,
+        observation=OBSERVATIONS,
+        way=range(len(ways)),
+        eta=ETAS,
+    )
+    shown = [problems[oracle, "half"][0].posterior for oracle in ORACLES]
+    truth = [mixture_moments(posterior) for posterior in shown]
+    exact = [
+        posterior.sample(PATHS, torch.Generator().manual_seed(0)).flatten(1) for posterior in shown
     ]
-    shown = [problems[oracle, "half"][0] for oracle in ORACLES]
-    truth = [moments(problem.posterior) for problem in shown]
-    return {key: np.stack([run[key] for run in found]) for key in found[0]} | {
-        "runs": np.array(runs),
+    return {key: value.reshape(-1, *value.shape[4:]) for key, value in found.items()} | {
+        "runs": np.array(list(product(ORACLES, OBSERVATIONS, ways, ETAS))),
         "true_mean": torch.stack([mean for mean, _ in truth]).numpy(),
         "true_std": torch.stack([covariance.diagonal().sqrt() for _, covariance in truth]).numpy(),
-        "true_paths": (
-            torch.stack(
-                [
-                    problem.posterior.sample(PATHS, torch.Generator().manual_seed(0)).flatten(1)
-                    for problem in shown
-                ]
-            ).numpy()
-        ),
+        "true_paths": torch.stack(exact).numpy(),
+    }
+
+
+def compare_with_posterior(
+    problems: list[CurveProblem], way: str, eta: float, config: Posterior
+) -> Arrays:
+    """Return the scores of one sampler's samples, those of exact ones, "floor", and what they took,
+    (curves, ...).
+    """
+    count = config.exact_samples if way.startswith("J^+") else config.samples
+    rows, paths = [], []
+    for i, problem in enumerate(problems):
+        seeds = [seed_of(config.seed, i, k) for k in range(count)]
+        x, took = sample_posterior(problem, way, eta, seeds, config)
+        exact = [
+            problem.posterior.sample(count, torch.Generator().manual_seed(k)) for k in range(20)
+        ]
+        floors = [posterior_errors(problem, drawn.flatten(1)) for drawn in exact]
+        score = np.array(posterior_errors(problem, x))
+        rows.append(took | {"score": score, "floor": np.mean(floors, axis=0)})
+        paths.append(x[:PATHS].numpy())
+    return {key: np.stack([row[key] for row in rows]) for key in rows[0]} | {
+        "paths": paths[0],
+        "count": np.array(count),
     }
 
 
@@ -244,113 +227,6 @@ def table(arrays: Arrays) -> list[Row]:
             }
         )
     return rows
-
-
-def plot(arrays: Arrays) -> Figure:
-    """Draw samples of the first curve, its left half known, without fresh noise; below, the errors
-    of all.
-    """
-    figure = Figure(figsize=(7.2, 6.6))
-    parts: Any = figure.subfigures(2, 1, height_ratios=[1, 1.15])
-    panels = parts[0].subplots(len(ORACLES), 1 + len(SHOWN), sharex=True, sharey="row")
-    runs = [tuple(run) for run in arrays["runs"].tolist()]
-    for k, oracle in enumerate(ORACLES):
-        band = arrays["true_mean"][k], arrays["true_std"][k]
-        _draw_curves(panels[k, 0], arrays["true_paths"][k], band, "#333333")
-        for axes, way in zip(panels[k, 1:], SHOWN, strict=True):
-            _draw_curves(
-                axes, arrays["paths"][runs.index((oracle, "half", way, "0.0"))], band, _colour(way)
-            )
-        panels[k, 0].set_ylabel(f"{oracle} prior\n$x_0$")
-        panels[k, 0].set_ylim(
-            float((band[0] - 4 * band[1]).min()), float((band[0] + 4 * band[1]).max())
-        )
-    for axes, title in zip(panels[0], ("exact posterior", *map(_label, SHOWN)), strict=True):
-        axes.set_title(title)
-    panels[0, 0].set_xticks([0, N // 2, N])
-    parts[0].supxlabel(
-        rf"point; known left of the line; {PATHS} samples, $\eta$ = 0; gray: mean $\pm$ 2 standard"
-        r" deviations "
-        "of the posterior",
-        fontsize=8,
-    )
-    for axes, (name, label) in zip(
-        parts[1].subplots(1, 3, sharey=True),
-        {
-            "mean": r"$|m - m^*| \,/\, \sqrt{\mathrm{tr}\, C^*}$",
-            "covariance": r"$|C - C^*|_F \,/\, |C^*|_F$",
-            "weights": "total variation of the\nmixture's weights",
-        }.items(),
-        strict=True,
-    ):
-        _draw_errors(axes, arrays, runs, name)
-        axes.set(xscale="linear" if name == "weights" else "log", xlabel=label)
-        axes.grid(axis="y", color="#eeeeee", linewidth=0.6)
-    parts[1].axes[0].set_yticks(range(len(WAYS)), [_label(way) for way in WAYS])
-    parts[1].axes[0].invert_yaxis()
-    parts[1].legend(
-        *parts[1].axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3
-    )
-    return figure
-
-
-def _draw_curves(axes: Axes, paths: Any, band: tuple[Any, Any], colour: str) -> None:
-    x = np.arange(N)
-    axes.fill_between(x, band[0] - 2 * band[1], band[0] + 2 * band[1], color="#dddddd", linewidth=0)
-    axes.axvline(N / 2 - 0.5, color="#999999", linewidth=0.5)
-    axes.plot(x, paths.T, color=colour, linewidth=0.7)
-
-
-def _draw_errors(axes: Axes, arrays: Arrays, runs: list[tuple[str, ...]], name: str) -> None:
-    """Draw one score of every run; the floor of as many exact samples as a tick."""
-    column = SCORES.index(name)
-    oracles = ORACLES if name != "weights" else ("mixture",)
-    cases = list(itertools.product(oracles, OBSERVATIONS))
-    for k, (oracle, observation) in enumerate(cases):
-        y = np.arange(len(WAYS)) + 0.18 * (k - (len(cases) - 1) / 2)
-        for eta in ETAS:
-            chosen = [
-                r
-                for r, run in enumerate(runs)
-                if run[:2] == (oracle, observation) and float(run[3]) == eta
-            ]
-            axes.plot(
-                arrays["score"][chosen, :, column].mean(1),
-                y,
-                "os"[OBSERVATIONS.index(observation)],
-                color=SHADES[oracle],
-                markersize=3.5,
-                markerfacecolor=None if eta else "none",
-                markeredgewidth=0.8,
-                label=rf"{oracle}, {observation}, $\eta$ = {eta:g}",
-            )
-        axes.plot(
-            arrays["floor"][chosen, :, column].mean(1),
-            y,
-            "|",
-            color="#999999",
-            markersize=4,
-            label="as many exact samples" if not k else None,
-        )
-
-
-def _label(way: str) -> str:
-    """Return the name of a way as mathematics."""
-    for plain, drawn in {
-        "E[x_0 | x_t, y]": r"$E[x_0 \,|\, x_t, y]$",
-        "J^T e": "$J^T e$",
-        "J^+ e": "$J^+ e$",
-        "J e": "$J e$",
-        "e,": "$e$,",
-    }.items():
-        if way.startswith(plain):
-            return way.replace(plain, drawn, 1)
-    return way
-
-
-def _colour(way: str) -> str:
-    kind = {"J e": "inexact", "J^+": "exact", "J^T": "gradient"}.get(way[:3], "")
-    return COLOURS.get(kind, "#cc79a7")
 
 
 STUDY = Study("posterior", Posterior, compute, table, plot, models=lambda _: {})

@@ -22,7 +22,7 @@ SCORES = ("mean", "covariance", "spread", "weights")
 
 
 @dataclass(frozen=True)
-class Problem:
+class CurveProblem:
     """A prior, what is observed of a curve of it, and what is then known."""
 
     prior: GaussianMixture
@@ -69,7 +69,7 @@ def make_prior(name: str) -> GaussianMixture:
     )
 
 
-def make_problem(oracle: str, observation: str, seed: int) -> Problem:
+def make_problem(oracle: str, observation: str, seed: int) -> CurveProblem:
     """Observe one curve of a prior."""
     prior, generator = make_prior(oracle), torch.Generator().manual_seed(seed)
     x0 = prior.sample(1, generator)
@@ -88,20 +88,20 @@ def make_problem(oracle: str, observation: str, seed: int) -> Problem:
         if noisy
         else Inpainting(x0, known)
     )
-    return Problem(prior, constraint, A, y, prior.conditioned(A, y, constraint.sigma))
+    return CurveProblem(prior, constraint, A, y, prior.conditioned(A, y, constraint.sigma))
 
 
-def scores(problem: Problem, x: Tensor) -> list[float]:
+def posterior_errors(problem: CurveProblem, x: Tensor) -> list[float]:
     """Compare samples, (B, n), with the posterior.
 
     Returns
     -------
     list
-        In the order of SCORES: |m - m*| / sqrt(tr C*); |C - C*|_F / |C*|_F; sqrt(tr C / tr C*), 1
-        by rights; the total variation between the components' weights, a sample's component by
+        In the order of SCORES: |m - m*| / sqrt(tr C*); |C - C*|_F / |C*|_F; sqrt(tr C / tr C*),
+        ideally 1; the total variation between the components' weights, a sample's component by
         Bayes' rule.
     """
-    mean, C_true = moments(problem.posterior)
+    mean, C_true = mixture_moments(problem.posterior)
     C = torch.cov(x.T)
     weights = problem.prior.posterior(x, 0)[0].mean(0)
     return [
@@ -115,7 +115,7 @@ def scores(problem: Problem, x: Tensor) -> list[float]:
     ]
 
 
-def moments(mixture: GaussianMixture) -> tuple[Tensor, Tensor]:
+def mixture_moments(mixture: GaussianMixture) -> tuple[Tensor, Tensor]:
     """Return mean, (n,), and covariance, (n, n)."""
     weights, within = (
         mixture.log_weights.exp(),

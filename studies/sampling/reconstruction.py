@@ -20,13 +20,14 @@ from torch import Tensor
 
 import mnist
 from jacobian_lab.constraints.base import LinearConstraint
+from studies.figure_text import subject, write_subject
 from studies.frame.answer import Row
 from studies.frame.figure_style import COLOURS
 from studies.frame.inputs import OfDigits
 from studies.frame.models import Inputs, Model
 from studies.frame.statistics import fidelity, mean_interval, rate_interval, scores
 from studies.frame.study import Arrays, Pieces
-from studies.sampling.constrained import draw, grid, in_batches, plot_along, spent, tiles
+from studies.sampling.constrained import grid, in_batches, plot_along, sample_images, spent, tiles
 
 SAMPLED, PROJECTED, FREE, AUTOENCODER = "sampled", "projected", "unconstrained", "autoencoder"
 SHOWN = 6
@@ -44,7 +45,7 @@ class Observed(OfDigits):
     """Show the samples after the exact projection onto the observation; the table has both."""
 
 
-def measure(
+def sample_and_score(
     config: Observed,
     pieces: Pieces,
     model: Model,
@@ -75,10 +76,10 @@ def measure(
         config.seeds(numbers),
         torch.arange(len(numbers)).repeat_interleave(config.samples),
     )
-    drawn = draw(
+    drawn = sample_images(
         config, model, seeds, pieces, "constrained", lambda part: problem.select(owner[part])
     )
-    free = draw(config, model, seeds, pieces, "unconstrained")
+    free = sample_images(config, model, seeds, pieces, "unconstrained")
     every = problem.select(owner)
     sampled, unconstrained = (
         torch.from_numpy(run["images"]).to(problem.y) for run in (drawn, free)
@@ -103,6 +104,7 @@ def measure(
             "passes": drawn["passes"],
             "free_passes": free["passes"],
             "times": np.array(config.times(model.denoiser)),
+            **subject(config),
             "numbers": np.array(numbers),
             "names": np.array(names),
             "project": np.array(config.project),
@@ -177,7 +179,7 @@ def plot(arrays: Arrays, observed: Mapping[str, NDArray[Any]], title: str, label
     rows = [
         *([("truth", arrays["truth"])] if "truth" in arrays else []),
         *observed.items(),
-        *((shown if not k else "", sampled[:, k]) for k in range(min(ROWS, sampled.shape[1]))),
+        *((f"{shown} {k + 1}", sampled[:, k]) for k in range(min(ROWS, sampled.shape[1]))),
         *(
             (method, arrays["images"][methods.index(method), :, 0])
             for method in (FREE, AUTOENCODER)
@@ -188,7 +190,7 @@ def plot(arrays: Arrays, observed: Mapping[str, NDArray[Any]], title: str, label
     if sampled.shape[-1] > LARGE:
         figure = Figure(figsize=(7.2, 1.95 * -(-len(rows) // 4) + 2.2))
         parts: Any = figure.subfigures(2, 1, height_ratios=(1.95 * -(-len(rows) // 4), 2.2))
-        tiles(parts[0], [(name or shown, images[0]) for name, images in rows])
+        tiles(parts[0], [(name, images[0]) for name, images in rows])
         panels = parts[1].subplots(1, 1 + len(scored), squeeze=False)[0]
     else:
         width = 0.9 + 0.6 * len(names)
@@ -198,9 +200,10 @@ def plot(arrays: Arrays, observed: Mapping[str, NDArray[Any]], title: str, label
         panels = parts[1].subplots(
             1 + len(scored), 1, squeeze=False, height_ratios=[1.6, *[1.0] * len(scored)]
         )[:, 0]
+    write_subject(figure, arrays)
     plot_along(panels[0], arrays["residual"], arrays["times"], COLOURS["inexact"])
     panels[0].set(
-        ylabel=label, title=f"{title}\nmedian, 10-90 % of {len(arrays['residual'])} samples"
+        ylabel=label, title=f"{title}\nmedian, band 10-90 % of {len(arrays['residual'])} samples"
     )
     for axes, key in zip(panels[1:], scored, strict=True):
         _plot_scores(axes, arrays, key)
@@ -209,10 +212,15 @@ def plot(arrays: Arrays, observed: Mapping[str, NDArray[Any]], title: str, label
 
 def _plot_scores(axes: Axes, arrays: Arrays, key: str) -> None:
     """Draw a score of each method with its interval."""
-    methods = arrays["methods"].tolist()
+    names = arrays["methods"].tolist()
+    scores = {name: arrays[key][m] for m, name in enumerate(names)}
+    if np.allclose(scores[SAMPLED], scores[PROJECTED], atol=0.01):
+        scores[f"{SAMPLED},\n{PROJECTED} or not"] = scores.pop(SAMPLED)
+        del scores[PROJECTED]
+    methods = list(scores)
     for m, method in enumerate(methods):
-        value, low, high = interval(arrays[key][m], key)
-        colour = COLOURS["inexact"] if method in (SAMPLED, PROJECTED) else "#555555"
+        value, low, high = interval(scores[method], key)
+        colour = COLOURS["inexact"] if method.startswith((SAMPLED, PROJECTED)) else "#555555"
         axes.plot([low, high], [m, m], color=colour, linewidth=1)
         axes.plot(value, m, "o", color=colour, markersize=4, clip_on=False)
     axes.set(

@@ -19,7 +19,7 @@ from studies.frame.study import Arrays, Pieces, Study
 from studies.sampling import (
     reconstruction as observed,
 )
-from studies.sampling.reconstruction import Observed, measure, table
+from studies.sampling.reconstruction import Observed, sample_and_score, table
 
 SHORTEST = "pseudo-inverse"
 
@@ -55,7 +55,7 @@ class Superres(Observed):
 
 
 def compute(config: Superres, pieces: Pieces) -> Arrays:
-    """Return what `measure` finds, the small images and the shortest answers."""
+    """Return what `sample_and_score` finds, the small images and the shortest answers."""
     model = config.load()
     small = None if config.image is None else config.read(model.image_shape)
     if small is None or tuple(small.pixels.shape[1:]) == model.image_shape:
@@ -65,7 +65,7 @@ def compute(config: Superres, pieces: Pieces) -> Arrays:
         truth, y = None, say(*small).to(config.device)
     problem = super_resolution(y, config.factor)
     shortest = problem.pseudo_inverse(y)
-    found = measure(config, pieces, model, problem, truth, {SHORTEST: shortest})
+    found = sample_and_score(config, pieces, model, problem, truth, {SHORTEST: shortest})
     return found | {"observed": y.cpu().numpy(), "shortest": shortest.cpu().numpy()}
 
 
@@ -75,7 +75,7 @@ def plot(arrays: Arrays) -> Figure:
         arrays,
         {"observed, $y$": arrays["observed"], "pseudo-inverse,\n$A^{+} y$": arrays["shortest"]},
         "Shrunk image along sampling",
-        "RMSE of the shrunk image",
+        "RMSE, shrunk image",
     )
 
 

@@ -16,16 +16,9 @@ from jacobian_lab.sampling.sampler import sample, seed_of, seeded_noise
 from jacobian_lab.sampling.step_size import Fixed
 from mnist.oracle import load_oracle
 from studies.contest.problems import TASKS
-from studies.sampling.directions_budget import (
-    REAL,
-    SEARCH,
-    DirectionsBudget,
-    Problem,
-    choose,
-    describe,
-    follow,
-    price,
-)
+from studies.sampling.directions_budget import REAL, DirectionsBudget
+from studies.sampling.newton_settings import SEARCH, choose, describe, evaluations_per_time
+from studies.sampling.observed_digits import ObservedDigits
 
 from conftest import call
 
@@ -36,7 +29,7 @@ def problem():
     oracle, judge = load_oracle(), mnist.load_classifier()
     images, labels = mnist.digits("held-out")
     real = torch.cat([judge.features(images[i : i + REAL.step]).detach() for i in REAL])
-    return Problem(
+    return ObservedDigits(
         oracle,
         judge,
         Inpainting(images[:3], half(oracle.shape)),
@@ -85,7 +78,7 @@ def test_a_run_spends_its_budgets_and_measures_the_samples(monkeypatch, capsys, 
     for row in runs:
         newton, spent = settings[row["setting"]], int(row["evaluations"])
         assert newton.direction == row["direction"]
-        assert spent <= int(row["budget"]) < spent + price(newton)
+        assert spent <= int(row["budget"]) < spent + evaluations_per_time(newton)
         assert int(row["vjp"]) == (
             int(row["times"]) * newton.steps if row["direction"] == "gradient" else 0
         )
@@ -128,20 +121,20 @@ def test_the_search_takes_the_least_doubt_within_the_tolerance_or_else_the_least
 
 def test_a_digit_that_diverges_leaves_the_others_alone(problem):
     newton = Newton("identity", 1, Fixed(1.0), refresh=False)
-    alone = follow(problem, newton, 3)
+    alone = problem.solve(newton, 3)
     problem.noise[1] *= 1e5
-    found = follow(problem, newton, 3)
+    found = problem.solve(newton, 3)
     assert np.isnan(found["images"][1]).all()
     for key in ("residuals", "sizes", "images"):
         np.testing.assert_allclose(found[key][[0, 2]], alone[key][[0, 2]], atol=1e-5)
     assert (found["passes"] == alone["passes"]).all()
-    assert np.isnan(problem.run(newton, 3)["doubt"]).tolist() == [False, True, False]
+    assert np.isnan(problem.solve(newton, 3)["doubt"]).tolist() == [False, True, False]
 
 
 def test_size_and_distance_are_those_of_the_digits_by_rights(problem):
     images = mnist.digits("held-out")[0]
     assert problem.distance(images[3003:3004]) < 1e-2
-    first = follow(problem, Newton("identity", 1, Fixed(1.0), refresh=False), 1)["sizes"][:, 0]
+    first = problem.solve(Newton("identity", 1, Fixed(1.0), refresh=False), 1)["sizes"][:, 0]
     alpha_t, sigma_t = (float(c) for c in problem.denoiser.schedule(999))
     rms = [float(x.square().mean()) for x in (problem.noise[0], images[0])]
     assert first[0] == pytest.approx((rms[0] / (alpha_t**2 * rms[1] + sigma_t**2)) ** 0.5, rel=1e-4)

@@ -43,7 +43,7 @@ def test_the_printed_table(monkeypatch, capsys):
         f"model {k}": Count(10**9, 2 * 10**12, 10**9, 5 * 10**12, 4 * 10**9) for k in range(4)
     }
     monkeypatch.setattr(full_size, "networks", lambda: counts)
-    full_size.run(FullSize(flops=1e13))
+    full_size.print_costs(FullSize(flops=1e13))
     lines = capsys.readouterr().out.splitlines()
     assert " ".join(lines[2].split()) == "model 0 1000 M 2.0 GB 2.00 TFLOP 1.0 GB 5.00 TFLOP 4.0 GB"
     assert "constrained 220 passes 44.0 s" in lines[-1]

@@ -294,7 +294,7 @@ def test_guidance_is_that_of_load_latent_and_its_trace_a_straight_line(run, fold
 
 
 def test_guidance_at_0_and_1_is_one_network_exactly(folder):
-    config = guidance.Guidance(model=str(folder), negative_prompt="one")
+    config = guidance.GuidanceStudy(model=str(folder), negative_prompt="one")
     both = config.load(PROMPT, "cpu").denoiser
     x = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     for scale, prompt in ((0, "one"), (1, PROMPT)):

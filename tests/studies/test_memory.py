@@ -2,7 +2,8 @@
 
 import pytest
 
-from studies.benchmarks.memory import STRICT, MemoryBenchmark, largest, measure
+from studies.benchmarks.memory import MemoryBenchmark, largest, peak_memory
+from studies.benchmarks.processes import STRICT
 
 from conftest import call
 
@@ -10,7 +11,7 @@ from conftest import call
 def test_the_inexact_sampler_needs_what_sampling_needs_and_gradient_descent_a_graph(model):
     above = {}
     for way in ("unconstrained", "inexact", "gradient"):
-        before, peak = measure(64, way, model, STRICT)
+        before, peak = peak_memory(64, way, model, STRICT)
         assert before > 100  # PyTorch alone
         above[way] = peak - before
     assert above["inexact"] < 1.15 * above["unconstrained"]
@@ -19,7 +20,7 @@ def test_the_inexact_sampler_needs_what_sampling_needs_and_gradient_descent_a_gr
 
 def test_the_largest_batch_is_where_the_limit_is_passed(monkeypatch):
     monkeypatch.setattr(
-        "studies.benchmarks.memory.measure", lambda batch, *_: (500.0, 500.0 + 2 * batch)
+        "studies.benchmarks.memory.peak_memory", lambda batch, *_: (500.0, 500.0 + 2 * batch)
     )
     config = MemoryBenchmark(batches=(16, 64), limit=1.5)
     assert 485 <= largest("inexact", config, {}, 500.0, 500.0 + 2 * 64) <= 500
@@ -30,7 +31,7 @@ def test_the_largest_batch_is_where_the_limit_is_passed(monkeypatch):
 
 def test_the_benchmark_prints_its_table(monkeypatch, capsys, model):
     monkeypatch.setattr(
-        "studies.benchmarks.memory.measure",
+        "studies.benchmarks.memory.peak_memory",
         lambda batch, way, *_: (500.0, 500.0 + len(way) * batch),
     )
     status, out, _ = call(

@@ -22,7 +22,7 @@ from studies.contest import (
 from studies.contest import (
     peers_simple as peers_ours,
 )
-from studies.contest.peers import PEERS, Counted, Passes
+from studies.contest.peers import PEERS, CountedDenoiser, Passes
 
 MISSING = {library: importlib.util.find_spec(library) is None for library in ("azula", "deepinv")}
 
@@ -83,7 +83,7 @@ def test_defaults_search_and_price_are_as_stated(denoiser, images, peer):
     given = list(inspect.signature(peer.run).parameters.values())[4:]
     assert {parameter.name: parameter.default for parameter in given} == dict(peer.defaults)
     assert all(peer.defaults[name] in values for name, values in peer.search.items())
-    counted = Counted(denoiser, len(images))
+    counted = CountedDenoiser(denoiser, len(images))
     peer.run(counted, Inpainting(images, half(denoiser.shape), 0.1), [0, 1], 3)
     guard = 1 / len(images) if peer.name == "DDIM" else 0  # our sampler's look at one sample alone
     assert counted.passes == Passes(
@@ -209,7 +209,7 @@ def test_deepinvs_denoiser_is_ours_in_both_ranges(denoiser, images):
 
 
 def test_counted_counts_passes_in_units_of_the_batch(denoiser, images):
-    counted = Counted(denoiser, 2)
+    counted = CountedDenoiser(denoiser, 2)
     assert torch.equal(counted(images, 500), denoiser(images, 500))
     counted(images[:1], 500)
     assert counted.passes == Passes(1.5)
@@ -225,7 +225,7 @@ def test_counted_counts_passes_in_units_of_the_batch(denoiser, images):
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")  # PyTorch's own, at the first torch.func.jvp
 def test_counted_counts_forward_mode(denoiser, images):
-    counted = Counted(denoiser, 2)
+    counted = CountedDenoiser(denoiser, 2)
     with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
         torch.func.jvp(lambda z: counted(z, 500), (images,), (images,))
     assert counted.passes == Passes(1, 0, 1)
@@ -238,7 +238,7 @@ def test_what_a_peer_cannot_do_is_said(denoiser, images, monkeypatch):
     with pytest.raises(InputError, match="masks only"):
         peers_azula.repaint(denoiser, super_resolution(shrink(images, 2), 2), [0, 1], 2)
     with pytest.raises(InputError, match="at least one sample"):
-        Counted(denoiser, 0)
+        CountedDenoiser(denoiser, 0)
     for library, load in (("azula", peers_azula.azula), ("deepinv", peers_deepinv.deepinv)):
         monkeypatch.setitem(sys.modules, library, None)
         with pytest.raises(InputError, match=r"jacobian-lab\[peers\]"):

@@ -9,6 +9,7 @@ import torch
 from jacobian_lab import DiscreteSchedule, InputError
 from studies.sampling import (
     posterior,
+    posterior_plot,
 )
 from studies.sampling import (
     random_curves as curves,
@@ -100,13 +101,15 @@ def test_on_a_gaussian_the_matched_denoiser_is_the_posteriors(observation):
 def test_scores_are_near_zero_for_exact_samples_and_not_for_others():
     problem = curves.make_problem("mixture", "half", 0)
     g = torch.Generator().manual_seed(0)
-    mean, covariance, spread, weights = curves.scores(
+    mean, covariance, spread, weights = curves.posterior_errors(
         problem, problem.posterior.sample(20_000, g).flatten(1)
     )
     assert max(mean, covariance, weights) < 0.03
     assert spread == pytest.approx(1, abs=0.02)
     # collapsed to a mode
-    mean, covariance, spread, _ = curves.scores(problem, problem.posterior.means[:1].expand(10, -1))
+    mean, covariance, spread, _ = curves.posterior_errors(
+        problem, problem.posterior.means[:1].expand(10, -1)
+    )
     assert mean > 0.2
     assert covariance == pytest.approx(1)
     assert spread < 1e-12
@@ -114,7 +117,7 @@ def test_scores_are_near_zero_for_exact_samples_and_not_for_others():
         50, curves.N, generator=g, dtype=torch.float64
     )
     expected = 1 - float(problem.posterior.log_weights[0].exp())
-    assert curves.scores(problem, other)[3] == pytest.approx(expected, abs=1e-3)
+    assert curves.posterior_errors(problem, other)[3] == pytest.approx(expected, abs=1e-3)
 
 
 def test_the_study_tabulates_every_direction_and_exact_newton_meets_the_constraint(
@@ -125,7 +128,7 @@ def test_the_study_tabulates_every_direction_and_exact_newton_meets_the_constrai
         posterior.FREE,
         "J e, secant",
         "J^+ e, step 1",
-        *posterior.SHOWN,
+        *posterior_plot.SHOWN,
     )
     monkeypatch.setattr(posterior, "WAYS", {way: posterior.WAYS[way] for way in ways})
     status, _, err = call(

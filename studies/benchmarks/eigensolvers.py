@@ -85,13 +85,19 @@ class Tally:
     notes: list[str] = field(default_factory=list)
 
 
-def run(config: EigenpairsBenchmark) -> None:
+Tallies: TypeAlias = dict[tuple[str, str], Tally]
+OURS, SUBSPACE = "eigenpairs, certified", "subspace iteration, 60 products"
+ARPACK, ARPACK_PLAIN = "ARPACK on this operator", "ARPACK on torch.func.jvp, vjp"
+METHODS = (OURS, ARPACK, ARPACK_PLAIN, SUBSPACE)
+
+
+def compare_solvers(config: EigenpairsBenchmark) -> None:
     """Print a table for each operator."""
     warnings.filterwarnings("ignore", category=FutureWarning)  # torch.func.jvp's own
     dtype = getattr(torch, config.dtype)
     denoiser, exact = mnist.load_denoiser(dtype=dtype), mnist.load_denoiser(dtype=torch.float64)
     images = mnist.digits("held-out")[0]
-    tallies: dict[tuple[str, str], Tally] = {}
+    tallies: Tallies = {(part, name): Tally() for part in PARTS for name in METHODS}
     points = [(i, t) for i in range(config.digits) for t in config.times]
     for i, t in tqdm(points, desc="eigenpairs", unit="Jacobian"):
         x_t = noisy_digit(denoiser, images[i].to(dtype), t, 0, i)
@@ -100,26 +106,10 @@ def run(config: EigenpairsBenchmark) -> None:
         J @ np.ones(len(dense))  # warm
         for part, of in PARTS.items():
             truth = _Truth(dense, part)
-            _ours(
-                config,
-                part,
-                of(J),
-                truth,
-                tallies.setdefault((part, "eigenpairs, certified"), Tally()),
-            )
-            for name, operator in (
-                ("ARPACK on this operator", J),
-                ("ARPACK on torch.func.jvp, vjp", plain),
-            ):
-                _arpack(
-                    config, part, of(operator), truth, tallies.setdefault((part, name), Tally())
-                )
-            _subspace(
-                config,
-                of(J),
-                truth,
-                tallies.setdefault((part, "subspace iteration, 60 products"), Tally()),
-            )
+            _ours(config, part, of(J), truth, tallies[part, OURS])
+            _arpack(config, part, of(J), truth, tallies[part, ARPACK])
+            _arpack(config, part, of(plain), truth, tallies[part, ARPACK_PLAIN])
+            _subspace(config, of(J), truth, tallies[part, SUBSPACE])
     print(
         f"{config.k} leading eigenpairs, {config.dtype}, {len(points)} Jacobians of {config.digits}"
         f" digits at t = {', '.join(map(str, config.times))}; {torch.get_num_threads()} threads"
@@ -129,24 +119,26 @@ def run(config: EigenpairsBenchmark) -> None:
         " largest eigenvalue, against the dense spectrum in float64"
     )
     for part in PARTS:
-        heads = f"{'found':>7}{'products':>10}{'seconds':>9}{'error':>10}{'residual':>10}"
-        print(f"\n{part}\n  {'method':<34}{heads}")
-        for (of_part, name), tally in tallies.items():
-            if of_part == part:
-                seconds = np.median(tally.seconds)
-                spent = f"{np.mean(tally.found):7.1f}{np.mean(tally.products):10.1f}{seconds:9.2f}"
-                off = f"{max(tally.errors):10.1e}{max(tally.residuals):10.1e}"
-                print(f"  {name:<34}{spent}{off}  {_summary(tally.notes)}")
-        ours, other = (
-            tallies[part, name] for name in ("eigenpairs, certified", "ARPACK on this operator")
-        )
-        plain_seconds = tallies[part, "ARPACK on torch.func.jvp, vjp"].seconds
-        more = sum(a > b for a, b in zip(ours.found, other.products, strict=True))
-        print(
-            f"  found with more products than ARPACK: {more} of {len(points)}; seconds, of ARPACK's"
-            f" on torch.func: {np.median(ours.seconds) / np.median(plain_seconds):.2f}; noise"
-            f" stated, of the largest eigenvalue: {min(ours.noise):.0e} to {max(ours.noise):.0e}"
-        )
+        _print_table(part, tallies, len(points))
+
+
+def _print_table(part: str, tallies: Tallies, points: int) -> None:
+    """Print what the methods found of one operator, and how ours compares with ARPACK."""
+    heads = f"{'found':>7}{'products':>10}{'seconds':>9}{'error':>10}{'residual':>10}"
+    print(f"\n{part}\n  {'method':<34}{heads}")
+    for name in METHODS:
+        tally = tallies[part, name]
+        seconds = np.median(tally.seconds)
+        spent = f"{np.mean(tally.found):7.1f}{np.mean(tally.products):10.1f}{seconds:9.2f}"
+        off = f"{max(tally.errors):10.1e}{max(tally.residuals):10.1e}"
+        print(f"  {name:<34}{spent}{off}  {_summary(tally.notes)}")
+    ours, other, plain = (tallies[part, name] for name in (OURS, ARPACK, ARPACK_PLAIN))
+    more = sum(a > b for a, b in zip(ours.found, other.products, strict=True))
+    print(
+        f"  found with more products than ARPACK: {more} of {points}; seconds, of ARPACK's"
+        f" on torch.func: {np.median(ours.seconds) / np.median(plain.seconds):.2f}; noise"
+        f" stated, of the largest eigenvalue: {min(ours.noise):.0e} to {max(ours.noise):.0e}"
+    )
 
 
 class _Truth:

@@ -1,0 +1,59 @@
+"""What a figure says beside its curves: the model with its prompt and guidance, and readable
+ticks.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+from numpy.typing import NDArray
+
+from studies.frame.study import Arrays
+
+
+def subject(config: Any) -> Arrays:
+    """Return "subject": the model of a study's options, in words, with what it is told."""
+    words = [f"model {config.model}"]
+    for name, form in (
+        ("prompt", 'prompt "{}"'),
+        ("negative_prompt", 'negative prompt "{}"'),
+        ("guidance", "guidance {:g}"),
+    ):
+        value = getattr(config, name, "")
+        if value not in ("", 1):
+            words.append(form.format(value))
+    return {"subject": np.array(", ".join(words))}
+
+
+def write_subject(figure: Figure, arrays: Arrays, *more: str) -> None:
+    """Write at the top of a figure what it is of: the model, and more in words."""
+    figure.suptitle("; ".join([str(arrays["subject"]), *more]), fontsize=8)
+
+
+def round_time_ticks(axes: Axes, times: NDArray[Any]) -> None:
+    """Put ticks at round times on an axis on which the sampling times, falling, are equally
+    spaced.
+    """
+    at = np.arange(len(times))[::-1]
+    ticks = MaxNLocator(4).tick_values(float(times[-1]), float(times[0]))
+    within = [float(t) for t in ticks if times[-1] <= t <= times[0]]
+    if len(within) < 2:
+        within = times[[-1, 0]].tolist()
+    axes.set(
+        xlabel="time $t$",
+        xticks=np.interp(within, times[::-1], at).tolist(),
+        xticklabels=[f"{t:g}" for t in within],
+    )
+
+
+def plain_ticks(axis: Axis) -> None:
+    """Write 0.02, 0.05, 0.1 ... on a logarithmic axis, unless it spans many decades."""
+    if np.ptp(np.log10(axis.get_view_interval())) < 3:
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter(NullFormatter())

@@ -1,0 +1,126 @@
+"""The figure of `directions`: one digit, its directions and what they do; below, the survey."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from studies.figure_text import write_subject
+from studies.frame.figure_style import COLOURS, LABELS, show, spread
+from studies.frame.study import Arrays
+
+KINDS = ("inexact", "gradient", "exact")
+# the order of the arrays; from EXACT on, the exact direction at each rcond
+INEXACT, GRADIENT, EXACT = SHOWN = range(3)
+NAMES = [LABELS[kind] for kind in KINDS]
+PAIRS = {(INEXACT, EXACT): "#cc79a7", (INEXACT, GRADIENT): "#333333", (EXACT, GRADIENT): "#e69f00"}
+
+
+def plot(arrays: Arrays) -> Figure:
+    """Draw the shown digit, its directions and what they do; below, the survey."""
+    figure = Figure(figsize=(7.2, 7.2))
+    parts: Any = figure.subfigures(2, 1, height_ratios=[1.35, 1])
+    count = len(np.unique(arrays["cells"][:, 0]))
+    rcond = float(arrays["rconds"][0])
+    write_subject(
+        figure, arrays, f"below: {count} digit{'s' * (count > 1)}, $J^+e$ with rcond {rcond:g}"
+    )
+    _plot_images(parts[0], arrays)
+    left, middle, right = parts[1].subplots(1, 3)
+    _plot_survey(left, middle, arrays)
+    _plot_rconds(right, arrays)
+    for axes, below in ((left, -0.2), (middle, -0.2), (right, -0.3)):
+        axes.axhline(0, color="#999999", linewidth=0.5)
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, below))
+    return figure
+
+
+def _plot_survey(left: Axes, right: Axes, arrays: Arrays) -> None:
+    """Draw the cosines between the directions, and what a step along each achieves, against the
+    time.
+    """
+    cells = arrays["cells"]
+    times = np.unique(cells[:, 1])
+    at = [cells[:, 1] == t for t in times]
+    for k, ((a, b), colour) in enumerate(PAIRS.items()):
+        groups = [arrays["cosine"][m, a, b] for m in at]
+        _ranges(left, times, groups, f"{NAMES[a]}, {NAMES[b]}", colour, k - 1)
+    left.set(ylabel="cosine", title="Cosine between directions:\nmean, smallest to largest")
+    for k in SHOWN:
+        groups = [arrays["achieved"][m, k] for m in at]
+        _ranges(right, times, groups, NAMES[k], COLOURS[KINDS[k]], k - 1)
+    right.set(
+        ylabel=r"$\langle e, \Delta D \rangle \,/\, |e|^2$",
+        title=f"Share of $e$ by a step\nof largest entry {float(arrays['change']):g}: the same",
+    )
+
+
+def _ranges(axes: Axes, times: Any, groups: list[Any], label: str, colour: str, place: int) -> None:
+    """Draw mean and range of each group, beside those of other places, -1, 0 and 1."""
+    x = times + place * 0.04 * (np.ptp(times) or times[0])
+    mean, low, high = (np.array([of(g) for g in groups]) for of in (np.mean, np.min, np.max))
+    bars = np.maximum([mean - low, high - mean], 0)
+    axes.errorbar(x, mean, bars, fmt="o-", color=colour, label=label, elinewidth=1, linewidth=0.6)
+    axes.set(xlabel="time $t$", xticks=times)
+
+
+def _plot_rconds(axes: Axes, arrays: Arrays) -> None:
+    """Draw the exact direction's cosine with the others, and its residual, against rcond."""
+    cells, sweep = arrays["cells"], arrays["sweep"]
+    shown = cells[:, 1] == cells[0, 1]
+    for k in (INEXACT, GRADIENT):
+        groups = list(arrays["sweep_cosine"][shown, k].T)
+        spread(axes, sweep, groups, f"cosine with {NAMES[k]}", COLOURS[KINDS[k]])
+    groups = list(arrays["sweep_residual"][shown].T)
+    spread(axes, sweep, groups, r"$|e - J J^{+} e| \,/\, |e|$", COLOURS["exact"])
+    axes.axvline(float(arrays["rconds"][0]), color="#999999", linewidth=0.5)
+    axes.set(
+        xscale="log",
+        xlabel="rcond: singular values below it,\nrelative to the largest, count as 0",
+        title=f"$J^{{+}}e$ by rcond, $t$ = {cells[0, 1]:g}:\nmean, band: smallest to largest",
+    )
+
+
+def _plot_images(figure: Any, arrays: Arrays) -> None:
+    i, t = arrays["cells"][0]
+    count = len(arrays["rconds"])
+    order = [INEXACT, *range(EXACT, EXACT + count), GRADIENT]
+    axes = figure.subplots(3, 1 + len(order))
+    after, steps = arrays["after"][0], arrays["steps"][0]
+    changes = after - arrays["denoised"][0]
+    show(axes[0, 0], arrays["x_t"][0] / 3, f"noisy $x_t$, $t$ = {t:g}")
+    axes[0, 0].set_xlabel("black: $-3$, white: 3", fontsize=6)
+    show(axes[1, 0], arrays["denoised"][0], f"$D(x_t)$, digit {i:g}")
+    show(
+        axes[2, 0],
+        arrays["error"][0],
+        "$e$, the change wanted",
+        float(np.abs(arrays["error"][0]).max()),
+    )
+    for column, k in enumerate(order, start=1):
+        name = f"{NAMES[min(k, EXACT)]}" + (
+            f", rcond {arrays['rconds'][k - EXACT]:g}" if k >= EXACT else ""
+        )
+        drawn = (
+            show(axes[0, column], steps[k], name, float(arrays["change"])),
+            show(
+                axes[1, column], after[k], f"{100 * arrays['achieved'][0, k]:.0f} % of $e$ achieved"
+            ),
+            show(axes[2, column], changes[k], "", float(np.abs(changes).max())),
+        )
+        if len(arrays["pixel"]):
+            for panel in axes[:, column]:
+                panel.plot(
+                    *arrays["pixel"][::-1],
+                    "s",
+                    markersize=3.5,
+                    markerfacecolor="none",
+                    markeredgecolor="#e69f00",
+                    markeredgewidth=0.6,
+                )
+    labels = (r"step $\delta$", r"$D(x_t + \delta)$", r"$D(x_t + \delta) - D(x_t)$")
+    for panels, image, label in zip(axes, drawn, labels, strict=True):
+        figure.colorbar(image, ax=list(panels), shrink=0.8, pad=0.01, aspect=14).set_label(label)

@@ -1,0 +1,184 @@
+"""The figure of `convergence`: the error along sampling, and what J predicts of a step."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from studies.figure_text import plain_ticks, round_time_ticks, write_subject
+from studies.frame.study import Arrays
+from studies.sampling.contraction import RANKS
+
+SHADES = ("#0072b2", "#009e73", "#d55e00", "#000000", "#cc79a7", "#56b4e9")
+SCATTERS = {
+    "Linear model": {"linear": ("o", r"$|(I - \lambda P J^2 P)\, e| \,/\, |e|$")},
+    "Largest eigenvalue of $J$": {
+        "real": ("o", r"$|1 - \lambda |\mu|^2|$"),
+        "complex": ("x", r"$|1 - \lambda \mu^2|$"),
+    },
+    "Largest eigenvalue with the mask": {
+        "mask": ("o", r"$|1 - \lambda \nu|$"),
+        "radius_mask": ("+", r"radius of $I - \lambda P J^2 P$"),
+    },
+}
+TRAJECTORIES = {
+    "residual": ("RMSE of the known half", "Error along sampling\n", (1e-4, 10.0)),
+    "size": ("root mean square of $x_t$", "Size of $x_t$ under the rules\n", (0.5, 50.0)),
+}
+LIMIT = 2.5
+"""Of the axes of predicted and measured factors; larger predictions are arrows at the edge."""
+
+
+def plot(arrays: Arrays) -> Figure:
+    """Draw error and size of x_t along the trajectories, where e lies, and three predictions
+    against what was measured.
+    """
+    figure = Figure(figsize=(7.2, 5.5))
+    write_subject(figure, arrays, "left half known; median and 10-90 % (bands)")
+    top, bottom = figure.subplots(2, 3)
+    latent = ", latent" if str(arrays["space"]) == "latent" else ""
+    for axes, (key, (label, title, limits)) in zip(top, TRAJECTORIES.items(), strict=False):
+        _plot_trajectories(axes, arrays, key, limits)
+        axes.set(
+            ylabel=label + latent,
+            title=title + f"{arrays[key].shape[1]} samples",
+        )
+    top[1].plot(arrays["scale"], ":", color="#555555", linewidth=0.8, label="expected")
+    top[1].legend(*([part[-1]] for part in top[1].get_legend_handles_labels()), loc="upper right")
+    _plot_shares(top[2], arrays)
+    for axes, (title, names) in zip(bottom, SCATTERS.items(), strict=True):
+        real = np.allclose(arrays["real"], arrays["complex"], rtol=1e-3, equal_nan=True)
+        shown = {key: drawn for key, drawn in names.items() if key != "complex" or not real}
+        _plot_predictions(axes, arrays, shown)
+        axes.set_title(title)
+    _say_how_right_arnoldi_is(bottom[1], arrays)
+    bottom[0].set_ylabel("measured $|e|$ after / before")
+    top[0].plot([], [], "x", color="#333333", markeredgewidth=0.8, label="a sample that diverged")
+    figure.legend(
+        *top[0].get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=len(arrays["rules"]) + 1,
+    )
+    return figure
+
+
+def _plot_predictions(axes: Axes, arrays: Arrays, names: dict[str, tuple[str, str]]) -> None:
+    """Draw what was measured against what was predicted, a colour for each rule, a marker for each
+    prediction.
+    """
+    hollow: dict[str, Any] = {"markerfacecolor": "none", "markeredgewidth": 0.8}
+    beyond = any((arrays[key] > LIMIT).any() for key in names)
+    for key, (marker, label) in names.items():
+        for r, colour in enumerate(SHADES[: len(arrays["rules"])]):
+            x, y = arrays[key][r].reshape(-1), arrays["measured"][r].reshape(-1)
+            size = 4 if marker in "os" else 3
+            axes.plot(x, y, marker, color=colour, markersize=size, **hollow)
+            outside = y[x > LIMIT]
+            edge = np.full(len(outside), LIMIT)
+            axes.plot(edge, outside, ">", color=colour, markersize=3, clip_on=False)
+        if np.isfinite(arrays[key]).any():
+            axes.plot([], [], marker, color="#333333", markersize=4, label=label, **hollow)
+    if beyond:
+        axes.plot([], [], ">", color="#333333", markersize=3, label="predicted above the frame")
+    axes.plot([0, LIMIT], [0, LIMIT], color="#999999", linewidth=0.6, zorder=0)
+    axes.axhline(1, color="#999999", linewidth=0.6, linestyle=":", zorder=0)
+    axes.set(
+        xlabel=r"predicted $|e|$ after / before", xlim=(0, LIMIT), ylim=(0, LIMIT), aspect="equal"
+    )
+    axes.legend(loc="upper left", handletextpad=0.2)
+
+
+def _say_how_right_arnoldi_is(axes: Axes, arrays: Arrays) -> None:
+    """Write by how much Arnoldi's mu misses that of the dense J, where there is one."""
+    if not np.isfinite(arrays["share"]).any():
+        return
+    off = 100 * abs(arrays["arnoldi"] / arrays["mu"] - 1)
+    words = (
+        f"of the dense $J$; 10 Arnoldi steps\nmiss it by {np.nanmedian(off):.2g} % (median),\n"
+        f"{np.nanmax(off):.2g} % (most)"
+    )
+    axes.text(LIMIT, 0.05, f"$\\mu$ {words}", ha="right", va="bottom", fontsize=6)
+
+
+def _plot_trajectories(axes: Axes, arrays: Arrays, key: str, limits: tuple[float, float]) -> None:
+    """Draw median and 10 to 90 % against the state; a digit that diverged counts as infinite, and a
+    cross marks its end.
+    """
+    _, count, times, states = arrays[key].shape
+    x = (np.arange(times)[:, None] + np.arange(states) / states).reshape(-1)
+    for values, rule, colour in zip(arrays[key], arrays["rules"], SHADES, strict=False):
+        curves = values.reshape(count, -1)
+        low, middle, high = np.quantile(
+            np.where(np.isfinite(curves), np.minimum(curves, limits[1]), limits[1]),
+            (0.1, 0.5, 0.9),
+            axis=0,
+            method="nearest",
+        )
+        axes.plot(
+            x,
+            middle,
+            color=colour,
+            linewidth=1,
+            label=rule.replace("lambda mu^2", r"$\lambda \mu^2$"),
+        )
+        axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
+        ends = np.isfinite(curves).sum(1) - 1
+        for i in np.flatnonzero(ends < len(x) - 1):
+            axes.plot(
+                x[ends[i]],
+                min(curves[i, ends[i]], limits[1]),
+                "x",
+                color=colour,
+                markeredgewidth=0.8,
+                clip_on=False,
+            )
+    within = arrays[key][np.isfinite(arrays[key])]
+    low, high = within.min() / 1.5, within.max() * 1.5
+    axes.set(yscale="log", ylim=(max(limits[0], low), min(limits[1], high)))
+    plain_ticks(axes.yaxis)
+    round_time_ticks(axes, arrays["times"])
+
+
+def _plot_shares(axes: Axes, arrays: Arrays) -> None:
+    """Draw the share of e in leading eigenspaces at the dynamic rule's points: first, middle and
+    last time.
+    """
+    if not np.isfinite(arrays["share"]).any():
+        axes.set_axis_off()
+        axes.text(
+            0.5,
+            0.5,
+            "J is too large\nfor its eigenspaces",
+            ha="center",
+            va="center",
+            transform=axes.transAxes,
+        )
+        return
+    points = sorted({0, len(arrays["at"]) // 2, len(arrays["at"]) - 1})
+    for p, shade in zip(points, ("#000000", "#7a7a7a", "#bdbdbd"), strict=False):
+        for key, line, size in (
+            ("share", "-", arrays["sizes"][0]),
+            ("share_mask", "--", arrays["sizes"][1]),
+        ):
+            axes.plot(
+                np.minimum(RANKS, size),
+                np.nanmean(arrays[key][-1, p], axis=0),
+                line,
+                color=shade,
+                label=f"$t$ = {arrays['times'][arrays['at'][p]]:g}" if key == "share" else None,
+            )
+    axes.plot([], [], "-", color="#333333", label="of $J$")
+    axes.plot([], [], "--", color="#333333", label="of $P J^2 P$")
+    axes.set(
+        xscale="log",
+        xlabel="number of leading eigenvectors",
+        ylabel=r"share of $|e|^2$ in their span",
+        ylim=(0, 1),
+        title="Where the error lies\nunder the dynamic rule",
+    )
+    axes.legend(
+        loc="lower right", fontsize=6, handlelength=1.6, labelspacing=0.3, borderaxespad=0.2
+    )

@@ -1,0 +1,143 @@
+"""The figure of `posterior`: samples of one curve, and every sampler's errors."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from studies.frame.figure_style import COLOURS
+from studies.frame.study import Arrays
+from studies.sampling.random_curves import OBSERVATIONS, ORACLES, SCORES, N
+
+PATHS = 8
+"""Samples that are shown."""
+ETAS = (0.0, 1.0)
+SHADES = {"Gaussian": "#0072b2", "mixture": "#d55e00"}
+SHOWN = ("E[x_0 | x_t, y]", "MMPS", "J e, secant", "J^+ e, step 1", "e, minimiser")
+
+
+def plot(arrays: Arrays) -> Figure:
+    """Draw samples of the first curve, its left half known, without fresh noise; below, the errors
+    of all.
+    """
+    figure = Figure(figsize=(7.2, 8.6))
+    figure.suptitle(
+        "Random curves of 32 points; free: no constraint; $e$: the error itself as direction;"
+        " minimiser: the step that\nminimises the residual; step 1: the whole step; GMRES($k$): $k$"
+        " Krylov steps",
+        fontsize=7,
+    )
+    parts: Any = figure.subfigures(2, 1, height_ratios=[1, 1.7])
+    panels = parts[0].subplots(len(ORACLES), 1 + len(SHOWN), sharex=True, sharey="row")
+    runs = [tuple(run) for run in arrays["runs"].tolist()]
+    for k, oracle in enumerate(ORACLES):
+        band = arrays["true_mean"][k], arrays["true_std"][k]
+        _draw_curves(panels[k, 0], arrays["true_paths"][k], band, "#333333")
+        for axes, way in zip(panels[k, 1:], SHOWN, strict=True):
+            _draw_curves(
+                axes, arrays["paths"][runs.index((oracle, "half", way, "0.0"))], band, _colour(way)
+            )
+        panels[k, 0].set_ylabel(f"{oracle} prior\n$x_0$")
+        panels[k, 0].set_ylim(
+            float((band[0] - 4 * band[1]).min()), float((band[0] + 4 * band[1]).max())
+        )
+    for axes, title in zip(panels[0], ("exact posterior", *map(_label, SHOWN)), strict=True):
+        axes.set_title(title)
+    panels[0, 0].set_xticks([0, N // 2, N])
+    parts[0].supxlabel(
+        rf"point; known left of the line; {PATHS} samples, $\eta$ = 0; gray: mean $\pm$ 2 standard"
+        r" deviations "
+        "of the posterior",
+        fontsize=8,
+    )
+    _plot_errors(parts[1], arrays, runs)
+    return figure
+
+
+def _plot_errors(figure: Any, arrays: Arrays, runs: list[tuple[str, ...]]) -> None:
+    """Draw a panel for each score, a row for each sampler."""
+    panels = figure.subplots(1, 3, sharey=True)
+    for axes, (name, label) in zip(
+        panels,
+        {
+            "mean": r"$|m - m^*| \,/\, \sqrt{\mathrm{tr}\, C^*}$",
+            "covariance": r"$|C - C^*|_F \,/\, |C^*|_F$",
+            "weights": "total variation of the\nmixture's weights",
+        }.items(),
+        strict=True,
+    ):
+        _draw_errors(axes, arrays, runs, name)
+        axes.set(xscale="linear" if name == "weights" else "log", xlabel=label)
+        axes.grid(axis="y", color="#eeeeee", linewidth=0.6)
+    ways = _ways(runs)
+    panels[0].set_yticks(range(len(ways)), [_label(way) for way in ways])
+    panels[0].invert_yaxis()
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+
+
+def _ways(runs: list[tuple[str, ...]]) -> list[str]:
+    return list(dict.fromkeys(run[2] for run in runs))
+
+
+def _draw_curves(axes: Axes, paths: Any, band: tuple[Any, Any], colour: str) -> None:
+    x = np.arange(N)
+    axes.fill_between(x, band[0] - 2 * band[1], band[0] + 2 * band[1], color="#dddddd", linewidth=0)
+    axes.axvline(N / 2 - 0.5, color="#999999", linewidth=0.5)
+    axes.plot(x, paths.T, color=colour, linewidth=0.7)
+
+
+def _draw_errors(axes: Axes, arrays: Arrays, runs: list[tuple[str, ...]], name: str) -> None:
+    """Draw one score of every run; the floor of as many exact samples as a tick."""
+    column = SCORES.index(name)
+    oracles = ORACLES if name != "weights" else ("mixture",)
+    cases = list(itertools.product(oracles, OBSERVATIONS))
+    for k, (oracle, observation) in enumerate(cases):
+        for m, eta in enumerate(ETAS):
+            y = np.arange(len(_ways(runs))) + 0.1 * (2 * k + m - (len(cases) * 2 - 1) / 2)
+            chosen = [
+                r
+                for r, run in enumerate(runs)
+                if run[:2] == (oracle, observation) and float(run[3]) == eta
+            ]
+            axes.plot(
+                arrays["score"][chosen, :, column].mean(1),
+                y,
+                "os"[OBSERVATIONS.index(observation)],
+                color=SHADES[oracle],
+                markersize=3.5,
+                markerfacecolor=None if eta else "none",
+                markeredgewidth=0.8,
+                label=rf"{oracle}, {observation}, $\eta$ = {eta:g}",
+            )
+        axes.plot(
+            arrays["floor"][chosen, :, column].mean(1),
+            y,
+            "|",
+            color="#999999",
+            markersize=4,
+            label="as many exact samples" if not k else None,
+        )
+
+
+def _label(way: str) -> str:
+    """Return the name of a way as mathematics."""
+    for plain, drawn in {
+        "E[x_0 | x_t, y]": r"$E[x_0 \,|\, x_t, y]$",
+        "J^T e": "$J^T e$",
+        "J^+ e": "$J^+ e$",
+        "J e": "$J e$",
+        "e,": "$e$,",
+    }.items():
+        if way.startswith(plain):
+            return way.replace(plain, drawn, 1)
+    return way
+
+
+def _colour(way: str) -> str:
+    kinds = {"J e": "inexact", "J^+": "exact", "J^T": "gradient", "e, ": "identity"}
+    others = {"MMP": "#8c564b", "E[x": "#333333"}
+    return COLOURS.get(kinds.get(way[:3], ""), others.get(way[:3], "#cc79a7"))
