@@ -3,16 +3,19 @@
 
     integer, real, flag, seed      one number: Python's, numpy's, or a tensor of no dimension
     one_of, instance, function     a choice, an object of ours, something to call
-    array, tensor                  many numbers, of a shape
+    array, tensor, finite          many numbers, of a shape
     device, precision              where, and in which floating-point type, a network computes
+    library                        a module of an optional extra
 """
 
 from __future__ import annotations
 
+import math
 import operator
 import reprlib
 from collections.abc import Iterable
 from contextlib import suppress
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -128,12 +131,18 @@ def array(name: str, value: Any, shape: tuple[int, ...] | None = None) -> NDArra
         raise InputError(f"{name} must be an array of numbers: got {shown(value)}")
     if shape is not None and given.shape != shape:
         raise InputError(f"{name} has shape {given.shape}: expected {shape}")
-    bad = int((~np.isfinite(given)).sum())
-    if bad:
-        raise InputError(
-            f"{name} has {bad} values of {given.size} that are not finite (NaN or infinite)"
-        )
+    finite(name, given)
     return given.astype(np.float64, copy=False)
+
+
+def finite(name: str, value: NDArray[Any] | Tensor, remedy: str = "") -> None:
+    """Raise if a number of an array or a tensor is NaN or infinite; the remedy ends the message."""
+    good = np.isfinite(value) if isinstance(value, np.ndarray) else value.isfinite()
+    if not good.all():
+        bad, count = int((~good).sum()), math.prod(value.shape)
+        raise InputError(
+            f"{name} has {bad} values of {count} that are not finite (NaN or infinite){remedy}"
+        )
 
 
 def tensor(name: str, value: Any, shape: Iterable[int] | None = None) -> Tensor:
@@ -242,3 +251,34 @@ def options(config: Any, most: int = 10**6) -> None:
                 raise InputError(
                     f"--{name.replace('_', '-')} must be at most {most:,}: got {value}"
                 )
+
+
+def library(name: str, extra: str, users: str) -> Any:
+    """Return a module of an optional extra, imported when it is needed: some take five seconds.
+
+    Parameters
+    ----------
+    name : str
+        The module, such as "diffusers".
+    extra : str
+        The extra that installs it, such as "sd".
+    users : str
+        What needs it, such as "latent models".
+    """
+    try:
+        return import_module(name)
+    except ImportError as error:
+        raise InputError(
+            f"{users} need {name}, which is not installed or does not load ({error}): "
+            f'pip install "jacobian-lab[{extra}]" (in a checkout: pip install -e ".[{extra}]")'
+        ) from error
+
+
+def diffusers() -> Any:
+    """Return the module diffusers."""
+    return library("diffusers", "sd", "latent models")
+
+
+def transformers() -> Any:
+    """Return the module transformers."""
+    return library("transformers", "sd", "latent models")

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from jacobian_lab import _require
 from jacobian_lab._checksums import write_sums
-from jacobian_lab.extra import diffusers, transformers
+from jacobian_lab._require import diffusers, transformers
 from mnist.weights import SHIPPED
 
 if TYPE_CHECKING:

@@ -64,6 +64,19 @@ def test_arrays_are_finite_and_real_and_keep_their_values():
             _require.array("b", bad, (3,))
 
 
+@pytest.mark.parametrize("make", [np.array, torch.tensor])
+def test_numbers_that_are_not_finite_are_counted(make):
+    _require.finite("x_t", make([0.0, 1.0]))
+    with pytest.raises(InputError, match=r"x_t has 2 values of 3 that are not finite .*: cure"):
+        _require.finite("x_t", make([0.0, float("nan"), float("inf")]), ": cure")
+
+
+def test_a_library_that_is_missing_names_its_extra():
+    assert _require.library("json", "sd", "latent models").dumps([]) == "[]"
+    with pytest.raises(InputError, match=r"others need no_such, .*pip install \"jacobian-lab\[x\]"):
+        _require.library("no_such", "x", "others")
+
+
 def test_tensors_are_dense_floating_point_tensors_of_their_shape():
     x = torch.ones(1, 2)
     assert _require.tensor("x", x, (1, 2)) is x

@@ -1,7 +1,6 @@
 """What must hold of a network before its derivative means anything.
 
 check_evaluation_mode   no module in training mode, not even one that a closure hides
-check_finite            no NaN, no infinity
 check_apart             the same output at each call, and alone as in a batch
 """
 
@@ -91,29 +90,6 @@ def check_evaluation_mode(network: nn.Module, called: Iterable[nn.Module]) -> No
             f"the network is in training mode ({training[0]}{' and more' if training[1:] else ''}):"
             " dropout and batch statistics would make J another operator at each call. Call"
             " denoiser.eval() first"
-        )
-
-
-def check_finite(x: Tensor, name: str, remedy: str = "") -> None:
-    """Raise if a value is not finite.
-
-    Parameters
-    ----------
-    x : Tensor, any shape
-    name : str
-        What x is, for the message.
-    remedy : str
-        What to do, appended to the message.
-
-    Raises
-    ------
-    InputError
-        With the number of values that are NaN or infinite.
-    """
-    bad = int((~torch.isfinite(x)).sum())
-    if bad:
-        raise InputError(
-            f"{name} has {bad} values of {x.numel()} that are not finite (NaN or infinite){remedy}"
         )
 
 

@@ -22,11 +22,12 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from jacobian_lab import _require
 from jacobian_lab.derivative.agreement import Comparison, Verdict
 from jacobian_lab.derivative.engines import Choice, Engine, Engines, first_line
 from jacobian_lab.derivative.fallbacks import Differences, DoubleBackward
 from jacobian_lab.derivative.fingerprint import Weights
-from jacobian_lab.derivative.guards import check_evaluation_mode, check_finite, modules_called
+from jacobian_lab.derivative.guards import check_evaluation_mode, modules_called
 from jacobian_lab.derivative.linearisation import Linearisation
 from jacobian_lab.derivative.probes import probe
 from jacobian_lab.derivative.verification import Verification, warn_of
@@ -109,7 +110,7 @@ class Ladder:
             f" at t = {t}, though x_t is finite: check the weights, "
             "the precision, and that t is on the network's own scale"
         )
-        check_finite(self.value, "the network's output F(x_t, t)", remedy)
+        _require.finite("the network's output F(x_t, t)", self.value, remedy)
         self._weights = Weights(self.modules) if like is None else like.weights
         if like is not None:
             self._follow(like)

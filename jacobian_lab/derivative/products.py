@@ -20,7 +20,6 @@ import torch
 from torch import Tensor
 
 from jacobian_lab import _require
-from jacobian_lab.derivative.guards import check_finite
 from jacobian_lab.derivative.ladder import Ladder
 from jacobian_lab.derivative.probes import probe
 from jacobian_lab.derivative.settings import differentiable
@@ -112,7 +111,7 @@ class Products:
             raise InputError(
                 f"a Jacobian is taken at one sample: got a batch of {x_t.shape[0]}; take x_t[i]"
             )
-        check_finite(denoiser.batched(x_t), "x_t")
+        _require.finite("x_t", denoiser.batched(x_t))
         check_step(step, x_t.dtype)
         one_time(denoiser, t)
         self.denoiser, self.t, self.method, self._memory = denoiser, t, method, memory

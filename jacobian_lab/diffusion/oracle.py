@@ -20,7 +20,6 @@ import torch
 from torch import Tensor, nn
 
 from jacobian_lab import _require
-from jacobian_lab.derivative.guards import check_finite
 from jacobian_lab.diffusion.denoiser import Denoiser, Prediction, Shape
 from jacobian_lab.diffusion.schedule import Schedule, Time
 from jacobian_lab.errors import InputError
@@ -239,7 +238,7 @@ def _diagonalised(means: Tensor, covariances: Tensor) -> tuple[Tensor, Tensor, T
                 f"{name} has shape {tuple(given.shape)}: expected (K, n) and (K, n, n), or"
                 " without K"
             )
-        check_finite(given, name)
+        _require.finite(name, given)
     means = means.reshape(-1, means.shape[-1])
     covariances = covariances.reshape(-1, *covariances.shape[-2:])
     count, n = means.shape

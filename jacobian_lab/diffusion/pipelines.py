@@ -19,8 +19,8 @@ from torch import nn
 from jacobian_lab import _require
 from jacobian_lab._checksums import check_folder
 from jacobian_lab._files import read_json
+from jacobian_lab._require import diffusers, transformers
 from jacobian_lab.errors import InputError
-from jacobian_lab.extra import diffusers, transformers
 
 INSTAFLOW = ("RectifiedFlowPipeline", "InstaFlowPipeline")
 """Class names of InstaFlow's own releases, and of the pipeline in diffusers' community folder."""

@@ -38,10 +38,10 @@ from scipy.sparse.linalg import LinearOperator
 
 from jacobian_lab import _require
 from jacobian_lab._files import save_arrays
-from jacobian_lab.errors import InputError
 from jacobian_lab.krylov.conversion import square
 from jacobian_lab.krylov.counting import Counted
 from jacobian_lab.krylov.gram_schmidt import orthogonal_to, project_out, unit_vector
+from jacobian_lab.krylov.operators import AUDIT
 from jacobian_lab.krylov.storage import check_same, probe, read
 
 Array = NDArray[np.float64]
@@ -153,7 +153,7 @@ class Arnoldi:
         for first in range(m, n, block):
             columns = slice(first, min(first + block, n))
             image = self.operator.matmat(self._Q[:, columns])
-            _check_finite(image, f"of step {first + 1}")
+            _require.finite(f"the product of step {first + 1}", image, AUDIT)
             self._H[:n, columns] = self._Q.T @ image
         self.steps = n
         return self
@@ -219,7 +219,7 @@ class Arnoldi:
     def _step(self) -> None:
         m = self.steps
         w = self.operator.matvec(self._Q[:, m])
-        _check_finite(w, f"of step {m + 1}")
+        _require.finite(f"the product of step {m + 1}", w, AUDIT)
         size = float(np.linalg.norm(w))
         Q = self._Q[:, : m + 1]
         w, h = project_out(Q, w)
@@ -279,11 +279,3 @@ def arnoldi(
         If A is not square or not real, the start is zero or not finite, or a product is not finite.
     """
     return Arnoldi(A, start, seed).extend(steps)
-
-
-def _check_finite(product: Array, which: str) -> None:
-    if not np.isfinite(product).all():
-        raise InputError(
-            f"the product {which} has {int((~np.isfinite(product)).sum())} values that are not"
-            " finite: audit the operator"
-        )

@@ -22,10 +22,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jacobian_lab import _require
-from jacobian_lab.errors import ConvergenceWarning, InputError
+from jacobian_lab.errors import ConvergenceWarning
 from jacobian_lab.krylov.conversion import square
 from jacobian_lab.krylov.counting import Counted
-from jacobian_lab.krylov.operators import Matrix
+from jacobian_lab.krylov.operators import AUDIT, Matrix
 
 Array = NDArray[np.float64]
 BATCH = 16
@@ -133,7 +133,7 @@ def split(
     if sketch:
         omega = np.random.default_rng([seed, 0]).choice([-1.0, 1.0], size=(n, min(sketch, n)))
         Y = (operator.T if transposed else operator) @ omega if sketch < n else np.eye(n)
-        _check_finite(Y)
+        _require.finite("a product of the operator", Y, AUDIT)
         Q = np.linalg.qr(Y)[0]
     return operator, Q, operator @ Q if sketch else Q, operator.T @ Q if both and sketch else Q
 
@@ -171,7 +171,7 @@ def estimate(
         while len(samples) < goal:
             G = rng.choice([-1.0, 1.0], size=(n, min(BATCH, goal - len(samples))))
             found = sample(G - Q @ (Q.T @ G))
-            _check_finite(found)
+            _require.finite("a product of the operator", found, AUDIT)
             samples = np.concatenate([samples, found])
         mean = fixed + samples.mean(0)
         value = figure.value(mean)
@@ -203,10 +203,3 @@ def estimate(
     return Estimate(
         value * unit, standard_error, operator.products, len(samples) - 1, path, product_error
     )
-
-
-def _check_finite(x: Array) -> None:
-    if not np.isfinite(x).all():
-        raise InputError(
-            "a product of the operator has values that are not finite: audit the operator"
-        )

@@ -23,6 +23,8 @@ from jacobian_lab.errors import InputError
 
 Array: TypeAlias = NDArray[Any]
 Apply: TypeAlias = Callable[[Array], Array]
+AUDIT = ": audit the operator"
+"""The remedy for products that are not finite."""
 Matrix: TypeAlias = LinearOperator | NDArray[Any]
 DENSE = 2**30
 """Bytes that a dense matrix and three more of its size may take: 1 GiB, n x n up to n = 5,792."""

@@ -28,7 +28,6 @@ from jacobian_lab.derivative.fallbacks import Differences, Function
 from jacobian_lab.derivative.guards import (
     check_apart,
     check_evaluation_mode,
-    check_finite,
     modules_called,
 )
 from jacobian_lab.derivative.ladder import Ladder
@@ -111,7 +110,7 @@ class BatchJacobian:
                 _require.instance(name, given, kind)
         denoiser.batched(x_t)
         if like is None:  # else a sampler's, which tells itself where x_t left all bounds
-            check_finite(x_t, "x_t")
+            _require.finite("x_t", x_t)
         one_time(denoiser, t)
         self.denoiser, self.x, self.t, self.method, self.graph = (
             denoiser,

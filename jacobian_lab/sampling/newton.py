@@ -172,11 +172,7 @@ def _vector(e: Tensor | NDArray[Any], n: int) -> NDArray[np.float64]:
             f"e has {len(vector)} entries, shape {tuple(e.shape)}: expected {n}, one for a column"
             " of J"
         )
-    if not np.isfinite(vector).all():
-        bad = int((~np.isfinite(vector)).sum())
-        raise InputError(
-            f"e has {bad} values of {len(vector)} that are not finite (NaN or infinite)"
-        )
+    _require.finite("e", vector)
     return vector
 
 

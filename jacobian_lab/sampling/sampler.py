@@ -30,7 +30,6 @@ from torch import Tensor
 
 from jacobian_lab import _require
 from jacobian_lab.constraints.base import Constraint
-from jacobian_lab.derivative.guards import check_finite
 from jacobian_lab.diffusion.denoiser import Denoiser, Shape
 from jacobian_lab.errors import DivergenceError, InputError
 from jacobian_lab.linops.batch_jacobian import BatchJacobian, Spent
@@ -264,7 +263,7 @@ def _check(
             f"noise has shape {tuple(noise.shape)}: expected (B,"
             f" {', '.join(map(str, denoiser.shape))})"
         )
-    check_finite(denoiser.batched(noise), "the noise")
+    _require.finite("the noise", denoiser.batched(noise))
     for name, given, kind in (("constraint", constraint, Constraint), ("newton", newton, Newton)):
         if given is not None:
             _require.instance(name, given, kind)

@@ -10,7 +10,6 @@ from torch import nn
 from jacobian_lab import Denoiser, DiscreteSchedule, InputError
 from jacobian_lab.derivative.guards import (
     check_apart,
-    check_finite,
     in_training,
     modules_called,
 )
@@ -61,12 +60,6 @@ def test_modules_that_are_made_as_the_network_runs_count_if_training_matters():
     assert in_training(network, [network, nn.Dropout().train()]) == ["Dropout"]
     assert in_training(network, [network, plain.train()]) == []
     assert in_training(nn.Sequential(plain), []) == ["Linear"]
-
-
-def test_values_that_are_not_finite_are_counted():
-    check_finite(torch.zeros(3), "x_t")
-    with pytest.raises(InputError, match=r"x_t has 2 values of 3 that are not finite .*: cure"):
-        check_finite(torch.tensor([0.0, torch.nan, torch.inf]), "x_t", ": cure")
 
 
 def counter():

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import mnist
-from jacobian_lab import InputError, extra
+from jacobian_lab import InputError, _require
 from mnist import latent
 from mnist.recipe import AutoencoderRecipe, LatentRecipe
 from mnist.train import Run, train
@@ -152,7 +152,7 @@ def test_bad_recipes_and_a_missing_extra_are_named(folder, tmp_path, monkeypatch
     with pytest.raises(InputError, match="no model"):
         train(recipe(folder, tmp_path / "nowhere" / "autoencoder", tmp_path / "run"))
     monkeypatch.setattr(
-        extra,
+        _require,
         "import_module",
         lambda name: (_ for _ in ()).throw(ImportError(f"No module named {name!r}")),
     )
