@@ -25,6 +25,9 @@ from jacobian_lab import (
     eigenpairs,
     errors,
     guided,
+    posterior_covariance,
+    restriction,
+    skew_part,
     symmetric_part,
     trace,
 )
@@ -32,6 +35,7 @@ from jacobian_lab.constraints.linear import Inpainting
 from jacobian_lab.derivative.guards import modules_called
 from jacobian_lab.derivative.settings import differentiable
 from jacobian_lab.errors import DivergenceError
+from jacobian_lab.krylov.operators import Operator
 from jacobian_lab.linops.batch_jacobian import BatchJacobian
 from jacobian_lab.sampling.newton import Newton
 from jacobian_lab.sampling.sampler import sample, seeded_noise
@@ -146,6 +150,31 @@ def test_an_operator_pickles_as_what_it_is_made_of_and_is_checked_anew(products)
     )
     assert np.array_equal(again @ np.eye(64), J @ np.eye(64))
     assert np.array_equal(again.T @ np.ones(64), J.T @ np.ones(64))
+
+
+PARTS = {
+    "transpose": lambda J: J.T,
+    "transpose, twice": lambda J: J.T.T,
+    "symmetric": symmetric_part,
+    "skew": lambda J: skew_part(J).T,
+    "restriction": lambda J: restriction(J, np.arange(64) < 20, np.arange(64) > 5),
+    "covariance": posterior_covariance,
+    "sum": lambda J: 2 * J + J.T,
+}
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_parts_of_an_operator_pickle_as_what_they_are_made_of(part):
+    A = PARTS[part](JacobianOperator(denoiser(), x_at(), 500))
+    again = pickle.loads(pickle.dumps(A))
+    assert again.shape == A.shape
+    assert np.array_equal(again @ np.eye(A.shape[1]), A @ np.eye(A.shape[1]))
+
+
+def test_an_operator_of_functions_says_why_it_does_not_pickle():
+    A = Operator((2, 2), float, lambda V: V, lambda V: V)
+    with pytest.raises(pickle.PicklingError, match="pickle what it is made of"):
+        pickle.dumps(A)
 
 
 def test_an_operator_travels_to_a_spawned_process():

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from operator import attrgetter
+from pickle import PicklingError
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -74,6 +76,8 @@ class Operator(ByMatrices):
         `apply_transpose(U)`, the product of the transpose, (rows, k) -> (columns, k).
     path, product_error, rounding
         As in `Provenance`; attributes, which `.T` and `.H` share.
+    made_by : (callable, tuple), optional
+        A function and its arguments that make the operator again, where it is unpickled.
 
     Notes
     -----
@@ -92,8 +96,10 @@ class Operator(ByMatrices):
         path: str = "as given",
         product_error: float = 0.0,
         rounding: float = 0.0,
+        made_by: tuple[Callable[..., Any], tuple[Any, ...]] | None = None,
     ) -> None:
         super().__init__(floating(dtype), shape)
+        self._made_by = made_by
         self._apply, self._apply_transpose = apply, apply_transpose
         self.path, self._product_error, self.rounding = path, product_error, rounding
 
@@ -106,6 +112,13 @@ class Operator(ByMatrices):
     def provenance(self) -> Provenance:
         """How the products are computed."""
         return Provenance(self.path, self.product_error, self.rounding)
+
+    def __reduce__(self) -> Any:
+        if self._made_by is None:
+            raise PicklingError(
+                "this operator is functions, which cannot be pickled: pickle what it is made of"
+            )
+        return self._made_by
 
     def __matmul__(self, x: Any) -> Any:
         if np.isscalar(x):
@@ -191,6 +204,7 @@ class Operator(ByMatrices):
             path=self.path,
             product_error=self.product_error,
             rounding=self.rounding,
+            made_by=(attrgetter("T"), (self,)),
         )
 
     _adjoint = _transpose

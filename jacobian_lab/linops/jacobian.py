@@ -95,7 +95,6 @@ class JacobianOperator(Operator):
         self.products = Products(denoiser, x_t, t, products, step, memory)
         self.sample_shape = denoiser.shape
         self.alpha_t, self.sigma_t = (float(c) for c in denoiser.schedule(t))
-        self._made_of = denoiser, self.products.x, t, products, step, memory
         n = self.products.x.numel()
         dtype = np.float64 if self.products.x.dtype == torch.float64 else np.float32
         super().__init__(
@@ -105,18 +104,14 @@ class JacobianOperator(Operator):
             _on_columns(self.products.vjp, self.products.x),
             path=self.products.path,
             rounding=self.products.rounding,
+            # a recording is closures: it is made, and checked, anew where J is unpickled
+            made_by=(type(self), (denoiser, self.products.x, t, products, step, memory)),
         )
 
     @property
     def product_error(self) -> float:
         """How far products may be off; the first J^T u is compared with J v."""
         return self.products.error
-
-    def __reduce__(self) -> Any:
-        """Pickle what it was made of: a recording is closures, so it is made, and checked, anew at
-        the other side.
-        """
-        return type(self), self._made_of
 
     def dense(self) -> Array:
         """Return J as a numpy array, (n, n), in chunks that fit in the operator's `memory`.
@@ -163,7 +158,8 @@ def symmetric_part(A: Matrix) -> Operator:
     def apply(V: Array) -> Array:
         return np.asarray((A @ V + transpose @ V) / 2)
 
-    return Operator(A.shape, A.dtype, apply, apply, **_of_part(A, apply))
+    made = symmetric_part, (A,)
+    return Operator(A.shape, A.dtype, apply, apply, made_by=made, **_of_part(A, apply))
 
 
 def skew_part(A: Matrix) -> Operator:
@@ -176,7 +172,10 @@ def skew_part(A: Matrix) -> Operator:
     def apply(V: Array) -> Array:
         return np.asarray((A @ V - transpose @ V) / 2)
 
-    return Operator(A.shape, A.dtype, apply, lambda V: -apply(V), **_of_part(A, apply))
+    made = skew_part, (A,)
+    return Operator(
+        A.shape, A.dtype, apply, lambda V: -apply(V), made_by=made, **_of_part(A, apply)
+    )
 
 
 def _of_part(A: LinearOperator, part: Apply) -> dict[str, Any]:
@@ -225,6 +224,7 @@ def restriction(
         A.dtype,
         through(A, c, r),
         through(transpose, r, c),
+        made_by=(restriction, (A, rows, columns)),
         **provenance(A)._asdict(),
     )
 
@@ -249,6 +249,7 @@ def posterior_covariance(J: JacobianOperator) -> Operator:
         J.dtype,
         lambda V: scale * (J @ V),
         lambda V: scale * (transpose @ V),
+        made_by=(posterior_covariance, (J,)),
         **provenance(J)._asdict(),
     )
 
