@@ -223,25 +223,25 @@ COMMANDS: dict[str, dict[str, Command]] = {
     },
     "Training": {
         "train denoiser": Command(
-            "studies.training", "Train the denoiser.", "DenoiserRecipe", "train"
+            "studies.training", "Train the denoiser.", "DenoiserRecipe", "report_training"
         ),
         "train classifier": Command(
             "studies.training",
             "Train the classifier, the judge of samples.",
             "ClassifierRecipe",
-            "train",
+            "report_training",
         ),
         "train autoencoder": Command(
             "studies.training",
             "Train the autoencoder of the latent model.",
             "AutoencoderRecipe",
-            "train",
+            "report_training",
         ),
         "train latent": Command(
             "studies.training",
             "Train the text encoder and the U-Net of the latent model",
             "LatentRecipe",
-            "train",
+            "report_training",
         ),
     },
 }

@@ -10,7 +10,7 @@ from mnist.recipe import Recipe
 from mnist.train import train_or_resume
 
 
-def train(recipe: Recipe) -> None:
+def report_training(recipe: Recipe) -> None:
     """Train a model; print where it is, and how it is used."""
     folder, how, _ = train_or_resume(recipe)
     path = folder / recipe.kind

@@ -1,7 +1,7 @@
 """What a study prints at its end: the few rows and columns of its table that a reader wants.
 
 Answer(where, columns, over)   selects rows and columns, and averages over digits or seeds
-aligned(rows), markdown(rows)  the rows as text; `x_low` and `x_high` are shown beside x
+terminal_table(rows), markdown_table(rows)  the rows as text; `x_low` and `x_high` are shown beside x
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def _mean(group: list[Row], numbers: list[str], over: tuple[str, ...]) -> Row:
     return found
 
 
-def aligned(rows: list[Row]) -> str:
+def terminal_table(rows: list[Row]) -> str:
     """Return the rows as a table of aligned columns, for a terminal."""
     names, cells = _cells(rows)
     widths = [max(map(len, column)) for column in zip(names, *cells, strict=True)]
@@ -89,7 +89,7 @@ def aligned(rows: list[Row]) -> str:
     return "\n".join([*lines, *more])
 
 
-def markdown(rows: list[Row]) -> str:
+def markdown_table(rows: list[Row]) -> str:
     """Return the rows as a table in Markdown."""
     names, cells = _cells(rows)
     lines = [names, ["---"] * len(names), *cells]

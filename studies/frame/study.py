@@ -39,7 +39,7 @@ from jacobian_lab import InputError, _require
 from jacobian_lab._files import json_bytes, load_arrays, save_arrays, write_whole
 from mnist.runs import Claim, Outcome, code, default_folder, run_folder
 from mnist.weights import COMPUTES, read_card
-from studies.frame.answer import Answer, aligned
+from studies.frame.answer import Answer, terminal_table
 from studies.frame.answer import Row as Row
 from studies.frame.figure_style import STYLE
 from studies.frame.model_files import pipeline_hash
@@ -180,7 +180,7 @@ def draw(study: Study[C], arrays: Arrays, folder: Path) -> str:
             buffer = BytesIO()
             figure.savefig(buffer, format=ending)
             write_whole(folder / f"figure.{ending}", buffer.getvalue())
-    return aligned(study.answer(rows))
+    return terminal_table(study.answer(rows))
 
 
 def manifest(

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import scipy.stats
 
-from studies.frame.answer import MOST, Answer, aligned, averaged, markdown
+from studies.frame.answer import MOST, Answer, averaged, markdown_table, terminal_table
 
 ROWS = [
     {"time": t, "digit": d, "quantity": q, "value": 10.0 * t + d, "converged": 1}
@@ -43,11 +43,15 @@ def test_a_terminal_shows_aligned_columns_with_intervals_beside_the_numbers():
         {"time": 500, "largest": 3.46789, "largest_low": 3.0, "largest_high": 4.0, "none": ""},
         {"time": 7, "largest": float("nan"), "largest_low": 1.0, "largest_high": 2.0, "none": ""},
     ]
-    assert aligned(rows).split("\n") == ["time  largest", "500   3.47 [3, 4]", "7"]
-    assert markdown(rows).split("\n")[1:] == ["| --- | --- |", "| 500 | 3.47 [3, 4] |", "| 7 |  |"]
+    assert terminal_table(rows).split("\n") == ["time  largest", "500   3.47 [3, 4]", "7"]
+    assert markdown_table(rows).split("\n")[1:] == [
+        "| --- | --- |",
+        "| 500 | 3.47 [3, 4] |",
+        "| 7 |  |",
+    ]
 
 
 def test_a_long_table_ends_with_a_screen_and_says_where_the_rest_is():
-    text = aligned([{"i": i} for i in range(MOST + 3)])
+    text = terminal_table([{"i": i} for i in range(MOST + 3)])
     assert text.endswith("\n39\n... and 3 rows more in table.csv")
-    assert "40" not in aligned([{"i": i} for i in range(MOST)])
+    assert "40" not in terminal_table([{"i": i} for i in range(MOST)])
