@@ -1,7 +1,7 @@
 """What a study prints at its end: the few rows and columns of its table that a reader wants.
 
 Answer(where, columns, over)   selects rows and columns, and averages over digits or seeds
-terminal_table(rows), markdown_table(rows)  the rows as text; `x_low` and `x_high` are shown beside x
+    terminal_table, markdown_table   the rows as text; `x_low` and `x_high` are shown beside x
 """
 
 from __future__ import annotations
