@@ -42,5 +42,6 @@ def test_the_foreign_sample_is_another_one_of_the_same_size():
 
 
 def test_rows_are_brought_to_length_one_and_zeros_stay():
-    rows = torch.tensor([[3.0, 4.0], [0.0, 0.0], [1e-30, 0.0]])
-    assert torch.equal(unit(rows), torch.tensor([[0.6, 0.8], [0.0, 0.0], [1.0, 0.0]]))
+    rows = torch.tensor([[3.0, 4.0], [0.0, 0.0], [1e-30, 0.0]], dtype=torch.float64)
+    expected = torch.tensor([[0.6, 0.8], [0.0, 0.0], [1.0, 0.0]], dtype=torch.float64)
+    assert torch.allclose(unit(rows), expected, rtol=1e-15, atol=0)
