@@ -44,7 +44,15 @@ class Classifier(nn.Module):
 
 
 def block(c_in: int, c_out: int, stride: int = 1) -> tuple[nn.Module, nn.Module, nn.Module]:
-    """Return a 3x3 convolution, its normalisation and a smooth activation."""
+    """Return a 3x3 convolution, its normalisation and a smooth activation.
+
+    Parameters
+    ----------
+    c_in, c_out : int
+        Channels in and out; c_out is a multiple of 8.
+    stride : int
+        Of the convolution.
+    """
     return nn.Conv2d(c_in, c_out, 3, stride=stride, padding=1), nn.GroupNorm(8, c_out), nn.SiLU()
 
 
@@ -58,7 +66,18 @@ def check_images(name: str, images: Tensor) -> None:
 def accuracy(
     classifier: Classifier, images: Tensor, labels: Tensor, batch_size: int = 500
 ) -> float:
-    """Return the share of images that the classifier names rightly, in [0, 1]."""
+    """Return the share of images that the classifier names rightly, in [0, 1].
+
+    Parameters
+    ----------
+    classifier : Classifier
+    images : Tensor, shape (N, 1, 32, 32)
+        In [-1, 1].
+    labels : Tensor, shape (N,)
+        Digits.
+    batch_size : int
+        Images of one pass.
+    """
     check_images("images", images)
     if not isinstance(labels, Tensor) or labels.shape != images.shape[:1]:
         raise InputError(

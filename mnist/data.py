@@ -26,6 +26,7 @@ from jacobian_lab.errors import InputError
 
 Split: TypeAlias = Literal["train", "test", "held-out"]
 SHAPE = (1, 32, 32)
+"""Shape of an image: MNIST's 28 x 28 pixels in a margin, so that the side halves three times."""
 Bytes: TypeAlias = NDArray[np.uint8]
 MNIST_SUMS = {
     "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",

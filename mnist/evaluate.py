@@ -43,8 +43,24 @@ class Health:
 def squared_errors(
     denoiser: Denoiser, images: Tensor, t: int | float, seed: int, batch_size: int = 250
 ) -> Tensor:
-    """Return each image's mean squared error of D at time t, shape (N,); times (alpha_t /
-    sigma_t)^2 it is epsilon's.
+    """Return each image's mean squared error of D at time t.
+
+    Parameters
+    ----------
+    denoiser : Denoiser
+    images : Tensor, shape (N, 1, 32, 32)
+        In [-1, 1].
+    t : int or float
+        Time of the denoiser's schedule.
+    seed : int
+        Of the noise; each image has its own, whatever the batch size.
+    batch_size : int
+        Images of one pass.
+
+    Returns
+    -------
+    Tensor, shape (N,)
+        Times (alpha_t / sigma_t)^2 it is the error of epsilon.
     """
     denoiser.batched(images)
     seed = _require.seed(seed)
@@ -63,8 +79,20 @@ def squared_errors(
 
 
 def noisy_digit(denoiser: Denoiser, image: Tensor, t: int | float, *seeds: int) -> Tensor:
-    """Return one image, (1, H, W), as x_t of shape (1, 1, H, W); the seeds fix the noise, the same
-    at every t.
+    """Return one image with noise.
+
+    Parameters
+    ----------
+    denoiser : Denoiser
+    image : Tensor, shape (1, H, W)
+    t : int or float
+        Time of the denoiser's schedule.
+    *seeds : int
+        Fix the noise, which is the same at every t.
+
+    Returns
+    -------
+    Tensor, shape (1, 1, H, W)
     """
     noise = seeded_noise([seed_of(*seeds)], denoiser.shape, image.device, image.dtype)
     return denoiser.schedule.add_noise(image.unsqueeze(0), t, noise)
@@ -73,14 +101,37 @@ def noisy_digit(denoiser: Denoiser, image: Tensor, t: int | float, *seeds: int) 
 def ddim_samples(
     denoiser: Denoiser, seeds: Sequence[int], steps: int, device: torch.device | str = "cpu"
 ) -> Tensor:
-    """Return a sample for each seed, (N, C, H, W) in [-1, 1], by `steps` DDIM steps."""
+    """Return samples by DDIM.
+
+    Parameters
+    ----------
+    denoiser : Denoiser
+    seeds : sequence of int
+        One for each sample.
+    steps : int
+        Of DDIM, evenly spaced.
+    device : torch.device or str
+
+    Returns
+    -------
+    Tensor, shape (N, C, H, W)
+        In [-1, 1].
+    """
     noise = seeded_noise(seeds, denoiser.shape, device)
     *_, last = sample(denoiser, noise, denoiser.schedule.times(steps))
     return last.x0.clamp(-1, 1)
 
 
 def health(denoiser: Denoiser, x_t: Tensor, t: int | float) -> Health:
-    """Return the health of J at one noisy sample, from the dense Jacobian: n backward passes."""
+    """Return the health of J at one noisy sample, from the dense Jacobian: n products.
+
+    Parameters
+    ----------
+    denoiser : Denoiser
+    x_t : Tensor, shape (C, H, W) or (1, C, H, W)
+    t : int or float
+        Time of the denoiser's schedule.
+    """
     J = JacobianOperator(denoiser, x_t, t).dense().astype(np.float64)
     values = np.linalg.eigvalsh((J + J.T) / 2)
     asymmetry = np.linalg.norm(J - J.T) / np.linalg.norm(J + J.T)

@@ -28,11 +28,17 @@ if TYPE_CHECKING:
     from jacobian_lab.diffusion.latent import Latent
 
 PIPELINE = SHIPPED / "latent"
+"""Folder of the model that ships."""
 NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+"""Of the digits, in captions."""
 TEMPLATES = ("a photo of a {}", "a photo of the digit {}", "a handwritten {}", "{}")
+"""Captions that the model was trained with."""
 TOKENS = 8
+"""Length of a caption: the longest template has six words, and two tokens mark its ends."""
 WIDTH = 64
+"""Features of a token."""
 LATENT = (4, 8, 8)
+"""Shape of a latent: Stable Diffusion's four channels, a quarter of the image's side."""
 
 AUTOENCODER = {
     "in_channels": 1,
@@ -45,6 +51,7 @@ AUTOENCODER = {
     "layers_per_block": 1,
     "norm_num_groups": 8,
 }
+"""Arguments of diffusers' AutoencoderKL."""
 UNET = {
     "sample_size": LATENT[1],
     "in_channels": LATENT[0],
@@ -57,6 +64,7 @@ UNET = {
     "attention_head_dim": 4,
     "norm_num_groups": 16,
 }
+"""Arguments of diffusers' UNet2DConditionModel."""
 SCHEDULER = {
     "num_train_timesteps": 1000,
     "beta_schedule": "scaled_linear",
@@ -67,6 +75,7 @@ SCHEDULER = {
     "steps_offset": 1,
     "timestep_spacing": "trailing",
 }
+"""Arguments of diffusers' DDIMScheduler: Stable Diffusion's table."""
 
 
 def caption(digit: int, template: str = TEMPLATES[0]) -> str:
@@ -81,8 +90,20 @@ def load_latent(
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
 ) -> Latent:
-    """Return the miniature that ships, its `.denoiser`, `.encode` and `.decode`; see
-    `jacobian_lab.diffusion.latent.load_latent`.
+    """Return the miniature that ships, its `.denoiser`, `.encode` and `.decode`.
+
+    Parameters
+    ----------
+    prompt, negative_prompt : str
+        Captions, such as "a photo of a seven"; "" for none.
+    guidance : float
+        Scale of classifier-free guidance; 1 is off.
+    device : torch.device or str
+    dtype : torch.dtype
+
+    See Also
+    --------
+    jacobian_lab.diffusion.latent.load_latent : the same for any such folder.
     """
     from jacobian_lab.diffusion.latent import load_latent as load
 
@@ -126,7 +147,14 @@ class Captioned(nn.Module):
         self.unet = diffusers().UNet2DConditionModel(**unet)
 
     def forward(self, x_t: Tensor, t: Tensor, tokens: Tensor) -> Tensor:
-        """Return the U-Net's raw output, shape of `x_t`."""
+        """Return the U-Net's raw output.
+
+        Parameters
+        ----------
+        x_t : Tensor, shape (B, 4, 8, 8)
+        t : Tensor, shape (B,)
+        tokens : Tensor, shape (B, 8)
+        """
         return self.unet(x_t, t, self.text_encoder(tokens)[0]).sample
 
 
@@ -173,7 +201,16 @@ def tokens(captions: Sequence[str]) -> Tensor:
 def build_pipeline(
     autoencoder: nn.Module, captioned: Captioned, prediction: str = "v_prediction"
 ) -> Any:
-    """Return diffusers' StableDiffusionPipeline of the trained parts."""
+    """Return diffusers' StableDiffusionPipeline of the trained parts.
+
+    Parameters
+    ----------
+    autoencoder : nn.Module
+        AutoencoderKL.
+    captioned : Captioned
+    prediction : {"v_prediction", "epsilon", "sample"}
+        What the U-Net predicts, by diffusers' name.
+    """
     scheduler = diffusers().DDIMScheduler(**SCHEDULER, prediction_type=prediction)
     return diffusers().StableDiffusionPipeline(
         vae=autoencoder,

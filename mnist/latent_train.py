@@ -30,7 +30,8 @@ from mnist.recipe import AutoencoderRecipe, LatentRecipe, Recipe
 from mnist.tasks import Loss, Task, denoising_loss
 from mnist.weights import Card, load_classifier, load_weights, read_card
 
-FEATURES = (3, 6)  # behind the classifier's first two blocks
+FEATURES = (3, 6)
+"""Layers of the classifier whose outputs are compared: the ends of its first two blocks."""
 
 
 def latent_task(recipe: Recipe) -> Task:
@@ -164,8 +165,20 @@ def load_autoencoder(name: str) -> nn.Module:
 
 @torch.no_grad()
 def latent_moments(autoencoder: nn.Module, images: Tensor, batch_size: int = 250) -> Tensor:
-    """Return the mean and the standard deviation of each image's latents, one behind the other, (N,
-    8, 8, 8).
+    """Return the Gaussian of each image's latents.
+
+    Parameters
+    ----------
+    autoencoder : nn.Module
+    images : Tensor, shape (N, 1, 32, 32)
+        In [-1, 1].
+    batch_size : int
+        Images of one pass.
+
+    Returns
+    -------
+    Tensor, shape (N, 8, 8, 8)
+        Four channels of the mean, then four of the standard deviation.
     """
     found = []
     parts = images.split(batch_size)  # type: ignore[no-untyped-call]

@@ -35,7 +35,9 @@ from jacobian_lab._files import (
 
 Claim: TypeAlias = dict[str, Any]
 LOCK = ".lock"
+"""File of a run folder that the process that computes it holds locked."""
 LIBRARIES = ("jacobian-lab", "torch", "numpy", "scipy")
+"""Distributions whose versions belong to the identity of a run: those that compute its numbers."""
 LOOKS = "figure_style.py"
 """The one source file without effect on numbers: fonts and colours of figures."""
 
@@ -85,6 +87,15 @@ def run_folder(folder: Path, claim_file: str, claim: Claim) -> Iterator[RunFolde
 
     Waits while another process computes the same run. If the block raises an `InputError` before
     anything was written, the folder is free again.
+
+    Parameters
+    ----------
+    folder : Path
+        Where the finished run lies.
+    claim_file : str
+        Name of the file in it that holds the claim.
+    claim : dict
+        What makes the run this one, as JSON knows it.
 
     Raises
     ------

@@ -93,8 +93,15 @@ def denoising_loss(denoiser: Denoiser) -> Loss:
 
 
 def classification_loss(network: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-    """Return the cross-entropy, labels smoothed by 0.1, of digits that are shifted, turned, scaled
-    and sheared at random.
+    """Return the cross-entropy of digits that are shifted, turned, scaled and sheared at random.
+
+    Parameters
+    ----------
+    network : nn.Module
+    images : Tensor, shape (B, 1, 32, 32)
+        In [-1, 1].
+    labels : Tensor, shape (B,)
+        Smoothed by 0.1.
     """
     augment = v2.RandomAffine(
         degrees=12,

@@ -131,6 +131,16 @@ def _task(recipe: Recipe) -> Task:
 class Run:
     """The state of one training run, and its loop: weights, their moving average, optimiser, losses
     so far, seconds.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    network : nn.Module
+        With its initial weights.
+    loss : callable
+        From the network, a batch of inputs and its labels to a number.
+    checkpoint : Path
+        Where the state is kept; if there is one, the run goes on from it.
     """
 
     def __init__(self, recipe: Recipe, network: nn.Module, loss: Loss, checkpoint: Path) -> None:
@@ -190,7 +200,15 @@ class Run:
                 self.save()
 
     def step(self, step: int, images: Tensor, labels: Tensor) -> float:
-        """Take one optimiser step and return its loss."""
+        """Take one optimiser step and return its loss.
+
+        Parameters
+        ----------
+        step : int
+            Its number, from 0: fixes the learning rate.
+        images, labels : Tensor
+            The batch.
+        """
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate(step)
         with autocast(self.recipe):
@@ -236,8 +254,15 @@ class Run:
 
 
 def batches(recipe: Recipe, count: int, first: int) -> Iterator[tuple[int, Tensor]]:
-    """Yield `(step, indices)` from step `first` on: each epoch is a permutation of the data, fixed
-    by (seed, epoch).
+    """Yield `(step, indices)`: each epoch is a permutation of the data, fixed by (seed, epoch).
+
+    Parameters
+    ----------
+    recipe : Recipe
+    count : int
+        Size of the data.
+    first : int
+        Step to begin with.
     """
     batch_size = min(recipe.batch_size, count)
     per_epoch = count // batch_size

@@ -81,6 +81,15 @@ class UNet(nn.Module):
 class TimeEmbedding(nn.Module):
     """Sines and cosines of the time at geometric frequencies, then a two-layer perceptron: (B,) ->
     (B, features).
+
+    Parameters
+    ----------
+    frequencies : int
+        Sines and cosines together; even.
+    features : int
+        Size of the embedding.
+    time_scale : float
+        Multiplies the time.
     """
 
     def __init__(self, frequencies: int, features: int, time_scale: float) -> None:
@@ -104,6 +113,13 @@ class TimeEmbedding(nn.Module):
 class ResBlock(nn.Module):
     """Two convolutions around a time-modulated normalisation, plus the identity (or a 1x1
     convolution).
+
+    Parameters
+    ----------
+    c_in, c_out : int
+        Channels in and out; multiples of 8.
+    features : int
+        Size of the time's embedding.
     """
 
     def __init__(self, c_in: int, c_out: int, features: int) -> None:

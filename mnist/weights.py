@@ -27,11 +27,13 @@ from mnist.unet import UNet
 Card: TypeAlias = dict[str, Any]
 Model = TypeVar("Model", Denoiser, Classifier)
 SHIPPED = Path(__file__).parent / "weights"
+"""Folder of the models that ship."""
 ALIASES = {"mnist": "denoiser", "mnist-flow": "flow"}
 """What studies call the models that ship."""
 COMPUTES = ("sha256", "architecture", "prediction")
 """Entries of a card that the numbers of its model depend on."""
 CHECKSUM = "card_sha256"
+"""Entry of a card with the hash of its other entries."""
 
 
 def load_denoiser(
@@ -67,8 +69,14 @@ def load_classifier(
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
 ) -> Classifier:
-    """Return a trained digit classifier, in evaluation mode, its weights frozen; see
-    `load_denoiser`.
+    """Return a trained digit classifier, in evaluation mode, its weights frozen.
+
+    Parameters
+    ----------
+    name : str or Path
+        Of a shipped model, or the path of weights and card without ending; see `load_denoiser`.
+    device : torch.device or str
+    dtype : torch.dtype
     """
     _require.device(device)
     _require.precision(dtype)
@@ -87,8 +95,15 @@ def build_denoiser(architecture: dict[str, Any], prediction: str) -> Denoiser:
 
 
 def save_model(path: Path, network: nn.Module, card: Card) -> None:
-    """Write `path`.safetensors in half precision and its card `path`.json, the SHA-256 added; each
-    whole or not at all.
+    """Write weights in half precision and their card, each whole or not at all.
+
+    Parameters
+    ----------
+    path : Path
+        Without ending; `path`.safetensors and `path`.json are written.
+    network : nn.Module
+    card : dict
+        The SHA-256 of the weights is added.
     """
     halves = {
         key: value.detach().cpu().half().contiguous() for key, value in network.state_dict().items()
@@ -142,7 +157,22 @@ def read_weights(name: str | Path, card: Card) -> bytes:
 
 
 def load_weights(name: str | Path, card: Card, network: nn.Module) -> None:
-    """Load the weights into the network, float32, after checking the hash and the shapes."""
+    """Load weights into a network, float32, after checking the hash and the shapes.
+
+    Parameters
+    ----------
+    name : str or Path
+        Of a shipped model, or a path without ending.
+    card : dict
+        Of the model, as `read_card` returns it.
+    network : nn.Module
+        Of the architecture that the card states.
+
+    Raises
+    ------
+    InputError
+        If the file is missing or damaged, or does not fit the network.
+    """
     content = read_weights(name, card)
     try:
         network.load_state_dict({key: value.float() for key, value in load(content).items()})

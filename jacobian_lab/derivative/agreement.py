@@ -24,7 +24,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from jacobian_lab.derivative.probes import foreign
+from jacobian_lab.derivative.probes import foreign, unit
 
 Function: TypeAlias = Callable[[Tensor], Tensor]
 CLOSE = 40.0
@@ -134,7 +134,7 @@ class Comparison:
         onto: Tensor | None = None,
     ) -> None:
         self.function, self.x, self.v, self.eps, self.together = function, x, v, eps, True
-        self._onto = None if onto is None else _unit(onto.double().flatten(1))
+        self._onto = None if onto is None else unit(onto.double().flatten(1))
         length = x.flatten(1).norm(dim=1).clamp(min=0.1 * scale * x[0].numel() ** 0.5)
         size = v.flatten(1).norm(dim=1)
         self._h = (length / torch.where(size > 0, size, 1)).reshape(-1, *(1,) * (x.ndim - 1))
@@ -282,10 +282,6 @@ def _changes(steps: list[Tensor], sizes: Tensor, multiples: tuple[float, ...]) -
     h = torch.tensor(multiples[1:], dtype=changes.dtype, device=changes.device).reshape(-1, 1)
     rounding = (changes * h)[-NOISY:].nan_to_num(0, 0).amax(0)
     return torch.maximum(changes, rounding / h)
-
-
-def _unit(x: Tensor) -> Tensor:
-    return x / x.norm(dim=1, keepdim=True).clamp(min=torch.finfo(x.dtype).tiny)
 
 
 def _norms(x: Tensor) -> Tensor:

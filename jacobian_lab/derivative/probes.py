@@ -31,9 +31,10 @@ def probe(x: Tensor) -> Tensor:
     parts = (noise, x.double(), torch.ones_like(along), along, along.square())
     mixed = torch.zeros_like(noise)
     for part, weight in zip(parts, WEIGHTS, strict=True):
-        mixed = mixed + weight * _unit(part.flatten(1)).reshape(x.shape)
-    return (_unit(mixed.flatten(1)) * x[0].numel() ** 0.5).reshape(1, *x.shape).to(x.dtype)
+        mixed = mixed + weight * unit(part.flatten(1)).reshape(x.shape)
+    return (unit(mixed.flatten(1)) * x[0].numel() ** 0.5).reshape(1, *x.shape).to(x.dtype)
 
 
-def _unit(x: Tensor) -> Tensor:
+def unit(x: Tensor) -> Tensor:
+    """Return the rows of x, (m, n), at length 1 each; zeros stay."""
     return x / x.norm(dim=1, keepdim=True).clamp(min=torch.finfo(x.dtype).tiny)

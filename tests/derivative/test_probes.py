@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from jacobian_lab.derivative.probes import foreign, probe
+from jacobian_lab.derivative.probes import foreign, probe, unit
 
 from linear_maps import weights
 
@@ -39,3 +39,9 @@ def test_the_foreign_sample_is_another_one_of_the_same_size():
     assert torch.equal(foreign(foreign(x)), x)
     assert not torch.equal(foreign(x), x)
     assert torch.equal(foreign(x)[1].norm(), x[1].norm())
+
+
+def test_rows_are_brought_to_length_one_and_zeros_stay():
+    rows = torch.tensor([[3.0, 4.0], [0.0, 0.0], [1e-30, 0.0]], dtype=torch.float64)
+    expected = torch.tensor([[0.6, 0.8], [0.0, 0.0], [1.0, 0.0]], dtype=torch.float64)
+    assert torch.allclose(unit(rows), expected, rtol=1e-15, atol=0)

@@ -13,9 +13,8 @@ import mnist
 from jacobian_lab import InputError, RectifiedFlow
 from mnist import train as training
 from mnist import weights
-from mnist.recipe import ClassifierRecipe, DenoiserRecipe, command
+from mnist.recipe import ClassifierRecipe, DenoiserRecipe
 from mnist.train import Run, batches, train
-from mnist.weights import build_denoiser
 
 import mnist_files
 
@@ -213,38 +212,12 @@ def test_a_diverging_loss_stops_with_a_remedy(folder, tmp_path):
         train(tiny(folder, tmp_path / "run", steps=50, learning_rate=1e12, warmup=1))
 
 
-def test_bad_options_are_named(folder, tmp_path):
-    with pytest.raises(InputError, match="steps must be at least 1: got 0"):
-        DenoiserRecipe(steps=0)
-    with pytest.raises(InputError, match="device 'cuda:7' cannot be used"):
-        DenoiserRecipe(device="cuda:7")
+def test_a_folder_that_cannot_be_written_is_named(folder, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(
         InputError, match=r"cannot write to .*: Not a directory. Choose another --out"
     ):
         train(tiny(folder, tmp_path / "file" / "run"))
-
-
-def test_the_command_names_what_differs_from_the_defaults():
-    assert (
-        command("classifier", ClassifierRecipe(seed=3))
-        == "jacobian-lab train classifier --seed 3 --data-folder FOLDER"
-    )
-
-
-def test_times_cover_all_levels_and_stay_inside_at_the_edge_of_rounding(monkeypatch):
-    """127 + (1 - 2^-24) is 128 in float32."""
-    denoiser, seen = build_denoiser({"channels": [32, 32, 32]}, "v"), []
-
-    def network(x, t):
-        seen.append(t)
-        return torch.zeros_like(x)
-
-    training.denoising_loss(denoiser)(network, torch.zeros(125, 1, 8, 8), torch.zeros(125))
-    assert ((seen[0] // 8) == torch.arange(125)).all()
-    monkeypatch.setattr(torch, "rand", lambda n: torch.full((n,), 1 - 2**-24))
-    training.denoising_loss(denoiser)(network, torch.zeros(128, 1, 8, 8), torch.zeros(128))
-    assert seen[1].max() == 999
 
 
 def test_a_flow_trains_on_the_straight_path_and_resumes_as_the_others(folder, tmp_path):
@@ -259,12 +232,6 @@ def test_a_flow_trains_on_the_straight_path_and_resumes_as_the_others(folder, tm
     assert json.loads(path.with_suffix(".json").read_text())["schedule"] == "rectified flow"
     losses = [float(line) for line in (tmp_path / "run" / "losses.csv").read_text().split()[1:]]
     assert sum(losses[-10:]) < 0.8 * sum(losses[:10])
-    seen = []
-    training.denoising_loss(denoiser)(
-        lambda x, t: (seen.append(t), x)[1], torch.zeros(125, 1, 32, 32), torch.zeros(125)
-    )
-    assert ((125 * seen[0]).long() - torch.arange(125)).abs().max() <= 1
-    assert 0 < seen[0].min() <= seen[0].max() <= 1
     assert torch.isfinite(denoiser(torch.randn(1, 32, 32), 0.5)).all()
 
 

@@ -2,7 +2,6 @@ import pytest
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from mnist.classifier import Classifier, accuracy
 from mnist.unet import UNet
 
 import networks
@@ -60,12 +59,3 @@ def test_the_network_is_smooth():
         for h in (1e-2, 1e-3)
     ]
     assert errors[1] < 0.02 * errors[0]
-
-
-def test_accuracy_counts_over_batches():
-    classifier = Classifier(8).eval()
-    images = torch.randn(7, 1, 32, 32)
-    labels = classifier(images).argmax(1)
-    labels[:2] = (labels[:2] + 1) % 10
-    assert accuracy(classifier, images, labels, batch_size=3) == pytest.approx(5 / 7)
-    assert classifier.features(images).shape == (7, classifier.num_features)
