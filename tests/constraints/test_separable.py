@@ -6,12 +6,13 @@ import torch
 from torch.nn import functional as F
 
 from jacobian_lab import InputError
-from jacobian_lab.constraints.separable import super_resolution, (
+from jacobian_lab.constraints.separable import (
     Separable,
     Wiener,
     blurring,
     gaussian_blur,
     shrink,
+    super_resolution,
 )
 
 from conftest import relative
