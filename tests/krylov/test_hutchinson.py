@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import t as student
 
 from jacobian_lab import ConvergenceWarning, Estimate, InputError
-from jacobian_lab.krylov.hutchinson import Figure, estimate, split
+from jacobian_lab.krylov.hutchinson import Figure, from_samples, split
 
 A = np.random.default_rng(0).standard_normal((40, 6)) @ np.random.default_rng(1).standard_normal(
     (6, 40)
@@ -39,7 +39,7 @@ def test_samples_lie_outside_of_the_sketch_and_their_mean_is_added():
         seen.append(G)
         return np.arange(G.shape[1], dtype=float)[:, None]
 
-    found = estimate(operator, Q, np.array([5.0]), sample, 10, None, 0, MEAN)
+    found = from_samples(operator, Q, np.array([5.0]), sample, 10, None, 0, MEAN)
     assert np.abs(Q.T @ np.concatenate(seen, axis=1)).max() < 1e-12
     assert found.value == 5 + 4.5
     assert found.standard_error == pytest.approx(np.std(np.arange(10), ddof=1) / np.sqrt(10))
@@ -50,7 +50,7 @@ def test_an_accuracy_out_of_reach_ends_with_the_space():
     operator, Q, *_ = split(A, 0, 2, 0.01, 0, both=False)
     rng = np.random.default_rng(0)
     with pytest.warns(ConvergenceWarning, match="take a larger sketch"):
-        found = estimate(
+        found = from_samples(
             operator,
             Q,
             np.zeros(1),
@@ -66,7 +66,7 @@ def test_an_accuracy_out_of_reach_ends_with_the_space():
 def test_a_product_that_is_not_finite_is_named():
     operator, Q, *_ = split(A, 0, 2, None, 0, both=False)
     with pytest.raises(InputError, match="not finite: audit the operator"):
-        estimate(
+        from_samples(
             operator, Q, np.zeros(1), lambda G: np.full((G.shape[1], 1), np.nan), 2, None, 0, MEAN
         )
 
