@@ -227,7 +227,7 @@ def matched(values: NDArray[Any], others: NDArray[Any]) -> list[int]:
     return order
 
 
-def in_units(result: Eigenpairs, unit: float) -> Eigenpairs:
+def rescaled(result: Eigenpairs, unit: float) -> Eigenpairs:
     """Return the result for A in place of A / unit."""
     if unit == 1:
         return result

@@ -34,8 +34,8 @@ from jacobian_lab.krylov.certificates import (
     Eigenpairs,
     certified,
     certified_from_both_sides,
-    in_units,
     matched,
+    rescaled,
 )
 from jacobian_lab.krylov.conversion import square
 from jacobian_lab.krylov.krylov_schur import KrylovSchur
@@ -105,7 +105,7 @@ def eigenpairs(
         result, sound = certified(search, True)
     if left or (complete and not sound):
         result = _with_left(result, search, complete, subspace, max_products, left)
-    result = in_units(result, search.factorisation.unit)
+    result = rescaled(result, search.factorisation.unit)
     if not result.converged:
         warnings.warn(result.message, ConvergenceWarning, stacklevel=2)
     return result
@@ -192,7 +192,7 @@ def _with_left(
             raise
         return result  # there is no rmatvec
     of_transpose, _ = certified(other, found)
-    of_transpose = in_units(of_transpose, other.factorisation.unit / f.unit)
+    of_transpose = rescaled(of_transpose, other.factorisation.unit / f.unit)
     return certified_from_both_sides(result, search, complete, of_transpose, found)
 
 

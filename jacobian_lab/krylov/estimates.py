@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jacobian_lab.errors import InputError
-from jacobian_lab.krylov.hutchinson import Estimate, Figure, estimate, split
+from jacobian_lab.krylov.hutchinson import Estimate, Figure, from_samples, split
 from jacobian_lab.krylov.operators import Matrix
 
 Array = NDArray[np.float64]
@@ -62,7 +62,7 @@ def trace(
         return np.stack([np.einsum("ik,ik->k", G, AG), np.square(AG).sum(0)], axis=1)
 
     fixed = np.array([float(np.einsum("ij,ij->", Q, AQ)), np.square(AQ).sum()])
-    return estimate(
+    return from_samples(
         operator,
         Q,
         fixed,
@@ -109,7 +109,7 @@ def diagonal(
     def sample(G: Array) -> Array:
         return np.asarray((G * (operator @ G)).T)
 
-    return estimate(
+    return from_samples(
         operator,
         Q,
         np.einsum("ik,ik->i", AQ, Q),
@@ -148,7 +148,7 @@ def frobenius_norm(
     def sample(G: Array) -> Array:
         return np.square(operator @ G).sum(0)[:, None]
 
-    return estimate(
+    return from_samples(
         operator,
         Q,
         np.array([np.square(AQ).sum()]),
@@ -198,7 +198,7 @@ def asymmetry(
         return ratio(m) / 2 * (z[:, 0] / m[0] - z[:, 1] / m[1]) if m.all() else np.zeros(len(z))
 
     fixed = np.array([np.square(AQ - AtQ).sum(), np.square(AQ + AtQ).sum()])
-    return estimate(
+    return from_samples(
         operator,
         Q,
         fixed,

@@ -42,7 +42,7 @@ from jacobian_lab.krylov.conversion import square
 from jacobian_lab.krylov.counting import Counted
 from jacobian_lab.krylov.gram_schmidt import orthogonal_to, project_out, unit_vector
 from jacobian_lab.krylov.operators import AUDIT
-from jacobian_lab.krylov.storage import check_same, probe, read
+from jacobian_lab.krylov.storage import check_same, fingerprint, read
 
 Array = NDArray[np.float64]
 EPS = float(np.finfo(np.float64).eps)
@@ -188,7 +188,7 @@ class Arnoldi:
                 "basis": self.basis,
                 "hessenberg": self.hessenberg,
                 "seed": self.seed,
-                "probe": probe(self.operator),
+                "probe": fingerprint(self.operator),
                 "products": self.products,
                 "breakdowns": np.array(self.breakdowns, dtype=np.int64),
             },

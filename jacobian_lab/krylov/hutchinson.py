@@ -138,7 +138,7 @@ def split(
     return operator, Q, operator @ Q if sketch else Q, operator.T @ Q if both and sketch else Q
 
 
-def estimate(
+def from_samples(
     operator: Counted,
     Q: Array,
     fixed: Array,

@@ -47,7 +47,7 @@ def read(path: str | Path, size: int) -> dict[str, NDArray[Any]]:
     return data
 
 
-def probe(operator: Counted) -> Array:
+def fingerprint(operator: Counted) -> Array:
     """Return A's product with a random vector, always the same: of the same A the same to the
     last bits, even where products are differences, whose errors are larger but the same, too.
     """
@@ -76,7 +76,7 @@ def check_same(
         What `read` returned.
     """
     n, m = len(Q), int(H.shape[1])
-    again, before = probe(operator), data["probe"]
+    again, before = fingerprint(operator), data["probe"]
     unit = float(np.abs([again, before]).max()) or 1.0  # squares may overflow
     differences = [
         float(np.linalg.norm(again / unit - before / unit) / (np.linalg.norm(before / unit) or 1))

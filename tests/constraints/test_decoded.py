@@ -5,7 +5,9 @@ Jacobians of a curved one.
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
+import mnist
 from jacobian_lab import DiscreteSchedule, InputError
 from jacobian_lab.constraints.decoded import Decoded, latent_inpainting, latent_mask
 from jacobian_lab.constraints.linear import Inpainting, LinearMap
@@ -19,6 +21,8 @@ from jacobian_lab.sampling.step_size import Dynamic
 from conftest import NoGraph, make_mixture, relative
 
 IMAGE, LATENT = (1, 8, 8), (3, 4, 4)
+
+
 FORMS = ("backprop", "tangent", "secant")
 
 
@@ -319,3 +323,70 @@ def test_unknown_pixels_do_not_leak_into_known_latents():
 def test_slips_are_named(slip, message):
     with pytest.raises(InputError, match=message):
         slip(Curved(), problems()["inpainting"])
+
+
+SHAPE = (1, 32, 32)
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return mnist.digits("held-out")[0][:3]
+
+
+class Autoencoder(nn.Module):
+    """Two pixels to one; it overflows half precision, as some do, on its way."""
+
+    def __init__(self, gain):
+        super().__init__()
+        self.gain = gain
+
+    def encode(self, x):
+        return F.avg_pool2d(x * self.gain, 2) / self.gain
+
+    def decode(self, z):
+        return F.interpolate(z * self.gain, scale_factor=2) / self.gain
+
+
+@pytest.mark.parametrize("form", ["secant", "tangent", "backprop"])
+@pytest.mark.parametrize(
+    ("dtype", "gain", "fine"),
+    [
+        (torch.float16, 1e5, False),
+        (torch.float16, 1.0, True),
+        (torch.bfloat16, 1e5, True),
+        (torch.float32, 1e5, True),
+    ],
+)
+def test_an_autoencoder_that_overflows_is_told_as_that(form, dtype, gain, fine, digits):
+    vae, z = Autoencoder(gain), F.avg_pool2d(digits, 2).to(dtype)
+    constraint = Decoded(Inpainting(digits.to(dtype), half(SHAPE)), vae.encode, vae.decode, form)
+    for ask in (constraint.residual, constraint.error, constraint.images):
+        if fine:
+            assert ask(z).isfinite().all()
+        else:
+            with pytest.raises(
+                InputError,
+                match=r"the decoder made values that are not finite, in torch.float16, of 3 of 3 "
+                r"samples.*overflows in half precision: load the model in float32",
+            ):
+                ask(z)
+
+
+def test_an_encoder_that_overflows_is_told_as_that(digits):
+    vae, plain, z = Autoencoder(1e5), Autoencoder(1.0), F.avg_pool2d(digits, 2).half()
+    wanted = Inpainting(digits.half(), half(SHAPE))
+    for call in (
+        lambda: latent_inpainting(digits.half(), half(SHAPE), vae.encode),
+        lambda: Decoded(wanted, vae.encode, plain.decode, "secant").error(z),
+    ):
+        with pytest.raises(InputError, match="the encoder made values that are not finite"):
+            call()
+    with torch.inference_mode(), pytest.raises(InputError, match="the decoder made values"):
+        Decoded(wanted, vae.encode, vae.decode, "secant").residual(z.clone())
+    # the sampler's
+    assert (
+        not Decoded(wanted, plain.encode, plain.decode, "secant")
+        .residual(z * torch.nan)
+        .isfinite()
+        .any()
+    )

@@ -1,68 +1,28 @@
-"""Eigenpairs against dense truth, and a market of adversarial matrices: right, or honestly
+"""Eigenpairs against dense truth, on networks' spectra and adversarial ones: right, or honestly
 unconverged.
 """
 
 import warnings
 
+import matrices
 import numpy as np
 import pytest
 import scipy.linalg
+from matrices import ADVERSARIAL, blur, ranked_right
 from scipy.optimize import linear_sum_assignment
-from scipy.sparse.linalg import LinearOperator
 
 from jacobian_lab import ConvergenceWarning, InputError, JacobianOperator
 from jacobian_lab.krylov.eigen import eigenpairs
 from jacobian_lab.krylov.operators import Operator
 from jacobian_lab.krylov.schur import RANKS
-from jacobian_lab.krylov.singular import singular_values
 
 import networks
 
-RNG = np.random.default_rng(0)
-
-
-def similar(T):
-    S = RNG.standard_normal((len(T), len(T)))
-    return S @ T @ np.linalg.inv(S)
-
-
-def jordan(value, size):
-    return value * np.eye(size) + np.diag(np.ones(size - 1), 1)
-
-
-REPEATED = np.diag([5.0, 5, 5, 4, 3, 2, *(0.5**i for i in range(34))])
-MARKET = {
-    "repeated": REPEATED,
-    "repeated, nonsymmetric": similar(REPEATED),
-    "identity": np.eye(30),
-    "zero": np.zeros((20, 20)),
-    "rank one": np.outer(RNG.standard_normal(30), RNG.standard_normal(30)),
-    "rank one, nilpotent": np.eye(20, k=3) * (np.arange(20) < 1),
-    "nilpotent": np.eye(30, k=1),
-    "defective": scipy.linalg.block_diag(
-        jordan(3, 4), jordan(2, 3), np.diag(np.linspace(0, 1, 30))
-    ),
-    "defective, dense": similar(
-        scipy.linalg.block_diag(jordan(3, 4), np.diag(np.linspace(0, 1, 30)))
-    ),
-    "Grcar": scipy.linalg.toeplitz([1, -1, *[0] * 48], [1, 1, 1, 1, *[0] * 46]).astype(float),
-    "Hilbert": scipy.linalg.hilbert(30),
-    "equal moduli": np.roll(np.eye(36), 1, 0),
-    "orthogonal": np.linalg.qr(RNG.standard_normal((40, 40)))[0],
-    "skew": (lambda a: a - a.T)(RNG.standard_normal((40, 40))),
-    "clustered": np.diag(np.r_[1 + 1e-9 * np.arange(10), RNG.random(30) / 2]),
-    "large": 1e120 * RNG.standard_normal((30, 30)),
-    "small": 1e-120 * RNG.standard_normal((30, 30)),
-    "random": RNG.standard_normal((120, 120)),
-    "one": np.array([[3.0]]),
-    "rotation": np.array([[0.0, 1], [-1, 0]]),
-}
-
 
 @pytest.mark.parametrize("which", RANKS)
-@pytest.mark.parametrize("name", MARKET)
-def test_the_market_is_never_silently_wrong(name, which):
-    A = MARKET[name]
+@pytest.mark.parametrize("name", ADVERSARIAL)
+def test_adversarial_matrices_are_never_silently_wrong(name, which):
+    A = ADVERSARIAL[name]
     true = np.linalg.eigvals(A)
     for k in sorted({min(k, len(A)) for k in (1, 3, 6, max(1, len(A) - 2))}):
         with warnings.catch_warnings(record=True) as caught:
@@ -82,78 +42,7 @@ def test_the_market_is_never_silently_wrong(name, which):
         assert (found >= wanted[: len(found)] - result.errors.max() - 1e-8 * np.abs(A).max()).all()
 
 
-@pytest.mark.parametrize("name", MARKET)
-def test_an_exact_eigenvector_as_start_blinds_nobody(name):
-    A = MARKET[name]
-    values, vectors = np.linalg.eig(A)
-    start = vectors[:, np.abs(values).argmin()].real  # of the least wanted eigenvalue
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        result = eigenpairs(A, 1, start=start if start.any() else np.ones(len(A)))
-    assert result.converged == (not caught)
-    if result.converged:
-        assert (
-            abs(result.values).max()
-            >= (1 - 1e-8) * abs(values).max() - result.errors.max() - 1e-300
-        )
-
-
-@pytest.mark.parametrize("name", MARKET)
-def test_singular_values_of_the_market(name):
-    A = MARKET[name]
-    true = np.linalg.svd(A, compute_uv=False)
-    for k in sorted({min(k, len(A)) for k in (1, 6, max(1, len(A) - 2))}):
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            result = singular_values(A, k)
-        assert result.converged == (not caught)
-        u, v, scale = result.left, result.right, true[0]
-        residuals = np.maximum(
-            np.linalg.norm(A @ v - u * result.values, axis=0),
-            np.linalg.norm(A.T @ u - v * result.values, axis=0),
-        )
-        np.testing.assert_allclose(result.residuals, residuals, atol=1e-12 * scale)
-        for basis in (u, v):
-            assert np.linalg.norm(basis.T @ basis - np.eye(k)) < 1e-12
-        assert (
-            np.abs(result.values - true[:k]) <= result.errors + 1e-13 * scale
-        ).all() or not result.converged
-
-
-@pytest.mark.parametrize("shape", [(60, 20), (20, 60)])
-def test_singular_values_of_a_rectangle_cost_what_they_say(shape):
-    A, columns = RNG.standard_normal(shape), []
-
-    def apply(M):
-        def product(V):
-            columns.append(V.shape[1])
-            return M @ V
-
-        return product
-
-    result = singular_values(Operator(shape, A.dtype, apply(A), apply(A.T)), 4)
-    np.testing.assert_allclose(result.values, np.linalg.svd(A, compute_uv=False)[:4], rtol=1e-13)
-    assert result.products == sum(columns)
-    with pytest.warns(ConvergenceWarning, match="not converged"):
-        assert not singular_values(A, 4, max_products=30, subspace=8).converged
-    with pytest.raises(InputError, match="max_products must be at least 16: got 10"):
-        singular_values(A, 4, max_products=10)
-    with pytest.raises(InputError, match="k must lie from 1"):
-        singular_values(A, 100)
-
-
-@pytest.mark.parametrize("which", RANKS)
-def test_the_smallest_subspace_ends(which):
-    for name in ("random", "skew", "orthogonal"):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            result = eigenpairs(MARKET[name], 1, which, subspace=5, max_products=300)
-        assert result.products <= 300
-    with pytest.raises(InputError, match="subspace must be at least k \\+ 4 = 5: got 4"):
-        eigenpairs(MARKET["random"], 1, subspace=4)
-
-
-def test_the_market_mostly_converges_where_eigenvalues_are_well_conditioned():
+def test_adversarial_matrices_mostly_converge_where_eigenvalues_are_well_conditioned():
     for name in (
         "repeated",
         "identity",
@@ -167,17 +56,12 @@ def test_the_market_mostly_converges_where_eigenvalues_are_well_conditioned():
         "random",
     ):
         for k in (1, 6):
-            assert eigenpairs(MARKET[name], k).converged
-            assert singular_values(MARKET[name], k).converged
+            assert eigenpairs(ADVERSARIAL[name], k).converged
 
 
 @pytest.fixture(scope="module")
 def decaying():
-    """A nonsymmetric 300 x 300 matrix with a spectrum that falls as a denoiser's does."""
-    rng = np.random.default_rng(1)
-    Q = np.linalg.qr(rng.standard_normal((300, 300)))[0]
-    S = Q @ np.diag(10 / np.arange(1, 301) ** 1.5) @ Q.T
-    return S + 0.1 * S @ rng.standard_normal((300, 300)) / 17
+    return matrices.decaying()
 
 
 def test_imaginary_parts_are_claimed_of_the_whole_space_only(decaying):
@@ -289,48 +173,6 @@ def test_bad_input_is_refused(decaying, arguments, message):
         eigenpairs(decaying, **arguments)
 
 
-def blur(side, width=1.0):
-    """A Gaussian blur on a torus: most eigenvalues four times, those of the second and third rank
-    too.
-    """
-    d = np.minimum(np.arange(side), side - np.arange(side))
-    row = np.exp(-((d / width) ** 2))
-    return np.kron(*2 * [scipy.linalg.circulant(row / row.sum())])
-
-
-def ranked_right(result, which, true):
-    """Whether the ranks are those of the most wanted, each within its stated error."""
-    reached = np.sort(RANKS[which](result.values) + result.errors)[::-1]
-    wanted = np.sort(RANKS[which](true))[::-1][: len(reached)]
-    distance = np.maximum(abs(result.values[:, None] - true) - result.errors[:, None], 0)
-    return (wanted - reached).max() <= 1e-13 and distance[
-        linear_sum_assignment(distance)
-    ].max() <= 1e-13
-
-
-@pytest.mark.parametrize("symmetric", [True, False])
-def test_no_copy_of_a_repeated_eigenvalue_is_dropped(symmetric):
-    A = np.diag(np.r_[5.0, 3, 3, 3, 2, 2, np.linspace(1, 0, 300)])
-    for seed in range(20):
-        for k in (2, 3, 4, 5, 6) if seed < 2 else (5,):
-            result = eigenpairs(A, k, symmetric=symmetric, seed=seed)
-            assert result.converged
-            np.testing.assert_allclose(result.values, [5, 3, 3, 3, 2, 2][:k], atol=1e-8)
-        values = singular_values(A, 5, seed=seed)
-        assert values.converged
-        np.testing.assert_allclose(values.values, [5, 3, 3, 3, 2], atol=1e-8)
-
-
-@pytest.mark.parametrize("k", [2, 4, 5, 6, 9])
-def test_a_blur_keeps_its_four_copies(k):
-    A = blur(32)
-    true = np.linalg.eigvalsh(A)[::-1]
-    for seed in range(3):
-        result = eigenpairs(A, k, symmetric=True, seed=seed)
-        assert result.converged
-        assert (abs(result.values - true[:k]) <= result.errors + 1e-14).all()
-
-
 @pytest.mark.parametrize("which", RANKS)
 def test_permutations_of_6_to_40_are_right(which):
     for n in range(6, 41):
@@ -342,29 +184,6 @@ def test_permutations_of_6_to_40_are_right(which):
                 result = eigenpairs(A, min(k, n), which, **options)
             assert not result.converged or ranked_right(result, which, true)
             assert result.converged or options
-
-
-@pytest.mark.parametrize(
-    ("A", "true"),
-    [
-        (
-            -np.eye(100)
-            + np.triu(10.0 ** (4 * (np.arange(100)[None] - np.arange(100)[:, None]) / 100), 1),
-            -np.ones(100),
-        ),
-        (np.eye(100, k=1), np.zeros(100)),
-        (np.eye(100, k=-1), np.zeros(100)),
-    ],
-    ids=["Demmel", "shift", "shift back"],
-)
-@pytest.mark.parametrize("which", RANKS)
-def test_errors_of_matrices_far_from_normal_are_as_large_as_they_are(A, true, which):
-    for k in (1, 3, 6):
-        for options in ({}, {"subspace": 30}, {"left": True}, {"rtol": 1e-4}, {"max_products": 60}):
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", ConvergenceWarning)
-                result = eigenpairs(A, k, which, **options)
-            assert not result.converged or ranked_right(result, which, true)
 
 
 def test_a_budget_is_a_hard_cap(decaying):
@@ -392,11 +211,6 @@ def test_a_budget_is_a_hard_cap(decaying):
                 warnings.simplefilter("ignore", ConvergenceWarning)
                 result = eigenpairs(A, k, max_products=most, **options)
             assert result.products == sum(calls) <= most
-        if most >= 16:
-            calls.clear()
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", ConvergenceWarning)
-                assert singular_values(A, 6, max_products=most).products == sum(calls) <= most
     with pytest.raises(InputError, match="max_products must be at least 5: got 4"):
         eigenpairs(A, max_products=4)
 
@@ -429,38 +243,14 @@ def test_what_does_not_fit_is_bounded():
         assert eigenpairs(A, 1, "LI").products < 3000
 
 
-@pytest.mark.parametrize("transpose", [True, False])
-@pytest.mark.parametrize("skew", [1e-6, 0.05, 1.0])
-def test_a_promise_of_symmetry_that_does_not_hold_is_refused_early(decaying, transpose, skew):
-    S, K = decaying + decaying.T, decaying - decaying.T
-    A, spent = S + skew * K, []
-
-    def matvec(v):
-        spent.append(1)
-        return A @ v
-
-    operator = LinearOperator(
-        A.shape, matvec=matvec, rmatvec=(lambda u: A.T @ u) if transpose else None, dtype=A.dtype
-    )
-    with pytest.raises(
-        InputError,
-        match=r"not symmetric: \|A - A\^T\| / \|A \+ A\^T\| is .*take its symmetric_part",
-    ):
-        eigenpairs(operator, 6, symmetric=True)
-    assert len(spent) <= 50
-
-
 @pytest.mark.parametrize("scale", [1e-300, 1e-160, 1e160, 1e300])
-def test_eigenpairs_and_singular_values_are_free_of_scale(decaying, scale):
+def test_eigenpairs_are_free_of_scale(decaying, scale):
     for options in ({}, {"symmetric": True}, {"left": True}, {"which": "LI"}):
         A = decaying + decaying.T if "symmetric" in options else decaying
         one, scaled = (eigenpairs(c * A, 3, **options) for c in (1.0, scale))
         assert scaled.converged
         np.testing.assert_allclose(scaled.values / scale, one.values, rtol=1e-8, atol=1e-10)
         np.testing.assert_allclose(scaled.tolerance / scale, one.tolerance, rtol=1e-6)
-    one, scaled = (singular_values(c * decaying, 3) for c in (1.0, scale))
-    assert scaled.converged
-    np.testing.assert_allclose(scaled.values / scale, one.values, rtol=1e-10)
 
 
 def test_provenance_and_known_rounding_reach_the_result(decaying):
@@ -479,9 +269,6 @@ def test_provenance_and_known_rounding_reach_the_result(decaying):
         assert result.noise >= 1e-5 * abs(result.values).max()
         assert (result.errors >= result.noise).all()
         assert "noise floor" in result.message
-        found = singular_values(B, 3)
-        assert (found.path, found.product_error) == ("central difference", 1e-3)
-        assert (found.errors >= 1e-5 * found.values[0]).all()
     assert eigenpairs(decaying, 1).path == "matrix"
 
 
@@ -495,6 +282,3 @@ def test_copies_that_agree_to_the_tolerance_are_within_the_stated_errors(gap):
                 result = eigenpairs(A, k, symmetric=symmetric, seed=seed, max_products=500)
                 assert result.converged
                 assert ranked_right(result, "LM", d)
-            found = singular_values(A, k, seed=seed, max_products=500)
-            assert found.converged
-            assert (abs(found.values - np.sort(d)[::-1][:k]) <= found.errors).all()

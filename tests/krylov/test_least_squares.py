@@ -10,7 +10,6 @@ from scipy.sparse.linalg import aslinearoperator
 from jacobian_lab import ConvergenceWarning, InputError
 from jacobian_lab.krylov.least_squares import gmres, lsmr, lstsq
 from jacobian_lab.krylov.operators import Operator
-from jacobian_lab.krylov.regularisation import truncated_svd
 
 from conftest import relative
 
@@ -42,30 +41,11 @@ def test_lstsq_is_the_pseudoinverse(seed, rows, columns, data):
     )
 
 
-def test_truncated_svd_holds_every_truncation():
-    A, b = matrix(0, 20, 15, 10)
-    path = truncated_svd(A, b)
-    for rcond in (0.5, 0.12, 0.02, 1e-6):
-        rank = path.rank(rcond)
-        direct = lstsq(A, b, rcond)
-        assert rank == direct.rank
-        assert relative(path.solution(rank), direct.x) < 1e-9
-        assert path.solution_norms[rank] == pytest.approx(np.linalg.norm(direct.x), rel=1e-9)
-        assert path.residual_norms[rank] == pytest.approx(
-            direct.residual * np.linalg.norm(b), rel=1e-9
-        )
-    assert path.solution_norms[0] == 0
-    assert path.residual_norms[0] == pytest.approx(np.linalg.norm(b))
-    assert (np.diff(path.residual_norms) <= 0).all()
-    assert (np.diff(path.solution_norms) >= 0).all()
-
-
 def test_a_zero_matrix_has_the_zero_solution():
     solution = lstsq(np.zeros((3, 3)), np.ones(3))
     assert not solution.x.any()
     assert solution.rank == 0
     assert solution.residual == 1.0
-    assert truncated_svd(np.zeros((3, 3)), np.ones(3)).rank(1e-3) == 0
 
 
 def test_a_float32_operator_is_cut_at_its_own_rounding():
@@ -159,7 +139,7 @@ def test_a_zero_right_hand_side_gives_zero():
 
 def test_bad_input_is_named():
     A, b = matrix(9)
-    for solver in (lstsq, truncated_svd, lsmr, gmres):
+    for solver in (lstsq, lsmr, gmres):
         with pytest.raises(InputError, match=r"shape \(19,\): expected \(20,\)"):
             solver(A, b[:19])
         with pytest.raises(InputError, match="1 values of 20 that are not finite"):
@@ -171,8 +151,6 @@ def test_bad_input_is_named():
     for solver in (gmres, lsmr):
         with pytest.raises(InputError, match="steps must be at least 1: got 0"):
             solver(A, b, steps=0)
-    with pytest.raises(InputError, match="rank must lie from 0 to 20: got 21"):
-        truncated_svd(A, b).solution(21)
 
 
 def test_gmres_whose_krylov_space_contains_the_solution_has_converged():
@@ -223,11 +201,6 @@ def test_solutions_are_free_of_scale(scale, size):
         lsmr(scale * A, size * b, damp=0.3 * scale, rtol=1e-12),
     )
     np.testing.assert_allclose(scaled.x / size * scale, one.x, rtol=1e-7)
-    one, scaled = truncated_svd(A, b), truncated_svd(scale * A, size * b)
-    np.testing.assert_allclose(scaled.singular_values / scale, one.singular_values)
-    np.testing.assert_allclose(scaled.solution_norms / size * scale, one.solution_norms, rtol=1e-9)
-    np.testing.assert_allclose(scaled.residual_norms / size, one.residual_norms, atol=1e-9)
-    np.testing.assert_allclose(scaled.solution(7) / size * scale, one.solution(7), rtol=1e-9)
 
 
 @pytest.mark.parametrize("scale", [1e-300, 1e300])

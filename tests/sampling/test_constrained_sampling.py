@@ -12,19 +12,10 @@ from jacobian_lab.errors import DivergenceError
 from jacobian_lab.linops.batch_jacobian import BatchJacobian
 from jacobian_lab.sampling.newton import Newton, newton_step
 from jacobian_lab.sampling.sampler import ddim_step, sample, seeded_noise
-from jacobian_lab.sampling.step_size import Backtracking, Dynamic, ExactMinimiser, Fixed, Spectral
+from jacobian_lab.sampling.step_size import Backtracking, Dynamic, Fixed
 
 import networks
 from conftest import SCHEDULES, make_gaussian, make_mixture, relative
-
-RULES = (
-    Dynamic(0.3),
-    Dynamic(0.3, 0.1),
-    Fixed(0.1),
-    Spectral(1.0, 6),
-    ExactMinimiser(),
-    Backtracking(),
-)
 
 
 def last(*args, **options):
@@ -63,62 +54,6 @@ def test_every_direction_lowers_the_residual(direction, flow):
         Newton(direction, 5, Backtracking(), rcond=0.01, krylov_steps=4, products="exact"),
     ).residual
     assert (met < 0.7 * free).all()
-
-
-@pytest.mark.parametrize("rule", RULES)
-def test_passes_are_counted(rule):
-    denoiser = networks.denoiser(dtype=torch.float32)
-    calls = []
-    inner = denoiser.network
-    denoiser.network = type(
-        "Counting",
-        (torch.nn.Module,),
-        {"forward": lambda self, x, t: (calls.append(len(x)), inner(x, t))[1]},
-    )().eval()
-    noise = seeded_noise(range(3), denoiser.shape)
-    constraint = Inpainting(torch.zeros_like(noise), half(denoiser.shape))
-    state = last(
-        denoiser, noise, denoiser.schedule.times(4), constraint, Newton("inexact", 2, rule)
-    )
-    # the guard's sample alone is not counted
-    assert sorted(calls) == [1] + [3] * state.spent.forward
-    assert state.spent.jvp == state.spent.vjp == 0
-    if isinstance(rule, (Dynamic, Fixed)):
-        assert state.spent.forward == 4 * (2 * 2 + 1)
-    state = last(
-        denoiser, noise, denoiser.schedule.times(4), constraint, Newton("gradient", 2, Fixed(0.1))
-    )
-    assert (state.spent.forward, state.spent.vjp) == (4 * 3, 4 * 2)
-
-
-@pytest.mark.parametrize("rule", RULES)
-@pytest.mark.parametrize("flow", [False, True])
-def test_samples_do_not_influence_each_other(rule, flow):
-    denoiser = networks.denoiser("flow" if flow else "v", flow)
-    noise = seeded_noise([5, 6, 7], denoiser.shape, dtype=torch.float64)
-    images = noise.roll(1, 0).clamp(-1, 1)
-    times, newton = denoiser.schedule.times(5), Newton("inexact", 2, rule, products="exact")
-    options = {"eta": 0.5}
-    together = last(
-        denoiser,
-        noise,
-        times,
-        Inpainting(images, half(denoiser.shape)),
-        newton,
-        seeds=[1, 2, 3],
-        **options,
-    )
-    alone = last(
-        denoiser,
-        noise[1:2],
-        times,
-        Inpainting(images[1:2], half(denoiser.shape)),
-        newton,
-        seeds=[2],
-        **options,
-    )
-    assert relative(alone.x0[0], together.x0[1]) < 1e-9
-    assert alone.residual[0] == pytest.approx(float(together.residual[1]), rel=1e-9)
 
 
 def test_states_come_one_for_each_denoising_and_the_projection_is_exact():

@@ -1,0 +1,158 @@
+"""Inpainting, any linear map, and blurs by a kernel."""
+
+import numpy as np
+import pytest
+import scipy.ndimage
+import torch
+from scipy.sparse.linalg import aslinearoperator
+
+import mnist
+from jacobian_lab import ConvergenceWarning, InputError
+from jacobian_lab.constraints.linear import Inpainting, LinearMap, blur
+from jacobian_lab.constraints.masks import half
+from jacobian_lab.constraints.separable import (
+    super_resolution,
+)
+
+from conftest import relative
+
+SHAPE = (2, 8, 8)
+
+
+def images(count=3, seed=0, shape=SHAPE):
+    return torch.randn(
+        count, *shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+    )
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Inpainting(images(), half(SHAPE).double()), "the mask must be boolean"),
+        (
+            lambda: Inpainting(images(), half((2, 8, 6))),
+            r"a mask of shape \(1, 8, 6\) does not fit images of \(3, 2, 8, 8\)",
+        ),
+        (
+            lambda: Inpainting(images(), torch.zeros(1, 8, 8, dtype=torch.bool)),
+            "no pixel of a sample as known",
+        ),
+        (lambda: Inpainting(images() / 0, half(SHAPE)), "must be floating point and finite"),
+        (
+            lambda: Inpainting(images(), half(SHAPE), sigma=-1),
+            "sigma and damping must be at least 0",
+        ),
+        (
+            lambda: Inpainting(images(2), half(SHAPE)).residual(images(3)),
+            "2 observations for 3 samples",
+        ),
+        (lambda: blur(images(), torch.ones(2, 3)), "odd height and width"),
+    ],
+)
+def test_bad_input_is_named(make, message):
+    with pytest.raises(InputError, match=message):
+        make()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_pseudo_inverse_of_contradictory_observations_is_that_of_least_squares(dtype):
+    rng = np.random.default_rng(0)
+    A = rng.standard_normal((20, 12))
+    y = A @ rng.standard_normal((12, 2)) + 0.01 * rng.standard_normal((20, 2))
+    twice = np.array([[1.0, 0, 0, 0], [1, 0, 0, 0], [0, 0, 0, 1]])
+    for matrix, observed, shape in (
+        (A, y, (1, 3, 4)),
+        (twice, np.array([[1.0], [1.1], [0.3]]), (1, 2, 2)),
+    ):
+        constraint = LinearMap.from_operator(
+            torch.tensor(observed.T, dtype=dtype), aslinearoperator(matrix), shape
+        )
+        found = (
+            constraint.error(torch.zeros(observed.shape[1], *shape, dtype=dtype))
+            .flatten(1)
+            .numpy()
+            .T
+        )
+        assert relative(found, np.linalg.pinv(matrix) @ observed) < 1e-4
+
+
+def test_too_few_steps_of_conjugate_gradients_warn():
+    y = images(seed=3).double()
+    weights = torch.linspace(0.01, 1, y[0].numel(), dtype=torch.float64).reshape(y[0].shape)
+    constraint = LinearMap(y, lambda x: x * weights, lambda u: u * weights, steps=2)
+    with pytest.warns(
+        ConvergenceWarning,
+        match="2 steps of conjugate gradients has not converged for 3 of 3 samples",
+    ):
+        constraint.error(torch.zeros_like(y))
+
+
+def test_one_image_in_colour_is_one_observation():
+    y, mask = images(seed=4, count=1, shape=(3, 8, 8))[0], torch.rand(1, 8, 8) > 0.5
+    x0 = images(seed=5, shape=(3, 8, 8))
+    for constraint in (
+        lambda y: Inpainting(y, mask),
+        lambda y: super_resolution(y[..., ::2, ::2], 2),
+        lambda y: blur(y, torch.ones(1, 1)),
+    ):
+        assert torch.equal(constraint(y).residual(x0), constraint(y[None]).residual(x0))
+
+
+KERNEL = torch.tensor([[0.0, 0.1, 0.3], [0.0, 0.55, 0.05], [0.0, 0.0, 0.0]])
+"""Of a motion: not symmetric about its middle, and it can be inverted, since the middle outweighs
+the others.
+"""
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return mnist.digits("held-out")[0][:3]
+
+
+def test_blur_convolves_as_scipy_does_and_correlates_if_asked(digits):
+    for correlate, scipys in ((False, scipy.ndimage.convolve), (True, scipy.ndimage.correlate)):
+        constraint = blur(digits.double(), KERNEL.double(), correlate=correlate)
+        expected = scipys(
+            digits.double().numpy(), KERNEL.double().numpy()[None, None], mode="mirror"
+        )
+        assert relative(constraint.forward(digits.double()), expected) < 1e-12
+    point = torch.zeros(1, 1, 7, 7)
+    constraint = blur(point, KERNEL)
+    point[..., 3, 3] = 1
+    # the image of a point is the kernel
+    assert torch.equal(constraint.forward(point)[0, 0, 2:5, 2:5], KERNEL)
+
+
+def test_a_kernel_turned_about_costs_decibels(digits):
+    """A user's y is a convolution: it is undone to rounding, and taken for a correlation it is
+    not.
+    """
+    y = torch.from_numpy(
+        scipy.ndimage.convolve(
+            digits.double().numpy(), KERNEL.double().numpy()[None, None], mode="mirror"
+        )
+    )
+    psnr = []
+    for correlate in (False, True):
+        constraint = blur(y, KERNEL.double(), correlate=correlate)
+        found = constraint.pseudo_inverse(y).clamp(-1, 1)
+        psnr.append(float(10 * torch.log10(4 / (found - digits).square().mean())))
+    assert psnr[0] > 90
+    assert psnr[1] < 20
+
+
+@pytest.mark.parametrize(
+    ("kernel", "message"),
+    [
+        (torch.tensor([[float("nan")]]), "the kernel must be finite and not zero"),
+        (torch.tensor([[0.1, float("inf"), 0.1]]), "the kernel must be finite and not zero"),
+        (torch.zeros(3, 3), "the kernel must be finite and not zero"),
+        (torch.ones(65, 1) / 65, "reaches beyond the mirror image of 32x32 pixels"),
+        (torch.ones(1, 65) / 65, "reaches beyond the mirror image of 32x32 pixels"),
+        (torch.ones(2, 3), "odd height and width"),
+        (torch.ones(3), "odd height and width"),
+    ],
+)
+def test_a_kernel_that_blurs_nothing_is_refused(kernel, message, digits):
+    with pytest.raises(InputError, match=message):
+        blur(digits, kernel)

@@ -1,0 +1,83 @@
+"""Step sizes: what each costs, and that samples of a batch do not influence each other."""
+
+import pytest
+import torch
+
+from jacobian_lab.constraints.linear import Inpainting
+from jacobian_lab.constraints.masks import half
+from jacobian_lab.sampling.newton import Newton
+from jacobian_lab.sampling.sampler import sample, seeded_noise
+from jacobian_lab.sampling.step_size import Backtracking, Dynamic, ExactMinimiser, Fixed, Spectral
+
+import networks
+from conftest import relative
+
+RULES = (
+    Dynamic(0.3),
+    Dynamic(0.3, 0.1),
+    Fixed(0.1),
+    Spectral(1.0, 6),
+    ExactMinimiser(),
+    Backtracking(),
+)
+
+
+def last(*args, **options):
+    *_, state = sample(*args, **options)
+    return state
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_passes_are_counted(rule):
+    denoiser = networks.denoiser(dtype=torch.float32)
+    calls = []
+    inner = denoiser.network
+    denoiser.network = type(
+        "Counting",
+        (torch.nn.Module,),
+        {"forward": lambda self, x, t: (calls.append(len(x)), inner(x, t))[1]},
+    )().eval()
+    noise = seeded_noise(range(3), denoiser.shape)
+    constraint = Inpainting(torch.zeros_like(noise), half(denoiser.shape))
+    state = last(
+        denoiser, noise, denoiser.schedule.times(4), constraint, Newton("inexact", 2, rule)
+    )
+    # the guard's sample alone is not counted
+    assert sorted(calls) == [1] + [3] * state.spent.forward
+    assert state.spent.jvp == state.spent.vjp == 0
+    if isinstance(rule, (Dynamic, Fixed)):
+        assert state.spent.forward == 4 * (2 * 2 + 1)
+    state = last(
+        denoiser, noise, denoiser.schedule.times(4), constraint, Newton("gradient", 2, Fixed(0.1))
+    )
+    assert (state.spent.forward, state.spent.vjp) == (4 * 3, 4 * 2)
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("flow", [False, True])
+def test_samples_do_not_influence_each_other(rule, flow):
+    denoiser = networks.denoiser("flow" if flow else "v", flow)
+    noise = seeded_noise([5, 6, 7], denoiser.shape, dtype=torch.float64)
+    images = noise.roll(1, 0).clamp(-1, 1)
+    times, newton = denoiser.schedule.times(5), Newton("inexact", 2, rule, products="exact")
+    options = {"eta": 0.5}
+    together = last(
+        denoiser,
+        noise,
+        times,
+        Inpainting(images, half(denoiser.shape)),
+        newton,
+        seeds=[1, 2, 3],
+        **options,
+    )
+    alone = last(
+        denoiser,
+        noise[1:2],
+        times,
+        Inpainting(images[1:2], half(denoiser.shape)),
+        newton,
+        seeds=[2],
+        **options,
+    )
+    assert relative(alone.x0[0], together.x0[1]) < 1e-9
+    assert alone.residual[0] == pytest.approx(float(together.residual[1]), rel=1e-9)
