@@ -193,8 +193,8 @@ def plot(arrays: Arrays, observed: Mapping[str, NDArray[Any]], title: str, label
         panels = parts[1].subplots(1, 1 + len(scored), squeeze=False)[0]
     else:
         width = 0.9 + 0.6 * len(names)
-        figure = Figure(figsize=(width + 2.7, max(3.6, 0.62 * len(rows) + 0.3)))
-        parts = figure.subfigures(1, 2, width_ratios=(width, 2.7))
+        figure = Figure(figsize=(width + 3.0, max(3.6, 0.62 * len(rows) + 0.3)))
+        parts = figure.subfigures(1, 2, width_ratios=(width, 3.0))
         grid(parts[0], [(name, images[:SHOWN]) for name, images in rows], names)
         panels = parts[1].subplots(
             1 + len(scored), 1, squeeze=False, height_ratios=[1.6, *[1.0] * len(scored)]
@@ -202,7 +202,7 @@ def plot(arrays: Arrays, observed: Mapping[str, NDArray[Any]], title: str, label
     write_subject(figure, arrays)
     plot_along(panels[0], arrays["residual"], arrays["times"], COLOURS["inexact"])
     panels[0].set(
-        ylabel=label, title=f"{title}\nmedian, band 10-90 % of {len(arrays['residual'])} samples"
+        ylabel=label, title=f"{title}\n{len(arrays['residual'])} samples: median, 10-90 %"
     )
     for axes, key in zip(panels[1:], scored, strict=True):
         _plot_scores(axes, arrays, key)
