@@ -211,14 +211,13 @@ def plot(arrays: Arrays, observed: Mapping[str, NDArray[Any]], title: str, label
 
 def _plot_scores(axes: Axes, arrays: Arrays, key: str) -> None:
     """Draw a score of each method with its interval."""
-    names = arrays["methods"].tolist()
-    scores = {name: arrays[key][m] for m, name in enumerate(names)}
-    if np.allclose(scores[SAMPLED], scores[PROJECTED], atol=0.01):
-        scores[f"{SAMPLED},\n{PROJECTED} or not"] = scores.pop(SAMPLED)
-        del scores[PROJECTED]
-    methods = list(scores)
+    found = dict(zip(arrays["methods"].tolist(), arrays[key], strict=True))
+    if np.allclose(found[SAMPLED], found[PROJECTED], atol=0.01):
+        both = found.pop(SAMPLED), found.pop(PROJECTED)
+        found = {f"{SAMPLED},\n{PROJECTED} or not": both[0], **found}
+    methods = list(found)
     for m, method in enumerate(methods):
-        value, low, high = interval(scores[method], key)
+        value, low, high = interval(found[method], key)
         colour = COLOURS["inexact"] if method.startswith((SAMPLED, PROJECTED)) else "#555555"
         axes.plot([low, high], [m, m], color=colour, linewidth=1)
         axes.plot(value, m, "o", color=colour, markersize=4, clip_on=False)
