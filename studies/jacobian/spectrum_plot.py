@@ -65,10 +65,7 @@ def _plot_plane(axes: Axes, arrays: Arrays) -> None:
         xlabel="real part",
         ylabel="imaginary part",
         title="Spectrum of $J$",
-        ylim=(
-            min(arrays["grid_y"][0], -1.1 * arrays["box"][2]),
-            max(arrays["grid_y"][-1], 1.1 * arrays["box"][2]),
-        ),
+        ylim=(-high, high),
     )
 
 
