@@ -124,16 +124,30 @@ def call(monkeypatch, capsys, *words):
 def run(monkeypatch, capsys, tmp_path):
     """Run a study; return its arrays, the rows of its table, and the manifest."""
 
-    def command(*words):
-        status, _, err = call(monkeypatch, capsys, *words, "--out", tmp_path / "run")
+    def command(*words, out="run"):
+        folder = tmp_path / out
+        status, _, err = call(monkeypatch, capsys, *words, "--out", folder)
         assert status == 0, err
-        with np.load(tmp_path / "run" / "data.npz") as stored:
+        with np.load(folder / "data.npz") as stored:
             data = dict(stored)
-        assert (tmp_path / "run" / "figure.png").stat().st_size > 10_000
-        rows = list(csv.DictReader((tmp_path / "run" / "table.csv").read_text().splitlines()))
-        return data, rows, json.loads((tmp_path / "run" / "manifest.json").read_text())
+        assert (folder / "figure.png").stat().st_size > 10_000
+        rows = list(csv.DictReader((folder / "table.csv").read_text().splitlines()))
+        return data, rows, json.loads((folder / "manifest.json").read_text())
 
     return command
+
+
+def png(path, gray):
+    """Save gray pixels, 0 to 255, as an image file; return its path."""
+    from PIL import Image
+
+    Image.fromarray(np.asarray(gray, dtype=np.uint8)).save(path)
+    return path
+
+
+def as_bytes(image):
+    """A digit in [-1, 1], (1, 32, 32), as the gray pixels of its file."""
+    return np.rint((np.asarray(image)[0] + 1) * 127.5)
 
 
 class NoGraph(TorchFunctionMode):

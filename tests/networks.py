@@ -74,3 +74,14 @@ def truth(denoiser, x_t, t):
         return torch.func.jacrev(lambda x: denoiser(x.reshape(1, *denoiser.shape), t).reshape(-1))(
             x_t.reshape(-1)
         ).detach()
+
+
+def dense_at_digit(denoiser, digit, t, seed=0):
+    """J in float64 at a noisy held-out digit, (n, n), as the studies draw it."""
+    import mnist
+    from mnist.evaluate import noisy_digit
+
+    image = mnist.digits("held-out")[0][digit].double()
+    return truth(
+        denoiser.double(), noisy_digit(denoiser.double(), image, t, seed, digit), t
+    ).numpy()

@@ -118,10 +118,8 @@ def execute(entry: Entry, config: Contest, first: int, count: int, seed: int) ->
     """Run an entry on some digits; return images, scores and passes; a run that diverges has NaN
     for them.
     """
-    denoiser, judge = (
-        mnist.load_denoiser(config.model, config.device),
-        mnist.load_classifier(device=config.device),
-    )
+    denoiser = mnist.load_denoiser(config.model, config.device)
+    judge = mnist.load_classifier(device=config.device)
     constraint, images, labels = problem(entry.task, first, count, config.seed, config.device)
     counted, started = CountedDenoiser(denoiser, count), time.perf_counter()
     drawn, passes = run_in_batches(entry, counted, constraint, first, seed), counted.passes
@@ -269,9 +267,8 @@ def compute(config: Contest, pieces: Pieces) -> Arrays:
     judge = mnist.load_classifier()
     with torch.no_grad():
         truth = judge.features(images).numpy()
-    shown = [
-        problem(task, FIRST, min(SHOWN, config.digits), config.seed)[0] for task in config.tasks
-    ]
+    first = min(SHOWN, config.digits)
+    shown = [problem(task, FIRST, first, config.seed)[0] for task in config.tasks]
     keys = ("psnr", "ssim", "agreement", "doubt", "residual", "passes", "diversity", "features")
     return {key: np.stack([run[key] for run in runs]) for key in keys} | {
         "entries": np.array([json.dumps(vars(entry)) for entry in entries]),

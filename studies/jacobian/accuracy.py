@@ -71,8 +71,6 @@ def compute(config: Accuracy, pieces: Pieces) -> Arrays:
         x_t = noisy_digit(single, image, t, config.seed, config.digit)
         exact, rounded = JacobianOperator(double, x_t.double(), t), JacobianOperator(single, x_t, t)
         dense, truth = rounded.dense(), exact.dense()
-        JU, JtW = rounded @ U, rounded.T @ W
-        size = np.linalg.norm(JU, axis=0) * np.linalg.norm(W, axis=0)
         right, errors = truth @ V, np.empty((len(METHODS), len(h), config.vectors))
         for k, method in enumerate(METHODS):
             for m, step in enumerate(h):
@@ -81,11 +79,8 @@ def compute(config: Accuracy, pieces: Pieces) -> Arrays:
         return {
             "dense_error": np.array(np.linalg.norm(dense - truth) / np.linalg.norm(truth)),
             "product_error": _relative(rounded @ V, right),
-            "adjointness": np.abs((JU * W).sum(0) - (U * JtW).sum(0)) / size,
-            "adjointness_by_value": (
-                np.abs((JU * W).sum(0) - (U * JtW).sum(0)) / np.abs((JU * W).sum(0))
-            ),
             "difference_error": errors,
+            **adjointness(rounded, U, W),
         }
 
     found = collect(pieces, "accuracy", at, time=config.times)
@@ -99,6 +94,19 @@ def compute(config: Accuracy, pieces: Pieces) -> Arrays:
         "default_h": np.array(defaults),
         "digit": np.array(config.digit),
         **subject(config),
+    }
+
+
+def adjointness(J: JacobianOperator, U: np.ndarray, W: np.ndarray) -> Arrays:
+    """Return |<J u, w> - <u, J^T w>| for pairs of columns, (n, pairs), relative to |J u||w| and to
+    |<J u, w>|.
+    """
+    JU, JtW = J @ U, J.T @ W
+    size = np.linalg.norm(JU, axis=0) * np.linalg.norm(W, axis=0)
+    apart = np.abs((JU * W).sum(0) - (U * JtW).sum(0))
+    return {
+        "adjointness": apart / size,
+        "adjointness_by_value": apart / np.abs((JU * W).sum(0)),
     }
 
 

@@ -50,6 +50,27 @@ def _plot_plane(axes: Axes, arrays: Arrays) -> None:
     for level, gray in zip(LEVELS[::-1], GRAYS, strict=True):
         label = rf"pseudospectrum, $\varepsilon$ = {level:g} $\max|\mu|$"
         axes.plot([], [], color=gray, linewidth=0.7, label=label)
+    _plot_ranges(axes, arrays)
+    high = max(arrays["grid_y"][-1], 1.1 * arrays["box"][2])  # the grid is symmetric
+    kind = "eigenvalues" if is_dense(arrays) else "Ritz values"
+    axes.plot(
+        values.real,
+        values.imag,
+        ".",
+        color=COLOURS["J"],
+        markersize=2.5,
+        label=f"{len(values)} {kind}",
+    )
+    axes.set(
+        xlabel="real part",
+        ylabel="imaginary part",
+        title="Spectrum of $J$",
+        ylim=(-high, high),
+    )
+
+
+def _plot_ranges(axes: Axes, arrays: Arrays) -> None:
+    """Draw Bendixson's box and the numerical range."""
     left, right, height = arrays["box"]
     axes.plot(
         [left, right, right, left, left],
@@ -66,21 +87,6 @@ def _plot_plane(axes: Axes, arrays: Arrays) -> None:
         color=COLOURS["symmetric"],
         linewidth=1,
         label=f"numerical range, {len(arrays['range'])} points",
-    )
-    kind = "eigenvalues" if is_dense(arrays) else "Ritz values"
-    axes.plot(
-        values.real,
-        values.imag,
-        ".",
-        color=COLOURS["J"],
-        markersize=2.5,
-        label=f"{len(values)} {kind}",
-    )
-    axes.set(
-        xlabel="real part",
-        ylabel="imaginary part",
-        title="Spectrum of $J$",
-        ylim=(min(arrays["grid_y"][0], -1.1 * height), max(arrays["grid_y"][-1], 1.1 * height)),
     )
 
 

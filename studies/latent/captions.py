@@ -249,7 +249,7 @@ def plot(arrays: Arrays) -> Figure:
         xticklabels=[f"{scale:g}" for scale in scales],
         xlim=(-0.5, len(scales) - 0.5),
     )
-    axes.legend(loc="lower right")
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.25))
     return figure
 
 

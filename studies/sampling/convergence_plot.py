@@ -76,9 +76,8 @@ def _plot_predictions(axes: Axes, arrays: Arrays, names: dict[str, tuple[str, st
             x, y = arrays[key][r].reshape(-1), arrays["measured"][r].reshape(-1)
             size = 4 if marker in "os" else 3
             axes.plot(x, y, marker, color=colour, markersize=size, **hollow)
-            outside = y[x > LIMIT]
-            edge = np.full(len(outside), LIMIT)
-            axes.plot(edge, outside, ">", color=colour, markersize=3, clip_on=False)
+            for outside in y[x > LIMIT]:
+                axes.plot(LIMIT, outside, ">", color=colour, markersize=3, clip_on=False)
         if np.isfinite(arrays[key]).any():
             axes.plot([], [], marker, color="#333333", markersize=4, label=label, **hollow)
     if beyond:

@@ -148,10 +148,10 @@ def _plot_digits(figure: Any, arrays: Arrays) -> None:
             lines.append((f"{_name(arrays, i)}\n{spent:.0f} evaluations", arrays["images"][i]))
     exact = [i for i in _largest(arrays) if not arrays["budget"][i]]
     if exact:
-        found = [arrays["images"][i, : arrays["count"][i]] for i in exact]
+        found = np.concatenate([arrays["images"][i, : arrays["count"][i]] for i in exact])
         names = [str(arrays["setting"][i]).split(", rcond = ")[-1] for i in exact]
         label = f"exact, {LABELS['exact']}, in turn\nrcond {', '.join(names)}"
-        lines.append((label, np.concatenate(found)[: len(arrays["truth"])]))
+        lines.append((label, found[: len(arrays["truth"])]))
     panels = figure.subplots(len(lines), len(arrays["truth"]), squeeze=False)
     for line, (name, images) in zip(panels, lines, strict=True):
         for axes, image in zip(line, images, strict=False):

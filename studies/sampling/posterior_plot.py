@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from studies.figure_text import plain_ticks
 from studies.frame.figure_style import COLOURS
 from studies.frame.study import Arrays
 from studies.sampling.random_curves import OBSERVATIONS, ORACLES, SCORES, N
@@ -72,6 +73,8 @@ def _plot_errors(figure: Any, arrays: Arrays, runs: list[tuple[str, ...]]) -> No
     ):
         _draw_errors(axes, arrays, runs, name)
         axes.set(xscale="linear" if name == "weights" else "log", xlabel=label)
+        if name != "weights":
+            plain_ticks(axes.xaxis)
         axes.grid(axis="y", color="#eeeeee", linewidth=0.6)
     ways = _ways(runs)
     panels[0].set_yticks(range(len(ways)), [_label(way) for way in ways])

@@ -194,8 +194,8 @@ def plot(arrays: Arrays, observed: Mapping[str, NDArray[Any]], title: str, label
         panels = parts[1].subplots(1, 1 + len(scored), squeeze=False)[0]
     else:
         width = 0.9 + 0.6 * len(names)
-        figure = Figure(figsize=(width + 2.7, max(3.6, 0.62 * len(rows) + 0.3)))
-        parts = figure.subfigures(1, 2, width_ratios=(width, 2.7))
+        figure = Figure(figsize=(width + 3.0, max(3.6, 0.62 * len(rows) + 0.3)))
+        parts = figure.subfigures(1, 2, width_ratios=(width, 3.0))
         grid(parts[0], [(name, images[:SHOWN]) for name, images in rows], names)
         panels = parts[1].subplots(
             1 + len(scored), 1, squeeze=False, height_ratios=[1.6, *[1.0] * len(scored)]
@@ -203,7 +203,7 @@ def plot(arrays: Arrays, observed: Mapping[str, NDArray[Any]], title: str, label
     write_subject(figure, arrays)
     plot_along(panels[0], arrays["residual"], arrays["times"], COLOURS["inexact"])
     panels[0].set(
-        ylabel=label, title=f"{title}\nmedian, band 10-90 % of {len(arrays['residual'])} samples"
+        ylabel=label, title=f"{title}\n{len(arrays['residual'])} samples: median, 10-90 %"
     )
     for axes, key in zip(panels[1:], scored, strict=True):
         _plot_scores(axes, arrays, key)
@@ -212,14 +212,13 @@ def plot(arrays: Arrays, observed: Mapping[str, NDArray[Any]], title: str, label
 
 def _plot_scores(axes: Axes, arrays: Arrays, key: str) -> None:
     """Draw a score of each method with its interval."""
-    names = arrays["methods"].tolist()
-    scores = {name: arrays[key][m] for m, name in enumerate(names)}
-    if np.allclose(scores[SAMPLED], scores[PROJECTED], atol=0.01):
-        scores[f"{SAMPLED},\n{PROJECTED} or not"] = scores.pop(SAMPLED)
-        del scores[PROJECTED]
-    methods = list(scores)
+    found = dict(zip(arrays["methods"].tolist(), arrays[key], strict=True))
+    if np.allclose(found[SAMPLED], found[PROJECTED], atol=0.01):
+        both = found.pop(SAMPLED), found.pop(PROJECTED)
+        found = {f"{SAMPLED},\n{PROJECTED} or not": both[0], **found}
+    methods = list(found)
     for m, method in enumerate(methods):
-        value, low, high = interval(scores[method], key)
+        value, low, high = interval(found[method], key)
         colour = COLOURS["inexact"] if method.startswith((SAMPLED, PROJECTED)) else "#555555"
         axes.plot([low, high], [m, m], color=colour, linewidth=1)
         axes.plot(value, m, "o", color=colour, markersize=4, clip_on=False)

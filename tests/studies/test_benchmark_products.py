@@ -1,0 +1,25 @@
+"""The prices of the products."""
+
+import pytest
+
+from studies.benchmarks.products import time_in_turns
+
+from conftest import call
+
+
+@pytest.mark.filterwarnings("default::UserWarning")
+@pytest.mark.filterwarnings("default::FutureWarning")
+def test_the_table_names_our_ways_and_pytorchs(monkeypatch, capsys):
+    words = ("products", "--batches", "1", "--rounds", "1")
+    status, out, _ = call(monkeypatch, capsys, "benchmark", *words)
+    assert status == 0
+    for line in ("J v, torch.func.jvp", "set-up, once for x_t"):
+        assert line in out
+
+
+def test_ways_take_turns_and_the_first_turn_only_warms_up():
+    calls = []
+    found = time_in_turns({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, 2)
+    assert calls == ["a", "b"] * 3
+    assert set(found) == {"a", "b"}
+    assert min(found.values()) >= 0

@@ -1,0 +1,43 @@
+"""The largest eigenvalues are those of the dense J and of its parts."""
+
+import numpy as np
+
+import mnist
+
+import networks
+from conftest import call
+
+
+def test_eigenvalues(run, model):
+    data, rows, _ = run(
+        "eigenvalues", "--model", model, "--digits", "1", "--seeds", "2", "--times", "300", "900"
+    )
+    assert data["largest"].shape == (2, 2, 3)
+    for k, t in enumerate((300, 900)):
+        A = networks.dense_at_digit(mnist.load_denoiser(model), 0, t, seed=1)
+        expected = [abs(np.linalg.eigvals(B)).max() for B in (A, (A + A.T) / 2, (A - A.T) / 2)]
+        assert (np.abs(data["largest"][k, 1] - expected) <= data["error"][k, 1]).all()
+    np.testing.assert_allclose(data["truth"], data["largest"][:, 0], rtol=1e-4)
+    published = {
+        (row["time"], row["operator"]): row["stable_diffusion_1.5_published"] for row in rows
+    }
+    assert published["900", "J"] == "16.85"
+    assert published["300", "skew"] == "1.22"
+
+
+def test_the_skew_part_of_the_oracle_is_rounding(run):
+    words = ("--digits", "1", "--seeds", "1", "--times", "500", "--model", "oracle")
+    data, rows, _ = run("eigenvalues", *words)
+    assert rows
+    assert data["largest"][0, 0, 2] < 1e-4 * data["largest"][0, 0, 0]
+
+
+def test_it_takes_the_times_of_a_flow(run, flow, monkeypatch, capsys):
+    data, rows, _ = run(
+        "eigenvalues", "--digits", "1", "--seeds", "1", "--times", "0.5", "1", "--model", flow
+    )
+    assert rows
+    assert data["times"].tolist() == [0.5, 1]
+    status, _, err = call(monkeypatch, capsys, "eigenvalues", "--model", flow)
+    assert status == 2
+    assert "a rectified flow takes a time in (0, 1]" in err

@@ -1,0 +1,17 @@
+"""The scores of a denoiser."""
+
+from conftest import call
+
+
+def test_it_takes_the_times_of_a_flow(run, flow, monkeypatch, capsys):
+    data, rows, _ = run(
+        *("evaluate", "--times", "0.3", "--images", "20", "--jacobians", "1"),
+        *("--samples", "64", "--steps", "2"),
+        "--model",
+        flow,
+    )
+    assert rows
+    assert data["times"].tolist() == [0.3]
+    status, _, err = call(monkeypatch, capsys, "evaluate", "--model", flow)
+    assert status == 2
+    assert "a rectified flow takes a time in (0, 1]" in err

@@ -1,0 +1,72 @@
+"""The study guide, on a small network and on a flow."""
+
+import numpy as np
+import pytest
+import torch
+
+import mnist
+from studies.sampling.guide import PixelJudge
+
+from conftest import call
+
+FAST = ("--steps", "2", "--newton-steps", "1", "--samples", "2")
+
+
+def test_guide_counts_what_both_judges_see(run, model):
+    data, rows, _ = run("guide", "--classes", "3", "8", *FAST, "--model", model)
+    assert data["images"].shape == (2, 2, 1, 32, 32)
+    classifier = mnist.load_classifier()
+    named = (
+        classifier(torch.from_numpy(data["images"]).flatten(0, 1).clamp(-1, 1))
+        .argmax(1)
+        .reshape(2, 2)
+    )
+    np.testing.assert_array_equal(data["named"][0], named)
+    rates = {(row["images"], row["judge"]): float(row["right"]) for row in rows}
+    assert rates["guided", "classifier that guides"] == pytest.approx(
+        float((named == torch.tensor([3, 8])).float().mean())
+    )
+    assert rates["real digits", "classifier that guides"] > 0.99
+    assert (
+        0.95
+        < rates["real digits", "second judge, on pixels"]
+        < rates["real digits", "classifier that guides"]
+    )
+
+
+def test_the_pixel_judge_knows_what_it_learnt():
+    images, labels = (x[:300] for x in mnist.digits("held-out"))
+    judge = PixelJudge(images, labels)
+    assert torch.equal(judge(images), labels)
+    assert (judge(-images) == labels).float().mean() < 0.5
+
+
+def test_it_runs_on_a_flow(run, flow):
+    data, _, _ = run("guide", "--classes", "2", *FAST, "--model", flow)
+    assert data["times"].tolist() == pytest.approx([1.0, 0.01])
+    assert np.isfinite(data["residual"]).all()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--classes", "10"], "--classes must be one or more different digits, 0 to 9: got 10"),
+        (["--classes", "3", "3"], "--classes must be one or more different digits"),
+        (["--change", "0"], "--change must be positive: got 0"),
+        (["--newton-steps", "0"], "--newton-steps must be at least 1"),
+        (["--direction", "krylov"], "add --rule dynamic"),
+    ],
+)
+def test_slips_are_named(monkeypatch, capsys, tmp_path, words, message):
+    monkeypatch.chdir(tmp_path)
+    status, _, err = call(monkeypatch, capsys, "guide", *words)
+    assert status == 2
+    assert message in " ".join(err.replace("│", " ").split())
+    assert not list(tmp_path.glob("runs/*"))
+
+
+def test_help_has_a_runnable_example(monkeypatch, capsys):
+    status, out, _ = call(monkeypatch, capsys, "guide", "--help")
+    assert status == 0
+    assert "Example: jacobian-lab guide" in " ".join(out.split())
+    assert "hashes" not in out
