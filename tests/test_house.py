@@ -160,4 +160,4 @@ def test_functions_fit_on_a_screen():
 
 def test_files_answer_one_question():
     lines = {module: path.read_text().count("\n") for module, path in MODULES.items()}
-    assert not {module: count for module, count in lines.items() if count > 310}
+    assert not {module: count for module, count in lines.items() if count > 320}  # about 300
