@@ -20,12 +20,12 @@ class Recipe:
     """What every training run needs to know."""
 
     kind: ClassVar[str]
-    steps: int
-    """Optimiser steps."""
+    updates: int
+    """Updates of the weights by AdamW."""
     batch_size: int = 128
     """Digits per step."""
     learning_rate: float = 1e-3
-    """Largest learning rate of AdamW; it rises over `warmup` steps and falls to zero along a
+    """Largest learning rate of AdamW; it rises over `warmup` updates and falls to zero along a
     cosine.
     """
     warmup: int = 200
@@ -51,7 +51,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         _require.options(self)
-        for name in ("steps", "batch_size", "checkpoint_every"):
+        for name in ("updates", "batch_size", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1: got {getattr(self, name)}")
         if self.warmup < 0:
@@ -67,12 +67,12 @@ class Recipe:
 
 @dataclass(frozen=True)
 class DenoiserRecipe(Recipe):
-    """Train the denoiser. Example: jacobian-lab train denoiser --data-folder ~/data --steps
+    """Train the denoiser. Example: jacobian-lab train denoiser --data-folder ~/data --updates
     12000.
     """
 
     kind = "denoiser"
-    steps: int = 12_000
+    updates: int = 12_000
     prediction: Literal["epsilon", "v", "sample", "flow"] = "v"
     """What the network predicts; "flow" on the straight path of rectified flow, the others on
     DDPM's linear schedule.
@@ -93,7 +93,7 @@ class ClassifierRecipe(Recipe):
     """
 
     kind = "classifier"
-    steps: int = 6_000
+    updates: int = 6_000
     learning_rate: float = 2e-3
     width: int = 32
     """Channels of the first convolution; a multiple of 8."""
@@ -111,7 +111,7 @@ class AutoencoderRecipe(Recipe):
     """
 
     kind = "autoencoder"
-    steps: int = 2_500
+    updates: int = 2_500
     batch_size: int = 64
     learning_rate: float = 2e-3
     channels: tuple[int, int, int] = (16, 32, 64)
@@ -142,7 +142,7 @@ class LatentRecipe(Recipe):
     """
 
     kind = "latent"
-    steps: int = 10_000
+    updates: int = 10_000
     autoencoder: str = "runs/train-autoencoder/autoencoder"
     """Path, without ending, of the trained autoencoder."""
     prediction: Literal["v", "epsilon", "sample"] = "v"

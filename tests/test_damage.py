@@ -82,7 +82,7 @@ def folder(tmp_path_factory):
 def test_of_a_checkpoint(tmp_path):
     checkpoint, network = tmp_path / "checkpoint.pt", torch.nn.Linear(8, 8)
     state = Run(
-        DenoiserRecipe(steps=3),
+        DenoiserRecipe(updates=3),
         network,
         lambda net, images, _: net(images).square().mean(),
         checkpoint,
@@ -188,7 +188,7 @@ def test_other_weights_are_other_runs_even_under_a_card_of_the_same_hash(tmp_pat
 def test_a_disk_that_fills_in_the_middle_of_a_file_is_told_by_all(tmp_path, limit):
     """With a limit on the size of files, which fails as a full disk does, at any byte."""
     rng, checkpoint = np.random.default_rng(0), tmp_path / "checkpoint.pt"
-    state = Run(DenoiserRecipe(steps=3), torch.nn.Linear(64, 64), lambda *_: None, checkpoint)
+    state = Run(DenoiserRecipe(updates=3), torch.nn.Linear(64, 64), lambda *_: None, checkpoint)
     factorisation = arnoldi(rng.standard_normal((90, 90)), 40)
     writes = {
         "checkpoint.pt": state.save,

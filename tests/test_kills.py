@@ -83,7 +83,7 @@ def commands(tmp_path_factory):
             "denoiser",
             "--data-folder",
             data,
-            "--steps",
+            "--updates",
             "30",
             "--batch-size",
             "4",

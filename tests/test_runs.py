@@ -47,7 +47,7 @@ def recipe(folder, out, **options):
         **{
             "data_folder": folder,
             "out": out,
-            "steps": 2,
+            "updates": 2,
             "batch_size": 4,
             "checkpoint_every": 1,
             "channels": (32, 32, 32),
@@ -324,7 +324,7 @@ def test_what_became_of_a_command_is_its_last_line(monkeypatch, capsys, tmp_path
         folder,
         "--out",
         tmp_path / "run",
-        "--steps",
+        "--updates",
         "2",
         "--batch-size",
         "4",
@@ -369,9 +369,9 @@ def test_ctrl_c_promises_no_resumption_where_there_is_none(monkeypatch, capsys, 
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"learning_rate": 1e12, "warmup": 1, "steps": 50},
+        {"learning_rate": 1e12, "warmup": 1, "updates": 50},
         {"data_folder": "/nowhere"},
-        {"learning_rate": 1e12, "warmup": 1, "steps": 50, "checkpoint_every": 50},
+        {"learning_rate": 1e12, "warmup": 1, "updates": 50, "checkpoint_every": 50},
     ],
 )
 def test_a_training_that_fails_does_not_block_its_correction(folder, tmp_path, wrong):

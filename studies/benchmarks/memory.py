@@ -45,8 +45,8 @@ class MemoryBenchmark:
     """Images that are sampled together."""
     limit: float = 2.0
     """GB, 10^9 bytes, of the whole process, for which the largest batch is sought."""
-    model: str = "denoiser"
-    """Denoiser that ships, or the path of one that you trained."""
+    model: str = "mnist"
+    """mnist, mnist-flow, or the path of a denoiser that you trained."""
 
     def __post_init__(self) -> None:
         _require.options(self)

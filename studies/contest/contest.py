@@ -34,6 +34,7 @@ from studies.contest.peers_azula import azula
 from studies.contest.peers_deepinv import deepinv
 from studies.contest.problems import TASKS, problem
 from studies.figure_text import subject
+from studies.frame.answer import Answer
 from studies.frame.statistics import scores
 from studies.frame.study import Arrays, Config, Pieces, Study
 
@@ -69,8 +70,8 @@ class Contest(Config):
     """
     longest: int = 1000
     """Most steps of a run with the authors' own settings."""
-    model: str = "denoiser"
-    """Denoiser that ships, or the path of one that you trained; on DDPM's linear schedule."""
+    model: str = "mnist"
+    """mnist, or the path of one that you trained; on DDPM's linear schedule."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -288,6 +289,7 @@ def _name(*words: str) -> str:
     return "-".join(re.sub(r"\W+", "_", word) for word in words)
 
 
+ANSWER = Answer(("task", "method", "setting", "evaluations", "residual", "psnr", "agreement"))
 STUDY = Study(
     "contest",
     Contest,
@@ -296,4 +298,5 @@ STUDY = Study(
     plot,
     models=lambda config: {config.model: "denoiser", "classifier": "classifier"},
     libraries=("azula", "deepinv"),
+    answer=ANSWER,
 )

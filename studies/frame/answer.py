@@ -7,8 +7,8 @@ Answer(where, columns, over)   selects rows and columns, and averages over digit
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TypeAlias
 
 from studies.frame.statistics import mean_interval
@@ -25,35 +25,40 @@ class Answer:
 
     Parameters
     ----------
-    where : mapping, optional
-        Column -> the values of the rows that are kept.
     columns : sequence of str, optional
         The columns that are kept, in this order; all by default.
+    keeps : callable, optional
+        Row -> whether it is kept; all by default.
     over : sequence of str, optional
         Columns, such as "digit", over whose values the numbers are averaged: the mean and its
         95 % interval by Student's t take the place of a number.
+    by : sequence of str, optional
+        Columns of numbers that are not averaged, such as a setting.
     """
 
-    where: Mapping[str, tuple[Value, ...]] = field(default_factory=dict)
     columns: tuple[str, ...] = ()
+    keeps: Callable[[Row], bool] = bool
     over: tuple[str, ...] = ()
+    by: tuple[str, ...] = ()
 
     def __call__(self, rows: list[Row]) -> list[Row]:
         """Return the rows of the answer."""
-        kept = [row for row in rows if all(row[name] in of for name, of in self.where.items())]
-        if self.columns:
-            kept = [{name: row[name] for name in (*self.columns, *self.over)} for row in kept]
-        return averaged(kept, self.over) if self.over else kept
+        kept = [row for row in rows if self.keeps(row)]
+        if self.over:
+            names = (*self.columns, *self.over)
+            kept = [{name: row[name] for name in names} for row in kept] if self.columns else kept
+            return averaged(kept, self.over, self.by)
+        wanted = [name for column in self.columns for name in (column, *_bounds(column))]
+        return [{n: row[n] for n in wanted if n in row} for row in kept] if wanted else kept
 
 
-def averaged(rows: list[Row], over: tuple[str, ...]) -> list[Row]:
+def averaged(rows: list[Row], over: tuple[str, ...], by: tuple[str, ...] = ()) -> list[Row]:
     """Return a row for each group of rows that agree in all but their numbers: the means of these.
 
     What is a float in any row is a number; texts and integers name the group.
     """
-    numbers = [
-        name for name in (rows[0] if rows else ()) if any(isinstance(r[name], float) for r in rows)
-    ]
+    names = [name for name in (rows[0] if rows else ()) if name not in by]
+    numbers = [name for name in names if any(isinstance(row[name], float) for row in rows)]
     groups: dict[tuple[Value, ...], list[Row]] = {}
     for row in rows:
         key = tuple(v for name, v in row.items() if name not in numbers and name not in over)
@@ -101,7 +106,7 @@ def _cells(rows: list[Row]) -> tuple[list[str], list[list[str]]]:
     out.
     """
     columns = list(dict.fromkeys(name for row in rows for name in row))
-    bounds = {end for name in columns for end in (f"{name}_low", f"{name}_high")}
+    bounds = {end for name in columns for end in _bounds(name)}
     names = [
         name
         for name in columns
@@ -112,10 +117,15 @@ def _cells(rows: list[Row]) -> tuple[list[str], list[list[str]]]:
 
 
 def _cell(row: Row, name: str) -> str:
-    low, high = (row.get(f"{name}_{end}", "") for end in ("low", "high"))
+    low, high = (row.get(end, "") for end in _bounds(name))
     text = _text(row.get(name, ""))
     known = all(isinstance(end, float) and math.isfinite(end) for end in (low, high))
     return f"{text} [{_text(low)}, {_text(high)}]" if text and known else text
+
+
+def _bounds(name: str) -> tuple[str, str]:
+    """Return the columns of the ends of a column's interval."""
+    return ("low", "high") if name in ("value", "mean") else (f"{name}_low", f"{name}_high")
 
 
 def _text(value: Value) -> str:

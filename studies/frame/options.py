@@ -40,9 +40,9 @@ class OnDigits(Config):
 
     digit: int = 0
     """Held-out digit, 0 to 4999; digit i shows the class i % 10."""
-    model: str = "denoiser"
-    """Denoiser that ships, the path of one that you trained, or "oracle": ten Gaussians, whose J is
-    known in closed form.
+    model: str = "mnist"
+    """mnist, mnist-flow, the path of a denoiser that you trained, or oracle: ten Gaussians, whose
+    J is known in closed form.
     """
 
     def __post_init__(self) -> None:

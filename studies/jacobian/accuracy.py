@@ -18,35 +18,31 @@ from jacobian_lab import InputError, JacobianOperator
 from jacobian_lab.derivative.products import Method
 from mnist.evaluate import noisy_digit
 from studies.figure_text import subject, write_subject
-from studies.frame.answer import Row
+from studies.frame.answer import Answer, Row
 from studies.frame.figure_style import COLOURS
-from studies.frame.study import Arrays, Config, Pieces, Study, check_times
+from studies.frame.models import load_model
+from studies.frame.options import OnDigits, model_files
+from studies.frame.study import Arrays, Pieces, Study, check_times
 from studies.frame.survey import collect
 
 METHODS: tuple[Method, ...] = ("forward", "central")
 
 
 @dataclass(frozen=True)
-class Accuracy(Config):
+class Accuracy(OnDigits):
     """Measure the rounding of the products. Example: jacobian-lab accuracy --times 500 --vectors
     4.
     """
 
-    digit: int = 0
-    """Held-out digit whose Jacobian is taken."""
     times: tuple[int | float, ...] = (300, 500, 700)
     """Noise levels, 0 (clean) to 999 (noise); a flow takes sigma, up to 1."""
     vectors: int = 16
     """Random vectors for the finite differences."""
     pairs: int = 100
     """Random pairs for the adjointness."""
-    model: str = "denoiser"
-    """Denoiser that ships, or the path of one that you trained."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.digit < 5000:
-            raise InputError(f"--digit {self.digit} is not a held-out digit: expected 0 to 4999")
         check_times(self.times)
         for name in ("vectors", "pairs"):
             if getattr(self, name) < 1:
@@ -55,8 +51,8 @@ class Accuracy(Config):
 
 def compute(config: Accuracy, pieces: Pieces) -> Arrays:
     """Return errors relative to float64, by time."""
-    single = mnist.load_denoiser(config.model, config.device)
-    double = mnist.load_denoiser(config.model, config.device, torch.float64)
+    single = load_model(config.model, config.device)
+    double = load_model(config.model, config.device, torch.float64)
     image = mnist.digits("held-out")[0][config.digit].to(config.device)
     for t in config.times:
         single.schedule(t)
@@ -189,6 +185,16 @@ def _relative(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.asarray(np.linalg.norm(a - b, axis=0) / np.linalg.norm(b, axis=0))
 
 
+ANSWER = Answer(
+    ("time", "quantity", "h", "relative_error"),
+    lambda row: row["h"] == "" or row["note"] == "optimum",
+)
 STUDY = Study(
-    "accuracy", Accuracy, compute, table, plot, models=lambda config: {config.model: "denoiser"}
+    "accuracy",
+    Accuracy,
+    compute,
+    table,
+    plot,
+    models=model_files,
+    answer=ANSWER,
 )

@@ -24,8 +24,10 @@ from mnist.classifier import Classifier
 from mnist.data import SHAPE
 from mnist.evaluate import noisy_digit
 from studies.figure_text import subject
-from studies.frame.answer import Row
-from studies.frame.study import Arrays, Config, Pieces, Study, check_times
+from studies.frame.answer import Answer, Row
+from studies.frame.models import load_model
+from studies.frame.options import OnDigits, model_files
+from studies.frame.study import Arrays, Pieces, Study, check_times
 from studies.frame.survey import collect
 from studies.jacobian.directions_plot import plot
 
@@ -35,13 +37,11 @@ NEAR = 3.5  # pixels
 
 
 @dataclass(frozen=True)
-class Directions(Config):
+class Directions(OnDigits):
     """Compare J e, J^+ e and J^T e at a noisy digit. Example: jacobian-lab directions --digit 3
     --time 500 --pixel 16 16.
     """
 
-    digit: int = 0
-    """Held-out digit that is shown; digit i shows the class i % 10."""
     time: int | float = 500
     """Noise level that is shown, 0 (clean) to 999 (noise); a flow takes sigma, up to 1."""
     pixel: tuple[int, int] = (16, 16)
@@ -60,8 +60,6 @@ class Directions(Config):
     """Digits of the survey: this many, from `digit` on."""
     times: tuple[int | float, ...] = (300, 500, 700)
     """Noise levels of the survey."""
-    model: str = "denoiser"
-    """Denoiser that ships, or the path of one that you trained."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -70,10 +68,8 @@ class Directions(Config):
                 f"--pixel {self.pixel[0]} {self.pixel[1]} is outside the image: expected row and"
                 " column, 0 to 31"
             )
-        for name in ("digit", "target"):
-            index = getattr(self, name)
-            if index is not None and not 0 <= index < 5000:
-                raise InputError(f"--{name} {index} is not a held-out digit: expected 0 to 4999")
+        if self.target is not None and not 0 <= self.target < 5000:
+            raise InputError(f"--target {self.target} is not a held-out digit: expected 0 to 4999")
         if not 1 <= self.digits <= 5000 - self.digit:
             raise InputError(f"--digits must lie from 1 to {5000 - self.digit}: got {self.digits}")
         if not self.change > 0:
@@ -98,7 +94,7 @@ def compute(config: Directions, pieces: Pieces) -> Arrays:
     """Return images and figures of `compare_directions` for every (digit, time), stacked; the shown
     one comes first.
     """
-    denoiser = mnist.load_denoiser(config.model, config.device)
+    denoiser = load_model(config.model, config.device)
     classifier = mnist.load_classifier(device=config.device)
     images = mnist.digits("held-out")[0].to(config.device)
     for t in (config.time, *config.times):
@@ -255,11 +251,17 @@ def _numpy(x: Tensor) -> Array:
     return np.asarray(x.detach().cpu().numpy())
 
 
+ANSWER = Answer(
+    ("time", "direction", "rcond", "achieved", "cosine_with_inexact", "cosine_with_gradient"),
+    over=("digit",),
+    by=("rcond",),
+)
 STUDY = Study(
     "directions",
     Directions,
     compute,
     table,
     plot,
-    models=lambda config: {config.model: "denoiser", "classifier": "classifier"},
+    models=lambda config: {**model_files(config), "classifier": "classifier"},
+    answer=ANSWER,
 )

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from jacobian_lab import ConvergenceWarning, JacobianOperator, eigenpairs, skew_part, symmetric_part
 from studies.figure_text import subject
-from studies.frame.answer import Row
+from studies.frame.answer import Answer, Row
 from studies.frame.options import model_files
+from studies.frame.statistics import mean_interval
 from studies.frame.study import Arrays, Pieces, Study
 from studies.frame.survey import Survey, collect
 from studies.jacobian.eigenvalues_plot import PARTS, PUBLISHED, plot
@@ -95,11 +96,14 @@ def table(arrays: Arrays) -> list[Row]:
     for k, t in enumerate(arrays["times"].tolist()):
         for p, part in enumerate(PARTS):
             values = arrays["largest"][k, :, p]
+            mean, low, high = mean_interval(values)
             rows.append(
                 {
                     "time": t,
                     "operator": part,
-                    "largest_eigenvalue_mean": float(values.mean()),
+                    "largest_eigenvalue_mean": mean,
+                    "largest_eigenvalue_mean_low": low,
+                    "largest_eigenvalue_mean_high": high,
                     "smallest": float(values.min()),
                     "largest": float(values.max()),
                     "first": float(values[0]),
@@ -116,4 +120,25 @@ def table(arrays: Arrays) -> list[Row]:
     return rows
 
 
-STUDY = Study("eigenvalues", Eigenvalues, compute, table, plot, models=model_files)
+ANSWER = Answer(
+    (
+        "time",
+        "operator",
+        "largest_eigenvalue_mean",
+        "first",
+        "first_dense",
+        "first_stated_error",
+        "products_mean",
+        "converged",
+        "of",
+    )
+)
+STUDY = Study(
+    "eigenvalues",
+    Eigenvalues,
+    compute,
+    table,
+    plot,
+    models=model_files,
+    answer=ANSWER,
+)

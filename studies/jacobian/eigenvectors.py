@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 
 from jacobian_lab import InputError, eigenpairs, symmetric_part, trace
 from studies.figure_text import subject, write_subject
-from studies.frame.answer import Row
+from studies.frame.answer import Answer, Row
 from studies.frame.figure_style import show
 from studies.frame.models import Model, operator_at
 from studies.frame.options import OnModel, model_files
@@ -36,20 +36,18 @@ MOVES = (-2.0, -1.0, 0.0, 1.0, 2.0)
 @dataclass(frozen=True)
 class Eigenvectors(OnModel):
     """Draw the principal components of the posterior. Example: jacobian-lab eigenvectors --digit 3
-    --time 700 --count 4.
+    --time 700 --k 4.
     """
 
-    digit: int = 4
-    """Held-out digit, 0 to 4999; digit i shows the class i % 10."""
     time: int | float = 600
     """Noise level, 0 (clean) to 999 (noise); a flow takes sigma, up to 1."""
-    count: int = 5
+    k: int = 5
     """Leading eigenvectors."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 1 <= self.count <= 20:
-            raise InputError(f"--count must lie from 1 to 20: got {self.count}")
+        if not 1 <= self.k <= 20:
+            raise InputError(f"--k must lie from 1 to 20: got {self.k}")
 
 
 def compute(config: Eigenvectors, pieces: Pieces) -> Arrays:
@@ -61,8 +59,8 @@ def compute(config: Eigenvectors, pieces: Pieces) -> Arrays:
     J = operator_at(model.denoiser, inputs.clean[0], config.digit, config.time, config.seed)
 
     def pairs() -> Arrays:
-        S = eigenpairs(symmetric_part(J), config.count, "LR", symmetric=True)
-        A = eigenpairs(J, 2 * config.count, "LR", left=True)  # more, so that the order may differ
+        S = eigenpairs(symmetric_part(J), config.k, "LR", symmetric=True)
+        A = eigenpairs(J, 2 * config.k, "LR", left=True)  # more, so that the order may differ
         # a sign that does not depend on the run
         vectors = S.vectors * np.where(S.vectors.sum(0) < 0, -1, 1)
         assert A.left is not None
@@ -197,4 +195,23 @@ def plot(arrays: Arrays) -> Figure:
     return figure
 
 
-STUDY = Study("eigenvectors", Eigenvectors, compute, table, plot, models=model_files)
+ANSWER = Answer(
+    (
+        "component",
+        "eigenvalue_of_symmetric_part",
+        "stated_error",
+        "posterior_standard_deviation",
+        "share_of_trace",
+        "nearest_eigenvalue_of_J",
+        "cosine_of_their_vectors",
+    )
+)
+STUDY = Study(
+    "eigenvectors",
+    Eigenvectors,
+    compute,
+    table,
+    plot,
+    models=model_files,
+    answer=ANSWER,
+)

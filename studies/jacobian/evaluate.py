@@ -26,6 +26,7 @@ from mnist.weights import read_card, write_card
 from studies.figure_text import subject, write_subject
 from studies.frame.answer import Row
 from studies.frame.figure_style import show
+from studies.frame.options import fit_times
 from studies.frame.study import Arrays, Config, Pieces, Study, check_times
 from studies.frame.survey import collect
 
@@ -40,11 +41,11 @@ class Evaluate(Config):
     1.
     """
 
-    model: str = "denoiser"
-    """Denoiser that ships, or the path of one that you trained."""
+    model: str = "mnist"
+    """mnist, mnist-flow, or the path of a denoiser that you trained."""
     times: tuple[int | float, ...] = (50, 100, 200, 300, 400, 500, 600, 700, 800, 900)
     """Noise levels, 0 (clean) to 999 (noise); a flow takes sigma, up to 1."""
-    images: int = 5000
+    digits: int = 5000
     """Held-out digits for the error, at each noise level."""
     jacobians: int = 10
     """Held-out digits whose dense Jacobian is taken, at each noise level."""
@@ -57,8 +58,9 @@ class Evaluate(Config):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        fit_times(self, self.model)
         for name, most in (
-            ("images", 5000),
+            ("digits", 5000),
             ("jacobians", 5000),
             ("samples", 2500),
             ("steps", 1000),
@@ -108,7 +110,7 @@ def at_level(config: Evaluate, denoiser: Denoiser, images: Tensor, t: int | floa
     """Return the squared errors at one noise level, (images,), and the health of J, (jacobians,)
     each.
     """
-    squared = squared_errors(denoiser, images[: config.images], t, config.seed)
+    squared = squared_errors(denoiser, images[: config.digits], t, config.seed)
     found = [
         health(denoiser, noisy_digit(denoiser, images[i], t, config.seed, i), t)
         for i in range(config.jacobians)

@@ -38,7 +38,7 @@ from jacobian_lab import (
 )
 from jacobian_lab.diffusion.denoiser import Guidance
 from studies.figure_text import subject
-from studies.frame.answer import Row
+from studies.frame.answer import Answer, Row
 from studies.frame.model_files import LATENT
 from studies.frame.models import Inputs, Model, is_latent, open_model, operator_at
 from studies.frame.options import OnImages, model_files
@@ -52,7 +52,7 @@ COUNT = 3
 
 @dataclass(frozen=True)
 class GuidanceStudy(OnImages):
-    """Measure what guidance does to J. Example: jacobian-lab guidance --digits 1 --scales 1 4
+    """Measure what guidance does to J. Example: jacobian-lab guidance --digits 1 --guidances 1 4
     --times 300 700.
     """
 
@@ -62,11 +62,9 @@ class GuidanceStudy(OnImages):
     """What the image shows; of a digit by default its caption, such as "a photo of a seven"."""
     negative_prompt: str = ""
     """What guidance leads away from; by default the empty caption."""
-    digit: int = 7
-    """Held-out digit, 0 to 4999; digit i shows the class i % 10."""
     digits: int = 3
     """Digits of the survey: this many, from `digit` on."""
-    scales: tuple[float, ...] = (0, 1, 2, 4, 8)
+    guidances: tuple[float, ...] = (0, 1, 2, 4, 8)
     """Guidance scales: 0 is the negative prompt's network, 1 the prompt's."""
     times: tuple[int | float, ...] = (100, 300, 500, 700, 900)
     """Noise levels, 0 (clean) to 999 (noise); a flow takes sigma, up to 1."""
@@ -84,13 +82,13 @@ class GuidanceStudy(OnImages):
         super().__post_init__()
         check_times(self.times)
         if (
-            not self.scales
-            or len(set(self.scales)) != len(self.scales)
-            or not np.isfinite(self.scales).all()
+            not self.guidances
+            or len(set(self.guidances)) != len(self.guidances)
+            or not np.isfinite(self.guidances).all()
         ):
             raise InputError(
-                "--scales must be one or more different numbers: got "
-                f"{' '.join(map(str, self.scales)) or 'none'}"
+                "--guidances must be one or more different numbers: got "
+                f"{' '.join(map(str, self.guidances)) or 'none'}"
             )
         if not 1 <= self.digits <= 5000 - self.digit:
             raise InputError(f"--digits must lie from 1 to {5000 - self.digit}: got {self.digits}")
@@ -146,7 +144,7 @@ def compute(config: GuidanceStudy, pieces: Pieces) -> Arrays:
         return measures_by_products(J, config.seed) | _image(model, J)
 
     arrays = collect(
-        pieces, "guided", at, time=config.times, scale=config.scales, sample=range(len(captions))
+        pieces, "guided", at, time=config.times, scale=config.guidances, sample=range(len(captions))
     )
     return (
         arrays
@@ -155,7 +153,7 @@ def compute(config: GuidanceStudy, pieces: Pieces) -> Arrays:
         | {
             "times": np.array(config.times),
             **subject(config),
-            "scales": np.array(config.scales),
+            "scales": np.array(config.guidances),
             "digits": np.array(inputs.numbers),
             "names": np.array(inputs.names),
             "captions": np.array(captions),
@@ -196,7 +194,7 @@ def _truth(
     """Return the measures of the first digit from dense Jacobians in float64, (times, scales); NaN
     where J is too large.
     """
-    shape = (len(config.times), len(config.scales))
+    shape = (len(config.times), len(config.guidances))
     unknown = {f"{key}_dense": np.full(shape, np.nan) for key in MEASURES} | {
         "smallest_real_dense": np.full(shape, np.nan)
     }
@@ -219,7 +217,7 @@ def _truth(
 
     pairs = collect(pieces, "dense truth", dense, time=config.times)
     rows = [
-        [dense_measures(u + s * (c - u)) for s in config.scales]
+        [dense_measures(u + s * (c - u)) for s in config.guidances]
         for u, c in zip(pairs["u"], pairs["c"], strict=True)
     ]
     return {key: np.array([[cell[key] for cell in row] for row in rows]) for key in unknown}
@@ -276,4 +274,13 @@ def _row(quantity: str, *values: str | float) -> Row:
     return {"quantity": quantity, **dict(zip(names, values, strict=True))}
 
 
-STUDY = Study("guidance", GuidanceStudy, compute, table, plot, models=model_files)
+ANSWER = Answer(("time", "scale", "quantity", "value"), over=("digit",), by=("scale",))
+STUDY = Study(
+    "guidance",
+    GuidanceStudy,
+    compute,
+    table,
+    plot,
+    models=model_files,
+    answer=ANSWER,
+)

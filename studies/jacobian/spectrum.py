@@ -29,18 +29,20 @@ GRID = (81, 61)
 @dataclass(frozen=True)
 class Spectrum(OnModel):
     """Draw the spectrum of J at one noisy digit. Example: jacobian-lab spectrum --digit 3 --time
-    700 --steps 40.
+    700 --arnoldi-steps 40.
     """
 
     time: int | float = 500
     """Noise level, 0 (clean) to 999 (noise); a flow takes sigma, up to 1."""
-    steps: int = 50
+    arnoldi_steps: int = 50
     """Arnoldi steps."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 10 <= self.steps <= DENSE:
-            raise InputError(f"--steps must lie from 10 to {DENSE}: got {self.steps}")
+        if not 10 <= self.arnoldi_steps <= DENSE:
+            raise InputError(
+                f"--arnoldi-steps must lie from 10 to {DENSE}: got {self.arnoldi_steps}"
+            )
 
 
 def compute(config: Spectrum, pieces: Pieces) -> Arrays:
@@ -50,19 +52,19 @@ def compute(config: Spectrum, pieces: Pieces) -> Arrays:
     if torch.device(config.device).type == "mps":
         raise InputError("--device mps has no float64, in which this study computes: take cpu")
     model = config.load(dtype=torch.float64)
-    if config.steps > model.size:
+    if config.arnoldi_steps > model.size:
         raise InputError(
-            f"--steps must lie from 10 to {model.size}, the size of this model's J: got"
-            f" {config.steps}"
+            f"--arnoldi-steps must lie from 10 to {model.size}, the size of this model's J: got"
+            f" {config.arnoldi_steps}"
         )
     inputs = config.inputs(model)
     J = operator_at(model.denoiser, inputs.clean[0], config.digit, config.time, config.seed)
 
     def krylov() -> Arrays:
         f = Arnoldi(J, seed=config.seed)
-        ritz = np.full((config.steps, config.steps), np.nan, dtype=np.complex128)
-        bounds = np.full((config.steps, config.steps), np.nan)
-        for m in tqdm(range(config.steps), desc="Arnoldi", unit="step"):
+        ritz = np.full((config.arnoldi_steps, config.arnoldi_steps), np.nan, dtype=np.complex128)
+        bounds = np.full((config.arnoldi_steps, config.arnoldi_steps), np.nan)
+        for m in tqdm(range(config.arnoldi_steps), desc="Arnoldi", unit="step"):
             f.extend(1)
             ritz[m, : m + 1], bounds[m, : m + 1] = f.ritz()
         return {

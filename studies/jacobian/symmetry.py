@@ -25,7 +25,7 @@ from jacobian_lab import (
 )
 from jacobian_lab.krylov.operators import Operator
 from studies.figure_text import subject
-from studies.frame.answer import Row
+from studies.frame.answer import Answer, Row
 from studies.frame.options import model_files
 from studies.frame.study import Arrays, Pieces, Study, check_times
 from studies.frame.survey import Points, Survey, collect
@@ -178,8 +178,8 @@ def table(arrays: Arrays) -> list[Row]:
                     "digit": digit,
                     "quantity": "asymmetry",
                     "value": float(arrays["value"][k, i]),
-                    "low_95": low,
-                    "high_95": high,
+                    "low": low,
+                    "high": high,
                     "dense": (
                         float(arrays["truth"][k])
                         if i == 0 and np.isfinite(arrays["truth"][k])
@@ -200,8 +200,8 @@ def table(arrays: Arrays) -> list[Row]:
                     "digit": int(arrays["digits"][0]),
                     "quantity": name,
                     "value": float(value),
-                    "low_95": "",
-                    "high_95": "",
+                    "low": "",
+                    "high": "",
                     "dense": "",
                     "products": "",
                 }
@@ -209,4 +209,13 @@ def table(arrays: Arrays) -> list[Row]:
     return rows
 
 
-STUDY = Study("symmetry", Symmetry, compute, table, plot, models=model_files)
+ANSWER = Answer(("time", "quantity", "value"), over=("digit",))
+STUDY = Study(
+    "symmetry",
+    Symmetry,
+    compute,
+    table,
+    plot,
+    models=model_files,
+    answer=ANSWER,
+)

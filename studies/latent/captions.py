@@ -49,7 +49,7 @@ class Captions(Config):
     """Of these, drawn again by diffusers' own pipeline and scheduler, from the same noise."""
     steps: int = 30
     """DDIM steps per sample."""
-    images: int = 1000
+    digits: int = 1000
     """Held-out digits that go through the autoencoder."""
 
     def __post_init__(self) -> None:
@@ -63,12 +63,12 @@ class Captions(Config):
                 "--guidances must be one or more different numbers: got "
                 f"{' '.join(map(str, self.guidances)) or 'none'}"
             )
-        counts = 1 <= self.stock <= self.samples, 1 <= self.steps <= 1000, 10 <= self.images <= 5000
+        counts = 1 <= self.stock <= self.samples, 1 <= self.steps <= 1000, 10 <= self.digits <= 5000
         if self.samples < SHOWN or not all(counts):
             raise InputError(
                 f"--samples must be at least {SHOWN}, --stock from 1 to --samples, --steps from 1"
-                f" to 1000, --images from 10 to 5000: got {self.samples}, {self.stock},"
-                f" {self.steps}, {self.images}"
+                f" to 1000, --digits from 10 to 5000: got {self.samples}, {self.stock},"
+                f" {self.steps}, {self.digits}"
             )
 
     def models(self) -> Mapping[str, str]:
@@ -158,7 +158,7 @@ def reconstruct(config: Captions, latent: Latent) -> Arrays:
     """Return how held-out digits come back from the autoencoder: PSNR in dB, (N,), and some of
     them, before and after.
     """
-    images = mnist.digits("held-out")[0][: config.images].to(config.device)
+    images = mnist.digits("held-out")[0][: config.digits].to(config.device)
     back = torch.cat(
         [latent.decode(latent.encode(part)).clamp(-1, 1) for part in torch.split(images, 250)]
     )
@@ -185,8 +185,8 @@ def table(arrays: Arrays) -> list[Row]:
                     "drawn_by": way,
                     "samples": right.size,
                     "judge_sees_the_digit": rate,
-                    "low_95": low,
-                    "high_95": high,
+                    "judge_sees_the_digit_low": low,
+                    "judge_sees_the_digit_high": high,
                     "doubt_mean_nats": float(doubt.mean()),
                     "least_caption": NAMES[int(right.mean(1).argmin())],
                     "least_rate": float(right.mean(1).min()),
@@ -201,8 +201,8 @@ def table(arrays: Arrays) -> list[Row]:
             "drawn_by": "autoencoder",
             "samples": len(arrays["psnr"]),
             "psnr_mean_dB": mean,
-            "low_95": low,
-            "high_95": high,
+            "psnr_mean_dB_low": low,
+            "psnr_mean_dB_high": high,
             "psnr_least_dB": float(arrays["psnr"].min()),
         }
     )

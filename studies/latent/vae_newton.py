@@ -38,6 +38,7 @@ from mnist.classifier import Classifier
 from mnist.data import SHAPE
 from studies.benchmarks.processes import STRICT, in_a_process, peak_of
 from studies.figure_text import subject
+from studies.frame.answer import Answer
 from studies.frame.model_files import LATENT
 from studies.frame.models import Model, is_latent, open_model
 from studies.frame.options import OnDigits, model_files
@@ -85,7 +86,7 @@ class VaeNewton(OnDigits):
     """Digits on which the premises are measured, from `digit` on."""
     times: tuple[int | float, ...] = (100, 300, 500, 700, 900)
     """Noise levels at which the premises are measured."""
-    batch: int = 64
+    batch_size: int = 64
     """Digits that are sampled together where peak memory is measured."""
 
     def __post_init__(self) -> None:
@@ -97,11 +98,12 @@ class VaeNewton(OnDigits):
                 " pipeline of digits"
             )
         if not all(
-            1 <= count <= 5000 - self.digit for count in (self.digits, self.measured, self.batch)
+            1 <= count <= 5000 - self.digit
+            for count in (self.digits, self.measured, self.batch_size)
         ):
             raise InputError(
-                f"--digits, --measured and --batch must lie from 1 to {5000 - self.digit}: got"
-                f" {self.digits}, {self.measured}, {self.batch}"
+                f"--digits, --measured and --batch-size must lie from 1 to {5000 - self.digit}: got"
+                f" {self.digits}, {self.measured}, {self.batch_size}"
             )
         if not 1 <= self.steps <= 1000 or self.newton_steps < 1 or not self.change > 0:
             raise InputError(
@@ -180,7 +182,7 @@ def compute(config: VaeNewton, pieces: Pieces) -> Arrays:
             "rows": np.array(ROWS),
             "times": np.array(config.times),
             **subject(config),
-            "batch": np.array(config.batch),
+            "batch": np.array(config.batch_size),
             "sampling_times": np.array(model.denoiser.schedule.times(config.steps)),
         }
     )
@@ -277,7 +279,7 @@ def memory(config: VaeNewton, task: str, method: str) -> tuple[float, float]:
     this.
     """
     before, peak = in_a_process(
-        sample_one_method, config.model, task, method, config.batch, environment=STRICT
+        sample_one_method, config.model, task, method, config.batch_size, environment=STRICT
     )
     return before, peak
 
@@ -300,4 +302,24 @@ def sample_one_method(model: str, task: str, method: str, batch: int) -> tuple[f
     return peak_of(work, batch)
 
 
-STUDY = Study("vae-newton", VaeNewton, compute, table, plot, models=VaeNewton.models)
+ANSWER = Answer(
+    (
+        "task",
+        "method",
+        "residual_median",
+        "psnr",
+        "agreement",
+        "denoiser_passes",
+        "processor_seconds",
+        "peak_MB_above_rest",
+    )
+)
+STUDY = Study(
+    "vae-newton",
+    VaeNewton,
+    compute,
+    table,
+    plot,
+    models=VaeNewton.models,
+    answer=ANSWER,
+)

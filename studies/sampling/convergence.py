@@ -36,6 +36,7 @@ from jacobian_lab.sampling.sampler import seed_of, seeded_noise
 from jacobian_lab.sampling.step_size import Dynamic, Spectral, StepSize
 from mnist.data import SHAPE
 from studies.figure_text import subject
+from studies.frame.answer import Answer
 from studies.frame.models import Inputs, Model
 from studies.frame.options import OnModel, model_files
 from studies.frame.study import Arrays, Pieces, Study
@@ -213,6 +214,10 @@ def agreement(model: Model, inputs: Inputs, samples: Tensor) -> NDArray[Any]:
     return right
 
 
+ANSWER = Answer(
+    ("quantity", "of", "median", "smallest", "largest"),
+    lambda row: str(row["quantity"]).startswith("finding"),
+)
 STUDY = Study(
     "convergence",
     Convergence,
@@ -220,4 +225,5 @@ STUDY = Study(
     table,
     plot,
     models=lambda config: {**model_files(config), "classifier": "classifier"},
+    answer=ANSWER,
 )

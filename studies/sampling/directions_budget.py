@@ -40,6 +40,7 @@ from jacobian_lab.sampling.sampler import seed_of, seeded_noise
 from jacobian_lab.sampling.step_size import Fixed
 from studies.contest.problems import TASKS
 from studies.figure_text import subject
+from studies.frame.answer import Answer
 from studies.frame.models import load_model
 from studies.frame.options import OnDigits, model_files
 from studies.frame.study import Arrays, Pieces, Study
@@ -272,6 +273,10 @@ def _stack(values: list[Any]) -> Any:
     )
 
 
+ANSWER = Answer(
+    ("direction", "budget", "setting", "residual", "psnr", "agreement", "doubt", "distance"),
+    lambda row: row["part"] in ("run", "outside the budget"),
+)
 STUDY = Study(
     "directions-budget",
     DirectionsBudget,
@@ -279,4 +284,5 @@ STUDY = Study(
     table,
     plot,
     models=lambda config: {**model_files(config), "classifier": "classifier"},
+    answer=ANSWER,
 )

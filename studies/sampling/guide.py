@@ -23,7 +23,7 @@ from jacobian_lab import InputError
 from jacobian_lab.constraints.losses import class_label
 from mnist.data import SHAPE
 from studies.figure_text import subject, write_subject
-from studies.frame.answer import Row
+from studies.frame.answer import Answer, Row
 from studies.frame.figure_style import COLOURS
 from studies.frame.statistics import rate_interval
 from studies.frame.study import Arrays, Pieces, Study
@@ -227,4 +227,13 @@ def _plot_judges(axes: Axes, arrays: Arrays) -> None:
     )
 
 
-STUDY = Study("guide", Guide, compute, table, plot, models=Guide.models)
+ANSWER = Answer(("images", "judge", "of", "right", "forward_passes", "cross_entropy_median"))
+STUDY = Study(
+    "guide",
+    Guide,
+    compute,
+    table,
+    plot,
+    models=Guide.models,
+    answer=ANSWER,
+)

@@ -16,6 +16,7 @@ from jacobian_lab.constraints.linear import Inpainting
 from jacobian_lab.constraints.masks import box, free_form, half, random_pixels
 from jacobian_lab.sampling.sampler import seed_of
 from mnist.data import SHAPE
+from studies.frame.answer import Answer
 from studies.frame.mask_files import Mask, count_known, read_mask
 from studies.frame.models import image_hash, is_latent, say
 from studies.frame.pictures import Shape
@@ -123,4 +124,15 @@ def plot(arrays: Arrays) -> Figure:
     )
 
 
-STUDY = Study("inpaint", Inpaint, compute, table, plot, models=Inpaint.models)
+ANSWER = Answer(
+    ("method", "digits", "rmse_of_the_observed_mean", "psnr", "ssim", "agreement", "forward_passes")
+)
+STUDY = Study(
+    "inpaint",
+    Inpaint,
+    compute,
+    table,
+    plot,
+    models=Inpaint.models,
+    answer=ANSWER,
+)

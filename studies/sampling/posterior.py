@@ -45,7 +45,7 @@ from jacobian_lab.errors import DivergenceError
 from jacobian_lab.sampling.newton import Newton
 from jacobian_lab.sampling.sampler import sample, seed_of, seeded_noise
 from jacobian_lab.sampling.step_size import Dynamic, ExactMinimiser, Fixed, Secant
-from studies.frame.answer import Row
+from studies.frame.answer import Answer, Row
 from studies.frame.study import Arrays, Config, Pieces, Study
 from studies.frame.survey import collect
 from studies.sampling.posterior_plot import ETAS, PATHS, plot
@@ -229,4 +229,27 @@ def table(arrays: Arrays) -> list[Row]:
     return rows
 
 
-STUDY = Study("posterior", Posterior, compute, table, plot, models=lambda _: {})
+ANSWER = Answer(
+    (
+        "prior",
+        "observation",
+        "direction_and_step",
+        "passes",
+        "residual",
+        "mean_error",
+        "mean_floor",
+        "covariance_error",
+        "covariance_floor",
+        "spread",
+    ),
+    lambda row: row["eta"] == 1,
+)
+STUDY = Study(
+    "posterior",
+    Posterior,
+    compute,
+    table,
+    plot,
+    models=lambda _: {},
+    answer=ANSWER,
+)

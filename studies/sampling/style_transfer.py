@@ -20,7 +20,7 @@ from jacobian_lab import InputError
 from jacobian_lab.constraints.losses import style
 from mnist.data import SHAPE
 from studies.figure_text import subject
-from studies.frame.answer import Row
+from studies.frame.answer import Answer, Row
 from studies.frame.inputs import OfDigits
 from studies.frame.model_files import is_gray
 from studies.frame.models import Model, is_latent
@@ -223,4 +223,13 @@ def _carried_over(arrays: Arrays) -> list[Row]:
     return rows
 
 
-STUDY = Study("style", StyleTransfer, compute, table, plot, models=StyleTransfer.models)
+ANSWER = Answer(("quantity", "of_the_style", "mean"), lambda row: row["style_of_digit"] == "all")
+STUDY = Study(
+    "style",
+    StyleTransfer,
+    compute,
+    table,
+    plot,
+    models=StyleTransfer.models,
+    answer=ANSWER,
+)

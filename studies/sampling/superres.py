@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from jacobian_lab import InputError
 from jacobian_lab.constraints.separable import shrink, super_resolution
 from mnist.data import SHAPE
+from studies.frame.answer import Answer
 from studies.frame.image_files import size_of
 from studies.frame.models import say
 from studies.frame.pictures import Picture, Shape, read_image
@@ -79,4 +80,15 @@ def plot(arrays: Arrays) -> Figure:
     )
 
 
-STUDY = Study("superres", Superres, compute, table, plot, models=Superres.models)
+ANSWER = Answer(
+    ("method", "digits", "rmse_of_the_observed_mean", "psnr", "ssim", "agreement", "forward_passes")
+)
+STUDY = Study(
+    "superres",
+    Superres,
+    compute,
+    table,
+    plot,
+    models=Superres.models,
+    answer=ANSWER,
+)

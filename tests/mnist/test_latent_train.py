@@ -24,7 +24,7 @@ def folder(tmp_path_factory):
 def autoencoder(folder, tmp_path_factory):
     return train(
         AutoencoderRecipe(
-            steps=30,
+            updates=30,
             batch_size=8,
             channels=(8, 8, 8),
             warmup=2,
@@ -38,7 +38,7 @@ def autoencoder(folder, tmp_path_factory):
 
 def recipe(folder, autoencoder, out, **options):
     options = {
-        "steps": 4,
+        "updates": 4,
         "batch_size": 8,
         "checkpoint_every": 2,
         "channels": (16, 16),
@@ -56,7 +56,7 @@ def test_the_autoencoder_learns_and_says_how_well(autoencoder):
     losses = [float(line) for line in autoencoder.with_name("losses.csv").read_text().split()[1:]]
     assert sum(losses[-5:]) < 0.7 * sum(losses[:5])
     assert 5 < card["scores"]["held_out_psnr"] < 40
-    assert card["command"].startswith("jacobian-lab train autoencoder --steps 30 --batch-size 8")
+    assert card["command"].startswith("jacobian-lab train autoencoder --updates 30 --batch-size 8")
 
 
 def test_an_interrupted_run_goes_on_to_the_same_weights_and_pipeline(
@@ -111,7 +111,7 @@ def test_captions_are_dropped_at_the_rate_that_is_asked(folder, autoencoder, tmp
         return forward(self, x, t, tokens)
 
     monkeypatch.setattr(latent.Captioned, "forward", watched)
-    train(recipe(folder, autoencoder, tmp_path / "run", batch_size=64, dropped=0.25, steps=8))
+    train(recipe(folder, autoencoder, tmp_path / "run", batch_size=64, dropped=0.25, updates=8))
     empty = (torch.cat(seen) == latent.tokens([""])).all(1).double().mean()
     assert 0.17 < float(empty) < 0.33  # 512 captions: 0.25 +- 4 standard deviations
 

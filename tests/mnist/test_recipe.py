@@ -20,8 +20,8 @@ from mnist.recipe import (
 
 
 def test_bad_options_are_named():
-    with pytest.raises(InputError, match="steps must be at least 1: got 0"):
-        DenoiserRecipe(steps=0)
+    with pytest.raises(InputError, match="updates must be at least 1: got 0"):
+        DenoiserRecipe(updates=0)
     with pytest.raises(InputError, match="device 'cuda:7' cannot be used"):
         DenoiserRecipe(device="cuda:7")
     with pytest.raises(InputError, match=r"dropped must lie in \[0, 1\): got 1"):

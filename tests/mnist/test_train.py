@@ -26,7 +26,7 @@ def folder(tmp_path_factory):
 
 def tiny(folder, out, **options):
     options = {
-        "steps": 6,
+        "updates": 6,
         "batch_size": 8,
         "checkpoint_every": 2,
         "channels": (32, 32, 32),
@@ -44,14 +44,15 @@ class StopError(Exception):
 
 
 def test_training_lowers_the_loss_and_leaves_weights_card_and_losses(folder, tmp_path):
-    path = train(tiny(folder, tmp_path / "run", steps=60, learning_rate=3e-3, ema_decay=0.9))
+    path = train(tiny(folder, tmp_path / "run", updates=60, learning_rate=3e-3, ema_decay=0.9))
     card = json.loads(path.with_suffix(".json").read_text())
     assert card["steps"] == 60
     assert card["sha256"] == digest(path)
     assert (
         card["command"]
-        == "jacobian-lab train denoiser --steps 60 --batch-size 8 --learning-rate 0.003 --warmup 2 "
-        f"--ema-decay 0.9 --precision {card['precision']} --channels 32 32 32 --data-folder FOLDER"
+        == "jacobian-lab train denoiser --updates 60 --batch-size 8 --learning-rate 0.003"
+        f" --warmup 2 --ema-decay 0.9 --precision {card['precision']} --channels 32 32 32"
+        " --data-folder FOLDER"
     )
     losses = [float(line) for line in (tmp_path / "run" / "losses.csv").read_text().split()[1:]]
     assert len(losses) == 60
@@ -66,7 +67,7 @@ def test_training_lowers_the_loss_and_leaves_weights_card_and_losses(folder, tmp
     before = digest(path)
     # a second run
     assert (
-        train(tiny(folder, tmp_path / "run", steps=60, learning_rate=3e-3, ema_decay=0.9)) == path
+        train(tiny(folder, tmp_path / "run", updates=60, learning_rate=3e-3, ema_decay=0.9)) == path
     )
     assert digest(path) == before
 
@@ -112,7 +113,7 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(folder, tmp_path, monkey
 
 def test_killed_three_times_at_random_moments_it_ends_at_the_same_bits(folder, tmp_path):
     options = [
-        "--steps",
+        "--updates",
         "120",
         "--batch-size",
         "8",
@@ -174,7 +175,7 @@ def test_the_classifier_learns(folder, tmp_path):
     recipe = ClassifierRecipe(
         data_folder=folder,
         out=tmp_path / "run",
-        steps=80,
+        updates=80,
         batch_size=32,
         width=8,
         ema_decay=0.5,
@@ -189,7 +190,7 @@ def test_the_classifier_learns(folder, tmp_path):
 
 
 def test_each_epoch_is_a_permutation_and_a_resumed_one_the_same():
-    recipe = DenoiserRecipe(steps=20, batch_size=4)
+    recipe = DenoiserRecipe(updates=20, batch_size=4)
     whole = list(batches(recipe, 18, 0))
     for epoch in range(5):
         indices = torch.cat([index for step, index in whole if step // 4 == epoch]).tolist()
@@ -201,15 +202,15 @@ def test_each_epoch_is_a_permutation_and_a_resumed_one_the_same():
 
 def test_another_recipe_in_the_same_folder_is_refused(folder, tmp_path):
     train(tiny(folder, tmp_path / "run"))
-    with pytest.raises(InputError, match=r"other options: steps 6 \(now 8\).*another --out"):
-        train(tiny(folder, tmp_path / "run", steps=8))
+    with pytest.raises(InputError, match=r"other options: updates 6 \(now 8\).*another --out"):
+        train(tiny(folder, tmp_path / "run", updates=8))
 
 
 def test_a_diverging_loss_stops_with_a_remedy(folder, tmp_path):
     with pytest.raises(
         InputError, match=r"the loss is (nan|inf) at step \d+: lower --learning-rate"
     ):
-        train(tiny(folder, tmp_path / "run", steps=50, learning_rate=1e12, warmup=1))
+        train(tiny(folder, tmp_path / "run", updates=50, learning_rate=1e12, warmup=1))
 
 
 def test_a_folder_that_cannot_be_written_is_named(folder, tmp_path):
@@ -223,7 +224,12 @@ def test_a_folder_that_cannot_be_written_is_named(folder, tmp_path):
 def test_a_flow_trains_on_the_straight_path_and_resumes_as_the_others(folder, tmp_path):
     path = train(
         tiny(
-            folder, tmp_path / "run", steps=60, learning_rate=3e-3, ema_decay=0.9, prediction="flow"
+            folder,
+            tmp_path / "run",
+            updates=60,
+            learning_rate=3e-3,
+            ema_decay=0.9,
+            prediction="flow",
         )
     )
     denoiser = mnist.load_denoiser(path)

@@ -14,18 +14,29 @@ ROWS = [
 
 
 def test_rows_and_columns_are_selected_in_the_order_asked_for():
-    found = Answer(where={"quantity": ("b",), "time": (2,)}, columns=("value", "digit"))(ROWS)
+    found = Answer(("value", "digit"), lambda r: (r["quantity"], r["time"]) == ("b", 2))(ROWS)
     assert found == [{"value": 20.0 + d, "digit": d} for d in range(4)]
     assert Answer()(ROWS) == ROWS
 
 
 def test_numbers_are_averaged_with_students_interval():
-    found = Answer(where={"quantity": ("a",)}, over=("digit",))(ROWS)
+    found = Answer(keeps=lambda r: r["quantity"] == "a", over=("digit",))(ROWS)
     assert [(row["time"], row["value"]) for row in found] == [(1, 11.5), (2, 21.5)]
     assert "digit" not in found[0]
     low, high = scipy.stats.t.interval(0.95, 3, 11.5, np.std(range(4), ddof=1) / 2)
     assert math.isclose(found[0]["value_low"], low)
     assert math.isclose(found[0]["value_high"], high)
+
+
+def test_settings_that_are_numbers_are_not_averaged_and_intervals_follow_their_column():
+    rows = [
+        {"c": c, "digit": d, "value": c + d, "low": 0.0, "high": 9.0}
+        for c in (0.5, 2.5)
+        for d in (0, 1)
+    ]
+    found = Answer(("c", "value"), over=("digit",), by=("c",))(rows)
+    assert [(row["c"], row["value"]) for row in found] == [(0.5, 1.0), (2.5, 3.0)]
+    assert terminal_table(Answer(("value",))(rows[:1])).split("\n") == ["value", "0.5 [0, 9]"]
 
 
 def test_one_value_has_no_interval_and_what_is_missing_counts_for_nothing():

@@ -60,7 +60,7 @@ def test_the_study_counts_what_the_judge_sees(folder, monkeypatch, capsys, tmp_p
         "2",
         "--steps",
         "2",
-        "--images",
+        "--digits",
         "20",
         "--out",
         tmp_path / "run",

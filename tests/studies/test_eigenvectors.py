@@ -12,7 +12,7 @@ from conftest import call
 
 def test_eigenvectors_are_the_principal_components_of_the_oracles_posterior(run):
     data, rows, _ = run(
-        "eigenvectors", "--model", "oracle", "--digit", "3", "--time", "500", "--count", "3"
+        "eigenvectors", "--model", "oracle", "--digit", "3", "--time", "500", "--k", "3"
     )
     oracle, image = load_oracle(), mnist.digits("held-out")[0][3]
     x_t = noisy_digit(oracle, image, 500, 0, 3)
@@ -27,7 +27,7 @@ def test_eigenvectors_are_the_principal_components_of_the_oracles_posterior(run)
 
 
 def test_it_takes_the_times_of_a_flow(run, flow, monkeypatch, capsys):
-    data, rows, _ = run("eigenvectors", "--time", "0.5", "--count", "2", "--model", flow)
+    data, rows, _ = run("eigenvectors", "--time", "0.5", "--k", "2", "--model", flow)
     assert rows
     assert data["time"].tolist() == 0.5
     status, _, err = call(monkeypatch, capsys, "eigenvectors", "--model", flow)

@@ -5,7 +5,7 @@ from conftest import call
 
 def test_it_takes_the_times_of_a_flow(run, flow, monkeypatch, capsys):
     data, rows, _ = run(
-        *("evaluate", "--times", "0.3", "--images", "20", "--jacobians", "1"),
+        *("evaluate", "--times", "0.3", "--digits", "20", "--jacobians", "1"),
         *("--samples", "64", "--steps", "2"),
         "--model",
         flow,

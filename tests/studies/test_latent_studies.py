@@ -88,7 +88,7 @@ def test_eigenvalues_with_a_prompt_and_guidance_and_the_manifest(run, folder):
 
 
 def test_spectrum_is_the_dense_one_and_that_of_all_arnoldi_steps(run, folder):
-    data, _, _ = run("spectrum", "--model", folder, "--steps", "12")
+    data, _, _ = run("spectrum", "--model", folder, "--arnoldi-steps", "12")
     config = OnModel(model=str(folder))
     model = config.load(dtype=torch.float64)
     f = arnoldi(operator_at(model.denoiser, config.inputs(model).clean[0], 0, 500, 0), 256)
@@ -145,7 +145,7 @@ def test_by_default_the_pixel_is_in_the_middle():
 
 
 def test_eigenvectors_are_shown_decoded(run, folder):
-    data, rows, _ = run("eigenvectors", "--model", folder, "--time", "500", "--count", "2")
+    data, rows, _ = run("eigenvectors", "--model", folder, "--time", "500", "--k", "2")
     A = dense(folder, Eigenvectors().digit, 500)
     values, vectors = np.linalg.eigh((A + A.T) / 2)
     np.testing.assert_allclose(data["values"], values[:-3:-1], rtol=1e-4)
@@ -231,7 +231,7 @@ def test_a_large_j_is_seen_by_products():
     "words",
     [
         ("eigenvalues", "--digits", "1", "--seeds", "1", "--times", "500"),
-        ("spectrum", "--steps", "12"),
+        ("spectrum", "--arnoldi-steps", "12"),
         ("symmetry", "--digits", "1", "--times", "500", "--shown", "500"),
         (
             "convergence",
@@ -248,7 +248,7 @@ def test_a_large_j_is_seen_by_products():
             "--spectral",
             "0.5",
         ),
-        ("guidance", "--digits", "1", "--scales", "0", "2", "--times", "500"),
+        ("guidance", "--digits", "1", "--guidances", "0", "2", "--times", "500"),
     ],
 )
 def test_without_a_dense_truth_studies_do_what_products_allow(run, monkeypatch, folder, words):
@@ -271,7 +271,17 @@ def test_without_a_dense_truth_studies_do_what_products_allow(run, monkeypatch, 
 
 def test_guidance_is_that_of_load_latent_and_its_trace_a_straight_line(run, folder):
     data, rows, _ = run(
-        "guidance", "--model", folder, "--digits", "1", "--scales", "0", "1", "4", "--times", "600"
+        "guidance",
+        "--model",
+        folder,
+        "--digits",
+        "1",
+        "--guidances",
+        "0",
+        "1",
+        "4",
+        "--times",
+        "600",
     )
     networks_at = {0: {"prompt": ""}, 1: {"prompt": PROMPT}, 4: {"prompt": PROMPT, "guidance": 4.0}}
     for s, words in enumerate(networks_at.values()):
@@ -325,7 +335,7 @@ def test_guidance_at_0_and_1_is_one_network_exactly(folder):
         ),
         (["audit", "--model", "FOLDER", "--guidance", "nan"], "--guidance must be finite: got nan"),
         (
-            ["spectrum", "--model", "FOLDER", "--steps", "300"],
+            ["spectrum", "--model", "FOLDER", "--arnoldi-steps", "300"],
             "--steps must lie from 10 to 256, the size of this model's J",
         ),
         (
@@ -343,8 +353,8 @@ def test_guidance_at_0_and_1_is_one_network_exactly(folder):
             "--model mnist takes no prompt, hence no guidance: take mnist-latent",
         ),
         (
-            ["guidance", "--model", "FOLDER", "--scales", "1", "1"],
-            "--scales must be one or more different numbers: got 1",
+            ["guidance", "--model", "FOLDER", "--guidances", "1", "1"],
+            "--guidances must be one or more different numbers: got 1",
         ),
         (["guidance", "--model", "FOLDER", "--digits", "0"], "--digits must lie from 1 to"),
         (

@@ -11,7 +11,7 @@ from conftest import call, relative
 
 def test_spectrum(run, model):
     data, rows, _ = run(
-        "spectrum", "--model", model, "--digit", "2", "--time", "700", "--steps", "12"
+        "spectrum", "--model", model, "--digit", "2", "--time", "700", "--arnoldi-steps", "12"
     )
     values = np.linalg.eigvals(networks.dense_at_digit(mnist.load_denoiser(model), 2, 700))
     assert relative(np.sort(abs(data["eigenvalues"])), np.sort(abs(values))) < 1e-10
@@ -39,13 +39,13 @@ def test_spectrum(run, model):
 
 
 def test_the_spectrum_of_the_oracle_is_real(run):
-    data, rows, _ = run("spectrum", "--steps", "10", "--model", "oracle")
+    data, rows, _ = run("spectrum", "--arnoldi-steps", "10", "--model", "oracle")
     assert rows
     assert abs(data["eigenvalues"].imag).max() < 1e-6
 
 
 def test_it_takes_the_times_of_a_flow(run, flow, monkeypatch, capsys):
-    data, rows, _ = run("spectrum", "--steps", "10", "--time", "0.5", "--model", flow)
+    data, rows, _ = run("spectrum", "--arnoldi-steps", "10", "--time", "0.5", "--model", flow)
     assert rows
     assert data["time"].tolist() == 0.5
     status, _, err = call(monkeypatch, capsys, "spectrum", "--model", flow)

@@ -22,7 +22,7 @@ def test_a_run_hands_out_its_answer_computed_or_reused(tmp_path):
     assert whole.answer.split("\n")[0].split() == ["i", "square"]
     assert whole.answer.split("\n")[3].split() == ["2", "1.33"]
     assert perform(Squares().study(), Options(out=tmp_path / "run")).answer == whole.answer
-    short = replace(Squares().study(), answer=Answer(where={"i": (2,)}, columns=("square",)))
+    short = replace(Squares().study(), answer=Answer(("square",), lambda row: row["i"] == 2))
     assert perform(short, Options(out=tmp_path / "run")).answer == "square\n1.33"
 
 

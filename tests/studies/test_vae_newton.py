@@ -179,7 +179,7 @@ def test_the_study_samples_as_the_sampler_does_and_counts_what_it_spends(
         "1",
         "--times",
         "500",
-        "--batch",
+        "--batch-size",
         "4",
         "--out",
         tmp_path / "run",
