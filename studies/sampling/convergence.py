@@ -119,11 +119,12 @@ class Sampled:
         newton = Newton("inexact", self.newton_steps, self.rules[rule])
         found = trajectory(self.model.denoiser, self.constraint, self.noise, self.times, newton)
         last = torch.from_numpy(found["x0"][:, -1]).to(self.noise)
+        size = torch.from_numpy(found["mean_square"]).to(self.noise)
         shape = (len(self.noise), len(self.times), self.newton_steps + 1)
         x_t = found["x_t"].reshape(*shape, *last.shape[1:])
         return {
             "residual": found["residual"].reshape(shape),
-            "size": np.sqrt(found["mean_square"].astype(np.float32)).astype(float).reshape(shape),
+            "size": size.sqrt().cpu().double().numpy().reshape(shape),
             "x_t": x_t[:, :, 0],
             "agrees": agreement(self.model, self.inputs, last),
         }
