@@ -26,7 +26,7 @@ from jacobian_lab.constraints.masks import half
 from jacobian_lab.sampling.newton import Newton
 from jacobian_lab.sampling.sampler import sample, seeded_noise
 from mnist.weights import read_card
-from studies.benchmarks.processes import STRICT, in_a_process, peak_of
+from studies.frame.processes import STRICT, in_a_process, peak_of
 
 WAYS: dict[str, Newton | None] = {
     "unconstrained": None,

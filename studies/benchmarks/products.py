@@ -29,7 +29,7 @@ from jacobian_lab.derivative.settings import differentiable
 from jacobian_lab.sampling.sampler import seeded_noise
 from mnist.evaluate import noisy_digit
 from studies.benchmarks.foreign_networks import foreign_networks
-from studies.benchmarks.processes import in_a_process, status
+from studies.frame.processes import in_a_process, status
 
 Way: TypeAlias = Callable[[], Any]
 

@@ -26,17 +26,17 @@ from jacobian_lab import InputError
 from jacobian_lab.constraints.base import LinearConstraint
 from jacobian_lab.errors import DivergenceError
 from jacobian_lab.sampling.sampler import seed_of
-from studies.benchmarks.processes import in_a_process, status
 from studies.contest.contest_report import plot, table
 from studies.contest.ours import CONTESTANTS, OURS, paper
 from studies.contest.peers import CountedDenoiser, Peer
 from studies.contest.peers_azula import azula
 from studies.contest.peers_deepinv import deepinv
-from studies.contest.problems import TASKS, problem
-from studies.figure_text import subject
 from studies.frame.answer import Answer
+from studies.frame.figure_text import subject
+from studies.frame.processes import in_a_process, status
 from studies.frame.statistics import scores
 from studies.frame.study import Arrays, Config, Pieces, Study
+from studies.sampling.problems import TASKS, problem
 
 FIRST, OTHERS = 2000, 1000  # held-out digits of the contest, and of the search
 BATCH = 50

@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from studies.contest.problems import BLUR_NOISE
-from studies.figure_text import write_subject
 from studies.frame.answer import Row
+from studies.frame.figure_text import write_subject
+from studies.frame.panels import grid
 from studies.frame.statistics import mean_interval, rate_interval
 from studies.frame.study import Arrays
-from studies.sampling.constrained import grid
+from studies.sampling.problems import BLUR_NOISE
 
 SHADES = (
     "#0072b2",

@@ -5,7 +5,7 @@ settings; and what they cost.
 ['DDIM', 'MPGD', 'DDNM']
 
 A contest is fair if every run is measured (`CountedDenoiser`), every method gets the same small
-search (`Peer.search`, around its `defaults`) and the same noise. The methods are in `peers_ours`,
+search (`Peer.search`, around its `defaults`) and the same noise. The methods are in `peers_simple`,
 `peers_azula` and `peers_deepinv`, one file per library; each says what it leaves out.
 """
 
@@ -23,9 +23,7 @@ from jacobian_lab.errors import InputError
 from studies.contest import (
     peers_azula,
     peers_deepinv,
-)
-from studies.contest import (
-    peers_simple as peers_ours,
+    peers_simple,
 )
 
 
@@ -48,7 +46,7 @@ class Peer:
     ----------
     name, library
     run : callable
-        `run(denoiser, problem, seeds, steps, **parameters) -> images`; see `peers_ours`.
+        `run(denoiser, problem, seeds, steps, **parameters) -> images`; see `peers_simple`.
     defaults : mapping
         The authors' own parameters.
     search : mapping
@@ -76,11 +74,13 @@ class Peer:
 
 
 PEERS = (
-    Peer("DDIM", "ours", peers_ours.unconstrained, {}, {}, Passes(1), 50, "Song, Meng, Ermon 2021"),
+    Peer(
+        "DDIM", "ours", peers_simple.unconstrained, {}, {}, Passes(1), 50, "Song, Meng, Ermon 2021"
+    ),
     Peer(
         "MPGD",
         "ours",
-        peers_ours.mpgd,
+        peers_simple.mpgd,
         {"scale": 7.5, "eta": 0.5},
         {"scale": (0.5, 2.0, 7.5, 20.0), "eta": (0.5, 1.0)},
         Passes(1),
@@ -90,7 +90,7 @@ PEERS = (
     Peer(
         "DDNM",
         "ours",
-        peers_ours.ddnm,
+        peers_simple.ddnm,
         {"eta": 0.85},
         {"eta": (0.0, 0.5, 0.85, 1.0)},
         Passes(1),

@@ -17,9 +17,9 @@ import mnist
 from jacobian_lab import InputError, JacobianOperator
 from jacobian_lab.derivative.products import Method
 from mnist.evaluate import noisy_digit
-from studies.figure_text import subject, write_subject
 from studies.frame.answer import Answer, Row
 from studies.frame.figure_style import COLOURS
+from studies.frame.figure_text import subject, write_subject
 from studies.frame.models import load_model
 from studies.frame.options import OnDigits, model_files
 from studies.frame.study import Arrays, Pieces, Study, check_times

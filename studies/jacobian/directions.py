@@ -23,8 +23,8 @@ from jacobian_lab.krylov.regularisation import TruncatedSVD, truncated_svd
 from mnist.classifier import Classifier
 from mnist.data import SHAPE
 from mnist.evaluate import noisy_digit
-from studies.figure_text import subject
 from studies.frame.answer import Answer, Row
+from studies.frame.figure_text import subject
 from studies.frame.models import load_model
 from studies.frame.options import OnDigits, model_files
 from studies.frame.study import Arrays, Pieces, Study, check_times

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jacobian_lab import ConvergenceWarning, JacobianOperator, eigenpairs, skew_part, symmetric_part
-from studies.figure_text import subject
 from studies.frame.answer import Answer, Row
+from studies.frame.figure_text import subject
 from studies.frame.options import model_files
 from studies.frame.statistics import mean_interval
 from studies.frame.study import Arrays, Pieces, Study

@@ -8,8 +8,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from studies.figure_text import write_subject
 from studies.frame.figure_style import COLOURS, LABELS, spread
+from studies.frame.figure_text import write_subject
 from studies.frame.study import Arrays
 
 PARTS = ("J", "symmetric", "skew")

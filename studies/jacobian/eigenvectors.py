@@ -22,9 +22,9 @@ import torch
 from matplotlib.figure import Figure
 
 from jacobian_lab import InputError, eigenpairs, symmetric_part, trace
-from studies.figure_text import subject, write_subject
 from studies.frame.answer import Answer, Row
 from studies.frame.figure_style import show
+from studies.frame.figure_text import subject, write_subject
 from studies.frame.models import Model, operator_at
 from studies.frame.options import OnModel, model_files
 from studies.frame.study import Arrays, Pieces, Study

@@ -23,9 +23,9 @@ from jacobian_lab.sampling.sampler import seed_of
 from mnist.classifier import Classifier, accuracy
 from mnist.evaluate import ddim_samples, distances, health, noisy_digit, squared_errors
 from mnist.weights import read_card, write_card
-from studies.figure_text import subject, write_subject
 from studies.frame.answer import Row
 from studies.frame.figure_style import show
+from studies.frame.figure_text import subject, write_subject
 from studies.frame.options import fit_times
 from studies.frame.study import Arrays, Config, Pieces, Study, check_times
 from studies.frame.survey import collect

@@ -37,8 +37,8 @@ from jacobian_lab import (
     trace,
 )
 from jacobian_lab.diffusion.denoiser import Guidance
-from studies.figure_text import subject
 from studies.frame.answer import Answer, Row
+from studies.frame.figure_text import subject
 from studies.frame.model_files import LATENT
 from studies.frame.models import Inputs, Model, is_latent, open_model, operator_at
 from studies.frame.options import OnImages, model_files

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from studies.figure_text import write_subject
+from studies.frame.figure_text import write_subject
+from studies.frame.panels import grid
 from studies.frame.study import Arrays
-from studies.sampling.constrained import grid
 
 MEASURES = {
     "largest": "largest |eigenvalue|",

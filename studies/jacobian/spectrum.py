@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from jacobian_lab import Arnoldi, InputError, bendixson_box, numerical_range, pseudospectrum
-from studies.figure_text import subject
 from studies.frame.answer import Row
+from studies.frame.figure_text import subject
 from studies.frame.models import DENSE, operator_at
 from studies.frame.options import OnModel, model_files
 from studies.frame.study import Arrays, Pieces, Study

@@ -8,8 +8,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from studies.figure_text import write_subject
 from studies.frame.figure_style import COLOURS, LABELS
+from studies.frame.figure_text import write_subject
 from studies.frame.study import Arrays
 
 LEVELS = (1e-3, 1e-2, 1e-1)

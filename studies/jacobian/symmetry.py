@@ -24,8 +24,8 @@ from jacobian_lab import (
     symmetric_part,
 )
 from jacobian_lab.krylov.operators import Operator
-from studies.figure_text import subject
 from studies.frame.answer import Answer, Row
+from studies.frame.figure_text import subject
 from studies.frame.options import model_files
 from studies.frame.study import Arrays, Pieces, Study, check_times
 from studies.frame.survey import Points, Survey, collect

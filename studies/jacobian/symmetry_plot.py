@@ -8,8 +8,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from studies.figure_text import write_subject
 from studies.frame.figure_style import COLOURS, show, tile_rows
+from studies.frame.figure_text import write_subject
 from studies.frame.study import Arrays
 
 IMAGES = ("denoised", "column", "row", "skew", "symmetric")

@@ -22,13 +22,13 @@ from jacobian_lab.diffusion.latent import Latent, load_latent
 from jacobian_lab.sampling.sampler import sample, seed_of, seeded_noise
 from mnist.data import SHAPE
 from mnist.latent import NAMES, caption
-from studies.figure_text import subject, write_subject
 from studies.frame.answer import Row
+from studies.frame.figure_text import subject, write_subject
 from studies.frame.model_files import LATENT, pipeline_folder
+from studies.frame.panels import grid
 from studies.frame.statistics import mean_interval, rate_interval
 from studies.frame.study import PIPELINE, Arrays, Config, Pieces, Study
 from studies.frame.survey import collect
-from studies.sampling.constrained import grid
 
 SHOWN = 3
 """Samples that are shown for each caption and scale."""

@@ -36,12 +36,12 @@ from jacobian_lab.sampling.sampler import State, sample, seed_of, seeded_noise
 from jacobian_lab.sampling.step_size import Secant
 from mnist.classifier import Classifier
 from mnist.data import SHAPE
-from studies.benchmarks.processes import STRICT, in_a_process, peak_of
-from studies.figure_text import subject
 from studies.frame.answer import Answer
+from studies.frame.figure_text import subject
 from studies.frame.model_files import LATENT
 from studies.frame.models import Model, is_latent, open_model
 from studies.frame.options import OnDigits, model_files
+from studies.frame.processes import STRICT, in_a_process, peak_of
 from studies.frame.statistics import scores
 from studies.frame.study import Arrays, Pieces, Study, check_times
 from studies.frame.survey import collect

@@ -10,10 +10,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from studies.figure_text import write_subject
+from studies.frame.figure_text import write_subject
+from studies.frame.panels import grid, plot_along
 from studies.frame.study import Arrays
 from studies.latent.vae_premises import FORMS, STEPS, TASKS
-from studies.sampling.constrained import grid, plot_along
 
 COLOURS = {
     "backprop": "#009e73",

@@ -1,5 +1,5 @@
 """What the studies of constrained sampling share: options, sampling in pieces, in pixels or
-latents, and their drawing.
+latents.
 
 What is wanted is always wanted of images. For a model of latents it goes in through the
 autoencoder, by `Constrained.carried`, and `sample_images` decodes what comes out; the sampler and
@@ -15,8 +15,6 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from matplotlib.axes import Axes
-from matplotlib.colors import to_rgb
 from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
@@ -28,8 +26,6 @@ from jacobian_lab.constraints.linear import Inpainting
 from jacobian_lab.sampling.newton import Kind, Newton
 from jacobian_lab.sampling.sampler import sample, seed_of, seeded_noise
 from jacobian_lab.sampling.step_size import Dynamic, Secant, StepSize
-from studies.figure_text import plain_ticks, round_time_ticks
-from studies.frame.figure_style import show
 from studies.frame.model_files import is_gray
 from studies.frame.models import Model, is_latent
 from studies.frame.options import Guided, model_files
@@ -37,7 +33,6 @@ from studies.frame.study import Arrays, Pieces
 
 BATCH, PIXELS = 50, 50 * 32 * 32
 """Most samples that are drawn together, and most pixels: one large image at a time."""
-UNKNOWN = "#8fb0cf"
 Rule = Literal["secant", "dynamic"]
 Through = Literal["secant", "tangent", "backprop", "latents"]
 
@@ -224,56 +219,3 @@ def spent(passes: NDArray[Any]) -> dict[str, int]:
     return dict(
         zip(("forward_passes", "products_Jv", "products_JTu"), passes[0].tolist(), strict=True)
     )
-
-
-def grid(
-    figure: Any,
-    rows: Sequence[tuple[str, Sequence[NDArray[Any] | None]]],
-    titles: Sequence[str] = (),
-) -> None:
-    """Show rows of images, each with its label; None leaves a gap."""
-    panels = figure.subplots(
-        len(rows), len(rows[0][1]), squeeze=False, gridspec_kw={"wspace": 0, "hspace": 0}
-    )
-    for row, (label, images) in zip(panels, rows, strict=True):
-        for axes, image in zip(row, images, strict=True):
-            if image is None:
-                axes.set(xticks=[], yticks=[])
-                axes.spines[:].set_visible(False)
-            else:
-                _show(axes, image)
-        row[0].set_ylabel(label, rotation=0, ha="right", va="center")
-    for axes, title in zip(panels[0], titles, strict=False):
-        axes.set_title(title)
-
-
-def tiles(figure: Any, images: Sequence[tuple[str, NDArray[Any]]]) -> None:
-    """Show images with their titles, four in a row."""
-    panels = figure.subplots(-(-len(images) // 4), 4, squeeze=False).reshape(-1)
-    for axes, (title, image) in zip(panels, images, strict=False):
-        _show(axes, image)
-        axes.set_title(title)
-    for axes in panels[len(images) :]:
-        axes.set_axis_off()
-
-
-def _show(axes: Axes, image: NDArray[Any]) -> None:
-    """Show an image; NaN pixels, unknown ones, have a colour of their own."""
-    if len(image) == 3:
-        image = np.where(np.isnan(image), 2 * np.array(to_rgb(UNKNOWN))[:, None, None] - 1, image)
-    show(axes, image)
-    axes.set_facecolor(UNKNOWN)
-
-
-def plot_along(axes: Axes, values: NDArray[Any], times: NDArray[Any], colour: str) -> None:
-    """Draw values of N samples, (N, times, states), against the time: the median, and the range
-    from 10 to 90 %.
-    """
-    states = values.shape[2]
-    x = (np.arange(len(times))[:, None] + np.arange(states) / states).reshape(-1)
-    low, middle, high = np.quantile(values.reshape(len(values), -1), (0.1, 0.5, 0.9), axis=0)
-    axes.plot(x, middle, color=colour, linewidth=1)
-    axes.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
-    axes.set_yscale("log")
-    plain_ticks(axes.yaxis)
-    round_time_ticks(axes, times)

@@ -35,8 +35,8 @@ from jacobian_lab.sampling.newton import Newton
 from jacobian_lab.sampling.sampler import seed_of, seeded_noise
 from jacobian_lab.sampling.step_size import Dynamic, Spectral, StepSize
 from mnist.data import SHAPE
-from studies.figure_text import subject
 from studies.frame.answer import Answer
+from studies.frame.figure_text import subject
 from studies.frame.models import Inputs, Model
 from studies.frame.options import OnModel, model_files
 from studies.frame.study import Arrays, Pieces, Study

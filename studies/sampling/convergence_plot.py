@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from studies.figure_text import plain_ticks, round_time_ticks, write_subject
+from studies.frame.figure_text import plain_ticks, round_time_ticks, write_subject
 from studies.frame.study import Arrays
 from studies.sampling.contraction import RANKS
 

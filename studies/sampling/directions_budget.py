@@ -38,9 +38,8 @@ from jacobian_lab import InputError
 from jacobian_lab.sampling.newton import Kind, Newton
 from jacobian_lab.sampling.sampler import seed_of, seeded_noise
 from jacobian_lab.sampling.step_size import Fixed
-from studies.contest.problems import TASKS
-from studies.figure_text import subject
 from studies.frame.answer import Answer
+from studies.frame.figure_text import subject
 from studies.frame.models import load_model
 from studies.frame.options import OnDigits, model_files
 from studies.frame.study import Arrays, Pieces, Study
@@ -55,6 +54,7 @@ from studies.sampling.newton_settings import (
     evaluations_per_time,
 )
 from studies.sampling.observed_digits import ObservedDigits
+from studies.sampling.problems import TASKS
 
 OTHERS, REAL = 1000, range(3000, 5000, 500)
 """Held-out digits of the search, from here on, and those to which distances are measured, in

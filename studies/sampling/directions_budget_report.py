@@ -8,9 +8,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from studies.figure_text import plain_ticks, write_subject
 from studies.frame.answer import Row
 from studies.frame.figure_style import COLOURS, LABELS, show
+from studies.frame.figure_text import plain_ticks, write_subject
 from studies.frame.statistics import mean_interval, rate_interval
 from studies.frame.study import Arrays
 

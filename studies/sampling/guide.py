@@ -22,12 +22,13 @@ import mnist
 from jacobian_lab import InputError
 from jacobian_lab.constraints.losses import class_label
 from mnist.data import SHAPE
-from studies.figure_text import subject, write_subject
 from studies.frame.answer import Answer, Row
 from studies.frame.figure_style import COLOURS
+from studies.frame.figure_text import subject, write_subject
+from studies.frame.panels import grid, plot_along
 from studies.frame.statistics import rate_interval
 from studies.frame.study import Arrays, Pieces, Study
-from studies.sampling.constrained import Constrained, grid, plot_along, sample_images, spent
+from studies.sampling.constrained import Constrained, sample_images, spent
 
 LEARNT = 4000  # held-out digits that the second judge learns from; the others test both
 TARGET = 0.05  # cross-entropy in nats

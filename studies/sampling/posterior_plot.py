@@ -9,8 +9,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from studies.figure_text import plain_ticks
 from studies.frame.figure_style import COLOURS
+from studies.frame.figure_text import plain_ticks
 from studies.frame.study import Arrays
 from studies.sampling.random_curves import OBSERVATIONS, ORACLES, SCORES, N
 

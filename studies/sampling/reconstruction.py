@@ -20,14 +20,15 @@ from torch import Tensor
 
 import mnist
 from jacobian_lab.constraints.base import LinearConstraint
-from studies.figure_text import subject, write_subject
 from studies.frame.answer import Row
 from studies.frame.figure_style import COLOURS
-from studies.frame.inputs import OfDigits
+from studies.frame.figure_text import subject, write_subject
 from studies.frame.models import Inputs, Model
+from studies.frame.panels import grid, plot_along, tiles
 from studies.frame.statistics import fidelity, mean_interval, rate_interval, scores
 from studies.frame.study import Arrays, Pieces
-from studies.sampling.constrained import grid, in_batches, plot_along, sample_images, spent, tiles
+from studies.sampling.constrained import in_batches, sample_images, spent
+from studies.sampling.inputs import OfDigits
 
 SAMPLED, PROJECTED, FREE, AUTOENCODER = "sampled", "projected", "unconstrained", "autoencoder"
 SHOWN = 6

@@ -8,10 +8,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from studies.figure_text import write_subject
 from studies.frame.figure_style import COLOURS
+from studies.frame.figure_text import write_subject
+from studies.frame.panels import grid, plot_along
 from studies.frame.study import Arrays
-from studies.sampling.constrained import grid, plot_along
 
 SHOWN = 4
 TRAITS = {"thickness": "thickness of strokes, pixels", "slant": "slant, tangent"}

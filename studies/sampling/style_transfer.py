@@ -19,14 +19,14 @@ import mnist
 from jacobian_lab import InputError
 from jacobian_lab.constraints.losses import style
 from mnist.data import SHAPE
-from studies.figure_text import subject
 from studies.frame.answer import Answer, Row
-from studies.frame.inputs import OfDigits
+from studies.frame.figure_text import subject
 from studies.frame.model_files import is_gray
 from studies.frame.models import Model, is_latent
 from studies.frame.statistics import mean_interval
 from studies.frame.study import Arrays, Pieces, Study
 from studies.sampling.constrained import sample_images, spent
+from studies.sampling.inputs import OfDigits
 from studies.sampling.style_features import CLASSIFIER, CLIP, clip_hash, load_features
 from studies.sampling.style_plot import TRAITS, plot
 

@@ -22,9 +22,9 @@ from studies.contest import (
 from studies.contest.contest import FIRST, OTHERS, Contest, Entry, execute
 from studies.contest.contest_report import kernel_distance
 from studies.contest.peers import Passes, Peer
-from studies.contest.problems import problem
 from studies.frame.statistics import mean_interval, rate_interval
 from studies.frame.study import run
+from studies.sampling.problems import problem
 
 TINY = {
     "tasks": ("half",),

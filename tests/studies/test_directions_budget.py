@@ -15,10 +15,10 @@ from jacobian_lab.sampling.newton import Newton
 from jacobian_lab.sampling.sampler import sample, seed_of, seeded_noise
 from jacobian_lab.sampling.step_size import Fixed
 from mnist.oracle import load_oracle
-from studies.contest.problems import TASKS
 from studies.sampling.directions_budget import REAL, DirectionsBudget
 from studies.sampling.newton_settings import SEARCH, choose, describe, evaluations_per_time
 from studies.sampling.observed_digits import ObservedDigits
+from studies.sampling.problems import TASKS
 
 from conftest import call
 

@@ -3,7 +3,7 @@
 import pytest
 
 from studies.benchmarks.memory import MemoryBenchmark, largest, peak_memory
-from studies.benchmarks.processes import STRICT
+from studies.frame.processes import STRICT
 
 from conftest import call
 

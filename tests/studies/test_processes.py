@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from studies.benchmarks.processes import in_a_process, peak_of, status
+from studies.frame.processes import in_a_process, peak_of, status
 
 
 def test_a_process_of_its_own_hands_back_the_numbers_of_a_function():
