@@ -1,6 +1,7 @@
 """The house: which folder may import which, and no cycles between folders or files."""
 
 import ast
+import re
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -145,9 +146,15 @@ def test_no_module_has_the_name_of_a_function_that_is_exported():
 
 
 def test_every_module_has_a_test_file_of_its_name():
+    """A figure or table is tested with its study, and the contest's peers together."""
     tests = {path.stem.removeprefix("test_") for path in (ROOT / "tests").rglob("test_*.py")}
-    modules = [m for m, path in MODULES.items() if path.name != "__init__.py"]
-    assert not [m for m in modules if m.rsplit(".", 1)[-1].lstrip("_") not in tests]
+    names = {
+        m: m.rsplit(".", 1)[-1].lstrip("_")
+        for m, path in MODULES.items()
+        if path.name != "__init__.py"
+    }
+    parts = r"(_(plot|table|report)|(?<=^peers)_\w+)$"
+    assert not [m for m, name in names.items() if not {name, re.sub(parts, "", name)} & tests]
 
 
 def test_functions_fit_on_a_screen():
