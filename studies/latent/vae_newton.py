@@ -36,7 +36,6 @@ from jacobian_lab.sampling.sampler import State, sample, seed_of, seeded_noise
 from jacobian_lab.sampling.step_size import Secant
 from mnist.classifier import Classifier
 from mnist.data import SHAPE
-from studies.frame.answer import Answer
 from studies.frame.figure_text import subject
 from studies.frame.model_files import LATENT
 from studies.frame.models import Model, is_latent, open_model
@@ -46,7 +45,7 @@ from studies.frame.statistics import scores
 from studies.frame.study import Arrays, Pieces, Study, check_times
 from studies.frame.survey import collect
 from studies.latent.vae_newton_plot import plot
-from studies.latent.vae_newton_table import table
+from studies.latent.vae_newton_table import ANSWER, table
 from studies.latent.vae_premises import FORMS, MASKED, TASKS, observed_images, premises
 
 AUTOENCODER, MASK = "autoencoder", "latent mask"
@@ -302,18 +301,6 @@ def sample_one_method(model: str, task: str, method: str, batch: int) -> tuple[f
     return peak_of(work, batch)
 
 
-ANSWER = Answer(
-    (
-        "task",
-        "method",
-        "residual_median",
-        "psnr",
-        "agreement",
-        "denoiser_passes",
-        "processor_seconds",
-        "peak_MB_above_rest",
-    )
-)
 STUDY = Study(
     "vae-newton",
     VaeNewton,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from studies.frame.answer import Row
+from studies.frame.answer import Answer, Row
 from studies.frame.statistics import mean_interval, rate_interval
 from studies.frame.study import Arrays
 from studies.latent.vae_premises import FORMS, REFERENCES, TASKS, VECTORS
@@ -64,3 +64,17 @@ def _premises(arrays: Arrays, task: str, method: str) -> Row:
             else ""
         )
     return row
+
+
+ANSWER = Answer(
+    (
+        "task",
+        "method",
+        "residual_median",
+        "psnr",
+        "agreement",
+        "denoiser_passes",
+        "processor_seconds",
+        "peak_MB_above_rest",
+    )
+)
