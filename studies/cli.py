@@ -119,9 +119,16 @@ def _parsed(kind: type[Any], name: str, words: list[str]) -> Any:
         for field in dataclasses.fields(kind)
         if field.init
     }
-    body = {"__annotations__": annotations, "__doc__": kind.__doc__, "__module__": kind.__module__}
-    options = type(kind.__name__, (kind,), body)
-    return tyro.cli(options, prog=f"jacobian-lab {name}", args=words)
+    body = {
+        "__annotations__": annotations,
+        "__doc__": kind.__doc__,
+        "__module__": kind.__module__,
+        "__post_init__": lambda _: None,  # checked below: tyro would frame the message
+    }
+    parsed: Any = tyro.cli(
+        type(kind.__name__, (kind,), body), prog=f"jacobian-lab {name}", args=words
+    )
+    return kind(**{name: getattr(parsed, name) for name in annotations})
 
 
 def _report(study: Study[Any], config: Config) -> None:

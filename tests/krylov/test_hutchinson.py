@@ -65,7 +65,7 @@ def test_an_accuracy_out_of_reach_ends_with_the_space():
 
 def test_a_product_that_is_not_finite_is_named():
     operator, Q, *_ = split(A, 0, 2, None, 0, both=False)
-    with pytest.raises(InputError, match="not finite: audit the operator"):
+    with pytest.raises(InputError, match=r"not finite \(NaN or infinite\): audit the operator"):
         from_samples(
             operator, Q, np.zeros(1), lambda G: np.full((G.shape[1], 1), np.nan), 2, None, 0, MEAN
         )
