@@ -9,6 +9,8 @@ import json
 
 import torch
 
+import networks
+
 TOKENS = 16  # real: 77
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
@@ -144,6 +146,38 @@ def instaflow(folder, seed=0):
     """
     stable_diffusion(seed=seed).save_pretrained(folder)
     edit(folder / "model_index.json", _class_name="RectifiedFlowPipeline")
+    return folder
+
+
+def dense_at_digit(folder, digit, t, **words):
+    """J in float64 by torch.func.jacrev, at the digit's latent with the studies' noise, (n, n)."""
+    import mnist
+    from jacobian_lab.diffusion.latent import load_latent
+    from mnist.evaluate import noisy_digit
+
+    latent = load_latent(folder, dtype=torch.float64, **words)
+    with torch.no_grad():
+        clean = latent.encode(mnist.digits("held-out")[0][digit : digit + 1].double())[0]
+    return networks.truth(
+        latent.denoiser, noisy_digit(latent.denoiser, clean, t, 0, digit), t
+    ).numpy()
+
+
+def clip_vision(folder):
+    """Save a small CLIP vision model, of 32 x 32 images; return the folder."""
+    import transformers
+
+    torch.manual_seed(0)
+    # Real: ViT-B/16 768 wide, 12 layers, 12 heads, images of 224 x 224, patches of 16 x 16.
+    config = transformers.CLIPVisionConfig(
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        image_size=32,
+        patch_size=8,
+    )
+    transformers.CLIPVisionModel(config).save_pretrained(folder)
     return folder
 
 

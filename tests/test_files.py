@@ -1,10 +1,7 @@
-"""Files: whole or not at all, whoever writes at the same time; and every damage noticed, whatever
-the file.
-"""
+"""Files: whole or not at all, whoever writes at the same time; and every damage noticed."""
 
 import errno
 import io
-import json
 import os
 import pickle
 import threading
@@ -15,8 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from jacobian_lab import InputError, _checksums, _files
-from jacobian_lab._checksums import check_folder, write_sums
+from jacobian_lab import InputError, _files
 from jacobian_lab._files import (
     load_arrays,
     locked,
@@ -26,8 +22,6 @@ from jacobian_lab._files import (
     write_archive,
     write_whole,
 )
-
-from damage import unnoticed
 
 ARRAYS = {"a": np.arange(6.0).reshape(2, 3), "b": np.array("text")}
 
@@ -212,61 +206,6 @@ def test_torch_reads_a_sealed_archive_too(tmp_path):
     assert torch.load(tmp_path / "a.pt", weights_only=True)["b"] == 0.5
     with open_archive(tmp_path / "a.pt", "") as file:
         assert torch.load(file, weights_only=True)["a"].tolist() == [0, 1, 2]
-
-
-@pytest.fixture
-def folder(tmp_path):
-    """A folder as of a pipeline, with its checksums."""
-    folder = tmp_path / "pipeline"
-    (folder / "unet").mkdir(parents=True)
-    (folder / "model_index.json").write_text(json.dumps({"_class_name": "X"}))
-    (folder / "unet" / "weights.safetensors").write_bytes(os.urandom(500))
-    (folder / "unet" / "merges.txt").write_text("a b")
-    (folder / "README.md").write_text("not checked")
-    write_sums(folder)
-    return folder
-
-
-def test_a_folder_is_checked_by_its_sums(folder):
-    for path in (
-        *(path for path in folder.rglob("*") if path.suffix in _checksums.LOADED),
-        folder / "SHA256SUMS",
-    ):
-        assert not unnoticed(
-            path, lambda: check_folder(folder), f"{folder}.* (is damaged|is missing)"
-        )
-        check_folder(folder)
-    (folder / "README.md").unlink()
-    check_folder(folder)
-    (folder / "unet" / "more.json").touch()
-    with pytest.raises(InputError, match=r"more\.json is damaged: .*, expected none"):
-        check_folder(folder)
-    (folder / "unet" / "more.json").unlink()
-    (folder / "unet" / "merges.txt").unlink()
-    with pytest.raises(InputError, match=r"merges\.txt is missing, which .*SHA256SUMS names"):
-        check_folder(folder)
-
-
-def test_the_hubs_cache_is_checked_by_the_names_of_its_blobs(tmp_path):
-    blobs, snapshot = tmp_path / "blobs", tmp_path / "snapshots" / "0123"
-    blobs.mkdir()
-    snapshot.mkdir(parents=True)
-    names = {
-        "config.json": "ce013625030ba8dba906f756967f9e9ca394464a",  # Git's hash of "hello\n"
-        # SHA-256 of it
-        "weights.safetensors": "5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03",
-    }
-    for name, blob in names.items():
-        (blobs / blob).write_bytes(b"hello\n")
-        (snapshot / name).symlink_to(Path("..") / ".." / "blobs" / blob)
-    check_folder(snapshot)
-    for name, blob in names.items():
-        assert not unnoticed(
-            blobs / blob,
-            lambda: check_folder(snapshot),
-            f"{snapshot / name} is damaged: its checksum is",
-        )
-        check_folder(snapshot)
 
 
 def test_a_lock_is_waited_for_and_dies_with_its_process(tmp_path, capfd):

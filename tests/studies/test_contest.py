@@ -16,9 +16,6 @@ from jacobian_lab.sampling.sampler import seed_of
 from studies.contest import (
     contest,
 )
-from studies.contest import (
-    ours as contestants,
-)
 from studies.contest.contest import FIRST, OTHERS, Contest, Entry, execute
 from studies.contest.contest_report import kernel_distance
 from studies.contest.peers import Passes, Peer
@@ -171,9 +168,3 @@ def test_a_missing_library_is_named_before_anything_is_computed(monkeypatch, tmp
     with pytest.raises(InputError, match=r"jacobian-lab\[peers\]"):
         run(contest.STUDY, Contest(methods=("DDIM", "DPS"), out=tmp_path / "run"))
     assert not list(tmp_path.iterdir())
-
-
-def test_our_contestants_share_one_search_and_the_paper_has_its_own_setting():
-    ours = {peer.name: peer for peer in contestants.CONTESTANTS if peer.name in contestants.OURS}
-    assert set(ours) == {"inexact Newton", "gradient descent"}
-    assert ours["inexact Newton"].search == ours["gradient descent"].search

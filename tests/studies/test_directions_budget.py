@@ -6,38 +6,14 @@ import csv
 
 import numpy as np
 import pytest
-import torch
 
 import mnist
-from jacobian_lab.constraints.linear import Inpainting
-from jacobian_lab.constraints.masks import half
-from jacobian_lab.sampling.newton import Newton
 from jacobian_lab.sampling.sampler import sample, seed_of, seeded_noise
-from jacobian_lab.sampling.step_size import Fixed
-from mnist.oracle import load_oracle
-from studies.sampling.directions_budget import REAL, DirectionsBudget
-from studies.sampling.newton_settings import SEARCH, choose, describe, evaluations_per_time
-from studies.sampling.observed_digits import ObservedDigits
+from studies.sampling.directions_budget import DirectionsBudget
+from studies.sampling.newton_settings import SEARCH, describe, evaluations_per_time
 from studies.sampling.problems import TASKS
 
 from conftest import call
-
-
-@pytest.fixture
-def problem():
-    """Half of three digits, on the oracle."""
-    oracle, judge = load_oracle(), mnist.load_classifier()
-    images, labels = mnist.digits("held-out")
-    real = torch.cat([judge.features(images[i : i + REAL.step]).detach() for i in REAL])
-    return ObservedDigits(
-        oracle,
-        judge,
-        Inpainting(images[:3], half(oracle.shape)),
-        seeded_noise(range(3), oracle.shape),
-        images[:3],
-        labels[:3],
-        real,
-    )
 
 
 def test_a_run_spends_its_budgets_and_measures_the_samples(monkeypatch, capsys, tmp_path, model):
@@ -107,37 +83,6 @@ def test_a_run_spends_its_budgets_and_measures_the_samples(monkeypatch, capsys, 
     assert {
         (row["budget"], row["setting"]) for row in searched if row["part"] == "search, chosen"
     } == {(row["budget"], row["setting"]) for row in runs}
-
-
-def test_the_search_takes_the_least_doubt_within_the_tolerance_or_else_the_least_residual():
-    saw = {
-        "residual": np.array([[0.01], [0.02], [0.2], [np.nan]]),
-        "doubt": np.array([[0.9], [0.5], [0.1], [np.nan]]),
-    }
-    assert choose(saw, [0, 1, 2, 3], 0.03) == 1
-    assert choose(saw, [0, 1, 2, 3], 0.3) == 2
-    assert choose(saw, [1, 2, 3], 0.001) == 1
-
-
-def test_a_digit_that_diverges_leaves_the_others_alone(problem):
-    newton = Newton("identity", 1, Fixed(1.0), refresh=False)
-    alone = problem.solve(newton, 3)
-    problem.noise[1] *= 1e5
-    found = problem.solve(newton, 3)
-    assert np.isnan(found["images"][1]).all()
-    for key in ("residuals", "sizes", "images"):
-        np.testing.assert_allclose(found[key][[0, 2]], alone[key][[0, 2]], atol=1e-5)
-    assert (found["passes"] == alone["passes"]).all()
-    assert np.isnan(problem.solve(newton, 3)["doubt"]).tolist() == [False, True, False]
-
-
-def test_size_and_distance_are_those_of_the_digits_by_rights(problem):
-    images = mnist.digits("held-out")[0]
-    assert problem.distance(images[3003:3004]) < 1e-2
-    first = problem.solve(Newton("identity", 1, Fixed(1.0), refresh=False), 1)["sizes"][:, 0]
-    alpha_t, sigma_t = (float(c) for c in problem.denoiser.schedule(999))
-    rms = [float(x.square().mean()) for x in (problem.noise[0], images[0])]
-    assert first[0] == pytest.approx((rms[0] / (alpha_t**2 * rms[1] + sigma_t**2)) ** 0.5, rel=1e-4)
 
 
 @pytest.mark.parametrize(

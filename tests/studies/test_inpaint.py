@@ -5,7 +5,6 @@ import pytest
 import torch
 
 import mnist
-from jacobian_lab import InputError
 from jacobian_lab.constraints.linear import Inpainting
 from jacobian_lab.constraints.masks import half
 from jacobian_lab.sampling.newton import Newton
@@ -185,11 +184,6 @@ def test_slips_are_named(monkeypatch, capsys, tmp_path, words, message):
     assert status == 2
     assert message in " ".join(err.replace("│", " ").split())
     assert not list(tmp_path.glob("runs/*"))
-
-
-def test_files_are_checked_in_python_too(tmp_path):
-    with pytest.raises(InputError, match="there is no file"):
-        Inpaint(image=tmp_path / "none.png")
 
 
 def test_help_has_a_runnable_example(monkeypatch, capsys):

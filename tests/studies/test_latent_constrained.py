@@ -11,7 +11,6 @@ import torch
 from PIL import Image
 
 import mnist
-from jacobian_lab import InputError
 from jacobian_lab.constraints.decoded import Decoded, latent_inpainting
 from jacobian_lab.constraints.linear import Inpainting
 from jacobian_lab.constraints.losses import style
@@ -22,7 +21,6 @@ from jacobian_lab.sampling.newton import Newton
 from jacobian_lab.sampling.sampler import sample, seed_of, seeded_noise
 from jacobian_lab.sampling.step_size import Secant
 from studies.frame.mask_files import read_mask
-from studies.frame.models import Model
 from studies.frame.study import Pieces
 from studies.sampling import (
     guide,
@@ -30,7 +28,6 @@ from studies.sampling import (
     style_transfer,
     superres,
 )
-from studies.sampling.constrained import batch_size
 from studies.sampling.inpaint import Inpaint
 from studies.sampling.style_features import load_features
 from studies.sampling.style_transfer import StyleTransfer
@@ -55,17 +52,7 @@ def folders(tmp_path_factory):
     root = tmp_path_factory.mktemp("models")
     pipelines.miniature(root / "mini")
     pipelines.stable_diffusion().save_pretrained(root / "colour")
-    torch.manual_seed(0)
-    transformers.CLIPVisionModel(
-        transformers.CLIPVisionConfig(
-            hidden_size=16,
-            intermediate_size=32,
-            num_hidden_layers=3,
-            num_attention_heads=2,
-            image_size=32,
-            patch_size=8,
-        )
-    ).save_pretrained(root / "clip")
+    pipelines.clip_vision(root / "clip")
     generator = np.random.default_rng(0)
     pixels = generator.integers(0, 256, (9, 12, 3), dtype=np.uint8)
     Image.fromarray(pixels).resize((96, 72), Image.Resampling.BICUBIC).save(root / "picture.png")
@@ -247,29 +234,6 @@ def test_superres_takes_a_small_colour_image_or_shrinks_a_whole_one(study, folde
     )
 
 
-def test_features_of_clip_are_those_of_its_second_block(folders):
-    images = torch.rand(2, 3, 48, 48, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    network = transformers.CLIPVisionModel.from_pretrained(folders / "clip")
-    processor = transformers.CLIPImageProcessor(
-        size={"height": 32, "width": 32}, do_center_crop=False, do_rescale=False
-    )
-    pixels = processor((images + 1) / 2, return_tensors="pt")["pixel_values"]
-    with torch.no_grad():
-        # before the first block, and after each
-        hidden = network(pixels, output_hidden_states=True).hidden_states
-    for names in ((), ("vision_model.encoder.layers.1",), ("encoder.layers.1",)):
-        (found,) = load_features(str(folders / "clip"), names, "cpu")(images)
-        # PIL-like resizing there, with rounding of its own
-        assert relative(found, hidden[2][:, 1:].mT) < 1e-2
-    gray = images[:, :1]
-    one, three = (
-        load_features(str(folders / "clip"), ("embeddings.patch_embedding",), "cpu")(x)[0]
-        for x in (gray, gray.expand(-1, 3, -1, -1))
-    )
-    assert one.shape == (2, 16, 4, 4)
-    assert torch.equal(one, three)
-
-
 def test_the_style_of_a_colour_image_by_clip(study, folders):
     data, rows = study(
         style_transfer,
@@ -330,14 +294,6 @@ def test_a_mask_for_large_images_has_any_size(tmp_path):
     assert mask[0, 0, 0]
     assert not mask[0, 0, 59]
     assert mask[0, 39, 59]
-
-
-def test_large_images_are_drawn_one_at_a_time():
-    sizes = [
-        batch_size(Model(None, shape, "cpu", torch.float32))
-        for shape in ((1, 32, 32), COLOUR, (3, 512, 512))
-    ]
-    assert sizes == [50, 12, 1]
 
 
 @pytest.mark.parametrize(
@@ -450,15 +406,3 @@ def test_slips_are_named(monkeypatch, capsys, folders, tmp_path, model, words, m
     assert status == (2 if message else 0), err
     assert (message or "") in " ".join(err.replace("│", " ").split())
     assert bool(list(tmp_path.glob("runs/*"))) == (message is None)
-
-
-def test_a_folder_with_other_weights_is_no_clip(folders, tmp_path):
-    from safetensors.torch import load_file, save_file
-
-    shutil.copytree(folders / "clip", tmp_path / "clip")
-    weights = load_file(tmp_path / "clip" / "model.safetensors")
-    save_file(
-        dict(list(weights.items())[1:]), tmp_path / "clip" / "model.safetensors", {"format": "pt"}
-    )
-    with pytest.raises(InputError, match="lacks weights of a CLIP vision model"):
-        load_features(str(tmp_path / "clip"), (), "cpu")

@@ -6,20 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-import mnist
 from jacobian_lab import Arnoldi, InputError, JacobianOperator, arnoldi
 from jacobian_lab.diffusion.latent import load_latent
 from jacobian_lab.sampling.sampler import seed_of, seeded_noise
-from mnist.evaluate import noisy_digit
 from studies.frame import (
     models,
 )
 from studies.frame.model_files import pipeline_hash
 from studies.frame.models import operator_at
 from studies.frame.options import OnModel
-from studies.jacobian import (
-    guidance,
-)
 from studies.jacobian.eigenvectors import MOVES, Eigenvectors
 from studies.jacobian.symmetry import Symmetry, seen_by_products, seen_whole
 from studies.sampling import (
@@ -43,16 +38,6 @@ def folder(tmp_path_factory):
     return pipelines.miniature(tmp_path_factory.mktemp("pipelines") / "narrow")
 
 
-def dense(folder, digit, t, **words):
-    """J in float64 by torch.func.jacrev, at the digit's latent with the studies' noise."""
-    latent = load_latent(folder, dtype=torch.float64, **words)
-    with torch.no_grad():
-        clean = latent.encode(mnist.digits("held-out")[0][digit : digit + 1].double())[0]
-    return networks.truth(
-        latent.denoiser, noisy_digit(latent.denoiser, clean, t, 0, digit), t
-    ).numpy()
-
-
 def test_eigenvalues_with_a_prompt_and_guidance_and_the_manifest(run, folder):
     words = {"prompt": PROMPT, "negative_prompt": "a photo of a one", "guidance": 3.0}
     data, rows, manifest = run(
@@ -72,7 +57,7 @@ def test_eigenvalues_with_a_prompt_and_guidance_and_the_manifest(run, folder):
         "--guidance",
         "3",
     )
-    A = dense(folder, 0, 600, **words)
+    A = pipelines.dense_at_digit(folder, 0, 600, **words)
     expected = [abs(np.linalg.eigvals(B)).max() for B in (A, (A + A.T) / 2, (A - A.T) / 2)]
     np.testing.assert_allclose(data["truth"][0], expected, rtol=1e-5)
     assert (
@@ -80,7 +65,8 @@ def test_eigenvalues_with_a_prompt_and_guidance_and_the_manifest(run, folder):
     ).all()
     # the words matter
     assert (
-        abs(abs(np.linalg.eigvals(dense(folder, 0, 600))).max() - expected[0]) > 1e-3 * expected[0]
+        abs(abs(np.linalg.eigvals(pipelines.dense_at_digit(folder, 0, 600))).max() - expected[0])
+        > 1e-3 * expected[0]
     )
     assert manifest["weights"] == {str(folder): pipeline_hash(str(folder))}
     assert {"diffusers", "transformers"} <= manifest["versions"].keys()
@@ -96,7 +82,7 @@ def test_spectrum_is_the_dense_one_and_that_of_all_arnoldi_steps(run, folder):
     np.testing.assert_allclose(
         data["ritz"][11, :12], Arnoldi(f.operator, f.basis[:, 0]).extend(12).ritz()[0], atol=1e-9
     )
-    values = np.linalg.eigvals(dense(folder, 0, 500))
+    values = np.linalg.eigvals(pipelines.dense_at_digit(folder, 0, 500))
     for found in (data["eigenvalues"], f.ritz()[0]):
         distance = abs(found[:, None] - values)
         assert max(distance.min(0).max(), distance.min(1).max()) < 1e-6 * abs(values).max()
@@ -120,7 +106,7 @@ def test_symmetry_of_a_latent_pixel(run, folder):
         "--channel",
         "3",
     )
-    A = dense(folder, 0, 600)
+    A = pipelines.dense_at_digit(folder, 0, 600)
     entry = 3 * 64 + 2 * 8 + 5
     assert relative(data["column"][0].reshape(-1), A[:, entry]) < 1e-4
     assert relative(data["row"][0].reshape(-1), A[entry]) < 1e-4
@@ -146,7 +132,7 @@ def test_by_default_the_pixel_is_in_the_middle():
 
 def test_eigenvectors_are_shown_decoded(run, folder):
     data, rows, _ = run("eigenvectors", "--model", folder, "--time", "500", "--k", "2")
-    A = dense(folder, Eigenvectors().digit, 500)
+    A = pipelines.dense_at_digit(folder, Eigenvectors().digit, 500)
     values, vectors = np.linalg.eigh((A + A.T) / 2)
     np.testing.assert_allclose(data["values"], values[:-3:-1], rtol=1e-4)
     assert all(abs(data["vectors"][k] @ vectors[:, -1 - k]) > 0.999 for k in range(2))
@@ -269,51 +255,6 @@ def test_without_a_dense_truth_studies_do_what_products_allow(run, monkeypatch, 
         assert all(row.get("dense", row.get("first_dense")) == "" for row in rows)
 
 
-def test_guidance_is_that_of_load_latent_and_its_trace_a_straight_line(run, folder):
-    data, rows, _ = run(
-        "guidance",
-        "--model",
-        folder,
-        "--digits",
-        "1",
-        "--guidances",
-        "0",
-        "1",
-        "4",
-        "--times",
-        "600",
-    )
-    networks_at = {0: {"prompt": ""}, 1: {"prompt": PROMPT}, 4: {"prompt": PROMPT, "guidance": 4.0}}
-    for s, words in enumerate(networks_at.values()):
-        A = dense(folder, 7, 600, **words)
-        truth = {
-            "largest": abs(np.linalg.eigvals(A)).max(),
-            "trace": np.trace(A),
-            "asymmetry": np.linalg.norm(A - A.T) / np.linalg.norm(A + A.T),
-        }
-        for key, value in truth.items():
-            assert data[f"{key}_dense"][0, s] == pytest.approx(value, rel=1e-5), key
-            low, high = data[f"{key}_interval"][0, s, 0]
-            # of a 95 % interval: this seed's may be one that misses
-            room = 0.5 * (high - low) + 1e-5 * abs(value)
-            assert low - room <= value <= high + room, key
-    zero, one, four = data["trace_dense"][0]
-    assert four - zero == pytest.approx(4 * (one - zero), rel=1e-6)
-    assert {row["caption"] for row in rows} == {PROMPT}
-    assert data["denoised"].shape == (1, 3, 1, 32, 32)
-
-
-def test_guidance_at_0_and_1_is_one_network_exactly(folder):
-    config = guidance.GuidanceStudy(model=str(folder), negative_prompt="one")
-    both = config.load(PROMPT, "cpu").denoiser
-    x = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
-    for scale, prompt in ((0, "one"), (1, PROMPT)):
-        assert torch.equal(
-            guidance.at_scale(both, scale)(x, 500),
-            load_latent(folder, prompt=prompt).denoiser(x, 500),
-        )
-
-
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -348,31 +289,11 @@ def test_guidance_at_0_and_1_is_one_network_exactly(folder):
             "there is no file nowhere.png: --image must be an image",
         ),
         (["audit", "--model", "nobody/nothing"], "`hf download nobody/nothing` fetches it"),
-        (
-            ["guidance", "--model", "mnist"],
-            "--model mnist takes no prompt, hence no guidance: take mnist-latent",
-        ),
-        (
-            ["guidance", "--model", "FOLDER", "--guidances", "1", "1"],
-            "--guidances must be one or more different numbers: got 1",
-        ),
-        (["guidance", "--model", "FOLDER", "--digits", "0"], "--digits must lie from 1 to"),
-        (
-            ["guidance", "--model", "FOLDER", "--image", "PHOTO"],
-            "has no caption: say with --prompt what it shows",
-        ),
     ],
 )
 def test_slips_are_answered_with_a_remedy(monkeypatch, capsys, tmp_path, folder, words, message):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "photo.png").touch()
-    places = {"FOLDER": folder, "PHOTO": "photo.png"}
+    places = {"FOLDER": folder}
     status, _, err = call(monkeypatch, capsys, *(places.get(word, word) for word in words))
     assert status == 2
     assert message in " ".join(err.split())
-
-
-def test_help_of_guidance_has_a_runnable_example(monkeypatch, capsys):
-    status, out, _ = call(monkeypatch, capsys, "guidance", "--help")
-    assert status == 0
-    assert "Example: jacobian-lab guidance" in " ".join(out.split())

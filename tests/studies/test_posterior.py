@@ -88,38 +88,6 @@ def test_impossible_observations_are_refused():
         oracle.conditioned(torch.cat([A, torch.zeros(1, 12)]), torch.cat([y, y[:1]]))
 
 
-@pytest.mark.parametrize("observation", curves.OBSERVATIONS)
-def test_on_a_gaussian_the_matched_denoiser_is_the_posteriors(observation):
-    problem = curves.make_problem("Gaussian", observation, 0)
-    x_t = torch.randn(
-        3, 1, 1, curves.N, generator=torch.Generator().manual_seed(0), dtype=torch.float64
-    )
-    for t in (50, 500, 900):
-        assert relative(problem.matched()(x_t, t), problem.posterior.mean(x_t, t)) < 1e-6
-
-
-def test_scores_are_near_zero_for_exact_samples_and_not_for_others():
-    problem = curves.make_problem("mixture", "half", 0)
-    g = torch.Generator().manual_seed(0)
-    mean, covariance, spread, weights = curves.posterior_errors(
-        problem, problem.posterior.sample(20_000, g).flatten(1)
-    )
-    assert max(mean, covariance, weights) < 0.03
-    assert spread == pytest.approx(1, abs=0.02)
-    # collapsed to a mode
-    mean, covariance, spread, _ = curves.posterior_errors(
-        problem, problem.posterior.means[:1].expand(10, -1)
-    )
-    assert mean > 0.2
-    assert covariance == pytest.approx(1)
-    assert spread < 1e-12
-    other = problem.posterior.means[:1] + 0.01 * torch.randn(
-        50, curves.N, generator=g, dtype=torch.float64
-    )
-    expected = 1 - float(problem.posterior.log_weights[0].exp())
-    assert curves.posterior_errors(problem, other)[3] == pytest.approx(expected, abs=1e-3)
-
-
 def test_the_study_tabulates_every_direction_and_exact_newton_meets_the_constraint(
     monkeypatch, capsys, tmp_path
 ):

@@ -1,27 +1,25 @@
-"""The study of VAE-Newton: its premises where they are known, what it counts, that it makes no
-graph; else random weights.
-"""
+"""The study of VAE-Newton, with random weights: what it counts, and that it makes no graph."""
 
 import csv
+import dataclasses
 
 import numpy as np
 import pytest
 import torch
 
 import mnist
-from jacobian_lab import Denoiser, DiscreteSchedule, InputError
+from jacobian_lab import InputError
 from jacobian_lab.constraints.decoded import Decoded
 from jacobian_lab.constraints.separable import shrink, super_resolution
-from jacobian_lab.derivative.settings import differentiable
 from jacobian_lab.sampling.newton import Newton
 from jacobian_lab.sampling.sampler import sample, seed_of, seeded_noise
 from jacobian_lab.sampling.step_size import Secant
-from studies.frame.models import Model, open_model
+from studies.frame.models import open_model
 from studies.latent import (
     vae_newton,
 )
 from studies.latent.vae_newton import ROWS, VaeNewton, memory
-from studies.latent.vae_premises import FORMS, STEPS, TASKS, dense_decoder, dense_encoder, premises
+from studies.latent.vae_premises import FORMS, TASKS
 
 import pipelines
 from conftest import NoGraph, call, relative
@@ -36,92 +34,6 @@ def folder(tmp_path_factory):
     return str(
         pipelines.miniature(tmp_path_factory.mktemp("pipelines") / "narrow", (8, 8, 8), (16, 16))
     )
-
-
-class Shrinking(torch.nn.Module):
-    """Predicts that x_0 is half of x_t."""
-
-    def forward(self, x, t):
-        return x / 2
-
-
-def flat_model():
-    """A model whose decoder is linear with orthonormal columns and whose encoder is its
-    pseudo-inverse, in float64.
-    """
-    Q = torch.linalg.qr(
-        torch.randn(1024, 256, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    )[0]
-    denoiser = Denoiser(Shrinking().double().eval(), DiscreteSchedule.linear(), "sample", LATENT)
-    return Model(
-        denoiser,
-        (1, 32, 32),
-        "cpu",
-        torch.float64,
-        "latent",
-        lambda x: (x.flatten(1) @ Q).reshape(-1, *LATENT),
-        lambda z: (z.flatten(1) @ Q.T).reshape(-1, 1, 32, 32),
-    )
-
-
-def test_the_premises_of_a_perfect_linear_autoencoder_are_met():
-    model, images = flat_model(), mnist.digits("held-out")[0][:5].double()
-    found = premises(model, images[3], model.encode(images[:2]), 400, 0, 3)
-    np.testing.assert_allclose(found["roundtrip"], 0, atol=1e-12)
-    np.testing.assert_allclose(found["cosines"], 1, atol=1e-10)
-    np.testing.assert_allclose(found["singular_values"], 1)
-    Q = dense_decoder(model.decode, torch.zeros(1, *LATENT, dtype=torch.float64))
-    for k, problem in enumerate(TASKS.values()):
-        constraint = problem(images[3:4])
-        P = (
-            constraint.seen(torch.eye(1024, dtype=torch.float64).reshape(-1, 1, 32, 32))
-            .flatten(1)
-            .numpy()
-        )
-        largest = np.linalg.eigvalsh(Q.T @ P @ Q)[-1]  # here symmetric, at most 1
-        np.testing.assert_allclose(found["loop"][k], [largest, largest, 0], rtol=1e-9)
-        noise = seeded_noise([seed_of(0, 3)], LATENT, dtype=torch.float64)
-        x = model.decode(
-            model.denoiser.schedule.add_noise(model.encode(images[3:4]), 400, noise) / 2
-        )
-        moved = model.decode(model.encode(constraint.error(x)))
-        expected = [
-            float(constraint.residual(x + s * moved) / constraint.residual(x)) for s in STEPS
-        ]
-        for form in (1, 2, 3):  # tangent, secant, J_D^+ e
-            np.testing.assert_allclose(found["by_step"][k, form], expected, atol=1e-6)
-        best = found["by_step"][k, 0, 10]  # exact line search ends at s = 1
-        assert best == found["by_step"][k, 0].min() <= min(expected) + 1e-6
-
-
-def test_the_dense_jacobians_are_those_of_jacrev():
-    from mnist.latent import AUTOENCODER, build_autoencoder
-
-    torch.manual_seed(0)
-    autoencoder = (
-        build_autoencoder(AUTOENCODER | {"block_out_channels": (8, 8, 8)})
-        .double()
-        .eval()
-        .requires_grad_(False)
-    )
-
-    def decode(z):
-        return autoencoder.decode(z).sample
-
-    def encode(x):
-        return autoencoder.encode(x).latent_dist.mode()
-
-    z, x = (
-        torch.randn(1, 4, 2, 2, dtype=torch.float64),
-        torch.randn(1, 1, 8, 8, dtype=torch.float64),
-    )
-    with differentiable():  # attention by the kernel that has derivatives
-        J_D, J_E = (
-            torch.func.jacrev(function)(at).reshape(-1, at.numel())
-            for function, at in ((decode, z), (encode, x))
-        )
-    assert relative(dense_decoder(decode, z), J_D) < 1e-10
-    assert relative(dense_encoder(encode, x), J_E) < 1e-10
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -255,15 +167,9 @@ def test_slips_are_named(monkeypatch, capsys, tmp_path, folder, words, message):
     assert message in err
 
 
-def test_a_model_of_other_images_than_digits_is_refused(monkeypatch):
-    model = flat_model()
-    monkeypatch.setattr(
-        vae_newton,
-        "open_model",
-        lambda name, device: Model(
-            model.denoiser, (3, 64, 64), device, torch.float32, "latent", model.encode, model.decode
-        ),
-    )
+def test_a_model_of_other_images_than_digits_is_refused(monkeypatch, folder):
+    photographs = dataclasses.replace(open_model(folder, "cpu"), image_shape=(3, 64, 64))
+    monkeypatch.setattr(vae_newton, "open_model", lambda name, device: photographs)
     with pytest.raises(InputError, match=r"digits are \(1, 32, 32\)"):
         vae_newton.open_digits("photographs", "cpu")
 
