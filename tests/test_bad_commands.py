@@ -82,7 +82,7 @@ spectrum --arnoldi-steps 9
 spectrum --arnoldi-steps 1025
 spectrum --time inf
 spectrum --time 1000
-spectrum --model mnist-flow --time 500
+spectrum --model mnist-flow --time 400
 eigenvectors --k 0
 eigenvectors --k 21
 eigenvectors --time 1000
@@ -168,7 +168,6 @@ vae-newton --steps 1001
 audit --times 1000
 audit --times nan
 audit --model unet
-benchmark
 benchmark nothing
 benchmark products --rounds 0
 benchmark products --batches 0
@@ -188,7 +187,6 @@ benchmark full-size --flops -1
 benchmark contest --methods mine
 benchmark contest --budgets 0
 benchmark contest --digits 1
-train
 train nothing
 train denoiser --learning-rate nan
 train denoiser --learning-rate inf

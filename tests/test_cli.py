@@ -193,7 +193,7 @@ def test_a_missing_weight_file_is_named(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(mnist.weights, "SHIPPED", tmp_path)
     status, _, err = call(monkeypatch, capsys, "directions", "--out", tmp_path / "run")
     assert status == 2
-    assert "no model 'denoiser'" in err
+    assert "no model 'mnist'" in err
     assert not (tmp_path / "run.partial").exists()
 
 

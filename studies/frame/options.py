@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -196,3 +197,4 @@ def fit_times(config: Config, model: str) -> None:
             many = isinstance(value, tuple)
             sigmas = tuple(t / TRAINING_TIMES for t in (value if many else (value,)))
             object.__setattr__(config, name, sigmas if many else sigmas[0])
+        print(f"{model} counts in sigma: the default times are divided by 1000", file=sys.stderr)

@@ -44,6 +44,8 @@ def test_guidance_is_that_of_load_latent_and_its_trace_a_straight_line(run, fold
         "guidance",
         "--model",
         folder,
+        "--digit",
+        "7",
         "--digits",
         "1",
         "--guidances",

@@ -277,7 +277,7 @@ def test_without_a_dense_truth_studies_do_what_products_allow(run, monkeypatch, 
         (["audit", "--model", "FOLDER", "--guidance", "nan"], "--guidance must be finite: got nan"),
         (
             ["spectrum", "--model", "FOLDER", "--arnoldi-steps", "300"],
-            "--steps must lie from 10 to 256, the size of this model's J",
+            "--arnoldi-steps must lie from 10 to 256, the size of this model's J",
         ),
         (
             ["symmetry", "--model", "FOLDER", "--channel", "4"],

@@ -48,6 +48,6 @@ def test_it_takes_the_times_of_a_flow(run, flow, monkeypatch, capsys):
     data, rows, _ = run("spectrum", "--arnoldi-steps", "10", "--time", "0.5", "--model", flow)
     assert rows
     assert data["time"].tolist() == 0.5
-    status, _, err = call(monkeypatch, capsys, "spectrum", "--model", flow)
+    status, _, err = call(monkeypatch, capsys, "spectrum", "--model", flow, "--time", "300.5")
     assert status == 2
     assert "a rectified flow takes a time in (0, 1]" in err

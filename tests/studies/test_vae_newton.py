@@ -59,7 +59,7 @@ def test_a_whole_run_of_vae_newton_makes_no_tensor_that_requires_a_gradient(fold
 def test_vae_newton_peaks_at_most_at_0_6_of_back_propagation(folder):
     above = {}
     for form in ("backprop", "secant"):
-        before, peak = memory(VaeNewton(model=folder, batch=64), "4x super-resolution", form)
+        before, peak = memory(VaeNewton(model=folder, batch_size=64), "4x super-resolution", form)
         assert before > 200  # PyTorch and diffusers alone
         above[form] = peak - before
     assert above["secant"] < 0.6 * above["backprop"]
@@ -71,7 +71,7 @@ def test_the_study_samples_as_the_sampler_does_and_counts_what_it_spends(
     monkeypatch.setattr(
         vae_newton,
         "memory",
-        lambda config, task, method: (500.0, 500.0 + len(method) * config.batch),
+        lambda config, task, method: (500.0, 500.0 + len(method) * config.batch_size),
     )
     status, _, err = call(
         monkeypatch,
@@ -147,7 +147,7 @@ def test_the_study_samples_as_the_sampler_does_and_counts_what_it_spends(
     ("words", "message"),
     [
         (("--model", "denoiser"), "is no latent model: take mnist-latent"),
-        (("--digits", "0"), "--digits, --measured and --batch"),
+        (("--digits", "0"), "--digits, --measured and --batch-size"),
         (("--change", "0"), "--change positive"),
         (("--eta", "2"), "--eta must lie from 0 to 1"),
         (("--times", "500", "500"), "different times"),
