@@ -15,9 +15,7 @@ from mnist import runs
 from mnist.recipe import DenoiserRecipe
 from mnist.runs import default_folder
 from mnist.train import Run, train
-from studies import (
-    cli,
-)
+from studies.benchmarks import products
 from studies.contest import (
     contest,
 )
@@ -26,6 +24,7 @@ from studies.frame import (
 )
 from studies.frame.study import Pieces, perform, run
 from studies.jacobian import (
+    audits,
     eigenvalues,
 )
 from studies.sampling import (
@@ -210,7 +209,7 @@ def test_a_run_of_other_code_is_shown_and_computed_anew_beside_it(
     assert f"{key} {str(value)[:12]}, now " in err
     assert f"): it stays, and {new.folder} is the folder of this run" in err
     assert content(old) == before
-    assert perform(squares.study(), config) == (
+    assert perform(squares.study(), config)[:2] == (
         new.folder,
         "reused: table and figures drawn anew from data.npz",
     )
@@ -358,9 +357,9 @@ def test_ctrl_c_promises_no_resumption_where_there_is_none(monkeypatch, capsys, 
     def stops(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli.audit, "report", stops)
-    monkeypatch.setattr(cli.benchmark, "products", stops)
-    monkeypatch.setattr(cli.benchmark, "dense", stops)
+    monkeypatch.setattr(audits, "report", stops)
+    monkeypatch.setattr(products, "products", stops)
+    monkeypatch.setattr(products, "dense", stops)
     status, _, err = call(monkeypatch, capsys, *words)
     assert status == 130
     assert err == "\ninterrupted\n"
