@@ -6,6 +6,10 @@ import os
 import sys
 from pathlib import Path
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # the processes share the cores; read at import
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 import numpy as np
 import pytest
 import torch
@@ -14,7 +18,7 @@ from torch.overrides import TorchFunctionMode
 from jacobian_lab import DiscreteSchedule, RectifiedFlow
 from jacobian_lab.diffusion.oracle import GaussianMixture, gaussian
 
-if "PYTEST_XDIST_WORKER" in os.environ:  # the processes share the cores
+if "PYTEST_XDIST_WORKER" in os.environ:
     torch.set_num_threads(1)
 
 SCHEDULES = {
