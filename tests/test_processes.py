@@ -262,12 +262,13 @@ def test_flags_of_attention_come_back_when_threads_overlap(first_leaves):
 
 def test_two_threads_with_an_operator_each_give_what_each_gives_alone():
     before = flags()
-    wanted = [JacobianOperator(denoiser(seed=seed), x_at(seed), 500).dense() for seed in range(2)]
+    # made here: they draw their weights from the one generator of the process
+    made = [denoiser(seed=seed) for seed in range(2)]
+    wanted = [JacobianOperator(made[seed], x_at(seed), 500).dense() for seed in range(2)]
 
     def work(seed):
-        D = denoiser(seed=seed)
         for _ in range(10):
-            J = JacobianOperator(D, x_at(seed), 500)
+            J = JacobianOperator(made[seed], x_at(seed), 500)
             assert relative(J.dense(), wanted[seed]) < 1e-12
             assert relative(J @ np.eye(64), wanted[seed]) < 1e-12
 
