@@ -279,7 +279,7 @@ class Ladder:
                 continue
             try:
                 found = self._engines.apply(engine, u, transposed=True)
-                verdict = self._check.adjoint(engine, u, self.path, self.error)
+                verdict = self._check.adjoint(engine, u, found, self.path, self.error)
             except Exception as fault:  # as in _tried
                 problems.append(f"{name} fails: {first_line(fault)}")
                 continue

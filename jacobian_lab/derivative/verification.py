@@ -14,6 +14,7 @@ from torch import Tensor
 
 from jacobian_lab.derivative.agreement import Comparison, Verdict
 from jacobian_lab.derivative.engines import Engine, Engines
+from jacobian_lab.derivative.fallbacks import DoubleBackward
 from jacobian_lab.derivative.guards import check_apart, is_repeated
 from jacobian_lab.derivative.linearisation import Linearisation
 from jacobian_lab.derivative.randomness import deterministic
@@ -111,7 +112,7 @@ class Verification:
                 " cache keyed on the time?)"
             )
 
-    def adjoint(self, engine: Engine, u: Tensor, path: str, error: float) -> Verdict:
+    def adjoint(self, engine: Engine, u: Tensor, found: Tensor, path: str, error: float) -> Verdict:
         """Return whether `<w, J v> = <J^T w, v>`: over the directions v that J v was checked along,
         or with differences.
 
@@ -123,7 +124,8 @@ class Verification:
         ----------
         engine : Engine
             Of `J^T u`.
-        u : Tensor, shape (K, B, C, H, W)
+        u, found : Tensor, shape (K, B, C, H, W)
+            A direction, and the engine's `J^T u`.
         path : str
             Of `J v`, empty where it was not asked for.
         error : float
@@ -140,7 +142,9 @@ class Verification:
         parts = [_unit(y), _unit(self.value.expand(y.shape)), _unit(noise)]
         if v is None:  # along J^T w, where an error shows most
             w = parts[0] + parts[1] + parts[2]
-            z = self.engines.apply(engine, w, transposed=True)
+            z, apart = self._transposed(engine, u, found, w)
+            if not apart <= STATEFUL * self.eps:
+                return Verdict(False, apart)
             g, size = (self.pairs(a).double().flatten(1) for a in (z, w))
             along = g.square().sum(1) / size.norm(dim=1).clamp(min=torch.finfo(size.dtype).tiny)
             return self.compare_at(z, onto=w).verdict(along.unsqueeze(1))
@@ -160,10 +164,32 @@ class Verification:
 
     def pairs(self, vectors: Tensor) -> Tensor:
         """Return the vectors, (K, B, ...), of the samples that are checked: (m, ...)."""
-        rows = torch.linspace(
-            len(self.x) - 1, 0, min(CHECKED, len(self.x)), device=vectors.device
-        ).long()
-        return vectors[:, rows].flatten(0, 1)
+        return vectors[:, self._rows()].flatten(0, 1)
+
+    def _rows(self) -> Tensor:
+        count = len(self.x)
+        return torch.linspace(count - 1, 0, min(CHECKED, count), device=self.x.device).long()
+
+    def _transposed(
+        self, engine: Engine, u: Tensor, found: Tensor, w: Tensor
+    ) -> tuple[Tensor, float]:
+        """Return `J^T w` of the samples that are checked, those of others may be zero, and how far
+        their `J^T u` lies from what was found.
+
+        Another backward pass of the whole batch would double the price of `J^T u`: they have a
+        graph of their own, which must give what the batch's gave.
+        """
+        if isinstance(engine, Linearisation) or len(self.x) <= CHECKED:
+            return self.engines.apply(engine, w, transposed=True), 0.0
+        rows = self._rows()
+        few = DoubleBackward(self.function, self.x[rows])
+        own, theirs = torch.stack([few.vjp(one) for one in u[:, rows]]), found[:, rows]
+        slope = self.value.norm() / self.x.norm().clamp(min=self.scale)
+        size = torch.maximum(own.norm(), NOTHING * slope * u[:, rows].norm())
+        apart = float((own - theirs).norm() / size.clamp(min=torch.finfo(size.dtype).tiny))
+        z = torch.zeros_like(w)
+        z[:, rows] = torch.stack([few.vjp(one) for one in w[:, rows]])
+        return z, apart
 
 
 def warn_of(verdict: Verdict, linear: Linearisation | None) -> None:

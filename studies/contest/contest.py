@@ -167,9 +167,12 @@ def twice(entry: Entry, config: Contest) -> Arrays:
 
 
 def evaluations_per_step(entry: Entry, config: Contest) -> float:
-    """Return the evaluations of a step, counted over four steps on two digits."""
+    """Return the evaluations of a step, counted over four steps on the digits of the search: on
+    few, the check of products, two samples at each time, would count for more than it is.
+    """
     probe = replace(entry, steps=4)
-    return float(execute(probe, config, OTHERS, 2, config.seed)["passes"].sum()) / 4
+    found = execute(probe, config, OTHERS, config.searched, config.seed)
+    return float(found["passes"].sum()) / 4
 
 
 def search_parameters(task: str, peer: Peer, config: Contest) -> Arrays:

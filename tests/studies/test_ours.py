@@ -89,9 +89,6 @@ def test_forward_passes_are_as_stated(denoiser, problem, peer):
     assert (backward > 0) == (peer.passes.vjp > 0)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the check of J^T u is a second backward pass of the batch at each time"
-)
 def test_backward_passes_are_as_stated(denoiser, problem):
     peer = PEERS_OF_OURS["gradient descent"]
     assert whole_passes(denoiser, problem, peer, 4)[1] == 4 * peer.passes.vjp
