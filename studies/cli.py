@@ -128,7 +128,10 @@ def _parsed(kind: type[Any], name: str, words: list[str]) -> Any:
     parsed: Any = tyro.cli(
         type(kind.__name__, (kind,), body), prog=f"jacobian-lab {name}", args=words
     )
-    return kind(**{name: getattr(parsed, name) for name in annotations})
+    # what was not typed keeps its default, which a study can tell from the same value typed
+    options = {word.split("=")[0] for word in words if word.startswith("--")}
+    typed = {word.lstrip("-").removeprefix("no-").replace("-", "_") for word in options}
+    return kind(**{name: getattr(parsed, name) for name in annotations if name in typed})
 
 
 def _report(study: Study[Any], config: Config) -> None:

@@ -82,7 +82,7 @@ spectrum --arnoldi-steps 9
 spectrum --arnoldi-steps 1025
 spectrum --time inf
 spectrum --time 1000
-spectrum --model mnist-flow --time 400
+spectrum --model mnist-flow --time 500
 eigenvectors --k 0
 eigenvectors --k 21
 eigenvectors --time 1000

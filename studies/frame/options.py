@@ -185,13 +185,16 @@ def model_files(config: OnDigits | Prompted) -> Mapping[str, str]:
 
 
 def fit_times(config: Config, model: str) -> None:
-    """Divide the default times of a study by 1000 if its model counts in sigma, as flows do."""
+    """Divide the default times of a study by 1000 if its model counts in sigma, as flows do.
+
+    A time that was given is taken as it is, also where it is the default's number.
+    """
     defaults: dict[str, Any] = {
         name: field.default
         for name, field in type(config).__dataclass_fields__.items()
         if name in ("time", "times", "shown")
     }
-    left = {name: value for name, value in defaults.items() if getattr(config, name) == value}
+    left = {name: value for name, value in defaults.items() if getattr(config, name) is value}
     if left and counts_in_sigma(model):
         for name, value in left.items():
             many = isinstance(value, tuple)

@@ -17,6 +17,8 @@ def test_default_times_fit_a_flow_and_what_was_asked_for_stays(flow, model):
     assert Spectrum(model="mnist-flow").time == 0.5
     assert Directions(model=flow).times == (0.3, 0.5, 0.7)
     assert Survey(model=flow, times=(0.25, 1)).times == (0.25, 1)
+    assert Spectrum(model=flow, time=int("500")).time == 500  # given: the schedule refuses it
+    assert Survey(model=flow, times=Survey.times[:1] + Survey.times[1:]).times == Survey.times
     assert Survey(model=model).times == Survey.times
     assert Survey(model="oracle").times == Survey.times
 
