@@ -4,9 +4,35 @@ import numpy as np
 import scipy.linalg
 from scipy.optimize import linear_sum_assignment
 
+from jacobian_lab.krylov.operators import Operator
 from jacobian_lab.krylov.schur import RANKS
 
 RNG = np.random.default_rng(0)
+SCALES = [
+    (1e-150, 1e-300),
+    (1e-150, 1.0),
+    (1e-150, 1e150),
+    (1e-300, 1e-300),
+    (1e-300, 1.0),
+    (1e150, 1.0),
+    (1e150, 1e300),
+    (1e300, 1e150),
+    (1e300, 1.0),
+]
+"""Of a matrix and of a right-hand side: a solver is free of them."""
+
+
+def by_differences(A):
+    """An operator whose products are known to be rough."""
+    return Operator(
+        A.shape,
+        A.dtype,
+        lambda V: A @ V,
+        lambda U: A.T @ U,
+        path="central difference",
+        product_error=1e-3,
+        rounding=1e-5,
+    )
 
 
 def similar(T):

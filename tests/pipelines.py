@@ -255,3 +255,23 @@ def t5_tokenizer():
         extra_ids=0,
         model_max_length=TOKENS,
     )
+
+
+def saved(root):
+    """Save one pipeline of each kind as diffusers does; return kind -> folder."""
+    made = {
+        "sd1": stable_diffusion(),
+        "sd2": stable_diffusion("v_prediction"),
+        "sd3": stable_diffusion_3(),
+    }
+    for name, pipeline in made.items():
+        pipeline.save_pretrained(root / name)
+    return {name: root / name for name in made} | {"instaflow": instaflow(root / "rf")}
+
+
+def noise(latent, count=1, seed=0):
+    """Noise that is the same in every precision."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(
+        count, *latent.denoiser.shape, generator=generator, dtype=torch.float64
+    ).float()

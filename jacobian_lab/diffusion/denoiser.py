@@ -112,6 +112,16 @@ class Denoiser(nn.Module):
         # not .train(), which would change the network
         self.training = isinstance(network, nn.Module) and network.training
 
+    def __repr__(self) -> str:
+        network, kind = self.network, type(self.network).__name__
+        if isinstance(network, nn.Module):
+            what = f"{kind} of {sum(p.numel() for p in network.parameters()):,} weights"
+        else:
+            what = getattr(network, "__name__", kind)
+        return (
+            f"{type(self).__name__}({what}, {self.schedule!r}, {self.prediction!r}, {self.shape})"
+        )
+
     def forward(self, x_t: Tensor, t: Time) -> Tensor:
         """Return the posterior mean of x_0, of the shape and dtype of `x_t`.
 

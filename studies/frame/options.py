@@ -52,6 +52,14 @@ class OnDigits(Config):
             raise InputError(f"--digit {self.digit} is not a held-out digit: expected 0 to 4999")
         fit_times(self, self.model)
 
+    def check_digits(self) -> None:
+        """Raise unless there are `digits` held-out digits, an option of many studies, from `digit`
+        on.
+        """
+        count, most = vars(self)["digits"], 5000 - self.digit
+        if not 1 <= count <= most:
+            raise InputError(f"--digits must lie from 1 to {most}: got {count}")
+
 
 @dataclass(frozen=True)
 class Prompted(Config):

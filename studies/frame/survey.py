@@ -99,8 +99,7 @@ class Survey(OnModel):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_times(self.times)
-        if not 1 <= self.digits <= 5000 - self.digit:
-            raise InputError(f"--digits must lie from 1 to {5000 - self.digit}: got {self.digits}")
+        self.check_digits()
         if self.seeds < 1:
             raise InputError(f"--seeds must be at least 1: got {self.seeds}")
 

@@ -70,8 +70,7 @@ class Directions(OnDigits):
             )
         if self.target is not None and not 0 <= self.target < 5000:
             raise InputError(f"--target {self.target} is not a held-out digit: expected 0 to 4999")
-        if not 1 <= self.digits <= 5000 - self.digit:
-            raise InputError(f"--digits must lie from 1 to {5000 - self.digit}: got {self.digits}")
+        self.check_digits()
         if not self.change > 0:
             raise InputError(f"--change must be positive: got {self.change}")
         if not self.rconds or not all(0 <= rcond < 1 for rcond in self.rconds):

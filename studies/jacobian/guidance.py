@@ -90,8 +90,7 @@ class GuidanceStudy(OnImages):
                 "--guidances must be one or more different numbers: got "
                 f"{' '.join(map(str, self.guidances)) or 'none'}"
             )
-        if not 1 <= self.digits <= 5000 - self.digit:
-            raise InputError(f"--digits must lie from 1 to {5000 - self.digit}: got {self.digits}")
+        self.check_digits()
 
     def caption(self, digit: int) -> str:
         """Return the prompt of a digit."""

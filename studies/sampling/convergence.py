@@ -74,8 +74,7 @@ class Convergence(OnModel):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 1 <= self.digits <= 5000 - self.digit:
-            raise InputError(f"--digits must lie from 1 to {5000 - self.digit}: got {self.digits}")
+        self.check_digits()
         if self.newton_steps < 1:
             raise InputError(f"--newton-steps must be at least 1: got {self.newton_steps}")
         if not 1 <= self.jacobians <= self.digits:

@@ -12,20 +12,18 @@ import torch
 from torch import Tensor
 
 import mnist
-from jacobian_lab import InputError
 from jacobian_lab.sampling.sampler import seed_of
 from mnist.data import SHAPE
 from studies.frame.models import Inputs, Model, check_digits, image_hash, is_latent, say
+from studies.frame.options import OnDigits
 from studies.frame.pictures import Picture, Shape, read_image
 from studies.sampling.constrained import Constrained, in_batches
 
 
 @dataclass(frozen=True)
-class OfDigits(Constrained):
+class OfDigits(Constrained, OnDigits):
     """Options of a study of held-out digits, or of an image of the user's."""
 
-    digit: int = 0
-    """First held-out digit, 0 to 4999; digit i shows the class i % 10."""
     digits: int = 24
     """Digits: this many, from `digit` on."""
     image: Path | None = None
@@ -36,10 +34,7 @@ class OfDigits(Constrained):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.digit < 5000:
-            raise InputError(f"--digit {self.digit} is not a held-out digit: expected 0 to 4999")
-        if not 1 <= self.digits <= 5000 - self.digit:
-            raise InputError(f"--digits must lie from 1 to {5000 - self.digit}: got {self.digits}")
+        self.check_digits()
         if self.image is not None:
             if not is_latent(self.model):
                 # refused before anything is computed; what a pipeline takes it says once it is open

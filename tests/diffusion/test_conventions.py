@@ -20,22 +20,7 @@ import pipelines  # noqa: E402 - needs what was asked for above
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
     """One folder for each configuration, as diffusers saves it."""
-    root = tmp_path_factory.mktemp("pipelines")
-    made = {
-        "sd1": pipelines.stable_diffusion(),
-        "sd2": pipelines.stable_diffusion("v_prediction"),
-        "sd3": pipelines.stable_diffusion_3(),
-    }
-    for name, pipeline in made.items():
-        pipeline.save_pretrained(root / name)
-    return {name: root / name for name in made} | {"instaflow": pipelines.instaflow(root / "rf")}
-
-
-def noise(latent, count=1, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(
-        count, *latent.denoiser.shape, generator=generator, dtype=torch.float64
-    ).float()
+    return pipelines.saved(tmp_path_factory.mktemp("pipelines"))
 
 
 class Toy(nn.Module):
@@ -110,7 +95,7 @@ def test_instaflow_is_never_guessed(folders, tmp_path):
     renamed = shutil.copytree(folders["instaflow"], tmp_path / "model")
     pipelines.edit(renamed / "model_index.json", _class_name="StableDiffusionPipeline")
     explicit, own = load_latent(renamed, prediction="instaflow"), load_latent(folders["instaflow"])
-    x = noise(own)
+    x = pipelines.noise(own)
     assert torch.equal(explicit.denoiser(x, 0.5), own.denoiser(x, 0.5))
     with pytest.raises(
         InputError, match="prediction='epsilon', but a RectifiedFlowPipeline predicts x_0 - noise"
@@ -134,7 +119,7 @@ def test_a_flow_scheduler_beside_a_unet_means_diffusers_sign(folders, tmp_path):
     )
     flow, opposite = load_latent(folder), load_latent(folders["instaflow"])
     assert flow.denoiser.prediction == "flow"
-    x = noise(flow)
+    x = pipelines.noise(flow)
     assert relative(flow.denoiser(x, 0.5) - x, x - opposite.denoiser(x, 0.5)) < 1e-5
 
 

@@ -149,3 +149,11 @@ def test_another_precision_and_other_kinds_of_array_are_named():
         denoiser(torch.zeros(1, *SHAPE).numpy(), 7)
     with pytest.raises(InputError, match=r"floating-point tensor: got a tensor of int64"):
         denoiser(torch.zeros(1, *SHAPE).long(), 7)
+
+
+def test_a_denoiser_prints_as_one_line():
+    layer = torch.nn.Conv2d(1, 1, 3, padding=1)
+    made = Denoiser(layer, RectifiedFlow(), "flow", (1, 8, 8))
+    assert repr(made) == "Denoiser(Conv2d of 10 weights, RectifiedFlow(), 'flow', (1, 8, 8))"
+    made = Denoiser(torch.sin, RectifiedFlow(), "flow", (1, 8, 8))
+    assert repr(made) == "Denoiser(sin, RectifiedFlow(), 'flow', (1, 8, 8))"

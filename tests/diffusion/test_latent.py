@@ -23,28 +23,13 @@ PROMPTS = {"prompt": "a cat", "negative_prompt": "dog"}
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
     """One folder for each configuration, as diffusers saves it."""
-    root = tmp_path_factory.mktemp("pipelines")
-    made = {
-        "sd1": pipelines.stable_diffusion(),
-        "sd2": pipelines.stable_diffusion("v_prediction"),
-        "sd3": pipelines.stable_diffusion_3(),
-    }
-    for name, pipeline in made.items():
-        pipeline.save_pretrained(root / name)
-    return {name: root / name for name in made} | {"instaflow": pipelines.instaflow(root / "rf")}
-
-
-def noise(latent, count=1, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(
-        count, *latent.denoiser.shape, generator=generator, dtype=torch.float64
-    ).float()
+    return pipelines.saved(tmp_path_factory.mktemp("pipelines"))
 
 
 @pytest.mark.parametrize("name", ["sd1", "sd2"])
 def test_the_posterior_mean_reproduces_diffusers_ddim(folders, name):
     latent = load_latent(folders[name], **PROMPTS, guidance=3.0)
-    pipeline, x = latent.pipeline, noise(latent)
+    pipeline, x = latent.pipeline, pipelines.noise(latent)
     pipeline.scheduler = diffusers.DDIMScheduler.from_config(
         pipeline.scheduler.config, clip_sample=False
     )
@@ -61,7 +46,7 @@ def test_the_posterior_mean_reproduces_diffusers_ddim(folders, name):
 
 def test_the_posterior_mean_reproduces_diffusers_flow_whose_shift_moves_only_the_times(folders):
     latent = load_latent(folders["sd3"], **PROMPTS, guidance=3.0)
-    x, pipeline = noise(latent), latent.pipeline
+    x, pipeline = pipelines.noise(latent), latent.pipeline
     assert pipeline.scheduler.config.shift == 3
     theirs = pipeline(
         **PROMPTS, guidance_scale=3.0, num_inference_steps=3, latents=x, output_type="latent"
@@ -75,7 +60,7 @@ def test_the_posterior_mean_reproduces_diffusers_flow_whose_shift_moves_only_the
 
 def test_the_posterior_mean_reproduces_instaflows_published_rule(folders):
     latent = load_latent(folders["instaflow"], **PROMPTS, guidance=1.5)
-    theirs = ours = noise(latent)
+    theirs = ours = pipelines.noise(latent)
     steps, unet = 4, latent.pipeline.unet
     with torch.no_grad():
         embeddings = latent.pipeline.encode_prompt("a cat", "cpu", 1, True, "dog")
@@ -93,7 +78,7 @@ def test_the_posterior_mean_reproduces_instaflows_published_rule(folders):
 @pytest.mark.parametrize(("name", "t"), [("sd1", 500), ("sd3", 0.5), ("instaflow", 0.5)])
 def test_the_audit_passes_with_exact_products(folders, name, t):
     latent = load_latent(folders[name], **PROMPTS, guidance=3.0)
-    J = JacobianOperator(latent.denoiser, noise(latent), t)
+    J = JacobianOperator(latent.denoiser, pipelines.noise(latent), t)
     assert J.products.path == "linearised"
     assert audit(J)
 
@@ -101,7 +86,7 @@ def test_the_audit_passes_with_exact_products(folders, name, t):
 @pytest.mark.parametrize(("name", "t"), [("sd1", 500), ("sd3", 0.5)])
 def test_the_embeddings_are_diffusers_own_and_guidance_combines_them(folders, name, t):
     load = {g: load_latent(folders[name], **PROMPTS, guidance=g) for g in (0.0, 1.0, 4.0)}
-    pipeline, x = load[1.0].pipeline, noise(load[1.0], 2)
+    pipeline, x = load[1.0].pipeline, pipelines.noise(load[1.0], 2)
     with torch.no_grad():
         if name == "sd1":
             network, time = pipeline.unet, torch.full((2,), t)
@@ -199,7 +184,7 @@ def test_networks_are_frozen_in_evaluation_mode_and_the_schedule_is_the_schedule
 def test_precision_is_explicit_and_a_loaded_pipeline_stays_as_it_is(folders):
     latent = load_latent(folders["sd1"], dtype=torch.bfloat16)
     assert {p.dtype for p in latent.pipeline.unet.parameters()} == {torch.bfloat16}
-    x = noise(latent)
+    x = pipelines.noise(latent)
     coarse = latent.denoiser(x.bfloat16(), 500)
     assert coarse.dtype == torch.bfloat16
     assert load_latent(latent.pipeline).pipeline.unet.dtype == torch.bfloat16
@@ -211,14 +196,14 @@ def test_half_precision_does_not_round_the_time_of_a_flow(folders):
     latent.pipeline.transformer.register_forward_pre_hook(
         lambda _, args, given: seen.append(given["timestep"]), with_kwargs=True
     )
-    assert latent.denoiser(noise(latent).bfloat16(), 0.4993).dtype == torch.bfloat16
+    assert latent.denoiser(pipelines.noise(latent).bfloat16(), 0.4993).dtype == torch.bfloat16
     assert float(seen[0]) == pytest.approx(499.3, abs=1e-3)
 
 
 def test_an_offloaded_pipeline_keeps_working(folders):
     accelerate = pytest.importorskip("accelerate")
     plain = load_latent(folders["sd1"], **PROMPTS, guidance=3.0)
-    x, v = noise(plain), noise(plain, seed=1).flatten().double().numpy()
+    x, v = pipelines.noise(plain), pipelines.noise(plain, seed=1).flatten().double().numpy()
     expected = plain.denoiser(x, 500), JacobianOperator(plain.denoiser, x, 500) @ v, plain.decode(x)
     for part in (plain.pipeline.unet, plain.pipeline.vae, plain.pipeline.text_encoder):
         accelerate.cpu_offload(part, execution_device="cpu")

@@ -4,11 +4,9 @@ unconverged.
 
 import warnings
 
-import matrices
 import numpy as np
 import pytest
 import scipy.linalg
-from matrices import ADVERSARIAL, blur, ranked_right
 from scipy.optimize import linear_sum_assignment
 
 from jacobian_lab import ConvergenceWarning, InputError, JacobianOperator
@@ -16,7 +14,9 @@ from jacobian_lab.krylov.eigen import eigenpairs
 from jacobian_lab.krylov.operators import Operator
 from jacobian_lab.krylov.schur import RANKS
 
+import matrices
 import networks
+from matrices import ADVERSARIAL, blur, ranked_right
 
 
 @pytest.mark.parametrize("which", RANKS)
@@ -254,15 +254,7 @@ def test_eigenpairs_are_free_of_scale(decaying, scale):
 
 
 def test_provenance_and_known_rounding_reach_the_result(decaying):
-    A = Operator(
-        decaying.shape,
-        decaying.dtype,
-        lambda V: decaying @ V,
-        lambda U: decaying.T @ U,
-        path="central difference",
-        product_error=1e-3,
-        rounding=1e-5,
-    )
+    A = matrices.by_differences(decaying)
     for B in (A, A.T, 2 * A, A + A):
         result = eigenpairs(B, 3)
         assert (result.path, result.product_error) == ("central difference", 1e-3)

@@ -2,10 +2,8 @@
 
 import warnings
 
-import matrices
 import numpy as np
 import pytest
-from matrices import ADVERSARIAL, blur
 from scipy.sparse.linalg import LinearOperator
 
 from jacobian_lab import ConvergenceWarning, InputError
@@ -13,6 +11,9 @@ from jacobian_lab.krylov.eigen import eigenpairs
 from jacobian_lab.krylov.krylov_schur import KrylovSchur
 from jacobian_lab.krylov.restarting import RestartedArnoldi
 from jacobian_lab.krylov.schur import RANKS, schur_values
+
+import matrices
+from matrices import ADVERSARIAL, blur
 
 
 @pytest.mark.parametrize("name", ADVERSARIAL)

@@ -12,6 +12,7 @@ from jacobian_lab.krylov.least_squares import gmres, lsmr, lstsq
 from jacobian_lab.krylov.operators import Operator
 
 from conftest import relative
+from matrices import SCALES
 
 
 def matrix(seed, rows=20, columns=20, rank=None, condition=1e3):
@@ -170,20 +171,7 @@ def test_complex_operators_and_vectors_are_refused(call):
         call(np.eye(5), 1j * np.ones(5))
 
 
-@pytest.mark.parametrize(
-    ("scale", "size"),
-    [
-        (1e-150, 1e-300),
-        (1e-150, 1.0),
-        (1e-150, 1e150),
-        (1e-300, 1e-300),
-        (1e-300, 1.0),
-        (1e150, 1.0),
-        (1e150, 1e300),
-        (1e300, 1e150),
-        (1e300, 1.0),
-    ],
-)
+@pytest.mark.parametrize(("scale", "size"), SCALES)
 def test_solutions_are_free_of_scale(scale, size):
     A, b = matrix(11, condition=10)
     for solve in (

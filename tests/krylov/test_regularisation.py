@@ -8,6 +8,7 @@ from jacobian_lab.krylov.least_squares import lstsq
 from jacobian_lab.krylov.regularisation import truncated_svd
 
 from conftest import relative
+from matrices import SCALES
 
 
 def matrix(seed, rows=20, columns=20, rank=None, condition=1e3):
@@ -36,20 +37,7 @@ def test_truncated_svd_holds_every_truncation():
     assert (np.diff(path.solution_norms) >= 0).all()
 
 
-@pytest.mark.parametrize(
-    ("scale", "size"),
-    [
-        (1e-150, 1e-300),
-        (1e-150, 1.0),
-        (1e-150, 1e150),
-        (1e-300, 1e-300),
-        (1e-300, 1.0),
-        (1e150, 1.0),
-        (1e150, 1e300),
-        (1e300, 1e150),
-        (1e300, 1.0),
-    ],
-)
+@pytest.mark.parametrize(("scale", "size"), SCALES)
 def test_truncations_are_free_of_scale(scale, size):
     A, b = matrix(11, condition=10)
     one, scaled = truncated_svd(A, b), truncated_svd(scale * A, size * b)

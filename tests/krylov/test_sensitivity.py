@@ -5,7 +5,6 @@ import warnings
 import numpy as np
 import pytest
 import scipy.linalg
-from matrices import ranked_right
 from scipy.sparse.linalg import LinearOperator
 
 from jacobian_lab import ConvergenceWarning
@@ -14,6 +13,8 @@ from jacobian_lab.krylov.krylov_schur import KrylovSchur
 from jacobian_lab.krylov.restarting import RestartedArnoldi
 from jacobian_lab.krylov.schur import RANKS, schur_values
 from jacobian_lab.krylov.sensitivity import sensitivity
+
+from matrices import ranked_right
 
 
 @pytest.mark.parametrize(

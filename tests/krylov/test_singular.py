@@ -2,14 +2,15 @@
 
 import warnings
 
-import matrices
 import numpy as np
 import pytest
-from matrices import ADVERSARIAL
 
 from jacobian_lab import ConvergenceWarning, InputError
 from jacobian_lab.krylov.operators import Operator
 from jacobian_lab.krylov.singular import singular_values
+
+import matrices
+from matrices import ADVERSARIAL
 
 
 @pytest.mark.parametrize("name", ADVERSARIAL)
@@ -69,15 +70,7 @@ def test_singular_values_are_free_of_scale(decaying, scale):
 
 
 def test_provenance_and_known_rounding_reach_the_singular_values(decaying):
-    A = Operator(
-        decaying.shape,
-        decaying.dtype,
-        lambda V: decaying @ V,
-        lambda U: decaying.T @ U,
-        path="central difference",
-        product_error=1e-3,
-        rounding=1e-5,
-    )
+    A = matrices.by_differences(decaying)
     for B in (A, A.T, 2 * A, A + A):
         found = singular_values(B, 3)
         assert (found.path, found.product_error) == ("central difference", 1e-3)
