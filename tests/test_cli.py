@@ -228,7 +228,7 @@ def test_ctrl_c_exits_with_130_and_the_same_command_goes_on(monkeypatch, capsys,
     assert (tmp_path / "run" / "figure.png").is_file()
 
 
-@pytest.mark.parametrize("target", [[], ["--target", "7"]])
+@pytest.mark.parametrize("target", [[], pytest.param(["--target", "7"], marks=pytest.mark.slow)])
 def test_directions_finds_what_it_says(monkeypatch, capsys, tmp_path, model, target):
     status, out, _ = call(
         monkeypatch,
@@ -290,6 +290,7 @@ def test_directions_finds_what_it_says(monkeypatch, capsys, tmp_path, model, tar
     }
 
 
+@pytest.mark.slow
 def test_accuracy_marks_the_optimum(monkeypatch, capsys, tmp_path, model):
     status, _, _ = call(
         monkeypatch,

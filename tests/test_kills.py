@@ -145,6 +145,7 @@ def kill_many(server, words, tmp_path, kills):
     return found
 
 
+@pytest.mark.slow
 def test_a_study_that_is_killed_ends_at_the_same_bits(server, commands, tmp_path):
     kill_many(server, commands["inpaint"], tmp_path, 2)
 

@@ -111,6 +111,7 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(folder, tmp_path, monkey
     assert len((tmp_path / "broken" / "losses.csv").read_text().split()) == 7
 
 
+@pytest.mark.slow
 def test_killed_three_times_at_random_moments_it_ends_at_the_same_bits(folder, tmp_path):
     options = [
         "--updates",

@@ -48,6 +48,7 @@ def table(tmp_path_factory):
     return data, contest.STUDY.table(data)
 
 
+@pytest.mark.slow
 def test_each_method_runs_within_its_budget_and_with_its_authors_settings(table):
     _, rows = table
     kinds = sorted((row["method"], row["setting"]) for row in rows)
@@ -73,6 +74,7 @@ def test_each_method_runs_within_its_budget_and_with_its_authors_settings(table)
             assert row[f"{key}_low"] <= row[key] <= row[f"{key}_high"]
 
 
+@pytest.mark.slow
 def test_its_scores_are_those_of_the_images(table):
     data, rows = table
     images, labels = (x[FIRST : FIRST + 4] for x in mnist.digits("held-out"))

@@ -8,7 +8,7 @@ import pytest
 from conftest import call
 
 
-@pytest.mark.parametrize("name", ["model", "flow"])
+@pytest.mark.parametrize("name", ["model", pytest.param("flow", marks=pytest.mark.slow)])
 def test_the_study_runs_and_finds_the_linear_model_right(
     monkeypatch, capsys, tmp_path, request, name
 ):

@@ -5,6 +5,7 @@ import pytest
 from conftest import call
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("default::UserWarning")
 @pytest.mark.filterwarnings("default::FutureWarning")
 def test_each_method_is_held_against_the_dense_spectrum(monkeypatch, capsys):

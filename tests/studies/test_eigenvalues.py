@@ -1,6 +1,7 @@
 """The largest eigenvalues are those of the dense J and of its parts."""
 
 import numpy as np
+import pytest
 
 import mnist
 
@@ -10,21 +11,21 @@ from conftest import call
 
 def test_eigenvalues(run, model):
     data, rows, _ = run(
-        "eigenvalues", "--model", model, "--digits", "1", "--seeds", "2", "--times", "300", "900"
+        "eigenvalues", "--model", model, "--digits", "1", "--seeds", "2", "--times", "900"
     )
-    assert data["largest"].shape == (2, 2, 3)
-    for k, t in enumerate((300, 900)):
-        A = networks.dense_at_digit(mnist.load_denoiser(model), 0, t, seed=1)
-        expected = [abs(np.linalg.eigvals(B)).max() for B in (A, (A + A.T) / 2, (A - A.T) / 2)]
-        assert (np.abs(data["largest"][k, 1] - expected) <= data["error"][k, 1]).all()
+    assert data["largest"].shape == (1, 2, 3)
+    A = networks.dense_at_digit(mnist.load_denoiser(model), 0, 900, seed=1)
+    expected = [abs(np.linalg.eigvals(B)).max() for B in (A, (A + A.T) / 2, (A - A.T) / 2)]
+    assert (np.abs(data["largest"][0, 1] - expected) <= data["error"][0, 1]).all()
     np.testing.assert_allclose(data["truth"], data["largest"][:, 0], rtol=1e-4)
     published = {
         (row["time"], row["operator"]): row["stable_diffusion_1.5_published"] for row in rows
     }
     assert published["900", "J"] == "16.85"
-    assert published["300", "skew"] == "1.22"
+    assert published["900", "skew"] == "2.67"
 
 
+@pytest.mark.slow
 def test_the_skew_part_of_the_oracle_is_rounding(run):
     words = ("--digits", "1", "--seeds", "1", "--times", "500", "--model", "oracle")
     data, rows, _ = run("eigenvalues", *words)
@@ -32,6 +33,7 @@ def test_the_skew_part_of_the_oracle_is_rounding(run):
     assert data["largest"][0, 0, 2] < 1e-4 * data["largest"][0, 0, 0]
 
 
+@pytest.mark.slow
 def test_it_takes_the_times_of_a_flow(run, flow, monkeypatch, capsys):
     data, rows, _ = run(
         "eigenvalues", "--digits", "1", "--seeds", "1", "--times", "0.5", "1", "--model", flow

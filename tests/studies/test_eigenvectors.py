@@ -26,6 +26,7 @@ def test_eigenvectors_are_the_principal_components_of_the_oracles_posterior(run)
         assert float(rows[k]["cosine_of_left_and_right_vector_of_J"]) > 1 - 1e-5  # symmetric
 
 
+@pytest.mark.slow
 def test_it_takes_the_times_of_a_flow(run, flow, monkeypatch, capsys):
     data, rows, _ = run("eigenvectors", "--time", "0.5", "--k", "2", "--model", flow)
     assert rows

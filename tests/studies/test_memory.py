@@ -8,6 +8,7 @@ from studies.frame.processes import STRICT
 from conftest import call
 
 
+@pytest.mark.slow
 def test_the_inexact_sampler_needs_what_sampling_needs_and_gradient_descent_a_graph(model):
     above = {}
     for way in ("unconstrained", "inexact", "gradient"):

@@ -56,6 +56,7 @@ def test_a_whole_run_of_vae_newton_makes_no_tensor_that_requires_a_gradient(fold
         assert not last.x0.requires_grad
 
 
+@pytest.mark.slow
 def test_vae_newton_peaks_at_most_at_0_6_of_back_propagation(folder):
     above = {}
     for form in ("backprop", "secant"):

@@ -31,6 +31,8 @@ SLOW = {
     "consistency_decoder",
     "timm_repvit",
     "timm_mobilevit",
+    "stable_video_diffusion",
+    "autoencoder_kl_sliced",
 }
 """Seconds each: not in CI."""
 
