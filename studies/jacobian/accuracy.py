@@ -88,7 +88,6 @@ def compute(config: Accuracy, pieces: Pieces) -> Arrays:
         "times": np.array(config.times),
         "h": h,
         "default_h": np.array(defaults),
-        "digit": np.array(config.digit),
         **subject(config),
     }
 
@@ -147,9 +146,7 @@ def plot(arrays: Arrays) -> Figure:
     below.
     """
     figure = Figure(figsize=(7.2, 3.2))
-    write_subject(
-        figure, arrays, f"digit {int(arrays['digit'])}; lines: medians, bands: smallest to largest"
-    )
+    write_subject(figure, arrays, "lines: medians, bands: smallest to largest")
     for k, (axes, t) in enumerate(
         zip(
             figure.subplots(1, len(arrays["times"]), sharey=True, squeeze=False)[0],

@@ -93,7 +93,6 @@ def compute(config: Evaluate, pieces: Pieces) -> Arrays:
         "times": np.array(config.times),
         "steps": np.array(config.steps),
         "samples": np.array(config.samples),
-        "seed": np.array(config.seed),
         **subject(config),
         "alpha": np.array([a for a, _ in coefficients]),
         "sigma": np.array([s for _, s in coefficients]),
@@ -207,7 +206,7 @@ def plot(arrays: Arrays) -> Figure:
         + f"\n(too few samples: under {ENOUGH} the distances say little)"
         * (count < ENOUGH),
     )
-    write_subject(figure, arrays, f"seed {int(arrays['seed'])}")
+    write_subject(figure, arrays)
     return figure
 
 

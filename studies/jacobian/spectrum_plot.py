@@ -23,7 +23,7 @@ def plot(arrays: Arrays) -> Figure:
     """Draw the complex plane, Ritz values and their convergence, and the decay."""
     figure = Figure(figsize=(9.0, 5.6))
     (plane, zoom, decay), (ritz, errors, rest) = figure.subplots(2, 3)
-    write_subject(figure, arrays, f"{arrays['name']}, $t$ = {arrays['time']}")
+    write_subject(figure, arrays, f"$t$ = {arrays['time']}")
     _plot_plane(plane, arrays)
     _plot_near_zero(zoom, arrays)
     _plot_ritz(ritz, arrays)
