@@ -226,7 +226,7 @@ def table(arrays: Arrays) -> list[Row]:
                     "confidence_after": float(arrays["confidence"][n, k + 1]),
                 }
             )
-    return rows
+    return sorted(rows, key=lambda row: float(row["time"]))
 
 
 def _near(images: Array, pixel: tuple[int, int]) -> Array:

@@ -23,7 +23,7 @@ from jacobian_lab.sampling.sampler import seed_of
 from mnist.classifier import Classifier, accuracy
 from mnist.evaluate import ddim_samples, distances, health, noisy_digit, squared_errors
 from mnist.weights import read_card, write_card
-from studies.frame.answer import Row
+from studies.frame.answer import Answer, Row
 from studies.frame.figure_style import show
 from studies.frame.figure_text import subject, write_subject
 from studies.frame.options import fit_times
@@ -32,6 +32,16 @@ from studies.frame.survey import collect
 
 ENOUGH = 1000
 """Samples from which on a Fréchet distance in the judge's features means something."""
+SHOWN = (
+    "epsilon_error",
+    "trace",
+    "trace_by_tweedie",
+    "asymmetry",
+    "frechet_samples_to_real",
+    "frechet_real_to_real",
+    "judge_accuracy_held_out",
+)
+"""Scores that are printed."""
 HEALTH = ("trace", "asymmetry", "smallest", "largest")
 
 
@@ -258,6 +268,11 @@ def write_scores(config: Evaluate, arrays: Arrays) -> None:
     write_card(config.model, card | {"scores": rounded(summary(arrays))})
 
 
+ANSWER = Answer(
+    ("time", "score", "value"),
+    lambda row: row["score"] in SHOWN,
+    across="score",
+)
 STUDY = Study(
     "evaluate",
     Evaluate,
@@ -265,4 +280,5 @@ STUDY = Study(
     table,
     plot,
     models=lambda config: {config.model: "denoiser", "classifier": "classifier"},
+    answer=ANSWER,
 )

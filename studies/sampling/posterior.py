@@ -216,6 +216,7 @@ def table(arrays: Arrays) -> list[Row]:
                 "observation": observation,
                 "direction_and_step": way,
                 "eta": float(eta),
+                "case": f"{oracle}, {observation}, eta {float(eta):g}",
                 "samples": int(arrays["count"][r]),
                 "passes": int(arrays["passes"][r].max()),
                 "residual": float(arrays["residual"][r].mean()),
@@ -232,21 +233,7 @@ def table(arrays: Arrays) -> list[Row]:
     return rows
 
 
-ANSWER = Answer(
-    (
-        "prior",
-        "observation",
-        "direction_and_step",
-        "passes",
-        "residual",
-        "mean_error",
-        "mean_floor",
-        "covariance_error",
-        "covariance_floor",
-        "spread",
-    ),
-    lambda row: row["eta"] == 1,
-)
+ANSWER = Answer(("direction_and_step", "case", "mean_error"), across="case")
 STUDY = Study(
     "posterior",
     Posterior,
