@@ -26,7 +26,7 @@ STYLE: Any = {
     "legend.frameon": False,
     "image.interpolation": "nearest",
     "image.cmap": "gray",
-    "savefig.dpi": 200,
+    "savefig.dpi": 150,
     "pdf.fonttype": 42,
     "figure.constrained_layout.use": True,
 }

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from studies.frame.study import Arrays
 
-LETTERS = 13
+LETTERS = 14
 """Letters of 9 pt in an inch, some of them wide."""
 
 

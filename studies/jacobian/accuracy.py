@@ -171,7 +171,7 @@ def plot(arrays: Arrays) -> Figure:
             linestyle="--",
             label="exact product",
         )
-        axes.set(title=f"$t$ = {t}", xlabel=r"step $h\,|v| \,/\, |x_t|$")
+        axes.set(title=f"$t$ = {t}", xlabel=r"step $h\,|v| \,/\, |x_t|$", xticks=(1e-5, 1e-3, 1e-1))
     figure.axes[-1].plot([], [], ":", color="#333333", linewidth=0.6, label="default step")
     figure.axes[0].set_ylabel(r"error of $J v$, relative")
     figure.legend(*figure.axes[-1].get_legend_handles_labels(), loc="outside lower center", ncols=4)

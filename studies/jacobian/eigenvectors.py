@@ -155,7 +155,11 @@ def plot(arrays: Arrays) -> Figure:
     """Draw the digit, and each component beside the denoised image moved along it."""
     count, latent = len(arrays["values"]), str(arrays["space"]) == "latent"
     figure = Figure(figsize=(7.2, 0.92 * max(count, 3) + 0.8))
-    write_subject(figure, arrays, f"$t$ = {arrays['time']}: principal components")
+    write_subject(
+        figure,
+        arrays,
+        f"$t$ = {arrays['time']}; principal components $v_k$ and their standard deviations $s_k$",
+    )
     parts: Any = figure.subfigures(1, 2, width_ratios=(1.2, 6))
     left, right = parts
     denoised = arrays["moved"][0, MOVES.index(0)]
