@@ -97,7 +97,7 @@ def _mean(group: list[Row], numbers: list[str], over: tuple[str, ...]) -> Row:
                 continue
             found[name], low, high = mean_interval(values)
             if len(values) > 1:
-                found |= {f"{name}_low": low, f"{name}_high": high}
+                found |= dict(zip(_bounds(name), (low, high), strict=True))
         elif name not in over:
             found[name] = first
     return found

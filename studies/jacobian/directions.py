@@ -209,8 +209,10 @@ def table(arrays: Arrays) -> list[Row]:
             row |= {name: float(arrays[name][n, k]) for name in ("achieved", "residual")}
             row |= {
                 "cosine_of_J_delta_with_e": float(arrays["alignment"][n, k]),
-                "cosine_with_inexact": float(arrays["cosine"][n, k, 0]),
-                "cosine_with_gradient": float(arrays["cosine"][n, k, 1]),
+                **{
+                    f"cosine_with_{other}": float(arrays["cosine"][n, k, o]) if o != k else ""
+                    for o, other in enumerate(("inexact", "gradient"))
+                },
             }
             if len(arrays["pixel"]):
                 row |= {
