@@ -36,8 +36,8 @@ def subject(config: Any) -> Arrays:
     if getattr(config, "image", None) is not None:
         words.append(f"image {config.image.name}")
     elif hasattr(config, "digit"):
-        words.append(_counted("digit", config.digit, getattr(config, "digits", 1)))
-    words.append(_counted("seed", config.seed, getattr(config, "seeds", 1)))
+        words.append(_counted("digit", config.digit, vars(config).get("digits", 1)))
+    words.append(_counted("seed", config.seed, vars(config).get("seeds", 1)))
     return {"subject": np.array(", ".join(words))}
 
 
