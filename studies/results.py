@@ -90,7 +90,7 @@ def write_results(config: Results) -> None:
             continue
         arrays = load_arrays(folder / "data.npz", f"Remove the folder {folder} and run again")
         table = markdown_table(study.answer(study.table(arrays)))
-        parts += [text[at : section.start], table, "\n"]
+        parts += [text[at : section.start], f"\n{table}\n\n"]
         at = section.end
         place = Path("figures") / f"{section.name}.png"
         if f"({place.as_posix()})" in text:

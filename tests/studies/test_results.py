@@ -24,7 +24,7 @@ an old table
 By hand, too.
 """
 FIGURES = DOCUMENT.parent / "figures"
-THREE = "| i | square |\n| --- | --- |\n| 0 | 0 |\n| 1 | 0.333 |\n| 2 | 1.33 |\n"
+THREE = "\n| i | square |\n| --- | --- |\n| 0 | 0 |\n| 1 | 0.333 |\n| 2 | 1.33 |\n\n"
 TWO = THREE.replace("| 2 | 1.33 |\n", "")
 
 
