@@ -141,7 +141,13 @@ def table(arrays: Arrays) -> list[Row]:
         },
     }
     rows: list[Row] = [
-        {"quantity": name.replace("_", " "), "real": float(value), "imaginary": "", "error": "", "residual": ""}
+        {
+            "quantity": name.replace("_", " "),
+            "real": float(value),
+            "imaginary": "",
+            "error": "",
+            "residual": "",
+        }
         for name, value in figures.items()
     ]
     for k, value in enumerate(leading(arrays, 10)):

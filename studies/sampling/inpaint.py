@@ -120,7 +120,7 @@ def plot(arrays: Arrays) -> Figure:
         arrays,
         {"observed": arrays["observed"]},
         "Known pixels along sampling",
-        "RMSE, known pixels",
+        "RMSE",
     )
 
 

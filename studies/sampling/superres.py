@@ -76,7 +76,7 @@ def plot(arrays: Arrays) -> Figure:
         arrays,
         {"observed, $y$": arrays["observed"], "pseudo-inverse,\n$A^{+} y$": arrays["shortest"]},
         "Shrunk image along sampling",
-        "RMSE, shrunk image",
+        "RMSE",
     )
 
 
