@@ -140,14 +140,9 @@ def table(arrays: Arrays) -> list[Row]:
             for k, v in zip(("left", "right", "height"), inner, strict=True)
         },
     }
+    blank = dict.fromkeys(("imaginary", "error", "residual"), "")
     rows: list[Row] = [
-        {
-            "quantity": name.replace("_", " "),
-            "real": float(value),
-            "imaginary": "",
-            "error": "",
-            "residual": "",
-        }
+        {"quantity": name.replace("_", " "), "real": float(value), **blank}
         for name, value in figures.items()
     ]
     for k, value in enumerate(leading(arrays, 10)):

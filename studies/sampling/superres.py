@@ -81,7 +81,16 @@ def plot(arrays: Arrays) -> Figure:
 
 
 ANSWER = Answer(
-    ("method", "digits", "rmse_of_the_observed_mean", "psnr", "ssim", "agreement", "forward_passes")
+    (
+        "method",
+        "digits",
+        "rmse_of_the_observed_mean",
+        "rmse_median",
+        "psnr",
+        "ssim",
+        "agreement",
+        "forward_passes",
+    )
 )
 STUDY = Study(
     "superres",
