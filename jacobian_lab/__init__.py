@@ -13,10 +13,20 @@ from jacobian_lab.constraints.decoded import Decoded, latent_inpainting
 from jacobian_lab.constraints.linear import Inpainting, LinearMap, blur
 from jacobian_lab.constraints.losses import Loss, class_label, segmentation, style
 from jacobian_lab.constraints.separable import gaussian_blur, super_resolution
-from jacobian_lab.diffusion.denoiser import Denoiser, guided
+from jacobian_lab.diffusion.continuous import (
+    ContinuousSchedule,
+    RectifiedFlow,
+    SubVariancePreserving,
+    TrigonometricFlow,
+    VarianceExploding,
+    VariancePreserving,
+)
+from jacobian_lab.diffusion.denoiser import Denoiser
+from jacobian_lab.diffusion.guidance import guided
 from jacobian_lab.diffusion.latent import Latent, load_latent
 from jacobian_lab.diffusion.oracle import GaussianMixture, gaussian
-from jacobian_lab.diffusion.schedule import DiscreteSchedule, RectifiedFlow, Schedule
+from jacobian_lab.diffusion.prediction import EDM, Preconditioning
+from jacobian_lab.diffusion.schedule import DiscreteSchedule, Schedule
 from jacobian_lab.errors import ConvergenceWarning, DerivativeWarning, DivergenceError, InputError
 from jacobian_lab.krylov.certificates import Eigenpairs
 from jacobian_lab.krylov.eigen import eigenpairs
@@ -51,10 +61,12 @@ from jacobian_lab.sampling.step_size import (
 __version__ = "0.2.0"
 
 __all__ = [
+    "EDM",
     "Arnoldi",
     "Backtracking",
     "BatchJacobian",
     "Constraint",
+    "ContinuousSchedule",
     "ConvergenceWarning",
     "Decoded",
     "Denoiser",
@@ -74,6 +86,7 @@ __all__ = [
     "LinearMap",
     "Loss",
     "Newton",
+    "Preconditioning",
     "RectifiedFlow",
     "Report",
     "Schedule",
@@ -83,6 +96,10 @@ __all__ = [
     "Spectral",
     "State",
     "StepSize",
+    "SubVariancePreserving",
+    "TrigonometricFlow",
+    "VarianceExploding",
+    "VariancePreserving",
     "__version__",
     "arnoldi",
     "asymmetry",

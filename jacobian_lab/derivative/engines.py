@@ -44,14 +44,14 @@ class Engines:
     Parameters
     ----------
     function : callable
-        F, from (B, C, H, W) to the same shape.
-    x : Tensor, shape (B, C, H, W)
+        F, from (B, *shape) to the same shape.
+    x : Tensor, shape (B, *shape)
     known : list of Tensor
         Weights and buffers; see `jacobian_lab.derivative.linearisation.Linearisation`.
 
     Attributes
     ----------
-    value : Tensor, shape (B, C, H, W)
+    value : Tensor, shape (B, *shape)
         F(x), detached, once `run` was called.
     eps : float
         Of the coarsest precision in which F computes what depends on x, likewise.
@@ -130,13 +130,13 @@ class Engines:
         Parameters
         ----------
         engine : Engine
-        vectors : Tensor, shape (K, B, C, H, W)
+        vectors : Tensor, shape (K, B, *shape)
         transposed : bool
             Whether the products are `F'^T u`.
 
         Returns
         -------
-        Tensor, shape (K, B, C, H, W)
+        Tensor, shape (K, B, *shape)
         """
         product: Callable[[Tensor], Tensor] = engine.vjp if transposed else engine.jvp
         if isinstance(engine, Linearisation):

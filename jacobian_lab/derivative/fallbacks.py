@@ -5,7 +5,7 @@ finite differences.
     ForwardMode      J v by dual numbers: the function runs again for each product
     Differences      J v by forward or central differences: one or two forward passes
 
-All take one point x of shape (1, C, H, W) and K vectors (K, C, H, W); or K points, and a vector for
+All take one point x of shape (1, *shape) and K vectors (K, *shape); or K points, and a vector for
 each.
 """
 
@@ -33,8 +33,8 @@ class DoubleBackward:
     Parameters
     ----------
     function : callable
-        From (K, C, H, W) to the same shape; samples do not see each other.
-    x : Tensor, shape (1, C, H, W) or (K, C, H, W)
+        From (K, *shape) to the same shape; samples do not see each other.
+    x : Tensor, shape (1, *shape) or (K, *shape)
     """
 
     def __init__(self, function: Function, x: Tensor) -> None:
@@ -156,7 +156,7 @@ class Differences(DoubleBackward):
             torch.where(norm > 0, norm, 1)
             for norm in (self.x.flatten(1).norm(dim=1), v.flatten(1).norm(dim=1))
         )
-        h = (self.step * length / size).reshape(-1, 1, 1, 1)
+        h = (self.step * length / size).reshape(-1, *(1,) * (v.ndim - 1))
         ahead = self.function(self.x + h * v)
         if self.kind == "forward":
             if self._value is None:

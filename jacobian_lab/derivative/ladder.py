@@ -43,7 +43,7 @@ class Ladder:
     Parameters
     ----------
     denoiser : Denoiser
-    x : Tensor, shape (B, C, H, W)
+    x : Tensor, shape (B, *shape)
         Finite, detached. All methods are called inside
         `jacobian_lab.derivative.settings.differentiable`.
     t : int, float or Tensor
@@ -61,7 +61,7 @@ class Ladder:
 
     Attributes
     ----------
-    value : Tensor, shape (B, C, H, W)
+    value : Tensor, shape (B, *shape)
         F(x, t), detached.
     eps : float
         Of the coarsest precision in which F computes what depends on x.
@@ -133,13 +133,13 @@ class Ladder:
         return self._forward.step if isinstance(self._forward, Differences) else None
 
     def jvp(self, v: Tensor) -> Tensor:
-        """Return `F' v` for K vectors of each sample, (K, B, C, H, W)."""
+        """Return `F' v` for K vectors of each sample, (K, B, *shape)."""
         if self._forward is None:
             return self.choose(v)
         return self._engines.apply(self._forward, v)
 
     def vjp(self, u: Tensor) -> Tensor:
-        """Return `F'^T u` for K vectors of each sample, (K, B, C, H, W).
+        """Return `F'^T u` for K vectors of each sample, (K, B, *shape).
 
         Raises
         ------
@@ -151,7 +151,7 @@ class Ladder:
         return self._engines.apply(self._reverse, u, transposed=True)
 
     def choose(self, v: Tensor) -> Tensor:
-        """Take the first path whose products along v, (K, B, C, H, W), pass the check; return these
+        """Take the first path whose products along v, (K, B, *shape), pass the check; return these
         products.
 
         Where the network reads numbers out of what depends on x, the check goes along structured

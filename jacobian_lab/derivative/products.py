@@ -45,7 +45,7 @@ class Products:
     ----------
     denoiser : Denoiser
         In evaluation mode.
-    x_t : Tensor, shape (C, H, W) or (1, C, H, W)
+    x_t : Tensor, shape (1, *shape) or shape
     t : int or float
         Time of the denoiser's schedule.
     method : {"exact", "forward", "central"}
@@ -59,9 +59,9 @@ class Products:
 
     Attributes
     ----------
-    x : Tensor, shape (1, C, H, W)
+    x : Tensor, shape (1, *shape)
         The point, detached.
-    d : Tensor, shape (1, C, H, W)
+    d : Tensor, shape (1, *shape)
         The primal value `D(x_t, t)`.
     path : str
         How `jvp` is computed: "linearised", "double backward", "forward mode", "central
@@ -107,7 +107,7 @@ class Products:
             _require.real("the memory in bytes", memory, "(0, inf)")
         if _require.tensor("x_t", x_t).is_meta:
             raise InputError(f"x_t must have values: got {_require.shown(x_t)}")
-        if x_t.ndim == 4 and x_t.shape[0] != 1:
+        if x_t.ndim > len(denoiser.shape) and x_t.shape[0] != 1:
             raise InputError(
                 f"a Jacobian is taken at one sample: got a batch of {x_t.shape[0]}; take x_t[i]"
             )
@@ -162,13 +162,13 @@ class Products:
         )
 
     def jvp(self, v: Tensor) -> Tensor:
-        """Return `J v` for each row of `v`, shape (K, C, H, W)."""
+        """Return `J v` for each row of `v`, shape (K, *shape)."""
         self._check(v, "v")
         with differentiable():
             return self._in_chunks(v, transposed=False)
 
     def vjp(self, u: Tensor) -> Tensor:
-        """Return `J^T u` for each row of `u`, shape (K, C, H, W).
+        """Return `J^T u` for each row of `u`, shape (K, *shape).
 
         Raises
         ------
@@ -215,7 +215,7 @@ class Products:
         )
 
     def _check(self, vectors: Tensor, name: str) -> None:
-        """Raise unless these are vectors, (K, C, H, W)."""
+        """Raise unless these are vectors, (K, *shape)."""
         shape = tuple(_require.tensor(name, vectors).shape)
         if shape[1:] != self.x.shape[1:]:
             raise InputError(

@@ -73,7 +73,9 @@ def read_mask(
         _check_aspect(path, mask.size, image, size_of(image, "--image"))
     known, said = _marked(mask, f"{option} {path}")
     if not sides:
-        fitted = ImageOps.fit(Image.fromarray(known), shape[:0:-1], Image.Resampling.NEAREST)
+        fitted = ImageOps.fit(
+            Image.fromarray(known), (shape[2], shape[1]), Image.Resampling.NEAREST
+        )
         known = np.array(fitted, dtype=bool)
     known = known ^ invert
     if not known.any() or known.all():

@@ -37,7 +37,7 @@ from studies.frame.image_files import (
     to_unit,
 )
 
-Shape: TypeAlias = tuple[int, int, int]
+Shape: TypeAlias = tuple[int, ...]
 
 
 class Picture(NamedTuple):

@@ -36,7 +36,7 @@ from jacobian_lab import (
     guided,
     trace,
 )
-from jacobian_lab.diffusion.denoiser import Guidance
+from jacobian_lab.diffusion.guidance import Guidance
 from studies.frame.answer import Answer, Row
 from studies.frame.figure_text import subject
 from studies.frame.model_files import LATENT
