@@ -57,7 +57,7 @@ def compute(config: Accuracy, pieces: Pieces) -> Arrays:
     single, double = model.denoiser, config.load(dtype=torch.float64).denoiser
     inputs = config.inputs(model)
     image = inputs.clean[0]
-    check_size(config, model)
+    check_dense(config, model)
     rng = np.random.default_rng(config.seed)
     n = image.numel()
     V, U, W = (
@@ -85,12 +85,11 @@ def compute(config: Accuracy, pieces: Pieces) -> Arrays:
         "times": np.array(config.times),
         "h": h,
         "default_h": np.array(defaults),
-        "name": np.array(inputs.names[0]),
         **subject(config),
     }
 
 
-def check_size(config: Accuracy, model: Model) -> None:
+def check_dense(config: Accuracy, model: Model) -> None:
     """Raise unless the dense J fits, and the schedule has the times."""
     if model.size > LARGEST:
         raise InputError(
@@ -165,7 +164,7 @@ def plot(arrays: Arrays) -> Figure:
     below.
     """
     figure = Figure(figsize=(7.2, 3.2))
-    write_subject(figure, arrays, f"{arrays['name']}; lines: medians, bands: smallest to largest")
+    write_subject(figure, arrays, "lines: medians, bands: smallest to largest")
     for k, (axes, t) in enumerate(
         zip(
             figure.subplots(1, len(arrays["times"]), sharey=True, squeeze=False)[0],
@@ -190,7 +189,7 @@ def plot(arrays: Arrays) -> Figure:
             linestyle="--",
             label="exact product",
         )
-        axes.set(title=f"$t$ = {t}", xlabel=r"step $h\,|v| \,/\, |x_t|$")
+        axes.set(title=f"$t$ = {t}", xlabel=r"step $h\,|v| \,/\, |x_t|$", xticks=(1e-5, 1e-3, 1e-1))
     figure.axes[-1].plot([], [], ":", color="#333333", linewidth=0.6, label="default step")
     figure.axes[0].set_ylabel(r"error of $J v$, relative")
     figure.legend(*figure.axes[-1].get_legend_handles_labels(), loc="outside lower center", ncols=4)
@@ -202,8 +201,9 @@ def _relative(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 ANSWER = Answer(
-    ("time", "quantity", "h", "relative_error"),
+    ("quantity", "time", "relative_error"),
     lambda row: row["h"] == "" or row["note"] == "optimum",
+    across="time",
 )
 STUDY = Study(
     "accuracy",

@@ -103,7 +103,7 @@ def compute(config: Directions, pieces: Pieces) -> Arrays:
     one comes first.
     """
     model = config.load()
-    check_size(config, model)
+    check_pixels(config, model)
     for t in (config.time, *config.times):
         model.denoiser.schedule(t)  # an unknown time is refused before anything is computed
     inputs = config.inputs(model, config.digits)
@@ -125,7 +125,7 @@ def compute(config: Directions, pieces: Pieces) -> Arrays:
     }
 
 
-def check_size(config: Directions, model: Model) -> None:
+def check_pixels(config: Directions, model: Model) -> None:
     """Raise unless a model is of images, in pixels, whose dense J can be decomposed."""
     if model.space != "pixels" or len(model.denoiser.shape) != 3:
         raise InputError(
@@ -243,8 +243,10 @@ def table(arrays: Arrays) -> list[Row]:
             row |= {name: float(arrays[name][n, k]) for name in ("achieved", "residual")}
             row |= {
                 "cosine_of_J_delta_with_e": float(arrays["alignment"][n, k]),
-                "cosine_with_inexact": float(arrays["cosine"][n, k, 0]),
-                "cosine_with_gradient": float(arrays["cosine"][n, k, 1]),
+                **{
+                    f"cosine_with_{other}": float(arrays["cosine"][n, k, o]) if o != k else ""
+                    for o, other in enumerate(("inexact", "gradient"))
+                },
             }
             if len(arrays["pixel"]):
                 row |= {
@@ -259,7 +261,7 @@ def table(arrays: Arrays) -> list[Row]:
                     "confidence_after": float(arrays["confidence"][n, k + 1]),
                 }
             rows.append(row)
-    return rows
+    return sorted(rows, key=lambda row: float(row["time"]))
 
 
 def _near(images: Array, shape: tuple[int, ...], pixel: tuple[int, int]) -> Array:

@@ -30,7 +30,7 @@ from mnist.evaluate import (
     squared_errors,
 )
 from mnist.weights import read_card, write_card
-from studies.frame.answer import Row
+from studies.frame.answer import Answer, Row
 from studies.frame.figure_style import show
 from studies.frame.figure_text import subject, write_subject
 from studies.frame.models import Model, is_of_digits
@@ -40,8 +40,18 @@ from studies.frame.survey import collect
 
 ENOUGH = 1000
 """Samples from which on a Fréchet distance in the judge's features means something."""
-SHOWN = 64
+GRID = 64
 """Samples that are shown."""
+PRINTED = (
+    "epsilon_error",
+    "trace",
+    "trace_by_tweedie",
+    "asymmetry",
+    "frechet_samples_to_real",
+    "frechet_real_to_real",
+    "judge_accuracy_held_out",
+)
+"""Scores that are printed."""
 HEALTH = ("trace", "asymmetry", "smallest", "largest")
 
 
@@ -93,7 +103,7 @@ def compute(config: Evaluate, pieces: Pieces) -> Arrays:
     arrays = collect(
         pieces, "noise levels", lambda t: at_level(config, model, looked_at, t), time=config.times
     )
-    count = config.samples if model.digits else SHOWN
+    count = config.samples if model.digits else GRID
     drawn = pieces("samples", lambda: samples_of(config, model, count))["samples"]
     samples = torch.from_numpy(drawn).to(config.device)
     if labels is not None:
@@ -102,12 +112,11 @@ def compute(config: Evaluate, pieces: Pieces) -> Arrays:
         "times": np.array(config.times),
         "steps": np.array(config.steps),
         "samples": np.array(count),
-        "seed": np.array(config.seed),
         **subject(config),
         "alpha": np.array([a for a, _ in coefficients]),
         "sigma": np.array([s for _, s in coefficients]),
         "n": np.array(images[0].numel()),
-        "grid": samples[:SHOWN].cpu().numpy(),
+        "grid": samples[:GRID].cpu().numpy(),
     }
     if config.record:
         write_scores(config, arrays)
@@ -225,7 +234,7 @@ def plot(arrays: Arrays) -> Figure:
     _plot_levels(left, arrays)
     if arrays["grid"].ndim == 4:
         _plot_samples(right, arrays)
-    write_subject(figure, arrays, f"seed {int(arrays['seed'])}")
+    write_subject(figure, arrays)
     return figure
 
 
@@ -293,6 +302,11 @@ def write_scores(config: Evaluate, arrays: Arrays) -> None:
     write_card(config.model, card | {"scores": rounded(summary(arrays))})
 
 
+ANSWER = Answer(
+    ("time", "score", "value"),
+    lambda row: row["score"] in PRINTED,
+    across="score",
+)
 STUDY = Study(
     "evaluate",
     Evaluate,
@@ -300,4 +314,5 @@ STUDY = Study(
     table,
     plot,
     models=judged_files,
+    answer=ANSWER,
 )

@@ -272,7 +272,13 @@ def _row(quantity: str, *values: str | float) -> Row:
     return {"quantity": quantity, **dict(zip(names, values, strict=True))}
 
 
-ANSWER = Answer(("time", "scale", "quantity", "value"), over=("digit",), by=("scale",))
+ANSWER = Answer(
+    ("time", "scale", "quantity", "value"),
+    lambda row: row["quantity"] in ("|eigenvalue| 1", "trace", "asymmetry"),
+    over=("digit",),
+    by=("scale",),
+    across="quantity",
+)
 STUDY = Study(
     "guidance",
     GuidanceStudy,

@@ -83,7 +83,8 @@ def place(tmp_path_factory):
     for k, ending in enumerate(("png", "jpg")):
         pixels = rng.integers(0, 255, (5, 6, 3)).astype(np.uint8)
         Image.fromarray(pixels).resize((40, 30)).save(folder / f"photo {k}.{ending}")
-    np.save(folder / "vectors.npy", rng.standard_normal((2, 9)).astype(np.float32))
+    (folder / "arrays").mkdir()
+    np.save(folder / "arrays" / "vectors.npy", rng.standard_normal((2, 9)).astype(np.float32))
     return folder
 
 
@@ -139,15 +140,13 @@ def test_audit_runs_on_a_model_of_the_users(monkeypatch, capsys, place, named):
 
 def test_a_model_of_latents_is_encoded_and_decoded(run, place, named):
     words = ("--model", named("latent"), "--images", place, "--through", "tangent")
-    (place / "vectors.npy").rename(place / "vectors")
     data, rows, _ = run("inpaint", *words, "--samples", "1", "--steps", "5")
-    (place / "vectors").rename(place / "vectors.npy")
     assert data["images"].shape == (4, 2, 1, 3, 8, 8)
     assert rows[-1]["method"] == "autoencoder"
 
 
 def test_samples_that_are_no_images_have_spectra(run, monkeypatch, capsys, place, named):
-    words = ("--model", named("vector"), "--images", place / "vectors.npy")
+    words = ("--model", named("vector"), "--images", place / "arrays")
     data, _, _ = run("eigenvalues", *words, "--times", "0.5", "--seeds", "1")
     assert data["largest"].shape == (1, 2, 3)
     np.testing.assert_allclose(data["truth"], data["largest"][:, 0], rtol=1e-4, atol=1e-5)
