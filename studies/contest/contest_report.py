@@ -31,7 +31,10 @@ FREE = "DDIM"
 """The method that has not heard of the problem: in the table only."""
 SMALLEST = 1e-4
 """Residual, on the pixels' scale, below which there is none to be seen."""
+BUDGETS = "parameters searched, least budget", "a larger one"
 PEER = "#555555"
+GALLERY = 6
+"""Digits that are drawn."""
 
 
 class _Kept(torch.nn.Module):
@@ -127,7 +130,7 @@ def plot(arrays: Arrays) -> Figure:
     rows, tasks = table(arrays), arrays["tasks"].tolist()
     methods = list(dict.fromkeys(str(row["method"]) for row in rows if row["method"] != FREE))
     methods.sort(key=lambda name: (not _is_ours(name), name))
-    top, below = 0.19 * len(methods) * len(SCORES) + 2.2, 0.34 * (len(methods) + 3) + 0.3
+    top, below = 0.19 * len(methods) * len(SCORES) + 2.2, 0.23 * (len(methods) + 3) + 0.4
     figure = Figure(figsize=(7.2, top + below))
     write_subject(figure, arrays, "bars: 95 % intervals; residual 0: below 0.0001")
     parts: Any = figure.subfigures(2, 1, height_ratios=[top, below])
@@ -162,12 +165,13 @@ def _plot_score(axes: Any, rows: list[Row], methods: list[str], key: str) -> Non
         mine = [row for row in rows if row["method"] == method and row.get(key, "") != ""]
         searched = [row for row in mine if row["setting"] == "searched"]
         named = {
-            **{f"parameters searched, budget {k + 1}": [row] for k, row in enumerate(searched)},
+            BUDGETS[0]: searched[:1],
+            BUDGETS[1]: searched[1:],
             "its authors' setting": [row for row in mine if row["setting"] == "authors"],
         }
         for k, (label, found) in enumerate(named.items()):
             if found:
-                place, last = y + 0.22 * (k - (len(named) - 1) / 2), k == len(searched)
+                place, last = y + 0.22 * (k - (len(named) - 1) / 2), k == 2
                 marks = {"marker": "D" if last else "o", "markersize": 2.5 if last or not k else 4}
                 _draw(axes, found, place, key, label=label, **marks)
     if key == "residual":
@@ -212,5 +216,9 @@ def _gallery(part: Any, arrays: Arrays, methods: list[str], task: str) -> None:
         ]
         if at:
             lines.append((method, arrays["shown"][max(at, key=lambda i: entries[i]["steps"])]))
-    grid(part, lines)
+    # in two blocks, side by side
+    middle = -(-len(lines) // 2)
+    blocks = part.subfigures(1, 2, width_ratios=(4.4, 3.6))
+    for block, some in zip(blocks, (lines[:middle], lines[middle:]), strict=True):
+        grid(block, [(name, images[:GALLERY]) for name, images in some])
     part.suptitle(f"The first digits, {task}", fontsize=9)

@@ -37,9 +37,8 @@ def subject(config: Any) -> Arrays:
         more = f" and {len(files) - 1} more" if len(files) > 1 else ""
         words.append(f"{files[0].name}{more}")
     elif hasattr(config, "digit"):
-        words.append(_counted("digit", config.digit, getattr(config, "digits", 1)))
-    seeds = getattr(config, "seeds", 1)  # a method of studies that sample
-    words.append(_counted("seed", config.seed, seeds if isinstance(seeds, int) else 1))
+        words.append(_counted("digit", config.digit, vars(config).get("digits", 1)))
+    words.append(_counted("seed", config.seed, vars(config).get("seeds", 1)))
     return {"subject": np.array(", ".join(words))}
 
 

@@ -163,8 +163,12 @@ def plot(arrays: Arrays) -> Figure:
     parts: Any = figure.subfigures(1, 2, width_ratios=(1.2, 6))
     left, right = parts
     denoised = arrays["moved"][0, MOVES.index(0)]
-    images = {"clean": arrays["clean"], "$x_t\\,/\\,3$": arrays["x_t"] / 3, "$D(x_t)$": denoised}
-    for axes, (name, image) in zip(left.subplots(3, 1), images.items(), strict=True):
+    shown = (
+        ("clean", arrays["clean"]),
+        ("$x_t\\,/\\,3$", arrays["x_t"] / 3),
+        ("$D(x_t)$", denoised),
+    )
+    for axes, (name, image) in zip(left.subplots(3, 1), shown, strict=True):
         show(axes, image, name)
     shifts = [shift for shift in MOVES if shift]
     panels: Any = right.subplots(count, 1 + len(shifts), squeeze=False)

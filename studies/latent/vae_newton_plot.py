@@ -80,7 +80,7 @@ def _plot_cosines(axes: Axes, arrays: Arrays, task: int) -> None:
     axes.set(
         xlabel="time $t$", ylabel="cosine with", ylim=(min(0, found.min()), 1.3), yticks=TENTHS
     )
-    axes.legend(loc="upper center", ncols=3, borderpad=0, columnspacing=1, handlelength=1.6)
+    axes.legend(loc="upper center", ncols=3, borderpad=0, columnspacing=0.6, handlelength=1.2)
 
 
 def _plot_steps(axes: Axes, arrays: Arrays, task: int) -> None:
