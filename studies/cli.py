@@ -165,6 +165,9 @@ COMMANDS: dict[str, dict[str, Command]] = {
         "audit": Command(
             "studies.jacobian.audits", "Check J before any analysis.", "Audit", "report"
         ),
+        "health": Command(
+            "studies.jacobian.health", "Check a model before any study.", "CheckHealth", "examine"
+        ),
         "directions": Command(
             "studies.jacobian.directions", "Compare J e, J^+ e and J^T e at a noisy digit."
         ),
