@@ -8,13 +8,16 @@ digits, 1x32x32 and white on black, which the judge can name.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import importlib
 import importlib.util
 import re
 import sys
-from collections.abc import Callable
-from functools import cache
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache, partial
+from itertools import count
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -26,6 +29,8 @@ from jacobian_lab import Denoiser, InputError
 from jacobian_lab._checksums import file_hash
 
 PLACE = re.compile(r"(?P<place>.+):(?P<function>[A-Za-z_]\w*)")
+GIVEN: dict[str, Any] = {}
+"""Models that were handed over in Python, by the name that stands for them meanwhile."""
 PARTS: dict[str, Callable[[Any], bool]] = {
     "denoiser": lambda part: isinstance(part, Denoiser),
     "encode": callable,
@@ -48,7 +53,7 @@ def make(name: str) -> Any:
     InputError
         If there is no such file, module or function, it raises, or returns something else.
     """
-    function = _function(name)
+    function = _function(name) if name not in GIVEN else partial(copy.deepcopy, GIVEN[name])
     try:
         made = function() if not isinstance(function, nn.Module) else function
     except InputError:
@@ -127,6 +132,22 @@ def _run(path: Path, name: str) -> ModuleType:
     finally:
         sys.path.remove(str(path.parent))
     return module
+
+
+@contextmanager
+def registered(model: Any) -> Iterator[str]:
+    """Give a name to a model at hand, for as long as a study runs; a name stays as it is."""
+    if isinstance(model, str):
+        yield model
+        return
+    kind = type(model.network if isinstance(model, Denoiser) else model).__name__
+    name = next(n for k in count() if (n := f"given{k or ''}:{kind}") not in GIVEN)
+    GIVEN[name] = model
+    try:
+        yield name
+    finally:
+        del GIVEN[name]
+        first.cache_clear()
 
 
 @cache
