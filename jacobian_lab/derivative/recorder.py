@@ -16,7 +16,7 @@ import jacobian_lab.derivative.complex_rules
 import jacobian_lab.derivative.rules
 import jacobian_lab.derivative.shape_rules  # noqa: F401 - they register their rules
 from jacobian_lab.derivative.arguments import apply, each, has_lists_behind, in_order, tensors
-from jacobian_lab.derivative.attention import Attention, attention_call
+from jacobian_lab.derivative.attention import FUSED, Attention, attention_call
 from jacobian_lab.derivative.hidden import LIKE, READING, Witness, is_plain
 from jacobian_lab.derivative.in_place import OVERWRITING, RESHAPING, functional, is_out, written
 from jacobian_lab.derivative.kept import Kept
@@ -158,7 +158,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             out = run()
             active = tuple(i for i, n in enumerate(numbers) if n is not None)
             call = attention_call(given, out, active)
-            rule = Attention(self.kept.keep(len(self.tape.calls), call, [call.out]))
+            rule = Attention(self.kept.keep(len(self.tape.calls), call, tensors(mask, call.out)))
             self.memory.of(out).made = True
             self._add(numbers, (self._number(out),), [TangentMap(rule.push, rule.pull)])
         return out
@@ -188,14 +188,13 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             call.inputs if rule is None or (call.name in KEEPING and len(call.active) > 1) else []
         )
         constants = [a for a in tensors(*call.args) if self.memory.number(a) is None]
-        results = outs if call.name in KEEPING_RESULT else []
+        results = outs if call.name in KEEPING_RESULT or call.name in FUSED else []
         call = self.kept.keep(len(self.tape.calls), call, [*inputs, *constants, *results])
-        # for later, when the network may have changed the shape of the result in place
-        if rule is None:
-            call = replace(call, out=each(Tensor.detach, call.out))
+        # a graph of autograd's would be kept; and the network may change a tensor's shape in place
+        call = replace(call, args=each(Tensor.detach, call.args), out=each(Tensor.detach, call.out))
         found = None if rule is None else rule(call)
         outputs = [self._number(out) for out in outs]
-        if call.name in WITH_STATISTICS:
+        if call.name in WITH_STATISTICS or call.name in FUSED:
             for statistics in outs[1:]:
                 self.memory.of(statistics).tangents = {place(statistics): STATISTICS}
             outputs = outputs if found is None else outputs[:1]
