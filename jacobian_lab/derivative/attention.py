@@ -103,9 +103,8 @@ class Attention:
                 P, some = self._block(h, r), out[h, :, r]
                 if dv is not None:
                     some += self._per_vector(P @ dv[h], count)
-                for c in chunks if factors is not None else ():
-                    left, right = factors
-                    W = (left[:, c, r] @ right[:, c].mT).mul_(P[:, None])
+                for c in chunks if factors else ():
+                    W = (factors[0][:, c, r] @ factors[1][:, c].mT).mul_(P[:, None])
                     W1 = (W.flatten(1, 2) @ self.v1[h]).reshape(*W.shape[:3], -1)
                     some[:, c] += W1[..., :-1].addcmul_(W1[..., -1:], self.O[h, None, r], value=-1)
         return out.transpose(0, 1).reshape(count, *self.after)
@@ -140,17 +139,14 @@ class Attention:
 
     def _factors(
         self, dq: Tensor | None, dk: Tensor | None, h: slice, count: int
-    ) -> tuple[Tensor, Tensor] | None:
-        """Return the two factors of S of these heads, (heads, K, n, .) and (heads, K, m, .); None
+    ) -> tuple[Tensor, ...]:
+        """Return the two factors of S of these heads, (heads, K, n, .) and (heads, K, m, .); none
         where S is zero.
         """
         q, k = (x[h, None].expand(-1, count, -1, -1) for x in (self.q, self.k))
         pairs = [] if dq is None else [(dq[h] * self.scale, k)]
         pairs += [] if dk is None else [(q, dk[h])]
-        if not pairs:
-            return None
-        left, right = zip(*pairs, strict=True)
-        return torch.cat(left, -1), torch.cat(right, -1)
+        return tuple(torch.cat(factors, -1) for factors in zip(*pairs, strict=True))
 
     def _block(self, h: slice, r: slice) -> Tensor:
         """Return these rows of P of these heads, kept or computed anew."""
