@@ -170,25 +170,35 @@ def _recorded(function: Callable[[Tensor], Tensor], x: Tensor, known: Iterable[T
     """
     known = list(known)
     with torch.inference_mode(False):
-        recorder = _run(function, x, known)
+        recorder, how = _run(function, x, known)
         if recorder.witness.suspect:
-            check_the_same(recorder.witness.noted, _run(function, nearby(x), known).witness.noted)
+            again = Recorder(function, nearby(x), known, maps=False, **how)
+            check_the_same(recorder.witness.noted, again.witness.noted)
     return recorder
 
 
-def _run(function: Callable[[Tensor], Tensor], x: Tensor, known: list[Tensor]) -> Recorder:
-    graph = True
-    try:
-        recorder = Recorder(function, x, known)
-    except RuntimeError:  # autograd forbids some of what a network may do in place without it
-        graph = False
-        recorder = Recorder(function, x, known, graph)
+def _run(
+    function: Callable[[Tensor], Tensor], x: Tensor, known: list[Tensor]
+) -> tuple[Recorder, dict[str, Any]]:
+    """Record a run in the first of the ways that the network allows; return also which.
+
+    It may differentiate itself, or forbid the hooks by which the graph is left empty; and autograd
+    forbids some of what a network may do in place without it.
+    """
+    ways: tuple[dict[str, Any], ...] = ({"saved": False}, {"saved": True}, {"graph": False})
+    for way in ways:
+        try:
+            recorder = Recorder(function, x, known, **way)
+            break
+        except RuntimeError:
+            if way is ways[-1]:
+                raise
     lost = recorder.kept.overwritten()
     if lost:
-        recorder = Recorder(function, x, known, graph, copied=lost)
+        recorder = Recorder(function, x, known, copied=lost, **way)
         if recorder.kept.overwritten() - lost:
             raise UnsupportedError("an operation in place changes a tensor that a derivative needs")
-    return recorder
+    return recorder, way
 
 
 def _needed(steps: list[Step], output: int) -> list[Step]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 import jacobian_lab.derivative.complex_rules
@@ -57,6 +59,10 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         Whether x requires a gradient, as modules with a fused kernel for inference look at.
     copied : iterable of int
         Calls whose rules keep copies; see `jacobian_lab.derivative.kept.Kept`.
+    saved : bool
+        Whether autograd keeps a graph, in half as much memory again: some differentiate themselves.
+    maps : bool
+        Whether maps are written down, or only what the witness sees is wanted.
     """
 
     def __init__(
@@ -66,18 +72,22 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         known: Iterable[Tensor] = (),
         graph: bool = True,
         copied: Iterable[int] = (),
+        saved: bool = True,
+        maps: bool = True,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         # a bound method would be a cycle, alive until gc
         self.memory = Memory(partial(Recorder._derive, weakref.proxy(self)))
         self.witness = Witness(self.memory, known)
-        self.tape, self.kept = Tape(), Kept(self.memory, copied)
+        self.tape, self.kept, self.maps = Tape(), Kept(self.memory, copied), maps
         self.coarsest = torch.finfo(x.dtype).eps
         self.cut: set[str] = set()  # operations from numbers that depend on x to integers
         # for modules that take a fused kernel when no gradient is wanted
         x = x.detach().clone().requires_grad_(graph)
         self._number(x)
-        with self, torch.set_grad_enabled(graph), PythonCalls(self.witness, self.attention):
+        hooks = nullcontext() if saved else saved_tensors_hooks(lambda _: None, _refuse)
+        calls = PythonCalls(self.witness, self.attention)
+        with self, torch.set_grad_enabled(graph), hooks, calls:
             value = function(x)
         self.witness.check()
         number = self.memory.number(value) if isinstance(value, Tensor) else None
@@ -156,11 +166,14 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             for tensor in tensors(*operands, mask):
                 self.witness.meets(tensor)
             out = run()
+            self.memory.of(out).made = True
+            number = self._number(out)
+            if not self.maps:
+                return out
             active = tuple(i for i, n in enumerate(numbers) if n is not None)
             call = attention_call(given, out, active)
             rule = Attention(self.kept.keep(len(self.tape.calls), call, tensors(mask, call.out)))
-            self.memory.of(out).made = True
-            self._add(numbers, (self._number(out),), [TangentMap(rule.push, rule.pull)])
+            self._add(numbers, (number,), TangentMap(rule.push, rule.pull))
         return out
 
     def _write(self, call: Call, numbers: list[int | None]) -> None:
@@ -184,9 +197,17 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             rule is None or call.func is aten.view.dtype or all(map(self.memory.has, outs))
         ):
             return  # read from memory when it is needed
-        inputs = (
-            call.inputs if rule is None or (call.name in KEEPING and len(call.active) > 1) else []
-        )
+        if self.maps:
+            self._map(call, outs, numbers)
+        else:
+            for out in outs:
+                self._number(out)
+
+    def _map(self, call: Call, outs: list[Tensor], numbers: list[int | None]) -> None:
+        """Write down an operation's Jacobian, or the operation itself where it has no rule."""
+        rule = RULES.get(call.name)
+        both = call.name in KEEPING and len(call.active) > 1
+        inputs = call.inputs if rule is None or both else []
         constants = [a for a in tensors(*call.args) if self.memory.number(a) is None]
         results = outs if call.name in KEEPING_RESULT or call.name in FUSED else []
         call = self.kept.keep(len(self.tape.calls), call, [*inputs, *constants, *results])
@@ -198,11 +219,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             for statistics in outs[1:]:
                 self.memory.of(statistics).tangents = {place(statistics): STATISTICS}
             outputs = outputs if found is None else outputs[:1]
-        self._add(
-            numbers,
-            tuple(outputs),
-            call if found is None else [found] if isinstance(found, TangentMap) else found,
-        )
+        self._add(numbers, tuple(outputs), call if found is None else found)
 
     def _in_place(
         self, func: Any, args: Any, kwargs: Any, given: list[Any], numbers: list[int | None]
@@ -274,8 +291,12 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         target.copy_(result)
 
     def _add(
-        self, numbers: list[int | None], outputs: tuple[int, ...], found: Call | list[TangentMap]
+        self,
+        numbers: list[int | None],
+        outputs: tuple[int, ...],
+        found: Call | TangentMap | list[TangentMap],
     ) -> None:
+        found = [found] if isinstance(found, TangentMap) else found
         self.tape.append(tuple(n for n in numbers if n is not None), outputs, found)
 
     def _derive(self, inputs: tuple[int, ...], there: Place, linear: TangentMap) -> int:
@@ -293,3 +314,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.memory.of(tensor).tangents[place(tensor)] = number
             self.coarsest = max(self.coarsest, torch.finfo(tensor.dtype).eps)
         return number
+
+
+def _refuse(_: None) -> Tensor:
+    raise RuntimeError("the network differentiates itself: autograd has to keep its graph")
