@@ -57,9 +57,15 @@ class DoubleBackward:
 
     def vjp(self, u: Tensor) -> Tensor:
         """Return `J^T u` for each row of `u`."""
-        with torch.enable_grad():
-            x, d = self._graph(len(u))
-            return _gradient(d, x, u)
+        try:
+            with torch.enable_grad():
+                x, d = self._graph(len(u))
+                return _gradient(d, x, u)
+        except RuntimeError:  # the network differentiates its attention itself
+            self.forget()
+            with torch.enable_grad(), MATH_ATTENTION:
+                x, d = self._graph(len(u))
+                return _gradient(d, x, u)
 
     def primal(self, count: int) -> Tensor:
         """Return the function's value for `count` vectors, and keep its graph."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterable
-from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -33,6 +32,7 @@ from jacobian_lab.derivative.linear_map import (
 from jacobian_lab.derivative.normalisation import WITH_STATISTICS
 from jacobian_lab.derivative.places import Place, place
 from jacobian_lab.derivative.python_calls import PythonCalls
+from jacobian_lab.derivative.settings import MATH_ATTENTION
 from jacobian_lab.derivative.storage import Memory
 from jacobian_lab.derivative.tape import Tape
 
@@ -60,7 +60,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     copied : iterable of int
         Calls whose rules keep copies; see `jacobian_lab.derivative.kept.Kept`.
     saved : bool
-        Whether autograd keeps a graph, in half as much memory again: some differentiate themselves.
+        Whether autograd keeps a graph that has derivatives: some networks differentiate themselves.
     maps : bool
         Whether maps are written down, or only what the witness sees is wanted.
     """
@@ -85,7 +85,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         # for modules that take a fused kernel when no gradient is wanted
         x = x.detach().clone().requires_grad_(graph)
         self._number(x)
-        hooks = nullcontext() if saved else saved_tensors_hooks(lambda _: None, _refuse)
+        hooks = MATH_ATTENTION if saved else saved_tensors_hooks(lambda _: None, _refuse)
         calls = PythonCalls(self.witness, self.attention)
         with self, torch.set_grad_enabled(graph), hooks, calls:
             value = function(x)
