@@ -71,19 +71,28 @@ class Attention:
     ----------
     call : Call
         With the arguments Q (..., n, d), K (..., m, d), V (..., m, e), mask (bool, additive, or
-        None), whether each token sees only those before it, and s.
+        None), whether each token sees only those before it, and s. Heads may be shared.
     """
 
     def __init__(self, call: Call) -> None:
         q, k, v, mask, self.causal, self.scale = call.args
         self.active, self.after = call.active, call.out.shape
         self.shapes = [x.shape for x in call.inputs]
+        lead = self.after[:-2]
+        self.of_head = [_of_head(x.shape[:-2], lead, q.device) for x in (q, k, v)]
         # copies of what the network may overwrite
         self.q, self.k, v, self.O = (
             x.reshape(-1, *x.shape[-2:]) for x in (q * self.scale, k.clone(), v, call.out)
         )
+        self.q, self.k, v = (
+            x if which is None else x[which]
+            for x, which in zip((self.q, self.k, v), self.of_head, strict=True)
+        )
         self.v1 = torch.cat([v, torch.ones_like(v[..., :1])], -1)
-        self.mask, self.mask_of = _masks(mask, self.after[:-2])
+        self.mask = None if mask is None else _once(mask.detach())
+        if self.mask is not None:
+            self.mask_of = _of_head(self.mask.shape[:-2], lead, q.device)
+            self.mask = self.mask.reshape(-1, *self.mask.shape[-2:])
         m = k.shape[-2]
         bound = BYTES.get(q.device.type, BYTES_ELSEWHERE)
         self.limit = max(1, bound // max(1, m * q.element_size()))  # rows of W at once
@@ -133,7 +142,7 @@ class Attention:
                     if 1 in found:
                         found[1][h, c] += S.mT @ self.q[h, None, r]
         return [
-            found[i].transpose(0, 1).reshape(count, *shape)
+            self._added(found[i], i).transpose(0, 1).reshape(count, *shape)
             for i, shape in zip(self.active, self.shapes, strict=True)
         ]
 
@@ -161,7 +170,7 @@ class Attention:
         if self.mask is None:
             return scores.softmax(-1)
         mask = self.mask[:, r] if self.mask.shape[1] > 1 else self.mask
-        mask = mask[self.mask_of[h]]
+        mask = mask[h] if self.mask_of is None else mask[self.mask_of[h]]
         if mask.dtype == torch.bool:
             scores.masked_fill_(~mask, -torch.inf)
         else:
@@ -172,10 +181,20 @@ class Attention:
     def _of(self, tangents: Sequence[Tensor], argument: int) -> Tensor | None:
         if argument not in self.active:
             return None
-        return self._per_head(tangents[self.active.index(argument)])
+        t, which = self._per_head(tangents[self.active.index(argument)]), self.of_head[argument]
+        return t if which is None else t[which]
 
-    def _per_head(self, t: Tensor) -> Tensor:
-        return t.reshape(len(t), len(self.q), *t.shape[-2:]).transpose(0, 1)  # (heads, K, n, d)
+    def _added(self, g: Tensor, argument: int) -> Tensor:
+        """Return the cotangents of an argument's own heads, added up over those that share it."""
+        which = self.of_head[argument]
+        if which is None:
+            return g
+        own = self.shapes[self.active.index(argument)][:-2].numel()
+        return g.new_zeros(own, *g.shape[1:]).index_add_(0, which, g)
+
+    @staticmethod
+    def _per_head(t: Tensor) -> Tensor:
+        return t.reshape(len(t), -1, *t.shape[-2:]).transpose(0, 1)  # (heads, K, n, d)
 
     @staticmethod
     def _per_vector(t: Tensor, count: int) -> Tensor:
@@ -194,19 +213,30 @@ class Attention:
             yield slice(i, i + self.rows)
 
 
-def _masks(mask: Tensor | None, lead: torch.Size) -> tuple[Tensor | None, Tensor]:
-    """Return the different masks, (masks, n or 1, m or 1), and which of them is each head's: a mask
-    that is broadcast is not copied.
-    """
-    if mask is None:
-        return None, torch.empty(0)
-    mask = mask.detach()
+def _once(mask: Tensor) -> Tensor:
+    """Return a mask without what it repeats along a dimension that it was expanded to."""
     mask = mask[(None,) * (2 - mask.ndim)]
     for i, step in enumerate(mask.stride()):
         mask = mask.narrow(i, 0, 1) if step == 0 and mask.shape[i] > 1 else mask
-    which = torch.arange(mask.shape[:-2].numel(), device=mask.device)
-    which = which.reshape(mask.shape[:-2]).expand(lead).reshape(-1)
-    return mask.reshape(-1, *mask.shape[-2:]), which
+    return mask
+
+
+def _of_head(own: torch.Size, lead: torch.Size, device: torch.device) -> Tensor | None:
+    """Return which of an argument's own heads each head takes; None where it has all.
+
+    Parameters
+    ----------
+    own, lead : torch.Size
+        What is in front of the argument's last two dimensions, and of the result's: it is
+        broadcast, or groups of heads that follow each other share one.
+    device : torch.device
+    """
+    if own == lead:
+        return None
+    which = torch.arange(own.numel(), device=device).reshape(own)
+    if own and own[-1] not in (1, lead[-1]):
+        which = which.repeat_interleave(lead[-1] // own[-1], -1)
+    return which.expand(lead).reshape(-1)
 
 
 @rule(*FUSED)
@@ -214,8 +244,7 @@ def _fused(call: Call) -> TangentMap | None:
     names = [argument.name for argument in call.func._schema.arguments]
     given = dict(zip(names, call.args, strict=True))
     given["attn_mask"] = given.get("attn_mask", given.get("attn_bias"))
-    alike = len({x.shape[:-2] for x in call.args[:3]}) == 1
-    if not alike or given["dropout_p"] or max(call.active) > 2:
+    if given["dropout_p"] or max(call.active) > 2:
         return None
     linear = Attention(attention_call(given, call.out[0], call.active))
     return TangentMap(linear.push, linear.pull)

@@ -152,11 +152,9 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         mask = given.get("attn_mask")
         with torch._C.DisableTorchFunction():
             numbers = [self.memory.number(tensor) for tensor in operands]
-            alike = len({tensor.shape[:-2] for tensor in operands}) == 1 and operands[0].ndim > 2
             biased = mask is not None and self.memory.number(mask) is not None
         if (
             not any(n is not None for n in numbers)
-            or not alike
             or given.get("dropout_p")
             or biased
             or STATISTICS in numbers
