@@ -157,10 +157,9 @@ class Engines:
         recorded = isinstance(engine, Linearisation)
         if not recorded and len(self.x) > 1:
             return torch.stack([product(one) for one in vectors])
-        if len(vectors) == 1:
+        count = 1 if len(vectors) == 1 else self.chunk(recorded)
+        if count > 1 and not recorded and not self._takes_many():
             count = 1
-        else:
-            count = self.chunk(recorded) if recorded or self._takes_many() else 1
         parts = torch.tensor_split(vectors, -(-len(vectors) // count))
         if recorded:
             with torch.no_grad():
@@ -183,7 +182,9 @@ class Engines:
 
     def points(self) -> int:
         """Return how many points F takes in one pass of a check: as many as vectors fit in."""
-        return TOGETHER if self._linear is None else min(TOGETHER, len(self.x) * self.chunk(True))
+        if self._linear is None and self._memory is None:
+            return TOGETHER  # to know better would take a graph
+        return min(TOGETHER, len(self.x) * self.chunk(self._linear is not None))
 
     def _takes_many(self) -> bool:
         """Return whether F takes several samples at once and does not mix them: what the fallbacks
