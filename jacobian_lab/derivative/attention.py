@@ -30,8 +30,8 @@ BYTES_ELSEWHERE = 2**28
 """The same on other devices: 256 MB, a small part of a GPU's memory."""
 KEPT = 4
 """P is kept where it has at most so many times the entries of Q, K, V and O: n = m <= 16 d. What a
-recording holds is then linear in the number of tokens whatever the number of layers, and short
-sequences, for which a product is no dearer than before, pay nothing.
+recording holds is then linear in the number of tokens, whatever the number of layers. Beyond it a
+product takes a third longer: on the CPU that of 3.2 attentions instead of 2.4.
 """
 FUSED = (
     "_scaled_dot_product_flash_attention_for_cpu",

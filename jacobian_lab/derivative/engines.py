@@ -92,7 +92,8 @@ class Engines:
         """The recording, made when it is first asked for; None where there is none."""
         if self._linear is None and not self.failure:
             try:
-                self._linear = Linearisation(self.function, self.x, self.known)
+                memory = self._of_pass(recorded=True)
+                self._linear = Linearisation(self.function, self.x, self.known, memory)
             # an error of the network itself comes again without recording
             except Exception as fault:
                 self.failure = first_line(fault)
@@ -175,9 +176,8 @@ class Engines:
         if recorded not in self._chunks:
             engine = self.linear if recorded else DoubleBackward(self.function, self.x[:1])
             assert engine is not None
-            own = MEMORY.get(self.x.device.type, MEMORY_ELSEWHERE) if recorded else GRAPHS
             each = max(1, engine.bytes_per_vector())
-            self._chunks[recorded] = int(max(1, (self._memory or own) // each))
+            self._chunks[recorded] = int(max(1, self._of_pass(recorded) // each))
         return self._chunks[recorded]
 
     def points(self) -> int:
@@ -185,6 +185,10 @@ class Engines:
         if self._linear is None and self._memory is None:
             return TOGETHER  # to know better would take a graph
         return min(TOGETHER, len(self.x) * self.chunk(self._linear is not None))
+
+    def _of_pass(self, recorded: bool) -> int:
+        own = MEMORY.get(self.x.device.type, MEMORY_ELSEWHERE) if recorded else GRAPHS
+        return self._memory or own
 
     def _takes_many(self) -> bool:
         """Return whether F takes several samples at once and does not mix them: what the fallbacks

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
+from math import inf
 from typing import Any
 
 import torch
@@ -44,6 +45,8 @@ class Linearisation:
         Tensors that exist before: weights and buffers. Any other tensor of the network's own may
         have been computed from x where PyTorch cannot see it, which is found out by running
         `function` once more at another point.
+    memory : float
+        Bytes that several vectors may take inside PyTorch's derivative of one operation.
 
     Attributes
     ----------
@@ -71,7 +74,11 @@ class Linearisation:
     """
 
     def __init__(
-        self, function: Callable[[Tensor], Tensor], x: Tensor, known: Iterable[Tensor] = ()
+        self,
+        function: Callable[[Tensor], Tensor],
+        x: Tensor,
+        known: Iterable[Tensor] = (),
+        memory: float = inf,
     ) -> None:
         recorder = _recorded(function, x, known)
         tape = recorder.tape
@@ -80,7 +87,7 @@ class Linearisation:
             tuple(sorted(names)) for names in (recorder.witness.reads, recorder.cut)
         )
         self._held = recorder.kept.held(tape.calls)
-        steps, borrowed = tape.steps()
+        steps, borrowed = tape.steps(memory)
         steps, self.output = _merged(_needed(steps, recorder.output), recorder.output)
         self.borrowed = sorted(borrowed)
         self.steps = _planned(steps, self.output, tape.dtypes)
