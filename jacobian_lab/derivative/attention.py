@@ -34,8 +34,8 @@ recording holds is then linear in the number of tokens, whatever the number of l
 product takes a third longer: on the CPU that of 3.2 attentions instead of 2.4.
 """
 NARROW = 24
-"""Up to so many columns, the CPU's matrix product is faster by its transpose: thirteen times for 4, twice
-for 16.
+"""Up to so many columns, the CPU's matrix product is faster by its transpose: thirteen times for 4,
+twice for 16.
 """
 FUSED = (
     "_scaled_dot_product_flash_attention_for_cpu",
