@@ -19,6 +19,8 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
+from jacobian_lab.derivative.settings import MATH_ATTENTION
+
 GUESS = 1000
 """Memory of the graph of one vector, in sizes of x, where it cannot be measured: a U-Net keeps
 hundreds of activations of the size of its input.
@@ -44,9 +46,9 @@ class DoubleBackward:
 
     def jvp(self, v: Tensor) -> Tensor:
         """Return `J v` for each row of `v`."""
-        with torch.enable_grad():
+        with torch.enable_grad(), MATH_ATTENTION:
             if self._transposed is None or len(self._transposed[0]) != len(v):
-                self._transposed = None
+                self.forget()  # a graph of kernels that have no second derivative
                 x, d = self._graph(len(v))
                 u = torch.zeros_like(d).requires_grad_()
                 self._transposed = u, _gradient(d, x, u, create_graph=True)
@@ -55,9 +57,15 @@ class DoubleBackward:
 
     def vjp(self, u: Tensor) -> Tensor:
         """Return `J^T u` for each row of `u`."""
-        with torch.enable_grad():
-            x, d = self._graph(len(u))
-            return _gradient(d, x, u)
+        try:
+            with torch.enable_grad():
+                x, d = self._graph(len(u))
+                return _gradient(d, x, u)
+        except RuntimeError:  # the network differentiates its attention itself
+            self.forget()
+            with torch.enable_grad(), MATH_ATTENTION:
+                x, d = self._graph(len(u))
+                return _gradient(d, x, u)
 
     def primal(self, count: int) -> Tensor:
         """Return the function's value for `count` vectors, and keep its graph."""
@@ -101,7 +109,12 @@ class ForwardMode(DoubleBackward):
 
     def jvp(self, v: Tensor) -> Tensor:
         """Return `J v` for each row of `v`: one run of the function with tangents."""
-        with warnings.catch_warnings(), torch.no_grad(), forward_ad.dual_level():
+        with (
+            warnings.catch_warnings(),
+            torch.no_grad(),
+            MATH_ATTENTION,
+            forward_ad.dual_level(),
+        ):
             warnings.filterwarnings("ignore", category=FutureWarning)  # PyTorch's own, of torch.jit
             dual = forward_ad.make_dual(self.x.expand(len(v), *self.x.shape[1:]).contiguous(), v)  # type: ignore[no-untyped-call]
             value, tangent = forward_ad.unpack_dual(self.function(dual))  # type: ignore[no-untyped-call]

@@ -58,6 +58,9 @@ class Ladder:
     like : Choice, optional
         Of a ladder of the same network at another point: if the time is the same, its paths are
         taken without another check.
+    memory : int, optional
+        Bytes that the vectors of one pass may take; see
+        `jacobian_lab.derivative.engines.Engines`.
 
     Attributes
     ----------
@@ -87,6 +90,7 @@ class Ladder:
         step: float | None = None,
         graph: bool = False,
         like: Choice | None = None,
+        memory: int | None = None,
     ) -> None:
         self.x, self.t, self.method, self._step = x, t, method, step
         self.path = self.reason = ""
@@ -97,7 +101,7 @@ class Ladder:
         like = like if like is not None and like.t == t else None
         self.function = partial(denoiser.output, t=t)
         known = [*denoiser.parameters(), *denoiser.buffers()]
-        self._engines = Engines(self.function, x, known)
+        self._engines = Engines(self.function, x, known, memory)
         with modules_called() as called:
             self._engines.run(method == "exact", graph, None if like is None else like.eps)
         self.value, self.eps = self._engines.value, self._engines.eps
@@ -188,9 +192,9 @@ class Ladder:
             if isinstance(engine, DoubleBackward):
                 engine.forget()
 
-    def bytes_per_vector(self) -> int:
-        """Return the memory that one more vector needs in a product."""
-        return self._engines.bytes_per_vector(self.path)
+    def chunk(self) -> int:
+        """Return how many vectors `J v` takes in one pass, by the memory that they need."""
+        return self._engines.chunk(self.path == "linearised")
 
     def _follow(self, like: Choice) -> None:
         """Take the paths of a ladder at another point of the same time, where they exist here."""

@@ -74,6 +74,7 @@ class Verification:
                 self.eps,
                 self.scale,
                 None if onto is None else self.pairs(onto),
+                self.engines.points(),
             )
         if len(self.x) > 1:
             with torch.no_grad():
