@@ -13,10 +13,20 @@ from jacobian_lab.constraints.decoded import Decoded, latent_inpainting
 from jacobian_lab.constraints.linear import Inpainting, LinearMap, blur
 from jacobian_lab.constraints.losses import Loss, class_label, segmentation, style
 from jacobian_lab.constraints.separable import gaussian_blur, super_resolution
-from jacobian_lab.diffusion.denoiser import Denoiser, guided
+from jacobian_lab.diffusion.continuous import (
+    ContinuousSchedule,
+    RectifiedFlow,
+    SubVariancePreserving,
+    TrigonometricFlow,
+    VarianceExploding,
+    VariancePreserving,
+)
+from jacobian_lab.diffusion.denoiser import Denoiser
+from jacobian_lab.diffusion.guidance import guided
 from jacobian_lab.diffusion.latent import Latent, load_latent
 from jacobian_lab.diffusion.oracle import GaussianMixture, gaussian
-from jacobian_lab.diffusion.schedule import DiscreteSchedule, RectifiedFlow, Schedule
+from jacobian_lab.diffusion.prediction import EDM, Preconditioning
+from jacobian_lab.diffusion.schedule import DiscreteSchedule, Schedule
 from jacobian_lab.errors import ConvergenceWarning, DerivativeWarning, DivergenceError, InputError
 from jacobian_lab.krylov.certificates import Eigenpairs
 from jacobian_lab.krylov.eigen import eigenpairs
@@ -28,6 +38,7 @@ from jacobian_lab.krylov.pseudospectra import bendixson_box, numerical_range, ps
 from jacobian_lab.krylov.singular import SingularValues, singular_values
 from jacobian_lab.linops.auditing import audit
 from jacobian_lab.linops.batch_jacobian import BatchJacobian
+from jacobian_lab.linops.convention import check_convention
 from jacobian_lab.linops.jacobian import (
     JacobianOperator,
     posterior_covariance,
@@ -51,10 +62,12 @@ from jacobian_lab.sampling.step_size import (
 __version__ = "0.2.0"
 
 __all__ = [
+    "EDM",
     "Arnoldi",
     "Backtracking",
     "BatchJacobian",
     "Constraint",
+    "ContinuousSchedule",
     "ConvergenceWarning",
     "Decoded",
     "Denoiser",
@@ -74,6 +87,7 @@ __all__ = [
     "LinearMap",
     "Loss",
     "Newton",
+    "Preconditioning",
     "RectifiedFlow",
     "Report",
     "Schedule",
@@ -83,12 +97,17 @@ __all__ = [
     "Spectral",
     "State",
     "StepSize",
+    "SubVariancePreserving",
+    "TrigonometricFlow",
+    "VarianceExploding",
+    "VariancePreserving",
     "__version__",
     "arnoldi",
     "asymmetry",
     "audit",
     "bendixson_box",
     "blur",
+    "check_convention",
     "class_label",
     "diagonal",
     "dynamic_step_size",

@@ -165,18 +165,15 @@ def tensor(name: str, value: Any, shape: Iterable[int] | None = None) -> Tensor:
     return value
 
 
-def sizes(name: str, value: Any, count: int | None = None) -> tuple[int, ...]:
+def sizes(name: str, value: Any) -> tuple[int, ...]:
     """Return a shape, of positive whole numbers."""
-    what = (
-        f"{name} must be"
-        f" {'positive integers' if count is None else f'(C, H, W), {count} positive integers'}"
-    )
+    what = f"{name} must be positive integers: got {shown(value)}"
     try:
         found = tuple(integer(name, size, 1) for size in sequence(name, value))
     except InputError as error:
-        raise InputError(f"{what}: got {shown(value)}") from error
-    if not found or count not in (None, len(found)):
-        raise InputError(f"{what}: got {shown(value)}")
+        raise InputError(what) from error
+    if not found:
+        raise InputError(what)
     return found
 
 

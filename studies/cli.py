@@ -7,6 +7,7 @@ with it, is imported when the command is run or asked for its options.
 from __future__ import annotations
 
 import dataclasses
+import re
 import sys
 from difflib import get_close_matches
 from importlib import import_module
@@ -137,6 +138,7 @@ def parsed(command: Command, name: str, words: list[str]) -> Any:
         "__module__": kind.__module__,
         "__post_init__": lambda _: None,  # checked below: tyro would frame the message
     }
+    words = [re.sub(r"^--image(?=$|=)", "--images", word) for word in words]
     parsed: Any = tyro.cli(
         type(kind.__name__, (kind,), body), prog=f"jacobian-lab {name}", args=words
     )
@@ -163,6 +165,9 @@ COMMANDS: dict[str, dict[str, Command]] = {
         "audit": Command(
             "studies.jacobian.audits", "Check J before any analysis.", "Audit", "report"
         ),
+        "health": Command(
+            "studies.jacobian.health", "Check a model before any study.", "CheckHealth", "examine"
+        ),
         "directions": Command(
             "studies.jacobian.directions", "Compare J e, J^+ e and J^T e at a noisy digit."
         ),
@@ -181,11 +186,13 @@ COMMANDS: dict[str, dict[str, Command]] = {
         ),
         "guidance": Command("studies.jacobian.guidance", "Measure what guidance does to J."),
         "accuracy": Command("studies.jacobian.accuracy", "Measure the rounding of the products."),
-        "evaluate": Command("studies.jacobian.evaluate", "Score a denoiser on held-out digits."),
+        "evaluate": Command(
+            "studies.jacobian.evaluate", "Score a denoiser on held-out digits, or on your images."
+        ),
     },
     "Constrained sampling": {
         "inpaint": Command("studies.sampling.inpaint", "Complete half-known digits."),
-        "superres": Command("studies.sampling.superres", "Enlarge shrunk digits, or an --image"),
+        "superres": Command("studies.sampling.superres", "Enlarge shrunk digits, or --images"),
         "style": Command("studies.sampling.style_transfer", "Draw images in the style of others."),
         "guide": Command(
             "studies.sampling.guide", "Guide noise towards each class by a classifier."

@@ -31,7 +31,7 @@ from jacobian_lab.errors import InputError
 
 
 class Constraint(ABC):
-    """A constraint on clean images x_0, (B, C, H, W); each sample by itself."""
+    """A constraint on clean images x_0, (B, *shape); each sample by itself."""
 
     @abstractmethod
     def error(self, x0: Tensor) -> Tensor:
@@ -138,15 +138,15 @@ class LinearConstraint(Constraint):
 
     @abstractmethod
     def forward(self, x: Tensor) -> Tensor:
-        """Return `A x`: (B, C, H, W) -> (B, ...), the shape of y."""
+        """Return `A x`: (B, *shape) -> (B, ...), the shape of y."""
 
     @abstractmethod
     def adjoint(self, y: Tensor) -> Tensor:
-        """Return `A^T y`: (B, ...) -> (B, C, H, W)."""
+        """Return `A^T y`: (B, ...) -> (B, *shape)."""
 
     @abstractmethod
     def pseudo_inverse(self, y: Tensor) -> Tensor:
-        """Return `A^T (A A^T + damping)^{-1} y`: (B, ...) -> (B, C, H, W)."""
+        """Return `A^T (A A^T + damping)^{-1} y`: (B, ...) -> (B, *shape)."""
 
     def count(self) -> Tensor | int:
         """Return how many numbers are observed of each sample."""
@@ -178,7 +178,7 @@ class LinearConstraint(Constraint):
         share = (1 - self.sigma / self._size(missing).clamp(min=torch.finfo(x0.dtype).tiny)).clamp(
             min=0
         )
-        return error * share.reshape(-1, 1, 1, 1)
+        return error * share.reshape(-1, *[1] * (error.ndim - 1))
 
     def residual(self, x0: Tensor) -> Tensor:
         """Return the root mean square of `y - A x_0` over the observed numbers, shape (B,); the

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from jacobian_lab.constraints.base import LinearConstraint
-from jacobian_lab.constraints.observations import Map, dot_test
+from jacobian_lab.constraints.observations import Map, as_images, dot_test
 from jacobian_lab.errors import ConvergenceWarning, InputError
 
 
@@ -29,10 +29,12 @@ class Inpainting(LinearConstraint):
 
     Parameters
     ----------
-    y : Tensor, shape (B, C, H, W), or (1, C, H, W) or (C, H, W) for all samples
-        The images; what the mask does not mark is ignored (it may be anything finite).
-    mask : Tensor of bool, shape (C or 1, H, W) or (B, C or 1, H, W)
-        True where a pixel is known; see `jacobian_lab.constraints.masks`.
+    y : Tensor, shape (B, *shape), or (1, *shape) or shape for all samples
+        The samples; what the mask does not mark is ignored (it may be anything finite). Whether it
+        is one sample or a batch shows at the first use, by the samples x_0.
+    mask : Tensor of bool
+        True where an entry is known; its shape broadcasts to that of y: (C or 1, H, W) or (B, C or
+        1, H, W) for images. See `jacobian_lab.constraints.masks`.
     sigma : float
         See `LinearConstraint`.
     """
@@ -43,20 +45,40 @@ class Inpainting(LinearConstraint):
                 f"the mask must be boolean, True where a pixel is known: got {mask.dtype}; write"
                 " mask > 0.5"
             )
-        y = y.unsqueeze(0) if y.ndim == 3 else y
+        y = y.unsqueeze(0) if y.ndim in (1, 3) else y  # a guess; see _settle
         try:
             mask, y = torch.broadcast_tensors(mask, y)  # type: ignore[no-untyped-call]
         except RuntimeError as error:
             raise InputError(
                 f"a mask of shape {tuple(mask.shape)} does not fit images of {tuple(y.shape)}"
             ) from error
-        if not mask.flatten(1).any(1).all():
+        self.mask, self._settled = mask, False
+        self._check_mask(every=y.ndim == 4)
+        super().__init__(torch.where(mask, y, 0), sigma, damping=0.0)
+        self.check()
+
+    def _check_mask(self, every: bool) -> None:
+        """Raise unless an entry is known, of every sample if that is asked."""
+        if not (self.mask.flatten(1).any(1).all() if every else self.mask.any()):
             raise InputError(
                 "the mask marks no pixel of a sample as known: without any there is no constraint"
             )
-        self.mask = mask
-        super().__init__(torch.where(mask, y, 0), sigma, damping=0.0)
-        self.check()
+
+    def _settle(self, x0: Tensor) -> None:
+        """Take y and the mask for one sample or a batch, as the dimensions of x_0 tell."""
+        if self._settled:
+            return
+        if self.y.ndim == x0.ndim - 1:
+            self.y, self.mask = self.y.unsqueeze(0), self.mask.unsqueeze(0)
+        elif self.y.ndim == x0.ndim + 1 and len(self.y) == 1:
+            self.y, self.mask = self.y[0], self.mask[0]
+        self._check_mask(every=True)
+        self._settled = True
+
+    def missing(self, x0: Tensor) -> Tensor:
+        """Return `y - x_0` at the known entries, and zero elsewhere."""
+        self._settle(x0)
+        return super().missing(x0)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return x with the unknown pixels set to zero."""
@@ -70,6 +92,7 @@ class Inpainting(LinearConstraint):
 
     def project(self, x0: Tensor) -> Tensor:
         """Return x_0 with the known pixels in their places, to the bit."""
+        self._settle(x0)
         return torch.where(self.mask, self.y.to(x0), super().project(x0))
 
     def count(self) -> Tensor:
@@ -91,7 +114,7 @@ class LinearMap(LinearConstraint):
     ----------
     y : Tensor, shape (B, ...) or (1, ...)
     forward, adjoint : callable
-        On tensors, (B, C, H, W) -> (B, ...) and back. See `LinearMap.from_operator` for SciPy's.
+        On tensors, (B, *shape) -> (B, ...) and back. See `LinearMap.from_operator` for SciPy's.
     sigma, damping
         See `LinearConstraint`.
     steps : int
@@ -132,20 +155,20 @@ class LinearMap(LinearConstraint):
         cls,
         y: Tensor,
         A: LinearOperator,
-        shape: tuple[int, int, int],
+        shape: tuple[int, ...],
         sigma: float = 0.0,
         damping: float | None = None,
     ) -> LinearMap:
-        """Make it of a SciPy operator, (m, C H W), on flattened images of `shape`; y has shape (B,
+        """Make it of a SciPy operator, (m, n), on flattened samples of `shape`; y has shape (B,
         m).
 
         Parameters
         ----------
         y : Tensor, shape (B, m) or (1, m)
-        A : LinearOperator, shape (m, C H W)
+        A : LinearOperator, shape (m, n)
             Needs `rmatvec` or `rmatmat`; products are computed on the CPU in float64.
-        shape : (int, int, int)
-            Shape (C, H, W) of an image.
+        shape : tuple of int
+            Shape of a sample, of n entries.
         sigma, damping
             See `LinearConstraint`.
         """
@@ -248,7 +271,7 @@ def blur(
             f"the kernel must be finite and not zero everywhere: got {kernel.tolist()}"
         )
     height, width = kernel.shape
-    y = y.unsqueeze(0) if y.ndim == 3 else y
+    y = as_images(y)
     if y.shape[-2] <= height // 2 or y.shape[-1] <= width // 2:
         raise InputError(
             f"a kernel of {height}x{width} reaches beyond the mirror image of"

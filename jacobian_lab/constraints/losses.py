@@ -37,7 +37,7 @@ class Loss(Constraint):
     Parameters
     ----------
     function : callable
-        `function(x0)`, (B, C, H, W) -> (B,): at least 0, each sample's own. One that lies below 0,
+        `function(x0)`, (B, *shape) -> (B,): at least 0, each sample's own. One that lies below 0,
         such as a negative similarity, needs a target below it.
     target : float
         The loss at which the constraint counts as fulfilled.
@@ -80,7 +80,7 @@ class Loss(Constraint):
         largest = gradient.flatten(1).abs().amax(1)
         tiny = torch.finfo(x.dtype).tiny
         scale = torch.minimum(excess / size.clamp(min=tiny), 1 / largest.clamp(min=tiny))
-        return -gradient * torch.where(size > 0, scale, 0).reshape(-1, 1, 1, 1)
+        return -gradient * torch.where(size > 0, scale, 0).reshape(-1, *[1] * (x.ndim - 1))
 
     @torch.no_grad()
     def residual(self, x0: Tensor) -> Tensor:

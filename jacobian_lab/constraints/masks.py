@@ -1,4 +1,4 @@
-r"""Masks for inpainting: boolean, (1, H, W), True where a pixel is known.
+r"""Masks for inpainting: boolean, True where an entry is known; (1, H, W) for images.
 
 >>> shape = (1, 32, 32)
 >>> [int(mask.sum()) for mask in (half(shape), box(shape, 16), random_pixels(shape, 0.08, seed=0))]
@@ -13,13 +13,14 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from jacobian_lab import _require
 from jacobian_lab.diffusion.denoiser import Shape
 from jacobian_lab.errors import InputError
 
 
 def half(shape: Shape, known: Literal["left", "right", "top", "bottom"] = "left") -> Tensor:
     """Return the mask that knows one half of the image."""
-    _, height, width = shape
+    height, width = _sides(shape)
     mask = torch.zeros(1, height, width, dtype=torch.bool)
     match known:
         case "left":
@@ -37,7 +38,7 @@ def half(shape: Shape, known: Literal["left", "right", "top", "bottom"] = "left"
 
 def box(shape: Shape, side: int) -> Tensor:
     """Return the mask that knows all but a square of `side` pixels in the middle."""
-    _, height, width = shape
+    height, width = _sides(shape)
     if not 1 <= side < max(height, width):
         raise InputError(
             f"the side of the box must lie from 1 to {max(height, width) - 1} pixels: got {side}"
@@ -54,21 +55,25 @@ def random_pixels(shape: Shape, share: float, seed: int = 0) -> Tensor:
 
     Parameters
     ----------
-    shape : (int, int, int)
+    shape : tuple of int
+        Of a sample; its first dimension are the channels, which are known together, unless it is
+        the only one.
     share : float
         In (0, 1].
     seed : int
     """
-    _, height, width = shape
-    if not 0 < share <= 1 or not (count := round(share * height * width)):
+    shape = _require.sizes("shape", shape)
+    places = shape[1:] or shape
+    total = math.prod(places)
+    if not 0 < share <= 1 or not (count := round(share * total)):
         raise InputError(
-            "the share of known pixels must lie in (0, 1] and mark at least one of"
-            f" {height * width}: got {share}"
+            f"the share of known pixels must lie in (0, 1] and mark at least one of {total}: got"
+            f" {share}"
         )
-    order = torch.randperm(height * width, generator=torch.Generator().manual_seed(seed))
-    mask = torch.zeros(height * width, dtype=torch.bool)
+    order = torch.randperm(total, generator=torch.Generator().manual_seed(seed))
+    mask = torch.zeros(total, dtype=torch.bool)
     mask[order[:count]] = True
-    return mask.reshape(1, height, width)
+    return mask.reshape(1, *places) if len(shape) > 1 else mask
 
 
 def free_form(shape: Shape, strokes: int = 3, thickness: float = 0.1, seed: int = 0) -> Tensor:
@@ -83,7 +88,7 @@ def free_form(shape: Shape, strokes: int = 3, thickness: float = 0.1, seed: int 
         Diameter of the brush, relative to the image's shorter side.
     seed : int
     """
-    _, height, width = shape
+    height, width = _sides(shape)
     if strokes < 1 or not 0 < thickness < 1:
         raise InputError(
             f"strokes must be at least 1 and thickness in (0, 1): got {strokes} and {thickness}"
@@ -115,3 +120,14 @@ def free_form(shape: Shape, strokes: int = 3, thickness: float = 0.1, seed: int 
                 mask[near] &= (rows[near] - row) ** 2 + (columns[near] - column) ** 2 > radius**2
             at = (at + move).clamp(min=0).minimum(torch.tensor([float(height), float(width)]))
     return mask.unsqueeze(0)
+
+
+def _sides(shape: Shape) -> tuple[int, int]:
+    """Return height and width of an image's shape, or raise if it is of something else."""
+    found = _require.sizes("shape", shape)
+    if len(found) != 3:
+        raise InputError(
+            f"this mask is for images, of shape (C, H, W): got {found}. random_pixels takes any"
+            " shape, and Inpainting any boolean tensor"
+        )
+    return found[1], found[2]

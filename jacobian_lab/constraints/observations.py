@@ -41,7 +41,7 @@ def check_range(y: Tensor, forward: Map, adjoint: Map, sigma: float, count: int 
     ----------
     y : Tensor, shape (B, ...)
     forward, adjoint : callable
-        A and A^T, (B, C, H, W) -> (B, ...) and back.
+        A and A^T, (B, *shape) -> (B, ...) and back.
     sigma : float
         Standard deviation of the noise in y.
     count : int or Tensor, shape (B,)
@@ -83,6 +83,17 @@ def check_range(y: Tensor, forward: Map, adjoint: Map, sigma: float, count: int 
 
 
 @torch.no_grad()
+def as_images(y: Tensor) -> Tensor:
+    """Return images as a batch, (B, C, H, W), or raise unless they are."""
+    if not isinstance(y, Tensor) or y.ndim not in (3, 4):
+        raise InputError(
+            "this constraint is for images: expected y of shape (B, C, H, W) or (C, H, W), got"
+            f" {tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__}. LinearMap takes"
+            " any A with its adjoint, of samples of any shape"
+        )
+    return y if y.ndim == 4 else y.unsqueeze(0)
+
+
 def dot_test(y: Tensor, forward: Map, adjoint: Map) -> None:
     """Raise unless the adjoint is that of the map, y -> images, to rounding in single precision at
     least.
@@ -92,7 +103,7 @@ def dot_test(y: Tensor, forward: Map, adjoint: Map) -> None:
     y : Tensor, shape (B, ...)
         Only its shape, dtype and device count.
     forward, adjoint : callable
-        A and A^T, (B, C, H, W) -> (B, ...) and back.
+        A and A^T, (B, *shape) -> (B, ...) and back.
     """
     generator = torch.Generator().manual_seed(0)
 

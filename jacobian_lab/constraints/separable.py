@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from jacobian_lab.constraints.base import LinearConstraint
+from jacobian_lab.constraints.observations import as_images
 from jacobian_lab.errors import InputError
 
 
@@ -39,7 +40,7 @@ class Separable(LinearConstraint):
         sigma: float = 0.0,
         damping: float | None = None,
     ) -> None:
-        super().__init__(y.unsqueeze(0) if y.ndim == 3 else y, sigma, damping)
+        super().__init__(as_images(y), sigma, damping)
         if tuple(y.shape[-2:]) != (len(rows), len(columns)):
             raise InputError(
                 f"matrices of {tuple(rows.shape)} and {tuple(columns.shape)} observe images of"
@@ -141,7 +142,7 @@ def super_resolution(y: Tensor, factor: int, sigma: float = 0.0) -> Separable:
     sigma : float
         Standard deviation of the noise in y; see `LinearConstraint`.
     """
-    height, width = y.shape[-2:]
+    height, width = as_images(y).shape[-2:]
     return Separable(
         y, resampling(height * factor, factor), resampling(width * factor, factor), sigma
     )
@@ -183,6 +184,6 @@ def gaussian_blur(
     sigma, damping
         See `LinearConstraint`.
     """
-    height, breadth = y.shape[-2:]
+    height, breadth = as_images(y).shape[-2:]
     kind = Wiener if damping is None else Separable
     return kind(y, blurring(height, width), blurring(breadth, width), sigma, damping)

@@ -115,6 +115,8 @@ class Comparison:
     onto : Tensor, shape (m, ...), optional
         Compare only the components along these, (m, 1): those of `F' v` along u are `<F'^T u, v> /
         |u|`.
+    most : int
+        Points of one pass at most.
 
     Attributes
     ----------
@@ -132,8 +134,10 @@ class Comparison:
         eps: float,
         scale: float = 1.0,
         onto: Tensor | None = None,
+        most: int = TOGETHER,
     ) -> None:
         self.function, self.x, self.v, self.eps, self.together = function, x, v, eps, True
+        self._most = most
         self._onto = None if onto is None else unit(onto.double().flatten(1))
         length = x.flatten(1).norm(dim=1).clamp(min=0.1 * scale * x[0].numel() ** 0.5)
         size = v.flatten(1).norm(dim=1)
@@ -258,7 +262,7 @@ class Comparison:
     def _evaluate(self, points: Tensor) -> Tensor:
         if self.together:
             try:
-                return torch.cat([self.function(some) for some in torch.split(points, TOGETHER)])
+                return torch.cat([self.function(some) for some in torch.split(points, self._most)])
             # a network of one batch size (traced, exported, conditions of one sample)
             except Exception:
                 self.together = False

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from math import inf
 from typing import Any
 
 import torch
@@ -35,15 +36,26 @@ coarsest eps of the operation; at least `LEAST`. A wrong formula is farther off 
 """
 LEAST = 1e-9
 """Lower bound of that distance: in float64, factorisations of matrices may lose more digits."""
+INSIDE = 4
+"""Memory that a vector takes inside a derivative, in sizes of arguments and results: theirs, and as
+much for the gradients on the way.
+"""
 DIFFERENCE = 0.05
 """Relative distance of J v to a central difference at a step that nobody tuned: a derivative of
 another function is farther off.
 """
 
 
-def by_derivative(call: Call) -> TangentMap:
+def by_derivative(call: Call, memory: float = inf) -> TangentMap:
     """Return the Jacobian of an operation without a rule of its own, by autograd on that operation
     alone.
+
+    Parameters
+    ----------
+    call : Call
+    memory : float
+        Bytes that the vectors of one pass may take: where two of them take more, also at the
+        check, they are taken one by one.
 
     Raises
     ------
@@ -61,17 +73,17 @@ def by_derivative(call: Call) -> TangentMap:
     # autograd refuses those
     call = replace(call, args=each(lambda a: a.clone() if a.is_inference() else a, call.args))
     try:
-        return _derived(call, call.func)
+        return _derived(call, call.func, memory)
     except (RuntimeError, IndexError) as error:
         # such as silu_backward, which PyTorch differentiates in pieces only
         with suppress(RuntimeError, IndexError, KeyError):
-            return _derived(call, decomposition_table[call.func])
+            return _derived(call, decomposition_table[call.func], memory)
         raise UnsupportedError(
             f"{call.func} has no derivative in PyTorch: {str(error).splitlines()[0]}"
         ) from error
 
 
-def _derived(call: Call, run: Callable[..., Any]) -> TangentMap:
+def _derived(call: Call, run: Callable[..., Any], memory: float) -> TangentMap:
     """Return the derivative of `run`, which does what the operation does."""
     if torch.Tag.pointwise in call.func.tags and isinstance(call.out, Tensor):
         return (
@@ -79,6 +91,9 @@ def _derived(call: Call, run: Callable[..., Any]) -> TangentMap:
             if any(x.is_complex() for x in [*call.inputs, call.out])
             else _pointwise(call, run)
         )
+    size = sum(tensor.nbytes for tensor in (*call.inputs, *tensors(call.out)))
+    if 2 * INSIDE * size > memory:
+        return _by_autograd(call, run, batched=False)
     try:
         return _by_autograd(call, run, batched=True)
     except (RuntimeError, IndexError):  # what vmap cannot do

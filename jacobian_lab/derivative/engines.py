@@ -9,6 +9,7 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Tensor
 
+from jacobian_lab.derivative.agreement import TOGETHER
 from jacobian_lab.derivative.fallbacks import Differences, DoubleBackward, ForwardMode, Function
 from jacobian_lab.derivative.fingerprint import Weights
 from jacobian_lab.derivative.guards import is_repeated
@@ -18,6 +19,14 @@ from jacobian_lab.derivative.probes import foreign
 from jacobian_lab.diffusion.schedule import Time
 
 Engine: TypeAlias = Linearisation | DoubleBackward
+MEMORY = {"cpu": 2**26}
+"""Bytes for the vectors of one pass, by device. On the CPU, 64 MB was fastest."""
+MEMORY_ELSEWHERE = 2**30
+"""The same on other devices: 1 GB."""
+GRAPHS = 2**29
+"""The same for PyTorch's derivatives, on all devices: 512 MB, since they keep a graph for each
+vector, many times the vector itself.
+"""
 
 
 @dataclass(frozen=True)
@@ -44,14 +53,17 @@ class Engines:
     Parameters
     ----------
     function : callable
-        F, from (B, C, H, W) to the same shape.
-    x : Tensor, shape (B, C, H, W)
+        F, from (B, *shape) to the same shape.
+    x : Tensor, shape (B, *shape)
     known : list of Tensor
         Weights and buffers; see `jacobian_lab.derivative.linearisation.Linearisation`.
+    memory : int, optional
+        Bytes that the vectors of one pass may take, also where products are checked; by default
+        `MEMORY` for a recording and `GRAPHS` for PyTorch's derivatives.
 
     Attributes
     ----------
-    value : Tensor, shape (B, C, H, W)
+    value : Tensor, shape (B, *shape)
         F(x), detached, once `run` was called.
     eps : float
         Of the coarsest precision in which F computes what depends on x, likewise.
@@ -66,8 +78,11 @@ class Engines:
     value: Tensor
     eps: float
 
-    def __init__(self, function: Function, x: Tensor, known: Iterable[Tensor]) -> None:
-        self.function, self.x, self.known = function, x, known
+    def __init__(
+        self, function: Function, x: Tensor, known: Iterable[Tensor], memory: int | None = None
+    ) -> None:
+        self.function, self.x, self.known, self._memory = function, x, known, memory
+        self._chunks: dict[bool, int] = {}  # of the recording, of the others
         self.graph: DoubleBackward | None = None
         self.failure, self.together, self._separate = "", True, False
         self._linear: Linearisation | None = None
@@ -77,7 +92,8 @@ class Engines:
         """The recording, made when it is first asked for; None where there is none."""
         if self._linear is None and not self.failure:
             try:
-                self._linear = Linearisation(self.function, self.x, self.known)
+                memory = self._of_pass(recorded=True)
+                self._linear = Linearisation(self.function, self.x, self.known, memory)
             # an error of the network itself comes again without recording
             except Exception as fault:
                 self.failure = first_line(fault)
@@ -130,29 +146,49 @@ class Engines:
         Parameters
         ----------
         engine : Engine
-        vectors : Tensor, shape (K, B, C, H, W)
+        vectors : Tensor, shape (K, B, *shape)
         transposed : bool
             Whether the products are `F'^T u`.
 
         Returns
         -------
-        Tensor, shape (K, B, C, H, W)
+        Tensor, shape (K, B, *shape)
         """
         product: Callable[[Tensor], Tensor] = engine.vjp if transposed else engine.jvp
-        if isinstance(engine, Linearisation):
-            with torch.no_grad():
-                return product(vectors)
-        if len(self.x) > 1:
+        recorded = isinstance(engine, Linearisation)
+        if not recorded and len(self.x) > 1:
             return torch.stack([product(one) for one in vectors])
-        count = len(vectors) if len(vectors) > 1 and self._takes_many() else 1
-        return torch.cat(
-            [product(some) for some in torch.split(vectors.squeeze(1), count)]
-        ).unsqueeze(1)
+        count = 1 if len(vectors) == 1 else self.chunk(recorded)
+        if count > 1 and not recorded and not self._takes_many():
+            count = 1
+        parts = torch.tensor_split(vectors, -(-len(vectors) // count))
+        if recorded:
+            with torch.no_grad():
+                found = [product(some) for some in parts]
+        else:
+            found = [product(some.squeeze(1)).unsqueeze(1) for some in parts]
+        return found[0] if len(found) == 1 else torch.cat(found)
 
-    def bytes_per_vector(self, path: str) -> int:
-        """Return the memory that one more vector needs in a product."""
-        engine = self.linear if path == "linearised" else None
-        return (engine or DoubleBackward(self.function, self.x[:1])).bytes_per_vector()
+    def chunk(self, recorded: bool) -> int:
+        """Return how many vectors fit in the memory of one pass, of the recording or of another
+        engine.
+        """
+        if recorded not in self._chunks:
+            engine = self.linear if recorded else DoubleBackward(self.function, self.x[:1])
+            assert engine is not None
+            each = max(1, engine.bytes_per_vector())
+            self._chunks[recorded] = int(max(1, self._of_pass(recorded) // each))
+        return self._chunks[recorded]
+
+    def points(self) -> int:
+        """Return how many points F takes in one pass of a check: as many as vectors fit in."""
+        if self._linear is None and self._memory is None:
+            return TOGETHER  # to know better would take a graph
+        return min(TOGETHER, len(self.x) * self.chunk(self._linear is not None))
+
+    def _of_pass(self, recorded: bool) -> int:
+        own = MEMORY.get(self.x.device.type, MEMORY_ELSEWHERE) if recorded else GRAPHS
+        return self._memory or own
 
     def _takes_many(self) -> bool:
         """Return whether F takes several samples at once and does not mix them: what the fallbacks

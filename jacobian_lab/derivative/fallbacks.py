@@ -5,7 +5,7 @@ finite differences.
     ForwardMode      J v by dual numbers: the function runs again for each product
     Differences      J v by forward or central differences: one or two forward passes
 
-All take one point x of shape (1, C, H, W) and K vectors (K, C, H, W); or K points, and a vector for
+All take one point x of shape (1, *shape) and K vectors (K, *shape); or K points, and a vector for
 each.
 """
 
@@ -18,6 +18,8 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
+
+from jacobian_lab.derivative.settings import MATH_ATTENTION
 
 GUESS = 1000
 """Memory of the graph of one vector, in sizes of x, where it cannot be measured: a U-Net keeps
@@ -33,8 +35,8 @@ class DoubleBackward:
     Parameters
     ----------
     function : callable
-        From (K, C, H, W) to the same shape; samples do not see each other.
-    x : Tensor, shape (1, C, H, W) or (K, C, H, W)
+        From (K, *shape) to the same shape; samples do not see each other.
+    x : Tensor, shape (1, *shape) or (K, *shape)
     """
 
     def __init__(self, function: Function, x: Tensor) -> None:
@@ -44,9 +46,9 @@ class DoubleBackward:
 
     def jvp(self, v: Tensor) -> Tensor:
         """Return `J v` for each row of `v`."""
-        with torch.enable_grad():
+        with torch.enable_grad(), MATH_ATTENTION:
             if self._transposed is None or len(self._transposed[0]) != len(v):
-                self._transposed = None
+                self.forget()  # a graph of kernels that have no second derivative
                 x, d = self._graph(len(v))
                 u = torch.zeros_like(d).requires_grad_()
                 self._transposed = u, _gradient(d, x, u, create_graph=True)
@@ -55,9 +57,15 @@ class DoubleBackward:
 
     def vjp(self, u: Tensor) -> Tensor:
         """Return `J^T u` for each row of `u`."""
-        with torch.enable_grad():
-            x, d = self._graph(len(u))
-            return _gradient(d, x, u)
+        try:
+            with torch.enable_grad():
+                x, d = self._graph(len(u))
+                return _gradient(d, x, u)
+        except RuntimeError:  # the network differentiates its attention itself
+            self.forget()
+            with torch.enable_grad(), MATH_ATTENTION:
+                x, d = self._graph(len(u))
+                return _gradient(d, x, u)
 
     def primal(self, count: int) -> Tensor:
         """Return the function's value for `count` vectors, and keep its graph."""
@@ -101,7 +109,12 @@ class ForwardMode(DoubleBackward):
 
     def jvp(self, v: Tensor) -> Tensor:
         """Return `J v` for each row of `v`: one run of the function with tangents."""
-        with warnings.catch_warnings(), torch.no_grad(), forward_ad.dual_level():
+        with (
+            warnings.catch_warnings(),
+            torch.no_grad(),
+            MATH_ATTENTION,
+            forward_ad.dual_level(),
+        ):
             warnings.filterwarnings("ignore", category=FutureWarning)  # PyTorch's own, of torch.jit
             dual = forward_ad.make_dual(self.x.expand(len(v), *self.x.shape[1:]).contiguous(), v)  # type: ignore[no-untyped-call]
             value, tangent = forward_ad.unpack_dual(self.function(dual))  # type: ignore[no-untyped-call]
@@ -156,7 +169,7 @@ class Differences(DoubleBackward):
             torch.where(norm > 0, norm, 1)
             for norm in (self.x.flatten(1).norm(dim=1), v.flatten(1).norm(dim=1))
         )
-        h = (self.step * length / size).reshape(-1, 1, 1, 1)
+        h = (self.step * length / size).reshape(-1, *(1,) * (v.ndim - 1))
         ahead = self.function(self.x + h * v)
         if self.kind == "forward":
             if self._value is None:

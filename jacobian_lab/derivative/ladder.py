@@ -43,7 +43,7 @@ class Ladder:
     Parameters
     ----------
     denoiser : Denoiser
-    x : Tensor, shape (B, C, H, W)
+    x : Tensor, shape (B, *shape)
         Finite, detached. All methods are called inside
         `jacobian_lab.derivative.settings.differentiable`.
     t : int, float or Tensor
@@ -58,10 +58,13 @@ class Ladder:
     like : Choice, optional
         Of a ladder of the same network at another point: if the time is the same, its paths are
         taken without another check.
+    memory : int, optional
+        Bytes that the vectors of one pass may take; see
+        `jacobian_lab.derivative.engines.Engines`.
 
     Attributes
     ----------
-    value : Tensor, shape (B, C, H, W)
+    value : Tensor, shape (B, *shape)
         F(x, t), detached.
     eps : float
         Of the coarsest precision in which F computes what depends on x.
@@ -87,6 +90,7 @@ class Ladder:
         step: float | None = None,
         graph: bool = False,
         like: Choice | None = None,
+        memory: int | None = None,
     ) -> None:
         self.x, self.t, self.method, self._step = x, t, method, step
         self.path = self.reason = ""
@@ -97,7 +101,7 @@ class Ladder:
         like = like if like is not None and like.t == t else None
         self.function = partial(denoiser.output, t=t)
         known = [*denoiser.parameters(), *denoiser.buffers()]
-        self._engines = Engines(self.function, x, known)
+        self._engines = Engines(self.function, x, known, memory)
         with modules_called() as called:
             self._engines.run(method == "exact", graph, None if like is None else like.eps)
         self.value, self.eps = self._engines.value, self._engines.eps
@@ -133,13 +137,13 @@ class Ladder:
         return self._forward.step if isinstance(self._forward, Differences) else None
 
     def jvp(self, v: Tensor) -> Tensor:
-        """Return `F' v` for K vectors of each sample, (K, B, C, H, W)."""
+        """Return `F' v` for K vectors of each sample, (K, B, *shape)."""
         if self._forward is None:
             return self.choose(v)
         return self._engines.apply(self._forward, v)
 
     def vjp(self, u: Tensor) -> Tensor:
-        """Return `F'^T u` for K vectors of each sample, (K, B, C, H, W).
+        """Return `F'^T u` for K vectors of each sample, (K, B, *shape).
 
         Raises
         ------
@@ -151,7 +155,7 @@ class Ladder:
         return self._engines.apply(self._reverse, u, transposed=True)
 
     def choose(self, v: Tensor) -> Tensor:
-        """Take the first path whose products along v, (K, B, C, H, W), pass the check; return these
+        """Take the first path whose products along v, (K, B, *shape), pass the check; return these
         products.
 
         Where the network reads numbers out of what depends on x, the check goes along structured
@@ -188,9 +192,9 @@ class Ladder:
             if isinstance(engine, DoubleBackward):
                 engine.forget()
 
-    def bytes_per_vector(self) -> int:
-        """Return the memory that one more vector needs in a product."""
-        return self._engines.bytes_per_vector(self.path)
+    def chunk(self) -> int:
+        """Return how many vectors `J v` takes in one pass, by the memory that they need."""
+        return self._engines.chunk(self.path == "linearised")
 
     def _follow(self, like: Choice) -> None:
         """Take the paths of a ladder at another point of the same time, where they exist here."""

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
+from math import inf
 from typing import Any
 
 import torch
@@ -44,6 +45,8 @@ class Linearisation:
         Tensors that exist before: weights and buffers. Any other tensor of the network's own may
         have been computed from x where PyTorch cannot see it, which is found out by running
         `function` once more at another point.
+    memory : float
+        Bytes that several vectors may take inside PyTorch's derivative of one operation.
 
     Attributes
     ----------
@@ -71,7 +74,11 @@ class Linearisation:
     """
 
     def __init__(
-        self, function: Callable[[Tensor], Tensor], x: Tensor, known: Iterable[Tensor] = ()
+        self,
+        function: Callable[[Tensor], Tensor],
+        x: Tensor,
+        known: Iterable[Tensor] = (),
+        memory: float = inf,
     ) -> None:
         recorder = _recorded(function, x, known)
         tape = recorder.tape
@@ -80,7 +87,7 @@ class Linearisation:
             tuple(sorted(names)) for names in (recorder.witness.reads, recorder.cut)
         )
         self._held = recorder.kept.held(tape.calls)
-        steps, borrowed = tape.steps()
+        steps, borrowed = tape.steps(memory)
         steps, self.output = _merged(_needed(steps, recorder.output), recorder.output)
         self.borrowed = sorted(borrowed)
         self.steps = _planned(steps, self.output, tape.dtypes)
@@ -170,25 +177,35 @@ def _recorded(function: Callable[[Tensor], Tensor], x: Tensor, known: Iterable[T
     """
     known = list(known)
     with torch.inference_mode(False):
-        recorder = _run(function, x, known)
+        recorder, how = _run(function, x, known)
         if recorder.witness.suspect:
-            check_the_same(recorder.witness.noted, _run(function, nearby(x), known).witness.noted)
+            again = Recorder(function, nearby(x), known, maps=False, **how)
+            check_the_same(recorder.witness.noted, again.witness.noted)
     return recorder
 
 
-def _run(function: Callable[[Tensor], Tensor], x: Tensor, known: list[Tensor]) -> Recorder:
-    graph = True
-    try:
-        recorder = Recorder(function, x, known)
-    except RuntimeError:  # autograd forbids some of what a network may do in place without it
-        graph = False
-        recorder = Recorder(function, x, known, graph)
+def _run(
+    function: Callable[[Tensor], Tensor], x: Tensor, known: list[Tensor]
+) -> tuple[Recorder, dict[str, Any]]:
+    """Record a run in the first of the ways that the network allows; return also which.
+
+    It may differentiate itself, or forbid the hooks by which the graph is left empty; and autograd
+    forbids some of what a network may do in place without it.
+    """
+    ways: tuple[dict[str, Any], ...] = ({"saved": False}, {"saved": True}, {"graph": False})
+    for way in ways:
+        try:
+            recorder = Recorder(function, x, known, **way)
+            break
+        except RuntimeError:
+            if way is ways[-1]:
+                raise
     lost = recorder.kept.overwritten()
     if lost:
-        recorder = Recorder(function, x, known, graph, copied=lost)
+        recorder = Recorder(function, x, known, copied=lost, **way)
         if recorder.kept.overwritten() - lost:
             raise UnsupportedError("an operation in place changes a tensor that a derivative needs")
-    return recorder
+    return recorder, way
 
 
 def _needed(steps: list[Step], output: int) -> list[Step]:

@@ -32,6 +32,8 @@ WITH_STATISTICS = frozenset(
         "native_layer_norm",
         "native_batch_norm",
         "cudnn_batch_norm",
+        "_native_batch_norm_legit",
+        "_native_batch_norm_legit_functional",
         "_native_batch_norm_legit_no_training",
         "miopen_batch_norm",
     }
@@ -131,18 +133,48 @@ def _of_the_batch(call: Call) -> list[TangentMap]:
 
 @rule(
     "native_batch_norm",
+    "_native_batch_norm_legit",
+    "_native_batch_norm_legit_functional",
     "_native_batch_norm_legit_no_training",
     "cudnn_batch_norm",
     "miopen_batch_norm",
 )
 def _batch_norm(call: Call) -> TangentMap | list[TangentMap] | None:
-    x, gamma, _, _, variance, *_, eps = call.args
     if call.active != (0,):
         return None
-    if len(call.args) == 8 and call.args[5]:
+    names = [argument.name for argument in call.func._schema.arguments]
+    given = dict(zip(names, call.args, strict=True))
+    if given.get("training"):
         return _of_the_batch(call)
-    factor = torch.rsqrt(variance + eps) * (1 if gamma is None else gamma)
+    x, gamma, eps = call.args[0], call.args[1], call.args[-1]
+    factor = torch.rsqrt(given["running_var"] + eps) * (1 if gamma is None else gamma)
     return diagonal_map(factor.to(x.dtype).reshape(1, -1, *(1,) * (x.ndim - 2)))
+
+
+@rule("var", "std", "linalg_vector_norm")
+def _spread(call: Call) -> list[TangentMap] | None:
+    """Return the product with `2 (x - mean) / N`, or `x / |x|`, and the sum over what is
+    normalised.
+    """
+    x, y = call.args[0], call.out
+    size = call.name == "linalg_vector_norm"
+    dims, keep = (call.args[2], call.args[3]) if size else (call.args[1], call.args[3])
+    if (call.args[1] if size else call.func._schema.overload_name) not in (2, "correction"):
+        return None
+    if x.is_complex() or x.dtype != y.dtype or x.ndim == 0:
+        return None
+    over = [i % x.ndim for i in ([dims] if isinstance(dims, int) else dims or range(x.ndim))]
+    kept = [1 if i in over else n for i, n in enumerate(x.shape)]
+    d = x if size else x - x.mean(over, keepdim=True)
+    if not size:
+        correction = 1 if call.args[2] is None else call.args[2]
+        d = d / (x.numel() / max(1, y.numel()) - correction)
+    d = d * 2 if call.name == "var" else d / y.reshape(kept).masked_fill(y.reshape(kept) == 0, 1)
+    reduced = TangentMap(
+        lambda t: t.sum([i + 1 for i in over], keepdim=keep),
+        lambda u: u.reshape(len(u), *kept).expand(-1, *x.shape),
+    )
+    return [diagonal_map(d), reduced]
 
 
 @rule("_softmax", "_safe_softmax")

@@ -17,7 +17,7 @@ def foreign(x: Tensor) -> Tensor:
 
 
 def probe(x: Tensor) -> Tensor:
-    """Return the direction of the check at each sample, shape (1, B, C, H, W), with entries of root
+    """Return the direction of the check at each sample, shape (1, B, *shape), with entries of root
     mean square 1.
 
     A number that the network reads out (a norm, a mean, a maximum) makes an error of rank one in J.

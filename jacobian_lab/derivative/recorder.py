@@ -10,13 +10,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 import jacobian_lab.derivative.complex_rules
 import jacobian_lab.derivative.rules
 import jacobian_lab.derivative.shape_rules  # noqa: F401 - they register their rules
 from jacobian_lab.derivative.arguments import apply, each, has_lists_behind, in_order, tensors
-from jacobian_lab.derivative.attention import Attention, attention_call
+from jacobian_lab.derivative.attention import FUSED, Attention, attention_call
 from jacobian_lab.derivative.hidden import LIKE, READING, Witness, is_plain
 from jacobian_lab.derivative.in_place import OVERWRITING, RESHAPING, functional, is_out, written
 from jacobian_lab.derivative.kept import Kept
@@ -31,6 +32,7 @@ from jacobian_lab.derivative.linear_map import (
 from jacobian_lab.derivative.normalisation import WITH_STATISTICS
 from jacobian_lab.derivative.places import Place, place
 from jacobian_lab.derivative.python_calls import PythonCalls
+from jacobian_lab.derivative.settings import MATH_ATTENTION
 from jacobian_lab.derivative.storage import Memory
 from jacobian_lab.derivative.tape import Tape
 
@@ -57,6 +59,10 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         Whether x requires a gradient, as modules with a fused kernel for inference look at.
     copied : iterable of int
         Calls whose rules keep copies; see `jacobian_lab.derivative.kept.Kept`.
+    saved : bool
+        Whether autograd keeps a graph that has derivatives: some networks differentiate themselves.
+    maps : bool
+        Whether maps are written down, or only what the witness sees is wanted.
     """
 
     def __init__(
@@ -66,18 +72,22 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         known: Iterable[Tensor] = (),
         graph: bool = True,
         copied: Iterable[int] = (),
+        saved: bool = True,
+        maps: bool = True,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         # a bound method would be a cycle, alive until gc
         self.memory = Memory(partial(Recorder._derive, weakref.proxy(self)))
         self.witness = Witness(self.memory, known)
-        self.tape, self.kept = Tape(), Kept(self.memory, copied)
+        self.tape, self.kept, self.maps = Tape(), Kept(self.memory, copied), maps
         self.coarsest = torch.finfo(x.dtype).eps
         self.cut: set[str] = set()  # operations from numbers that depend on x to integers
         # for modules that take a fused kernel when no gradient is wanted
         x = x.detach().clone().requires_grad_(graph)
         self._number(x)
-        with self, torch.set_grad_enabled(graph), PythonCalls(self.witness, self.attention):
+        hooks = MATH_ATTENTION if saved else saved_tensors_hooks(lambda _: None, _refuse)
+        calls = PythonCalls(self.witness, self.attention)
+        with self, torch.set_grad_enabled(graph), hooks, calls:
             value = function(x)
         self.witness.check()
         number = self.memory.number(value) if isinstance(value, Tensor) else None
@@ -142,11 +152,9 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         mask = given.get("attn_mask")
         with torch._C.DisableTorchFunction():
             numbers = [self.memory.number(tensor) for tensor in operands]
-            alike = len({tensor.shape[:-2] for tensor in operands}) == 1 and operands[0].ndim > 2
             biased = mask is not None and self.memory.number(mask) is not None
         if (
             not any(n is not None for n in numbers)
-            or not alike
             or given.get("dropout_p")
             or biased
             or STATISTICS in numbers
@@ -156,11 +164,14 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             for tensor in tensors(*operands, mask):
                 self.witness.meets(tensor)
             out = run()
+            self.memory.of(out).made = True
+            number = self._number(out)
+            if not self.maps:
+                return out
             active = tuple(i for i, n in enumerate(numbers) if n is not None)
             call = attention_call(given, out, active)
-            rule = Attention(self.kept.keep(len(self.tape.calls), call, [call.out]))
-            self.memory.of(out).made = True
-            self._add(numbers, (self._number(out),), [TangentMap(rule.push, rule.pull)])
+            rule = Attention(self.kept.keep(len(self.tape.calls), call, tensors(mask, call.out)))
+            self._add(numbers, (number,), TangentMap(rule.push, rule.pull))
         return out
 
     def _write(self, call: Call, numbers: list[int | None]) -> None:
@@ -184,26 +195,29 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             rule is None or call.func is aten.view.dtype or all(map(self.memory.has, outs))
         ):
             return  # read from memory when it is needed
-        inputs = (
-            call.inputs if rule is None or (call.name in KEEPING and len(call.active) > 1) else []
-        )
+        if self.maps:
+            self._map(call, outs, numbers)
+        else:
+            for out in outs:
+                self._number(out)
+
+    def _map(self, call: Call, outs: list[Tensor], numbers: list[int | None]) -> None:
+        """Write down an operation's Jacobian, or the operation itself where it has no rule."""
+        rule = RULES.get(call.name)
+        both = call.name in KEEPING and len(call.active) > 1
+        inputs = call.inputs if rule is None or both else []
         constants = [a for a in tensors(*call.args) if self.memory.number(a) is None]
-        results = outs if call.name in KEEPING_RESULT else []
+        results = outs if call.name in KEEPING_RESULT or call.name in FUSED else []
         call = self.kept.keep(len(self.tape.calls), call, [*inputs, *constants, *results])
-        # for later, when the network may have changed the shape of the result in place
-        if rule is None:
-            call = replace(call, out=each(Tensor.detach, call.out))
+        # a graph of autograd's would be kept; and the network may change a tensor's shape in place
+        call = replace(call, args=each(Tensor.detach, call.args), out=each(Tensor.detach, call.out))
         found = None if rule is None else rule(call)
         outputs = [self._number(out) for out in outs]
-        if call.name in WITH_STATISTICS:
+        if call.name in WITH_STATISTICS or call.name in FUSED:
             for statistics in outs[1:]:
                 self.memory.of(statistics).tangents = {place(statistics): STATISTICS}
             outputs = outputs if found is None else outputs[:1]
-        self._add(
-            numbers,
-            tuple(outputs),
-            call if found is None else [found] if isinstance(found, TangentMap) else found,
-        )
+        self._add(numbers, tuple(outputs), call if found is None else found)
 
     def _in_place(
         self, func: Any, args: Any, kwargs: Any, given: list[Any], numbers: list[int | None]
@@ -275,8 +289,12 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         target.copy_(result)
 
     def _add(
-        self, numbers: list[int | None], outputs: tuple[int, ...], found: Call | list[TangentMap]
+        self,
+        numbers: list[int | None],
+        outputs: tuple[int, ...],
+        found: Call | TangentMap | list[TangentMap],
     ) -> None:
+        found = [found] if isinstance(found, TangentMap) else found
         self.tape.append(tuple(n for n in numbers if n is not None), outputs, found)
 
     def _derive(self, inputs: tuple[int, ...], there: Place, linear: TangentMap) -> int:
@@ -294,3 +312,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.memory.of(tensor).tangents[place(tensor)] = number
             self.coarsest = max(self.coarsest, torch.finfo(tensor.dtype).eps)
         return number
+
+
+def _refuse(_: None) -> Tensor:
+    raise RuntimeError("the network differentiates itself: autograd has to keep its graph")

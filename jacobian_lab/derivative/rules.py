@@ -24,6 +24,7 @@ from jacobian_lab.derivative.linear_map import (
     TangentMap,
     broadcast,
     conjugate,
+    diagonal_map,
     images,
     layout_of,
     rule,
@@ -139,6 +140,26 @@ def _times(t: Tensor, factor: Tensor) -> Tensor:
     )
 
 
+@rule("silu", "mish", "gelu", "sigmoid", "tanh")
+def _activation(call: Call) -> TangentMap | None:
+    """Return the diagonal at once, and keep neither argument nor result."""
+    if call.out.is_complex():
+        return None
+    of = call.out if call.name in ("sigmoid", "tanh") else call.args[0]
+    how = {"approximate": call.args[1]} if call.name == "gelu" else {}
+    return diagonal_map(getattr(aten, f"{call.name}_backward")(torch.ones_like(of), of, **how))
+
+
+@rule("glu")
+def _gated(call: Call) -> list[TangentMap]:
+    a, b = call.args[0].chunk(2, call.args[1])
+    dim, gate = call.args[1] % a.ndim + 1, b.sigmoid()
+    return [
+        diagonal_map(torch.cat([gate, a * gate * (1 - gate)], dim - 1)),
+        TangentMap(lambda t: sum(t.chunk(2, dim)), lambda u: torch.cat([u, u], dim)),
+    ]
+
+
 @rule("convolution", "_convolution")
 def _convolution(call: Call) -> TangentMap | None:
     if call.active != (0,):
@@ -169,18 +190,29 @@ def _convolution(call: Call) -> TangentMap | None:
     "pixel_unshuffle",
     "upsample_nearest1d",
     "upsample_nearest2d",
+    "upsample_nearest3d",
     "_upsample_nearest_exact2d",
+    "upsample_linear1d",
     "upsample_bilinear2d",
+    "_upsample_bilinear2d_aa",
+    "upsample_bicubic2d",
+    "upsample_trilinear3d",
     "avg_pool2d",
+    "avg_pool3d",
     "_adaptive_avg_pool2d",
+    "reflection_pad1d",
     "reflection_pad2d",
+    "reflection_pad3d",
+    "replication_pad1d",
     "replication_pad2d",
+    "replication_pad3d",
     "channel_shuffle",
 )
 def _on_images(call: Call) -> TangentMap:
     """Apply the operation itself: it is linear, and the K vectors are so many more images."""
     func, rest = call.func, call.args[1:]
-    before, after, last = call.args[0].shape, call.out.shape, 2 if call.name.endswith("1d") else 3
+    before, after = call.args[0].shape, call.out.shape
+    last = 1 + int(next((n for n in "13" if f"{n}d" in call.name), "2"))
     inverse = {"pixel_shuffle": aten.pixel_unshuffle, "pixel_unshuffle": aten.pixel_shuffle}.get(
         call.name
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 
 import torch
 
@@ -74,16 +75,18 @@ class Tape:
         """
         self.calls.append(Recorded(inputs, outputs, found))
 
-    def steps(self) -> tuple[list[Step], set[str]]:
+    def steps(self, memory: float = inf) -> tuple[list[Step], set[str]]:
         """Return the steps, and which operations borrow PyTorch's derivatives: those are taken now,
-        outside the recording.
+        outside the recording, within this memory.
         """
         steps: list[Step] = []
         borrowed = set()
         for call in self.calls:
             if isinstance(call.found, Call) and torch.Tag.pointwise not in call.found.func.tags:
                 borrowed.add(call.found.name)
-            maps = [by_derivative(call.found)] if isinstance(call.found, Call) else call.found
+            maps = call.found
+            if isinstance(maps, Call):
+                maps = [by_derivative(maps, memory)]
             between = [
                 (self.slot(self.sizes[call.outputs[0]], self.dtypes[call.outputs[0]]),)
                 for _ in maps[1:]

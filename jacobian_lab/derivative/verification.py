@@ -74,6 +74,7 @@ class Verification:
                 self.eps,
                 self.scale,
                 None if onto is None else self.pairs(onto),
+                self.engines.points(),
             )
         if len(self.x) > 1:
             with torch.no_grad():
@@ -124,7 +125,7 @@ class Verification:
         ----------
         engine : Engine
             Of `J^T u`.
-        u, found : Tensor, shape (K, B, C, H, W)
+        u, found : Tensor, shape (K, B, *shape)
             A direction, and the engine's `J^T u`.
         path : str
             Of `J v`, empty where it was not asked for.
@@ -213,6 +214,6 @@ def warn_of(verdict: Verdict, linear: Linearisation | None) -> None:
 
 
 def _unit(vectors: Tensor) -> Tensor:
-    """Return vectors, (K, B, C, H, W), at length 1 each; zeros stay."""
+    """Return vectors, (K, B, *shape), at length 1 each; zeros stay."""
     size = vectors.flatten(2).norm(dim=2).reshape(*vectors.shape[:2], *(1,) * (vectors.ndim - 2))
     return vectors / size.clamp(min=torch.finfo(size.dtype).tiny)

@@ -14,9 +14,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
-from jacobian_lab.diffusion.denoiser import Prediction
+from jacobian_lab.diffusion.continuous import RectifiedFlow
 from jacobian_lab.diffusion.pipelines import INSTAFLOW, Opened
-from jacobian_lab.diffusion.schedule import DiscreteSchedule, RectifiedFlow, Schedule
+from jacobian_lab.diffusion.prediction import Prediction
+from jacobian_lab.diffusion.schedule import DiscreteSchedule, Schedule
 from jacobian_lab.errors import InputError
 
 Said: TypeAlias = Prediction | Literal["instaflow"]

@@ -20,8 +20,10 @@ from torch import Tensor, nn
 
 from jacobian_lab import _require
 from jacobian_lab.diffusion.conventions import Convention, Said, read_convention
-from jacobian_lab.diffusion.denoiser import Denoiser, Prediction, guided
+from jacobian_lab.diffusion.denoiser import Denoiser
+from jacobian_lab.diffusion.guidance import guided
 from jacobian_lab.diffusion.pipelines import NETWORKS, Opened, open_pipeline
+from jacobian_lab.diffusion.prediction import Prediction
 from jacobian_lab.diffusion.prompts import check_words
 from jacobian_lab.errors import InputError
 
@@ -273,7 +275,7 @@ def _sizes(vae: Any, network: Any) -> tuple[tuple[int, int, int], int]:
     return (channels, int(h), int(w)), 2 ** (len(vae.config.block_out_channels) - 1)
 
 
-def _check_batch(x: Tensor, shape: tuple[int, int, int], name: str) -> None:
+def _check_batch(x: Tensor, shape: tuple[int, ...], name: str) -> None:
     if x.ndim != 4 or tuple(x.shape[1:]) != shape:
         raise InputError(
             f"{name} have shape {tuple(x.shape)}: expected (B, {', '.join(map(str, shape))})"

@@ -16,11 +16,14 @@ class does both: a Gaussian is a mixture of one.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
 from jacobian_lab import _require
-from jacobian_lab.diffusion.denoiser import Denoiser, Prediction, Shape
+from jacobian_lab.diffusion.denoiser import Denoiser, Shape
+from jacobian_lab.diffusion.prediction import Prediction
 from jacobian_lab.diffusion.schedule import Schedule, Time
 from jacobian_lab.errors import InputError
 
@@ -36,8 +39,8 @@ class GaussianMixture(nn.Module):
     weights : Tensor, shape (K,), optional
         Probabilities of the components; equal by default.
     schedule : Schedule
-    shape : (int, int, int), optional
-        Shape (C, H, W) of a sample, C H W = n; by default (1, 1, n).
+    shape : tuple of int, optional
+        Shape of a sample, of n entries; by default (1, 1, n).
 
     Notes
     -----
@@ -58,7 +61,7 @@ class GaussianMixture(nn.Module):
         if weights is not None:
             _require.tensor("weights", weights)
         if shape is not None:
-            _require.sizes("shape", shape, 3)
+            _require.sizes("shape", shape)
         means, eigenvalues, eigenvectors = _diagonalised(means, covariances)
         count, n = means.shape
         weights = torch.ones(count).to(means) if weights is None else weights.to(means)
@@ -66,11 +69,8 @@ class GaussianMixture(nn.Module):
             raise InputError(f"weights must be {count} positive numbers: got {weights}")
         self.schedule = schedule
         self.shape: Shape = shape or (1, 1, n)
-        if self.shape[0] * self.shape[1] * self.shape[2] != n:
-            raise InputError(
-                f"shape {shape} has {self.shape[0] * self.shape[1] * self.shape[2]} entries:"
-                f" expected n = {n}"
-            )
+        if math.prod(self.shape) != n:
+            raise InputError(f"shape {shape} has {math.prod(self.shape)} entries: expected n = {n}")
         self.means: Tensor
         self.eigenvalues: Tensor
         self.eigenvectors: Tensor
@@ -99,12 +99,12 @@ class GaussianMixture(nn.Module):
         return weights, self.means + moves, (s**2 * self.eigenvalues / variances).expand_as(centred)
 
     def mean(self, x_t: Tensor, t: Time) -> Tensor:
-        """Return `D(x_t, t) = E[x_0 | x_t]` for `x_t` of shape (B, C, H, W)."""
+        """Return `D(x_t, t) = E[x_0 | x_t]` for `x_t` of shape (B, *shape)."""
         weights, means, _ = self.posterior(self._flat(x_t), t)
         return torch.einsum("bk,bki->bi", weights, means).reshape(x_t.shape)
 
     def covariance(self, x_t: Tensor, t: Time) -> Tensor:
-        """Return `Cov[x_0 | x_t]`, shape (B, n, n), for `x_t` of shape (B, C, H, W)."""
+        """Return `Cov[x_0 | x_t]`, shape (B, n, n), for `x_t` of shape (B, *shape)."""
         weights, means, variances = self.posterior(self._flat(x_t), t)
         within = torch.einsum(
             "bk,kil,bkl,kjl->bij", weights, self.eigenvectors, variances, self.eigenvectors
@@ -119,7 +119,7 @@ class GaussianMixture(nn.Module):
         return (a / s**2).to(covariance).reshape(-1, 1, 1) * covariance
 
     def sample(self, count: int, generator: torch.Generator) -> Tensor:
-        """Return samples of the prior, shape (count, C, H, W); the generator lives on the CPU."""
+        """Return samples of the prior, shape (count, *shape); the generator lives on the CPU."""
         count = _require.integer("count", count, 1)
         weights = self.log_weights.exp().expand(count, -1)
         return self._draw(
@@ -130,11 +130,11 @@ class GaussianMixture(nn.Module):
         )
 
     def posterior_sample(self, x_t: Tensor, t: Time, generator: torch.Generator) -> Tensor:
-        """Return one exact sample of p(x_0 | x_t) per row of `x_t`, shape (B, C, H, W).
+        """Return one exact sample of p(x_0 | x_t) per row of `x_t`, shape (B, *shape).
 
         Parameters
         ----------
-        x_t : Tensor, shape (B, C, H, W)
+        x_t : Tensor, shape (B, *shape)
         t : int, float or Tensor
             One time for all, or one per sample, shape (B,).
         generator : torch.Generator
@@ -268,7 +268,7 @@ class OracleNetwork(nn.Module):
         self.eval()
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        """Return the raw output, (B, C, H, W)."""
+        """Return the raw output, (B, *shape)."""
         return self.bare.raw(self.oracle.mean(x, t), x, t)
 
 
@@ -288,7 +288,7 @@ def gaussian(
     covariance : Tensor, shape (n, n)
         Symmetric, positive semi-definite.
     schedule : Schedule
-    shape : (int, int, int), optional
-        Shape (C, H, W) of a sample, C H W = n; by default (1, 1, n).
+    shape : tuple of int, optional
+        Shape of a sample, of n entries; by default (1, 1, n).
     """
     return GaussianMixture(mean, covariance, schedule, shape=shape)

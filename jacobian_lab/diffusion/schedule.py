@@ -4,12 +4,11 @@ r"""Noise schedules: a time t becomes (alpha_t, sigma_t), and `x_t = alpha_t x_0
 >>> alpha_t, sigma_t = schedule(500)
 >>> bool(abs(alpha_t**2 + sigma_t**2 - 1) < 1e-15)
 True
->>> [float(c) for c in RectifiedFlow()(0.25)]
-[0.75, 0.25]
 
-Two families cover what people use: a table over the training times 0 ... T-1 (DDPM and every
-diffusers scheduler that is variance preserving), and the straight line of rectified flow.
-Coefficients are float64 whatever the network's precision: they are few, and `1 - alpha^2` cancels.
+Here are the contract and the table over the training times 0 ... T-1 (DDPM and every diffusers
+scheduler that is variance preserving); `jacobian_lab.diffusion.continuous` has the functions of a
+continuous time. Coefficients are float64 whatever the network's precision: they are few, and
+`1 - alpha^2` cancels.
 """
 
 from __future__ import annotations
@@ -51,6 +50,11 @@ class Schedule(ABC):
         given.
         """
 
+    def scale(self, t: Time) -> Tensor:
+        """Return `sqrt(alpha_t^2 + sigma_t^2)`, the size of x_t for data of unit variance."""
+        alpha_t, sigma_t = self(t)
+        return (alpha_t**2 + sigma_t**2).sqrt()
+
     @abstractmethod
     def _coefficients(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Return float64 (alpha_t, sigma_t) for times that are already validated."""
@@ -65,7 +69,7 @@ class Schedule(ABC):
         Parameters
         ----------
         x0, noise : Tensor
-            Of one shape, (C, H, W) or (B, C, H, W).
+            Of one shape, (B, *shape), or with one time also that of a single sample.
         t : int, float or Tensor
             One time for all, or one per sample, shape (B,).
         """
@@ -78,10 +82,16 @@ class Schedule(ABC):
                 f" {tuple(noise.shape)}"
             )
         alpha_t, sigma_t = self(t)
+        if x0.ndim == 3 and alpha_t.numel() > 1:  # not one time for each channel
+            raise InputError(
+                f"x0 of shape {tuple(x0.shape)} with {alpha_t.numel()} times is an image, or a"
+                " batch of series: write x0[None] for an image; for series Denoiser.add_noise,"
+                " which knows the shape of a sample"
+            )
         return per_sample(alpha_t, x0) * x0 + per_sample(sigma_t, noise) * noise
 
 
-def _as_tensor(t: Any) -> Tensor:
+def as_tensor(t: Any) -> Tensor:
     """Return times as a tensor, or raise."""
     try:
         return torch.as_tensor(t)
@@ -102,8 +112,8 @@ def _even(start: float, end: float, steps: int, power: float = 1.0) -> Tensor:
 
 
 def per_sample(coefficient: Tensor, x: Tensor) -> Tensor:
-    """Shape a coefficient, () or (B,), so that it multiplies images, (B, C, H, W) or (C, H, W),
-    sample by sample.
+    """Shape a coefficient, () or (B,), so that it multiplies samples, (B, *shape), one by one; a
+    single one also multiplies a sample without the dimension B.
 
     It is moved to the dtype and device of `x`.
 
@@ -117,15 +127,15 @@ def per_sample(coefficient: Tensor, x: Tensor) -> Tensor:
             f"expected floating-point images, with pixels in [-1, 1]: got {x.dtype}. Write x /"
             " 127.5 - 1 for pixels from 0 to 255"
         )
-    samples = x.shape[0] if x.ndim == 4 else 1
-    if coefficient.numel() not in (1, samples):
+    moved = coefficient.to(device=x.device, dtype=x.dtype)
+    if coefficient.numel() == 1:
+        return moved.reshape(())
+    if x.ndim < 2 or coefficient.numel() != len(x):
         raise InputError(
-            f"one time per sample: expected {samples} times for x of shape {tuple(x.shape)}, "
+            f"one time per sample: expected {len(x)} times for x of shape {tuple(x.shape)}, "
             f"got {coefficient.numel()}"
         )
-    return (
-        coefficient.to(device=x.device, dtype=x.dtype).reshape(-1, *[1] * (x.ndim - 1)).squeeze(0)
-    )
+    return moved.reshape(-1, *[1] * (x.ndim - 1))
 
 
 class DiscreteSchedule(Schedule):
@@ -226,7 +236,7 @@ class DiscreteSchedule(Schedule):
 
     def time_tensor(self, t: Time) -> Tensor:
         """Return `t` as int64; see `Schedule.time_tensor`."""
-        time = _as_tensor(t)
+        time = as_tensor(t)
         if time.is_floating_point() or time.is_complex() or time.dtype == torch.bool:
             raise InputError(
                 f"a discrete schedule takes an integer time, 0 to {self.steps - 1}: got {t!r}"
@@ -269,45 +279,3 @@ class DiscreteSchedule(Schedule):
             f"DiscreteSchedule(T={self.steps}, alpha_bar {self.alphas_cumprod[0]:.5f} ->"
             f" {self.alphas_cumprod[-1]:.2e})"
         )
-
-
-class RectifiedFlow(Schedule):
-    """The straight path from data to noise: `alpha_t = 1 - t`, `sigma_t = t`, t in (0, 1].
-
-    References
-    ----------
-    Liu, Gong, Liu (2023), *Flow straight and fast*; time runs as in Esser et al. (2024), data at 0.
-    """
-
-    def time_tensor(self, t: Time) -> Tensor:
-        """Return `t` as a floating-point tensor; see `Schedule.time_tensor`."""
-        time = _as_tensor(t)
-        if time.is_complex() or time.dtype == torch.bool:
-            raise InputError(f"a rectified flow takes a time in (0, 1]: got {t!r} ({time.dtype})")
-        if not isinstance(t, Tensor):
-            time = torch.as_tensor(t, dtype=torch.float64)  # not through float32
-        if not time.is_floating_point():
-            time = time.double()
-        if time.ndim > 1:
-            raise InputError(f"times have shape () or (B,): got {tuple(time.shape)}")
-        if time.numel() and not ((time > 0) & (time <= 1)).all():
-            raise InputError(
-                f"time {t!r} is outside this schedule: a rectified flow takes a time in (0, 1]"
-            )
-        return time
-
-    def times(self, steps: int, last: float | None = None) -> list[float]:
-        """Return `steps` times from 1 down to `last`; by default so spaced that one more would be
-        0, the clean sample.
-        """
-        steps = _require.integer("steps", steps, 1, MOST)
-        if last is not None:
-            last = _require.real("the last time", last, "(0, 1]")
-            return [1 - i * (1 - last) / max(1, steps - 1) for i in range(steps)]
-        return [1 - i / steps for i in range(steps)]
-
-    def _coefficients(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        return 1 - t.double(), t.double()
-
-    def __repr__(self) -> str:
-        return "RectifiedFlow()"

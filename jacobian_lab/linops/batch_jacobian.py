@@ -1,7 +1,7 @@
 r"""The Jacobian of a batch of samples: block diagonal, `J = diag(J_1, ..., J_B)`, with what its
 products cost.
 
-    J = BatchJacobian(denoiser, x_t, t)     x_t (B, C, H, W)
+    J = BatchJacobian(denoiser, x_t, t)     x_t (B, *shape)
     J.d                                     D(x_t, t): one forward pass
     J.jvp(v)                                J_b v_b for each sample, its own vector
     J.vjp(u)                                J_b^T u_b: one backward pass
@@ -67,7 +67,7 @@ class BatchJacobian:
     Parameters
     ----------
     denoiser : Denoiser
-    x_t : Tensor, shape (B, C, H, W)
+    x_t : Tensor, shape (B, *shape)
     t : int or float
     products : {"exact", "forward", "central"}
         How `J v` is computed; a forward difference, one pass, by default.
@@ -148,7 +148,7 @@ class BatchJacobian:
 
     @property
     def d(self) -> Tensor:
-        """D(x_t, t), (B, C, H, W), detached."""
+        """D(x_t, t), (B, *shape), detached."""
         if self._d is None:
             if self.graph or self.method == "exact":
                 self._value = self._climbed().value
@@ -167,7 +167,7 @@ class BatchJacobian:
             return self.denoiser(x, self.t)
 
     def jvp(self, v: Tensor) -> Tensor:
-        """Return `J_b v_b`, (B, C, H, W)."""
+        """Return `J_b v_b`, (B, *shape)."""
         _require.tensor("v", v, self.x.shape)
         if self.method != "exact":
             self.spent.forward += 1 if self.method == "forward" else 2
@@ -186,7 +186,7 @@ class BatchJacobian:
         return product
 
     def vjp(self, u: Tensor) -> Tensor:
-        """Return `J_b^T u_b`, (B, C, H, W)."""
+        """Return `J_b^T u_b`, (B, *shape)."""
         _require.tensor("u", u, self.x.shape)
         ladder = self._climbed()
         self.spent.vjp += 1

@@ -35,7 +35,7 @@ class JacobianOperator(Operator):
     ----------
     denoiser : Denoiser
         In evaluation mode; its weights, and `x_t`, set device and precision.
-    x_t : Tensor, shape (1, C, H, W) or (C, H, W)
+    x_t : Tensor, shape (1, *shape) or shape
         The noisy sample.
     t : int or float
         Its time, in the denoiser's schedule. J and J^T are taken at the same one.
@@ -61,7 +61,7 @@ class JacobianOperator(Operator):
         Relative error that each product is known to have beyond rounding: that of the differences,
         where it is they.
     products : Products
-        The products on tensors, (K, C, H, W); `products.d` is D(x_t, t).
+        The products on tensors, (K, *shape); `products.d` is D(x_t, t).
     sample_shape : (int, int, int)
     alpha_t, sigma_t : float
         The noise level at t.

@@ -33,6 +33,7 @@ from jacobian_lab import _require
 from jacobian_lab.constraints.base import Constraint
 from jacobian_lab.constraints.observations import Map
 from jacobian_lab.derivative.products import Method
+from jacobian_lab.diffusion.schedule import per_sample
 from jacobian_lab.errors import InputError
 from jacobian_lab.krylov.conversion import square
 from jacobian_lab.krylov.least_squares import check_rcond, gmres, lstsq
@@ -60,7 +61,7 @@ def newton_direction(
     J : LinearOperator or array, shape (n, n), or BatchJacobian
         Such as a `JacobianOperator`; for several exact directions at one point pass `J.dense()`.
         With a `BatchJacobian` each sample has its own direction, by its own block.
-    e : Tensor or array of n entries, in any shape; for a batch a Tensor (B, C, H, W)
+    e : Tensor or array of n entries, in any shape; for a batch a Tensor (B, *shape)
         The change wanted in D(x_t); scale as the pixels.
     kind : {"inexact", "gradient", "exact", "krylov", "identity"}
     rcond : float, optional
@@ -238,7 +239,7 @@ class Newton:
 def newton_step(
     J: BatchJacobian, constraint: Constraint, newton: Newton, progress: float = 0.0
 ) -> Tensor:
-    """Return `x_t + lambda g`, (B, C, H, W): one Newton step towards the constraint, each sample by
+    """Return `x_t + lambda g`, (B, *shape): one Newton step towards the constraint, each sample by
     itself.
 
     Parameters
@@ -262,4 +263,4 @@ def newton_step(
     g = newton_direction(
         J, e, newton.direction, rcond=newton.rcond, steps=newton.krylov_steps, seen=constraint.seen
     )
-    return J.x + newton.step_size(J, e, g, constraint, progress).reshape(-1, 1, 1, 1) * g
+    return J.x + per_sample(newton.step_size(J, e, g, constraint, progress), g) * g

@@ -46,7 +46,7 @@ class State:
     step: int
     """Newton steps taken at this time."""
     x_t: Tensor
-    """The noisy samples, (B, C, H, W)."""
+    """The noisy samples, (B, *shape)."""
     x0: Tensor
     """Their posterior means; of the last state of all, the samples."""
     residual: Tensor | None
@@ -69,7 +69,7 @@ def seeded_noise(
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
 ) -> Tensor:
-    """Return standard normal noise, (B, C, H, W), each sample from its own seed.
+    """Return standard normal noise, (B, *shape), each sample from its own seed.
 
     It is drawn on the CPU in float32 and moved: a seed means the same on every device, in every
     precision and every batch.
@@ -78,12 +78,12 @@ def seeded_noise(
     ----------
     seeds : sequence of int
         One for each sample, from 0 to 2^63 - 1.
-    shape : (int, int, int)
-        Shape (C, H, W) of a sample.
+    shape : tuple of int
+        Shape of a sample.
     device, dtype
         Where it is moved.
     """
-    _require.sizes("shape", shape, 3)
+    _require.sizes("shape", shape)
     numbers = _seeds(seeds)
     _require.device(device)
     _require.precision(dtype)
@@ -117,7 +117,7 @@ def sample(
     Parameters
     ----------
     denoiser : Denoiser
-    noise : Tensor, shape (B, C, H, W)
+    noise : Tensor, shape (B, *shape)
         Standard normal; see `seeded_noise`. It is scaled by `sqrt(alpha^2 + sigma^2)` at the first
         time, so as to have the variance of x_t for data of unit variance; the mean of the data,
         times alpha, is left out.
@@ -166,8 +166,7 @@ def _states(
     project: bool,
 ) -> Iterator[State]:
     steps = newton.steps if constraint is not None else 0
-    alpha_t, sigma_t = (float(c) for c in denoiser.schedule(times[0]))
-    x_t, spent, trace = noise * (alpha_t**2 + sigma_t**2) ** 0.5, Spent(), []
+    x_t, spent, trace = noise * float(denoiser.schedule.scale(times[0])), Spent(), []
     J: BatchJacobian | None = None
     for i, (t, s) in enumerate(zip(times, [*times[1:], None], strict=True)):
         progress = i / max(1, len(times) - 1)
@@ -192,7 +191,7 @@ def _states(
             x0 = constraint.project(J.d) if project and last and constraint is not None else J.d
             residual = None if constraint is None else constraint.residual(x0)
             trace.append((float(t), [] if residual is None else residual.tolist()))
-            _check_bounds(x_t, x0, t, trace)
+            _check_bounds(x_t / float(denoiser.schedule.scale(t)), x0, t, trace)
             yield State(t, step, x_t, x0, residual, spent.copy())
             if constraint is not None and step < steps:
                 x_t = newton_step(J, constraint, newton, progress)
@@ -225,13 +224,13 @@ def ddim_step(
     ----------
     denoiser : Denoiser
         Its schedule is used.
-    x_t, x0 : Tensor, shape (B, C, H, W)
+    x_t, x0 : Tensor, shape (B, *shape)
         The noisy samples at t, and the clean ones that are estimated.
     t, s : int or float
         The present time and the next, s < t.
     eta : float
         Share of fresh noise, from 0 to 1.
-    fresh : Tensor, shape (B, C, H, W), optional
+    fresh : Tensor, shape (B, *shape), optional
         Standard normal; without it the share eta is left out.
     """
     x_t, x0 = (_require.tensor(name, given) for name, given in (("x_t", x_t), ("x0", x0)))
@@ -258,7 +257,7 @@ def _check(
         Denoiser,
         "; make one by Denoiser(network, schedule, prediction, shape)",
     )
-    if _require.tensor("noise", noise).ndim != 4:
+    if _require.tensor("noise", noise).ndim != 1 + len(denoiser.shape):
         raise InputError(
             f"noise has shape {tuple(noise.shape)}: expected (B,"
             f" {', '.join(map(str, denoiser.shape))})"
@@ -287,17 +286,18 @@ def _checked_times(denoiser: Denoiser, times: Sequence[Any]) -> list[Any]:
 
 
 def _check_bounds(
-    x_t: Tensor, x0: Tensor, t: int | float, trace: list[tuple[float, list[float]]]
+    unit: Tensor, x0: Tensor, t: int | float, trace: list[tuple[float, list[float]]]
 ) -> None:
-    """Raise if the root mean square of x_t, expected to be about 1, exceeds eps^(-1/2), so that
-    half of its digits are lost to an image, or if x0 is not finite.
+    """Raise if the root mean square of `unit`, x_t over the schedule's scale and expected to be
+    about 1, exceeds eps^(-1/2), so that half of its digits are lost to an image, or if x0 is not
+    finite.
     """
-    size = x_t.flatten(1).square().mean(1).sqrt()
-    bad = ~(size < torch.finfo(x_t.dtype).eps ** -0.5) | ~x0.flatten(1).isfinite().all(1)
+    size = unit.flatten(1).square().mean(1).sqrt()
+    bad = ~(size < torch.finfo(unit.dtype).eps ** -0.5) | ~x0.flatten(1).isfinite().all(1)
     if bad.any():
         raise DivergenceError(
             f"sample {int(bad.nonzero()[0])} diverged at t = {t}: the root mean square of x_t is "
-            f"{float(size[bad][0]):.3g}. Take a smaller step size, or a rule that adapts: Dynamic, "
-            "Backtracking",
+            f"{float(size[bad][0]):.3g} times that of unit data and noise. Take a smaller step"
+            " size, or a rule that adapts: Dynamic, Backtracking",
             trace,
         )

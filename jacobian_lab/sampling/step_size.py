@@ -1,11 +1,15 @@
 r"""How far to go along a Newton direction g: lambda for each sample, `x_t <- x_t + lambda g`.
 
-    Dynamic(c)          c / max |g|, the paper's: no pixel moves by more than c        nothing
+    Dynamic(c)          c / max |g|, the paper's: no entry moves by more than c        nothing
     Secant(c)           the same, but no further than where e would be zero            nothing
     Fixed(size)         the same for all                                               nothing
     Spectral(c)         c / mu^2, mu the largest |eigenvalue| of J by Arnoldi     `steps` products
     ExactMinimiser()    the minimum of |e - lambda J g|, as the constraint sees it     one product
     Backtracking(c)     the first of c, c / 2, c / 4 ... (over max |g|) that helps     a pass each
+
+A c is in units of `sqrt(alpha_t^2 + sigma_t^2)`, the size of x_t: 1 where the variance is
+preserved, as in the paper, and about sigma_t where it explodes. So one c means the same step on
+every schedule.
 
 An inexact step sends e to `(I - lambda J^2) e`: it contracts an eigenvector of J with eigenvalue mu
 where `|1 - lambda mu^2| < 1`. Passes are counted by the `BatchJacobian` that a rule is given.
@@ -23,6 +27,7 @@ from torch import Tensor
 
 from jacobian_lab import _require
 from jacobian_lab.constraints.base import Constraint
+from jacobian_lab.diffusion.schedule import per_sample
 from jacobian_lab.krylov.many_systems import ritz_values_batch
 from jacobian_lab.linops.batch_jacobian import BatchJacobian
 
@@ -39,7 +44,7 @@ class StepSize(Protocol):
         ----------
         J : BatchJacobian
             At x_t.
-        e, g : Tensor, shape (B, C, H, W)
+        e, g : Tensor, shape (B, *shape)
             The error and the direction.
         constraint : Constraint
         progress : float
@@ -49,7 +54,7 @@ class StepSize(Protocol):
 
 @dataclass(frozen=True)
 class Dynamic:
-    """`lambda = c / max |g|`: the largest change of a pixel of x_t is c, which may fall linearly
+    """`lambda = c / max |g|`: the largest change of an entry of x_t is c, which may fall linearly
     with time.
 
     References
@@ -58,7 +63,7 @@ class Dynamic:
     """
 
     c: float = 0.2
-    """Largest change of a pixel of x_t, at the first time."""
+    """Largest change of an entry of x_t, at the first time, in units of the size of x_t."""
     last: float | None = None
     """The same at the last time, c falling linearly; None leaves it constant."""
 
@@ -72,7 +77,7 @@ class Dynamic:
     ) -> Tensor:
         """Return c / max |g|; see `StepSize`."""
         c = self.c if self.last is None else self.c + (self.last - self.c) * progress
-        return _over_largest(c, g)
+        return _over_largest(c, J, g)
 
 
 @dataclass(frozen=True)
@@ -86,7 +91,7 @@ class Secant:
     """
 
     c: float = 0.2
-    """Largest change of a pixel of x_t."""
+    """Largest change of an entry of x_t, in units of the size of x_t."""
 
     def __post_init__(self) -> None:
         _require.real("c", self.c, "(0, inf)")
@@ -95,7 +100,7 @@ class Secant:
         self, J: BatchJacobian, e: Tensor, g: Tensor, constraint: Constraint, progress: float
     ) -> Tensor:
         """Return the smaller of the two; see `StepSize`."""
-        return torch.minimum(_over_largest(self.c, g), _ratio(e, constraint.seen(g)) ** 2)
+        return torch.minimum(_over_largest(self.c, J, g), _ratio(e, constraint.seen(g)) ** 2)
 
 
 @dataclass(frozen=True)
@@ -169,7 +174,7 @@ class Backtracking:
     """
 
     c: float = 1.0
-    """Largest change of a pixel of x_t that is tried."""
+    """Largest change of an entry of x_t that is tried, in units of the size of x_t."""
     trials: int = 5
     """Most forward passes; samples that are content wait for the others."""
 
@@ -182,9 +187,9 @@ class Backtracking:
     ) -> Tensor:
         """Return the first that helps; see `StepSize`."""
         before = constraint.residual(J.d)
-        size, found = _over_largest(self.c, g), torch.zeros_like(before)
+        size, found = _over_largest(self.c, J, g), torch.zeros_like(before)
         for _ in range(self.trials):
-            after = constraint.residual(J.denoise(J.x + size.reshape(-1, 1, 1, 1) * g))
+            after = constraint.residual(J.denoise(J.x + per_sample(size, g) * g))
             found = torch.where((found == 0) & (after < before), size, found)
             if (found > 0).all():
                 break
@@ -200,6 +205,7 @@ def _ratio(e: Tensor, moved: Tensor) -> Tensor:
     ).clamp(min=0)
 
 
-def _over_largest(c: float, g: Tensor) -> Tensor:
+def _over_largest(c: float, J: BatchJacobian, g: Tensor) -> Tensor:
+    c = c * float(J.denoiser.schedule.scale(J.t))
     largest = g.flatten(1).abs().amax(1)
     return torch.where(largest > 0, c / largest.clamp(min=torch.finfo(g.dtype).tiny), 0)

@@ -189,9 +189,7 @@ def diffpir(
     return 2 * found - 1
 
 
-def _decomposed(
-    problem: LinearConstraint, shape: tuple[int, int, int], batch: int, sigma: float
-) -> Any:
+def _decomposed(problem: LinearConstraint, shape: tuple[int, ...], batch: int, sigma: float) -> Any:
     """Return A by its dense singular value decomposition, as deepinv's DecomposablePhysics; spectra
     are (B, n), padded.
     """

@@ -33,8 +33,9 @@ def subject(config: Any) -> Arrays:
         value = getattr(config, name, "")
         if value not in ("", 1):
             words.append(form.format(value))
-    if getattr(config, "image", None) is not None:
-        words.append(f"image {config.image.name}")
+    if files := getattr(config, "files", ()):
+        more = f" and {len(files) - 1} more" if len(files) > 1 else ""
+        words.append(f"{files[0].name}{more}")
     elif hasattr(config, "digit"):
         words.append(_counted("digit", config.digit, vars(config).get("digits", 1)))
     words.append(_counted("seed", config.seed, vars(config).get("seeds", 1)))

@@ -45,9 +45,12 @@ from studies.frame.answer import Answer, terminal_table
 from studies.frame.answer import Row as Row
 from studies.frame.figure_style import STYLE
 from studies.frame.model_files import pipeline_hash
+from studies.frame.user_models import made_hash
 
 Arrays: TypeAlias = dict[str, NDArray[Any]]
 PACKAGES = ("jacobian_lab", "mnist", "studies")
+MADE = "made"
+"""The kind of a model that a function of the user's makes."""
 FIGURES = ("png", "pdf")
 PIPELINE, PIPELINE_LIBRARIES = "pipeline", ("diffusers", "transformers")
 """The kind of a model in diffusers' format, and what else runs it."""
@@ -250,10 +253,7 @@ def claim_of(study: Study[C], config: C) -> Claim:
     """
     options = {key: value for key, value in dataclasses.asdict(config).items() if key != "out"}
     models = study.models(config)
-    weights = {
-        name: pipeline_hash(name) if kind == PIPELINE else _essentials(read_card(name, kind))
-        for name, kind in models.items()
-    }
+    weights = {name: _identity(name, kind) for name, kind in models.items()}
     libraries = (*(PIPELINE_LIBRARIES if PIPELINE in models.values() else ()), *study.libraries)
     claim: Claim = json.loads(
         json.dumps(
@@ -262,6 +262,13 @@ def claim_of(study: Study[C], config: C) -> Claim:
         )
     )
     return claim
+
+
+def _identity(name: str, kind: str) -> Any:
+    """Return what makes a model this one: hashes of its weights, and of what uses them."""
+    if kind == MADE:
+        return made_hash(name)
+    return pipeline_hash(name) if kind == PIPELINE else _essentials(read_card(name, kind))
 
 
 def _essentials(card: dict[str, Any]) -> dict[str, Any]:

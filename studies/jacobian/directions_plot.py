@@ -88,7 +88,7 @@ def _plot_rconds(axes: Axes, arrays: Arrays) -> None:
 
 
 def _plot_images(figure: Any, arrays: Arrays) -> None:
-    i, t = arrays["cells"][0]
+    t = arrays["cells"][0, 1]
     count = len(arrays["rconds"])
     order = [INEXACT, *range(EXACT, EXACT + count), GRADIENT]
     axes = figure.subplots(3, 1 + len(order))
@@ -96,7 +96,7 @@ def _plot_images(figure: Any, arrays: Arrays) -> None:
     changes = after - arrays["denoised"][0]
     show(axes[0, 0], arrays["x_t"][0] / 3, f"noisy $x_t$, $t$ = {t:g}")
     axes[0, 0].set_xlabel("black: $-3$, white: 3", fontsize=8)
-    show(axes[1, 0], arrays["denoised"][0], f"$D(x_t)$, digit {i:g}")
+    show(axes[1, 0], arrays["denoised"][0], f"$D(x_t)$, {arrays['name']}")
     show(
         axes[2, 0],
         arrays["error"][0],

@@ -53,7 +53,7 @@ class Symmetry(Survey):
         super().__post_init__()
         check_times(self.shown)
 
-    def entry(self, shape: tuple[int, int, int]) -> tuple[int, int, int]:
+    def entry(self, shape: tuple[int, ...]) -> tuple[int, int, int]:
         """Return channel, row and column of the pixel in samples of a shape."""
         channels, height, width = shape
         row, column = self.pixel or (height // 2, width // 2)

@@ -100,7 +100,7 @@ def compute(config: Guide, pieces: Pieces) -> Arrays:
     the loss along sampling.
     """
     model, classifier = config.load(), mnist.load_classifier(device=config.device)
-    if model.image_shape != SHAPE:
+    if not model.digits:
         raise InputError(
             f"guide needs a classifier of what is drawn, and has one of digits, {SHAPE}: --model"
             f" {config.model} makes images of {model.image_shape}"

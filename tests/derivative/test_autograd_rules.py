@@ -7,6 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from jacobian_lab import Denoiser, DiscreteSchedule
+from jacobian_lab.derivative import autograd_rules
 from jacobian_lab.derivative.linear_map import UnsupportedError
 from jacobian_lab.derivative.linearisation import Linearisation
 from jacobian_lab.derivative.products import Products
@@ -201,3 +202,23 @@ def test_a_borrowed_derivative_is_right_for_many_vectors():
     V = torch.randn(40, *networks.SHAPE, generator=torch.Generator().manual_seed(2))
     assert relative(products.jvp(V).double().flatten(1), V.double().flatten(1) @ truth.T) < 5e-6
     assert relative(products.vjp(V).double().flatten(1), V.double().flatten(1) @ truth) < 5e-6
+
+
+def test_vectors_that_do_not_fit_in_memory_are_borrowed_one_by_one(monkeypatch):
+    """The check of a borrowed derivative keeps within the memory of a pass."""
+    taken = []
+    gradients = autograd_rules._gradients
+
+    def noted(ys, xs, us, batched):
+        taken.append(len(us[0]) if batched else 1)
+        return gradients(ys, xs, us, batched)
+
+    monkeypatch.setattr(autograd_rules, "_gradients", noted)
+    x, v = weights(1, *SHAPE), weights(3, 1, *SHAPE, seed=1)
+    for memory, most in ((100 * x.nbytes, 3), (7 * x.nbytes, 1)):
+        J = Linearisation(lambda x: x.cumsum(1), x, memory=memory)
+        with torch.no_grad():
+            assert relative(J.jvp(v), v.cumsum(2)) < 1e-14
+        assert J.borrowed == ["cumsum"]
+        assert max(taken) == most
+        taken.clear()

@@ -1,9 +1,12 @@
 """Each way to products with J, applied to many vectors of one sample and to a vector of each."""
 
+import numpy as np
 import pytest
 import torch
 
+from jacobian_lab import Denoiser
 from jacobian_lab.derivative.engines import Engines
+from jacobian_lab.derivative.products import Products
 from jacobian_lab.derivative.settings import differentiable
 
 import networks
@@ -79,3 +82,36 @@ def test_samples_that_mix_are_taken_one_vector_at_a_time():
         found = made.apply(made.at("double backward"), v)
     assert not made.together
     assert relative(found, v * (torch.cos(x) * x + torch.sin(x))) < 1e-13
+
+
+@pytest.mark.parametrize("hidden", [False, True], ids=["recorded", "not recorded"])
+@pytest.mark.parametrize(("memory", "most"), [(1, 1), (10**9, 6)])
+def test_checks_and_products_keep_within_the_memory(hidden, memory, most):
+    """The network sees no more samples at once than vectors fit in."""
+    model, seen = networks.denoiser(), []
+
+    def network(x, t):
+        seen.append(len(x))
+        y = model.network(x, t)
+        return Sine.apply(y) if hidden else y.sin()
+
+    denoiser = Denoiser(network, model.schedule, "sample", networks.SHAPE)
+    products = Products(denoiser, weights(1, *networks.SHAPE), 300, memory=memory)
+    V = weights(6, *networks.SHAPE, seed=1)
+    pushed, pulled = products.jvp(V), products.vjp(V)
+    assert products.path == ("double backward" if hidden else "linearised")
+    assert max(seen) == (most if hidden else min(most, 3))
+    assert relative((pushed * V.flip(0)).sum(), (pulled.flip(0) * V).sum()) < 1e-12
+
+
+class Sine(torch.autograd.Function):
+    """The sine, through numpy: nothing to record."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return torch.from_numpy(np.sin(x.detach().numpy()))
+
+    @staticmethod
+    def backward(ctx, u):
+        return u * ctx.saved_tensors[0].cos()

@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from jacobian_lab.derivative.fallbacks import DoubleBackward, ForwardMode
 from jacobian_lab.derivative.products import Products
@@ -29,6 +31,21 @@ def test_the_fallbacks_are_right_on_a_network(engine):
             assert relative(products.jvp(V), other.jvp(V)) < 1e-12
     other.forget()
     assert other._primal is other._transposed is None
+
+
+def test_attention_that_the_network_differentiates_itself():
+    def energy(x):
+        with torch.enable_grad():
+            y = x if x.requires_grad else x.detach().requires_grad_()
+            e = F.scaled_dot_product_attention(y, y, y.sin()).square().sum()
+            return torch.autograd.grad(e, y, create_graph=True)[0]
+
+    with sdpa_kernel(SDPBackend.MATH):
+        hessian = torch.autograd.functional.jacobian(energy, X).reshape(X.numel(), -1)
+    with differentiable():
+        other = DoubleBackward(energy, X)
+        assert relative(other.vjp(V).flatten(1), V.flatten(1) @ hessian) < 1e-12
+        assert relative(other.jvp(V).flatten(1), V.flatten(1) @ hessian) < 1e-12
 
 
 def test_differences_at_zero():

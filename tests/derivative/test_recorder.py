@@ -1,12 +1,14 @@
 """Lower and mixed precision are recorded, with tangents in the precision of their values."""
 
 import copy
+import weakref
 
 import pytest
 import torch
 from torch import nn
 
 from jacobian_lab.derivative.linearisation import Linearisation
+from jacobian_lab.derivative.recorder import Recorder
 
 from conftest import relative
 from linear_maps import SHAPE, module, weights
@@ -110,3 +112,34 @@ def test_tangents_are_not_rounded_to_eight_bits():  # PyTorch's own saturate at 
     with torch.no_grad():
         assert relative(J.jvp(v), 10001 * v) < 1e-6
         assert relative(J.vjp(v), 10001 * v) < 1e-6
+
+
+def test_a_run_keeps_no_graph_and_one_that_is_only_watched_no_maps():
+    gone = []
+
+    def network(x):
+        y = 2 * x
+        there = weakref.ref(y)
+        z = torch.nn.functional.silu(y)  # of which autograd would keep the argument
+        del y
+        gone.append(there() is None)
+        return z
+
+    recorder = Recorder(network, weights(2, *SHAPE), saved=False)
+    assert gone == [True]
+    assert len(recorder.tape.calls) == 2
+    assert recorder.value.grad_fn is None
+    assert Recorder(network, weights(2, *SHAPE), saved=True, maps=False).tape.calls == []
+    assert gone == [True, False]
+
+
+def test_a_network_that_differentiates_itself_is_recorded_with_its_graph():
+    def network(x):
+        return torch.autograd.grad((x.sin() ** 2).sum(), x, create_graph=True)[0]
+
+    x = weights(1, *SHAPE)
+    with pytest.raises(RuntimeError, match="the network differentiates itself"):
+        Recorder(network, x, saved=False)
+    with torch.no_grad():
+        pushed = Linearisation(network, x).jvp(x[None])[0]
+    assert relative(pushed, 2 * (2 * x).cos() * x) < 1e-13

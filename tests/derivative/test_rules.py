@@ -39,6 +39,18 @@ OPERATIONS = {
         )
     ),
     "pixel shuffle": lambda x: F.pixel_unshuffle(F.pixel_shuffle(x, 2) ** 2, 3),
+    "gates": lambda x: F.glu(x, 1)[:, :, :, :3] * F.glu(x)[:, :2],
+    "activations": lambda x: F.silu(x) + F.gelu(x, approximate="tanh") * F.mish(x) + x.tanh(),
+    "sequences": lambda x: (
+        F.interpolate(x[:, 0], scale_factor=2, mode="linear")[:, :, 4:]
+        * F.pad(x[:, 1], (1, 1), mode="reflect")
+    ),
+    "volumes": lambda x: (
+        F.interpolate(x[:, None], scale_factor=2)
+        * F.interpolate(x[:, None], scale_factor=2, mode="trilinear")
+        * F.pad(F.avg_pool3d(x[:, None], 2), (2, 7, 2, 7, 2, 4), mode="replicate")
+    ),
+    "bicubic": lambda x: F.interpolate(x, scale_factor=2, mode="bicubic"),
     "replicated": lambda x: F.pad(x, (1, 1, 1, 1), mode="replicate"),
     "reductions": lambda x: (
         x.sum()

@@ -225,8 +225,8 @@ def test_an_offloaded_pipeline_keeps_working(folders):
             r"prediction='v', but the scheduler \(PNDMScheduler\) says 'epsilon'",
         ),
         (
-            {"prediction": "score"},
-            "unknown prediction 'score': expected one of epsilon, v, sample, flow, instaflow",
+            {"prediction": "velocity"},
+            "unknown prediction 'velocity': expected one of epsilon, v, sample, flow, score, inst",
         ),
         ({"guidance": float("nan")}, "guidance must be finite"),
         ({"prompt": ["a", "b"]}, "prompt must be one string"),

@@ -16,7 +16,7 @@ from studies.frame.figure_text import plain_ticks, round_time_ticks, subject, wr
         ({}, "seed 5"),
         ({"model": "mnist"}, "model mnist, seed 5"),
         (
-            {"model": "m", "prompt": "", "negative_prompt": "", "guidance": 1.0, "image": None},
+            {"model": "m", "prompt": "", "negative_prompt": "", "guidance": 1.0, "files": ()},
             "model m, seed 5",
         ),
         ({"model": "m", "prompt": "a seven"}, 'model m, prompt "a seven", seed 5'),
@@ -25,10 +25,10 @@ from studies.frame.figure_text import plain_ticks, round_time_ticks, subject, wr
             'model m, prompt "a seven", negative prompt "a one", guidance 2.5, seed 5',
         ),
         ({"model": "m", "guidance": 0.0}, "model m, guidance 0, seed 5"),
-        ({"digit": 3, "image": None}, "digit 3, seed 5"),
+        ({"digit": 3, "files": ()}, "digit 3, seed 5"),
         ({"digit": 3, "digits": 2, "seeds": 3}, "digits 3 and 4, seeds 5 to 7"),
         ({"digit": 0, "digits": 16, "seeds": 1}, "digits 0 to 15, seed 5"),
-        ({"digit": 0, "digits": 16, "image": Path("a/b.png")}, "image b.png, seed 5"),
+        ({"digit": 0, "digits": 16, "files": (Path("a/b.png"),)}, "b.png, seed 5"),
     ],
 )
 def test_the_model_is_told_with_what_it_was_told_and_the_digits_and_seeds(options, words):

@@ -28,7 +28,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
 from jacobian_lab import InputError, JacobianOperator, audit
-from jacobian_lab.diffusion.denoiser import coefficients
+from jacobian_lab.diffusion.prediction import coefficients
 from jacobian_lab.linops.batch_jacobian import BatchJacobian
 from zoo.registry import ZOO, Entry
 

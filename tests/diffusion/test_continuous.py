@@ -1,0 +1,152 @@
+"""Schedules of a continuous time: their formulas, their bounds, and the same samples from all."""
+
+import math
+import pickle
+from itertools import pairwise
+
+import pytest
+import torch
+
+from jacobian_lab import (
+    ContinuousSchedule,
+    DiscreteSchedule,
+    Inpainting,
+    InputError,
+    Newton,
+    RectifiedFlow,
+    SubVariancePreserving,
+    TrigonometricFlow,
+    VarianceExploding,
+    VariancePreserving,
+    gaussian,
+    sample,
+    seeded_noise,
+)
+from jacobian_lab.sampling.step_size import Backtracking, Dynamic, ExactMinimiser, Secant, Spectral
+
+from conftest import random_covariance, relative
+
+LEVELS = {
+    RectifiedFlow(): lambda t: (1 - t, t),
+    TrigonometricFlow(): lambda t: (math.cos(math.pi * t / 2), math.sin(math.pi * t / 2)),
+    VarianceExploding(): lambda t: (1, t),
+    VariancePreserving(): lambda t: (vp(t), math.sqrt(1 - vp(t) ** 2)),
+    SubVariancePreserving(): lambda t: (vp(t), 1 - vp(t) ** 2),
+    ContinuousSchedule(lambda t: 1 / (1 + t), lambda t: t / (1 + t), 9.0): lambda t: (
+        1 / (1 + t),
+        t / (1 + t),
+    ),
+}
+
+
+def vp(t):
+    return math.exp(-0.25 * t**2 * (20 - 0.1) - 0.5 * t * 0.1)
+
+
+@pytest.mark.parametrize("schedule", LEVELS, ids=lambda s: type(s).__name__)
+def test_levels_are_those_of_the_formula(schedule):
+    for t in (1e-3, 0.2, 0.77, 1.0):
+        alpha_t, sigma_t = schedule(t)
+        assert alpha_t.dtype == sigma_t.dtype == torch.float64
+        assert (float(alpha_t), float(sigma_t)) == pytest.approx(LEVELS[schedule](t), rel=1e-12)
+        assert float(schedule.scale(t)) == pytest.approx(math.hypot(*LEVELS[schedule](t)))
+
+
+@pytest.mark.parametrize("schedule", LEVELS, ids=lambda s: type(s).__name__)
+def test_times_fall_from_the_noisiest(schedule):
+    times = schedule.times(7)
+    assert times[0] == schedule.last
+    assert all(s < t for t, s in pairwise(times))
+    assert schedule.times(5, last=0.3)[-1] == pytest.approx(0.3)
+    assert schedule.times(1) == [schedule.last]
+    schedule(torch.tensor(times))
+
+
+def test_times_of_a_variance_exploding_run_are_karrass():
+    sigmas = VarianceExploding(80, 0.002).times(18)
+    at = [(80 ** (1 / 7) + i / 17 * (0.002 ** (1 / 7) - 80 ** (1 / 7))) ** 7 for i in range(18)]
+    assert sigmas == pytest.approx(at, rel=1e-12)
+    assert (sigmas[0], sigmas[-1]) == (80, 0.002)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "t"),
+    [(VarianceExploding(50), 50.1), (VariancePreserving(), 1.2), (TrigonometricFlow(), 0.0)],
+)
+def test_a_time_outside_is_named_with_the_interval(schedule, t):
+    with pytest.raises(InputError, match=rf"takes a time in \(0, {schedule.last:g}\]"):
+        schedule(t)
+
+
+@pytest.mark.parametrize(
+    ("alpha", "sigma", "told"),
+    [
+        (lambda t: t, lambda t: 1 - t, r"sigma must map times"),
+        (lambda t: 0.1 + t, lambda t: 1.2 - t, r"must grow with t .* where time runs the other"),
+        (lambda t: -t, lambda t: t, r"alpha must map times .* >= 0"),
+        (lambda t: 1 - t, lambda t: t / 0, r"sigma must map times"),
+        (lambda t: torch.ones(3), lambda t: t, r"alpha must map times"),
+        (0.5, lambda t: t, r"alpha must be a function"),
+    ],
+)
+def test_functions_that_are_no_schedule_are_refused(alpha, sigma, told):
+    with pytest.raises(InputError, match=told):
+        ContinuousSchedule(alpha, sigma)
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [RectifiedFlow(), TrigonometricFlow(), VarianceExploding(10), VariancePreserving()],
+    ids=repr,
+)
+def test_schedules_are_pickled(schedule):
+    again = pickle.loads(pickle.dumps(schedule))
+    assert again(0.3) == schedule(0.3)
+
+
+RULES = [Dynamic(0.3), Dynamic(0.5, 0.1), Secant(0.3), Spectral(), ExactMinimiser(), Backtracking()]
+
+
+@pytest.mark.parametrize("eta", [0.0, 0.7])
+@pytest.mark.parametrize("rule", RULES, ids=repr)
+def test_constrained_samples_are_the_same_on_every_schedule(rule, eta):
+    """At equal sigma / alpha the schedules differ in the unit of x_t only, and so must nothing."""
+    g = torch.Generator().manual_seed(0)
+    mean = torch.randn(12, generator=g, dtype=torch.float64)
+    covariance = random_covariance(12, g)
+    noise = seeded_noise([0, 1], (12,), dtype=torch.float64)
+    constraint = Inpainting(torch.ones(12, dtype=torch.float64), torch.arange(12) < 4)
+    ratios, found = [20.0, 6.0, 2.0, 0.5, 0.1], []
+    for schedule in (VarianceExploding(), RectifiedFlow(), VariancePreserving()):
+        times = [time_of(schedule, ratio) for ratio in ratios]
+        denoiser = gaussian(mean, covariance, schedule, (12,)).denoiser()
+        newton = Newton("inexact", 2, step_size=rule, products="exact")
+        states = sample(denoiser, noise, times, constraint, newton, eta=eta, seeds=[3, 4])
+        found.append(torch.stack([state.x0 for state in states]))
+    for other in found[1:]:
+        assert relative(other, found[0]) < 1e-6
+
+
+def time_of(schedule, ratio):
+    """Return the time at which sigma / alpha is a ratio, by bisection."""
+    low, high = 1e-9, schedule.last
+    for _ in range(100):
+        middle = (low + high) / 2
+        alpha_t, sigma_t = schedule(middle)
+        low, high = (middle, high) if sigma_t < ratio * alpha_t else (low, middle)
+    return low
+
+
+def test_a_run_from_sigma_80_in_half_precision_stays_in_bounds():
+    denoiser = gaussian(torch.zeros(12), torch.eye(12), VarianceExploding(), (12,)).denoiser()
+    noise = seeded_noise([0], (12,), dtype=torch.bfloat16)
+    *_, last = sample(denoiser, noise, denoiser.schedule.times(10))
+    assert last.x0.isfinite().all()
+    assert last.x0.abs().max() < 5
+
+
+def test_the_table_and_its_limit_agree():
+    alpha_t, sigma_t = DiscreteSchedule.linear()(499)
+    alpha, sigma = VariancePreserving()(0.5)
+    assert float(alpha_t) == pytest.approx(float(alpha), rel=1e-2)
+    assert float(sigma_t) == pytest.approx(float(sigma), rel=1e-2)
