@@ -43,7 +43,7 @@ class Results:
     runs: Path = Path("runs")
     """Folder in which the runs lie."""
     only: tuple[str, ...] = ()
-    """Names of markers; by default all."""
+    """Which tables and figures, by their names in the document; by default all."""
     compute: bool = False
     """First run what is missing or was made by other code, which may take hours."""
     other_code: bool = False
