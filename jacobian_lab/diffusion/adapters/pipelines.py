@@ -1,7 +1,5 @@
 """A diffusers pipeline from a folder, a hub id or an object: safely, and whole or not at all.
 
-What is opened: `StableDiffusionPipeline` (1.x, 2.x), `StableDiffusion3Pipeline`, and InstaFlow's
-`RectifiedFlowPipeline`, which is a `StableDiffusionPipeline` whose network predicts a velocity.
 Safetensors only, no code from a repository, nothing is downloaded unasked, and a weight that is
 missing is an error where diffusers would draw it at random; so is a damaged file, where a checksum
 is known. The safety checker is left out.
@@ -24,15 +22,42 @@ from jacobian_lab.errors import InputError
 
 INSTAFLOW = ("RectifiedFlowPipeline", "InstaFlowPipeline")
 """Class names of InstaFlow's own releases, and of the pipeline in diffusers' community folder."""
-NETWORKS = {
+TEXT = {
     "StableDiffusionPipeline": "unet",
+    "StableDiffusionInpaintPipeline": "unet",
+    "StableDiffusionControlNetPipeline": "unet",
+    "StableDiffusionXLPipeline": "unet",
     "StableDiffusion3Pipeline": "transformer",
+    "PixArtAlphaPipeline": "transformer",
+    "PixArtSigmaPipeline": "transformer",
+    "FluxPipeline": "transformer",
+    "SanaPipeline": "transformer",
+    "AuraFlowPipeline": "transformer",
+    "Lumina2Pipeline": "transformer",
     **dict.fromkeys(INSTAFLOW, "unet"),
 }
+"""Pipelines of latents with a prompt; InstaFlow's is a `StableDiffusionPipeline` whose network
+predicts a velocity.
+"""
+CLASSES = {"DiTPipeline": "transformer"}
+"""Pipelines of latents with a class."""
+PIXELS = dict.fromkeys(
+    ("DDPMPipeline", "DDIMPipeline", "ScoreSdeVePipeline", "ConsistencyModelPipeline"), "unet"
+)
+"""Pipelines of pixels."""
+NETWORKS = TEXT | CLASSES | PIXELS
 """Pipeline class -> its component that denoises."""
 UNUSED = ("safety_checker", "feature_extractor", "image_encoder")
 """Components that are neither fetched nor loaded: they do not enter the denoiser."""
-MODELS = ("unet", "transformer", "vae", "text_encoder", "text_encoder_2", "text_encoder_3")
+MODELS = (
+    "unet",
+    "transformer",
+    "controlnet",
+    "vae",
+    "text_encoder",
+    "text_encoder_2",
+    "text_encoder_3",
+)
 """Components with weights, which are loaded one by one, so that a missing weight is noticed."""
 
 
@@ -55,17 +80,20 @@ class Opened:
 def open_pipeline(
     source: Any, device: torch.device | str | None, dtype: torch.dtype | None, download: bool
 ) -> Opened:
-    """Open a source; `jacobian_lab.diffusion.latent.load_latent` says what is refused.
+    """Open a source; `jacobian_lab.load_latent` says what is refused.
 
     Parameters
     ----------
-    source : str, Path or pipeline
-        A folder in diffusers' format, a hub id, or a loaded pipeline.
+    source : str, Path, pipeline or Opened
+        A folder in diffusers' format, a hub id, or a loaded pipeline; what is opened stays as it
+        is.
     device, dtype : optional
         By default the CPU and float32 for what is loaded here; a loaded pipeline stays as it is.
     download : bool
         Whether a hub id may be fetched.
     """
+    if isinstance(source, Opened):
+        return source
     diffusers(), transformers()  # if one is missing, say so first
     if device is not None:
         _require.device(device)

@@ -1,0 +1,1 @@
+"""Cases of other libraries, and stand-ins of the same public attributes; see `adapter_cases`."""
