@@ -13,6 +13,8 @@ from jacobian_lab.constraints.decoded import Decoded, latent_inpainting
 from jacobian_lab.constraints.linear import Inpainting, LinearMap, blur
 from jacobian_lab.constraints.losses import Loss, class_label, segmentation, style
 from jacobian_lab.constraints.separable import gaussian_blur, super_resolution
+from jacobian_lab.diffusion.adapters.azula import to_azula
+from jacobian_lab.diffusion.adapters.deepinv import to_deepinv
 from jacobian_lab.diffusion.adapters.door import load
 from jacobian_lab.diffusion.adapters.text_to_image import load_latent
 from jacobian_lab.diffusion.continuous import (
@@ -136,6 +138,8 @@ __all__ = [
     "style",
     "super_resolution",
     "symmetric_part",
+    "to_azula",
+    "to_deepinv",
     "trace",
 ]
 

@@ -30,7 +30,7 @@ class Sizes:
     """Whether the network takes a sequence of 2 x 2 patches."""
 
 
-def size_of(opened: Opened, size: tuple[int, int] | None) -> Sizes:
+def sizes_of(opened: Opened, size: tuple[int, int] | None) -> Sizes:
     """Return the sizes of a pipeline, for images of a size in pixels, by default the trained one.
 
     Raises

@@ -75,6 +75,8 @@ class Beside(nn.Module):
     after it.
     """
 
+    channels: Tensor
+
     def __init__(self, network: nn.Module, channels: Tensor) -> None:
         super().__init__()
         self.network = network
@@ -97,6 +99,8 @@ class Controlled(nn.Module):
     scale : float
         diffusers' `controlnet_conditioning_scale`.
     """
+
+    image: Tensor
 
     def __init__(
         self, network: nn.Module, controlnet: nn.Module, image: Tensor, scale: float

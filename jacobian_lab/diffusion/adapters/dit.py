@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from jacobian_lab import _require
-from jacobian_lab.diffusion.adapters.autoencoders import size_of
+from jacobian_lab.diffusion.adapters.autoencoders import sizes_of
 from jacobian_lab.diffusion.adapters.conditions import Conditioned
 from jacobian_lab.diffusion.adapters.conventions import read_convention
 from jacobian_lab.diffusion.adapters.family import label_of
@@ -53,7 +53,7 @@ def load_dit(
     guidance = _require.real("guidance", guidance)
     null = int(opened.network.config.num_embeds_ada_norm)
     labels = [label_of(label, null), null]
-    convention, sizes = read_convention(opened, None), size_of(opened, None)
+    convention, sizes = read_convention(opened, None), sizes_of(opened, None)
     conditioned = [
         Conditioned(
             opened.network,

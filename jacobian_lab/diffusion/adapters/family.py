@@ -64,13 +64,14 @@ def call_with(
     what : str
         The model's kind, for the message.
     """
+    parameters = inspect.signature(load).parameters
     known = {
-        name: parameter
-        for name, parameter in inspect.signature(load).parameters.items()
-        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+        name: of for name, of in parameters.items() if of.kind is inspect.Parameter.KEYWORD_ONLY
     }
+    # options that are not known before the source is opened are checked there
+    handed_on = any(of.kind is inspect.Parameter.VAR_KEYWORD for of in parameters.values())
     for name in options:
-        if name not in known:
+        if name not in known and not handed_on:
             raise InputError(
                 f"{what} takes no option {name!r}: expected"
                 f" {', '.join(known) if known else 'none'}. See {PAGE}"
@@ -94,10 +95,12 @@ class Labelled(nn.Module):
     network : callable
         Takes x (B, *shape), t (B,), and labels (B,) or (B, k) under the name `argument`.
     label : Tensor or int or None
-        An index, or a row such as a one-hot vector, (k,); None leaves the argument out.
+        An index, or a row such as a one-hot vector, (k,); None is handed on.
     argument : str
         Name of the network's parameter.
     """
+
+    label: Tensor | None
 
     def __init__(self, network: Any, label: Tensor | int | None, argument: str) -> None:
         super().__init__()
@@ -108,9 +111,9 @@ class Labelled(nn.Module):
 
     def forward(self, x: Tensor, t: Tensor) -> Any:
         """Return the network's output for x, (B, *shape), with the label."""
-        if self.label is None:
-            return self.network(x, t)
-        labels = self.label.to(x.device).expand(len(x), *self.label.shape[1:])
+        labels = self.label
+        if labels is not None:
+            labels = labels.to(x.device).expand(len(x), *labels.shape[1:])
         return self.network(x, t, **{self.argument: labels})
 
 

@@ -48,7 +48,7 @@ def with_images(
                 if wanted
                 else f"{name} given, but the network has no {what} for it: leave it out"
             )
-    network: nn.Module = opened.network
+    network = opened.network
     if image is not None and mask is not None:
         return Beside(network, _masked(opened.pipeline, sizes, image, mask))
     if control_image is not None:

@@ -144,7 +144,7 @@ def _snapshot(hub_id: str, download: bool) -> Path:
     try:
         index = hf_hub_download(hub_id, "model_index.json", **options)
         unused = dict.fromkeys(UNUSED)
-        kind = _pipeline_class(_read_index(Path(index).parent))
+        kind = pipeline_class(read_index(Path(index).parent))
         return Path(
             kind.download(
                 hub_id, use_safetensors=True, trust_remote_code=False, **options, **unused
@@ -159,7 +159,7 @@ def _snapshot(hub_id: str, download: bool) -> Path:
         ) from error
 
 
-def _read_index(folder: Path) -> dict[str, Any]:
+def read_index(folder: Path) -> dict[str, Any]:
     """Return model_index.json of a folder whose class and network are known."""
     path = folder / "model_index.json"
     if not path.is_file():
@@ -184,14 +184,15 @@ def _read_index(folder: Path) -> dict[str, Any]:
     return index
 
 
-def _pipeline_class(index: dict[str, Any]) -> Any:
+def pipeline_class(index: dict[str, Any]) -> Any:
+    """Return diffusers' class for a folder's index."""
     name = index["_class_name"]
     return getattr(diffusers(), "StableDiffusionPipeline" if name in INSTAFLOW else name)
 
 
 def _load(folder: Path, dtype: torch.dtype) -> Opened:
     check_folder(folder)
-    index = _read_index(folder)
+    index = read_index(folder)
     parts = {
         name: (str(entry[0]), str(entry[-1]))
         for name, entry in index.items()
@@ -211,7 +212,7 @@ def _load(folder: Path, dtype: torch.dtype) -> Opened:
             for name in MODELS
             if name in parts
         }
-        pipeline = _pipeline_class(index).from_pretrained(
+        pipeline = pipeline_class(index).from_pretrained(
             folder, trust_remote_code=False, local_files_only=True, **given
         )
     except InputError:

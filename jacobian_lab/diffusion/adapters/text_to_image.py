@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from jacobian_lab import _require
-from jacobian_lab.diffusion.adapters.autoencoders import size_of
+from jacobian_lab.diffusion.adapters.autoencoders import sizes_of
 from jacobian_lab.diffusion.adapters.conditions import Conditioned, Held, Packed
 from jacobian_lab.diffusion.adapters.conventions import Said, read_convention
 from jacobian_lab.diffusion.adapters.image_conditions import with_adapter, with_images
@@ -132,7 +132,7 @@ def load_latent(
     if guidance != 1:
         check_words(opened, "negative prompt", negative_prompt)
     convention, pipeline = read_convention(opened, prediction), opened.pipeline
-    sizes = size_of(opened, size)
+    sizes = sizes_of(opened, size)
     asked = Asked(prompt, negative_prompt, guidance != 1, sizes.image[1:], embedded_guidance)
     held: list[Held] = embed(opened.kind, pipeline, asked)
     held = with_adapter(pipeline, opened.network, held, adapter_image)

@@ -1,0 +1,8 @@
+"""Functions of numpy and JAX arrays."""
+
+from adapter_cases import cases, check
+
+
+@cases("arrays")
+def test_d_is_the_familys_own_x_0_and_j_its_derivative(case):
+    check(case)
