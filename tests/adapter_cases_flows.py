@@ -7,7 +7,7 @@ from torch import nn
 from jacobian_lab import RectifiedFlow, load
 
 from adapter_cases import case
-from adapter_cases_libraries import Net, cast_times, full, per
+from adapter_cases_libraries import Net, full, per
 
 # torchcfm and flow_matching: time runs from noise (0) to data (1)
 
@@ -36,7 +36,10 @@ def cfm_mlp(dtype):
     return made, lambda x, t: x + t * net(torch.cat([x, per(full(1 - t, x), x)], 1))
 
 
-@case("flows", "torchcfm: UNetModelWrapper, variance preserving", t=0.4, needs="torchcfm")
+CFM = {"t": 0.4, "needs": "torchcfm", "rounds": True, "double": False}
+
+
+@case("flows", "torchcfm: UNetModelWrapper, variance preserving", **CFM)
 def cfm_unet(dtype):
     """Against the library's own matcher: x_1 of x_t and u_t, two equations with two unknowns."""
     from torchcfm import VariancePreservingConditionalFlowMatcher
@@ -47,7 +50,6 @@ def cfm_unet(dtype):
         if not parameter.any():
             nn.init.normal_(parameter, std=0.05)
     net = net.to(dtype).eval()
-    cast_times(net.time_embed)
     matcher = VariancePreservingConditionalFlowMatcher()
 
     def formula(x, t):

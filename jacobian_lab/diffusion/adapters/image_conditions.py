@@ -40,7 +40,7 @@ def with_images(
     controlled = opened.kind == "StableDiffusionControlNetPipeline"
     for given, wanted, name, what in (
         (image is not None and mask is not None, bool(sizes.beside), "image and mask", "channels"),
-        (control_image is not None, controlled, "control_image", "a ControlNet"),
+        (control_image is not None, controlled, "control_image", "ControlNet"),
     ):
         if given != wanted:
             raise InputError(
@@ -90,7 +90,8 @@ def with_adapter(pipeline: Any, network: Any, held: list[Held], image: Any) -> l
     image
         As diffusers takes `ip_adapter_image`; None without an IP-Adapter.
     """
-    has_adapter = network.config.get("encoder_hid_dim_type") == "ip_image_proj"
+    # diffusers sets the attribute, not the entry
+    has_adapter = getattr(network.config, "encoder_hid_dim_type", None) == "ip_image_proj"
     if has_adapter != (image is not None):
         raise InputError(
             "the pipeline has an IP-Adapter: pass adapter_image=..., its image, or unload it"
