@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from jacobian_lab._require import diffusers
 from jacobian_lab.diffusion.adapters.pipelines import UNUSED, pipeline_class, read_index
@@ -49,15 +50,25 @@ def open_file(source: str | Path, config: str | Path, dtype: torch.dtype) -> Any
     index = read_index(Path(config).expanduser())
     unused: dict[str, Any] = {name: None for name in UNUSED if name in index}
     try:
-        return pipeline_class(index).from_single_file(
+        pipeline = pipeline_class(index).from_single_file(
             str(source), config=str(config), torch_dtype=dtype, local_files_only=True, **unused
         )
     except Exception as error:  # whatever the converter stumbles over
         first = next((line for line in str(error).splitlines() if line.strip()), repr(error))
+        missing = "it lacks weights" if "meta tensor" in first else first
         raise InputError(
             f"diffusers cannot read {str(source)!r} as a {index['_class_name']} like"
-            f" {str(config)!r}: {first}"
+            f" {str(config)!r}: {missing}"
         ) from error
+    for name, part in pipeline.components.items():
+        weights = part.state_dict() if isinstance(part, nn.Module) else {}
+        lost = sorted(key for key, value in weights.items() if value.is_meta)
+        if lost:  # diffusers leaves them without values
+            raise InputError(
+                f"{str(source)!r} lacks {len(lost)} weights of the {name}, the first of them"
+                f" {lost[0]}: the file is damaged, or of another model"
+            )
+    return pipeline
 
 
 def refuse_pickles(source: str | Path) -> None:

@@ -28,7 +28,7 @@ def hand_on(source, *, device=None, **options):
 def test_options_are_checked_by_the_loaders_own_parameters():
     assert call_with(take, 1, {"shape": (2,)}, "it") == (1, (2,), None)
     assert call_with(hand_on, 1, {"prompt": "a"}, "it") == (1, None, {"prompt": "a"})
-    with pytest.raises(InputError, match="it takes no option 'size': expected shape, label. See"):
+    with pytest.raises(InputError, match="it takes no option 'size': expected shape, label"):
         call_with(take, 1, {"shape": (2,), "size": 3}, "it")
     with pytest.raises(InputError, match="it needs the option shape: see the page"):
         call_with(take, 1, {}, "it")
