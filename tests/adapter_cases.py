@@ -30,47 +30,40 @@ class Case:
     t: float | int
     scale: float  # of x_t
     path: str
-    rounds: bool  # whether the family's own code rounds to float32 somewhere on the way
-    double: bool  # whether it runs in float64 at all
-    needs: tuple
+    needs: tuple  # modules
+    rounds: bool = False  # whether the family's own code rounds to float32 somewhere on the way
+    double: bool = True  # whether it runs in float64 at all
+    slow: bool = False  # whether its products take more than some seconds
 
     def __str__(self):
         return self.name
 
 
-@dataclass(frozen=True)
-class Row:
-    """What was found: a line of the table."""
-
-    single: float
-    double: float | None
-    path: str
-    audit: bool
-    product: float
-
-
-def case(module, name, t=500, scale=1.0, path="linearised", rounds=False, double=True, needs=()):
+def case(module, name, t=500, scale=1.0, path="linearised", needs=(), **flags):
     """Register a function as a case of an adapter."""
 
     def register(make):
         needed = (needs,) if isinstance(needs, str) else needs
-        CASES.setdefault(module, []).append(
-            Case(name, make, t, scale, path, rounds, double, needed)
-        )
+        found = Case(name, make, t, scale, path, needed, **flags)
+        CASES.setdefault(module, []).append(found)
         return make
 
     return register
 
 
-def cases(module):
-    """Parametrise a test over the cases of an adapter."""
+def cases(module, products=False):
+    """Parametrise a test over the cases of an adapter; of products those that are slow are so."""
     import adapter_cases_diffusers  # noqa: F401
     import adapter_cases_flows  # noqa: F401
     import adapter_cases_images  # noqa: F401
     import adapter_cases_libraries  # noqa: F401
     import adapter_cases_text  # noqa: F401
 
-    return pytest.mark.parametrize("case", CASES[module], ids=str)
+    def mark(found):
+        slow = products and found.slow
+        return pytest.param(found, marks=pytest.mark.slow) if slow else found
+
+    return pytest.mark.parametrize("case", [*map(mark, CASES[module])], ids=str)
 
 
 def denoiser_of(made):
@@ -116,16 +109,27 @@ def products(case):
     return J.path, audit(J), off
 
 
-def check(case):
-    """Hold an adapter against the family's formula and J against autograd; return the row."""
+def need(case):
+    """Skip unless the libraries of a case are there."""
     for module in case.needs:
         pytest.importorskip(module, exc_type=ImportError)
+
+
+def check_value(case):
+    """Hold D against the family's formula; return both precisions' errors."""
+    need(case)
     single = error(case, torch.float32)
     double = error(case, torch.float64) if case.double else None
-    path, report, off = products(case)
     assert single < 1e-6
     assert double is None or double < 1e-10
+    return single, double
+
+
+def check_products(case):
+    """Hold J against PyTorch's autograd, and audit it; return the path and the error."""
+    need(case)
+    path, report, off = products(case)
     assert path == case.path
     assert report, report
     assert off < (1e-5 if case.rounds else 1e-10)
-    return Row(single, double, path, bool(report), off)
+    return path, off

@@ -56,7 +56,7 @@ def by_the_pipeline(pipeline, dtype, options=(), flow=False, **call):
     return made, formula
 
 
-@case("text_to_image", "Stable Diffusion 1", needs=NEEDS)
+@case("text_to_image", "Stable Diffusion 1", slow=True, needs=NEEDS)
 def sd1(dtype):
     import pipelines
 
@@ -65,7 +65,7 @@ def sd1(dtype):
     return by_the_pipeline(pipeline, dtype)
 
 
-@case("text_to_image", "Stable Diffusion 2, v", needs=NEEDS)
+@case("text_to_image", "Stable Diffusion 2, v", slow=True, needs=NEEDS)
 def sd2(dtype):
     import pipelines
 
@@ -75,7 +75,7 @@ def sd2(dtype):
     return by_the_pipeline(pipeline, dtype)
 
 
-@case("text_to_image", "Stable Diffusion 3", t=0.5, needs=NEEDS)
+@case("text_to_image", "Stable Diffusion 3", t=0.5, slow=True, needs=NEEDS)
 def sd3(dtype):
     import pipelines
 
@@ -84,7 +84,7 @@ def sd3(dtype):
     return by_the_pipeline(pipeline, dtype, flow=True)
 
 
-@case("text_to_image", "InstaFlow", t=0.5, needs=NEEDS)
+@case("text_to_image", "InstaFlow", t=0.5, slow=True, needs=NEEDS)
 def instaflow(dtype):
     """pipeline_rf.py: x + dt v, the index falls from 1000."""
     import pipelines
@@ -136,7 +136,7 @@ def sdxl_pipeline():
     )
 
 
-@case("prompt_embeddings", "SDXL", needs=NEEDS)
+@case("prompt_embeddings", "SDXL", slow=True, needs=NEEDS)
 def sdxl(dtype):
     return by_the_pipeline(sdxl_pipeline(), dtype)
 
@@ -363,12 +363,12 @@ def flux(dtype, guided):
     return made, formula
 
 
-@case("prompt_embeddings", "FLUX, guidance embedding", t=0.5, rounds=True, needs=NEEDS)
+@case("prompt_embeddings", "FLUX, guidance embedding", t=0.5, slow=True, rounds=True, needs=NEEDS)
 def flux_dev(dtype):
     return flux(dtype, True)
 
 
-@case("prompt_embeddings", "FLUX", t=0.5, rounds=True, needs=NEEDS)
+@case("prompt_embeddings", "FLUX", t=0.5, slow=True, rounds=True, needs=NEEDS)
 def flux_schnell(dtype):
     return flux(dtype, False)
 

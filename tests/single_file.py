@@ -1,4 +1,4 @@
-"""Stable Diffusion's original layout: one file, with the names that its authors gave the weights."""
+"""Stable Diffusion's original layout: one file, with its authors' names of the weights."""
 
 import re
 

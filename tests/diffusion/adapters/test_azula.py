@@ -14,15 +14,20 @@ from jacobian_lab import (
     to_azula,
 )
 
-from adapter_cases import cases, check
+from adapter_cases import cases, check_products, check_value
 from conftest import make_gaussian, relative
 
 pytest.importorskip("azula", reason='pip install -e ".[peers]"')
 
 
 @cases("azula")
-def test_d_is_the_familys_own_x_0_and_j_its_derivative(case):
-    check(case)
+def test_d_is_the_familys_own_x_0(case):
+    check_value(case)
+
+
+@cases("azula", products=True)
+def test_j_is_its_derivative(case):
+    check_products(case)
 
 
 SCHEDULES = [

@@ -13,15 +13,20 @@ from jacobian_lab import (
 )
 from jacobian_lab.diffusion.adapters.deepinv import time_of
 
-from adapter_cases import cases, check
+from adapter_cases import cases, check_products, check_value
 from conftest import make_gaussian, relative
 
 pytest.importorskip("deepinv", reason='pip install -e ".[peers]"')
 
 
 @cases("deepinv")
-def test_d_is_the_familys_own_x_0_and_j_its_derivative(case):
-    check(case)
+def test_d_is_the_familys_own_x_0(case):
+    check_value(case)
+
+
+@cases("deepinv", products=True)
+def test_j_is_its_derivative(case):
+    check_products(case)
 
 
 @pytest.mark.parametrize("schedule", [RectifiedFlow(), VarianceExploding(20.0)])

@@ -5,7 +5,7 @@ import torch
 
 from jacobian_lab import InputError, JacobianOperator, audit, load
 
-from adapter_cases import cases, check
+from adapter_cases import cases, check_products, check_value
 from adapter_cases_images import image, mask, photo, pipeline_of, small_unet, with_adapter
 from conftest import relative
 
@@ -14,8 +14,13 @@ pytest.importorskip("transformers", reason='pip install -e ".[sd]"')
 
 
 @cases("image_conditions")
-def test_d_is_the_familys_own_x_0_and_j_its_derivative(case):
-    check(case)
+def test_d_is_the_familys_own_x_0(case):
+    check_value(case)
+
+
+@cases("image_conditions", products=True)
+def test_j_is_its_derivative(case):
+    check_products(case)
 
 
 def dense(pipeline, **options):

@@ -5,7 +5,7 @@ import torch
 
 from jacobian_lab import InputError, load, load_latent
 
-from adapter_cases import cases, check
+from adapter_cases import cases, check_products, check_value
 from adapter_cases_diffusers import unet
 from conftest import relative
 
@@ -13,8 +13,13 @@ diffusers = pytest.importorskip("diffusers", reason='pip install -e ".[sd]"')
 
 
 @cases("pixels")
-def test_d_is_the_familys_own_x_0_and_j_its_derivative(case):
-    check(case)
+def test_d_is_the_familys_own_x_0(case):
+    check_value(case)
+
+
+@cases("pixels", products=True)
+def test_j_is_its_derivative(case):
+    check_products(case)
 
 
 def test_a_consistency_model_is_the_identity_at_sigma_min():
