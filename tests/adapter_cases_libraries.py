@@ -304,6 +304,20 @@ def ddp_v(dtype):
     return ddp(dtype, "pred_v")
 
 
+@case("denoising_diffusion", "LearnedGaussianDiffusion", t=300, needs=DDP)
+def ddp_learned(dtype):
+    from denoising_diffusion_pytorch import LearnedGaussianDiffusion, Unet
+
+    unet = Unet(8, dim_mults=(1, 2), attn_dim_head=8, out_dim=6)
+    diffusion = LearnedGaussianDiffusion(unet, image_size=8, objective="pred_noise").eval()
+    diffusion = in_double(diffusion) if dtype == torch.float64 else diffusion
+
+    def formula(x, t):
+        return diffusion.p_mean_variance(x=x, t=torch.tensor([t, t]), clip_denoised=False)[-1]
+
+    return load(diffusion), formula
+
+
 @case("denoising_diffusion", "GaussianDiffusion1D of series", t=300, needs=DDP)
 def ddp_series(dtype):
     from denoising_diffusion_pytorch import GaussianDiffusion1D, Unet1D

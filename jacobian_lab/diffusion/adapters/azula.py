@@ -5,6 +5,7 @@ azula's time is in [0, 1], 0 being the clean sample, and its schedule a function
 
 from __future__ import annotations
 
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -44,8 +45,15 @@ def load_azula(source: Any, *, shape: Shape) -> Denoiser:
     shape : tuple of int
         Of a sample.
     """
-    schedule = ContinuousSchedule(lambda t: source.schedule(t)[0], lambda t: source.schedule(t)[1])
+    alpha, sigma = (partial(_level, source.schedule, which) for which in (0, 1))
+    schedule = ContinuousSchedule(alpha, sigma)
     return Denoiser(Mean(ready(source)), schedule, "sample", _require.sizes("shape", shape)).eval()
+
+
+def _level(schedule: Any, which: int, t: Tensor) -> Tensor:
+    """Return alpha_t or sigma_t of azula's schedule; no lambda, which cannot be pickled."""
+    level: Tensor = schedule(t)[which]
+    return level
 
 
 class AzulaDenoiser(nn.Module):
@@ -59,17 +67,19 @@ class AzulaDenoiser(nn.Module):
     -----
     A table's time k is at `t = (k + 1) / T`, and t = 0 the clean sample; the time of a continuous
     schedule is `last t`; that of a variance-exploding one runs as its `times`, down to sigma_min.
+    Samplers of second order ask for D at their last time: give them `stop` above 0.
     """
 
     def __init__(self, denoiser: Denoiser) -> None:
         super().__init__()
         self.denoiser = denoiser
         self.training = denoiser.training
+        self.clean = -1 if isinstance(denoiser.schedule, DiscreteSchedule) else 0
 
     def schedule(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Return (alpha_t, sigma_t), float64, of the shape of t."""
         own = self.time(t)
-        clean = own == (-1 if isinstance(self.denoiser.schedule, DiscreteSchedule) else 0)
+        clean = own == self.clean
         noisiest = _noisiest(self.denoiser.schedule)
         flat = torch.where(clean, torch.full_like(own, noisiest), own).flatten()
         alpha_t, sigma_t = (level.reshape(own.shape) for level in self.denoiser.schedule(flat))

@@ -45,4 +45,7 @@ def load_denoising_diffusion(source: Any) -> Denoiser:
         if not getattr(source, "channel_first", True):
             shape = shape[::-1]
     schedule = DiscreteSchedule(source.alphas_cumprod)
-    return Denoiser(source.model, schedule, OBJECTIVES[source.objective], shape).eval()
+    channels = int(source.channels)
+    twice = getattr(source.model, "out_dim", channels) == 2 * channels  # LearnedGaussianDiffusion
+    prediction = OBJECTIVES[source.objective]
+    return Denoiser(source.model, schedule, prediction, shape, learned_variance=twice).eval()

@@ -11,6 +11,7 @@ The network need not know of it: it gets s, and D is read by these coefficients.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -153,8 +154,13 @@ def schedule_of(path: Any) -> ContinuousSchedule:
         return path
     scheduler = getattr(path, "scheduler", path)
     if callable(scheduler) and "flow_matching" in packages(scheduler):
-        return ContinuousSchedule(
-            lambda t: scheduler(1 - t).alpha_t, lambda t: scheduler(1 - t).sigma_t
-        )
+        alpha, sigma = (partial(_level, scheduler, which) for which in ("alpha_t", "sigma_t"))
+        return ContinuousSchedule(alpha, sigma)
     _require.one_of("path", path, PATHS)
     return PATHS[path]()
+
+
+def _level(scheduler: Any, which: str, t: Tensor) -> Tensor:
+    """Return a function of the library's schedule; no lambda, which cannot be pickled."""
+    level: Tensor = getattr(scheduler(1 - t), which)
+    return level

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from jacobian_lab.diffusion.adapters.family import Labelled, classes, has, label_of, ready
+from jacobian_lab.diffusion.adapters.family import Labelled, classes, has, label_of, packages, ready
 from jacobian_lab.diffusion.denoiser import Denoiser
 from jacobian_lab.diffusion.prediction import Prediction
 from jacobian_lab.diffusion.schedule import DiscreteSchedule
@@ -32,7 +32,7 @@ def is_guided_diffusion(source: Any) -> bool:
     is_model = "UNetModel" in classes(model) and has(model, "image_size", "in_channels")
     paired = model is source or has(source[1], "model_mean_type", "alphas_cumprod")
     # torchcfm has a copy of the network, whose arguments are the other way round
-    return is_model and paired and "UNetModelWrapper" not in classes(model)
+    return is_model and paired and "torchcfm" not in packages(model)
 
 
 def load_guided_diffusion(

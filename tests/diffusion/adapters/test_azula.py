@@ -54,6 +54,17 @@ def test_azulas_sampler_takes_the_steps_of_our_posterior_mean(schedule, time):
     assert relative(theirs, x) < 1e-10
 
 
+def test_a_sampler_of_second_order_stops_above_0_or_is_told():
+    from azula.sample import HeunSampler
+
+    oracle = make_gaussian(RectifiedFlow()).denoiser("sample")
+    x = torch.randn(2, *oracle.shape, dtype=torch.float64)
+    options = {"start": 0.9, "steps": 4, "silent": True}
+    assert HeunSampler(to_azula(oracle), stop=1e-3, **options)(x).isfinite().all()
+    with pytest.raises(InputError, match=r"takes a time in \(0, 1\]"):
+        HeunSampler(to_azula(oracle), stop=0.0, **options)(x)
+
+
 def test_it_also_takes_a_vector_of_times():
     oracle = make_gaussian(RectifiedFlow()).denoiser("sample")
     alpha, sigma = to_azula(oracle).schedule(torch.tensor([0.0, 0.25, 1.0]))

@@ -40,6 +40,11 @@ def test_a_source_is_recognised_by_what_it_is(source, family):
     assert next((of.name for of in door.FAMILIES if of.recognises(source)), None) == family
 
 
+def test_torchcfms_copy_of_guided_diffusions_network_is_not_taken_for_it():
+    copy = type("UNetModel", (UNetModel,), {"__module__": "torchcfm.models.unet"})()
+    assert [of.name for of in door.FAMILIES if of.recognises(copy)] == ["torchcfm"]
+
+
 def test_no_family_takes_anothers_models():
     for module in ("edm", "k_diffusion", "guided_diffusion", "denoising_diffusion", "sit"):
         cases(module)
