@@ -36,7 +36,7 @@ from jacobian_lab import (
     VarianceExploding,
 )
 from jacobian_lab._checksums import file_hash
-from jacobian_lab.diffusion.pipelines import INSTAFLOW
+from jacobian_lab.diffusion.adapters.pipelines import INSTAFLOW
 from mnist.data import SHAPE
 from mnist.evaluate import noisy_digit
 from mnist.oracle import load_oracle
@@ -153,7 +153,7 @@ def open_model(
     if not is_latent(name):
         denoiser = load_model(name, device, dtype)
         return Model(denoiser, denoiser.shape, device, dtype, digits=True)
-    from jacobian_lab.diffusion.latent import load_latent
+    from jacobian_lab import load_latent
 
     latent = load_latent(
         pipeline_folder(name),

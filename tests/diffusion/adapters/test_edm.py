@@ -1,0 +1,13 @@
+"""Karras's preconditioning, against the wrapped network's own call."""
+
+from adapter_cases import cases, check_products, check_value
+
+
+@cases("edm")
+def test_d_is_the_familys_own_x_0(case):
+    check_value(case)
+
+
+@cases("edm", products=True)
+def test_j_is_its_derivative(case):
+    check_products(case)
