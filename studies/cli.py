@@ -107,6 +107,14 @@ def study_of(command: Command) -> Study[Any]:
     return study
 
 
+def options_of(command: Command) -> type[Any]:
+    """Return the class of a command's options."""
+    if not command.options:
+        return study_of(command).config
+    kind: type[Any] = getattr(import_module(command.module), command.options)
+    return kind
+
+
 def parsed(command: Command, name: str, words: list[str]) -> Any:
     """Return the options of a command that the words give, a dataclass.
 
@@ -115,11 +123,7 @@ def parsed(command: Command, name: str, words: list[str]) -> Any:
     import tyro
     from docstring_parser import parse_from_object
 
-    kind: type[Any] = (
-        getattr(import_module(command.module), command.options)
-        if command.options
-        else study_of(command).config
-    )
+    kind = options_of(command)
     texts = {
         parameter.arg_name: " ".join((parameter.description or "").split())
         for base in reversed(kind.__mro__)

@@ -11,14 +11,16 @@ data, so that a second call changes nothing.
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from jacobian_lab import InputError, _require
 from jacobian_lab._files import load_arrays, read_json, write_whole
+from mnist.runs import Claim
 from studies.cli import named, parsed, study_of
 from studies.frame.answer import markdown_table
 from studies.frame.study import Options, Study, claim_of, figures, perform
@@ -45,7 +47,9 @@ class Results:
     compute: bool = False
     """First run what is missing or was made by other code, which may take hours."""
     other_code: bool = False
-    """Take the newest run of other code where this code has made none."""
+    """Take the newest run of other code where this code has made none; options that it did not know
+    count as their defaults.
+    """
 
     def __post_init__(self) -> None:
         _require.options(self)
@@ -90,7 +94,7 @@ def write_results(config: Results) -> None:
             continue
         arrays = load_arrays(folder / "data.npz", f"Remove the folder {folder} and run again")
         table = markdown_table(study.answer(study.table(arrays)))
-        parts += [text[at : section.start], table, "\n"]
+        parts += [text[at : section.start], f"\n{table}\n\n"]
         at = section.end
         place = Path("figures") / f"{section.name}.png"
         if f"({place.as_posix()})" in text:
@@ -127,9 +131,11 @@ def run_of(study: Study[Any], options: Options, config: Results) -> Path:
     for manifest in sorted(manifests, key=lambda path: path.stat().st_mtime, reverse=True):
         folder = manifest.parent
         found = read_json(folder / "config.json", "the claim of a run")
-        if folder.suffix != ".partial" and found | {"code": claim["code"]} == claim:
-            if found == claim:
-                return folder
+        if folder.suffix == ".partial":
+            continue
+        if found == claim:
+            return folder
+        if _in_todays_words(found, study, claim) == claim:
             others.append(folder)
     if others and config.other_code:
         return others[0]
@@ -138,6 +144,20 @@ def run_of(study: Study[Any], options: Options, config: Results) -> Path:
     if others:
         raise InputError(f"{others[0]} was made by other code, which --other-code accepts")
     raise InputError(f"no finished run in {config.runs}")
+
+
+def _in_todays_words(found: Claim, study: Study[Any], claim: Claim) -> Claim:
+    """Return the claim of a run of other code as today's code would state it: options that it did
+    not know at their defaults, without those that are gone if it did not use them.
+    """
+    known = {field.name: field for field in fields(study.config) if field.name not in found}
+    defaults: Claim = {
+        name: field.default if field.default is not MISSING else {}  # of hashes, a factory
+        for name, field in known.items()
+        if name in claim
+    }
+    told = {key: value for key, value in found.items() if key in claim or value}
+    return dict(json.loads(json.dumps(defaults, default=str))) | told | {"code": claim["code"]}
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -51,7 +51,8 @@ Arrays: TypeAlias = dict[str, NDArray[Any]]
 PACKAGES = ("jacobian_lab", "mnist", "studies")
 MADE = "made"
 """The kind of a model that a function of the user's makes."""
-FIGURES = ("png", "pdf")
+FIGURES: dict[str, Any] = {"png": {"pil_kwargs": {"optimize": True}}, "pdf": {}}
+"""Formats, and how they are saved: a small PNG."""
 PIPELINE, PIPELINE_LIBRARIES = "pipeline", ("diffusers", "transformers")
 """The kind of a model in diffusers' format, and what else runs it."""
 
@@ -217,7 +218,7 @@ def figures(study: Study[C], arrays: Arrays, endings: Iterable[str] = FIGURES) -
         figure = study.plot(arrays)
         for ending in endings:
             buffer = BytesIO()
-            figure.savefig(buffer, format=ending)
+            figure.savefig(buffer, format=ending, **FIGURES[ending])
             found[ending] = buffer.getvalue()
     return found
 

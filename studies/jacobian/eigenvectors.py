@@ -158,7 +158,7 @@ def plot(arrays: Arrays) -> Figure:
     write_subject(
         figure,
         arrays,
-        f"$t$ = {arrays['time']}; principal components $v_k$ and their standard deviations $s_k$",
+        f"$t$ = {arrays['time']}; components $v_k$, their standard deviations $s_k$",
     )
     parts: Any = figure.subfigures(1, 2, width_ratios=(1.2, 6))
     left, right = parts

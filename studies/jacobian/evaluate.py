@@ -221,7 +221,7 @@ def table(arrays: Arrays) -> list[Row]:
         for name, value in level.items()
     ]
     return rows + [
-        {"time": "", "score": name, "value": float(value)}
+        {"time": "samples", "score": name, "value": float(value)}
         for name, value in scores["samples"].items()
     ]
 
@@ -281,7 +281,7 @@ def _plot_levels(figure: Any, arrays: Arrays) -> None:
     asymmetries.plot(t, arrays["asymmetry"], ".", color="#009e73", alpha=0.5)
     asymmetries.plot(t, arrays["asymmetry"].mean(1), "-", color="#009e73")
     asymmetries.set(
-        title="Asymmetry of $J$: dots, digits; line, mean",
+        title="Asymmetry of $J$",
         xlabel="time $t$",
         ylabel=r"$|J - J^T|_F \,/\, |J + J^T|_F$",
         ylim=(0, None),

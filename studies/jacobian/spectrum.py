@@ -140,15 +140,16 @@ def table(arrays: Arrays) -> list[Row]:
             for k, v in zip(("left", "right", "height"), inner, strict=True)
         },
     }
+    blank = dict.fromkeys(("imaginary", "error", "residual"), "")
     rows: list[Row] = [
-        {"quantity": name, "real": float(value), "imaginary": "", "error": "", "residual": ""}
+        {"quantity": name.replace("_", " "), "real": float(value), **blank}
         for name, value in figures.items()
     ]
     for k, value in enumerate(leading(arrays, 10)):
         error, bound = convergence(arrays, value)
         rows.append(
             {
-                "quantity": f"eigenvalue_{k + 1}",
+                "quantity": f"eigenvalue {k + 1}",
                 "real": float(value.real),
                 "imaginary": float(value.imag),
                 "error": float(error[-1]) if is_dense(arrays) else "",

@@ -214,19 +214,19 @@ def plot(arrays: Arrays) -> Figure:
     judge's verdict.
     """
     figure = Figure(figsize=(7.2, 1.3 + 1.15 * len(arrays["guidances"])))
-    write_subject(figure, arrays, "bars: 95 % intervals")
-    parts: Any = figure.subfigures(1, 2, width_ratios=[2.6, 1])
+    write_subject(figure, arrays, "rows: guidance, sample; columns: caption; bars: 95 % intervals")
+    parts: Any = figure.subfigures(1, 2, width_ratios=[2.9, 1])
     left, right = parts
     rows = [
         (
-            f"guidance {scale:g}, sample {k + 1}",
+            f"{scale:g}, sample {k + 1}",
             list(arrays["images"][g, :, k].astype(np.float32)),
         )
         for g, scale in enumerate(arrays["guidances"].tolist())
         for k in range(SHOWN)
     ]
     rows += [("held-out", list(arrays["before"])), ("autoencoder", list(arrays["after"]))]
-    grid(left, rows, [f"“{name}”" for name in NAMES])
+    grid(left, rows, NAMES)
     axes = right.subplots()
     scales = arrays["guidances"].tolist()
     x = np.arange(len(scales))
@@ -242,13 +242,13 @@ def plot(arrays: Arrays) -> Figure:
     axes.axhline(0.95, color="#999999", linewidth=0.6, linestyle="--", label="95 %")
     axes.set(
         xlabel="guidance scale",
-        ylabel="judge sees the digit of the caption",
+        ylabel="judge sees the caption's digit, share",
         xticks=x,
-        ylim=(min(0.8, axes.get_ylim()[0]), 1.01),
+        ylim=(min(0.9, axes.get_ylim()[0]), 1.005),
         xticklabels=[f"{scale:g}" for scale in scales],
         xlim=(-0.5, len(scales) - 0.5),
     )
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.25))
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14))
     return figure
 
 

@@ -25,16 +25,16 @@ GRAY = "#555555"
 CUT_OFF = "$J_D^{+} e$, cut off"
 STYLES = {"$J_D^T e$": "--", "$J_D^{+} e$": ":", CUT_OFF: "-"}
 TENTHS = (0, 0.5, 1)
-SHOWN = 6
+SHOWN = 5
 TITLES = ("direction", "a step", "sampling, 10-90 %")
 
 
 def plot(arrays: Arrays) -> Figure:
     """Draw images of some digits by task, and a column of panels for each task."""
-    figure = Figure(figsize=(9.8, 8.4))
+    figure = Figure(figsize=(8.6, 7.8))
     count = len(arrays["truth"])
     write_subject(figure, arrays, f"{count} digits sampled; lines: medians over the digits")
-    parts: Any = figure.subfigures(1, 2, width_ratios=(4.3, 5.5))
+    parts: Any = figure.subfigures(1, 2, width_ratios=(3.3, 5.3))
     _plot_images(parts[0], arrays)
     panels = parts[1].subplots(4, 2)
     for column, task in enumerate(TASKS):
@@ -136,6 +136,6 @@ def _plot_memory(axes: Axes, arrays: Arrays) -> None:
         yticks=range(len(shown)),
         yticklabels=names,
         ylim=(len(shown) - 0.5, -0.5),
-        xlabel=f"peak above rest, MB, batch {int(arrays['batch'])}",
+        xlabel=f"MB above rest, batch {int(arrays['batch'])}",
         title="memory",
     )

@@ -19,14 +19,14 @@ SCATTERS = {
         "real": ("o", r"$|1 - \lambda |\mu|^2|$"),
         "complex": ("x", r"$|1 - \lambda \mu^2|$"),
     },
-    "Largest eigenvalue with the mask": {
+    "... and with the mask": {
         "mask": ("o", r"$|1 - \lambda \nu|$"),
         "radius_mask": ("+", r"radius of $I - \lambda P J^2 P$"),
     },
 }
 TRAJECTORIES = {
-    "residual": ("RMSE of the known half", "Error along sampling\n", (1e-4, 10.0)),
-    "size": ("root mean square of $x_t$", "Size of $x_t$ under the rules\n", (0.5, 50.0)),
+    "residual": ("RMSE, known half", "Error along sampling\n", (1e-4, 10.0)),
+    "size": ("RMS of $x_t$", "Size of $x_t$ under the rules\n", (0.5, 50.0)),
 }
 LIMIT = 2.5
 """Of the axes of predicted and measured factors; larger predictions are arrows at the edge."""
@@ -36,14 +36,13 @@ def plot(arrays: Arrays) -> Figure:
     """Draw error and size of x_t along the trajectories, where e lies, and three predictions
     against what was measured.
     """
-    figure = Figure(figsize=(7.2, 5.5))
+    figure = Figure(figsize=(7.2, 6.0))
     write_subject(figure, arrays, "left half known; median and 10-90 % (bands)")
     top, bottom = figure.subplots(2, 3)
-    latent = ", latent" if str(arrays["space"]) == "latent" else ""
     for axes, (key, (label, title, limits)) in zip(top, TRAJECTORIES.items(), strict=False):
         _plot_trajectories(axes, arrays, key, limits)
         axes.set(
-            ylabel=label + latent,
+            ylabel=label,
             title=title + f"{arrays[key].shape[1]} samples",
         )
     top[1].plot(arrays["scale"], ":", color="#555555", linewidth=0.8, label="expected")
@@ -81,7 +80,7 @@ def _plot_predictions(axes: Axes, arrays: Arrays, names: dict[str, tuple[str, st
         if np.isfinite(arrays[key]).any():
             axes.plot([], [], marker, color="#333333", markersize=4, label=label, **hollow)
     if beyond:
-        axes.plot([], [], ">", color="#333333", markersize=3, label="predicted above the frame")
+        axes.plot([], [], ">", color="#333333", markersize=3, label="beyond the frame")
     axes.plot([0, LIMIT], [0, LIMIT], color="#999999", linewidth=0.6, zorder=0)
     axes.axhline(1, color="#999999", linewidth=0.6, linestyle=":", zorder=0)
     axes.set(
@@ -96,10 +95,10 @@ def _say_how_right_arnoldi_is(axes: Axes, arrays: Arrays) -> None:
         return
     off = 100 * abs(arrays["arnoldi"] / arrays["mu"] - 1)
     words = (
-        f"of the dense $J$; 10 Arnoldi steps\nmiss it by {np.nanmedian(off):.2g} % (median),\n"
+        f"10 Arnoldi steps miss the\ndense $\\mu$ by {np.nanmedian(off):.2g} % (median),\n"
         f"{np.nanmax(off):.2g} % (most)"
     )
-    axes.text(LIMIT, 0.05, f"$\\mu$ {words}", ha="right", va="bottom", fontsize=6)
+    axes.text(LIMIT, 0.05, words, ha="right", va="bottom", fontsize=8)
 
 
 def _plot_trajectories(axes: Axes, arrays: Arrays, key: str, limits: tuple[float, float]) -> None:
@@ -169,15 +168,11 @@ def _plot_shares(axes: Axes, arrays: Arrays) -> None:
                 color=shade,
                 label=f"$t$ = {arrays['times'][arrays['at'][p]]:g}" if key == "share" else None,
             )
-    axes.plot([], [], "-", color="#333333", label="of $J$")
-    axes.plot([], [], "--", color="#333333", label="of $P J^2 P$")
     axes.set(
         xscale="log",
-        xlabel="number of leading eigenvectors",
+        xlabel="leading eigenvectors\nof $J$ (lines), $P J^2 P$ (dashed)",
         ylabel=r"share of $|e|^2$ in their span",
         ylim=(0, 1),
         title="Where the error lies\nunder the dynamic rule",
     )
-    axes.legend(
-        loc="lower right", fontsize=6, handlelength=1.6, labelspacing=0.3, borderaxespad=0.2
-    )
+    axes.legend(loc="upper left", handlelength=1.2, labelspacing=0.3, borderaxespad=0)

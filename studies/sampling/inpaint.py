@@ -121,12 +121,21 @@ def plot(arrays: Arrays) -> Figure:
         arrays,
         {"observed": arrays["observed"]},
         "Known pixels along sampling",
-        "RMSE, known pixels",
+        "RMSE",
     )
 
 
 ANSWER = Answer(
-    ("method", "digits", "rmse_of_the_observed_mean", "psnr", "ssim", "agreement", "forward_passes")
+    (
+        "method",
+        "digits",
+        "rmse_of_the_observed_mean",
+        "rmse_median",
+        "psnr",
+        "ssim",
+        "agreement",
+        "forward_passes",
+    )
 )
 STUDY = Study(
     "inpaint",

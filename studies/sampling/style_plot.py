@@ -14,7 +14,7 @@ from studies.frame.panels import grid, plot_along
 from studies.frame.study import Arrays
 
 SHOWN = 4
-TRAITS = {"thickness": "thickness of strokes, pixels", "slant": "slant, tangent"}
+TRAITS = {"thickness": "thickness, pixels", "slant": "slant, tangent"}
 
 
 def plot(arrays: Arrays) -> Figure:

@@ -83,12 +83,21 @@ def plot(arrays: Arrays) -> Figure:
         arrays,
         {"observed, $y$": arrays["observed"], "pseudo-inverse,\n$A^{+} y$": arrays["shortest"]},
         "Shrunk image along sampling",
-        "RMSE, shrunk image",
+        "RMSE",
     )
 
 
 ANSWER = Answer(
-    ("method", "digits", "rmse_of_the_observed_mean", "psnr", "ssim", "agreement", "forward_passes")
+    (
+        "method",
+        "digits",
+        "rmse_of_the_observed_mean",
+        "rmse_median",
+        "psnr",
+        "ssim",
+        "agreement",
+        "forward_passes",
+    )
 )
 STUDY = Study(
     "superres",

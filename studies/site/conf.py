@@ -7,7 +7,6 @@ import dataclasses
 import inspect
 import shutil
 import sys
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ ROOT = HERE.parents[1]
 sys.path.insert(0, str(ROOT))
 
 import jacobian_lab  # noqa: E402
-from studies.cli import COMMANDS  # noqa: E402
+from studies.cli import COMMANDS, options_of  # noqa: E402
 
 project, author = "jacobian-lab", "the authors of jacobian-lab"
 release = version = jacobian_lab.__version__
@@ -68,8 +67,7 @@ def gallery() -> str:
     for group, commands in COMMANDS.items():
         text += [f"## {group}", ""]
         for name, command in commands.items():
-            module = import_module(command.module)
-            kind = getattr(module, command.options) if command.options else module.STUDY.config
+            kind = options_of(command)
             about, _, example = " ".join((inspect.getdoc(kind) or "").split()).partition(
                 "Example: "
             )

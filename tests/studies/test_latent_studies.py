@@ -246,7 +246,7 @@ def test_without_a_dense_truth_studies_do_what_products_allow(run, monkeypatch, 
     assert rows
     if words[0] == "spectrum":
         assert data["eigenvalues"].shape == (12,)
-        assert {row["quantity"] for row in rows} >= {"ritz_values", "trace_of_H"}
+        assert {row["quantity"] for row in rows} >= {"ritz values", "trace of H"}
     elif words[0] == "convergence":
         assert np.isfinite(data["linear"]).all()
         assert np.isnan(data["share"]).all()

@@ -152,4 +152,4 @@ def test_methods_with_equal_scores_are_drawn_once(arrays):
     arrays["psnr"][1] = arrays["psnr"][0] + 0.001
     panels = plot(arrays, {}, "", "").subfigs[1]
     ticks = [label.get_text() for label in panels.axes[1].get_yticklabels()]
-    assert ticks == ["sampled,\nprojected or not", "unconstrained", "black", "itself"]
+    assert ticks == ["sampled or projected", "unconstrained", "black", "itself"]

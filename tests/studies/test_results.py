@@ -6,6 +6,7 @@ import shlex
 import pytest
 
 from jacobian_lab import InputError
+from jacobian_lab._files import json_bytes, read_json
 from studies import results
 from studies.cli import COMMANDS, Command, named, parsed
 from studies.frame.study import run
@@ -24,7 +25,7 @@ an old table
 By hand, too.
 """
 FIGURES = DOCUMENT.parent / "figures"
-THREE = "| i | square |\n| --- | --- |\n| 0 | 0 |\n| 1 | 0.333 |\n| 2 | 1.33 |\n"
+THREE = "\n| i | square |\n| --- | --- |\n| 0 | 0 |\n| 1 | 0.333 |\n| 2 | 1.33 |\n\n"
 TWO = THREE.replace("| 2 | 1.33 |\n", "")
 
 
@@ -89,6 +90,24 @@ def test_a_run_of_other_code_is_refused_unless_it_is_asked_for(squares, config, 
     assert THREE in config.document.read_text()
 
 
+def test_options_that_a_run_of_other_code_did_not_know_count_as_their_defaults(squares, config):
+    folder = finish(squares, config)
+    claim = read_json(folder / "config.json", "a claim")
+    known = {key: value for key, value in claim.items() if key != "power"}
+    for found, accepted in (
+        (known, True),
+        (known | {"count": 4}, False),
+        (claim | {"a": 1}, False),
+    ):
+        (folder / "config.json").write_bytes(json_bytes(found | {"code": {}}))
+        asked = Results(config.document, config.runs, ("three",), other_code=True)
+        if accepted:
+            write_results(asked)
+            continue
+        with pytest.raises(InputError, match="three: no finished run"):
+            write_results(asked)
+
+
 def test_an_unfinished_run_is_none(squares, config):
     finish(squares, config).rename(config.runs / "squares-3.partial")
     with pytest.raises(InputError, match="three: no finished run"):
@@ -139,5 +158,5 @@ def test_every_figure_that_is_shown_is_there_and_small():
     shown = set(re.findall(r"\((figures/[\w-]+\.png)\)", text))
     there = {f"figures/{path.name}" for path in FIGURES.glob("*.png")}
     assert shown == there
-    big = [path.name for path in FIGURES.glob("*.png") if path.stat().st_size > 350e3]
+    big = [path.name for path in FIGURES.glob("*.png") if path.stat().st_size > 360e3]
     assert big == ["contest.png"]  # the next contest draws it anew

@@ -32,7 +32,7 @@ def test_spectrum(run, model):
     assert ((left <= ritz.real) & (ritz.real <= right) & (abs(ritz.imag) <= height)).all()
     figures = {row["quantity"]: row["real"] for row in rows}
     assert float(figures["trace"]) == pytest.approx(values.sum().real, rel=1e-4)
-    assert float(figures["largest_eigenvalue"]) == pytest.approx(abs(values).max(), rel=1e-5)
+    assert float(figures["largest eigenvalue"]) == pytest.approx(abs(values).max(), rel=1e-5)
 
 
 @pytest.mark.slow
