@@ -42,6 +42,7 @@ from jacobian_lab.krylov.pseudospectra import bendixson_box, numerical_range, ps
 from jacobian_lab.krylov.singular import SingularValues, singular_values
 from jacobian_lab.linops.auditing import audit
 from jacobian_lab.linops.batch_jacobian import BatchJacobian
+from jacobian_lab.linops.convention import check_convention
 from jacobian_lab.linops.jacobian import (
     JacobianOperator,
     posterior_covariance,
@@ -110,6 +111,7 @@ __all__ = [
     "audit",
     "bendixson_box",
     "blur",
+    "check_convention",
     "class_label",
     "diagonal",
     "dynamic_step_size",

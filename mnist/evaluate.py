@@ -14,7 +14,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from jacobian_lab import Denoiser, JacobianOperator, _require
+from jacobian_lab import (
+    Denoiser,
+    JacobianOperator,
+    _require,
+    asymmetry,
+    eigenpairs,
+    symmetric_part,
+    trace,
+)
 from jacobian_lab.sampling.sampler import sample, seed_of, seeded_noise
 from mnist.classifier import Classifier, check_images
 
@@ -74,7 +82,7 @@ def squared_errors(
         x_t = denoiser.schedule.add_noise(
             x0, t, seeded_noise(seeds, denoiser.shape, x0.device, x0.dtype)
         )
-        errors.append((denoiser(x_t, t) - x0).square().mean(dim=(1, 2, 3)))
+        errors.append((denoiser(x_t, t) - x0).square().flatten(1).mean(1))
     return torch.cat(errors)
 
 
@@ -136,6 +144,26 @@ def health(denoiser: Denoiser, x_t: Tensor, t: int | float) -> Health:
     values = np.linalg.eigvalsh((J + J.T) / 2)
     asymmetry = np.linalg.norm(J - J.T) / np.linalg.norm(J + J.T)
     return Health(float(np.trace(J)), float(asymmetry), float(values[0]), float(values[-1]))
+
+
+def health_by_products(denoiser: Denoiser, x_t: Tensor, t: int | float) -> Health:
+    """Return the health of J at one noisy sample from products only: estimates for a J that is too
+    large to be dense.
+
+    Parameters
+    ----------
+    denoiser, x_t, t
+        As in `health`.
+
+    Warns
+    -----
+    ConvergenceWarning
+        If an end of the spectrum of the symmetric part was not found.
+    """
+    J = JacobianOperator(denoiser, x_t, t)
+    S = symmetric_part(J)
+    low, high = (eigenpairs(S, 1, which, symmetric=True).values[0] for which in ("SR", "LR"))
+    return Health(trace(J).value, asymmetry(J).value, float(low.real), float(high.real))
 
 
 def distances(

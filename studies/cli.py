@@ -7,13 +7,14 @@ with it, is imported when the command is run or asked for its options.
 from __future__ import annotations
 
 import dataclasses
+import re
 import sys
 from difflib import get_close_matches
 from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, get_type_hints
 
 if TYPE_CHECKING:
-    from studies.frame.study import Config, Study
+    from studies.frame.study import Options, Study
 
 
 class Command(NamedTuple):
@@ -22,9 +23,11 @@ class Command(NamedTuple):
     module: str
     does: str
     options: str = ""
-    """The class of its options; those of the module's STUDY by default."""
+    """The class of its options; by default those of its study."""
     function: str = ""
     """What takes them and prints; it returns whether all is well, or None."""
+    study: str = "STUDY"
+    """In place of a function: the study that is run."""
 
 
 def main() -> None:
@@ -39,7 +42,7 @@ def main() -> None:
         print(f"jacobian-lab {__version__}")
         return
     try:
-        sys.exit(_perform(*_named(words)))
+        sys.exit(_perform(*named(words)))
     except KeyboardInterrupt as stop:  # a run that can be resumed notes so
         print("\n" + ": ".join(["interrupted", *getattr(stop, "__notes__", ())]), file=sys.stderr)
         sys.exit(130)
@@ -64,7 +67,7 @@ def overview() -> str:
     return "\n".join(lines)
 
 
-def _named(words: list[str]) -> tuple[str, Command, list[str]]:
+def named(words: list[str]) -> tuple[str, Command, list[str]]:
     """Return the command that the words name, and the words after its name, or exit."""
     known = {name: command for group in COMMANDS.values() for name, command in group.items()}
     for length in (1, 2):
@@ -87,26 +90,36 @@ def _perform(name: str, command: Command, words: list[str]) -> int:
     from jacobian_lab import InputError
 
     try:
-        module = import_module(command.module)
-        kind = getattr(module, command.options) if command.options else module.STUDY.config
-        options = _parsed(kind, name, words)
+        options = parsed(command, name, words)
         if command.function:
-            return int(getattr(module, command.function)(options) is False)
-        _report(module.STUDY, options)
+            function = getattr(import_module(command.module), command.function)
+            return int(function(options) is False)
+        _report(study_of(command), options)
         return 0
     except (InputError, OSError) as error:  # such as a full disk, a folder that may not be written
         print(f"error: {error}", file=sys.stderr)
         return 2
 
 
-def _parsed(kind: type[Any], name: str, words: list[str]) -> Any:
-    """Return the options that the words give, of a dataclass.
+def study_of(command: Command) -> Study[Any]:
+    """Return the study that a command runs."""
+    study: Study[Any] = getattr(import_module(command.module), command.study)
+    return study
+
+
+def parsed(command: Command, name: str, words: list[str]) -> Any:
+    """Return the options of a command that the words give, a dataclass.
 
     tyro keeps the line breaks of attribute docstrings in its help: it gets them without.
     """
     import tyro
     from docstring_parser import parse_from_object
 
+    kind: type[Any] = (
+        getattr(import_module(command.module), command.options)
+        if command.options
+        else study_of(command).config
+    )
     texts = {
         parameter.arg_name: " ".join((parameter.description or "").split())
         for base in reversed(kind.__mro__)
@@ -125,6 +138,7 @@ def _parsed(kind: type[Any], name: str, words: list[str]) -> Any:
         "__module__": kind.__module__,
         "__post_init__": lambda _: None,  # checked below: tyro would frame the message
     }
+    words = [re.sub(r"^--image(?=$|=)", "--images", word) for word in words]
     parsed: Any = tyro.cli(
         type(kind.__name__, (kind,), body), prog=f"jacobian-lab {name}", args=words
     )
@@ -134,14 +148,15 @@ def _parsed(kind: type[Any], name: str, words: list[str]) -> Any:
     return kind(**{name: getattr(parsed, name) for name in annotations if name in typed})
 
 
-def _report(study: Study[Any], config: Config) -> None:
+def _report(study: Study[Any], config: Options) -> None:
     """Run a study; print its answer, and where its files are."""
     from studies.frame.study import perform
 
     outcome = perform(study, config)
+    drawn = "figure.png, figure.pdf, " if study.plot else ""
     print(
-        f"{outcome.answer}\n\n{outcome.folder}/: figure.png, figure.pdf, table.csv, data.npz,"
-        f" config.json, manifest.json\n{outcome.how}"
+        f"{outcome.answer}\n\n{outcome.folder}/: {drawn}table.csv, data.npz, config.json,"
+        f" manifest.json\n{outcome.how}"
     )
 
 
@@ -149,6 +164,9 @@ COMMANDS: dict[str, dict[str, Command]] = {
     "The Jacobian of a denoiser": {
         "audit": Command(
             "studies.jacobian.audits", "Check J before any analysis.", "Audit", "report"
+        ),
+        "health": Command(
+            "studies.jacobian.health", "Check a model before any study.", "CheckHealth", "examine"
         ),
         "directions": Command(
             "studies.jacobian.directions", "Compare J e, J^+ e and J^T e at a noisy digit."
@@ -168,11 +186,13 @@ COMMANDS: dict[str, dict[str, Command]] = {
         ),
         "guidance": Command("studies.jacobian.guidance", "Measure what guidance does to J."),
         "accuracy": Command("studies.jacobian.accuracy", "Measure the rounding of the products."),
-        "evaluate": Command("studies.jacobian.evaluate", "Score a denoiser on held-out digits."),
+        "evaluate": Command(
+            "studies.jacobian.evaluate", "Score a denoiser on held-out digits, or on your images."
+        ),
     },
     "Constrained sampling": {
         "inpaint": Command("studies.sampling.inpaint", "Complete half-known digits."),
-        "superres": Command("studies.sampling.superres", "Enlarge shrunk digits, or an --image"),
+        "superres": Command("studies.sampling.superres", "Enlarge shrunk digits, or --images"),
         "style": Command("studies.sampling.style_transfer", "Draw images in the style of others."),
         "guide": Command(
             "studies.sampling.guide", "Guide noise towards each class by a classifier."
@@ -200,35 +220,37 @@ COMMANDS: dict[str, dict[str, Command]] = {
         "benchmark products": Command(
             "studies.benchmarks.products",
             "Time J v and J^T u beside PyTorch's.",
-            "ProductsBenchmark",
-            "products",
+            study="PRODUCTS",
         ),
         "benchmark dense": Command(
             "studies.benchmarks.products",
             "Time the dense Jacobian beside PyTorch's, and its memory.",
-            "DenseBenchmark",
-            "dense",
+            study="DENSE",
         ),
         "benchmark eigenpairs": Command(
             "studies.benchmarks.eigensolvers",
             "Check and time leading eigenpairs.",
-            "EigenpairsBenchmark",
-            "compare_solvers",
+            study="EIGENPAIRS",
         ),
         "benchmark memory": Command(
             "studies.benchmarks.memory",
             "Measure the peak memory of sampling, on Linux.",
-            "MemoryBenchmark",
-            "compare_peaks",
+            study="MEMORY",
         ),
         "benchmark full-size": Command(
             "studies.benchmarks.full_size",
             "Count what the published models cost.",
-            "FullSize",
-            "print_costs",
         ),
         "benchmark contest": Command(
             "studies.contest.contest", "Contest on linear inverse problems."
+        ),
+    },
+    "Results": {
+        "results": Command(
+            "studies.results",
+            "Write the tables and figures of RESULTS.md.",
+            "Results",
+            "write_results",
         ),
     },
     "Training": {

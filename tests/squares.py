@@ -14,7 +14,9 @@ class Options(Config):
     """Squares of numbers."""
 
     count: int = 3
+    """Numbers."""
     power: tuple[int, ...] = (1, 2)
+    """Without effect."""
 
 
 class Squares:

@@ -38,7 +38,7 @@ def squares_of(folder):
 
 def test_of_a_finished_run(tmp_path):
     study, config = Squares().study(), Options(out=tmp_path / "run")
-    folder, claim = run(study, config), frame._claim(study, config)
+    folder, claim = run(study, config), frame.claim_of(study, config)
     path, truth = folder / "config.json", json.loads((folder / "config.json").read_text())
     assert not unnoticed(
         folder / "data.npz", lambda: run(study, config), "Remove the folder .* and run again"

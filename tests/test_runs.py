@@ -311,7 +311,7 @@ def test_the_contents_of_the_users_files_are_part_of_a_run(tmp_path):
         for value in (150, 250, 150):
             image[8:24, 12:20] = value
             Image.fromarray(image).save(path)
-            claims.append(frame._claim(study, study.config(model=model, **option)))
+            claims.append(frame.claim_of(study, study.config(model=model, **option)))
         assert claims[0] == claims[2] != claims[1]
 
 
@@ -437,7 +437,7 @@ def test_pieces_count_what_they_found(tmp_path):
 
 
 def test_libraries_that_compute_are_part_of_the_code():
-    assert frame._claim(contest.STUDY, contest.Contest())["code"].keys() == {
+    assert frame.claim_of(contest.STUDY, contest.Contest())["code"].keys() == {
         "sources",
         "jacobian-lab",
         "torch",
@@ -447,4 +447,4 @@ def test_libraries_that_compute_are_part_of_the_code():
         "deepinv",
     }
     latent = eigenvalues.STUDY.config(model="mnist-latent")
-    assert frame._claim(eigenvalues.STUDY, latent)["code"].keys() >= {"diffusers", "transformers"}
+    assert frame.claim_of(eigenvalues.STUDY, latent)["code"].keys() >= {"diffusers", "transformers"}

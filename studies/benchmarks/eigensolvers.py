@@ -36,13 +36,15 @@ from jacobian_lab import (
 from jacobian_lab.krylov.counting import Counted
 from jacobian_lab.krylov.operators import Operator
 from mnist.evaluate import noisy_digit
+from studies.frame.answer import Row
+from studies.frame.study import Arrays, Options, Pieces, Study
 
 Array: TypeAlias = NDArray[Any]
 PARTS = {"J": lambda J: J, "symmetric": symmetric_part, "skew": skew_part}
 
 
 @dataclass(frozen=True)
-class EigenpairsBenchmark:
+class EigenpairsBenchmark(Options):
     """Check and time leading eigenpairs. Example: jacobian-lab benchmark eigenpairs --digits 1
     --times 500.
     """
@@ -59,6 +61,7 @@ class EigenpairsBenchmark:
     """Residual asked of everyone; float32 cannot reach it and stops at its noise."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         times = self.times or (-1,)
         if (
             not 1 <= self.k <= 100
@@ -91,8 +94,10 @@ ARPACK, ARPACK_PLAIN = "ARPACK on this operator", "ARPACK on torch.func.jvp, vjp
 METHODS = (OURS, ARPACK, ARPACK_PLAIN, SUBSPACE)
 
 
-def compare_solvers(config: EigenpairsBenchmark) -> None:
-    """Print a table for each operator."""
+def compare_solvers(config: EigenpairsBenchmark, _pieces: Pieces) -> Arrays:
+    """Return what each method found: products, seconds, errors ... (parts, methods, points), and
+    what ours states, (parts, points).
+    """
     warnings.filterwarnings("ignore", category=FutureWarning)  # torch.func.jvp's own
     dtype = getattr(torch, config.dtype)
     denoiser, exact = mnist.load_denoiser(dtype=dtype), mnist.load_denoiser(dtype=torch.float64)
@@ -110,35 +115,46 @@ def compare_solvers(config: EigenpairsBenchmark) -> None:
             _arpack(config, part, of(J), truth, tallies[part, ARPACK])
             _arpack(config, part, of(plain), truth, tallies[part, ARPACK_PLAIN])
             _subspace(config, of(J), truth, tallies[part, SUBSPACE])
-    print(
-        f"{config.k} leading eigenpairs, {config.dtype}, {len(points)} Jacobians of {config.digits}"
-        f" digits at t = {', '.join(map(str, config.times))}; {torch.get_num_threads()} threads"
-    )
-    print(
-        "products: means; seconds: medians; errors and residuals: largest of all, relative to the"
-        " largest eigenvalue, against the dense spectrum in float64"
-    )
-    for part in PARTS:
-        _print_table(part, tallies, len(points))
+    return {
+        key: np.array([[getattr(tallies[part, name], key) for name in METHODS] for part in PARTS])
+        for key in ("products", "found", "seconds", "errors", "residuals")
+    } | {
+        key: np.array([getattr(tallies[part, OURS], key) for part in PARTS])
+        for key in ("noise", "notes")
+    }
 
 
-def _print_table(part: str, tallies: Tallies, points: int) -> None:
-    """Print what the methods found of one operator, and how ours compares with ARPACK."""
-    heads = f"{'found':>7}{'products':>10}{'seconds':>9}{'error':>10}{'residual':>10}"
-    print(f"\n{part}\n  {'method':<34}{heads}")
-    for name in METHODS:
-        tally = tallies[part, name]
-        seconds = np.median(tally.seconds)
-        spent = f"{np.mean(tally.found):7.1f}{np.mean(tally.products):10.1f}{seconds:9.2f}"
-        off = f"{max(tally.errors):10.1e}{max(tally.residuals):10.1e}"
-        print(f"  {name:<34}{spent}{off}  {_summary(tally.notes)}")
-    ours, other, plain = (tallies[part, name] for name in (OURS, ARPACK, ARPACK_PLAIN))
-    more = sum(a > b for a, b in zip(ours.found, other.products, strict=True))
-    print(
-        f"  found with more products than ARPACK: {more} of {points}; seconds, of ARPACK's"
-        f" on torch.func: {np.median(ours.seconds) / np.median(plain.seconds):.2f}; noise"
-        f" stated, of the largest eigenvalue: {min(ours.noise):.0e} to {max(ours.noise):.0e}"
-    )
+def table(arrays: Arrays) -> list[Row]:
+    """Return a row for each operator and method; products are means, seconds medians, errors and
+    residuals the largest of all, relative to the largest eigenvalue.
+    """
+    rows: list[Row] = []
+    for p, part in enumerate(PARTS):
+        for m, method in enumerate(METHODS):
+            of = {key: arrays[key][p, m] for key in ("products", "found", "seconds")}
+            noise, notes = ("", "") if m else (arrays["noise"][p], arrays["notes"][p].tolist())
+            plain = arrays["seconds"][p, METHODS.index(ARPACK_PLAIN)]
+            rows.append(
+                {
+                    "operator": part,
+                    "method": method,
+                    "Jacobians": len(of["found"]),
+                    "found_with_products": float(of["found"].mean()),
+                    "products_in_all": float(of["products"].mean()),
+                    "more_than_ARPACK": int(
+                        (of["found"] > arrays["products"][p, METHODS.index(ARPACK)]).sum()
+                    ),
+                    "seconds": float(np.median(of["seconds"])),
+                    "seconds_of_ARPACK_on_torch.func": float(
+                        np.median(of["seconds"]) / np.median(plain)
+                    ),
+                    "largest_error": float(arrays["errors"][p, m].max()),
+                    "largest_residual": float(arrays["residuals"][p, m].max()),
+                    "largest_noise_stated": float(np.max(noise)) if not m else "",
+                    "statement": _summary(list(notes)),
+                }
+            )
+    return rows
 
 
 class _Truth:
@@ -275,3 +291,14 @@ def _summary(notes: list[str]) -> str:
     return "; ".join(
         f"{note} ({count})" if len(counts) > 1 else note for note, count in counts.items()
     )
+
+
+EIGENPAIRS = Study(
+    "benchmark-eigenpairs",
+    EigenpairsBenchmark,
+    compare_solvers,
+    table,
+    None,
+    models=lambda _: {"mnist": "denoiser"},
+    measures_anew=True,
+)

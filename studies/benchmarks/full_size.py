@@ -15,9 +15,10 @@ from __future__ import annotations
 import math
 import weakref
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -31,6 +32,8 @@ from jacobian_lab.constraints.masks import half
 from jacobian_lab.diffusion.oracle import gaussian
 from jacobian_lab.sampling.newton import Newton
 from jacobian_lab.sampling.sampler import sample, seeded_noise
+from studies.frame.answer import Row
+from studies.frame.study import Arrays, Options, Pieces, Study
 
 DOWN, UP = "CrossAttnDownBlock2D", "CrossAttnUpBlock2D"
 BLOCKS = {
@@ -76,7 +79,7 @@ TIMES, NEWTON_STEPS = 20, 5
 
 
 @dataclass(frozen=True)
-class FullSize:
+class FullSize(Options):
     """Count what the published models cost. Example: jacobian-lab benchmark full-size --flops
     5e13.
     """
@@ -87,6 +90,7 @@ class FullSize:
     """
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not (self.flops > 0 and math.isfinite(self.flops)):
             raise InputError(f"--flops must be positive: got {self.flops}")
 
@@ -216,24 +220,47 @@ def passes() -> dict[str, int]:
     return {"free": free.spent.forward, "constrained": constrained.spent.forward}
 
 
-def print_costs(config: FullSize) -> None:
-    """Print the counts, and what a sample costs."""
-    print("one sample, half precision; GB are 10^9 bytes of activations, weights aside")
-    print(f"{'':28}{'parameters':>12}{'weights':>9}{'D':>13}{'':>9}{'D and J^T u':>14}{'':>9}")
+def compute(config: FullSize, _pieces: Pieces) -> Arrays:
+    """Return the counts, (networks, fields of `Count`), and the passes of a sample."""
     counts = networks()
-    for name, c in counts.items():
-        print(
-            f"{name:28}{c.parameters / 1e6:>10.0f} M{2 * c.parameters / 1e9:>6.1f}"
-            f" GB{c.forward / 1e12:>8.2f} TFLOP{c.forward_bytes / 1e9:>6.1f} GB{c.vjp / 1e12:>8.2f}"
-            f" TFLOP{c.vjp_bytes / 1e9:>6.1f} GB"
+    return {
+        "network": np.array(list(counts)),
+        "counts": np.array([astuple(c) for c in counts.values()]),
+        "flops": np.array(config.flops),
+        "passes": np.array(list(passes().values())),
+    }
+
+
+def table(arrays: Arrays) -> list[Row]:
+    """Return a row for each network: of one sample in half precision, GB being 10^9 bytes of
+    activations; without guidance, which doubles the seconds.
+    """
+    rows: list[Row] = []
+    free, constrained = (arrays["passes"] / float(arrays["flops"])).tolist()
+    for name, values in zip(arrays["network"].tolist(), arrays["counts"].tolist(), strict=True):
+        c, denoises = Count(*values), "decoder" not in name
+        rows.append(
+            {
+                "network": name,
+                "parameters_M": c.parameters / 1e6,
+                "weights_GB": 2 * c.parameters / 1e9,
+                "D_TFLOP": c.forward / 1e12,
+                "D_GB": c.forward_bytes / 1e9,
+                "with_J^T_u_TFLOP": c.vjp / 1e12,
+                "with_J^T_u_GB": c.vjp_bytes / 1e9,
+                "seconds_free": free * c.forward if denoises else "",
+                "seconds_constrained": constrained * c.forward if denoises else "",
+            }
         )
-    spent = passes()
-    print(
-        f"\nsamples at {TIMES} times, {NEWTON_STEPS} inexact Newton steps each, {config.flops:.2g}"
-        " operations a second; with guidance twice that"
-    )
-    for name, c in list(counts.items())[:3]:
-        words = ", ".join(
-            f"{way} {n} passes {n * c.forward / config.flops:.1f} s" for way, n in spent.items()
-        )
-        print(f"{name:28}{words}")
+    return rows
+
+
+STUDY = Study(
+    "benchmark-full-size",
+    FullSize,
+    compute,
+    table,
+    None,
+    models=lambda _: {},
+    libraries=("diffusers",),
+)

@@ -16,17 +16,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
+import numpy as np
 from tqdm import tqdm
 
 import mnist
-from jacobian_lab import Denoiser, InputError, _require
+from jacobian_lab import Denoiser, InputError
 from jacobian_lab.constraints.linear import Inpainting
 from jacobian_lab.constraints.masks import half
 from jacobian_lab.sampling.newton import Newton
 from jacobian_lab.sampling.sampler import sample, seeded_noise
 from mnist.weights import read_card
+from studies.frame.answer import Row
 from studies.frame.processes import STRICT, in_a_process, peak_of
+from studies.frame.study import Arrays, Options, Pieces, Study
 
 WAYS: dict[str, Newton | None] = {
     "unconstrained": None,
@@ -34,9 +36,11 @@ WAYS: dict[str, Newton | None] = {
     "gradient": Newton("gradient", steps=2),
 }
 
+ALLOCATORS: dict[str, dict[str, str]] = {"hands back at once": STRICT, "glibc as it is": {}}
+
 
 @dataclass(frozen=True)
-class MemoryBenchmark:
+class MemoryBenchmark(Options):
     """Measure the peak memory of sampling, on Linux. Example: jacobian-lab benchmark memory
     --batches 16 --limit 0.5.
     """
@@ -49,7 +53,7 @@ class MemoryBenchmark:
     """mnist, mnist-flow, or the path of a denoiser that you trained."""
 
     def __post_init__(self) -> None:
-        _require.options(self)
+        super().__post_init__()
         if not self.batches or min(self.batches) < 1 or not self.limit > 0:
             raise InputError(
                 f"--batches must be at least 1 and --limit positive: got {self.batches} and"
@@ -61,35 +65,57 @@ class MemoryBenchmark:
             )
 
 
-def compare_peaks(config: MemoryBenchmark) -> None:
-    """Print the table, and the largest batches."""
+def compare_peaks(config: MemoryBenchmark, _pieces: Pieces) -> Arrays:
+    """Return "resident", MB before and at the peak, (allocators, batches, ways, 2), and "most", the
+    largest batch within the limit, (allocators, ways).
+    """
     # a model that is not there is refused here and not by a process of its own
     read_card(config.model, "denoiser")
-    print(f"denoiser {config.model}, MB, {torch.get_num_threads()} threads")
-    for environment in (STRICT, {}):
+    resident, most = [], []
+    for environment in ALLOCATORS.values():
         pairs = [(batch, way) for batch in config.batches for way in WAYS]
         found = {
             pair: peak_memory(*pair, config.model, environment)
             for pair in tqdm(pairs, desc="memory", unit="process")
         }
-        print(
-            "\n"
-            + (" ".join(f"{key}={value}" for key, value in environment.items()) or "glibc as it is")
-        )
-        heads = f"{'before':>9}{'peak':>9}{'above':>9}{'peak, ratio':>13}{'above, ratio':>14}"
-        print(f"  {'batch':>6}  {'method':<14}{heads}")
-        for (batch, way), (before, peak) in found.items():
-            free_before, free_peak = found[batch, "unconstrained"]
-            print(
-                f"  {batch:6d} "
-                f" {way:<14}{before:9.0f}{peak:9.0f}{peak - before:9.0f}{peak / free_peak:13.2f}"
-                f"{(peak - before) / (free_peak - free_before):14.2f}"
-            )
-        print(f"  largest batch within {config.limit:g} GB of the whole process, to 2 %")
-        for way in WAYS:
-            print(
-                f"  {largest(way, config, environment, *found[max(config.batches), way]):6d}  {way}"
-            )
+        resident.append([[found[batch, way] for way in WAYS] for batch in config.batches])
+        start = max(config.batches)
+        most.append([largest(way, config, environment, *found[start, way]) for way in WAYS])
+    return {
+        "resident": np.array(resident),
+        "most": np.array(most),
+        "batches": np.array(config.batches),
+        "limit": np.array(config.limit),
+    }
+
+
+def table(arrays: Arrays) -> list[Row]:
+    """Return a row for each allocator, batch and way in MB, with ratios to the unconstrained; then
+    the largest batch of each way within the limit of the whole process, to 2 %.
+    """
+    rows: list[Row] = []
+    for a, allocator in enumerate(ALLOCATORS):
+        for b, batch in enumerate(arrays["batches"].tolist()):
+            free_before, free_peak = arrays["resident"][a, b, 0].tolist()
+            for w, way in enumerate(WAYS):
+                before, peak = arrays["resident"][a, b, w].tolist()
+                rows.append(
+                    {
+                        "allocator": allocator,
+                        "batch": batch,
+                        "method": way,
+                        "before_MB": before,
+                        "peak_MB": peak,
+                        "above_MB": peak - before,
+                        "peak_ratio": peak / free_peak,
+                        "above_ratio": (peak - before) / (free_peak - free_before),
+                        "limit_GB": "",
+                    }
+                )
+        blank: Row = {**dict.fromkeys(rows[0], ""), "allocator": allocator}
+        for way, most in zip(WAYS, arrays["most"][a].tolist(), strict=True):
+            rows.append(blank | {"batch": most, "method": way, "limit_GB": float(arrays["limit"])})
+    return rows
 
 
 def largest(
@@ -134,3 +160,14 @@ def _sample(denoiser: Denoiser, batch: int, newton: Newton | None) -> None:
     constraint = None if newton is None else Inpainting(noise.clamp(-1, 1), half(denoiser.shape))
     for _ in sample(denoiser, noise, denoiser.schedule.times(2), constraint, newton):
         pass
+
+
+MEMORY = Study(
+    "benchmark-memory",
+    MemoryBenchmark,
+    compare_peaks,
+    table,
+    None,
+    models=lambda config: {config.model: "denoiser"},
+    measures_anew=True,
+)

@@ -5,7 +5,8 @@ would otherwise write.
     jacobian-lab benchmark dense
 
 Every figure of a table comes from one run and is a median; ours are taken in turn with forward
-passes, then the peers, in turn with forward passes again. Nothing here is a test.
+passes, then the peers, in turn with forward passes again. Nothing here is a test, and each run
+measures anew.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any, Literal, TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -29,13 +31,15 @@ from jacobian_lab.derivative.settings import differentiable
 from jacobian_lab.sampling.sampler import seeded_noise
 from mnist.evaluate import noisy_digit
 from studies.benchmarks.foreign_networks import foreign_networks
+from studies.frame.answer import Row
 from studies.frame.processes import in_a_process, status
+from studies.frame.study import Arrays, Options, Pieces, Study
 
 Way: TypeAlias = Callable[[], Any]
 
 
 @dataclass(frozen=True)
-class ProductsBenchmark:
+class ProductsBenchmark(Options):
     """Time J v and J^T u beside PyTorch's. Example: jacobian-lab benchmark products --batches 1
     --rounds 5.
     """
@@ -52,6 +56,7 @@ class ProductsBenchmark:
     """Repetitions for one vector; a third for more."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.rounds < 1 or not self.batches or min(self.batches) < 1:
             raise InputError(
                 f"--rounds and --batches must be at least 1: got {self.rounds} and {self.batches}"
@@ -59,7 +64,7 @@ class ProductsBenchmark:
 
 
 @dataclass(frozen=True)
-class DenseBenchmark:
+class DenseBenchmark(Options):
     """Time the dense Jacobian beside PyTorch's, and its memory. Example: jacobian-lab benchmark
     dense --rounds 1.
     """
@@ -70,6 +75,7 @@ class DenseBenchmark:
     """Repetitions."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.rounds < 1:
             raise InputError(f"--rounds must be at least 1: got {self.rounds}")
 
@@ -88,33 +94,62 @@ def time_in_turns(ways: dict[str, Way], rounds: int) -> dict[str, float]:
     return {name: median(taken) for name, taken in seconds.items()}
 
 
-def products(config: ProductsBenchmark) -> None:
-    """Print a table for each network and batch."""
+UNIT = "one forward pass"
+
+
+def compute_products(config: ProductsBenchmark, _pieces: Pieces) -> Arrays:
+    """Return network, batch, path, way and price, one entry for each row of the table."""
     warnings.filterwarnings("ignore", category=FutureWarning)  # torch.func.jvp's own
     # torch.func.linearize's own
     warnings.filterwarnings("ignore", "Attempted to insert a get_attr Node")
-    print(f"{torch.get_num_threads()} threads; in units of one forward pass of the same batch")
-    if config.networks == "mnist":
-        denoiser = mnist.load_denoiser()
-        points = {
-            "shipped denoiser": (
-                denoiser,
-                noisy_digit(denoiser, mnist.digits("held-out")[0][0], config.time, 0),
-            )
-        }
-    else:
-        points = {
-            name: (network, seeded_noise([0], network.shape))
-            for name, network in foreign_networks().items()
-        }
-    for name, (denoiser, x_t) in points.items():
+    rows = []
+    for name, (denoiser, x_t) in _points(config).items():
         for batch in config.batches:
-            path, prices = _products_prices(
-                denoiser, x_t, config.time, batch, _fewer(config.rounds, batch)
-            )
-            print(f"\n{name}, batch {batch}, path {path}")
-            for way, price in prices.items():
-                print(f"  {price:6.2f}  {way}")
+            rounds = _fewer(config.rounds, batch)
+            path, prices = _products_prices(denoiser, x_t, config.time, batch, rounds)
+            rows += [(name, batch, path, way, price) for way, price in prices.items()]
+    names = ("network", "batch", "path", "way", "price")
+    return {key: np.array(found) for key, found in zip(names, zip(*rows, strict=True), strict=True)}
+
+
+def _points(config: ProductsBenchmark) -> dict[str, tuple[Denoiser, Tensor]]:
+    """Return the networks, and a noisy sample for each."""
+    if config.networks == "foreign":
+        networks = foreign_networks()
+        return {name: (net, seeded_noise([0], net.shape)) for name, net in networks.items()}
+    denoiser = mnist.load_denoiser()
+    x_t = noisy_digit(denoiser, mnist.digits("held-out")[0][0], config.time, 0)
+    return {"shipped denoiser": (denoiser, x_t)}
+
+
+def products_table(arrays: Arrays) -> list[Row]:
+    """Return a row for each network, batch and way."""
+    rows: list[Row] = []
+    for i, price in enumerate(arrays["price"].tolist()):
+        way = str(arrays["way"][i])
+        rows.append(
+            {
+                "network": str(arrays["network"][i]),
+                "batch": int(arrays["batch"][i]),
+                "path": str(arrays["path"][i]),
+                "way": way,
+                "forward_passes": 1.0 if way == UNIT else price,
+                "milliseconds": price if way == UNIT else "",
+            }
+        )
+    return rows
+
+
+PRODUCTS = Study(
+    "benchmark-products",
+    ProductsBenchmark,
+    compute_products,
+    products_table,
+    None,
+    models=lambda config: {"mnist": "denoiser"} if config.networks == "mnist" else {},
+    libraries=("diffusers",),
+    measures_anew=True,
+)
 
 
 def _fewer(rounds: int, batch: int) -> int:
@@ -124,8 +159,8 @@ def _fewer(rounds: int, batch: int) -> int:
 def _products_prices(
     denoiser: Denoiser, x_t: Tensor, t: int, batch: int, rounds: int
 ) -> tuple[str, dict[str, float]]:
-    """Return the path taken and the price of each way; ours run before the peers' graphs fill the
-    memory.
+    """Return the path taken and the price of each way in forward passes, of one of these in ms;
+    ours run before the peers' graphs fill the memory.
     """
     v = torch.randn(batch, *denoiser.shape, generator=torch.Generator().manual_seed(0))
     many = x_t.expand(batch, -1, -1, -1).contiguous()
@@ -136,9 +171,7 @@ def _products_prices(
 
     def prices(ways: dict[str, Way]) -> dict[str, float]:
         unit, *seconds = time_in_turns({"": forward} | ways, rounds).values()
-        return {"one forward pass, ms": 1e3 * unit} | {
-            name: s / unit for name, s in zip(ways, seconds, strict=True)
-        }
+        return {UNIT: 1e3 * unit} | {name: s / unit for name, s in zip(ways, seconds, strict=True)}
 
     ours, difference = Products(denoiser, x_t, t), Products(denoiser, x_t, t, "forward")
     found = prices(
@@ -151,7 +184,7 @@ def _products_prices(
     )
     ways, note, traced = _peers(lambda x: denoiser(x, t), x_t, many, v)
     peers = prices(ways)
-    unit = peers.pop("one forward pass, ms")
+    unit = peers.pop(UNIT)
     return ours.path, found | peers | {
         f"set-up of torch.func.linearize, timed once{note}": 1e3 * traced / unit
     }
@@ -240,16 +273,30 @@ def dense_ways(t: int) -> dict[str, Way]:
     }
 
 
-def dense(config: DenseBenchmark) -> None:
-    """Print seconds, forward passes and peak memory of each way."""
+def compute_dense(config: DenseBenchmark, _pieces: Pieces) -> Arrays:
+    """Return way, seconds and peak memory, one entry for each row of the table."""
     warnings.filterwarnings("ignore", category=FutureWarning)
-    ways = dense_ways(config.time)
-    seconds = time_in_turns(ways, config.rounds)
-    print(f"dense J of the shipped denoiser, 1024 x 1024, {torch.get_num_threads()} threads")
-    print("  seconds  forward passes / 1024  peak memory of a process that does only this")
-    for name, taken in seconds.items():
-        (peak,) = in_a_process(peak_of_dense, name, config.time)
-        print(f"  {taken:7.2f}  {taken / seconds[FORWARD]:21.2f}  {peak:7.0f} MB  {name}")
+    seconds = time_in_turns(dense_ways(config.time), config.rounds)
+    peaks = [in_a_process(peak_of_dense, name, config.time)[0] for name in seconds]
+    return {
+        "way": np.array(list(seconds)),
+        "seconds": np.array(list(seconds.values())),
+        "peak": np.array(peaks),
+    }
+
+
+def dense_table(arrays: Arrays) -> list[Row]:
+    """Return a row for each way; the memory is that of a process that does only this."""
+    ways, seconds = arrays["way"].tolist(), arrays["seconds"].tolist()
+    return [
+        {
+            "way": way,
+            "seconds": taken,
+            "forward_passes_of_1024": taken / seconds[ways.index(FORWARD)],
+            "peak_MB_of_its_process": float(peak),
+        }
+        for way, taken, peak in zip(ways, seconds, arrays["peak"], strict=True)
+    ]
 
 
 def peak_of_dense(name: str, t: int) -> tuple[int]:
@@ -258,3 +305,14 @@ def peak_of_dense(name: str, t: int) -> tuple[int]:
     """
     dense_ways(t)[name]()
     return (int(status("VmHWM")) // 1024,)
+
+
+DENSE = Study(
+    "benchmark-dense",
+    DenseBenchmark,
+    compute_dense,
+    dense_table,
+    None,
+    models=lambda _: {"mnist": "denoiser"},
+    measures_anew=True,
+)

@@ -11,51 +11,30 @@ import torch
 from matplotlib.figure import Figure
 
 from studies.frame.answer import Row
+from studies.frame.figure_style import COLOURS
 from studies.frame.figure_text import write_subject
 from studies.frame.panels import grid
 from studies.frame.statistics import mean_interval, rate_interval
 from studies.frame.study import Arrays
 from studies.sampling.problems import BLUR_NOISE
 
-SHADES = (
-    "#0072b2",
-    "#56b4e9",
-    "#009e73",
-    "#999999",
-    "#e69f00",
-    "#d55e00",
-    "#cc79a7",
-    "#8c564b",
-    "#7f3fbf",
-    "#bcbd22",
-    "#17becf",
-    "#444444",
-    "#aa4499",
-    "#117733",
-)
-PANELS = (
-    ("agreement", "evaluations"),
-    ("agreement", "ms_per_digit"),
-    ("psnr", "evaluations"),
-    ("residual", "evaluations"),
-)
-LABELS = {
-    "agreement": "agreement",
+SCORES = {
+    "agreement": "judge's agreement",
     "psnr": "PSNR, dB",
     "residual": "residual",
-    "evaluations": "evaluations",
-    "ms_per_digit": "ms for a digit",
 }
-TICKS = (5, 10, 20, 50, 100, 200, 500, 1000)
 NOISE = {"blur": BLUR_NOISE}
 """Of the observations, for tasks that have it: what a residual should come down to, and not
 below.
 """
 FREE = "DDIM"
-"""The method that has not heard of the problem."""
+"""The method that has not heard of the problem: in the table only."""
 SMALLEST = 1e-4
 """Residual, on the pixels' scale, below which there is none to be seen."""
-MARKS = ("o", "s", "^", "x", "v", "D", "P", "*", "h", "<", ">", "d", "p", "8")
+BUDGETS = "parameters searched, least budget", "a larger one"
+PEER = "#555555"
+GALLERY = 6
+"""Digits that are drawn."""
 
 
 class _Kept(torch.nn.Module):
@@ -145,114 +124,78 @@ def _scored(arrays: Arrays, i: int, fine: Any) -> Row:
 
 
 def plot(arrays: Arrays) -> Figure:
-    """Draw agreement, PSNR and residual of each task against evaluations or milliseconds; below,
-    the first digits by each.
+    """Draw agreement, PSNR and residual of each task, a row for each method; below, the first
+    digits by each.
     """
     rows, tasks = table(arrays), arrays["tasks"].tolist()
-    methods = list(dict.fromkeys(str(entry["method"]) for entry in _entries(arrays)))
-    methods.sort(key=lambda name: ("Newton" not in name and "gradient" not in name, name))
-    searched = {row["method"] for row in rows if row["setting"] == "searched"}
-    top, below = 1.5 * len(tasks) + 0.8, 0.36 * (len(searched) + 2) + 0.3
+    methods = list(dict.fromkeys(str(row["method"]) for row in rows if row["method"] != FREE))
+    methods.sort(key=lambda name: (not _is_ours(name), name))
+    top, below = 0.19 * len(methods) * len(SCORES) + 2.2, 0.23 * (len(methods) + 3) + 0.4
     figure = Figure(figsize=(7.2, top + below))
-    write_subject(figure, arrays, "bars: 95 % intervals")
+    write_subject(figure, arrays, "bars: 95 % intervals; residual 0: below 0.0001")
     parts: Any = figure.subfigures(2, 1, height_ratios=[top, below])
-    panels: Any = parts[0].subplots(len(tasks), len(PANELS), squeeze=False)
-    for line, task in zip(panels, tasks, strict=True):
-        _plot_task(line, task, [row for row in rows if row["task"] == task], methods)
-    for axes, (_, against) in zip(panels[-1], PANELS, strict=True):
-        axes.set_xlabel(LABELS[against])
-    handles = dict(zip(*reversed(panels[0, 0].get_legend_handles_labels()), strict=True))
-    parts[0].legend(
-        handles.values(),
-        handles,
-        loc="outside upper center",
-        ncols=6,
-        columnspacing=1.2,
-        handletextpad=0.3,
-        title="line: parameters searched; open: its authors' settings",
-        title_fontsize=7,
-    )
+    panels: Any = parts[0].subplots(len(SCORES), len(tasks), sharey=True, squeeze=False)
+    for line, (key, label) in zip(panels, SCORES.items(), strict=True):
+        for axes, task in zip(line, tasks, strict=True):
+            _plot_score(axes, [row for row in rows if row["task"] == task], methods, key)
+        line[len(tasks) // 2].set_xlabel(label)
+    for axes, task in zip(panels[0], tasks, strict=True):
+        axes.set_title(task)
+    for axes, noise in (
+        (panels[-1, tasks.index(task)], NOISE[task]) for task in {*tasks} & {*NOISE}
+    ):
+        axes.axvline(noise, color="0.5", linestyle=":", linewidth=0.8, label="the noise")
+    panels[0, 0].set_yticks(range(len(methods)), methods)
+    panels[0, 0].invert_yaxis()
+    handles: dict[str, Any] = {}
+    for axes in panels.flat:
+        handles |= dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
+    parts[0].legend(handles.values(), handles, loc="outside lower center", ncols=4)
     _gallery(parts[1], arrays, methods, tasks[0])
     return figure
 
 
-def _plot_task(line: Any, task: str, rows: list[Row], methods: list[str]) -> None:
-    """Draw the panels of a task; where its observations have noise, a residual below it is none."""
-    for axes, (key, against) in zip(line, PANELS, strict=True):
-        _curves(axes, rows, methods, key, against)
-        axes.set_ylabel(LABELS[key])
-    line[0].set_ylabel(f"{task}\n{LABELS['agreement']}")
-    if task in NOISE:
-        last = line[-1]
-        last.axhline(NOISE[task], color="0.5", linestyle=":", linewidth=0.8, zorder=0)
-        last.set_ylim(bottom=0.6 * NOISE[task])
-        small = {"transform": last.transAxes, "fontsize": 6, "color": "0.4"}
-        last.text(0.03, 0.02, "dotted: the noise", **small)
+def _is_ours(method: str) -> bool:
+    return "Newton" in method or "gradient" in method
 
 
-def _curves(axes: Any, rows: list[Row], methods: list[str], key: str, against: str) -> None:
-    rows = [row for row in rows if row.get(key, "") != ""]
-    for method, colour, mark in zip(methods, SHADES, MARKS, strict=False):
-        for setting, filled, style in (("searched", colour, "-"), ("authors", "none", "")):
-            found = [row for row in rows if (row["method"], row["setting"]) == (method, setting)]
-            if not found:
-                continue
-            x, y, low, high = (
-                _column(found, name) for name in (against, key, f"{key}_low", f"{key}_high")
-            )
-            bars = None if key == "residual" else np.maximum([y - low, high - y], 0)
-            axes.errorbar(
-                x,
-                np.maximum(y, SMALLEST) if key == "residual" else y,
-                yerr=bars,
-                color=colour,
-                marker=mark,
-                markerfacecolor=filled,
-                linewidth=0.9,
-                elinewidth=0.4,
-                markersize=3.5,
-                label=method,
-                linestyle=style,
-            )
-    x = _column(rows, against)
-    # DDRM takes a digit at a time where masks differ
-    ticks = TICKS if x.max() < 20 * x.min() else (10, 100, 1000, 10000)
-    limits = (x.min() / 1.3, x.max() * 1.3)
-    axes.set(
-        xscale="log", xlim=limits, xticks=[tick for tick in ticks if limits[0] <= tick <= limits[1]]
-    )
-    axes.xaxis.set_major_formatter("{x:g}")
+def _plot_score(axes: Any, rows: list[Row], methods: list[str], key: str) -> None:
+    """Draw a score of a task: for each method at each budget, and in its authors' setting."""
+    for y, method in enumerate(methods):
+        mine = [row for row in rows if row["method"] == method and row.get(key, "") != ""]
+        searched = [row for row in mine if row["setting"] == "searched"]
+        named = {
+            BUDGETS[0]: searched[:1],
+            BUDGETS[1]: searched[1:],
+            "its authors' setting": [row for row in mine if row["setting"] == "authors"],
+        }
+        for k, (label, found) in enumerate(named.items()):
+            if found:
+                place, last = y + 0.22 * (k - (len(named) - 1) / 2), k == 2
+                marks = {"marker": "D" if last else "o", "markersize": 2.5 if last or not k else 4}
+                _draw(axes, found, place, key, label=label, **marks)
     if key == "residual":
-        fine = _column(rows, key).min() > 0.01
-        axes.set(
-            yscale="log", yticks=(0.05, 0.1, 0.2, 0.5) if fine else (SMALLEST, 1e-3, 1e-2, 1e-1, 1)
-        )
-        axes.yaxis.set_major_formatter(lambda y, _: "0" if y == SMALLEST else f"{y:g}")
-    else:
-        _leave_out_the_free(axes, rows, key)
-    axes.minorticks_off()
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(lambda x, _: "0" if x <= SMALLEST else f"{x:g}")
+    axes.grid(axis="y", color="#eeeeee", linewidth=0.6)
 
 
-def _leave_out_the_free(axes: Any, rows: list[Row], key: str) -> None:
-    """Write the free samples' score at the lower edge if it is so far below all others that these
-    would look alike.
-    """
-    free, others = (
-        [row for row in rows if (row["method"] == FREE) == of_it] for of_it in (True, False)
+def _draw(axes: Any, rows: list[Row], y: float, key: str, **marks: Any) -> None:
+    """Draw a score of one method and setting with its intervals."""
+    x, low, high = (_column(rows, name) for name in (key, f"{key}_low", f"{key}_high"))
+    bars = None if key == "residual" else np.maximum([x - low, high - x], 0)
+    colour = COLOURS["inexact"] if _is_ours(str(rows[0]["method"])) else PEER
+    axes.errorbar(
+        np.maximum(x, SMALLEST) if key == "residual" else x,
+        np.full(len(x), y),
+        xerr=bars,
+        color=colour,
+        markerfacecolor="none" if marks["marker"] == "D" else colour,
+        linestyle="",
+        elinewidth=0.6,
+        clip_on=False,
+        **marks,
     )
-    if not free or not others:
-        return
-    low, high = _column(others, f"{key}_low").min(), _column(others, f"{key}_high").max()
-    if _column(free, key).max() < low - 0.5 * (high - low):
-        axes.set_ylim(low - 0.25 * (high - low), high + 0.05 * (high - low))
-        axes.text(
-            0.03,
-            0.02,
-            f"{FREE}: {_column(free, key).mean():.2g}",
-            transform=axes.transAxes,
-            fontsize=6,
-            color="0.4",
-        )
 
 
 def _column(rows: list[Row], key: str) -> Any:
@@ -273,5 +216,9 @@ def _gallery(part: Any, arrays: Arrays, methods: list[str], task: str) -> None:
         ]
         if at:
             lines.append((method, arrays["shown"][max(at, key=lambda i: entries[i]["steps"])]))
-    grid(part, lines)
-    part.suptitle(f"The first digits, {task}", fontsize=8)
+    # in two blocks, side by side
+    middle = -(-len(lines) // 2)
+    blocks = part.subfigures(1, 2, width_ratios=(4.4, 3.6))
+    for block, some in zip(blocks, (lines[:middle], lines[middle:]), strict=True):
+        grid(block, [(name, images[:GALLERY]) for name, images in some])
+    part.suptitle(f"The first digits, {task}", fontsize=9)

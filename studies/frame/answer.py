@@ -1,6 +1,6 @@
 """What a study prints at its end: the few rows and columns of its table that a reader wants.
 
-Answer(where, columns, over)   selects rows and columns, and averages over digits or seeds
+Answer(columns, keeps, over, across)   selects rows and columns, and averages over digits or seeds
     terminal_table, markdown_table   the rows as text; `x_low` and `x_high` are shown beside x
 """
 
@@ -34,22 +34,43 @@ class Answer:
         95 % interval by Student's t take the place of a number.
     by : sequence of str, optional
         Columns of numbers that are not averaged, such as a setting.
+    across : str, optional
+        One of the columns, such as "quantity", whose entries become columns, each with the numbers
+        of the last column.
     """
 
     columns: tuple[str, ...] = ()
     keeps: Callable[[Row], bool] = bool
     over: tuple[str, ...] = ()
     by: tuple[str, ...] = ()
+    across: str = ""
 
     def __call__(self, rows: list[Row]) -> list[Row]:
         """Return the rows of the answer."""
-        kept = [row for row in rows if self.keeps(row)]
+        found = self._selected([row for row in rows if self.keeps(row)])
+        return laid_across(found, self.across, self.columns[-1]) if self.across else found
+
+    def _selected(self, kept: list[Row]) -> list[Row]:
         if self.over:
             names = (*self.columns, *self.over)
             kept = [{name: row[name] for name in names} for row in kept] if self.columns else kept
             return averaged(kept, self.over, self.by)
         wanted = [name for column in self.columns for name in (column, *_bounds(column))]
         return [{n: row[n] for n in wanted if n in row} for row in kept] if wanted else kept
+
+
+def laid_across(rows: list[Row], name: str, value: str) -> list[Row]:
+    """Return a row for each group of rows that agree in all but two columns: the entries of the
+    first name its columns, which hold those of the second with their intervals.
+    """
+    found: dict[tuple[tuple[str, Value], ...], Row] = {}
+    for row in rows:
+        entry, ends = str(row[name]), _bounds(value)
+        head = tuple((key, v) for key, v in row.items() if key not in (name, value, *ends))
+        line = found.setdefault(head, dict(head))
+        line[entry] = row[value]
+        line |= {to: row[end] for end, to in zip(ends, _bounds(entry), strict=True) if end in row}
+    return list(found.values())
 
 
 def averaged(rows: list[Row], over: tuple[str, ...], by: tuple[str, ...] = ()) -> list[Row]:
@@ -76,7 +97,7 @@ def _mean(group: list[Row], numbers: list[str], over: tuple[str, ...]) -> Row:
                 continue
             found[name], low, high = mean_interval(values)
             if len(values) > 1:
-                found |= {f"{name}_low": low, f"{name}_high": high}
+                found |= dict(zip(_bounds(name), (low, high), strict=True))
         elif name not in over:
             found[name] = first
     return found
@@ -98,6 +119,7 @@ def markdown_table(rows: list[Row]) -> str:
     """Return the rows as a table in Markdown."""
     names, cells = _cells(rows)
     lines = [names, ["---"] * len(names), *cells]
+    lines = [[cell.replace("|", r"\|") for cell in line] for line in lines]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
@@ -131,4 +153,6 @@ def _bounds(name: str) -> tuple[str, str]:
 def _text(value: Value) -> str:
     if not isinstance(value, float):
         return str(value)
-    return "" if math.isnan(value) else f"{value:.3g}"
+    return (
+        "" if math.isnan(value) else f"{value:.0f}" if 1e3 <= abs(value) < 1e6 else f"{value:.3g}"
+    )

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 STYLE: Any = {
     "font.family": "DejaVu Sans",
-    "font.size": 8,
-    "axes.titlesize": 8,
-    "axes.labelsize": 8,
-    "legend.fontsize": 7,
-    "xtick.labelsize": 7,
-    "ytick.labelsize": 7,
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "axes.labelsize": 9,
+    "legend.fontsize": 8,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
     "mathtext.fontset": "dejavusans",
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -26,7 +26,7 @@ STYLE: Any = {
     "legend.frameon": False,
     "image.interpolation": "nearest",
     "image.cmap": "gray",
-    "savefig.dpi": 200,
+    "savefig.dpi": 150,
     "pdf.fonttype": 42,
     "figure.constrained_layout.use": True,
 }

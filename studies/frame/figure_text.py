@@ -1,9 +1,10 @@
-"""What a figure says beside its curves: the model with its prompt and guidance, and readable
-ticks.
+"""What a figure says beside its curves: the model with its prompt and guidance, digits and seeds,
+and readable ticks.
 """
 
 from __future__ import annotations
 
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -15,10 +16,15 @@ from numpy.typing import NDArray
 
 from studies.frame.study import Arrays
 
+LETTERS = 14
+"""Letters of 9 pt in an inch, some of them wide."""
+
 
 def subject(config: Any) -> Arrays:
-    """Return "subject": the model of a study's options, in words, with what it is told."""
-    words = [f"model {config.model}"]
+    """Return "subject": the model of a study's options, in words, with what it is told, the digits
+    or the image, and the seeds.
+    """
+    words = [f"model {config.model}"] if hasattr(config, "model") else []
     for name, form in (
         ("prompt", 'prompt "{}"'),
         ("negative_prompt", 'negative prompt "{}"'),
@@ -27,12 +33,31 @@ def subject(config: Any) -> Arrays:
         value = getattr(config, name, "")
         if value not in ("", 1):
             words.append(form.format(value))
+    if files := getattr(config, "files", ()):
+        more = f" and {len(files) - 1} more" if len(files) > 1 else ""
+        words.append(f"{files[0].name}{more}")
+    elif hasattr(config, "digit"):
+        words.append(_counted("digit", config.digit, vars(config).get("digits", 1)))
+    words.append(_counted("seed", config.seed, vars(config).get("seeds", 1)))
     return {"subject": np.array(", ".join(words))}
 
 
+def _counted(what: str, first: int, count: int) -> str:
+    """Return "digit 3", "digits 3 and 4" or "digits 3 to 7"."""
+    last = first + count - 1
+    return (
+        f"{what} {first}"
+        if count == 1
+        else f"{what}s {first} {'to' if count > 2 else 'and'} {last}"
+    )
+
+
 def write_subject(figure: Figure, arrays: Arrays, *more: str) -> None:
-    """Write at the top of a figure what it is of: the model, and more in words."""
-    figure.suptitle("; ".join([str(arrays["subject"]), *more]), fontsize=8)
+    """Write at the top of a figure what it is of: the model, digits and seeds, and more in words,
+    in lines as wide as the figure.
+    """
+    text = "; ".join([str(arrays["subject"]), *more])
+    figure.suptitle(fill(text, round(LETTERS * figure.get_figwidth())), fontsize=9)
 
 
 def round_time_ticks(axes: Axes, times: NDArray[Any]) -> None:

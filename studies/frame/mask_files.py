@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,7 +15,6 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from jacobian_lab import InputError
-from mnist.data import SHAPE
 from studies.frame.image_files import (
     DIGITS,
     converted,
@@ -26,6 +26,7 @@ from studies.frame.image_files import (
     to_unit,
 )
 from studies.frame.pictures import Shape
+from studies.frame.user_images import ARRAY, OPTION
 
 
 class Mask(NamedTuple):
@@ -39,10 +40,11 @@ class Mask(NamedTuple):
 
 def read_mask(
     path: Path,
-    shape: Shape = SHAPE,
+    shape: Shape,
     invert: bool = False,
-    image: Path | None = None,
+    images: Sequence[Path] = (),
     option: str = "--mask",
+    digits: bool = False,
 ) -> Mask:
     """Return the mask of a file: known where it is white, or opaque if some of it is transparent.
 
@@ -56,10 +58,12 @@ def read_mask(
         Of the model's images.
     invert : bool
         Known is what would be unknown.
-    image : Path, optional
-        The image that the mask belongs to: its aspect ratio must be the mask's.
+    images : sequence of Path, optional
+        The images that the mask belongs to: their aspect ratio must be the mask's.
     option : str
         Names the file in errors.
+    digits : bool
+        Whether the model is of digits, whose masks have 32x32 or 28x28 pixels.
 
     Raises
     ------
@@ -67,10 +71,11 @@ def read_mask(
         If the file cannot be read, is no mask of two values, leaves no pixel known or none unknown,
         or has another aspect.
     """
-    sides = DIGITS if shape == SHAPE else ()
+    sides = DIGITS if digits else ()
     mask = open_upright(path, option, sides)
-    if not sides and image is not None:
-        _check_aspect(path, mask.size, image, size_of(image, "--image"))
+    for image in images if not sides else ():
+        if image.suffix != ARRAY:
+            _check_aspect(path, mask.size, image, size_of(image, OPTION))
     known, said = _marked(mask, f"{option} {path}")
     if not sides:
         fitted = ImageOps.fit(

@@ -4,6 +4,7 @@
                oracle               ten Gaussians fitted to digits, whose J is known in closed form
                mnist-latent         a Stable Diffusion in miniature that ships
                FOLDER, OWNER/NAME   a pipeline of diffusers', or its hub id in the local cache
+               FILE.py:FUNCTION     a function of yours that makes one; see `user_models`
 
 The difference between pixels and latents ends here: a study takes J where `Model.denoiser` lives,
 and shows `Model.decode`.
@@ -25,7 +26,15 @@ import torch
 from torch import Tensor
 
 import mnist
-from jacobian_lab import Denoiser, InputError, JacobianOperator
+from jacobian_lab import (
+    ContinuousSchedule,
+    Denoiser,
+    DiscreteSchedule,
+    InputError,
+    JacobianOperator,
+    Schedule,
+    VarianceExploding,
+)
 from jacobian_lab._checksums import file_hash
 from jacobian_lab.diffusion.adapters.pipelines import INSTAFLOW
 from mnist.data import SHAPE
@@ -33,11 +42,14 @@ from mnist.evaluate import noisy_digit
 from mnist.oracle import load_oracle
 from mnist.weights import ALIASES, SHIPPED, read_card
 from studies.frame.image_files import size_of
-from studies.frame.model_files import LATENT, pipeline_folder
+from studies.frame.model_files import LATENT, is_gray, pipeline_folder
 from studies.frame.pictures import Shape
+from studies.frame.user_models import denoiser_of, dtype_of, first, is_users, make
 
 ORACLE = "oracle"
 HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+")
+TRAINING_TIMES = 1000
+"""Times of most discrete schedules, and of the default times of studies."""
 DENSE = 1024
 """Largest n for which the dense J, n x n, is taken as the truth."""
 
@@ -52,7 +64,7 @@ class Model:
 
     denoiser: Denoiser
     image_shape: Shape
-    """(c, H, W)."""
+    """(c, H, W); of a model of no images the shape of a sample."""
     device: str
     dtype: torch.dtype
     space: Literal["pixels", "latent"] = "pixels"
@@ -60,6 +72,8 @@ class Model:
     """(B, c, H, W) in [-1, 1] -> (B, C, h, w), of the denoiser's shape."""
     decode: Callable[[Tensor], Tensor] = _same
     """(B, C, h, w) -> (B, c, H, W), not clamped."""
+    digits: bool = False
+    """Whether its images are digits, 1x32x32 and white on black, which the judge can name."""
 
     @property
     def size(self) -> int:
@@ -91,17 +105,31 @@ def is_latent(name: str) -> bool:
     first.
     """
     card = (Path(name) if "/" in name else SHIPPED / name).with_suffix(".json")
-    if name in ALIASES or name == ORACLE or card.is_file():
+    if name in ALIASES or name == ORACLE or card.is_file() or is_users(name):
         return False
     return name == LATENT or Path(name).is_dir() or HUB_ID.fullmatch(name) is not None
 
 
+def is_of_digits(name: str) -> bool:
+    """Return whether a name is that of a denoiser of digits in pixels: what is no pipeline, and no
+    function of the user's.
+    """
+    return not is_latent(name) and not is_users(name)
+
+
+def may_be_of_digits(name: str) -> bool:
+    """Return whether the judge may be asked: of a pipeline, its autoencoder's gray tells."""
+    if is_users(name):
+        return bool(getattr(first(name), "digits", False))
+    return is_gray(name) if is_latent(name) else True
+
+
 def load_model(name: str, device: str, dtype: torch.dtype = torch.float32) -> Denoiser:
     """Return a denoiser of digits in pixels, by its name, path, or "oracle"."""
-    if is_latent(name):
+    if not is_of_digits(name):
         raise InputError(
-            f"--model {name} denoises latents, and here pixels are wanted: take mnist, mnist-flow,"
-            " oracle, or the path of a denoiser that you trained, without ending"
+            f"--model {name} is no denoiser of digits in pixels, which this study needs: take"
+            " mnist, mnist-flow, oracle, or the path of a denoiser that you trained, without ending"
         )
     return (
         load_oracle(device, dtype) if name == ORACLE else mnist.load_denoiser(name, device, dtype)
@@ -120,9 +148,11 @@ def open_model(
     """Return a model of either space by its name; prompts and guidance are for latent ones, as in
     `load_latent`.
     """
+    if is_users(name):
+        return users_model(name, device, dtype)
     if not is_latent(name):
         denoiser = load_model(name, device, dtype)
-        return Model(denoiser, denoiser.shape, device, dtype)
+        return Model(denoiser, denoiser.shape, device, dtype, digits=True)
     from jacobian_lab import load_latent
 
     latent = load_latent(
@@ -134,36 +164,103 @@ def open_model(
         dtype=dtype,
     )
     return Model(
-        latent.denoiser, latent.image_shape, device, dtype, "latent", latent.encode, latent.decode
+        latent.denoiser,
+        latent.image_shape,
+        device,
+        dtype,
+        "latent",
+        latent.encode,
+        latent.decode,
+        digits=latent.image_shape == SHAPE,
     )
 
 
-def counts_in_sigma(name: str) -> bool:
-    """Return whether the times of a model are sigma in (0, 1], as a flow's are; told by its files.
+def users_model(name: str, device: str, dtype: torch.dtype) -> Model:
+    """Return a user's model: as it was made, or in float64 if that is asked."""
+    made = make(name)
+    denoiser = denoiser_of(made)
+    dtype = dtype if dtype == torch.float64 else dtype_of(denoiser)
+    digits = bool(getattr(made, "digits", False))
+    if isinstance(made, Denoiser):
+        denoiser.to(device, dtype)
+        return Model(denoiser, denoiser.shape, device, dtype, digits=digits)
+    for part in (*vars(made).values(), denoiser):
+        if isinstance(part, torch.nn.Module):
+            part.to(device, dtype)
+    shape = tuple(made.image_shape)
+    return Model(denoiser, shape, device, dtype, "latent", made.encode, made.decode, digits)
+
+
+class Fit(NamedTuple):
+    """How the default times, 0 to 999, become those of a model's schedule."""
+
+    fit: Callable[[int | float], int | float]
+    said: str
+
+
+DIVIDED = Fit(
+    lambda t: t / TRAINING_TIMES, "counts in sigma: the default times are divided by 1000"
+)
+
+
+def fitted_times(name: str) -> Fit | None:
+    """Return how the default times become a model's, told by its files; None if they are its own.
 
     What is missing or broken is refused when the model is opened.
     """
     if name == ORACLE:
-        return False
+        return None
+    if is_users(name):
+        return fit_to(denoiser_of(first(name)).schedule)
     if not is_latent(name):
-        return bool(read_card(name, "denoiser")["prediction"] == "flow")
+        return DIVIDED if read_card(name, "denoiser")["prediction"] == "flow" else None
     with suppress(OSError, ValueError, KeyError, TypeError):
         folder = pipeline_folder(name)
         pipeline, scheduler = (
             json.loads((folder / place).read_text())["_class_name"]
             for place in ("model_index.json", "scheduler/scheduler_config.json")
         )
-        return pipeline in INSTAFLOW or scheduler.startswith("FlowMatch")
-    return False
+        if pipeline in INSTAFLOW or scheduler.startswith("FlowMatch"):
+            return DIVIDED
+    return None
+
+
+def fit_to(schedule: Schedule) -> Fit | None:
+    """Return how the default times become those of a schedule.
+
+    Where the time is sigma, it is that of DDPM's linear schedule, `sigma_t / alpha_t`, at the
+    default time; elsewhere the same share of the schedule.
+    """
+    if isinstance(schedule, VarianceExploding):
+        last, linear = schedule.last, DiscreteSchedule.linear()
+
+        def ratio(t: int | float) -> float:
+            alpha_t, sigma_t = linear(int(t))
+            return min(last, float(f"{float(sigma_t / alpha_t):.3g}"))
+
+        return Fit(ratio, "counts in sigma: the default times are those of equal noise on DDPM's")
+    if isinstance(schedule, ContinuousSchedule):
+        end = schedule.last
+        return Fit(
+            lambda t: t / TRAINING_TIMES * end,
+            f"counts from 0 to {end:g}: the default times are scaled to it",
+        )
+    if isinstance(schedule, DiscreteSchedule) and schedule.steps != TRAINING_TIMES:
+        steps = schedule.steps
+        return Fit(
+            lambda t: min(steps - 1, round(t / TRAINING_TIMES * steps)),
+            f"has {steps} times: the default times are scaled to it",
+        )
+    return None
 
 
 def check_digits(name: str, model: Model) -> None:
     """Raise unless a model, called so by the user, is of digits."""
-    if model.image_shape != SHAPE:
-        wanted, digits = ("x".join(map(str, shape)) for shape in (model.image_shape, SHAPE))
+    if not model.digits:
+        shape = "x".join(map(str, model.image_shape))
         raise InputError(
-            f"--model {name} takes images of {wanted} (channels, height, width), digits are"
-            f" {digits}: name an image with --image FILE, of any size"
+            f"--model {name} is not of our digits, but of samples of {shape}: name yours with"
+            " --images FILE ... or a folder: images of any size, or .npy arrays of the shape"
         )
 
 

@@ -22,17 +22,16 @@ from studies.frame.models import (
     Inputs,
     Model,
     check_digits,
-    counts_in_sigma,
-    image_hash,
+    fitted_times,
     is_latent,
+    is_of_digits,
+    may_be_of_digits,
     open_model,
     say,
 )
-from studies.frame.pictures import read_image
-from studies.frame.study import PIPELINE, Config
-
-TRAINING_TIMES = 1000
-"""Times of a discrete schedule; a flow's sigma is a default time divided by it."""
+from studies.frame.study import MADE, PIPELINE, Config
+from studies.frame.user_images import Samples, expand, read_samples, samples_hash
+from studies.frame.user_models import is_users
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,8 @@ class Prompted(Config):
 
     model: str = "mnist"
     """mnist, mnist-flow, oracle or a denoiser's path; of latents mnist-latent, a pipeline's folder
-    or its hub id.
+    or its hub id; your own as FILE.py:FUNCTION or PACKAGE.MODULE:FUNCTION, a function that returns
+    a Denoiser.
     """
     prompt: str = ""
     """Of a latent model: what the image shows, such as "a photo of a seven"."""
@@ -140,35 +140,58 @@ class Guided(Prompted):
 
 
 @dataclass(frozen=True)
-class OnImages(Prompted, OnDigits):
-    """Options of a study of noisy digits or of an image, in pixels or latents."""
+class Pictured(Prompted, OnDigits):
+    """Options of a study of digits, or of images of the user's."""
 
-    image: Path | None = None
-    """An image file in place of digits: for a model of digits white on black, 32x32 or 28x28
-    pixels; transparency is black. Models of other images need one, of any size: its middle is
-    scaled to the model's, and transparency is white.
+    images: tuple[Path, ...] = ()
+    """Images in place of digits: files, or folders of them; 8 or 16 bits, gray, palette, RGB or
+    CMYK. For a model of digits white on black, 32x32 or 28x28 pixels; transparency is black. Models
+    of other images need some, of any size: their middle is scaled to the model's, and transparency
+    is white. For samples that are no images, .npy arrays.
     """
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.image is not None:
-            if not is_latent(self.model):
-                read_image(self.image, SHAPE)  # refused before anything is computed
-            self.hashes["image"] = image_hash(self.image, "--image")
+        if self.images:
+            if is_of_digits(self.model):
+                self.check_images()  # refused before anything is computed
+            self.hashes["images"] = samples_hash(self.files)
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The user's files, one by one."""
+        return expand(self.images)
+
+    def check_images(self) -> None:
+        """Raise unless the user's files are digits."""
+        read_samples(self.files, SHAPE, digits=True)
+
+    def samples_of(self, model: Model) -> Samples:
+        """Return the user's samples; print what was done to their files."""
+        found = read_samples(self.files, model.image_shape, model.digits)
+        return found._replace(samples=say(found.samples, found.said))
+
+
+@dataclass(frozen=True)
+class OnImages(Pictured):
+    """Options of a study of noisy digits or of images, in pixels or latents."""
 
     @torch.no_grad()
     def inputs(self, model: Model, count: int = 1) -> Inputs:
-        """Return `count` digits from `digit` on, or the image, on the model's device and in its
-        precision.
+        """Return `count` digits from `digit` on, or the user's images, on the model's device and in
+        its precision.
 
         Raises
         ------
         InputError
-            If the model's images are no digits, and no image file is named.
+            If the model's images are no digits, and no images are named; or there are several where
+            the study looks at one.
         """
-        if self.image is not None:
-            images, labels = say(*read_image(self.image, model.image_shape)), None
-            numbers, names = [self.digit], [self.image.name]
+        if self.images:
+            images, names, _ = self.samples_of(model)
+            labels, numbers = None, list(range(self.digit, self.digit + len(images)))
+            if len(images) > 1 and "digits" not in vars(self):
+                raise InputError(f"this study looks at one image: --images holds {len(images)}")
         else:
             check_digits(self.model, model)
             numbers = list(range(self.digit, self.digit + count))
@@ -187,13 +210,21 @@ class OnModel(OnImages, Guided):
 
 def model_files(config: OnDigits | Prompted) -> Mapping[str, str]:
     """Return the models with weights that a config names, for the manifest."""
+    if is_users(config.model):
+        return {config.model: MADE}
     if is_latent(config.model):
         return {config.model: PIPELINE}
     return {} if config.model == ORACLE else {ALIASES.get(config.model, config.model): "denoiser"}
 
 
+def judged_files(config: OnDigits | Prompted) -> Mapping[str, str]:
+    """Return the models with weights of a study that asks the judge what digits show."""
+    judge = {"classifier": "classifier"} if may_be_of_digits(config.model) else {}
+    return {**model_files(config), **judge}
+
+
 def fit_times(config: Config, model: str) -> None:
-    """Divide the default times of a study by 1000 if its model counts in sigma, as flows do.
+    """Put the default times of a study on the model's schedule.
 
     A time that was given is taken as it is, also where it is the default's number.
     """
@@ -203,9 +234,11 @@ def fit_times(config: Config, model: str) -> None:
         if name in ("time", "times", "shown")
     }
     left = {name: value for name, value in defaults.items() if getattr(config, name) is value}
-    if left and counts_in_sigma(model):
-        for name, value in left.items():
-            many = isinstance(value, tuple)
-            sigmas = tuple(t / TRAINING_TIMES for t in (value if many else (value,)))
-            object.__setattr__(config, name, sigmas if many else sigmas[0])
-        print(f"{model} counts in sigma: the default times are divided by 1000", file=sys.stderr)
+    found = fitted_times(model) if left else None
+    if found is None:
+        return
+    for name, value in left.items():
+        many = isinstance(value, tuple)
+        fitted = tuple(dict.fromkeys(found.fit(t) for t in (value if many else (value,))))
+        object.__setattr__(config, name, fitted if many else fitted[0])
+    print(f"{model} {found.said}", file=sys.stderr)

@@ -26,7 +26,6 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from jacobian_lab import InputError
-from mnist.data import SHAPE
 from studies.frame.image_files import (
     DIGITS,
     converted,
@@ -50,7 +49,11 @@ class Picture(NamedTuple):
 
 
 def read_image(
-    path: Path, shape: Shape, option: str = "--image", sides: Sequence[int] = ()
+    path: Path,
+    shape: Shape,
+    option: str = "--images",
+    sides: Sequence[int] = (),
+    digits: bool = False,
 ) -> Picture:
     """Return an image file as a model takes it: its largest middle part of the shape, (c, H, W),
     scaled.
@@ -65,6 +68,8 @@ def read_image(
     sides : sequence of int
         Sides that a square file may have; by default those of digits for a model of digits, and any
         for others.
+    digits : bool
+        Whether the model is of digits.
 
     Raises
     ------
@@ -77,7 +82,7 @@ def read_image(
             f"{option} {path}: the model's images have {channels} channels, expected 1 (gray) or 3"
             " (RGB)"
         )
-    sides = sides or (DIGITS if shape == SHAPE else ())
+    sides = sides or (DIGITS if digits else ())
     image = open_upright(path, option, sides, 4 * max(height, width))
     flat, said = _flat(image, f"{option} {path}", "L" if channels == 1 else "RGB")
     if not sides:

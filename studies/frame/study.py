@@ -5,11 +5,12 @@ whole folder for each run.
     RUN/manifest.json   command, git state, versions, device, seed, the weights' hash, wall time
     RUN/data.npz        what was computed; figures are drawn from it alone
     RUN/table.csv       the figures in numbers
-    RUN/figure.png, RUN/figure.pdf
+    RUN/figure.png, RUN/figure.pdf      unless there is nothing to draw
 
 While a study computes, its folder is called `RUN.partial`, and each finished piece lies in it. A
 run that was interrupted goes on from there; at the end the folder is renamed, so that RUN exists
-whole or not at all. See `mnist.runs`.
+whole or not at all. See `mnist.runs`. What measures times or memory measures anew in each run: its
+folder is called after the time, and a finished one is never handed out.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -32,6 +33,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeAlias, TypeVar
 
 import matplotlib as mpl
+import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -43,32 +45,47 @@ from studies.frame.answer import Answer, terminal_table
 from studies.frame.answer import Row as Row
 from studies.frame.figure_style import STYLE
 from studies.frame.model_files import pipeline_hash
+from studies.frame.user_models import made_hash
 
 Arrays: TypeAlias = dict[str, NDArray[Any]]
 PACKAGES = ("jacobian_lab", "mnist", "studies")
+MADE = "made"
+"""The kind of a model that a function of the user's makes."""
+FIGURES = ("png", "pdf")
 PIPELINE, PIPELINE_LIBRARIES = "pipeline", ("diffusers", "transformers")
 """The kind of a model in diffusers' format, and what else runs it."""
 
 
 @dataclass(frozen=True)
-class Config:
+class Options:
+    """The option that every run has."""
+
+    out: Path | None = None
+    """Folder of the run; by default runs/STUDY-HASH, the hash of the options, or of a benchmark
+    runs/STUDY-TIME.
+    """
+
+    def __post_init__(self) -> None:
+        _require.options(self)
+
+
+@dataclass(frozen=True)
+class Config(Options):
     """Options that every study has."""
 
     seed: int = 0
     """Seed of the noise; each sample derives its own."""
     device: str = "cpu"
     """Where the network runs: cpu, cuda, cuda:1, mps."""
-    out: Path | None = None
-    """Folder of the run; by default runs/STUDY-HASH, the hash of the options."""
 
     def __post_init__(self) -> None:
-        _require.options(self)
+        super().__post_init__()
         if not 0 <= self.seed < 2**63:
             raise InputError(f"--seed must lie from 0 to 2^63 - 1: got {self.seed}")
         _require.device(self.device)
 
 
-C = TypeVar("C", bound=Config)
+C = TypeVar("C", bound=Options)
 
 
 class Pieces:
@@ -105,7 +122,8 @@ class Study(Generic[C]):
     config: type[C]
     compute: Callable[[C, Pieces], Arrays]
     table: Callable[[Arrays], list[Row]]
-    plot: Callable[[Arrays], Figure]
+    plot: Callable[[Arrays], Figure] | None
+    """None if there is nothing to draw."""
     models: Callable[[C], Mapping[str, str]]
     """The models that a config uses, name or path -> kind (of a card, or "pipeline"), for the
     manifest.
@@ -116,6 +134,8 @@ class Study(Generic[C]):
     """What else its numbers depend on, besides torch, numpy, scipy, and for pipelines diffusers and
     transformers.
     """
+    measures_anew: bool = False
+    """Whether each run measures again, as times and memory have to be."""
 
 
 def run(study: Study[C], config: C) -> Path:
@@ -125,11 +145,12 @@ def run(study: Study[C], config: C) -> Path:
     return perform(study, config).folder
 
 
-def perform(study: Study[C], config: C) -> Outcome:
-    """Run a study, go on with an interrupted one, or redraw a finished one; return its folder, and
-    which of the three.
+def perform(study: Study[C], config: C, runs: Path = Path("runs")) -> Outcome:
+    """Run a study, go on with an interrupted one, or redraw a finished one; return its folder, in
+    `runs` unless the options name it, and which of the three.
 
     A run of other code is never handed out: the study is computed anew beside it, which is printed.
+    Nor is one that measured what has to be measured anew.
 
     Raises
     ------
@@ -137,8 +158,16 @@ def perform(study: Study[C], config: C) -> Outcome:
         If the folder holds a run with other options, holds something else, or cannot be written; or
         what lies in it is damaged.
     """
-    claim = _claim(study, config)
-    with run_folder(config.out or default_folder(study.name, claim), "config.json", claim) as place:
+    claim = claim_of(study, config)
+    name = default_folder(study.name, claim).name
+    if study.measures_anew:
+        name = f"{study.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    with run_folder(config.out or runs / name, "config.json", claim) as place:
+        if place.finished and study.measures_anew:
+            raise InputError(
+                f"{place.folder} holds a finished run, and {study.name} measures anew: choose"
+                " another --out"
+            )
         if place.finished:
             stored = load_arrays(
                 place.folder / "data.npz", f"Remove the folder {place.folder} and run again"
@@ -174,13 +203,23 @@ def draw(study: Study[C], arrays: Arrays, folder: Path) -> str:
     """Write the table and the figure of the arrays into the folder; return the answer."""
     rows = study.table(arrays)
     write_whole(folder / "table.csv", _csv(rows))
+    for ending, image in figures(study, arrays).items():
+        write_whole(folder / f"figure.{ending}", image)
+    return terminal_table(study.answer(rows))
+
+
+def figures(study: Study[C], arrays: Arrays, endings: Iterable[str] = FIGURES) -> dict[str, bytes]:
+    """Return the figure of the arrays in each format; none if there is nothing to draw."""
+    if study.plot is None:
+        return {}
+    found = {}
     with mpl.rc_context(STYLE):
         figure = study.plot(arrays)
-        for ending in ("png", "pdf"):
+        for ending in endings:
             buffer = BytesIO()
             figure.savefig(buffer, format=ending)
-            write_whole(folder / f"figure.{ending}", buffer.getvalue())
-    return terminal_table(study.answer(rows))
+            found[ending] = buffer.getvalue()
+    return found
 
 
 def manifest(
@@ -201,22 +240,20 @@ def manifest(
             "matplotlib": version("matplotlib"),
         },
         "machine": f"{platform.system()} {platform.machine()}",
-        "device": config.device,
-        "seed": config.seed,
+        "threads": torch.get_num_threads(),
+        "device": getattr(config, "device", "cpu"),
+        "seed": getattr(config, "seed", 0),
         "weights": claim["weights"],
     }
 
 
-def _claim(study: Study[C], config: C) -> Claim:
+def claim_of(study: Study[C], config: C) -> Claim:
     """Return what makes a run this one: the study, its options without the folder, the weights, and
     the code that computes.
     """
     options = {key: value for key, value in dataclasses.asdict(config).items() if key != "out"}
     models = study.models(config)
-    weights = {
-        name: pipeline_hash(name) if kind == PIPELINE else _essentials(read_card(name, kind))
-        for name, kind in models.items()
-    }
+    weights = {name: _identity(name, kind) for name, kind in models.items()}
     libraries = (*(PIPELINE_LIBRARIES if PIPELINE in models.values() else ()), *study.libraries)
     claim: Claim = json.loads(
         json.dumps(
@@ -225,6 +262,13 @@ def _claim(study: Study[C], config: C) -> Claim:
         )
     )
     return claim
+
+
+def _identity(name: str, kind: str) -> Any:
+    """Return what makes a model this one: hashes of its weights, and of what uses them."""
+    if kind == MADE:
+        return made_hash(name)
+    return pipeline_hash(name) if kind == PIPELINE else _essentials(read_card(name, kind))
 
 
 def _essentials(card: dict[str, Any]) -> dict[str, Any]:

@@ -8,28 +8,30 @@ the error of forward and central differences against their step h, whose optimum
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-import mnist
 from jacobian_lab import InputError, JacobianOperator
 from jacobian_lab.derivative.products import Method
 from mnist.evaluate import noisy_digit
 from studies.frame.answer import Answer, Row
 from studies.frame.figure_style import COLOURS
 from studies.frame.figure_text import subject, write_subject
-from studies.frame.models import load_model
-from studies.frame.options import OnDigits, model_files
+from studies.frame.models import Model
+from studies.frame.options import OnModel, model_files
 from studies.frame.study import Arrays, Pieces, Study, check_times
 from studies.frame.survey import collect
 
+LARGEST = 4096
+"""Size n of the largest dense J that is compared."""
 METHODS: tuple[Method, ...] = ("forward", "central")
 
 
 @dataclass(frozen=True)
-class Accuracy(OnDigits):
+class Accuracy(OnModel):
     """Measure the rounding of the products. Example: jacobian-lab accuracy --times 500 --vectors
     4.
     """
@@ -51,11 +53,11 @@ class Accuracy(OnDigits):
 
 def compute(config: Accuracy, pieces: Pieces) -> Arrays:
     """Return errors relative to float64, by time."""
-    single = load_model(config.model, config.device)
-    double = load_model(config.model, config.device, torch.float64)
-    image = mnist.digits("held-out")[0][config.digit].to(config.device)
-    for t in config.times:
-        single.schedule(t)
+    model = config.load()
+    single, double = model.denoiser, config.load(dtype=torch.float64).denoiser
+    inputs = config.inputs(model)
+    image = inputs.clean[0]
+    check_dense(config, model)
     rng = np.random.default_rng(config.seed)
     n = image.numel()
     V, U, W = (
@@ -67,15 +69,10 @@ def compute(config: Accuracy, pieces: Pieces) -> Arrays:
         x_t = noisy_digit(single, image, t, config.seed, config.digit)
         exact, rounded = JacobianOperator(double, x_t.double(), t), JacobianOperator(single, x_t, t)
         dense, truth = rounded.dense(), exact.dense()
-        right, errors = truth @ V, np.empty((len(METHODS), len(h), config.vectors))
-        for k, method in enumerate(METHODS):
-            for m, step in enumerate(h):
-                difference = JacobianOperator(single, x_t, t, products=method, step=step) @ V
-                errors[k, m] = _relative(difference, right)
         return {
             "dense_error": np.array(np.linalg.norm(dense - truth) / np.linalg.norm(truth)),
-            "product_error": _relative(rounded @ V, right),
-            "difference_error": errors,
+            "product_error": _relative(rounded @ V, truth @ V),
+            "difference_error": difference_errors(rounded, V, truth @ V, h),
             **adjointness(rounded, U, W),
         }
 
@@ -88,9 +85,29 @@ def compute(config: Accuracy, pieces: Pieces) -> Arrays:
         "times": np.array(config.times),
         "h": h,
         "default_h": np.array(defaults),
-        "digit": np.array(config.digit),
         **subject(config),
     }
+
+
+def check_dense(config: Accuracy, model: Model) -> None:
+    """Raise unless the dense J fits, and the schedule has the times."""
+    if model.size > LARGEST:
+        raise InputError(
+            f"accuracy takes the dense J, and --model {config.model} has n = {model.size:,}:"
+            f" expected at most {LARGEST:,}. `jacobian-lab audit` checks products at any size"
+        )
+    for t in config.times:
+        model.denoiser.schedule(t)
+
+
+def difference_errors(J: JacobianOperator, V: np.ndarray, right: np.ndarray, h: np.ndarray) -> Any:
+    """Return the errors of differences, (methods, steps, vectors), at the point of J."""
+    p, errors = J.products, np.empty((len(METHODS), len(h), V.shape[1]))
+    for k, method in enumerate(METHODS):
+        for m, step in enumerate(h):
+            by_difference = JacobianOperator(p.denoiser, p.x, p.t, products=method, step=step)
+            errors[k, m] = _relative(by_difference @ V, right)
+    return errors
 
 
 def adjointness(J: JacobianOperator, U: np.ndarray, W: np.ndarray) -> Arrays:
@@ -147,9 +164,7 @@ def plot(arrays: Arrays) -> Figure:
     below.
     """
     figure = Figure(figsize=(7.2, 3.2))
-    write_subject(
-        figure, arrays, f"digit {int(arrays['digit'])}; lines: medians, bands: smallest to largest"
-    )
+    write_subject(figure, arrays, "lines: medians, bands: smallest to largest")
     for k, (axes, t) in enumerate(
         zip(
             figure.subplots(1, len(arrays["times"]), sharey=True, squeeze=False)[0],
@@ -174,7 +189,7 @@ def plot(arrays: Arrays) -> Figure:
             linestyle="--",
             label="exact product",
         )
-        axes.set(title=f"$t$ = {t}", xlabel=r"step $h\,|v| \,/\, |x_t|$")
+        axes.set(title=f"$t$ = {t}", xlabel=r"step $h\,|v| \,/\, |x_t|$", xticks=(1e-5, 1e-3, 1e-1))
     figure.axes[-1].plot([], [], ":", color="#333333", linewidth=0.6, label="default step")
     figure.axes[0].set_ylabel(r"error of $J v$, relative")
     figure.legend(*figure.axes[-1].get_legend_handles_labels(), loc="outside lower center", ncols=4)
@@ -186,8 +201,9 @@ def _relative(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 ANSWER = Answer(
-    ("time", "quantity", "h", "relative_error"),
+    ("quantity", "time", "relative_error"),
     lambda row: row["h"] == "" or row["note"] == "optimum",
+    across="time",
 )
 STUDY = Study(
     "accuracy",

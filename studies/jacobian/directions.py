@@ -18,15 +18,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 import mnist
-from jacobian_lab import Denoiser, InputError, JacobianOperator, dynamic_step_size, newton_direction
+from jacobian_lab import InputError, JacobianOperator, dynamic_step_size, newton_direction
 from jacobian_lab.krylov.regularisation import TruncatedSVD, truncated_svd
-from mnist.classifier import Classifier
 from mnist.data import SHAPE
 from mnist.evaluate import noisy_digit
 from studies.frame.answer import Answer, Row
 from studies.frame.figure_text import subject
-from studies.frame.models import load_model
-from studies.frame.options import OnDigits, model_files
+from studies.frame.models import Inputs, Model, is_of_digits
+from studies.frame.options import OnModel, judged_files
 from studies.frame.study import Arrays, Pieces, Study, check_times
 from studies.frame.survey import collect
 from studies.jacobian.directions_plot import plot
@@ -34,19 +33,21 @@ from studies.jacobian.directions_plot import plot
 Array: TypeAlias = NDArray[Any]
 SWEEP = np.geomspace(1e-4, 0.9, 33)  # rconds
 NEAR = 3.5  # pixels
+LARGEST = 4096
+"""Size n of the largest dense J whose singular values are taken: a minute."""
 
 
 @dataclass(frozen=True)
-class Directions(OnDigits):
+class Directions(OnModel):
     """Compare J e, J^+ e and J^T e at a noisy digit. Example: jacobian-lab directions --digit 3
     --time 500 --pixel 16 16.
     """
 
     time: int | float = 500
     """Noise level that is shown, 0 (clean) to 999 (noise); a flow takes sigma, up to 1."""
-    pixel: tuple[int, int] = (16, 16)
-    """Row and column, 0 to 31, of the pixel to invert: a dark one should become white, a bright one
-    black.
+    pixel: tuple[int, int] | None = None
+    """Row and column, from 0, of the pixel to invert: a dark one should become white, a bright one
+    black. By default the one in the middle, 16 16 of a digit.
     """
     target: int | None = None
     """Instead of a pixel: the held-out digit that the whole denoised image should become."""
@@ -63,11 +64,8 @@ class Directions(OnDigits):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not all(0 <= at < size for at, size in zip(self.pixel, SHAPE[1:], strict=True)):
-            raise InputError(
-                f"--pixel {self.pixel[0]} {self.pixel[1]} is outside the image: expected row and"
-                " column, 0 to 31"
-            )
+        if is_of_digits(self.model):
+            self.place(SHAPE)  # refused before anything is computed
         if self.target is not None and not 0 <= self.target < 5000:
             raise InputError(f"--target {self.target} is not a held-out digit: expected 0 to 4999")
         self.check_digits()
@@ -80,10 +78,21 @@ class Directions(OnDigits):
             )
         check_times(self.times)
 
-    def cells(self) -> Iterator[tuple[int, int | float]]:
+    def place(self, shape: tuple[int, ...]) -> tuple[int, int]:
+        """Return row and column of the pixel in images of a shape."""
+        _, height, width = shape
+        row, column = self.pixel or (height // 2, width // 2)
+        if not (0 <= row < height and 0 <= column < width):
+            raise InputError(
+                f"--pixel {row} {column} is outside the image: expected row and column, 0 to"
+                f" {height - 1} and 0 to {width - 1}"
+            )
+        return row, column
+
+    def cells(self, numbers: list[int]) -> Iterator[tuple[int, int | float]]:
         """Yield the (digit, time) of the survey, the one that is shown first."""
         yield self.digit, self.time
-        for i in range(self.digit, self.digit + self.digits):
+        for i in numbers:
             for t in self.times:
                 if (i, t) != (self.digit, self.time):
                     yield i, t
@@ -93,16 +102,16 @@ def compute(config: Directions, pieces: Pieces) -> Arrays:
     """Return images and figures of `compare_directions` for every (digit, time), stacked; the shown
     one comes first.
     """
-    denoiser = load_model(config.model, config.device)
-    classifier = mnist.load_classifier(device=config.device)
-    images = mnist.digits("held-out")[0].to(config.device)
+    model = config.load()
+    check_pixels(config, model)
     for t in (config.time, *config.times):
-        denoiser.schedule(t)  # an unknown time is refused before anything is computed
-    cells = list(config.cells())
+        model.denoiser.schedule(t)  # an unknown time is refused before anything is computed
+    inputs = config.inputs(model, config.digits)
+    cells = list(config.cells(inputs.numbers))
     found = collect(
         pieces,
         "directions",
-        lambda cell: compare_directions(config, denoiser, classifier, images, *cells[cell]),
+        lambda cell: compare_directions(config, model, inputs, *cells[cell]),
         cell=range(len(cells)),
     )
     return found | {
@@ -111,23 +120,40 @@ def compute(config: Directions, pieces: Pieces) -> Arrays:
         "rconds": np.array(config.rconds),
         "sweep": SWEEP,
         **subject(config),
-        "pixel": np.array([] if config.target is not None else config.pixel),
+        "name": np.array(inputs.names[0]),
+        "pixel": np.array([] if config.target is not None else config.place(model.denoiser.shape)),
     }
 
 
+def check_pixels(config: Directions, model: Model) -> None:
+    """Raise unless a model is of images, in pixels, whose dense J can be decomposed."""
+    if model.space != "pixels" or len(model.denoiser.shape) != 3:
+        raise InputError(
+            f"directions inverts a pixel, and --model {config.model} denoises"
+            f" {'latents' if model.space == 'latent' else 'no images'}: take a model of pixels"
+        )
+    if model.size > LARGEST:
+        raise InputError(
+            f"directions takes the singular values of the dense J, and --model {config.model} has"
+            f" n = {model.size:,}: expected at most {LARGEST:,}"
+        )
+    if config.target is not None and not model.digits:
+        raise InputError(
+            f"--target is a held-out digit, and --model {config.model} is of other images: take"
+            " --pixel"
+        )
+
+
 def compare_directions(
-    config: Directions,
-    denoiser: Denoiser,
-    classifier: Classifier,
-    images: Tensor,
-    i: int,
-    t: int | float,
+    config: Directions, model: Model, inputs: Inputs, i: int, t: int | float
 ) -> Arrays:
-    """Return the three directions at one noisy digit, a step along each, and what it does."""
-    x_t = noisy_digit(denoiser, images[i], t, config.seed, i)
+    """Return the three directions at one noisy image, a step along each, and what it does."""
+    denoiser, clean = model.denoiser, inputs.clean[inputs.numbers.index(i)]
+    x_t = noisy_digit(denoiser, clean, t, config.seed, i)
     J = JacobianOperator(denoiser, x_t, t)
-    d = J.products.d
-    e = wanted_change(config, d, images)
+    d, shape = J.products.d, denoiser.shape
+    pixel = config.place(shape)
+    e = wanted_change(config, d)
     dense, error = J.dense().astype(np.float64), _flat(e)[0]
     path = truncated_svd(dense, error)
     deltas = np.stack(
@@ -138,47 +164,55 @@ def compare_directions(
         ]
     )
     steps = np.stack([dynamic_step_size(delta, config.change) * delta for delta in deltas])
-    moved = x_t + torch.from_numpy(steps).to(x_t).reshape(-1, *SHAPE)
+    moved = x_t + torch.from_numpy(steps).to(x_t).reshape(-1, *shape)
     with torch.no_grad():
         after = denoiser(moved, t)
-        confidence, label = torch.softmax(classifier(torch.cat([d, after])), dim=1).max(dim=1)
     return {
         "x_t": _numpy(x_t[0]),
         "denoised": _numpy(d[0]),
         "error": _numpy(e[0]),
-        "steps": steps.reshape(-1, *SHAPE),
+        "steps": steps.reshape(-1, *shape),
         "after": _numpy(after),
-        "label": _numpy(label),
-        "confidence": _numpy(confidence),
+        **(judged(torch.cat([d, after])) if model.digits else {}),
         "cosine": np.array([[_cosine(a, b) for b in deltas] for a in deltas]),
         "alignment": np.array([_cosine(dense @ delta, error) for delta in deltas]),
-        "near_step": _near(steps, config.pixel),
-        **achieved(_flat(after - d), error, config.pixel),
+        "near_step": _near(steps, shape, pixel),
+        **achieved(_flat(after - d), error, shape, pixel),
         **by_rcond(path, error, deltas[:2], config.rconds),
     }
 
 
-def wanted_change(config: Directions, d: Tensor, images: Tensor) -> Tensor:
-    """Return e, the change wanted of the denoised digit d, (1, 1, 32, 32): one pixel inverted, or
+def judged(images: Tensor) -> Arrays:
+    """Return the digit that the judge sees in each image, and its confidence."""
+    classifier = mnist.load_classifier(device=images.device)
+    confidence, label = torch.softmax(classifier(images.float()), dim=1).max(dim=1)
+    return {"label": _numpy(label), "confidence": _numpy(confidence)}
+
+
+def wanted_change(config: Directions, d: Tensor) -> Tensor:
+    """Return e, the change wanted of the denoised image d, (1, c, H, W): one pixel inverted, or
     another digit.
     """
     e = torch.zeros_like(d)
     if config.target is not None:
-        e[0] = images[config.target] - d[0]
+        e[0] = mnist.digits("held-out")[0][config.target].to(d) - d[0]
     else:
-        at = (0, 0, *config.pixel)
-        e[at] = (1 if d[at] < 0 else -1) - d[at]
+        row, column = config.place(tuple(d.shape[1:]))
+        at = d[0, :, row, column]
+        e[0, :, row, column] = (1 if at.mean() < 0 else -1) - at
     return e
 
 
-def achieved(changes: Array, error: Array, pixel: tuple[int, int]) -> Arrays:
+def achieved(
+    changes: Array, error: Array, shape: tuple[int, ...], pixel: tuple[int, int]
+) -> Arrays:
     """Return what changes of the denoised digit, (steps, n), do to the error, (n,), and how near to
     the pixel they are.
     """
     return {
         "achieved": changes @ error / (error @ error),
         "residual": np.linalg.norm(error - changes, axis=1) / np.linalg.norm(error),
-        "near_change": _near(changes, pixel),
+        "near_change": _near(changes, shape, pixel),
     }
 
 
@@ -209,32 +243,33 @@ def table(arrays: Arrays) -> list[Row]:
             row |= {name: float(arrays[name][n, k]) for name in ("achieved", "residual")}
             row |= {
                 "cosine_of_J_delta_with_e": float(arrays["alignment"][n, k]),
-                "cosine_with_inexact": float(arrays["cosine"][n, k, 0]),
-                "cosine_with_gradient": float(arrays["cosine"][n, k, 1]),
+                **{
+                    f"cosine_with_{other}": float(arrays["cosine"][n, k, o]) if o != k else ""
+                    for o, other in enumerate(("inexact", "gradient"))
+                },
             }
             if len(arrays["pixel"]):
                 row |= {
                     "step_near_the_pixel": float(arrays["near_step"][n, k]),
                     "change_near_the_pixel": float(arrays["near_change"][n, k]),
                 }
-            rows.append(
-                row
-                | {
+            if "label" in arrays:
+                row |= {
                     "judge_before": int(arrays["label"][n, 0]),
                     "judge_after": int(arrays["label"][n, k + 1]),
                     "confidence_before": float(arrays["confidence"][n, 0]),
                     "confidence_after": float(arrays["confidence"][n, k + 1]),
                 }
-            )
-    return rows
+            rows.append(row)
+    return sorted(rows, key=lambda row: float(row["time"]))
 
 
-def _near(images: Array, pixel: tuple[int, int]) -> Array:
-    """Return the share of each image's energy within NEAR pixels of the pixel."""
-    rows, columns = np.indices(SHAPE[1:])
-    near = np.hypot(rows - pixel[0], columns - pixel[1]).reshape(-1) <= NEAR
-    energy = images**2
-    return np.asarray(energy[:, near].sum(1) / energy.sum(1))
+def _near(images: Array, shape: tuple[int, ...], pixel: tuple[int, int]) -> Array:
+    """Return the share of the energy of each image, (count, n), within NEAR pixels of the pixel."""
+    rows, columns = np.indices(shape[1:])
+    near = np.hypot(rows - pixel[0], columns - pixel[1]) <= NEAR
+    energy = (images**2).reshape(-1, *shape)
+    return np.asarray(energy[:, :, near].sum((1, 2)) / energy.sum((1, 2, 3)))
 
 
 def _cosine(a: Array, b: Array) -> float:
@@ -261,6 +296,6 @@ STUDY = Study(
     compute,
     table,
     plot,
-    models=lambda config: {**model_files(config), "classifier": "classifier"},
+    models=judged_files,
     answer=ANSWER,
 )

@@ -21,20 +21,23 @@ PAIRS = {(INEXACT, EXACT): "#cc79a7", (INEXACT, GRADIENT): "#333333", (EXACT, GR
 
 def plot(arrays: Arrays) -> Figure:
     """Draw the shown digit, its directions and what they do; below, the survey."""
-    figure = Figure(figsize=(7.2, 7.2))
+    figure = Figure(figsize=(7.2, 7.8))
     parts: Any = figure.subfigures(2, 1, height_ratios=[1.35, 1])
     count = len(np.unique(arrays["cells"][:, 0]))
     rcond = float(arrays["rconds"][0])
-    write_subject(
-        figure, arrays, f"below: {count} digit{'s' * (count > 1)}, $J^+e$ with rcond {rcond:g}"
-    )
+    write_subject(figure, arrays)
     _plot_images(parts[0], arrays)
+    parts[1].suptitle(
+        f"{count} digit{'s' * (count > 1)}: mean, smallest to largest; $J^+e$ with rcond {rcond:g}:"
+        "\nsingular values of $J$ below rcond times the largest count as 0",
+        fontsize=9,
+    )
     left, middle, right = parts[1].subplots(1, 3)
     _plot_survey(left, middle, arrays)
     _plot_rconds(right, arrays)
-    for axes, below in ((left, -0.2), (middle, -0.2), (right, -0.3)):
+    for axes in (left, middle, right):
         axes.axhline(0, color="#999999", linewidth=0.5)
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, below))
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.24))
     return figure
 
 
@@ -48,13 +51,13 @@ def _plot_survey(left: Axes, right: Axes, arrays: Arrays) -> None:
     for k, ((a, b), colour) in enumerate(PAIRS.items()):
         groups = [arrays["cosine"][m, a, b] for m in at]
         _ranges(left, times, groups, f"{NAMES[a]}, {NAMES[b]}", colour, k - 1)
-    left.set(ylabel="cosine", title="Cosine between directions:\nmean, smallest to largest")
+    left.set(ylabel="cosine", title="Cosine between directions")
     for k in SHOWN:
         groups = [arrays["achieved"][m, k] for m in at]
         _ranges(right, times, groups, NAMES[k], COLOURS[KINDS[k]], k - 1)
     right.set(
-        ylabel=r"$\langle e, \Delta D \rangle \,/\, |e|^2$",
-        title=f"Share of $e$ by a step\nof largest entry {float(arrays['change']):g}: the same",
+        ylabel=r"share of $e$: $\langle e, \Delta D \rangle \,/\, |e|^2$",
+        title=f"A step of largest entry {float(arrays['change']):g}",
     )
 
 
@@ -79,25 +82,25 @@ def _plot_rconds(axes: Axes, arrays: Arrays) -> None:
     axes.axvline(float(arrays["rconds"][0]), color="#999999", linewidth=0.5)
     axes.set(
         xscale="log",
-        xlabel="rcond: singular values below it,\nrelative to the largest, count as 0",
-        title=f"$J^{{+}}e$ by rcond, $t$ = {cells[0, 1]:g}:\nmean, band: smallest to largest",
+        xlabel="rcond",
+        title=f"$J^{{+}}e$ by rcond, $t$ = {cells[0, 1]:g}",
     )
 
 
 def _plot_images(figure: Any, arrays: Arrays) -> None:
-    i, t = arrays["cells"][0]
+    t = arrays["cells"][0, 1]
     count = len(arrays["rconds"])
     order = [INEXACT, *range(EXACT, EXACT + count), GRADIENT]
     axes = figure.subplots(3, 1 + len(order))
     after, steps = arrays["after"][0], arrays["steps"][0]
     changes = after - arrays["denoised"][0]
     show(axes[0, 0], arrays["x_t"][0] / 3, f"noisy $x_t$, $t$ = {t:g}")
-    axes[0, 0].set_xlabel("black: $-3$, white: 3", fontsize=6)
-    show(axes[1, 0], arrays["denoised"][0], f"$D(x_t)$, digit {i:g}")
+    axes[0, 0].set_xlabel("black: $-3$, white: 3", fontsize=8)
+    show(axes[1, 0], arrays["denoised"][0], f"$D(x_t)$, {arrays['name']}")
     show(
         axes[2, 0],
         arrays["error"][0],
-        "$e$, the change wanted",
+        "$e$, wanted change",
         float(np.abs(arrays["error"][0]).max()),
     )
     for column, k in enumerate(order, start=1):

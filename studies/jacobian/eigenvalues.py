@@ -114,6 +114,9 @@ def table(arrays: Arrays) -> list[Row]:
                     "products_mean": float(arrays["products"][k, :, p].mean()),
                     "converged": int(arrays["converged"][k, :, p].sum()),
                     "of": len(values),
+                    "all_parts_converged": (
+                        f"{arrays['converged'][k].sum()} of {arrays['converged'][k].size}"
+                    ),
                     "stable_diffusion_1.5_published": PUBLISHED[part].get(t, ""),
                 }
             )
@@ -124,14 +127,10 @@ ANSWER = Answer(
     (
         "time",
         "operator",
+        "all_parts_converged",
         "largest_eigenvalue_mean",
-        "first",
-        "first_dense",
-        "first_stated_error",
-        "products_mean",
-        "converged",
-        "of",
-    )
+    ),
+    across="operator",
 )
 STUDY = Study(
     "eigenvalues",

@@ -90,7 +90,6 @@ def compute(config: Eigenvectors, pieces: Pieces) -> Arrays:
             "clean": inputs.images[0].cpu().numpy(),
             "time": np.array(config.time),
             **subject(config),
-            "name": np.array(inputs.names[0]),
             "space": np.array(model.space),
         }
     )
@@ -156,19 +155,20 @@ def plot(arrays: Arrays) -> Figure:
     """Draw the digit, and each component beside the denoised image moved along it."""
     count, latent = len(arrays["values"]), str(arrays["space"]) == "latent"
     figure = Figure(figsize=(7.2, 0.92 * max(count, 3) + 0.8))
-    write_subject(figure, arrays, f"{arrays['name']}, $t$ = {arrays['time']}: principal components")
+    write_subject(
+        figure,
+        arrays,
+        f"$t$ = {arrays['time']}; principal components $v_k$ and their standard deviations $s_k$",
+    )
     parts: Any = figure.subfigures(1, 2, width_ratios=(1.2, 6))
     left, right = parts
     denoised = arrays["moved"][0, MOVES.index(0)]
-    for axes, (name, image) in zip(
-        left.subplots(3, 1),
-        {
-            "clean": arrays["clean"],
-            "$x_t\\,/\\,3$": arrays["x_t"] / 3,
-            "$D(x_t)$": denoised,
-        }.items(),
-        strict=True,
-    ):
+    shown = (
+        ("clean", arrays["clean"]),
+        ("$x_t\\,/\\,3$", arrays["x_t"] / 3),
+        ("$D(x_t)$", denoised),
+    )
+    for axes, (name, image) in zip(left.subplots(3, 1), shown, strict=True):
         show(axes, image, name)
     shifts = [shift for shift in MOVES if shift]
     panels: Any = right.subplots(count, 1 + len(shifts), squeeze=False)

@@ -18,31 +18,49 @@ from torch import Tensor
 from tqdm import tqdm
 
 import mnist
-from jacobian_lab import Denoiser, InputError
+from jacobian_lab import InputError
 from jacobian_lab.sampling.sampler import seed_of
-from mnist.classifier import Classifier, accuracy
-from mnist.evaluate import ddim_samples, distances, health, noisy_digit, squared_errors
+from mnist.classifier import accuracy
+from mnist.evaluate import (
+    ddim_samples,
+    distances,
+    health,
+    health_by_products,
+    noisy_digit,
+    squared_errors,
+)
 from mnist.weights import read_card, write_card
-from studies.frame.answer import Row
+from studies.frame.answer import Answer, Row
 from studies.frame.figure_style import show
 from studies.frame.figure_text import subject, write_subject
-from studies.frame.options import fit_times
-from studies.frame.study import Arrays, Config, Pieces, Study, check_times
+from studies.frame.models import Model, is_of_digits
+from studies.frame.options import OnModel, judged_files
+from studies.frame.study import Arrays, Pieces, Study, check_times
 from studies.frame.survey import collect
 
 ENOUGH = 1000
 """Samples from which on a Fréchet distance in the judge's features means something."""
+GRID = 64
+"""Samples that are shown."""
+PRINTED = (
+    "epsilon_error",
+    "trace",
+    "trace_by_tweedie",
+    "asymmetry",
+    "frechet_samples_to_real",
+    "frechet_real_to_real",
+    "judge_accuracy_held_out",
+)
+"""Scores that are printed."""
 HEALTH = ("trace", "asymmetry", "smallest", "largest")
 
 
 @dataclass(frozen=True)
-class Evaluate(Config):
-    """Score a denoiser on held-out digits. Example: jacobian-lab evaluate --samples 500 --jacobians
-    1.
+class Evaluate(OnModel):
+    """Score a denoiser on held-out digits, or on your images. Example: jacobian-lab evaluate
+    --samples 500 --jacobians 1.
     """
 
-    model: str = "mnist"
-    """mnist, mnist-flow, or the path of a denoiser that you trained."""
     times: tuple[int | float, ...] = (50, 100, 200, 300, 400, 500, 600, 700, 800, 900)
     """Noise levels, 0 (clean) to 999 (noise); a flow takes sigma, up to 1."""
     digits: int = 5000
@@ -58,7 +76,6 @@ class Evaluate(Config):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        fit_times(self, self.model)
         for name, most in (
             ("digits", 5000),
             ("jacobians", 5000),
@@ -76,44 +93,56 @@ class Evaluate(Config):
 
 def compute(config: Evaluate, pieces: Pieces) -> Arrays:
     """Return errors and health per noise level, distances, and 64 samples."""
-    denoiser = mnist.load_denoiser(config.model, config.device)
-    classifier = mnist.load_classifier(device=config.device)
-    images, labels = mnist.digits("held-out")
-    images = images.to(config.device)
+    model = config.load()
+    denoiser = model.denoiser
+    if config.record and not is_of_digits(config.model):
+        raise InputError(f"--record writes into a model's card, and {config.model} has none")
+    images, labels = clean_samples(config, model)
+    looked_at = images if labels is None else images[config.digit :][: config.digits]
     coefficients = [tuple(map(float, denoiser.schedule(t))) for t in config.times]
     arrays = collect(
-        pieces,
-        "noise levels",
-        lambda t: at_level(config, denoiser, images, t),
-        time=config.times,
+        pieces, "noise levels", lambda t: at_level(config, model, looked_at, t), time=config.times
     )
-    drawn = pieces("samples", lambda: samples_of(config, denoiser))["samples"]
+    count = config.samples if model.digits else GRID
+    drawn = pieces("samples", lambda: samples_of(config, model, count))["samples"]
     samples = torch.from_numpy(drawn).to(config.device)
-    arrays |= distances_to_real(config, classifier, images, samples) | {
+    if labels is not None:
+        arrays |= distances_to_real(config, images, labels, samples)
+    arrays |= {
         "times": np.array(config.times),
         "steps": np.array(config.steps),
-        "samples": np.array(config.samples),
-        "seed": np.array(config.seed),
+        "samples": np.array(count),
         **subject(config),
         "alpha": np.array([a for a, _ in coefficients]),
         "sigma": np.array([s for _, s in coefficients]),
         "n": np.array(images[0].numel()),
-        "grid": samples[:64].cpu().numpy(),
-        "held_out_accuracy": np.array(accuracy(classifier, images, labels.to(config.device))),
+        "grid": samples[:GRID].cpu().numpy(),
     }
     if config.record:
         write_scores(config, arrays)
     return arrays
 
 
-def at_level(config: Evaluate, denoiser: Denoiser, images: Tensor, t: int | float) -> Arrays:
+def clean_samples(config: Evaluate, model: Model) -> tuple[Tensor, Tensor | None]:
+    """Return clean samples in the model's space, and labels if the judge is to score: digits in
+    pixels.
+    """
+    if not config.images and model.digits and model.space == "pixels":
+        images, labels = mnist.digits("held-out")
+        return images.to(config.device), labels.to(config.device)
+    return config.inputs(model, config.digits).clean, None
+
+
+def at_level(config: Evaluate, model: Model, images: Tensor, t: int | float) -> Arrays:
     """Return the squared errors at one noise level, (images,), and the health of J, (jacobians,)
     each.
     """
-    squared = squared_errors(denoiser, images[: config.digits], t, config.seed)
+    denoiser = model.denoiser
+    squared = squared_errors(denoiser, images, t, config.seed)
+    of = health if model.is_dense else health_by_products
     found = [
-        health(denoiser, noisy_digit(denoiser, images[i], t, config.seed, i), t)
-        for i in range(config.jacobians)
+        of(denoiser, noisy_digit(denoiser, images[i], t, config.seed, i), t)
+        for i in range(min(config.jacobians, len(images)))
     ]
     return {
         "squared": squared.cpu().double().numpy(),
@@ -121,22 +150,21 @@ def at_level(config: Evaluate, denoiser: Denoiser, images: Tensor, t: int | floa
     }
 
 
-def samples_of(config: Evaluate, denoiser: Denoiser) -> Arrays:
-    """Return the samples, a hundred at a time."""
-    seeds = [seed_of(config.seed, i) for i in range(config.samples)]
+def samples_of(config: Evaluate, model: Model, count: int) -> Arrays:
+    """Return samples, decoded, a hundred at a time."""
+    seeds = [seed_of(config.seed, i) for i in range(count)]
     batches = [
-        ddim_samples(denoiser, seeds[i : i + 100], config.steps, config.device)
-        for i in tqdm(range(0, config.samples, 100), desc="samples", unit="batch")
+        model.decode(ddim_samples(model.denoiser, seeds[i : i + 100], config.steps, config.device))
+        for i in tqdm(range(0, count, 100), desc="samples", unit="batch")
     ]
     return {"samples": torch.cat(batches).cpu().numpy()}
 
 
-def distances_to_real(
-    config: Evaluate, classifier: Classifier, images: Tensor, samples: Tensor
-) -> Arrays:
-    """Return the distances of the samples, and of as many real digits, to others; and the judge's
-    confidence in each sample.
+def distances_to_real(config: Evaluate, images: Tensor, labels: Tensor, samples: Tensor) -> Arrays:
+    """Return the distances of the samples, and of as many real digits, to others; the judge's
+    confidence in each sample, and its accuracy.
     """
+    classifier = mnist.load_classifier(device=config.device)
     order = torch.from_numpy(np.random.default_rng(config.seed).permutation(len(images)))[
         : 2 * config.samples
     ]
@@ -146,7 +174,10 @@ def distances_to_real(
     return {
         name: np.array(list(distances(classifier, a, one).values()))
         for name, a in (("sampled", samples), ("real", other))
-    } | {"confidence": confidence}
+    } | {
+        "confidence": confidence,
+        "held_out_accuracy": np.array(accuracy(classifier, images, labels)),
+    }
 
 
 def summary(arrays: Arrays) -> dict[str, dict[str, Any]]:
@@ -157,7 +188,11 @@ def summary(arrays: Arrays) -> dict[str, dict[str, Any]]:
         ratio = (alpha[k] / sigma[k]) ** 2
         levels[str(t)] = {
             "epsilon_error": ratio * squared[k].mean(),
-            "epsilon_error_se": ratio * squared[k].std(ddof=1) / np.sqrt(squared.shape[1]),
+            **(
+                {"epsilon_error_se": ratio * squared[k].std(ddof=1) / np.sqrt(squared.shape[1])}
+                if squared.shape[1] > 1
+                else {}
+            ),
             "x0_error": squared[k].mean(),
             "trace": arrays["trace"][k].mean(),
             "trace_by_tweedie": alpha[k] / sigma[k] ** 2 * arrays["n"] * squared[k].mean(),
@@ -165,6 +200,8 @@ def summary(arrays: Arrays) -> dict[str, dict[str, Any]]:
             "smallest_symmetric_eigenvalue": arrays["smallest"][k].min(),
             "largest_symmetric_eigenvalue": arrays["largest"][k].max(),
         }
+    if "sampled" not in arrays:
+        return {"levels": levels, "samples": {}}
     names = ("frechet", "kernel", "kernel_deviation")
     samples = {
         **{f"{name}_samples_to_real": arrays["sampled"][k] for k, name in enumerate(names)},
@@ -195,20 +232,26 @@ def plot(arrays: Arrays) -> Figure:
     parts: Any = figure.subfigures(1, 2, width_ratios=[2, 3])
     left, right = parts
     _plot_levels(left, arrays)
+    if arrays["grid"].ndim == 4:
+        _plot_samples(right, arrays)
+    write_subject(figure, arrays)
+    return figure
+
+
+def _plot_samples(figure: Any, arrays: Arrays) -> None:
+    """Draw 64 samples, and say how far they are from real digits, if that was measured."""
     count = int(arrays["samples"])
     _, channels, height, width = arrays["grid"].shape
     mosaic = arrays["grid"].reshape(8, 8, channels, height, width).transpose(2, 0, 3, 1, 4)
-    show(
-        right.subplots(),
-        mosaic.reshape(channels, 8 * height, 8 * width),
-        f"64 of {count} samples, {int(arrays['steps'])} DDIM steps\n"
-        f"Fréchet distance to real digits {arrays['sampled'][0]:.2f}, real to real"
-        f" {arrays['real'][0]:.2f}"
-        + f"\n(too few samples: under {ENOUGH} the distances say little)"
-        * (count < ENOUGH),
-    )
-    write_subject(figure, arrays, f"seed {int(arrays['seed'])}")
-    return figure
+    title = f"64 of {count} samples, {int(arrays['steps'])} DDIM steps"
+    if "sampled" in arrays:
+        title += (
+            f"\nFréchet distance to real digits {arrays['sampled'][0]:.2f}, real to real"
+            f" {arrays['real'][0]:.2f}"
+        )
+        if count < ENOUGH:
+            title += f"\n(too few samples: under {ENOUGH} the distances say little)"
+    show(figure.subplots(), mosaic.reshape(channels, 8 * height, 8 * width), title)
 
 
 def _plot_levels(figure: Any, arrays: Arrays) -> None:
@@ -259,11 +302,17 @@ def write_scores(config: Evaluate, arrays: Arrays) -> None:
     write_card(config.model, card | {"scores": rounded(summary(arrays))})
 
 
+ANSWER = Answer(
+    ("time", "score", "value"),
+    lambda row: row["score"] in PRINTED,
+    across="score",
+)
 STUDY = Study(
     "evaluate",
     Evaluate,
     compute,
     table,
     plot,
-    models=lambda config: {config.model: "denoiser", "classifier": "classifier"},
+    models=judged_files,
+    answer=ANSWER,
 )

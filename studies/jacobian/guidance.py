@@ -75,10 +75,9 @@ class GuidanceStudy(OnImages):
                 f"--model {self.model} takes no prompt, hence no guidance: take {LATENT}, a"
                 " pipeline's folder or a hub id"
             )
-        if self.image is not None and not self.prompt:
-            raise InputError(
-                f"--image {self.image} has no caption: say with --prompt what it shows"
-            )
+        if self.images and not self.prompt:
+            shown = " ".join(map(str, self.images))
+            raise InputError(f"--images {shown} has no caption: say with --prompt what it shows")
         super().__post_init__()
         check_times(self.times)
         if (
@@ -124,7 +123,7 @@ def compute(config: GuidanceStudy, pieces: Pieces) -> Arrays:
     """Return measures (times, scales, digits), the first digit's truth (times, scales), and its
     denoised images.
     """
-    numbers = range(config.digit, config.digit + (1 if config.image else config.digits))
+    numbers = range(config.digit, config.digit + (len(config.files) or config.digits))
     captions = [config.caption(i) for i in numbers]
     models = {text: config.load(text, config.device) for text in dict.fromkeys(captions)}
     model = models[captions[0]]
@@ -273,7 +272,13 @@ def _row(quantity: str, *values: str | float) -> Row:
     return {"quantity": quantity, **dict(zip(names, values, strict=True))}
 
 
-ANSWER = Answer(("time", "scale", "quantity", "value"), over=("digit",), by=("scale",))
+ANSWER = Answer(
+    ("time", "scale", "quantity", "value"),
+    lambda row: row["quantity"] in ("|eigenvalue| 1", "trace", "asymmetry"),
+    over=("digit",),
+    by=("scale",),
+    across="quantity",
+)
 STUDY = Study(
     "guidance",
     GuidanceStudy,

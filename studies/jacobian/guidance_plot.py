@@ -25,9 +25,9 @@ def plot(arrays: Arrays) -> Figure:
     """
     times, scales = arrays["times"].tolist(), arrays["scales"].tolist()
     below = 1.0 * len(times) + 0.4
-    figure = Figure(figsize=(7.2, 3.0 + below))
+    figure = Figure(figsize=(7.2, 3.4 + below))
     write_subject(figure, arrays)
-    parts: Any = figure.subfigures(2, 1, height_ratios=[3.0, below])
+    parts: Any = figure.subfigures(2, 1, height_ratios=[3.4, below])
     top, bottom = parts
     for axes, (key, label) in zip(top.subplots(1, 3), MEASURES.items(), strict=True):
         for k, t in enumerate(times):
@@ -36,12 +36,12 @@ def plot(arrays: Arrays) -> Figure:
         if key != "trace":
             axes.set_ylim(0, None)
         handles = axes.get_legend_handles_labels()
-    dense = "; circles: from its dense $J$" if np.isfinite(arrays["trace_dense"]).all() else ""
+    dense = "; dashes: from its dense $J$" if np.isfinite(arrays["trace_dense"]).all() else ""
     count = len(arrays["names"])
     top.suptitle(
-        f"Lines and bands: mean and range over {count} noisy sample{'s' * (count > 1)}; bars:"
+        f"Lines and bands: mean and range over {count} noisy sample{'s' * (count > 1)};\nbars:"
         f" {arrays['names'][0]} by products, 95 %{dense}",
-        fontsize=8,
+        fontsize=9,
     )
     top.legend(*handles, loc="outside lower center", ncols=len(times))
     rows = [
@@ -49,7 +49,7 @@ def plot(arrays: Arrays) -> Figure:
         for t, images in zip(times, arrays["denoised"], strict=True)
     ]
     grid(bottom, rows, ("clean", *(f"$s$ = {s:g}" for s in scales)))
-    bottom.suptitle(f'$D_s(x_t)$, decoded: "{arrays["captions"][0]}"', fontsize=8)
+    bottom.suptitle(f'$D_s(x_t)$, decoded: "{arrays["captions"][0]}"', fontsize=9)
     return figure
 
 
@@ -63,20 +63,9 @@ def _plot_measure(axes: Any, arrays: Arrays, key: str, k: int, label: str) -> No
     axes.plot(scales, values.mean(1), "-", color=colour, label=label)
     axes.fill_between(scales, values.min(1), values.max(1), color=colour, alpha=0.12, linewidth=0)
     first, (low, high) = values[:, 0], arrays[f"{key}_interval"][k, order, 0].T
-    axes.errorbar(
-        scales,
-        first,
-        yerr=[first - low, high - first],
-        fmt="none",
-        ecolor=colour,
-        elinewidth=1,
-        capsize=2,
-    )
-    axes.plot(
-        scales,
-        arrays[f"{key}_dense"][k][order],
-        "o",
-        color=colour,
-        markerfacecolor="none",
-        markersize=6,
-    )
+    # side by side at each scale
+    at = scales + 0.02 * (np.ptp(scales) or 1) * (k - (len(arrays["times"]) - 1) / 2)
+    bars = [first - low, high - first]
+    axes.errorbar(at, first, bars, fmt="none", ecolor=colour, elinewidth=1)
+    dense = arrays[f"{key}_dense"][k][order]
+    axes.plot(at, dense, "_", color=colour, markersize=6, markeredgewidth=1.2)

@@ -24,6 +24,8 @@ from studies.frame.study import Arrays, Pieces, Study
 from studies.jacobian.spectrum_plot import convergence, is_dense, leading, plot
 
 GRID = (81, 61)
+ANGLES = 144
+"""Of the supporting lines of the numerical range: enough for its corners not to be seen."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ def compute(config: Spectrum, pieces: Pieces) -> Arrays:
         return {
             "ritz": ritz,
             "bounds": bounds,
-            "inner_range": numerical_range(f, 48),
+            "inner_range": numerical_range(f, ANGLES),
             "inner_box": np.array(bendixson_box(f)),
             **_sets(f),
             **({} if model.is_dense else _whole(f.projected)),
@@ -82,7 +84,6 @@ def compute(config: Spectrum, pieces: Pieces) -> Arrays:
         | {
             "time": np.array(config.time),
             **subject(config),
-            "name": np.array(inputs.names[0]),
             "size": np.array(model.size),
         }
     )
@@ -97,7 +98,7 @@ def _whole(A: NDArray[np.float64]) -> Arrays:
         "symmetric": np.linalg.eigvalsh((A + A.T) / 2),
         "skew": np.linalg.eigvalsh((A - A.T) / 2j),
         "singular": np.linalg.svd(A, compute_uv=False),
-        "range": numerical_range(A, 48),
+        "range": numerical_range(A, ANGLES),
         "box": np.array(bendixson_box(A)),
     }
 

@@ -21,16 +21,16 @@ GRAYS = ("#222222", "#777777", "#bbbbbb")
 
 def plot(arrays: Arrays) -> Figure:
     """Draw the complex plane, Ritz values and their convergence, and the decay."""
-    figure = Figure(figsize=(9.0, 5.6))
+    figure = Figure(figsize=(9.0, 6.0))
     (plane, zoom, decay), (ritz, errors, rest) = figure.subplots(2, 3)
-    write_subject(figure, arrays, f"{arrays['name']}, $t$ = {arrays['time']}")
+    write_subject(figure, arrays, f"$t$ = {arrays['time']}")
     _plot_plane(plane, arrays)
     _plot_near_zero(zoom, arrays)
     _plot_ritz(ritz, arrays)
     _plot_errors(errors, arrays)
     _plot_decay(decay, arrays)
     for axes in (decay, ritz, errors):
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=1 + (axes is errors))
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.26), ncols=1 + (axes is errors))
     rest.set_axis_off()
     rest.legend(*plane.get_legend_handles_labels(), loc="center left", title="Upper left:")
     return figure
@@ -67,6 +67,7 @@ def _plot_plane(axes: Axes, arrays: Arrays) -> None:
         title="Spectrum of $J$",
         ylim=(-high, high),
     )
+    axes.locator_params(axis="y", nbins=4)
 
 
 def _plot_ranges(axes: Axes, arrays: Arrays) -> None:
@@ -147,7 +148,7 @@ def _plot_errors(axes: Axes, arrays: Arrays) -> None:
     axes.set(
         xlabel="Arnoldi steps",
         ylabel="error of the eigenvalue",
-        title="Convergence of the leading eigenvalues",
+        title="Leading eigenvalues as they converge",
     )
 
 

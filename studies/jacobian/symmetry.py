@@ -209,7 +209,7 @@ def table(arrays: Arrays) -> list[Row]:
     return rows
 
 
-ANSWER = Answer(("time", "quantity", "value"), over=("digit",))
+ANSWER = Answer(("time", "quantity", "value"), over=("digit",), across="quantity")
 STUDY = Study(
     "symmetry",
     Symmetry,

@@ -39,10 +39,10 @@ def plot(arrays: Arrays) -> Figure:
         row[0].set_ylabel(f"$t$ = {arrays['shown'][k]}")
     channels = len(arrays["column"][0])
     for panel, title in zip(panels[0], TITLES, strict=True):
-        panel.set_title(title, fontsize=7)
+        panel.set_title(title, fontsize=8)
     if channels > 3:
         label = f"tiles: channels 1 to {channels}, row by row"
-        panels[-1, 2].set_xlabel(label, fontsize=6)
+        panels[-1, 2].set_xlabel(label, fontsize=8)
     return figure
 
 

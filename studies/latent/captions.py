@@ -21,7 +21,7 @@ from jacobian_lab import InputError, Latent, load_latent
 from jacobian_lab.sampling.sampler import sample, seed_of, seeded_noise
 from mnist.data import SHAPE
 from mnist.latent import NAMES, caption
-from studies.frame.answer import Row
+from studies.frame.answer import Answer, Row
 from studies.frame.figure_text import subject, write_subject
 from studies.frame.model_files import LATENT, pipeline_folder
 from studies.frame.panels import grid
@@ -252,4 +252,5 @@ def plot(arrays: Arrays) -> Figure:
     return figure
 
 
-STUDY = Study("captions", Captions, compute, table, plot, models=Captions.models)
+ANSWER = Answer(("guidance", "drawn_by", "samples", "judge_sees_the_digit", "psnr_mean_dB"))
+STUDY = Study("captions", Captions, compute, table, plot, models=Captions.models, answer=ANSWER)

@@ -22,37 +22,50 @@ COLOURS = {
     "latent mask": "#cc79a7",
 }
 GRAY = "#555555"
-STYLES = {"$J_D^T e$": "--", "$J_D^{+} e$": ":", "$J_D^{+} e$, cut off": "-"}
+CUT_OFF = "$J_D^{+} e$, cut off"
+STYLES = {"$J_D^T e$": "--", "$J_D^{+} e$": ":", CUT_OFF: "-"}
+TENTHS = (0, 0.5, 1)
 SHOWN = 6
-TITLES = ("direction of the error", "along the direction", "sampling, band 10-90 %")
+TITLES = ("direction", "a step", "sampling, 10-90 %")
 
 
 def plot(arrays: Arrays) -> Figure:
-    """Draw images of some digits, and a column of panels for each task."""
-    rows = [("truth", arrays["truth"])]
-    for task, observed in zip(TASKS, ("small", "known"), strict=True):
-        rows.append((f"{task}:\nobserved", arrays[observed]))
-        rows += [
-            (method, arrays["images"][k])
-            for k, (of, method) in enumerate(arrays["rows"].tolist())
-            if of == task and method not in ("autoencoder", "unconstrained")
-        ]
-    rows.append(("autoencoder\nof the truth", arrays["images"][0]))
-    figure = Figure(figsize=(9.8, 7.0))
-    write_subject(figure, arrays, "medians over the digits")
-    parts: Any = figure.subfigures(1, 2, width_ratios=(4.5, 5.3))
-    grid(parts[0], [(name, list(images[:SHOWN])) for name, images in rows])
+    """Draw images of some digits by task, and a column of panels for each task."""
+    figure = Figure(figsize=(9.8, 8.4))
+    count = len(arrays["truth"])
+    write_subject(figure, arrays, f"{count} digits sampled; lines: medians over the digits")
+    parts: Any = figure.subfigures(1, 2, width_ratios=(4.3, 5.5))
+    _plot_images(parts[0], arrays)
     panels = parts[1].subplots(4, 2)
     for column, task in enumerate(TASKS):
         _plot_cosines(panels[0, column], arrays, column)
         _plot_steps(panels[1, column], arrays, column)
         _plot_sampling(panels[2, column], arrays, task)
         for axes, title in zip(panels[:3, column], TITLES, strict=True):
-            axes.set_title(f"{task}: {title}", fontsize=7)
+            axes.set_title(f"{task}: {title}", fontsize=8)
     _plot_roundtrip(panels[3, 0], arrays)
     _plot_memory(panels[3, 1], arrays)
-    parts[1].legend(*_legend(panels[0, 0]), loc="outside upper center", ncols=6, columnspacing=1.2)
+    forms = [panels[1, 0].plot([], [], color=COLOURS[form])[0] for form in FORMS]
+    forms += panels[1, 0].plot([], [], color=GRAY)
+    parts[1].legend(forms, [*FORMS, CUT_OFF], loc="outside upper center", ncols=4)
     return figure
+
+
+def _plot_images(figure: Any, arrays: Arrays) -> None:
+    """Draw the truth, and below it for each task what is observed and the samples."""
+    groups = {"autoencoder": [("truth", arrays["truth"]), ("decoded", arrays["images"][0])]}
+    for task, observed in zip(TASKS, ("small", "known"), strict=True):
+        groups[task] = [("observed", arrays[observed])] + [
+            (method, arrays["images"][k])
+            for k, (of, method) in enumerate(arrays["rows"].tolist())
+            if of == task and method not in ("autoencoder", "unconstrained")
+        ]
+    heights = [len(rows) + 0.4 for rows in groups.values()]
+    for part, (title, rows) in zip(
+        figure.subfigures(len(groups), 1, height_ratios=heights), groups.items(), strict=True
+    ):
+        grid(part, [(name, list(images[:SHOWN])) for name, images in rows])
+        part.suptitle(title, fontsize=9)
 
 
 def _plot_cosines(axes: Axes, arrays: Arrays, task: int) -> None:
@@ -62,20 +75,18 @@ def _plot_cosines(axes: Axes, arrays: Arrays, task: int) -> None:
         for r, style in enumerate(STYLES.values()):
             if form != "backprop" or r:
                 axes.plot(arrays["times"], found[:, f, r], style, color=COLOURS[form])
-    axes.set(xlabel="time $t$", ylabel="cosine with", ylim=(min(0, found.min()), 1.02))
-
-
-def _legend(axes: Axes) -> tuple[list[Any], list[str]]:
-    """Return a line and a label for each form and each reference: one legend serves all panels."""
-    forms = [axes.plot([], [], color=COLOURS[form])[0] for form in FORMS]
-    styles = [axes.plot([], [], style, color=GRAY)[0] for style in STYLES.values()]
-    return forms + styles, [*FORMS, *STYLES]
+    for name, style in STYLES.items():
+        axes.plot([], [], style, color=GRAY, label=name)
+    axes.set(
+        xlabel="time $t$", ylabel="cosine with", ylim=(min(0, found.min()), 1.3), yticks=TENTHS
+    )
+    axes.legend(loc="upper center", ncols=3, borderpad=0, columnspacing=0.6, handlelength=1.2)
 
 
 def _plot_steps(axes: Axes, arrays: Arrays, task: int) -> None:
     """Draw the median residual of D(z + s d), relative to that at s = 0, against s."""
     found = np.median(arrays["by_step"][:, :, task], axis=(0, 1))
-    for values, form in zip(found, [*FORMS, "$J_D^{+} e$, cut off"], strict=True):
+    for values, form in zip(found, [*FORMS, CUT_OFF], strict=True):
         axes.plot(STEPS, values, color=COLOURS.get(form, GRAY))
     axes.set(
         xlabel="step $s$",
@@ -106,7 +117,8 @@ def _plot_roundtrip(axes: Axes, arrays: Arrays) -> None:
     axes.set(
         xlabel="time $t$",
         ylabel="$|J_E J_D v - v|\\,/\\,|v|$",
-        ylim=(0, 1.6 * arrays["roundtrip"].max()),
+        ylim=(0, 1.7 * arrays["roundtrip"].max()),
+        title="round trip, range of digits",
     )
     axes.legend(loc="upper left", borderpad=0)
 
@@ -125,4 +137,5 @@ def _plot_memory(axes: Axes, arrays: Arrays) -> None:
         yticklabels=names,
         ylim=(len(shown) - 0.5, -0.5),
         xlabel=f"peak above rest, MB, batch {int(arrays['batch'])}",
+        title="memory",
     )

@@ -26,8 +26,7 @@ from jacobian_lab.constraints.linear import Inpainting
 from jacobian_lab.sampling.newton import Kind, Newton
 from jacobian_lab.sampling.sampler import sample, seed_of, seeded_noise
 from jacobian_lab.sampling.step_size import Dynamic, Secant, StepSize
-from studies.frame.model_files import is_gray
-from studies.frame.models import Model, is_latent
+from studies.frame.models import Model, is_of_digits, may_be_of_digits
 from studies.frame.options import Guided, model_files
 from studies.frame.study import Arrays, Pieces
 
@@ -87,7 +86,7 @@ class Constrained(Guided):
                 f"--rule secant takes g for J e, and would brake --direction {self.direction}"
                 " wrongly: add --rule dynamic"
             )
-        if not is_latent(self.model):
+        if is_of_digits(self.model):
             self._refuse_unless_default("through")
         if self.through == "latents" and not self.has_mask:
             raise InputError(
@@ -124,8 +123,8 @@ class Constrained(Guided):
 
     def models(self) -> Mapping[str, str]:
         """Return the models with weights, for the manifest."""
-        gray = not is_latent(self.model) or is_gray(self.model)  # the classifier is of digits
-        return {**model_files(self), **({"classifier": "classifier"} if gray else {})}
+        judged = may_be_of_digits(self.model)  # the judge is of digits
+        return {**model_files(self), **({"classifier": "classifier"} if judged else {})}
 
     def carried(self, wanted: Constraint, model: Model) -> Constraint:
         """Return what is wanted of images as what is wanted in the model's space."""

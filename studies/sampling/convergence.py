@@ -34,11 +34,10 @@ from jacobian_lab.constraints.masks import half
 from jacobian_lab.sampling.newton import Newton
 from jacobian_lab.sampling.sampler import seed_of, seeded_noise
 from jacobian_lab.sampling.step_size import Dynamic, Spectral, StepSize
-from mnist.data import SHAPE
 from studies.frame.answer import Answer
 from studies.frame.figure_text import subject
 from studies.frame.models import Inputs, Model
-from studies.frame.options import OnModel, model_files
+from studies.frame.options import OnModel, judged_files
 from studies.frame.study import Arrays, Pieces, Study
 from studies.frame.survey import collect
 from studies.sampling.contraction import UNKNOWN, contraction
@@ -205,7 +204,7 @@ def agreement(model: Model, inputs: Inputs, samples: Tensor) -> NDArray[Any]:
     """Return whether the classifier sees in each sample what was masked, (N,); NaN for images that
     are no digits.
     """
-    if model.image_shape != SHAPE:
+    if not model.digits:
         return np.full(len(samples), np.nan)
     classifier = mnist.load_classifier(device=model.device)
     labels = classifier(inputs.images).argmax(1) if inputs.labels is None else inputs.labels
@@ -224,6 +223,6 @@ STUDY = Study(
     compute,
     table,
     plot,
-    models=lambda config: {**model_files(config), "classifier": "classifier"},
+    models=judged_files,
     answer=ANSWER,
 )

@@ -86,10 +86,10 @@ def plot(arrays: Arrays) -> Figure:
     """Draw the paths at the largest budget, the search, the samples' scores by budget; below, the
     same digits by each run.
     """
-    figure = Figure(figsize=(7.2, 7.9))
+    figure = Figure(figsize=(7.2, 9.2))
     count = arrays["agreement"].shape[1]
     write_subject(figure, arrays, f"task {arrays['task']}, {count} digits")
-    parts: Any = figure.subfigures(2, 1, height_ratios=[4.5, 3.2])
+    parts: Any = figure.subfigures(2, 1, height_ratios=[5.2, 4.0])
     top, bottom = parts[0].subplots(2, 3)
     _plot_paths(top[0], top[1], arrays)
     _plot_search(top[2], arrays)
@@ -97,7 +97,7 @@ def plot(arrays: Arrays) -> Figure:
     for axes, key, label in zip(
         bottom,
         ("residual", "agreement", "distance"),
-        ("residual", "judge's agreement", "distance to digits"),
+        ("residual", "judge agrees", "distance to digits"),
         strict=True,
     ):
         _plot_scores(axes, arrays, rows, key)
@@ -107,7 +107,7 @@ def plot(arrays: Arrays) -> Figure:
         ylim=(min(float(row["residual"]) for row in rows if row["residual"] != "") / 2, None),
     )
     bottom[1].set(
-        title="Samples, by what they cost\n(means, 95 % intervals; exact: means)",
+        title=f"Means, 95 % intervals;\nexact: means of {arrays['count'].min()} digits",
         ylim=(-0.03, 1.03),
     )
     bottom[2].axhline(1, color="#999999", linewidth=0.5, zorder=0)
@@ -126,7 +126,7 @@ def _plot_paths(left: Axes, right: Axes, arrays: Arrays) -> None:
     """Draw the residual, and the size of x_t, along the largest budget."""
     for axes, key, label in (
         (left, "residuals", "residual"),
-        (right, "sizes", r"$|x_t|$ / that of the noisy true digit"),
+        (right, "sizes", "$|x_t|$, relative"),
     ):
         for i in (i for i in _largest(arrays) if arrays["budget"][i]):
             axes.plot(arrays["evaluations"][i], arrays[key][i], **_line(arrays, i))
@@ -136,7 +136,7 @@ def _plot_paths(left: Axes, right: Axes, arrays: Arrays) -> None:
         f"Along the largest budget, {int(arrays['budget'].max())}\n(median of the digits)"
     )
     right.axhline(1, color="#999999", linewidth=0.5, zorder=0)
-    right.set_title("Size of $x_t$\n(median of the digits)")
+    right.set_title("Size of $x_t$, over that\nof the noisy true digit")
 
 
 def _plot_digits(figure: Any, arrays: Arrays) -> None:
@@ -145,7 +145,7 @@ def _plot_digits(figure: Any, arrays: Arrays) -> None:
     for i in _largest(arrays):
         if arrays["budget"][i]:
             spent = np.nanmax(arrays["evaluations"][i])
-            lines.append((f"{_name(arrays, i)}\n{spent:.0f} evaluations", arrays["images"][i]))
+            lines.append((f"{_name(arrays, i)}\n{spent:.0f} passes", arrays["images"][i]))
     exact = [i for i in _largest(arrays) if not arrays["budget"][i]]
     if exact:
         found = np.concatenate([arrays["images"][i, : arrays["count"][i]] for i in exact])
@@ -159,7 +159,7 @@ def _plot_digits(figure: Any, arrays: Arrays) -> None:
                 show(axes, image)
         for axes in line:
             axes.axis("on" if axes.images or axes is line[0] else "off")
-        line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=6)
+        line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=8)
 
 
 def _plot_search(axes: Axes, arrays: Arrays) -> None:
@@ -220,9 +220,7 @@ def _plot_scores(axes: Axes, arrays: Arrays, rows: list[Row], key: str) -> None:
     ticks = [*map(str, budgets)]
     outside = [row for row in rows if not row["budget"]]
     if outside:
-        ticks.append(
-            f"exact: {int(float(outside[0]['evaluations']))},\n{outside[0]['digits']} digits"
-        )
+        ticks.append(f"exact,\n{int(float(outside[0]['evaluations']))}")
         axes.axvline(len(budgets) - 0.5, color="#999999", linewidth=0.5, linestyle=":")
     axes.set_xticks(range(len(ticks)), ticks)
 

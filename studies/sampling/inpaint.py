@@ -18,7 +18,7 @@ from jacobian_lab.sampling.sampler import seed_of
 from mnist.data import SHAPE
 from studies.frame.answer import Answer
 from studies.frame.mask_files import Mask, count_known, read_mask
-from studies.frame.models import image_hash, is_latent, say
+from studies.frame.models import image_hash, is_of_digits, say
 from studies.frame.pictures import Shape
 from studies.frame.study import Arrays, Pieces, Study
 from studies.sampling import (
@@ -39,7 +39,7 @@ class Inpaint(Observed):
     """What is known: the left, right, top or bottom half; all but a "box"; all but "free-form"
     strokes; "random" pixels; or the path of an image file, white where a pixel is known, or opaque
     if some of it is transparent: of digits 32x32 or 28x28 pixels, else of the aspect ratio of the
-    --image, with which it is scaled.
+    --images, with which it is scaled.
     """
     invert_mask: bool = False
     """Know what the mask does not, and not what it does."""
@@ -60,9 +60,9 @@ class Inpaint(Observed):
                 f"--mask must be {', '.join(MASKS)}, or the path of an image file: got"
                 f" {self.mask!r}, and no such file exists"
             )
-        if not is_latent(self.model):
+        if is_of_digits(self.model):
             # a bad mask is refused before anything is computed; a pipeline's shape is not known yet
-            self.known([0])
+            self.known([0], SHAPE, digits=True)
         if self.mask not in MASKS:
             self.hashes["mask"] = image_hash(Path(self.mask), "--mask")
 
@@ -71,7 +71,7 @@ class Inpaint(Observed):
         """Whether what is wanted are known pixels: they are."""
         return True
 
-    def known(self, numbers: list[int], shape: Shape = SHAPE) -> Mask:
+    def known(self, numbers: list[int], shape: Shape, digits: bool) -> Mask:
         """Return the masks, (N, 1, H, W), True where a pixel is known; drawn at random, each
         image's own.
         """
@@ -96,7 +96,7 @@ class Inpaint(Observed):
                     f"--mask {self.mask}, inverted, leaves no pixel known: leave --invert-mask out"
                 )
             return Mask(masks, count_known(masks))
-        found = read_mask(Path(self.mask), shape, self.invert_mask, self.image)
+        found = read_mask(Path(self.mask), shape, self.invert_mask, self.files, digits=digits)
         return Mask(
             found.known.expand(len(numbers), 1, -1, -1),
             f"{found.said}; {count_known(found.known)}".lstrip("; "),
@@ -109,9 +109,10 @@ def compute(config: Inpaint, pieces: Pieces) -> Arrays:
     """
     model = config.load()
     truth = config.inputs(model)
-    known = say(*config.known(truth.numbers, model.image_shape)).to(config.device)
-    found = sample_and_score(config, pieces, model, Inpainting(truth.images, known), truth, {})
-    return found | {"observed": torch.where(known, truth.images, torch.nan).cpu().numpy()}
+    known = config.known(truth.numbers, model.image_shape, model.digits)
+    mask = say(*known).to(config.device)
+    found = sample_and_score(config, pieces, model, Inpainting(truth.images, mask), truth, {})
+    return found | {"observed": torch.where(mask, truth.images, torch.nan).cpu().numpy()}
 
 
 def plot(arrays: Arrays) -> Figure:

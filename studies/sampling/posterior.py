@@ -46,6 +46,7 @@ from jacobian_lab.sampling.newton import Newton
 from jacobian_lab.sampling.sampler import sample, seed_of, seeded_noise
 from jacobian_lab.sampling.step_size import Dynamic, ExactMinimiser, Fixed, Secant
 from studies.frame.answer import Answer, Row
+from studies.frame.figure_text import subject
 from studies.frame.study import Arrays, Config, Pieces, Study
 from studies.frame.survey import collect
 from studies.sampling.posterior_plot import ETAS, PATHS, plot
@@ -170,6 +171,8 @@ def compute(config: Posterior, pieces: Pieces) -> Arrays:
         "true_mean": torch.stack([mean for mean, _ in truth]).numpy(),
         "true_std": torch.stack([covariance.diagonal().sqrt() for _, covariance in truth]).numpy(),
         "true_paths": torch.stack(exact).numpy(),
+        **subject(config),
+        "curves": np.array(config.curves),
     }
 
 
@@ -213,6 +216,7 @@ def table(arrays: Arrays) -> list[Row]:
                 "observation": observation,
                 "direction_and_step": way,
                 "eta": float(eta),
+                "case": f"{oracle}, {observation}, eta {float(eta):g}",
                 "samples": int(arrays["count"][r]),
                 "passes": int(arrays["passes"][r].max()),
                 "residual": float(arrays["residual"][r].mean()),
@@ -229,21 +233,7 @@ def table(arrays: Arrays) -> list[Row]:
     return rows
 
 
-ANSWER = Answer(
-    (
-        "prior",
-        "observation",
-        "direction_and_step",
-        "passes",
-        "residual",
-        "mean_error",
-        "mean_floor",
-        "covariance_error",
-        "covariance_floor",
-        "spread",
-    ),
-    lambda row: row["eta"] == 1,
-)
+ANSWER = Answer(("direction_and_step", "case", "mean_error"), across="case")
 STUDY = Study(
     "posterior",
     Posterior,

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from studies.frame.figure_style import COLOURS
-from studies.frame.figure_text import plain_ticks
+from studies.frame.figure_text import plain_ticks, write_subject
 from studies.frame.study import Arrays
 from studies.sampling.random_curves import OBSERVATIONS, ORACLES, SCORES, N
 
@@ -18,6 +18,12 @@ PATHS = 8
 """Samples that are shown."""
 ETAS = (0.0, 1.0)
 SHADES = {"Gaussian": "#0072b2", "mixture": "#d55e00"}
+KNOWN = {"half": "the left half", "noisy means": "means over 4 points, with noise"}
+AXES = {
+    "mean": r"$|m - m^*| \,/\, \sqrt{\mathrm{tr}\, C^*}$",
+    "covariance": r"$|C - C^*|_F \,/\, |C^*|_F$",
+    "weights": "total variation of the\nmixture's weights",
+}
 SHOWN = ("E[x_0 | x_t, y]", "MMPS", "J e, secant", "J^+ e, step 1", "e, minimiser")
 
 
@@ -25,14 +31,15 @@ def plot(arrays: Arrays) -> Figure:
     """Draw samples of the first curve, its left half known, without fresh noise; below, the errors
     of all.
     """
-    figure = Figure(figsize=(7.2, 8.6))
-    figure.suptitle(
-        "Random curves of 32 points; free: no constraint; $e$: the error itself as direction;"
-        " minimiser: the step that\nminimises the residual; step 1: the whole step; GMRES($k$): $k$"
-        " Krylov steps",
-        fontsize=7,
+    figure = Figure(figsize=(7.2, 10.4))
+    write_subject(
+        figure,
+        arrays,
+        f"random curves of {N} points, {int(arrays['curves'])} observed, their denoiser known",
+        "free: no constraint; $e$: the error itself as direction; minimiser: the step that"
+        " minimises the residual; step 1: the whole step; GMRES($k$): $k$ Krylov steps",
     )
-    parts: Any = figure.subfigures(2, 1, height_ratios=[1, 1.7])
+    parts: Any = figure.subfigures(2, 1, height_ratios=[1, 1.9])
     panels = parts[0].subplots(len(ORACLES), 1 + len(SHOWN), sharex=True, sharey="row")
     runs = [tuple(run) for run in arrays["runs"].tolist()]
     for k, oracle in enumerate(ORACLES):
@@ -53,33 +60,29 @@ def plot(arrays: Arrays) -> Figure:
         rf"point; known left of the line; {PATHS} samples, $\eta$ = 0; gray: mean $\pm$ 2 standard"
         r" deviations "
         "of the posterior",
-        fontsize=8,
+        fontsize=9,
     )
     _plot_errors(parts[1], arrays, runs)
     return figure
 
 
 def _plot_errors(figure: Any, arrays: Arrays, runs: list[tuple[str, ...]]) -> None:
-    """Draw a panel for each score, a row for each sampler."""
-    panels = figure.subplots(1, 3, sharey=True)
-    for axes, (name, label) in zip(
-        panels,
-        {
-            "mean": r"$|m - m^*| \,/\, \sqrt{\mathrm{tr}\, C^*}$",
-            "covariance": r"$|C - C^*|_F \,/\, |C^*|_F$",
-            "weights": "total variation of the\nmixture's weights",
-        }.items(),
-        strict=True,
-    ):
-        _draw_errors(axes, arrays, runs, name)
-        axes.set(xscale="linear" if name == "weights" else "log", xlabel=label)
+    """Draw a panel for each observation and score, a row for each sampler."""
+    panels = figure.subplots(len(OBSERVATIONS), len(AXES), sharex="col", sharey=True)
+    ways = _ways(runs)
+    for line, observation in zip(panels, OBSERVATIONS, strict=True):
+        for axes, name in zip(line, AXES, strict=True):
+            _draw_errors(axes, arrays, runs, name, observation)
+            axes.set_xscale("linear" if name == "weights" else "log")
+            axes.grid(axis="y", color="#eeeeee", linewidth=0.6)
+        line[1].set_title(f"known: {KNOWN[observation]}")
+        line[0].set_yticks(range(len(ways)), [_label(way) for way in ways])
+    for axes, (name, label) in zip(panels[-1], AXES.items(), strict=True):
+        axes.set_xlabel(label)
         if name != "weights":
             plain_ticks(axes.xaxis)
-        axes.grid(axis="y", color="#eeeeee", linewidth=0.6)
-    ways = _ways(runs)
-    panels[0].set_yticks(range(len(ways)), [_label(way) for way in ways])
-    panels[0].invert_yaxis()
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    panels[0, 0].invert_yaxis()
+    figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
 
 
 def _ways(runs: list[tuple[str, ...]]) -> list[str]:
@@ -93,36 +96,36 @@ def _draw_curves(axes: Axes, paths: Any, band: tuple[Any, Any], colour: str) -> 
     axes.plot(x, paths.T, color=colour, linewidth=0.7)
 
 
-def _draw_errors(axes: Axes, arrays: Arrays, runs: list[tuple[str, ...]], name: str) -> None:
-    """Draw one score of every run; the floor of as many exact samples as a tick."""
+def _draw_errors(
+    axes: Axes, arrays: Arrays, runs: list[tuple[str, ...]], name: str, observation: str
+) -> None:
+    """Draw one score of every run on an observation; the floor of as many exact samples as a
+    tick.
+    """
     column = SCORES.index(name)
     oracles = ORACLES if name != "weights" else ("mixture",)
-    cases = list(itertools.product(oracles, OBSERVATIONS))
-    for k, (oracle, observation) in enumerate(cases):
-        for m, eta in enumerate(ETAS):
-            y = np.arange(len(_ways(runs))) + 0.1 * (2 * k + m - (len(cases) * 2 - 1) / 2)
-            chosen = [
-                r
-                for r, run in enumerate(runs)
-                if run[:2] == (oracle, observation) and float(run[3]) == eta
-            ]
-            axes.plot(
-                arrays["score"][chosen, :, column].mean(1),
-                y,
-                "os"[OBSERVATIONS.index(observation)],
-                color=SHADES[oracle],
-                markersize=3.5,
-                markerfacecolor=None if eta else "none",
-                markeredgewidth=0.8,
-                label=rf"{oracle}, {observation}, $\eta$ = {eta:g}",
-            )
+    cases = list(itertools.product(oracles, ETAS))
+    for k, (oracle, eta) in enumerate(cases):
+        y = np.arange(len(_ways(runs))) + 0.18 * (k - (len(cases) - 1) / 2)
+        case = oracle, observation, eta
+        chosen = [r for r, run in enumerate(runs) if (*run[:2], float(run[3])) == case]
+        axes.plot(
+            arrays["score"][chosen, :, column].mean(1),
+            y,
+            "o",
+            color=SHADES[oracle],
+            markersize=3.5,
+            markerfacecolor=None if eta else "none",
+            markeredgewidth=0.8,
+            label=rf"{oracle}, $\eta$ = {eta:g}",
+        )
         axes.plot(
             arrays["floor"][chosen, :, column].mean(1),
             y,
             "|",
             color="#999999",
             markersize=4,
-            label="as many exact samples" if not k else None,
+            label="exact samples" if k == len(cases) - 1 else None,
         )
 
 
@@ -136,7 +139,7 @@ def _label(way: str) -> str:
         "e,": "$e$,",
     }.items():
         if way.startswith(plain):
-            return way.replace(plain, drawn, 1)
+            return way.replace(plain, drawn, 1).replace("rcond 0.1, step 1", "rcond 0.1")
     return way
 
 

@@ -21,8 +21,7 @@ from jacobian_lab.constraints.losses import style
 from mnist.data import SHAPE
 from studies.frame.answer import Answer, Row
 from studies.frame.figure_text import subject
-from studies.frame.model_files import is_gray
-from studies.frame.models import Model, is_latent
+from studies.frame.models import Model, may_be_of_digits
 from studies.frame.statistics import mean_interval
 from studies.frame.study import Arrays, Pieces, Study
 from studies.sampling.constrained import sample_images, spent
@@ -64,9 +63,7 @@ class StyleTransfer(OfDigits):
     @property
     def source(self) -> str:
         """What the style is read off."""
-        return self.features or (
-            CLASSIFIER if not is_latent(self.model) or is_gray(self.model) else CLIP
-        )
+        return self.features or (CLASSIFIER if may_be_of_digits(self.model) else CLIP)
 
 
 def thickness(images: Tensor) -> Tensor:
@@ -138,7 +135,7 @@ def compute(config: StyleTransfer, pieces: Pieces) -> Arrays:
 
 def _check_features(config: StyleTransfer, model: Model) -> None:
     """Raise where the style of other images would be read off a classifier of digits."""
-    if config.source == CLASSIFIER and model.image_shape != SHAPE:
+    if config.source == CLASSIFIER and not model.digits:
         raise InputError(
             f"--features classifier is of digits, {SHAPE}, and --model {config.model} makes images"
             f" of {model.image_shape}: name the folder or hub id of a CLIP vision model, such as"

@@ -7,7 +7,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from matplotlib.figure import Figure
+from torch import Tensor
 
 from jacobian_lab import InputError
 from jacobian_lab.constraints.separable import shrink, super_resolution
@@ -15,8 +17,9 @@ from mnist.data import SHAPE
 from studies.frame.answer import Answer
 from studies.frame.image_files import size_of
 from studies.frame.models import say
-from studies.frame.pictures import Picture, Shape, read_image
+from studies.frame.pictures import Shape, read_image
 from studies.frame.study import Arrays, Pieces, Study
+from studies.frame.user_images import OPTION
 from studies.sampling import (
     reconstruction as observed,
 )
@@ -27,43 +30,47 @@ SHORTEST = "pseudo-inverse"
 
 @dataclass(frozen=True)
 class Superres(Observed):
-    """Enlarge shrunk digits, or an --image: 16x16, 8x8 or 4x4 pixels for the factors 2, 4, 8.
+    """Enlarge shrunk digits, or --images: 16x16, 8x8 or 4x4 pixels for the factors 2, 4, 8.
 
-    For a model of other images it is the small image if it has just its size, W / factor x H /
-    factor, and else at least the full size, W x H, which is shrunk here and then scored against.
+    Of a model of other images, --images are small ones of exactly W / factor x H / factor pixels,
+    or whole ones of at least W x H, which are shrunk here and scored against.
     Example: jacobian-lab superres --factor 4 --digits 8.
     """
 
     factor: Literal[2, 4, 8] = 4
     """How much smaller the observed image is, in each direction: bicubic, antialiased."""
 
-    def read(self, shape: Shape) -> Picture:
-        """Return the user's image, (1, c, h, w) or whole, (1, c, H, W)."""
-        assert self.image is not None
+    def check_images(self) -> None:
+        """Raise unless the user's files are small digits."""
+        self.small(SHAPE, digits=True)
+
+    def small(self, shape: Shape, digits: bool) -> Tensor | None:
+        """Return the user's small images, (N, c, h, w); None if they are whole, (c, H, W)."""
         channels, height, width = shape
         h, w = height // self.factor, width // self.factor
-        if shape == SHAPE:
-            return read_image(self.image, (channels, h, w), sides=(w,))
-        size = size_of(self.image, "--image")
-        if size == (w, h):
-            return read_image(self.image, (channels, h, w))
-        if size[0] < width or size[1] < height:
-            raise InputError(
-                f"{self.image} has {size[0]}x{size[1]} pixels: --image must be the small image,"
-                f" {w}x{h} pixels, or one of at least {width}x{height}, which is shrunk"
-            )
-        return read_image(self.image, shape)
+        sizes = {path: size_of(path, OPTION) for path in self.files}
+        if digits or set(sizes.values()) == {(w, h)}:
+            sides = (w,) if digits else ()
+            read = [read_image(path, (channels, h, w), sides=sides) for path in sizes]
+            return torch.cat([say(*picture) for picture in read])
+        for path, size in sizes.items():
+            if size[0] < width or size[1] < height:
+                raise InputError(
+                    f"{path} has {size[0]}x{size[1]} pixels: {OPTION} must be small images, all of"
+                    f" {w}x{h} pixels, or of at least {width}x{height}, which are shrunk"
+                )
+        return None
 
 
 def compute(config: Superres, pieces: Pieces) -> Arrays:
     """Return what `sample_and_score` finds, the small images and the shortest answers."""
     model = config.load()
-    small = None if config.image is None else config.read(model.image_shape)
-    if small is None or tuple(small.pixels.shape[1:]) == model.image_shape:
+    small = config.small(model.image_shape, model.digits) if config.images else None
+    if small is None:
         truth = config.inputs(model)
         y = shrink(truth.images, config.factor)
     else:
-        truth, y = None, say(*small).to(config.device)
+        truth, y = None, small.to(config.device)
     problem = super_resolution(y, config.factor)
     shortest = problem.pseudo_inverse(y)
     found = sample_and_score(config, pieces, model, problem, truth, {SHORTEST: shortest})

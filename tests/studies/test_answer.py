@@ -24,8 +24,8 @@ def test_numbers_are_averaged_with_students_interval():
     assert [(row["time"], row["value"]) for row in found] == [(1, 11.5), (2, 21.5)]
     assert "digit" not in found[0]
     low, high = scipy.stats.t.interval(0.95, 3, 11.5, np.std(range(4), ddof=1) / 2)
-    assert math.isclose(found[0]["value_low"], low)
-    assert math.isclose(found[0]["value_high"], high)
+    assert math.isclose(found[0]["low"], low)
+    assert math.isclose(found[0]["high"], high)
 
 
 def test_settings_that_are_numbers_are_not_averaged_and_intervals_follow_their_column():
@@ -66,3 +66,38 @@ def test_a_long_table_ends_with_a_screen_and_says_where_the_rest_is():
     text = terminal_table([{"i": i} for i in range(MOST + 3)])
     assert text.endswith("\n39\n... and 3 rows more in table.csv")
     assert "40" not in terminal_table([{"i": i} for i in range(MOST)])
+
+
+def test_the_entries_of_a_column_become_columns_with_their_intervals():
+    rows = [
+        {"time": t, "part": part, "value": 1.0 * t + k, "low": 0.5, "high": 9.0, "note": "no"}
+        for t in (1, 2)
+        for k, part in enumerate(("J", "skew"))
+    ][:3]
+    found = Answer(("time", "part", "value"), across="part")(rows)
+    assert found == [
+        {
+            "time": 1,
+            **{"J": 1.0, "J_low": 0.5, "J_high": 9.0},
+            **{"skew": 2.0, "skew_low": 0.5, "skew_high": 9.0},
+        },
+        {"time": 2, "J": 2.0, "J_low": 0.5, "J_high": 9.0},
+    ]
+    lines = terminal_table(found).split("\n")
+    assert lines[0].split() == ["time", "J", "skew"]
+    assert lines[2].split() == ["2", "2", "[0.5,", "9]"]
+
+
+def test_averages_go_across_with_their_own_intervals():
+    found = Answer(("quantity", "value"), over=("digit",), across="quantity")(ROWS[:8])
+    assert len(found) == 1
+    assert set(found[0]) == {f"{q}{end}" for q in ("a", "b") for end in ("", "_low", "_high")}
+    assert found[0]["a_low"] < found[0]["a"] == 11.5 < found[0]["a_high"]
+
+
+def test_bars_in_a_cell_do_not_end_it_and_large_numbers_are_written_out():
+    assert markdown_table([{"|x|": "a|b", "n": 12345.6, "m": 1e7}]).split("\n") == [
+        r"| \|x\| | n | m |",
+        "| --- | --- | --- |",
+        r"| a\|b | 12346 | 1e+07 |",
+    ]

@@ -1,5 +1,7 @@
 """The prices of the products."""
 
+import csv
+
 import pytest
 
 from studies.benchmarks.products import time_in_turns
@@ -9,12 +11,17 @@ from conftest import call
 
 @pytest.mark.filterwarnings("default::UserWarning")
 @pytest.mark.filterwarnings("default::FutureWarning")
-def test_the_table_names_our_ways_and_pytorchs(monkeypatch, capsys):
-    words = ("products", "--batches", "1", "--rounds", "1")
+def test_the_table_names_our_ways_and_pytorchs(monkeypatch, capsys, tmp_path):
+    words = ("products", "--batches", "1", "--rounds", "1", "--out", tmp_path / "run")
     status, out, _ = call(monkeypatch, capsys, "benchmark", *words)
     assert status == 0
     for line in ("J v, torch.func.jvp", "set-up, once for x_t"):
         assert line in out
+    rows = list(csv.DictReader((tmp_path / "run" / "table.csv").read_text().splitlines()))
+    unit = [row for row in rows if row["way"] == "one forward pass"]
+    assert [row["forward_passes"] for row in unit] == ["1"]
+    assert float(unit[0]["milliseconds"]) > 0
+    assert all(float(row["forward_passes"]) > 0 for row in rows)
 
 
 def test_ways_take_turns_and_the_first_turn_only_warms_up():

@@ -1,5 +1,6 @@
 """What a figure says beside its curves: its model in words, and ticks where they are said to be."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,22 +13,39 @@ from studies.frame.figure_text import plain_ticks, round_time_ticks, subject, wr
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({}, "model mnist"),
-        ({"prompt": "", "negative_prompt": "", "guidance": 1.0}, "model mnist"),
-        ({"prompt": "a seven", "guidance": 1.0}, 'model mnist, prompt "a seven"'),
+        ({}, "seed 5"),
+        ({"model": "mnist"}, "model mnist, seed 5"),
         (
-            {"prompt": "a seven", "negative_prompt": "a one", "guidance": 2.5},
-            'model mnist, prompt "a seven", negative prompt "a one", guidance 2.5',
+            {"model": "m", "prompt": "", "negative_prompt": "", "guidance": 1.0, "files": ()},
+            "model m, seed 5",
         ),
-        ({"guidance": 0.0}, "model mnist, guidance 0"),
+        ({"model": "m", "prompt": "a seven"}, 'model m, prompt "a seven", seed 5'),
+        (
+            {"model": "m", "prompt": "a seven", "negative_prompt": "a one", "guidance": 2.5},
+            'model m, prompt "a seven", negative prompt "a one", guidance 2.5, seed 5',
+        ),
+        ({"model": "m", "guidance": 0.0}, "model m, guidance 0, seed 5"),
+        ({"digit": 3, "files": ()}, "digit 3, seed 5"),
+        ({"digit": 3, "digits": 2, "seeds": 3}, "digits 3 and 4, seeds 5 to 7"),
+        ({"digit": 0, "digits": 16, "seeds": 1}, "digits 0 to 15, seed 5"),
+        ({"digit": 0, "digits": 16, "files": (Path("a/b.png"),)}, "b.png, seed 5"),
     ],
 )
-def test_the_model_is_told_with_what_it_was_told(options, words):
-    arrays = subject(SimpleNamespace(model="mnist", **options))
+def test_the_model_is_told_with_what_it_was_told_and_the_digits_and_seeds(options, words):
+    arrays = subject(SimpleNamespace(seed=5, **options))
     assert {key: str(value) for key, value in arrays.items()} == {"subject": words}
-    figure = Figure()
+    figure = Figure(figsize=(20, 2))
     write_subject(figure, arrays, "half known", "2 digits")
     assert figure.get_suptitle() == f"{words}; half known; 2 digits"
+
+
+def test_what_a_figure_is_of_is_no_wider_than_the_figure():
+    figure = Figure(figsize=(3, 2))
+    write_subject(figure, {"subject": np.array("model " + "word " * 20)}, "half known")
+    figure.draw_without_rendering()
+    extent = figure._suptitle.get_window_extent()
+    assert figure.get_suptitle().count("\n") >= 2
+    assert figure.bbox.width > extent.width > 0.6 * figure.bbox.width
 
 
 @pytest.mark.parametrize(

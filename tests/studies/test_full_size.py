@@ -7,6 +7,7 @@ from studies.benchmarks import (
     full_size,
 )
 from studies.benchmarks.full_size import Alive, Count, FullSize, count, passes
+from studies.frame.study import perform
 
 
 def test_bytes_alive_of_a_chain_of_operations():
@@ -38,15 +39,21 @@ def test_the_sampler_spends_what_the_papers_setting_says():
     assert passes() == {"free": 20, "constrained": 220}
 
 
-def test_the_printed_table(monkeypatch, capsys):
+def test_the_table_states_the_counts_and_what_a_sample_costs(monkeypatch, tmp_path):
     counts = {
-        f"model {k}": Count(10**9, 2 * 10**12, 10**9, 5 * 10**12, 4 * 10**9) for k in range(4)
+        name: Count(10**9, 2 * 10**12, 10**9, 5 * 10**12, 4 * 10**9)
+        for name in ("model", "decoder")
     }
     monkeypatch.setattr(full_size, "networks", lambda: counts)
-    full_size.print_costs(FullSize(flops=1e13))
-    lines = capsys.readouterr().out.splitlines()
-    assert " ".join(lines[2].split()) == "model 0 1000 M 2.0 GB 2.00 TFLOP 1.0 GB 5.00 TFLOP 4.0 GB"
-    assert "constrained 220 passes 44.0 s" in lines[-1]
+    outcome = perform(full_size.STUDY, FullSize(flops=1e13, out=tmp_path / "run"))
+    head, model, decoder = outcome.answer.splitlines()
+    assert head.split("  ")[0] == "network"
+    assert model.split() == ["model", "1000", "2", "2", "1", "5", "4", "4", "44"]
+    assert decoder.split() == ["decoder", "1000", "2", "2", "1", "5", "4"]
+    assert not list(outcome.folder.glob("figure.*"))  # nothing to draw
+    assert perform(full_size.STUDY, FullSize(flops=1e13, out=tmp_path / "run")).how.startswith(
+        "reused"
+    )
 
 
 def test_bad_speed_is_named():

@@ -10,6 +10,7 @@ from jacobian_lab.constraints.masks import half
 from jacobian_lab.sampling.newton import Newton
 from jacobian_lab.sampling.sampler import sample, seed_of, seeded_noise
 from jacobian_lab.sampling.step_size import Secant
+from mnist.data import SHAPE
 from studies.frame.mask_files import read_mask
 from studies.sampling.inpaint import Inpaint
 
@@ -122,7 +123,7 @@ def test_inpaint_takes_an_image_and_a_mask_and_tells_other_contents_apart(
 def test_what_pads_a_small_mask_is_known(tmp_path):
     mask = np.zeros((28, 28))
     mask[5, 6] = 255
-    found = read_mask(png(tmp_path / "mask.png", mask)).known[0]
+    found = read_mask(png(tmp_path / "mask.png", mask), SHAPE, digits=True).known[0]
     assert found[7, 8]
     assert not found[2:-2, 2:-2].sum() > 1
     assert found.sum() == 32 * 32 - 28 * 28 + 1
@@ -130,12 +131,13 @@ def test_what_pads_a_small_mask_is_known(tmp_path):
 
 @pytest.mark.parametrize("mask", ["right", "top", "bottom", "box", "free-form"])
 def test_masks_by_name(mask):
-    known, said = Inpaint(mask=mask, side=10, strokes=1).known([0, 1])
+    known, said = Inpaint(mask=mask, side=10, strokes=1).known([0, 1], SHAPE, True)
     assert known.shape == (2, 1, 32, 32)
     assert 0 < int(known[0].sum()) < 1024
     assert said.startswith(f"{min(known.sum((1, 2, 3)).tolist())} ")
     assert torch.equal(
-        Inpaint(mask=mask, side=10, strokes=1, invert_mask=True).known([0, 1]).known, ~known
+        Inpaint(mask=mask, side=10, strokes=1, invert_mask=True).known([0, 1], SHAPE, True).known,
+        ~known,
     )
     assert torch.equal(known[0], known[1]) == (mask != "free-form")  # strokes are each digit's own
 
@@ -151,13 +153,13 @@ def test_it_runs_on_a_flow(run, flow):
     [
         (
             ["--image", "none.png"],
-            "there is no file none.png: --image must be an image of 32x32 or 28x28 pixels",
+            "there is no file none.png: --images must be an image of 32x32 or 28x28 pixels",
         ),
         (["--image", "text.png"], "text.png is not an image that can be read"),
-        (["--image", "."], ". cannot be read"),
+        (["--image", "empty"], "empty: the folder holds no image files"),
         (
             ["--image", "wide.png"],
-            "wide.png has 40x32 pixels: --image must be an image of 32x32 or 28x28 pixels",
+            "wide.png has 40x32 pixels: --images must be an image of 32x32 or 28x28 pixels",
         ),
         (["--mask", "wide.png"], "wide.png has 40x32 pixels: --mask must be"),
         (
@@ -178,6 +180,7 @@ def test_it_runs_on_a_flow(run, flow):
 def test_slips_are_named(monkeypatch, capsys, tmp_path, words, message):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "text.png").write_text("no image")
+    (tmp_path / "empty").mkdir()
     png(tmp_path / "wide.png", np.zeros((32, 40)))
     png(tmp_path / "black.png", np.zeros((32, 32)))
     status, _, err = call(monkeypatch, capsys, "inpaint", *words)

@@ -17,12 +17,13 @@ from conftest import as_bytes, png
 
 def model(shape=(1, 32, 32), encode=lambda x: x):
     """A model whose denoiser is not asked."""
-    return Model(None, shape, "cpu", torch.float32, "latent", encode)
+    digits = shape == (1, 32, 32)
+    return Model(None, shape, "cpu", torch.float32, "latent", encode, digits=digits)
 
 
 def test_files_are_checked_in_python_too(tmp_path):
     with pytest.raises(InputError, match="there is no file"):
-        OfDigits(image=tmp_path / "none.png")
+        OfDigits(images=(tmp_path / "none.png",))
 
 
 @pytest.mark.parametrize(
@@ -53,21 +54,21 @@ def test_digits_come_with_their_labels_and_in_the_models_space():
 def test_an_image_takes_the_place_of_digits_and_names_the_run(tmp_path):
     digit = mnist.digits("held-out")[0][4]
     path = png(tmp_path / "four.png", as_bytes(digit))
-    config = OfDigits(image=path, digit=2)
-    assert config.hashes["image"] == hashlib.sha256(path.read_bytes()).hexdigest()
+    config = OfDigits(images=(path,), digit=2)
+    assert config.hashes["images"] == hashlib.sha256(path.read_bytes()).hexdigest()
     found = config.inputs(model())
     np.testing.assert_allclose(found.images[0], digit, atol=1e-5)
     assert found.labels.tolist() == [4]  # as the classifier sees it
-    assert (found.numbers, found.names) == ([2], ["image"])
+    assert (found.numbers, found.names) == ([2], ["four.png"])
 
 
 def test_an_image_of_other_things_has_no_label_and_digits_do_not_fit_its_model(tmp_path):
     path = png(tmp_path / "large.png", np.full((20, 40), 255))
-    found = OfDigits(image=path, model="mnist-latent").inputs(model((3, 16, 16)))
+    found = OfDigits(images=(path,), model="mnist-latent").inputs(model((3, 16, 16)))
     assert found.images.shape == (1, 3, 16, 16)
     assert torch.allclose(found.images, torch.ones(1))
     assert found.labels is None
-    with pytest.raises(InputError, match="takes images of 3x16x16"):
+    with pytest.raises(InputError, match="is not of our digits, but of samples of 3x16x16"):
         OfDigits().inputs(model((3, 16, 16)))
 
 

@@ -194,7 +194,7 @@ def test_colour_images_are_inpainted_from_a_file_and_scored_without_a_judge(
         inpaint,
         Inpaint,
         model=str(folders / "colour"),
-        image=folders / "picture.png",
+        images=(folders / "picture.png",),
         mask=str(tmp_path / "mask.png"),
         project=True,
     )
@@ -211,7 +211,7 @@ def test_colour_images_are_inpainted_from_a_file_and_scored_without_a_judge(
 def test_superres_takes_a_small_colour_image_or_shrinks_a_whole_one(study, folders, tmp_path, size):
     Image.open(folders / "picture.png").resize(size).save(tmp_path / "image.png")
     data, rows = study(
-        superres, Superres, model=str(folders / "colour"), image=tmp_path / "image.png"
+        superres, Superres, model=str(folders / "colour"), images=(tmp_path / "image.png",)
     )
     whole = size != (16, 16)
     assert ("truth" in data, "psnr" in rows[0], "autoencoder" in data["methods"]) == (whole,) * 3
@@ -239,7 +239,7 @@ def test_the_style_of_a_colour_image_by_clip(study, folders):
         style_transfer,
         StyleTransfer,
         model=str(folders / "colour"),
-        image=folders / "picture.png",
+        images=(folders / "picture.png",),
         features=str(folders / "clip"),
     )
     loss = style(torch.from_numpy(data["style"]), load_features(str(folders / "clip"), (), "cpu"))
@@ -347,12 +347,12 @@ def test_a_mask_for_large_images_has_any_size(tmp_path):
         (
             "colour",
             ["superres", "--image", "TINY"],
-            "tiny.png has 20x30 pixels: --image must be the small image, 16x16 pixels, or",
+            "tiny.png has 20x30 pixels: --images must be the small image, 16x16 pixels, or",
         ),
         (
             "colour",
             ["inpaint", "--image", "none.png"],
-            "there is no file none.png: --image must be an image file",
+            "there is no file none.png: --images must be an image file",
         ),
         (
             "colour",
@@ -362,7 +362,7 @@ def test_a_mask_for_large_images_has_any_size(tmp_path):
         (
             "mini",
             ["inpaint", "--image", "PICTURE"],
-            "picture.png has 96x72 pixels: --image must be an image of 32x32 or 28x28",
+            "picture.png has 96x72 pixels: --images must be an image of 32x32 or 28x28",
         ),
         (
             "mini",

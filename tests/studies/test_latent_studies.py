@@ -285,7 +285,7 @@ def test_without_a_dense_truth_studies_do_what_products_allow(run, monkeypatch, 
         (["audit", "--model", "FOLDER", "--times", "1000"], "outside this schedule"),
         (
             ["audit", "--image", "nowhere.png"],
-            "there is no file nowhere.png: --image must be an image",
+            "there is no file nowhere.png: --images must be an image",
         ),
         (["audit", "--model", "nobody/nothing"], "`hf download nobody/nothing` fetches it"),
     ],

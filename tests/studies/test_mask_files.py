@@ -139,8 +139,8 @@ def test_an_odd_mask_is_read_rightly_or_refused(name, invert, tmp_path):
     path = tmp_path / f"odd.{ending}"
     write(path)
     doors = [
-        lambda: read_mask(path, DIGIT, invert).known,
-        lambda: Inpaint(mask=str(path), invert_mask=invert).known([3])[0][0],
+        lambda: read_mask(path, DIGIT, invert, digits=True).known,
+        lambda: Inpaint(mask=str(path), invert_mask=invert).known([3], DIGIT, True)[0][0],
         *([lambda: read_mask(path, COLOUR, invert).known] if name != "another aspect" else []),
     ]
     for door in doors:
@@ -173,7 +173,7 @@ def test_a_mask_has_the_aspect_of_its_image(tmp_path, size, shown, ok):
     save(tmp_path / "mask.png", mask)
 
     def read():
-        return read_mask(tmp_path / "mask.png", (3, 16, 16), image=tmp_path / "photo.png").known
+        return read_mask(tmp_path / "mask.png", (3, 16, 16), images=[tmp_path / "photo.png"]).known
 
     if ok:
         assert read()[0, :, :8].all()
@@ -192,10 +192,10 @@ def test_how_many_pixels_are_known_is_counted(tmp_path):
     assert count_known(both) == "144 to 320 of 1,024 pixels known"
     save(tmp_path / "erased.png", PHOTO_ERASED)
     assert (
-        Inpaint(mask=str(tmp_path / "erased.png"), model="oracle").known([0, 1])[1]
+        Inpaint(mask=str(tmp_path / "erased.png"), model="oracle").known([0, 1], DIGIT, True)[1]
         == "erased.png: opaque pixels are known; 880 of 1,024 pixels known"
     )
-    assert Inpaint().known([0])[1] == "512 of 1,024 pixels known"
+    assert Inpaint().known([0], DIGIT, True)[1] == "512 of 1,024 pixels known"
 
 
 @pytest.mark.parametrize(

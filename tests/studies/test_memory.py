@@ -30,7 +30,8 @@ def test_the_largest_batch_is_where_the_limit_is_passed(monkeypatch):
     assert largest("inexact", MemoryBenchmark(batches=(64,), limit=0.4), {}, 500.0, 600.0) == 0
 
 
-def test_the_benchmark_prints_its_table(monkeypatch, capsys, model):
+def test_the_benchmark_prints_its_table_and_measures_anew(monkeypatch, capsys, model, tmp_path):
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(
         "studies.benchmarks.memory.peak_memory",
         lambda batch, way, *_: (500.0, 500.0 + len(way) * batch),
@@ -39,10 +40,17 @@ def test_the_benchmark_prints_its_table(monkeypatch, capsys, model):
         monkeypatch, capsys, "benchmark", "memory", "--model", model, "--batches", "10", "100"
     )
     assert status == 0
-    assert "glibc as it is" in out
-    assert ["100", "inexact", "500", "1200", "700", "0.67", "0.54"] in [
-        line.split() for line in out.splitlines()
-    ]
+    words = ["glibc", "as", "it", "is", "100", "inexact", "500", "1200", "700", "0.667", "0.538"]
+    assert words in [line.split() for line in out.splitlines()]
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert folder.name.startswith("benchmark-memory-2")
+    names = {"config.json", "manifest.json", "data.npz", "table.csv"}
+    assert {path.name for path in folder.iterdir()} == names
+    again = ("benchmark", "memory", "--model", model, "--batches", "10", "100", "--out", folder)
+    status, _, err = call(monkeypatch, capsys, *again)
+    assert status == 2
+    assert "benchmark-memory measures anew: choose another --out" in err
+    assert {path.name for path in folder.iterdir()} == names
 
 
 @pytest.mark.parametrize(

@@ -70,7 +70,7 @@ def test_a_name_is_that_of_pixels_or_of_latents(tmp_path, monkeypatch, model, fo
     assert model_files(OnModel(model="oracle")) == {}
     assert model_files(OnModel(model=str(folder))) == {str(folder): "pipeline"}
     with pytest.raises(
-        InputError, match=r"narrow denoises latents, and here pixels are wanted: take mnist"
+        InputError, match=r"narrow is no denoiser of digits in pixels, which this study needs"
     ):
         models.load_model(str(folder), "cpu")
 
@@ -116,10 +116,7 @@ def test_natural_images_come_from_a_file(monkeypatch, capsys, tmp_path, photo, k
         )().save_pretrained(tmp_path / "sd")
     status, _, err = call(monkeypatch, capsys, "audit", "--model", tmp_path / "sd", "--times", time)
     assert status == 2
-    assert (
-        "takes images of 3x64x64 (channels, height, width), digits are 1x32x32: name an image with"
-        " --image FILE" in err
-    )
+    assert "is not of our digits, but of samples of 3x64x64: name yours with --images FILE" in err
     status, out, err = call(
         monkeypatch, capsys, "audit", "--model", tmp_path / "sd", "--times", time, "--image", photo
     )
@@ -130,7 +127,7 @@ def test_natural_images_come_from_a_file(monkeypatch, capsys, tmp_path, photo, k
 
 def test_components_of_colours_are_decoded_and_shown(tmp_path, photo):
     pipelines.stable_diffusion().save_pretrained(tmp_path / "sd")
-    config = OnModel(model=str(tmp_path / "sd"), image=photo)
+    config = OnModel(model=str(tmp_path / "sd"), images=(photo,))
     model = config.load()
     inputs = config.inputs(model)
     assert inputs.images[0, 0, :, 2].min() > 0.99  # red on the left
@@ -165,25 +162,25 @@ def test_an_image_is_cut_in_its_middle_scaled_and_turned_upright(photo, tmp_path
     (tmp_path / "note.png").write_text("no image")
     with pytest.raises(
         InputError,
-        match=r"note.png is not an image that can be read: --image must be an image file",
+        match=r"note.png is not an image that can be read: --images must be an image file",
     ):
         read_image(tmp_path / "note.png", (3, 30, 30))
 
 
 def test_an_image_file_takes_the_place_of_digits(photo, tmp_path):
     with pytest.raises(
-        InputError, match="90x60 pixels: --image must be an image of 32x32 or 28x28 pixels"
+        InputError, match="90x60 pixels: --images must be an image of 32x32 or 28x28 pixels"
     ):
-        OnModel(image=photo)
+        OnModel(images=(photo,))
     drawn = tmp_path / "drawn.png"
     with Image.open(photo) as file:
         file.resize((32, 32)).save(drawn)
-    config = OnModel(image=drawn, digit=3)
+    config = OnModel(images=(drawn,), digit=3)
     inputs = config.inputs(open_model("mnist", "cpu", torch.float64), 4)
     assert (inputs.numbers, inputs.names, inputs.labels) == ([3], ["drawn.png"], None)
     assert inputs.clean.shape == (1, 1, 32, 32)
     assert inputs.clean.dtype == torch.float64
-    assert config.hashes["image"] == hashlib.sha256(drawn.read_bytes()).hexdigest()
+    assert config.hashes["images"] == hashlib.sha256(drawn.read_bytes()).hexdigest()
 
 
 def test_tiles_lie_side_by_side():

@@ -5,7 +5,7 @@ import pytest
 
 from jacobian_lab import InputError
 from studies.frame.model_files import LATENT, pipeline_folder
-from studies.frame.models import counts_in_sigma
+from studies.frame.models import fitted_times
 from studies.frame.options import OnModel
 from studies.frame.survey import Survey
 from studies.jacobian.directions import Directions
@@ -25,7 +25,7 @@ def test_default_times_fit_a_flow_and_what_was_asked_for_stays(flow, model):
 
 def test_pipelines_say_by_their_files_whether_they_are_flows(tmp_path):
     pytest.importorskip("diffusers")
-    assert not counts_in_sigma(LATENT)
+    assert fitted_times(LATENT) is None
     for index, scheduler, is_flow in (
         ("StableDiffusion3Pipeline", "FlowMatchEulerDiscreteScheduler", True),
         ("InstaFlowPipeline", "PNDMScheduler", True),
@@ -38,9 +38,9 @@ def test_pipelines_say_by_their_files_whether_they_are_flows(tmp_path):
             ("scheduler/scheduler_config.json", scheduler),
         ):
             (tmp_path / "mine" / place).write_text(json.dumps({"_class_name": kind}))
-        assert counts_in_sigma(str(tmp_path / "mine")) == is_flow
+        assert (fitted_times(str(tmp_path / "mine")) is not None) == is_flow
     (tmp_path / "mine" / "model_index.json").write_text("[]")  # broken: told when it is opened
-    assert not counts_in_sigma(str(tmp_path / "mine"))
+    assert fitted_times(str(tmp_path / "mine")) is None
 
 
 def test_options_of_latents_are_refused_for_pixels(model):

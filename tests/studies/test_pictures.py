@@ -179,7 +179,7 @@ FILES = {
     "truncated tiff": ("tiff", lambda p: truncated(p, "TIFF"), "can", None),
     "empty": ("png", lambda p: p.touch(), "is not an image that can be read", None),
     "text": ("png", lambda p: p.write_text("no image"), "is not an image that can be read", None),
-    "a folder": ("png", lambda p: p.mkdir(), "cannot be read", None),
+    "a folder": ("png", lambda p: p.mkdir(), "the folder holds no image files", None),
     "no file": ("png", lambda p: None, "there is no file", None),
     "0 and 1": (
         "png",
@@ -203,7 +203,7 @@ FILES = {
     "another size": (
         "png",
         lambda p: save(p, RED[:, :20]),
-        "has 20x32 pixels: --image must be an image of 32x32",
+        "has 20x32 pixels: --images must be an image of 32x32",
         "any",
     ),
 }
@@ -219,7 +219,7 @@ def written(name, tmp_path):
 @pytest.mark.parametrize("name", FILES)
 def test_an_odd_image_is_read_rightly_or_refused(name, tmp_path, opened):
     path, gray, colours = written(name, tmp_path)
-    doors = [lambda: read_image(path, DIGIT).pixels, *doors_of_digits(path, opened)]
+    doors = [lambda: read_image(path, DIGIT, digits=True).pixels, *doors_of_digits(path, opened)]
     for door in doors:
         if isinstance(gray, str):
             with pytest.raises(InputError, match=gray):
@@ -250,7 +250,7 @@ def opened():
 def doors_of_digits(path, model):
     """The image as the studies of J and those of constrained sampling look at it."""
     return [
-        lambda config=config: config(image=path).inputs(model).images
+        lambda config=config: config(images=(path,)).inputs(model).images
         for config in (OnModel, Inpaint, StyleTransfer)
     ]
 
@@ -286,14 +286,14 @@ def test_every_command_refuses_a_file_in_the_same_words(
 def test_superres_reads_its_small_image_as_the_others_do(name, tmp_path):
     path, gray, _ = written(name, tmp_path)
     np.testing.assert_allclose(read_image(path, DIGIT, sides=(32,)).pixels[0, 0], gray, atol=1e-6)
-    with pytest.raises(InputError, match="32x32 pixels: --image must be an image of 16x16 pixels"):
-        Superres(image=path, factor=2)
+    with pytest.raises(InputError, match="32x32 pixels: --images must be an image of 16x16 pixels"):
+        Superres(images=(path,), factor=2)
 
 
 def test_superres_reads_a_small_digit_upright(tmp_path):
     camera(tmp_path / "small.png", 6, GRAY[:16, :16])
     np.testing.assert_allclose(
-        Superres(image=tmp_path / "small.png", factor=2).read(DIGIT).pixels[0, 0],
+        Superres(images=(tmp_path / "small.png",), factor=2).small(DIGIT, True)[0, 0],
         unit(GRAY[:16, :16]),
         atol=1e-6,
     )
@@ -301,7 +301,7 @@ def test_superres_reads_a_small_digit_upright(tmp_path):
 
 def test_a_small_digit_is_padded_and_says_nothing(tmp_path):
     save(tmp_path / "digit.png", GRAY[2:-2, 2:-2])
-    picture = read_image(tmp_path / "digit.png", DIGIT)
+    picture = read_image(tmp_path / "digit.png", DIGIT, digits=True)
     np.testing.assert_allclose(picture.pixels[0, 0, 2:-2, 2:-2], unit(GRAY[2:-2, 2:-2]), atol=1e-6)
     assert (picture.pixels.sum() - picture.pixels[..., 2:-2, 2:-2].sum()) == -240
     assert picture.said == ""
@@ -320,7 +320,7 @@ def test_a_small_digit_is_padded_and_says_nothing(tmp_path):
 )
 def test_what_a_file_needed_is_said(name, said, tmp_path, capsys, opened):
     path, _, _ = written(name, tmp_path)
-    assert said in read_image(path, DIGIT).said
-    assert bool(read_image(path, DIGIT).said) == bool(said)
-    OnModel(image=path).inputs(opened)
+    assert said in read_image(path, DIGIT, digits=True).said
+    assert bool(read_image(path, DIGIT, digits=True).said) == bool(said)
+    OnModel(images=(path,)).inputs(opened)
     assert said in capsys.readouterr().err

@@ -51,6 +51,7 @@ def test_a_run_writes_its_folder(tmp_path):
         "git",
         "versions",
         "machine",
+        "threads",
         "device",
         "seed",
         "weights",

@@ -58,7 +58,7 @@ def test_it_runs_on_a_flow(run, flow):
     [
         (
             ["--image", "black.png", "--factor", "2"],
-            "black.png has 32x32 pixels: --image must be an image of 16x16",
+            "black.png has 32x32 pixels: --images must be an image of 16x16",
         ),
         (["--factor", "3"], "3"),
         (["--digit", "5000"], "--digit 5000 is not a held-out digit"),

@@ -1,0 +1,121 @@
+"""The images of a user, `--images`: files, or folders of them, as a model takes them.
+
+Image files are turned, scaled, flattened and cut as `studies.frame.pictures` says; `.npy` arrays of
+the shape of a sample, or of several, are taken as they are, whatever their shape.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from jacobian_lab import InputError
+from jacobian_lab._checksums import file_hash
+from studies.frame.image_files import size_of
+from studies.frame.pictures import Shape, read_image
+
+OPTION = "--images"
+ARRAY = ".npy"
+
+
+class Samples(NamedTuple):
+    """What a user's files hold, for a model."""
+
+    samples: Tensor
+    """(N, *shape); images in [-1, 1]."""
+    names: list[str]
+    said: str
+    """What the files needed; empty if nothing."""
+
+
+def expand(paths: Sequence[Path]) -> tuple[Path, ...]:
+    """Return the files that are named, those of folders in the order of their names.
+
+    Raises
+    ------
+    InputError
+        If a folder has no images.
+    """
+    Image.init()
+    found: list[Path] = []
+    for path in paths:
+        if not path.is_dir():
+            found.append(path)
+            continue
+        known = {ARRAY, *Image.registered_extensions()}
+        inside = sorted(p for p in path.iterdir() if p.suffix.lower() in known and p.is_file())
+        if not inside:
+            raise InputError(f"{OPTION} {path}: the folder holds no image files")
+        found += inside
+    return tuple(found)
+
+
+def samples_hash(files: Sequence[Path]) -> str:
+    """Return the SHA-256 of the files' contents, in their order, or raise if one is no image;
+    pixels are not decoded.
+    """
+    for path in files:
+        if path.suffix != ARRAY:
+            size_of(path, OPTION)
+        elif not path.is_file():
+            raise InputError(f"there is no file {path}: {OPTION} names images or .npy arrays")
+    return " ".join(file_hash(path) for path in files)
+
+
+def read_samples(files: Sequence[Path], shape: Shape, digits: bool) -> Samples:
+    """Return the samples in a user's files, for a model of samples of a shape.
+
+    Parameters
+    ----------
+    files : sequence of Path
+        As `expand` returns them.
+    shape : tuple of int
+        Of a sample: (c, H, W) for images.
+    digits : bool
+        Whether the model is of digits, whose files have 32x32 or 28x28 pixels.
+
+    Raises
+    ------
+    InputError
+        If a file cannot be read, or not in one way only; or is an image, and the model takes none.
+    """
+    parts, names, said = [], [], []
+    for path in files:
+        if path.suffix == ARRAY:
+            found, note = _read_array(path, shape), ""
+        elif len(shape) == 3:
+            found, note = read_image(path, shape, OPTION, digits=digits)
+        else:
+            raise InputError(
+                f"{OPTION} {path}: the model takes samples of shape {shape}, no images: name .npy"
+                " files with arrays of that shape"
+            )
+        parts.append(found)
+        names += [path.name] if len(found) == 1 else [f"{path.name} {i}" for i in range(len(found))]
+        said += [note] if note else []
+    return Samples(torch.cat(parts), names, "\n".join(said))
+
+
+def _read_array(path: Path, shape: Shape) -> Tensor:
+    """Return the samples of an array, (N, *shape)."""
+    try:
+        values = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f"{OPTION} {path} cannot be read as an array: {error}") from error
+    wanted = ", ".join(map(str, shape))
+    if tuple(values.shape) not in (shape, (len(values) if values.ndim else 0, *shape)):
+        raise InputError(
+            f"{OPTION} {path} has shape {values.shape}: expected ({wanted}) or (N, {wanted})"
+        )
+    if values.dtype.kind != "f" or not np.isfinite(values).all():
+        raise InputError(
+            f"{OPTION} {path} must hold finite floating-point numbers, pixels in [-1, 1]: got"
+            f" {values.dtype}. Write x / 127.5 - 1 for pixels from 0 to 255"
+        )
+    return torch.from_numpy(values.reshape(-1, *shape).astype(np.float64)).float()

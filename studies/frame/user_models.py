@@ -1,0 +1,177 @@
+"""A user's own model, as a function that makes it: `--model file.py:make`, or
+`package.module:make`.
+
+The function takes no arguments and returns a `Denoiser`; or an object with `denoiser`, `encode`,
+`decode` and `image_shape`, as a `Latent` has. An attribute `digits = True` says that its images are
+digits, 1x32x32 and white on black, which the judge can name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import re
+import sys
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from jacobian_lab import Denoiser, InputError
+from jacobian_lab._checksums import file_hash
+
+PLACE = re.compile(r"(?P<place>.+):(?P<function>[A-Za-z_]\w*)")
+PARTS: dict[str, Callable[[Any], bool]] = {
+    "denoiser": lambda part: isinstance(part, Denoiser),
+    "encode": callable,
+    "decode": callable,
+    "image_shape": lambda part: len(tuple(part)) == 3,
+}
+"""What a model of latents has, and what each must be."""
+
+
+def is_users(name: str) -> bool:
+    """Return whether a model's name is that of a function in a file or module."""
+    return PLACE.fullmatch(name) is not None
+
+
+def make(name: str) -> Any:
+    """Call the user's function; return the `Denoiser`, or the model of latents, in evaluation mode.
+
+    Raises
+    ------
+    InputError
+        If there is no such file, module or function, it raises, or returns something else.
+    """
+    function = _function(name)
+    try:
+        made = function() if not isinstance(function, nn.Module) else function
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"--model {name} raised {type(error).__name__}: {error}") from error
+    if isinstance(made, Denoiser):
+        made.eval()
+    elif not all(
+        hasattr(made, part) and holds(getattr(made, part)) for part, holds in PARTS.items()
+    ):
+        raise InputError(
+            f"--model {name} returned a {type(made).__name__}: expected a jacobian_lab.Denoiser, or"
+            f" an object with {', '.join(PARTS)}"
+        )
+    else:
+        denoiser_of(made).eval()
+    return made
+
+
+def _function(name: str) -> Any:
+    place, function = _split(name)
+    module = _module(place, name)
+    if not hasattr(module, function):
+        known = [key for key, value in vars(module).items() if callable(value) and key[0] != "_"]
+        raise InputError(
+            f"--model {name}: {place} has no function {function!r}; it has"
+            f" {', '.join(known) or 'none'}"
+        )
+    found = getattr(module, function)
+    if not callable(found):
+        raise InputError(f"--model {name}: {function} is a {type(found).__name__}, no function")
+    return found
+
+
+def _split(name: str) -> tuple[str, str]:
+    match = PLACE.fullmatch(name)
+    assert match is not None
+    return match["place"], match["function"]
+
+
+def _module(place: str, name: str) -> ModuleType:
+    """Import a file or a module, or raise one line that says what went wrong in it."""
+    try:
+        if not place.endswith(".py"):
+            return importlib.import_module(place)
+        return _run(Path(place).expanduser().resolve(), name)
+    except InputError:
+        raise
+    except ModuleNotFoundError as error:
+        if place.split(".")[0] == error.name:
+            raise InputError(
+                f"--model {name}: there is no module {place!r}; a file is named with its ending,"
+                f" such as {place}.py:{_split(name)[1]}"
+            ) from error
+        raise InputError(f"--model {name}: {place} cannot be imported: {error}") from error
+    except Exception as error:
+        raise InputError(
+            f"--model {name}: {place} cannot be imported: {type(error).__name__}: {error}"
+        ) from error
+
+
+def _run(path: Path, name: str) -> ModuleType:
+    """Run a file as a module of its own, which may import its neighbours."""
+    if not path.is_file():
+        raise InputError(f"--model {name}: there is no file {path}")
+    key = f"_jacobian_lab_model_{hashlib.sha256(str(path).encode()).hexdigest()[:16]}"
+    spec = importlib.util.spec_from_file_location(key, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[key] = module  # as dataclasses and pickle expect
+    sys.path.insert(0, str(path.parent))
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.remove(str(path.parent))
+    return module
+
+
+@cache
+def first(name: str) -> Any:
+    """Return the model as made once for what is asked before a run: its schedule, its hash."""
+    return make(name)
+
+
+def denoiser_of(made: Any) -> Denoiser:
+    """Return the denoiser of what `make` returned."""
+    found = made if isinstance(made, Denoiser) else made.denoiser
+    assert isinstance(found, Denoiser)
+    return found
+
+
+def dtype_of(denoiser: Denoiser) -> torch.dtype:
+    """Return the dtype_of of a model's weights, float32 if it has none."""
+    numbers = [*denoiser.parameters(), *denoiser.buffers()]
+    return next((x.dtype for x in numbers if x.is_floating_point()), torch.float32)
+
+
+def made_hash(name: str) -> dict[str, str]:
+    """Return what makes a user's model this one: the SHA-256 of its source, and of its weights."""
+    made = first(name)
+    place, _ = _split(name)
+    source = Path(place).expanduser() if place.endswith(".py") else _source(place)
+    found = {} if source is None else {"source": file_hash(source)}
+    modules = (
+        [made]
+        if isinstance(made, nn.Module)
+        else [part for part in vars(made).values() if isinstance(part, nn.Module)]
+    )
+    return found | {"weights": _weights_hash([*modules, denoiser_of(made)])}
+
+
+def _source(module: str) -> Path | None:
+    spec = importlib.util.find_spec(module)
+    return Path(spec.origin) if spec and spec.origin and Path(spec.origin).is_file() else None
+
+
+def _weights_hash(modules: list[nn.Module]) -> str:
+    total = hashlib.sha256()
+    for module in modules:
+        for key, value in sorted(module.state_dict().items()):
+            if isinstance(value, Tensor):
+                total.update(f"{key} {value.dtype} {tuple(value.shape)}\n".encode())
+                total.update(value.detach().cpu().flatten().view(torch.uint8).numpy().tobytes())
+    return total.hexdigest()

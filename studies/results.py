@@ -1,0 +1,147 @@
+"""The command `jacobian-lab results`: the tables and figures of RESULTS.md, from finished runs.
+
+    <!-- eigenvalues-latent: jacobian-lab eigenvalues --model mnist-latent -->
+    <!-- end -->
+
+Between two such markers lies the answer of the run of that command; its figure is written beside
+the document as figures/eigenvalues-latent.png, if the document shows it. All else is by hand. The
+run is found by its options, its weights and its code; tables and figures are drawn anew from its
+data, so that a second call changes nothing.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jacobian_lab import InputError, _require
+from jacobian_lab._files import load_arrays, read_json, write_whole
+from studies.cli import named, parsed, study_of
+from studies.frame.answer import markdown_table
+from studies.frame.study import Options, Study, claim_of, figures, perform
+
+DOCUMENT = Path(__file__).with_name("RESULTS.md")
+OPENING = re.compile(r"<!-- ([\w-]+): jacobian-lab (.+?) -->\n")
+CLOSING = "<!-- end -->"
+
+
+@dataclass(frozen=True)
+class Results:
+    """Write the tables and figures of RESULTS.md. Example: jacobian-lab results --only eigenvectors
+    --compute.
+
+    They are those of finished runs, which are found by their options.
+    """
+
+    document: Path = DOCUMENT
+    """The document with the markers; its figures lie in the folder figures beside it."""
+    runs: Path = Path("runs")
+    """Folder in which the runs lie."""
+    only: tuple[str, ...] = ()
+    """Names of markers; by default all."""
+    compute: bool = False
+    """First run what is missing or was made by other code, which may take hours."""
+    other_code: bool = False
+    """Take the newest run of other code where this code has made none."""
+
+    def __post_init__(self) -> None:
+        _require.options(self)
+        if not self.document.is_file():
+            raise InputError(f"--document {self.document} is no file: name one with markers")
+
+
+class Section(NamedTuple):
+    """What stands between two markers."""
+
+    name: str
+    command: str
+    start: int
+    end: int
+
+    def study(self) -> tuple[Study[Any], Any]:
+        """Return the study of the command and its options."""
+        name, command, words = named(shlex.split(self.command))
+        if command.function:
+            raise InputError(f"{self.name}: jacobian-lab {name} makes no run: name a study")
+        return study_of(command), parsed(command, name, words)
+
+
+def write_results(config: Results) -> None:
+    """Write tables and figures of all runs that are there; raise if one is missing or stale."""
+    text = config.document.read_text()
+    sections, refused = sections_of(text), list[str]()
+    unknown = set(config.only) - {section.name for section in sections}
+    if unknown:
+        raise InputError(
+            f"--only {' '.join(sorted(unknown))}: {config.document} has no such marker"
+        )
+    parts, at = list[str](), 0
+    for section in sections:
+        if config.only and section.name not in config.only:
+            continue
+        study, options = section.study()
+        try:
+            folder = run_of(study, options, config)
+        except InputError as error:
+            refused.append(f"{section.name}: {error}")
+            continue
+        arrays = load_arrays(folder / "data.npz", f"Remove the folder {folder} and run again")
+        table = markdown_table(study.answer(study.table(arrays)))
+        parts += [text[at : section.start], table, "\n"]
+        at = section.end
+        place = Path("figures") / f"{section.name}.png"
+        if f"({place.as_posix()})" in text:
+            for image in figures(study, arrays, ("png",)).values():
+                _write(config.document.parent / place, image)
+        print(f"{section.name}: {folder}")
+    _write(config.document, "".join([*parts, text[at:]]).encode())
+    if refused:
+        raise InputError("; ".join([*refused, "run these commands, or add --compute"]))
+
+
+def sections_of(text: str) -> list[Section]:
+    """Return what stands between markers, in order; raise if one has no end."""
+    found = []
+    for opening in OPENING.finditer(text):
+        end, following = text.find(CLOSING, opening.end()), OPENING.search(text, opening.end())
+        if end < 0 or (following and following.start() < end):
+            raise InputError(f"the marker {opening[0].strip()} has no {CLOSING} after it")
+        found.append(Section(opening[1], opening[2], opening.end(), end))
+    names = [section.name for section in found]
+    if len(set(names)) < len(names) or not names:
+        raise InputError(f"expected one or more markers of different names: got {names}")
+    return found
+
+
+def run_of(study: Study[Any], options: Options, config: Results) -> Path:
+    """Return the newest finished run of a study with these options, weights and code; raise if
+    there is none, and it is not to be computed.
+    """
+    claim = claim_of(study, options)
+    others = []
+    # written last
+    manifests = list(config.runs.glob(f"{study.name}-*/manifest.json"))
+    for manifest in sorted(manifests, key=lambda path: path.stat().st_mtime, reverse=True):
+        folder = manifest.parent
+        found = read_json(folder / "config.json", "the claim of a run")
+        if folder.suffix != ".partial" and found | {"code": claim["code"]} == claim:
+            if found == claim:
+                return folder
+            others.append(folder)
+    if others and config.other_code:
+        return others[0]
+    if config.compute:
+        return perform(study, options, config.runs).folder
+    if others:
+        raise InputError(f"{others[0]} was made by other code, which --other-code accepts")
+    raise InputError(f"no finished run in {config.runs}")
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write a file unless it is so already."""
+    if not path.is_file() or path.read_bytes() != content:
+        path.parent.mkdir(exist_ok=True)
+        write_whole(path, content)

@@ -1,0 +1,80 @@
+"""Images of a user: files, folders and arrays, for a model of their shape."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from jacobian_lab import InputError
+from studies.frame.user_images import expand, read_samples, samples_hash
+
+from conftest import png
+
+RED = np.zeros((20, 30, 3), np.uint8)
+RED[..., 0] = 255
+
+
+@pytest.fixture
+def folder(tmp_path):
+    png(tmp_path / "b.png", np.full((20, 30), 255))
+    Image.fromarray(RED).save(tmp_path / "a.jpg", quality=100)
+    np.save(tmp_path / "c.npy", np.zeros((2, 3, 8, 8), np.float32))
+    (tmp_path / "notes.txt").write_text("no image")
+    return tmp_path
+
+
+def test_a_folder_is_its_images_in_the_order_of_their_names(folder):
+    files = expand([folder])
+    assert [path.name for path in files] == ["a.jpg", "b.png", "c.npy"]
+    assert expand([folder / "b.png", folder / "a.jpg"]) == (folder / "b.png", folder / "a.jpg")
+    found = read_samples(files, (3, 8, 8), digits=False)
+    assert found.samples.shape == (4, 3, 8, 8)
+    assert found.names == ["a.jpg", "b.png", "c.npy 0", "c.npy 1"]
+    assert found.said == ""
+    torch.testing.assert_close(found.samples[0, 0], torch.ones(8, 8), atol=0.02, rtol=0)
+    torch.testing.assert_close(found.samples[0, 1], -torch.ones(8, 8), atol=0.02, rtol=0)
+    assert (found.samples[1] == 1).all()
+
+
+def test_another_content_is_another_hash(folder):
+    before = samples_hash(expand([folder]))
+    np.save(folder / "c.npy", np.ones((2, 3, 8, 8), np.float32))
+    assert samples_hash(expand([folder])) != before
+
+
+@pytest.mark.parametrize("shape", [(5,), (2, 7), (2, 3, 4, 5)])
+def test_arrays_are_samples_of_any_shape(shape, tmp_path):
+    values = np.random.default_rng(0).standard_normal((3, *shape))
+    np.save(tmp_path / "many.npy", values)
+    np.save(tmp_path / "one.npy", values[0])
+    found = read_samples([tmp_path / "one.npy", tmp_path / "many.npy"], shape, digits=False)
+    assert found.names == ["one.npy", "many.npy 0", "many.npy 1", "many.npy 2"]
+    np.testing.assert_allclose(found.samples[1:], values, rtol=1e-6)
+    png(tmp_path / "image.png", np.zeros((8, 8)))
+    with pytest.raises(InputError, match=r"no images: name \.npy files with arrays of that shape"):
+        read_samples([tmp_path / "image.png"], shape, digits=False)
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        (np.zeros((3, 8, 9)), r"has shape \(3, 8, 9\): expected \(3, 8, 8\) or \(N, 3, 8, 8\)"),
+        (np.zeros((3, 8, 8), np.uint8), r"got uint8. Write x / 127.5 - 1"),
+        (np.full((3, 8, 8), np.nan), "must hold finite floating-point numbers"),
+        (np.array([{}], dtype=object), "cannot be read as an array"),
+        (np.zeros(()), r"has shape \(\)"),
+    ],
+)
+def test_other_arrays_are_refused(values, told, tmp_path):
+    np.save(tmp_path / "x.npy", values)
+    with pytest.raises(InputError, match=told):
+        read_samples([tmp_path / "x.npy"], (3, 8, 8), digits=False)
+
+
+def test_what_is_not_there_is_named(tmp_path):
+    with pytest.raises(InputError, match="the folder holds no image files"):
+        expand([tmp_path])
+    with pytest.raises(InputError, match="there is no file"):
+        samples_hash([tmp_path / "none.npy"])
+    with pytest.raises(InputError, match="there is no file"):
+        samples_hash([tmp_path / "none.png"])

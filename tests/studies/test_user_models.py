@@ -1,0 +1,231 @@
+"""A model of the user's, `--model file.py:make`, in the studies that ask no judge."""
+
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from jacobian_lab import InputError
+from studies.frame.models import open_model
+from studies.frame.options import OnModel
+from studies.frame.survey import Survey
+from studies.frame.user_models import first, is_users, made_hash, make
+
+from conftest import call
+
+MODEL = '''
+import torch
+from jacobian_lab import *
+
+def field(shape, schedule, scale=1.0, dtype=torch.float32):
+    """A Gaussian of smooth images in each channel."""
+    c, h, w = shape
+    rows, columns = torch.meshgrid(torch.arange(h), torch.arange(w), indexing="ij")
+    at = torch.stack([rows.flatten(), columns.flatten()], 1).double()
+    one = 0.3 * scale * torch.exp(-torch.cdist(at, at) ** 2 / 8)
+    covariance = torch.kron(torch.eye(c).double(), one + 0.02 * torch.eye(h * w))
+    return gaussian(torch.zeros(c * h * w).to(dtype), covariance.to(dtype), schedule, shape)
+
+def colour():
+    return field((3, 8, 8), DiscreteSchedule.linear()).denoiser("epsilon")
+
+def flow():
+    return field((3, 8, 8), RectifiedFlow()).denoiser("flow")
+
+def exploding():
+    return field((1, 8, 8), VarianceExploding(50)).denoiser("score")
+
+def short():
+    return field((1, 8, 8), DiscreteSchedule.linear(100, 1e-3, 0.2)).denoiser("v")
+
+def double():
+    return field((1, 8, 8), DiscreteSchedule.linear(), dtype=torch.float64).denoiser("v")
+
+def vector():
+    g = torch.Generator().manual_seed(0)
+    A = torch.randn(9, 9, generator=g)
+    return gaussian(torch.zeros(9), A @ A.T / 9, RectifiedFlow(), (9,)).denoiser("sample")
+
+class Halves:
+    def __init__(self):
+        self.denoiser = field((3, 4, 4), DiscreteSchedule.linear()).denoiser("v")
+        self.image_shape = (3, 8, 8)
+    def encode(self, images):
+        return torch.nn.functional.avg_pool2d(images, 2) * 2
+    def decode(self, latents):
+        return torch.nn.functional.interpolate(latents / 2, scale_factor=2.0)
+
+def latent():
+    return Halves()
+
+def digits():
+    denoiser = field((1, 32, 32), DiscreteSchedule.linear()).denoiser("v")
+    denoiser.digits = True
+    return denoiser
+
+def broken():
+    return 1 / 0
+
+def other():
+    return torch.nn.Identity()
+
+constant = 3
+'''
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("mine")
+    (folder / "models.py").write_text(MODEL)
+    rng = np.random.default_rng(0)
+    for k, ending in enumerate(("png", "jpg")):
+        pixels = rng.integers(0, 255, (5, 6, 3)).astype(np.uint8)
+        Image.fromarray(pixels).resize((40, 30)).save(folder / f"photo {k}.{ending}")
+    (folder / "arrays").mkdir()
+    np.save(folder / "arrays" / "vectors.npy", rng.standard_normal((2, 9)).astype(np.float32))
+    return folder
+
+
+@pytest.fixture
+def named(place):
+    return lambda function: f"{place}/models.py:{function}"
+
+
+STUDIES = {
+    "eigenvalues": ("--times", "300", "700", "--seeds", "1"),
+    "spectrum": ("--time", "500", "--arnoldi-steps", "10"),
+    "eigenvectors": ("--time", "500", "--k", "2"),
+    "symmetry": ("--times", "300", "700", "--shown", "500"),
+    "directions": ("--times", "500", "--pixel", "3", "4"),
+    "convergence": ("--steps", "4", "--points", "2", "--jacobians", "1", "--newton-steps", "1"),
+    "inpaint": ("--samples", "1", "--steps", "5", "--newton-steps", "2"),
+    "superres": ("--samples", "1", "--steps", "5", "--factor", "2"),
+    "accuracy": ("--times", "500", "--vectors", "2", "--pairs", "3"),
+    "evaluate": ("--times", "300", "700", "--steps", "3", "--jacobians", "2"),
+}
+ONE = ("spectrum", "eigenvectors", "accuracy")
+"""Studies of one image."""
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_every_study_that_needs_no_judge_runs_on_colour_images_of_the_users(
+    run, place, named, study
+):
+    photos = (
+        [place / "photo 0.png"] if study in ONE else [place / "photo 0.png", place / "photo 1.jpg"]
+    )
+    words = ("--model", named("colour"), "--images", *photos, *STUDIES[study])
+    data, rows, manifest = run(study, *words)
+    assert rows
+    assert named("colour") in str(data["subject"])
+    assert manifest["weights"].keys() == {named("colour")}
+    assert manifest["weights"][named("colour")].keys() == {"source", "weights"}
+    if study == "inpaint":
+        assert data["images"].shape == (3, 2, 1, 3, 8, 8)
+        assert "agreement" not in rows[0]
+        found = {row["method"]: float(row["rmse_of_the_observed_mean"]) for row in rows}
+        assert found["projected"] < 1e-6 < found["sampled"] < 0.7 * found["unconstrained"]
+    if study == "eigenvalues":
+        np.testing.assert_allclose(data["truth"], data["largest"][:, 0], rtol=1e-4, atol=1e-5)
+
+
+def test_audit_runs_on_a_model_of_the_users(monkeypatch, capsys, place, named):
+    words = ("audit", "--model", named("colour"), "--images", place / "photo 0.png")
+    status, out, err = call(monkeypatch, capsys, *words, "--times", "500")
+    assert status == 0, out + err
+    assert "photo 0.png, t = 500" in out
+
+
+def test_a_model_of_latents_is_encoded_and_decoded(run, place, named):
+    words = ("--model", named("latent"), "--images", place, "--through", "tangent")
+    data, rows, _ = run("inpaint", *words, "--samples", "1", "--steps", "5")
+    assert data["images"].shape == (4, 2, 1, 3, 8, 8)
+    assert rows[-1]["method"] == "autoencoder"
+
+
+def test_samples_that_are_no_images_have_spectra(run, monkeypatch, capsys, place, named):
+    words = ("--model", named("vector"), "--images", place / "arrays")
+    data, _, _ = run("eigenvalues", *words, "--times", "0.5", "--seeds", "1")
+    assert data["largest"].shape == (1, 2, 3)
+    np.testing.assert_allclose(data["truth"], data["largest"][:, 0], rtol=1e-4, atol=1e-5)
+    status, _, err = call(monkeypatch, capsys, "inpaint", *words)
+    assert status == 2
+    assert "is of samples of shape (9,): this study is of images" in err
+
+
+def test_default_times_follow_the_schedule(named, capsys):
+    assert Survey(model=named("flow")).times == tuple(k / 10 for k in range(1, 10))
+    assert "counts from 0 to 1: the default times are scaled to it" in capsys.readouterr().err
+    assert Survey(model=named("short")).times == tuple(range(10, 100, 10))
+    sigmas = Survey(model=named("exploding")).times
+    assert sigmas[0] == pytest.approx(0.347, abs=0.01)  # DDPM's at t = 100
+    assert sigmas[-1] == 50
+    assert Survey(model=named("colour")).times == Survey.times
+    assert Survey(model=named("flow"), times=(0.25,)).times == (0.25,)
+
+
+def test_a_model_keeps_its_precision_and_has_a_double(named):
+    assert open_model(named("double"), "cpu").dtype == torch.float64
+    single = open_model(named("colour"), "cpu")
+    double = open_model(named("colour"), "cpu", torch.float64)
+    assert (single.dtype, double.dtype) == (torch.float32, torch.float64)
+    x = torch.randn(1, 3, 8, 8)
+    torch.testing.assert_close(
+        double.denoiser(x.double(), 500).float(), single.denoiser(x, 500), atol=1e-4, rtol=0
+    )
+
+
+def test_digits_are_a_flag_and_no_shape(run, monkeypatch, capsys, named, place):
+    assert open_model(named("digits"), "cpu").digits
+    assert not open_model(named("colour"), "cpu").digits
+    assert OnModel(model=named("digits")).inputs(open_model(named("digits"), "cpu")).names == [
+        "digit 0"
+    ]
+    status, _, err = call(monkeypatch, capsys, "eigenvalues", "--model", named("colour"))
+    assert status == 2
+    assert "is not of our digits, but of samples of 3x8x8: name yours with --images" in err
+
+
+def test_an_edited_model_or_image_is_another_run(tmp_path):
+    file = tmp_path / "edited.py"
+    file.write_text(MODEL)
+    name = f"{file}:colour"
+    before = made_hash(name)
+    file.write_text(MODEL.replace("scale=1.0", "scale=2.0"))
+    first.cache_clear()
+    after = made_hash(name)
+    assert before["source"] != after["source"]
+    assert before["weights"] != after["weights"]
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("models.py:nothing", "has no function 'nothing'; it has"),
+        ("models.py:constant", "constant is a int, no function"),
+        ("models.py:broken", "raised ZeroDivisionError: division by zero"),
+        ("models.py:other", "returned a Identity: expected a jacobian_lab.Denoiser, or an object"),
+        ("none.py:make", "there is no file"),
+        ("syntax.py:make", "cannot be imported: SyntaxError"),
+        ("needs.py:make", "cannot be imported: No module named 'not_there'"),
+    ],
+)
+def test_what_makes_no_model_is_told_in_one_line(place, monkeypatch, capsys, name, told):
+    (place / "syntax.py").write_text("def make(:")
+    (place / "needs.py").write_text("import not_there")
+    status, _, err = call(monkeypatch, capsys, "audit", "--model", f"{place}/{name}")
+    assert status == 2
+    assert told in err
+    assert err.count("\n") == 1
+
+
+def test_a_module_is_named_as_python_names_it(place, monkeypatch):
+    monkeypatch.syspath_prepend(place)
+    assert is_users("models:colour")
+    assert make("models:colour").shape == (3, 8, 8)
+    assert set(made_hash("models:colour")) == {"source", "weights"}
+    sys.modules.pop("models")
+    with pytest.raises(InputError, match=r"no module 'nowhere'; a file is named with its ending"):
+        make("nowhere:make")
