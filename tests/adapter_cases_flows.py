@@ -226,21 +226,21 @@ def azula(dtype, schedule):
     return made, lambda x, t: denoiser(x, full(t, x)).mean
 
 
-@case("azula", "azula: KarrasDenoiser, VP", t=0.5, needs="azula")
+@case("azula", "azula: KarrasDenoiser, VP", t=0.3, needs="azula")
 def azula_vp(dtype):
     from azula.noise import VPSchedule
 
     return azula(dtype, VPSchedule())
 
 
-@case("azula", "azula: KarrasDenoiser, rectified", t=0.5, needs="azula")
+@case("azula", "azula: KarrasDenoiser, rectified", t=0.3, needs="azula")
 def azula_rectified(dtype):
     from azula.noise import RectifiedSchedule
 
     return azula(dtype, RectifiedSchedule())
 
 
-@case("azula", "azula: KarrasDenoiser, VE", t=0.5, needs="azula")
+@case("azula", "azula: KarrasDenoiser, VE", t=0.3, needs="azula")
 def azula_ve(dtype):
     from azula.noise import VESchedule
 
@@ -283,13 +283,13 @@ def vjp(x, t, u):
 ARRAYS = {"family": "arrays", "schedule": RectifiedFlow(), "prediction": "flow", "shape": (6,)}
 
 
-@case("arrays", "numpy function with jvp and vjp", t=0.5, path="double backward")
+@case("arrays", "numpy function with jvp and vjp", t=0.3, path="double backward")
 def numpy_exact(dtype):
     made = load(linear_map, **ARRAYS, jvp=jvp, vjp=vjp)
     return made, lambda x, t: x - t * torch.from_numpy(linear_map(x.numpy(), np.full(2, t))).to(x)
 
 
-@case("arrays", "JAX function", t=0.5, path="double backward", needs="jax")
+@case("arrays", "JAX function", t=0.3, path="double backward", needs="jax")
 def jax_function(dtype):
     import jax
     from jax import numpy as jnp

@@ -75,7 +75,7 @@ def sd2(dtype):
     return by_the_pipeline(pipeline, dtype)
 
 
-@case("text_to_image", "Stable Diffusion 3", t=0.5, slow=True, needs=NEEDS)
+@case("text_to_image", "Stable Diffusion 3", t=0.25, slow=True, needs=NEEDS)
 def sd3(dtype):
     import pipelines
 
@@ -84,7 +84,7 @@ def sd3(dtype):
     return by_the_pipeline(pipeline, dtype, flow=True)
 
 
-@case("text_to_image", "InstaFlow", t=0.5, slow=True, needs=NEEDS)
+@case("text_to_image", "InstaFlow", t=0.25, slow=True, needs=NEEDS)
 def instaflow(dtype):
     """pipeline_rf.py: x + dt v, the index falls from 1000."""
     import pipelines
@@ -204,7 +204,7 @@ def pixart_sigma(dtype):
     return by_the_pipeline(pipeline, dtype, height=64, width=64, **BINS)
 
 
-@case("prompt_embeddings", "AuraFlow", t=0.5, rounds=True, needs=NEEDS)
+@case("prompt_embeddings", "AuraFlow", t=0.25, rounds=True, needs=NEEDS)
 def aura_flow(dtype):
     import diffusers
 
@@ -230,7 +230,7 @@ def aura_flow(dtype):
     return by_the_pipeline(pipeline, dtype, flow=True, height=64, width=64)
 
 
-@case("prompt_embeddings", "Lumina 2", t=0.5, rounds=True, needs=NEEDS)
+@case("prompt_embeddings", "Lumina 2", t=0.25, rounds=True, needs=NEEDS)
 def lumina(dtype):
     import diffusers
 
@@ -260,7 +260,7 @@ def lumina(dtype):
     return by_the_pipeline(pipeline, dtype, flow=True, height=64, width=64, **whole)
 
 
-@case("prompt_embeddings", "Sana", t=0.5, rounds=True, needs=NEEDS)
+@case("prompt_embeddings", "Sana", t=0.25, rounds=True, needs=NEEDS)
 def sana(dtype):
     """Its pipeline rounds what the network returns to float32: a hook sees it before."""
     import diffusers
@@ -363,12 +363,12 @@ def flux(dtype, guided):
     return made, formula
 
 
-@case("prompt_embeddings", "FLUX, guidance embedding", t=0.5, slow=True, rounds=True, needs=NEEDS)
+@case("prompt_embeddings", "FLUX, guidance embedding", t=0.25, slow=True, rounds=True, needs=NEEDS)
 def flux_dev(dtype):
     return flux(dtype, True)
 
 
-@case("prompt_embeddings", "FLUX", t=0.5, slow=True, rounds=True, needs=NEEDS)
+@case("prompt_embeddings", "FLUX", t=0.25, slow=True, rounds=True, needs=NEEDS)
 def flux_schnell(dtype):
     return flux(dtype, False)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from jacobian_lab.diffusion.denoiser import Denoiser
@@ -44,10 +45,12 @@ class Latent:
     def __init__(self, pipeline: Any, denoiser: Denoiser, factor: int) -> None:
         self.pipeline, self.denoiser, self.factor = pipeline, denoiser, factor
         config = pipeline.vae.config
-        self._scale, self._shift = (
-            float(config.scaling_factor),
-            float(config.get("shift_factor") or 0.0),
-        )
+        # one number for all channels, or, as in some of SDXL's kin, one for each
+        mean, std = config.get("latents_mean"), config.get("latents_std")
+        shift = [float(config.get("shift_factor") or 0.0)] if mean is None else mean
+        self._shift = torch.tensor(shift, dtype=torch.float64).reshape(-1, 1, 1)
+        spread = torch.tensor([1.0] if std is None else std, dtype=torch.float64)
+        self._scale = float(config.scaling_factor) / spread.reshape(-1, 1, 1)
         _, h, w = denoiser.shape
         self.image_shape = (int(config.in_channels), h * factor, w * factor)
 
@@ -60,16 +63,16 @@ class Latent:
         _check_batch(images, self.image_shape, "images")
         encoded = self.pipeline.vae.encode(images)
         latents = encoded.latent_dist.mode() if hasattr(encoded, "latent_dist") else encoded.latent
-        return (latents - self._shift) * self._scale
+        found: Tensor = (latents - self._shift.to(latents)) * self._scale.to(latents)
+        return found
 
     def decode(self, latents: Tensor) -> Tensor:
         """Return the images of latents: (B, C, h, w) -> (B, c, H, W), not clamped to [-1, 1];
         differentiable.
         """
         _check_batch(latents, self.denoiser.shape, "latents")
-        images: Tensor = self.pipeline.vae.decode(
-            latents / self._scale + self._shift, return_dict=False
-        )[0]
+        own = latents / self._scale.to(latents) + self._shift.to(latents)
+        images: Tensor = self.pipeline.vae.decode(own, return_dict=False)[0]
         return images
 
 

@@ -14,7 +14,7 @@ import math
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from jacobian_lab import _require
 from jacobian_lab.diffusion.adapters.family import Labelled, classes, has, label_of, ready
@@ -27,6 +27,8 @@ INNER = {"model": "class_labels", "unet": "class_labels", "net": "x_self_cond"}
 """Names of the raw network in EDM, EDM2 and denoising-diffusion-pytorch, and of the argument after
 its time.
 """
+AGREEMENT = 1e-2
+"""Relative difference from the object's own call that half precision inside may leave."""
 WHOLE = {"VPPrecond", "VEPrecond", "iDDPMPrecond"}
 
 
@@ -68,8 +70,27 @@ def load_edm(source: Any, *, label: int | None = None, shape: Shape | None = Non
         return Denoiser(network, schedule, "sample", _shape(source, shape)).eval()
     name = next(name for name in INNER if hasattr(source, name))
     network = Labelled(getattr(source, name), row, INNER[name])
-    sigma_data = float(source.sigma_data)
-    return Denoiser(network, schedule, EDM(sigma_data), _shape(source, shape)).eval()
+    scalings = EDM(float(source.sigma_data))
+    denoiser = Denoiser(network, schedule, scalings, _shape(source, shape)).eval()
+    if name != "net":  # ElucidatedDiffusion's own call is its loss
+        _check_call(source, denoiser, row)
+    return denoiser
+
+
+@torch.no_grad()
+def _check_call(source: nn.Module, denoiser: Denoiser, row: Tensor | None) -> None:
+    """Raise unless D is the object's own call at a random point: it may have other scalings."""
+    weight = next(source.parameters())
+    x = torch.randn(1, *denoiser.shape, generator=torch.Generator().manual_seed(0)).to(weight)
+    labels = None if row is None else row[None].to(weight.device)
+    theirs = source(x, torch.ones(1, device=weight.device), labels)
+    off = float((denoiser(x, 1.0) - theirs).norm() / theirs.norm())
+    if not off < AGREEMENT:
+        raise InputError(
+            f"the {type(source).__name__} has a sigma_data, but its own D(x, 1) is not Karras's"
+            f" c_skip x + c_out F(c_in x, ln(sigma) / 4): they differ by {off:.1e}. Take it whole:"
+            " Denoiser(network, VarianceExploding(), 'sample', shape)"
+        )
 
 
 def _range(source: Any) -> tuple[float, float]:

@@ -26,6 +26,24 @@ def test_a_size_in_pixels_is_that_of_the_latent_times_the_factor(size, latent, i
     assert model.decode(z).shape == (1, *image)
 
 
+def test_a_mean_and_a_spread_for_each_channel_are_those_of_sdxls_pipeline():
+    pipeline = sdxl_pipeline()
+    pipeline.vae.register_to_config(latents_mean=[0.1, -0.2, 0.3, 0.0], latents_std=[2, 1, 3, 4])
+    pipeline.set_progress_bar_config(disable=True)
+    model, x = load(pipeline), torch.randn(1, 4, 8, 8)
+    with torch.no_grad():
+        call = {"num_inference_steps": 1, "latents": x, "guidance_scale": 1.0}
+        latent = pipeline("", **call, output_type="latent").images
+        theirs = pipeline("", **call, output_type="pt").images * 2 - 1
+        ours = model.decode(latent)
+        assert relative(ours.clamp(-1, 1), theirs) < 1e-5
+        images = torch.rand(1, 3, 64, 64)
+        mode = pipeline.vae.encode(images).latent_dist.mode()
+    spread = torch.tensor([2.0, 1, 3, 4]).reshape(4, 1, 1) / 0.18215
+    mean = torch.tensor([0.1, -0.2, 0.3, 0.0]).reshape(4, 1, 1)
+    assert relative(model.encode(images) * spread + mean, mode) < 1e-5
+
+
 def test_flux_is_of_1024_pixels_unless_it_is_told():
     assert load(flux_pipeline(False)).image_shape == (3, 1024, 1024)
 

@@ -1,5 +1,6 @@
 """azula's denoisers in our operator, and ours in its samplers."""
 
+import pickle
 from itertools import pairwise
 
 import pytest
@@ -77,6 +78,15 @@ def test_there_and_back_is_the_same_denoiser():
     x = torch.randn(2, *oracle.shape, dtype=torch.float64)
     back = load(to_azula(oracle), family="azula", shape=oracle.shape)
     assert relative(back(x, 0.3), oracle(x, 0.3)) < 1e-14
+
+
+def test_azulas_schedule_can_be_pickled_for_other_processes():
+    from azula.denoise import KarrasDenoiser
+    from azula.noise import VPSchedule
+
+    made = load(KarrasDenoiser(torch.nn.Identity(), VPSchedule()), shape=(2,))
+    alpha, sigma = pickle.loads(pickle.dumps(made.schedule))(0.5)
+    assert (alpha, sigma) == made.schedule(0.5)
 
 
 def test_what_is_no_denoiser_is_told():
