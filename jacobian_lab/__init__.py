@@ -13,6 +13,10 @@ from jacobian_lab.constraints.decoded import Decoded, latent_inpainting
 from jacobian_lab.constraints.linear import Inpainting, LinearMap, blur
 from jacobian_lab.constraints.losses import Loss, class_label, segmentation, style
 from jacobian_lab.constraints.separable import gaussian_blur, super_resolution
+from jacobian_lab.diffusion.adapters.azula import to_azula
+from jacobian_lab.diffusion.adapters.deepinv import to_deepinv
+from jacobian_lab.diffusion.adapters.door import load
+from jacobian_lab.diffusion.adapters.text_to_image import load_latent
 from jacobian_lab.diffusion.continuous import (
     ContinuousSchedule,
     RectifiedFlow,
@@ -23,7 +27,7 @@ from jacobian_lab.diffusion.continuous import (
 )
 from jacobian_lab.diffusion.denoiser import Denoiser
 from jacobian_lab.diffusion.guidance import guided
-from jacobian_lab.diffusion.latent import Latent, load_latent
+from jacobian_lab.diffusion.latent import Latent
 from jacobian_lab.diffusion.oracle import GaussianMixture, gaussian
 from jacobian_lab.diffusion.prediction import EDM, Preconditioning
 from jacobian_lab.diffusion.schedule import DiscreteSchedule, Schedule
@@ -118,6 +122,7 @@ __all__ = [
     "gmres",
     "guided",
     "latent_inpainting",
+    "load",
     "load_latent",
     "lsmr",
     "lstsq",
@@ -135,6 +140,8 @@ __all__ = [
     "style",
     "super_resolution",
     "symmetric_part",
+    "to_azula",
+    "to_deepinv",
     "trace",
 ]
 

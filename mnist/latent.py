@@ -103,9 +103,9 @@ def load_latent(
 
     See Also
     --------
-    jacobian_lab.diffusion.latent.load_latent : the same for any such folder.
+    jacobian_lab.load_latent : the same for any such folder.
     """
-    from jacobian_lab.diffusion.latent import load_latent as load
+    from jacobian_lab import load_latent as load
 
     return load(
         PIPELINE,

@@ -152,7 +152,7 @@ def instaflow(folder, seed=0):
 def dense_at_digit(folder, digit, t, **words):
     """J in float64 by torch.func.jacrev, at the digit's latent with the studies' noise, (n, n)."""
     import mnist
-    from jacobian_lab.diffusion.latent import load_latent
+    from jacobian_lab import load_latent
     from mnist.evaluate import noisy_digit
 
     latent = load_latent(folder, dtype=torch.float64, **words)

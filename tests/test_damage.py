@@ -157,7 +157,7 @@ def test_of_mnist(folder, tmp_path):
 
 def test_of_the_miniature_that_ships(tmp_path):
     pytest.importorskip("diffusers")
-    from jacobian_lab.diffusion.pipelines import open_pipeline
+    from jacobian_lab.diffusion.adapters.pipelines import open_pipeline
     from mnist.latent import PIPELINE
 
     copied = shutil.copytree(PIPELINE, tmp_path / "mini")

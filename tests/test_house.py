@@ -14,6 +14,7 @@ ARROWS = {
     "jacobian_lab": set(),
     "jacobian_lab.krylov": {"jacobian_lab"},
     "jacobian_lab.diffusion": {"jacobian_lab"},
+    "jacobian_lab.diffusion.adapters": {"jacobian_lab", "jacobian_lab.diffusion"},
     "jacobian_lab.derivative": {"jacobian_lab", "jacobian_lab.diffusion"},
     "jacobian_lab.linops": {
         "jacobian_lab",

@@ -19,8 +19,9 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -34,9 +35,11 @@ from jacobian_lab import (
     JacobianOperator,
     Schedule,
     VarianceExploding,
+    load,
 )
 from jacobian_lab._checksums import file_hash
-from jacobian_lab.diffusion.pipelines import INSTAFLOW
+from jacobian_lab.diffusion.adapters.pipelines import INSTAFLOW, PIXELS
+from jacobian_lab.diffusion.other_conventions import time_of_ratio
 from mnist.data import SHAPE
 from mnist.evaluate import noisy_digit
 from mnist.oracle import load_oracle
@@ -145,33 +148,22 @@ def open_model(
     negative_prompt: str = "",
     guidance: float = 1.0,
 ) -> Model:
-    """Return a model of either space by its name; prompts and guidance are for latent ones, as in
-    `load_latent`.
+    """Return a model of either space by its name; prompts and guidance are for pipelines that take
+    them, as in `jacobian_lab.load`.
     """
     if is_users(name):
         return users_model(name, device, dtype)
     if not is_latent(name):
         denoiser = load_model(name, device, dtype)
         return Model(denoiser, denoiser.shape, device, dtype, digits=True)
-    from jacobian_lab.diffusion.latent import load_latent
-
-    latent = load_latent(
-        pipeline_folder(name),
-        prompt=prompt,
-        negative_prompt=negative_prompt,
-        guidance=guidance,
-        device=device,
-        dtype=dtype,
-    )
+    said = {"prompt": prompt, "negative_prompt": negative_prompt, "guidance": guidance}
+    given: dict[str, Any] = {key: value for key, value in said.items() if value not in ("", 1)}
+    made = load(pipeline_folder(name), device=device, dtype=dtype, **given)
+    if isinstance(made, Denoiser):
+        return Model(made, made.shape, device, dtype)
+    digits = made.image_shape == SHAPE
     return Model(
-        latent.denoiser,
-        latent.image_shape,
-        device,
-        dtype,
-        "latent",
-        latent.encode,
-        latent.decode,
-        digits=latent.image_shape == SHAPE,
+        made.denoiser, made.image_shape, device, dtype, "latent", made.encode, made.decode, digits
     )
 
 
@@ -183,12 +175,30 @@ def users_model(name: str, device: str, dtype: torch.dtype) -> Model:
     digits = bool(getattr(made, "digits", False))
     if isinstance(made, Denoiser):
         denoiser.to(device, dtype)
+        check_precision(name, denoiser, device, dtype)
         return Model(denoiser, denoiser.shape, device, dtype, digits=digits)
     for part in (*vars(made).values(), denoiser):
         if isinstance(part, torch.nn.Module):
             part.to(device, dtype)
+    check_precision(name, denoiser, device, dtype)
     shape = tuple(made.image_shape)
     return Model(denoiser, shape, device, dtype, "latent", made.encode, made.decode, digits)
+
+
+@torch.no_grad()
+def check_precision(name: str, denoiser: Denoiser, device: str, dtype: torch.dtype) -> None:
+    """Raise unless a user's network runs on a device in a precision: what it keeps outside of its
+    weights stays behind.
+    """
+    t = time_of_ratio(denoiser.schedule, 1.0) or denoiser.schedule.times(1)[0]
+    try:
+        denoiser.output(torch.zeros(1, *denoiser.shape, device=device, dtype=dtype), t)
+    except (RuntimeError, InputError) as error:
+        raise InputError(
+            f"--model {name} does not run on {device} in {dtype} ({str(error).splitlines()[0]}):"
+            " make the network a torch.nn.Module that holds all its weights, so that"
+            " denoiser.to(device, dtype) reaches them"
+        ) from error
 
 
 class Fit(NamedTuple):
@@ -220,9 +230,18 @@ def fitted_times(name: str) -> Fit | None:
             json.loads((folder / place).read_text())["_class_name"]
             for place in ("model_index.json", "scheduler/scheduler_config.json")
         )
+        if pipeline in PIXELS:
+            return fit_to(pixel_schedule(folder))
         if pipeline in INSTAFLOW or scheduler.startswith("FlowMatch"):
             return DIVIDED
     return None
+
+
+@cache
+def pixel_schedule(folder: Path) -> Schedule:
+    """Return the schedule of a pipeline of pixels, which is read once it is opened."""
+    made = load(folder)
+    return (made if isinstance(made, Denoiser) else made.denoiser).schedule
 
 
 def fit_to(schedule: Schedule) -> Fit | None:

@@ -4,6 +4,7 @@ arrays.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
@@ -19,6 +20,7 @@ from jacobian_lab import InputError, JacobianOperator
 from studies.frame.models import Inputs, Model, operator_at
 from studies.frame.options import OnModel
 from studies.frame.study import Arrays, Pieces, check_times
+from studies.frame.user_models import is_users
 
 
 def collect(
@@ -103,6 +105,18 @@ class Survey(OnModel):
         if self.seeds < 1:
             raise InputError(f"--seeds must be at least 1: got {self.seeds}")
 
+    def has_double(self, model: Model) -> bool:
+        """Return whether there is the same model in float64, and its dense J fits; say why not."""
+        if not model.is_dense:
+            return False
+        try:
+            if is_users(self.model):
+                self.load("cpu", torch.float64)
+        except InputError as error:
+            print(f"no dense truth in float64: {error}", file=sys.stderr)
+            return False
+        return True
+
     def points(self, *more: int | float) -> Points:
         """Return the points; raise, before anything is computed, if the schedule lacks one of the
         times or of `more`.
@@ -111,6 +125,6 @@ class Survey(OnModel):
         for t in (*self.times, *more):
             model.denoiser.schedule(t)
         inputs = self.inputs(model, self.digits)
-        exact = cache(partial(self.load, "cpu", torch.float64)) if model.is_dense else None
+        exact = cache(partial(self.load, "cpu", torch.float64)) if self.has_double(model) else None
         seeds = range(self.seed, self.seed + self.seeds)
         return Points(model, exact, inputs, list(product(range(len(inputs.numbers)), seeds)))

@@ -1,9 +1,10 @@
 """A user's own model, as a function that makes it: `--model file.py:make`, or
 `package.module:make`.
 
-The function takes no arguments and returns a `Denoiser`; or an object with `denoiser`, `encode`,
-`decode` and `image_shape`, as a `Latent` has. An attribute `digits = True` says that its images are
-digits, 1x32x32 and white on black, which the judge can name.
+The function takes no arguments and returns a `Denoiser`; an object with `denoiser`, `encode`,
+`decode` and `image_shape`, as a `Latent` has; or what `jacobian_lab.load` takes. An attribute
+`digits = True` says that its images are digits, 1x32x32 and white on black, which the judge can
+name.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from jacobian_lab import Denoiser, InputError
+from jacobian_lab import Denoiser, InputError, load
 from jacobian_lab._checksums import file_hash
 
 PLACE = re.compile(r"(?P<place>.+):(?P<function>[A-Za-z_]\w*)")
@@ -60,18 +61,22 @@ def make(name: str) -> Any:
         raise
     except Exception as error:
         raise InputError(f"--model {name} raised {type(error).__name__}: {error}") from error
-    if isinstance(made, Denoiser):
-        made.eval()
-    elif not all(
-        hasattr(made, part) and holds(getattr(made, part)) for part, holds in PARTS.items()
-    ):
-        raise InputError(
-            f"--model {name} returned a {type(made).__name__}: expected a jacobian_lab.Denoiser, or"
-            f" an object with {', '.join(PARTS)}"
-        )
-    else:
-        denoiser_of(made).eval()
+    if not isinstance(made, Denoiser) and not _is_of_latents(made):
+        try:
+            made = load(made)
+        except InputError as error:
+            why = str(error).splitlines()[0]
+            raise InputError(
+                f"--model {name} returned a {type(made).__name__}: expected a"
+                f" jacobian_lab.Denoiser, an object with {', '.join(PARTS)}, or what load takes"
+                f" ({why})"
+            ) from error
+    denoiser_of(made).eval()
     return made
+
+
+def _is_of_latents(made: Any) -> bool:
+    return all(hasattr(made, part) and holds(getattr(made, part)) for part, holds in PARTS.items())
 
 
 def _function(name: str) -> Any:

@@ -17,8 +17,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 import mnist
-from jacobian_lab import InputError
-from jacobian_lab.diffusion.latent import Latent, load_latent
+from jacobian_lab import InputError, Latent, load_latent
 from jacobian_lab.sampling.sampler import sample, seed_of, seeded_noise
 from mnist.data import SHAPE
 from mnist.latent import NAMES, caption

@@ -101,10 +101,10 @@ def setup(app: Any) -> None:
             source[0] = GENERATED[page]()
 
     def bars(app: Any, what: str, name: str, made: Any, options: Any, lines: list[str]) -> None:
-        """Keep |A v| as it is: to docutils it is a substitution."""
+        """Keep |A v| and *shape as they are: to docutils they are marks."""
         for i, line in enumerate(lines):
             parts = line.split("`")
-            parts[::2] = [part.replace("|", r"\|") for part in parts[::2]]
+            parts[::2] = [p.replace("|", r"\|").replace("*shape", r"\*shape") for p in parts[::2]]
             lines[i] = "`".join(parts)
 
     app.connect("source-read", fill)

@@ -8,8 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from jacobian_lab import InputError, JacobianOperator, audit
-from jacobian_lab.diffusion.latent import load_latent
+from jacobian_lab import InputError, JacobianOperator, audit, load_latent
 
 from conftest import relative
 

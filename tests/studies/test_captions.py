@@ -11,8 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 import mnist
-from jacobian_lab import JacobianOperator, audit
-from jacobian_lab.diffusion.latent import load_latent
+from jacobian_lab import JacobianOperator, audit, load_latent
 from jacobian_lab.sampling.sampler import sample, seeded_noise
 from mnist import latent
 from studies.latent import (

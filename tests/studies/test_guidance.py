@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from jacobian_lab.diffusion.latent import load_latent
+from jacobian_lab import load_latent
 from studies.jacobian import (
     guidance,
 )

@@ -11,12 +11,12 @@ import torch
 from PIL import Image
 
 import mnist
+from jacobian_lab import load_latent
 from jacobian_lab.constraints.decoded import Decoded, latent_inpainting
 from jacobian_lab.constraints.linear import Inpainting
 from jacobian_lab.constraints.losses import style
 from jacobian_lab.constraints.masks import half
 from jacobian_lab.constraints.separable import shrink
-from jacobian_lab.diffusion.latent import load_latent
 from jacobian_lab.sampling.newton import Newton
 from jacobian_lab.sampling.sampler import sample, seed_of, seeded_noise
 from jacobian_lab.sampling.step_size import Secant

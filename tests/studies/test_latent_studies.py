@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from jacobian_lab import Arnoldi, InputError, JacobianOperator, arnoldi
-from jacobian_lab.diffusion.latent import load_latent
+from jacobian_lab import Arnoldi, InputError, JacobianOperator, arnoldi, load_latent
 from jacobian_lab.sampling.sampler import seed_of, seeded_noise
 from studies.frame import (
     models,

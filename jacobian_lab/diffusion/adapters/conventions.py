@@ -1,12 +1,15 @@
 r"""What the network of a diffusers pipeline predicts, and at which time.
 
-    pipeline               schedule          t      its network gets    and predicts
-    Stable Diffusion 1, 2  alphas_cumprod    0 ...  t                   as the scheduler says
-    Stable Diffusion 3     rectified flow    (0,1]  1000 t              noise - x_0
-    InstaFlow              rectified flow    (0,1]  1000 t              x_0 - noise: sign turned
+    pipeline                        schedule          t      network gets    and predicts
+    Stable Diffusion 1, 2, XL, DiT  alphas_cumprod    0 ...  t               as the scheduler says
+    PixArt                          alphas_cumprod    0 ...  t               as the scheduler says
+    Stable Diffusion 3              rectified flow    (0,1]  1000 t          noise - x_0
+    Sana                            rectified flow    (0,1]  1000 t scale    noise - x_0
+    FLUX, AuraFlow                  rectified flow    (0,1]  t               noise - x_0
+    Lumina 2                        rectified flow    (0,1]  1 - t           x_0 - noise
+    InstaFlow                       rectified flow    (0,1]  1000 t          x_0 - noise
 
-The `shift` of Stable Diffusion 3's scheduler only says which times a sampler visits; D does not
-depend on it.
+The `shift` of a flow's scheduler only says which times a sampler visits; D does not depend on it.
 """
 
 from __future__ import annotations
@@ -14,8 +17,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
+from torch import Tensor
+
+from jacobian_lab.diffusion.adapters.family import classes
+from jacobian_lab.diffusion.adapters.pipelines import INSTAFLOW, Opened
 from jacobian_lab.diffusion.continuous import RectifiedFlow
-from jacobian_lab.diffusion.pipelines import INSTAFLOW, Opened
 from jacobian_lab.diffusion.prediction import Prediction
 from jacobian_lab.diffusion.schedule import DiscreteSchedule, Schedule
 from jacobian_lab.errors import InputError
@@ -37,10 +43,17 @@ class Convention:
 
     schedule: Schedule
     prediction: Prediction
-    time_scale: int = 1
-    """The network gets `t * time_scale`."""
+    time_scale: float = 1
+    """The network gets `t * time_scale`, or one minus that."""
+    backwards: bool = False
+    """Whether the network's time is 1 for the clean sample."""
     sign: int = 1
     """-1 where the network predicts `x_0 - noise`."""
+
+    def time(self, t: Tensor) -> Tensor:
+        """Return the network's time."""
+        scaled = t * self.time_scale
+        return 1 - scaled if self.backwards else scaled
 
 
 def read_convention(opened: Opened, said: Said | None) -> Convention:
@@ -64,12 +77,11 @@ def read_convention(opened: Opened, said: Said | None) -> Convention:
             f"prediction={said!r}, but a {opened.kind} predicts x_0 - noise: leave it out"
         )
     if opened.kind in INSTAFLOW or said == "instaflow":
-        return _flow(scheduler, sign=-1)
+        return _flow(opened, sign=-1)
     kind = type(scheduler).__name__
-    flow = (
-        kind.startswith("FlowMatch") or scheduler.config.get("prediction_type") == "flow_prediction"
-    )
-    found = _flow(scheduler, sign=1) if flow else _from_table(scheduler)
+    matching = any(name.startswith("FlowMatch") for name in classes(scheduler))
+    flow = matching or scheduler.config.get("prediction_type") == "flow_prediction"
+    found = _flow(opened) if flow else read_table(scheduler)
     if said is None and any(word in origin.lower() for word in ("instaflow", "rectified_flow")):
         raise InputError(
             f"the weights come from {origin}, but the scheduler ({kind}) says {found.prediction!r},"
@@ -84,16 +96,25 @@ def read_convention(opened: Opened, said: Said | None) -> Convention:
     return found
 
 
-def _flow(scheduler: Any, sign: int) -> Convention:
+def _flow(opened: Opened, sign: int = 1) -> Convention:
+    scheduler = opened.pipeline.scheduler
     if scheduler.config.get("invert_sigmas"):
         raise InputError(
             f"{type(scheduler).__name__} has invert_sigmas, time the other way round: expected data"
             " at 0"
         )
-    return Convention(RectifiedFlow(), "flow", int(scheduler.config.num_train_timesteps), sign)
+    if opened.kind in ("FluxPipeline", "AuraFlowPipeline"):
+        return Convention(RectifiedFlow(), "flow")
+    if opened.kind == "Lumina2Pipeline":
+        return Convention(RectifiedFlow(), "flow", backwards=True, sign=-1)
+    scale = int(scheduler.config.num_train_timesteps)
+    if opened.kind == "SanaPipeline":
+        return Convention(RectifiedFlow(), "flow", scale * opened.network.config.timestep_scale)
+    return Convention(RectifiedFlow(), "flow", scale, sign=sign)
 
 
-def _from_table(scheduler: Any) -> Convention:
+def read_table(scheduler: Any) -> Convention:
+    """Return the convention of a scheduler of diffusers with a table of alphas, or raise."""
     name, said = type(scheduler).__name__, scheduler.config.get("prediction_type")
     table = getattr(scheduler, "alphas_cumprod", None)
     if table is None:

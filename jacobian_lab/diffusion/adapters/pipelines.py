@@ -1,7 +1,5 @@
 """A diffusers pipeline from a folder, a hub id or an object: safely, and whole or not at all.
 
-What is opened: `StableDiffusionPipeline` (1.x, 2.x), `StableDiffusion3Pipeline`, and InstaFlow's
-`RectifiedFlowPipeline`, which is a `StableDiffusionPipeline` whose network predicts a velocity.
 Safetensors only, no code from a repository, nothing is downloaded unasked, and a weight that is
 missing is an error where diffusers would draw it at random; so is a damaged file, where a checksum
 is known. The safety checker is left out.
@@ -24,15 +22,42 @@ from jacobian_lab.errors import InputError
 
 INSTAFLOW = ("RectifiedFlowPipeline", "InstaFlowPipeline")
 """Class names of InstaFlow's own releases, and of the pipeline in diffusers' community folder."""
-NETWORKS = {
+TEXT = {
     "StableDiffusionPipeline": "unet",
+    "StableDiffusionInpaintPipeline": "unet",
+    "StableDiffusionControlNetPipeline": "unet",
+    "StableDiffusionXLPipeline": "unet",
     "StableDiffusion3Pipeline": "transformer",
+    "PixArtAlphaPipeline": "transformer",
+    "PixArtSigmaPipeline": "transformer",
+    "FluxPipeline": "transformer",
+    "SanaPipeline": "transformer",
+    "AuraFlowPipeline": "transformer",
+    "Lumina2Pipeline": "transformer",
     **dict.fromkeys(INSTAFLOW, "unet"),
 }
+"""Pipelines of latents with a prompt; InstaFlow's is a `StableDiffusionPipeline` whose network
+predicts a velocity.
+"""
+CLASSES = {"DiTPipeline": "transformer"}
+"""Pipelines of latents with a class."""
+PIXELS = dict.fromkeys(
+    ("DDPMPipeline", "DDIMPipeline", "ScoreSdeVePipeline", "ConsistencyModelPipeline"), "unet"
+)
+"""Pipelines of pixels."""
+NETWORKS = TEXT | CLASSES | PIXELS
 """Pipeline class -> its component that denoises."""
 UNUSED = ("safety_checker", "feature_extractor", "image_encoder")
 """Components that are neither fetched nor loaded: they do not enter the denoiser."""
-MODELS = ("unet", "transformer", "vae", "text_encoder", "text_encoder_2", "text_encoder_3")
+MODELS = (
+    "unet",
+    "transformer",
+    "controlnet",
+    "vae",
+    "text_encoder",
+    "text_encoder_2",
+    "text_encoder_3",
+)
 """Components with weights, which are loaded one by one, so that a missing weight is noticed."""
 
 
@@ -55,17 +80,20 @@ class Opened:
 def open_pipeline(
     source: Any, device: torch.device | str | None, dtype: torch.dtype | None, download: bool
 ) -> Opened:
-    """Open a source; `jacobian_lab.diffusion.latent.load_latent` says what is refused.
+    """Open a source; `jacobian_lab.load_latent` says what is refused.
 
     Parameters
     ----------
-    source : str, Path or pipeline
-        A folder in diffusers' format, a hub id, or a loaded pipeline.
+    source : str, Path, pipeline or Opened
+        A folder in diffusers' format, a hub id, or a loaded pipeline; what is opened stays as it
+        is.
     device, dtype : optional
         By default the CPU and float32 for what is loaded here; a loaded pipeline stays as it is.
     download : bool
         Whether a hub id may be fetched.
     """
+    if isinstance(source, Opened):
+        return source
     diffusers(), transformers()  # if one is missing, say so first
     if device is not None:
         _require.device(device)
@@ -116,7 +144,7 @@ def _snapshot(hub_id: str, download: bool) -> Path:
     try:
         index = hf_hub_download(hub_id, "model_index.json", **options)
         unused = dict.fromkeys(UNUSED)
-        kind = _pipeline_class(_read_index(Path(index).parent))
+        kind = pipeline_class(read_index(Path(index).parent))
         return Path(
             kind.download(
                 hub_id, use_safetensors=True, trust_remote_code=False, **options, **unused
@@ -131,7 +159,7 @@ def _snapshot(hub_id: str, download: bool) -> Path:
         ) from error
 
 
-def _read_index(folder: Path) -> dict[str, Any]:
+def read_index(folder: Path) -> dict[str, Any]:
     """Return model_index.json of a folder whose class and network are known."""
     path = folder / "model_index.json"
     if not path.is_file():
@@ -156,14 +184,15 @@ def _read_index(folder: Path) -> dict[str, Any]:
     return index
 
 
-def _pipeline_class(index: dict[str, Any]) -> Any:
+def pipeline_class(index: dict[str, Any]) -> Any:
+    """Return diffusers' class for a folder's index."""
     name = index["_class_name"]
     return getattr(diffusers(), "StableDiffusionPipeline" if name in INSTAFLOW else name)
 
 
 def _load(folder: Path, dtype: torch.dtype) -> Opened:
     check_folder(folder)
-    index = _read_index(folder)
+    index = read_index(folder)
     parts = {
         name: (str(entry[0]), str(entry[-1]))
         for name, entry in index.items()
@@ -183,7 +212,7 @@ def _load(folder: Path, dtype: torch.dtype) -> Opened:
             for name in MODELS
             if name in parts
         }
-        pipeline = _pipeline_class(index).from_pretrained(
+        pipeline = pipeline_class(index).from_pretrained(
             folder, trust_remote_code=False, local_files_only=True, **given
         )
     except InputError:

@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from jacobian_lab import DiscreteSchedule, InputError, JacobianOperator, RectifiedFlow
-from jacobian_lab.diffusion.latent import load_latent
+from jacobian_lab import DiscreteSchedule, InputError, JacobianOperator, RectifiedFlow, load_latent
 from jacobian_lab.diffusion.oracle import gaussian
 
 from conftest import random_covariance, relative

@@ -8,8 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from jacobian_lab import InputError
-from jacobian_lab.diffusion.latent import load_latent
+from jacobian_lab import InputError, load_latent
 
 pytest.importorskip("diffusers", reason='pip install -e ".[sd]"')
 pytest.importorskip("transformers", reason='pip install -e ".[sd]"')
@@ -146,8 +145,8 @@ def use_a_vae_of_sixteen_channels(folder):
             "no unet and no transformer",
         ),
         (
-            lambda f: pipelines.edit(f / "model_index.json", _class_name="FluxPipeline"),
-            "is a FluxPipeline: expected one of Stable",
+            lambda f: pipelines.edit(f / "model_index.json", _class_name="KolorsPipeline"),
+            "is a KolorsPipeline: expected one of Stable",
         ),
         (
             lambda f: pipelines.edit(f / "model_index.json", unet=["remote", "Unet"]),

@@ -12,8 +12,8 @@ import pipelines
 from conftest import call
 
 pytest.importorskip("diffusers")
-from jacobian_lab.diffusion.latent import load_latent
-from jacobian_lab.diffusion.prompts import _unread
+from jacobian_lab import load_latent
+from jacobian_lab.diffusion.adapters.prompts import _unread
 
 
 @pytest.fixture(scope="module")

@@ -7,13 +7,20 @@ import unicodedata
 import warnings
 from typing import Any
 
-from jacobian_lab.diffusion.pipelines import Opened
+from jacobian_lab.diffusion.adapters.pipelines import Opened
 from jacobian_lab.errors import InputError
 
-LENGTHS = {"tokenizer": None, "tokenizer_2": None, "tokenizer_3": 256}
-"""Tokenizers, and how many tokens a pipeline takes where that is not the tokenizer's own limit:
-Stable Diffusion 3 of T5's.
-"""
+TOKENIZERS = ("tokenizer", "tokenizer_2", "tokenizer_3")
+LENGTHS = {
+    ("StableDiffusion3Pipeline", "tokenizer_3"): 256,
+    ("FluxPipeline", "tokenizer_2"): 512,
+    ("PixArtAlphaPipeline", "tokenizer"): 120,
+    ("PixArtSigmaPipeline", "tokenizer"): 300,
+    ("SanaPipeline", "tokenizer"): 300,
+    ("AuraFlowPipeline", "tokenizer"): 256,
+    ("Lumina2Pipeline", "tokenizer"): 256,
+}
+"""How many tokens a pipeline takes where that is not the tokenizer's own limit."""
 WHOLE = 1000
 """Tokens below which a vocabulary is one of whole words: a larger one spells all words, a smaller
 one those of its captions.
@@ -42,10 +49,11 @@ def check_words(opened: Opened, option: str, text: str) -> None:
         If one of several does not know a word, or the text is longer than it reads; the pipeline
         itself cuts it there too.
     """
-    names = [name for name in LENGTHS if getattr(opened.pipeline, name, None) is not None]
+    names = [name for name in TOKENIZERS if getattr(opened.pipeline, name, None) is not None]
     lost = {}
     for name in names:
-        lost[name], cut = _unread(getattr(opened.pipeline, name), LENGTHS[name], text)
+        most = LENGTHS.get((opened.kind, name))
+        lost[name], cut = _unread(getattr(opened.pipeline, name), most, text)
         if cut:
             warnings.warn(
                 f"the {option} is longer than the {name} reads, and is cut: {cut!r} is left out."

@@ -1,0 +1,13 @@
+"""Class-conditional transformers against diffusers' loop."""
+
+from adapter_cases import cases, check_products, check_value
+
+
+@cases("dit")
+def test_d_is_the_familys_own_x_0(case):
+    check_value(case)
+
+
+@cases("dit", products=True)
+def test_j_is_its_derivative(case):
+    check_products(case)

@@ -1,0 +1,13 @@
+"""k-diffusion's wrappers, against their own call."""
+
+from adapter_cases import cases, check_products, check_value
+
+
+@cases("k_diffusion")
+def test_d_is_the_familys_own_x_0(case):
+    check_value(case)
+
+
+@cases("k_diffusion", products=True)
+def test_j_is_its_derivative(case):
+    check_products(case)
