@@ -13,6 +13,7 @@ differences resolve, not from any model.
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from jacobian_lab import _require
 from jacobian_lab.derivative.settings import differentiable
@@ -25,8 +26,10 @@ from jacobian_lab.linops.subject import Subject
 
 EXACT = 1024
 """Up to this n the posterior variances are counted on the dense J, which then costs less than the
-estimate is uncertain; beyond it they are estimated.
+estimate is uncertain; beyond it the likeliest are estimated, and then computed.
 """
+CANDIDATES = 64
+"""Entries of the diagonal that are computed then: one pass."""
 
 
 def audit(J: JacobianOperator, seed: int = 0) -> Report:
@@ -45,7 +48,7 @@ def audit(J: JacobianOperator, seed: int = 0) -> Report:
         With the checks "finite", "evaluation mode", "precision", "repeatable", "gradients on",
         "input", "samples apart", "derivative", "linear", "differences", "secant", "adjoint", "many
         at once" and "autograd"; and notes, of which one counts the posterior variances, the
-        diagonal of J, that are negative (n more products for n up to 1,024, else some 64).
+        diagonal of J, that are negative (n more products for n up to 1,024, else some 130).
 
     References
     ----------
@@ -68,21 +71,35 @@ def _notes(s: Subject) -> tuple[str, ...]:
         if (s.ladder.linear is not None and s.ladder.linear.reads)
         else []
     )
-    if s.n <= EXACT:
-        values, how = s.J.dense().diagonal().astype(np.float64), ""
-    else:
-        estimate = diagonal(s.J)
-        values, how = (
-            np.where(
-                estimate.value < -2 * estimate.standard_error, estimate.value, abs(estimate.value)
-            ),
-            "at least ",
-        )
-    negative = int((values < 0).sum())
-    if negative and np.isfinite(values).all():
+    found, total = _negative_variances(s)
+    if len(found):
         notes.append(
-            f"{how}{negative:,} of {s.n:,} posterior variances (the diagonal of J) are negative,"
-            f" the least of them {values.min() / values.max():.1e} of the largest: this J is no"
+            f"at least {len(found):,} of {s.n:,} posterior variances (the diagonal of J) are"
+            f" negative, the least of them {found.min() / total:.1e} of the largest: this J is no"
             " covariance"
         )
     return tuple(notes)
+
+
+def _negative_variances(s: Subject) -> tuple[NDArray[np.float64], float]:
+    """Return the entries of the diagonal that are negative beyond their products' error, and the
+    largest entry that is known; beyond EXACT of those that an estimate finds likeliest.
+    """
+    J = s.J
+    if s.n <= EXACT:
+        dense = J.dense().astype(np.float64)
+        values, sizes = dense.diagonal(), np.linalg.norm(dense, axis=0)
+    else:
+        # n estimates have their outliers: what looks negative is computed
+        estimate = diagonal(J)
+        share = estimate.value / np.maximum(estimate.standard_error, np.finfo(float).tiny)
+        likely = np.append(np.argsort(share)[: CANDIDATES - 1], np.argmax(estimate.value))
+        columns = np.zeros((s.n, len(likely)), J.dtype)
+        columns[likely, np.arange(len(likely))] = 1
+        products = (J @ columns).astype(np.float64)
+        values = products[likely, np.arange(len(likely))]
+        sizes = np.linalg.norm(products, axis=0)
+    if not np.isfinite(values).all():
+        return np.empty(0), 1.0
+    error = max(J.product_error, float(np.finfo(J.dtype).eps)) * sizes
+    return values[values < -error], float(np.abs(values).max())

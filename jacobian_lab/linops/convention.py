@@ -158,7 +158,8 @@ def _slips(
     clean, noise = clean[:FEW], noise[:FEW]
     found = _score(denoiser, clean, noise)
     scores = {
-        said: _score(other, samples, noise) for said, other, samples in others(denoiser, clean)
+        said: _score(other, samples, noise, float(samples.std() / clean.std()))
+        for said, other, samples in others(denoiser, clean)
     }
     if (
         scores
@@ -182,12 +183,12 @@ def _slips(
         )
 
 
-def _score(denoiser: Denoiser, clean: Tensor, noise: Tensor) -> float:
+def _score(denoiser: Denoiser, clean: Tensor, noise: Tensor, size: float = 1.0) -> float:
     """Return the geometric mean of the errors relative to what is possible; infinite if the network
-    cannot be called so.
+    cannot be called so. The noise is `size` times as large as for others: that of the samples.
     """
     try:
-        found = [_level(denoiser, clean, noise, ratio) for ratio in MIDDLE]
+        found = [_level(denoiser, clean, noise, size * ratio) for ratio in MIDDLE]
     except Exception:  # of a network that is given what it was not made for: anything
         return math.inf
     shares = [level.error / max(level.possible, 1e-12) for level in found if level is not None]
