@@ -274,7 +274,7 @@ def test_weights_of_the_style_make_the_run(folders, tmp_path):
     shutil.copytree(folders / "clip", tmp_path / "clip")
     options = {
         "model": str(folders / "colour"),
-        "image": folders / "picture.png",
+        "images": (folders / "picture.png",),
         "features": str(tmp_path / "clip"),
     }
     before = StyleTransfer(**options)
@@ -302,10 +302,7 @@ def test_a_mask_for_large_images_has_any_size(tmp_path):
         (
             "colour",
             ["inpaint"],
-            (
-                "takes images of 3x64x64 (channels, height, width), digits are 1x32x32: name an"
-                " image with"
-            ),
+            "is not of our digits, but of samples of 3x64x64: name yours with --images",
         ),
         (
             "colour",
@@ -347,7 +344,7 @@ def test_a_mask_for_large_images_has_any_size(tmp_path):
         (
             "colour",
             ["superres", "--image", "TINY"],
-            "tiny.png has 20x30 pixels: --images must be the small image, 16x16 pixels, or",
+            "tiny.png has 20x30 pixels: --images must be small images, all of 16x16 pixels, or",
         ),
         (
             "colour",
