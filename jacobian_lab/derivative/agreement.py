@@ -29,8 +29,13 @@ from jacobian_lab.derivative.probes import foreign, unit
 Function: TypeAlias = Callable[[Tensor], Tensor]
 CLOSE = 40.0
 """In units of `eps**(2/3)`, the error of a central difference at its best step: a relative
-difference that settles the matter at the first step, 1e-3 in float32 and 1.5e-9 in float64. The
-factor covers third derivatives larger than the first.
+difference that settles the matter at the first step, 1e-3 in float32. The factor covers third
+derivatives larger than the first.
+"""
+OWN = 1e-7
+"""Lower bound of that relative difference: products have rounding errors of their own, more than
+eps where large numbers cancel inside (7e-9 in float64 for a mixture of Gaussians, far from its
+data).
 """
 ROUGH = 1e-2
 """Upper bound of that relative difference: networks in half precision, for which it would be 0.4
@@ -150,7 +155,7 @@ class Comparison:
         """How far products may lie from the difference of the first step, relative to its size,
         without more ado.
         """
-        return float(min(CLOSE * self.eps ** (2 / 3), ROUGH))
+        return float(min(max(CLOSE * self.eps ** (2 / 3), OWN), ROUGH))
 
     @property
     def step(self) -> float:
