@@ -81,7 +81,9 @@ class RunFolder:
 
 
 @contextmanager
-def run_folder(folder: Path, claim_file: str, claim: Claim) -> Iterator[RunFolder]:
+def run_folder(
+    folder: Path, claim_file: str, claim: Claim, resumes: bool = True
+) -> Iterator[RunFolder]:
     """Yield the folder of the run of this claim: finished, or this process's own to compute in
     until the block ends.
 
@@ -96,6 +98,8 @@ def run_folder(folder: Path, claim_file: str, claim: Claim) -> Iterator[RunFolde
         Name of the file in it that holds the claim.
     claim : dict
         What makes the run this one, as JSON knows it.
+    resumes : bool
+        Whether the same command goes on after an interrupt.
 
     Raises
     ------
@@ -128,7 +132,8 @@ def run_folder(folder: Path, claim_file: str, claim: Claim) -> Iterator[RunFolde
                 _free(run.partial, mine, made)
                 raise
             except KeyboardInterrupt as stop:
-                stop.add_note("the same command goes on where this one stopped")
+                if resumes:
+                    stop.add_note("the same command goes on where this one stopped")
                 raise
 
 

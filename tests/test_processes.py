@@ -33,7 +33,7 @@ from jacobian_lab import (
 )
 from jacobian_lab.constraints.linear import Inpainting
 from jacobian_lab.derivative.guards import modules_called
-from jacobian_lab.derivative.settings import differentiable
+from jacobian_lab.derivative.settings import MATH_ATTENTION, differentiable
 from jacobian_lab.errors import DivergenceError
 from jacobian_lab.krylov.operators import Operator
 from jacobian_lab.linops.batch_jacobian import BatchJacobian
@@ -241,7 +241,7 @@ def test_flags_of_attention_come_back_when_threads_overlap(first_leaves):
         waits = both_in if first_leaves == "first" else one_out
 
         def first(one_in=one_in, waits=waits, one_out=one_out):
-            with differentiable():
+            with MATH_ATTENTION:
                 one_in.set()
                 assert waits.wait(10)
                 seen.append(flags())
@@ -249,7 +249,7 @@ def test_flags_of_attention_come_back_when_threads_overlap(first_leaves):
 
         def second(one_in=one_in, both_in=both_in, one_out=one_out):
             assert one_in.wait(10)
-            with differentiable():
+            with MATH_ATTENTION:
                 both_in.set()
                 assert first_leaves == "last" or one_out.wait(10)
                 seen.append(flags())
@@ -288,7 +288,7 @@ def test_settings_come_back_where_one_of_them_cannot_be_set(monkeypatch):
         with pytest.raises(RuntimeError, match="no stance"):
             differentiable().__enter__()
     assert flags() == before
-    with differentiable():
+    with differentiable(), MATH_ATTENTION:
         assert flags() == (False, False, True, False)
     assert flags() == before
 

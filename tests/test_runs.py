@@ -2,6 +2,7 @@
 handed out as new.
 """
 
+import dataclasses
 import json
 import os
 import shutil
@@ -303,9 +304,9 @@ def test_the_contents_of_the_users_files_are_part_of_a_run(tmp_path):
         np.zeros((32, 32), np.uint8),
     )
     for study, option in (
-        (eigenvalues.STUDY, {"image": path}),
+        (eigenvalues.STUDY, {"images": (path,)}),
         (inpaint.STUDY, {"mask": str(path)}),
-        (inpaint.STUDY, {"image": path}),
+        (inpaint.STUDY, {"images": (path,)}),
     ):
         claims = []
         for value in (150, 250, 150):
@@ -353,13 +354,15 @@ def test_what_became_of_a_command_is_its_last_line(monkeypatch, capsys, tmp_path
 
 
 @pytest.mark.parametrize("words", [["audit"], ["benchmark", "products"], ["benchmark", "dense"]])
-def test_ctrl_c_promises_no_resumption_where_there_is_none(monkeypatch, capsys, words):
+def test_ctrl_c_promises_no_resumption_where_there_is_none(monkeypatch, capsys, tmp_path, words):
     def stops(*_):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(audits, "report", stops)
-    monkeypatch.setattr(products, "products", stops)
-    monkeypatch.setattr(products, "dense", stops)
+    for name in ("PRODUCTS", "DENSE"):
+        study = getattr(products, name)
+        monkeypatch.setattr(products, name, dataclasses.replace(study, compute=stops))
+    monkeypatch.chdir(tmp_path)
     status, _, err = call(monkeypatch, capsys, *words)
     assert status == 130
     assert err == "\ninterrupted\n"

@@ -163,7 +163,8 @@ def perform(study: Study[C], config: C, runs: Path = Path("runs")) -> Outcome:
     name = default_folder(study.name, claim).name
     if study.measures_anew:
         name = f"{study.name}-{time.strftime('%Y%m%d-%H%M%S')}"
-    with run_folder(config.out or runs / name, "config.json", claim) as place:
+    place_of = config.out or runs / name
+    with run_folder(place_of, "config.json", claim, not study.measures_anew) as place:
         if place.finished and study.measures_anew:
             raise InputError(
                 f"{place.folder} holds a finished run, and {study.name} measures anew: choose"

@@ -16,10 +16,10 @@ def test_times_cover_all_levels_and_stay_inside_at_the_edge_of_rounding(monkeypa
         seen.append(t)
         return torch.zeros_like(x)
 
-    denoising_loss(denoiser)(network, torch.zeros(125, 1, 8, 8), torch.zeros(125))
+    denoising_loss(denoiser)(network, torch.zeros(125, 1, 32, 32), torch.zeros(125))
     assert ((seen[0] // 8) == torch.arange(125)).all()
     monkeypatch.setattr(torch, "rand", lambda n: torch.full((n,), 1 - 2**-24))
-    denoising_loss(denoiser)(network, torch.zeros(128, 1, 8, 8), torch.zeros(128))
+    denoising_loss(denoiser)(network, torch.zeros(128, 1, 32, 32), torch.zeros(128))
     assert seen[1].max() == 999
 
 
@@ -27,7 +27,7 @@ def test_times_cover_all_levels_and_stay_inside_at_the_edge_of_rounding(monkeypa
 def test_the_loss_is_zero_for_the_raw_output_and_one_off_for_one_more(prediction):
     """The target, written out from the schedule: not by the function under test."""
     denoiser = build_denoiser({"channels": [32, 32, 32]}, prediction)
-    images = torch.randn(40, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+    images = torch.randn(40, 1, 32, 32, generator=torch.Generator().manual_seed(1))
 
     def perfect(x_t, t):
         alpha, sigma = (c.reshape(-1, 1, 1, 1) for c in denoiser.schedule(t))
@@ -51,7 +51,7 @@ def test_flow_times_lie_in_the_unit_interval_one_in_each_stratum():
     denoiser, seen = build_denoiser({"channels": [32, 32, 32]}, "flow"), []
     assert isinstance(denoiser.schedule, RectifiedFlow)
     loss = denoising_loss(denoiser)
-    loss(lambda x, t: (seen.append(t), x)[1], torch.zeros(125, 1, 8, 8), torch.zeros(125))
+    loss(lambda x, t: (seen.append(t), x)[1], torch.zeros(125, 1, 32, 32), torch.zeros(125))
     assert ((125 * seen[0]).long() - torch.arange(125)).abs().max() <= 1
     assert 0 < seen[0].min() <= seen[0].max() <= 1
 

@@ -179,7 +179,12 @@ FILES = {
     "truncated tiff": ("tiff", lambda p: truncated(p, "TIFF"), "can", None),
     "empty": ("png", lambda p: p.touch(), "is not an image that can be read", None),
     "text": ("png", lambda p: p.write_text("no image"), "is not an image that can be read", None),
-    "a folder": ("png", lambda p: p.mkdir(), "the folder holds no image files", None),
+    "a folder": (
+        "png",
+        lambda p: p.mkdir(),
+        "(cannot be read|the folder holds no image files)",
+        None,
+    ),
     "no file": ("png", lambda p: None, "there is no file", None),
     "0 and 1": (
         "png",

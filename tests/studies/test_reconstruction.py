@@ -27,7 +27,7 @@ class Shrinking(torch.nn.Module):
 def model(space="pixels", **maps):
     network = Shrinking().eval()
     denoiser = Denoiser(network, DiscreteSchedule.linear(), "sample", SHAPE)
-    return Model(denoiser, SHAPE, "cpu", torch.float32, space, **maps)
+    return Model(denoiser, SHAPE, "cpu", torch.float32, space, digits=True, **maps)
 
 
 def drawn(folder, used, truth=True, **others):

@@ -9,7 +9,7 @@ from jacobian_lab import Denoiser, DiscreteSchedule
 from jacobian_lab.constraints.linear import Inpainting
 from jacobian_lab.constraints.masks import half
 from jacobian_lab.constraints.separable import shrink
-from jacobian_lab.derivative.settings import differentiable
+from jacobian_lab.derivative.settings import MATH_ATTENTION
 from jacobian_lab.sampling.sampler import seed_of, seeded_noise
 from studies.frame.models import Model
 from studies.latent.vae_premises import (
@@ -105,7 +105,7 @@ def test_the_dense_jacobians_are_those_of_jacrev():
         torch.randn(1, 4, 2, 2, dtype=torch.float64),
         torch.randn(1, 1, 8, 8, dtype=torch.float64),
     )
-    with differentiable():  # attention by the kernel that has derivatives
+    with MATH_ATTENTION:  # attention by the kernel that has derivatives
         J_D, J_E = (
             torch.func.jacrev(function)(at).reshape(-1, at.numel())
             for function, at in ((decode, z), (encode, x))
