@@ -24,7 +24,7 @@ from studies.frame.study import Arrays, Pieces, Study
 from studies.jacobian.spectrum_plot import convergence, is_dense, leading, plot
 
 GRID = (81, 61)
-ANGLES = 144
+ANGLES = 96
 """Of the supporting lines of the numerical range: enough for its corners not to be seen."""
 
 

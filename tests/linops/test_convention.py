@@ -124,6 +124,7 @@ def test_an_untrained_network_is_named():
     assert "is the network trained" in str(check_convention(denoiser, DIGITS))
 
 
+@pytest.mark.slow
 def test_a_clean_sample_in_place_of_a_noisy_one_is_named(models):
     denoiser = models["mnist"]
     x_t = denoiser.schedule.add_noise(DIGITS, 500, torch.randn(DIGITS.shape))

@@ -161,7 +161,7 @@ def test_the_posterior_mean_is_that_of_a_trained_network():
     assert found.largest > -2 * found.smallest
 
 
-@pytest.mark.parametrize("name", ["denoiser", "flow"])
+@pytest.mark.parametrize("name", ["denoiser", pytest.param("flow", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("dtype", "bound"), [(torch.float64, 1e-7), (torch.float32, 1e-3)])
 def test_a_constrained_sample_is_the_same_alone_and_in_a_batch_of_16(name, dtype, bound):
     """To rounding: a forward difference in float32 makes it a thousand times larger, and the next
@@ -192,7 +192,7 @@ def test_a_constrained_sample_is_the_same_alone_and_in_a_batch_of_16(name, dtype
     assert relative(alone.x0[0], all_16.x0[5]) < bound
 
 
-@pytest.mark.parametrize("name", ["denoiser", "flow"])
+@pytest.mark.parametrize("name", ["denoiser", pytest.param("flow", marks=pytest.mark.slow)])
 def test_samples_look_like_digits_to_the_judge(name):
     denoiser, classifier = mnist.load_denoiser(name), mnist.load_classifier()
     images, labels = mnist.digits("held-out")

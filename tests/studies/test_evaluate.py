@@ -1,8 +1,11 @@
 """The scores of a denoiser."""
 
+import pytest
+
 from conftest import call
 
 
+@pytest.mark.slow
 def test_it_takes_the_times_of_a_flow(run, flow, monkeypatch, capsys):
     data, rows, _ = run(
         *("evaluate", "--times", "0.3", "--digits", "20", "--jacobians", "1"),

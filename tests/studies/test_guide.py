@@ -41,6 +41,7 @@ def test_the_pixel_judge_knows_what_it_learnt():
     assert (judge(-images) == labels).float().mean() < 0.5
 
 
+@pytest.mark.slow
 def test_it_runs_on_a_flow(run, flow):
     data, _, _ = run("guide", "--classes", "2", *FAST, "--model", flow)
     assert data["times"].tolist() == pytest.approx([1.0, 0.01])

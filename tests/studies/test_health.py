@@ -26,6 +26,7 @@ def slip():
 """
 
 
+@pytest.mark.slow
 def test_a_slip_fails_and_is_named(monkeypatch, capsys, tmp_path):
     (tmp_path / "mine.py").write_text(WRAPPED)
     words = ("health", "--model", f"{tmp_path}/mine.py:slip", "--digits", "8", "--times", "500")

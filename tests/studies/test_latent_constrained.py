@@ -252,6 +252,7 @@ def test_the_style_of_a_colour_image_by_clip(study, folders):
     assert {row["quantity"] for row in rows} == {"style loss", "style loss, unconstrained"}
 
 
+@pytest.mark.slow
 def test_style_and_guide_draw_digits_by_latents(study, folders, monkeypatch):
     monkeypatch.setattr(guide, "LEARNT", 200)  # for speed
     styled, _ = study(style_transfer, StyleTransfer, model=str(folders / "mini"), digits=3)
