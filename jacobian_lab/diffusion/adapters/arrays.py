@@ -124,6 +124,7 @@ def _of_jax(function: Function) -> tuple[Function, Function]:
         return jax.jvp(lambda z: function(z, t), (x,), (v,))[1]
 
     def vjp(x: Any, t: Any, u: Any) -> Any:
-        return jax.vjp(lambda z: function(z, t), x)[1](u)[0]
+        value, pull = jax.vjp(lambda z: function(z, t), x)
+        return pull(u.astype(value.dtype))[0]  # the function may compute in another precision
 
     return jvp, vjp
