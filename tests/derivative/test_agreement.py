@@ -141,7 +141,7 @@ def rounded(seed, noise, wrong, common, one):
 @pytest.mark.parametrize("noise", [0.0, 1e-14, 1e-13, 1e-12])
 def test_differences_that_agree_by_chance_do_not_refuse_right_products(noise, common, one):
     """Neighbouring steps may agree to more digits than they have: up to a fifth of the right
-    products were refused.
+    products were refused, and one in a hundred before a second sweep.
     """
-    assert sum(not rounded(seed, noise, 0.0, common, one) for seed in range(100)) <= 1
+    assert not any(not rounded(seed, noise, 0.0, common, one) for seed in range(100))
     assert not any(rounded(seed, noise, 1e-4, common, one) for seed in range(100))
