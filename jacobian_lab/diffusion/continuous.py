@@ -29,6 +29,8 @@ from jacobian_lab.errors import InputError
 Level: TypeAlias = Callable[[Tensor], Tensor]
 GRID = 257
 """Times at which given functions are checked."""
+HALVINGS = 60
+"""Of the interval in which the time of a noise level is looked for: float64's digits."""
 
 
 class ContinuousSchedule(Schedule):
@@ -98,6 +100,17 @@ class ContinuousSchedule(Schedule):
             last = _require.real("the last time", last, f"(0, {end:g}]")
             return [end - i * (end - last) / max(1, steps - 1) for i in range(steps)]
         return [end * (1 - i / steps) for i in range(steps)]
+
+    def time_of(self, ratio: float | Tensor) -> Tensor:
+        """Return the time by bisection; see `Schedule.time_of`."""
+        angle = torch.as_tensor(ratio, dtype=torch.float64).cpu().atan()
+        low, high = torch.zeros_like(angle), torch.full_like(angle, self.last)
+        for _ in range(HALVINGS):
+            middle = (low + high) / 2
+            alpha, sigma = self(middle)
+            below = sigma.atan2(alpha) < angle
+            low, high = torch.where(below, middle, low), torch.where(below, high, middle)
+        return high
 
     def _coefficients(self, t: Tensor) -> tuple[Tensor, Tensor]:
         return self._alpha(t.double()), self._sigma(t.double())

@@ -4,7 +4,6 @@ ranges of the data.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from typing import Any, get_args
 
@@ -14,29 +13,15 @@ from jacobian_lab.diffusion.continuous import ContinuousSchedule
 from jacobian_lab.diffusion.denoiser import Denoiser
 from jacobian_lab.diffusion.prediction import Prediction
 from jacobian_lab.diffusion.schedule import DiscreteSchedule, Schedule
-from jacobian_lab.errors import InputError
 
 
 def time_of_ratio(schedule: Schedule, ratio: float) -> int | float | None:
     """Return the time at which sigma / alpha is nearest to a ratio; None if it is not within a
     factor of 1.5.
     """
-    if isinstance(schedule, DiscreteSchedule):
-        table = schedule.alphas_cumprod
-        ratios = ((1 - table) / table).sqrt()
-        t: int | float = int((ratios.log() - math.log(ratio)).abs().nan_to_num(math.inf).argmin())
-    elif isinstance(schedule, ContinuousSchedule):
-        low, high = 0.0, schedule.last
-        for _ in range(60):
-            middle = (low + high) / 2
-            alpha_t, sigma_t = schedule(middle)
-            low, high = (middle, high) if sigma_t < ratio * alpha_t else (low, middle)
-        t = high
-    else:
-        raise InputError(f"{schedule!r} is neither a DiscreteSchedule nor a ContinuousSchedule")
+    t: int | float = schedule.time_of(ratio).item()
     alpha_t, sigma_t = schedule(t)
-    reached = float(sigma_t / alpha_t)
-    return t if ratio / 1.5 < reached < 1.5 * ratio else None
+    return t if ratio / 1.5 < float(sigma_t / alpha_t) < 1.5 * ratio else None
 
 
 def others(denoiser: Denoiser, clean: Tensor) -> Iterator[tuple[str, Denoiser, Tensor]]:

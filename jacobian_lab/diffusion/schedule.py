@@ -55,6 +55,17 @@ class Schedule(ABC):
         alpha_t, sigma_t = self(t)
         return (alpha_t**2 + sigma_t**2).sqrt()
 
+    def time_of(self, ratio: float | Tensor) -> Tensor:
+        """Return the time at which `sigma_t / alpha_t` is nearest to a ratio, at least 0; shape ()
+        or (B,), as the ratio's.
+
+        Raises
+        ------
+        InputError
+            If the schedule is of another kind than those here.
+        """
+        raise InputError(f"{self!r} does not tell the time of sigma / alpha = {ratio}")
+
     @abstractmethod
     def _coefficients(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Return float64 (alpha_t, sigma_t) for times that are already validated."""
@@ -269,6 +280,12 @@ class DiscreteSchedule(Schedule):
                 for i in range(steps)
             ]
         return [round(self.steps * (1 - i / steps)) - 1 for i in range(steps)]
+
+    def time_of(self, ratio: float | Tensor) -> Tensor:
+        """Return the nearest time of the table; see `Schedule.time_of`."""
+        alpha, sigma = self(torch.arange(self.steps))
+        angle = torch.as_tensor(ratio, dtype=torch.float64).cpu().atan()
+        return (sigma.atan2(alpha) - angle.unsqueeze(-1)).abs().argmin(-1)
 
     def _coefficients(self, t: Tensor) -> tuple[Tensor, Tensor]:
         alpha_bar = self.alphas_cumprod.to(t.device)[t]

@@ -131,6 +131,8 @@ def check_convention(
     _require.finite("images", clean)
     if len(clean) < 2:
         raise InputError(f"expected two or more clean samples, eight tell most: got {len(clean)}")
+    if not clean[:FEW].std() > 0:
+        raise InputError(f"the samples are {float(clean.min()):g} everywhere: nothing to denoise")
     generator = torch.Generator().manual_seed(_require.seed(seed))
     noise = torch.randn(clean.shape, generator=generator).to(clean)
     levels = [

@@ -118,7 +118,7 @@ def test_constrained_samples_are_the_same_on_every_schedule(rule, eta):
     constraint = Inpainting(torch.ones(12, dtype=torch.float64), torch.arange(12) < 4)
     ratios, found = [20.0, 6.0, 2.0, 0.5, 0.1], []
     for schedule in (VarianceExploding(), RectifiedFlow(), VariancePreserving()):
-        times = [time_of(schedule, ratio) for ratio in ratios]
+        times = schedule.time_of(torch.tensor(ratios)).tolist()
         denoiser = gaussian(mean, covariance, schedule, (12,)).denoiser()
         newton = Newton("inexact", 2, step_size=rule, products="exact")
         states = sample(denoiser, noise, times, constraint, newton, eta=eta, seeds=[3, 4])
@@ -127,14 +127,12 @@ def test_constrained_samples_are_the_same_on_every_schedule(rule, eta):
         assert relative(other, found[0]) < 1e-6
 
 
-def time_of(schedule, ratio):
-    """Return the time at which sigma / alpha is a ratio, by bisection."""
-    low, high = 1e-9, schedule.last
-    for _ in range(100):
-        middle = (low + high) / 2
-        alpha_t, sigma_t = schedule(middle)
-        low, high = (middle, high) if sigma_t < ratio * alpha_t else (low, middle)
-    return low
+@pytest.mark.parametrize("schedule", LEVELS, ids=lambda s: type(s).__name__)
+def test_the_time_of_a_noise_level_has_it(schedule):
+    ratios = torch.tensor([0.01, 1.0, 7.0], dtype=torch.float64)
+    alpha_t, sigma_t = schedule(schedule.time_of(ratios))
+    torch.testing.assert_close(sigma_t / alpha_t, ratios, rtol=1e-12, atol=0)
+    assert schedule.time_of(1.0).shape == ()
 
 
 def test_a_run_from_sigma_80_in_half_precision_stays_in_bounds():

@@ -194,3 +194,5 @@ def test_no_alarm_on_edm_and_a_slip_in_it():
 def test_few_samples_are_refused(models):
     with pytest.raises(InputError, match="two or more clean samples, eight tell most: got 1"):
         check_convention(models["mnist"], DIGITS[:1])
+    with pytest.raises(InputError, match=r"the samples are 0\.5 everywhere"):
+        check_convention(models["mnist"], torch.full_like(DIGITS, 0.5))

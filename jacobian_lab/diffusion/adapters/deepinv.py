@@ -15,10 +15,7 @@ from jacobian_lab import _require
 from jacobian_lab.diffusion.adapters.family import UnitRange, classes, packages, ready
 from jacobian_lab.diffusion.continuous import VarianceExploding
 from jacobian_lab.diffusion.denoiser import Denoiser, Shape
-from jacobian_lab.diffusion.schedule import DiscreteSchedule, Schedule, per_sample
-
-HALVINGS = 60
-"""Of the interval of times, in which a noise level is looked for: float64's digits."""
+from jacobian_lab.diffusion.schedule import per_sample
 
 
 def is_deepinv(source: Any) -> bool:
@@ -66,25 +63,9 @@ class DeepinvDenoiser(nn.Module):
         which has it.
         """
         level = torch.as_tensor(sigma, dtype=torch.float64).flatten()
-        t = time_of(self.denoiser.schedule, 2 * level)
+        t = self.denoiser.schedule.time_of(2 * level)
         alpha_t = per_sample(self.denoiser.schedule(t)[0], x)
         return (self.denoiser(alpha_t * (2 * x - 1), t) + 1) / 2
-
-
-def time_of(schedule: Schedule, ratio: Tensor) -> Tensor:
-    """Return the times, (B,), at which `sigma_t / alpha_t` is nearest to a ratio, (B,)."""
-    angle = ratio.double().cpu().atan()
-    if isinstance(schedule, DiscreteSchedule):
-        alpha, sigma = schedule(torch.arange(schedule.steps))
-        return (sigma.atan2(alpha) - angle[:, None]).abs().argmin(dim=1)
-    low = torch.zeros_like(angle)
-    high = torch.full_like(angle, float(schedule.times(1)[0]))
-    for _ in range(HALVINGS):
-        middle = (low + high) / 2
-        alpha, sigma = schedule(middle)
-        below = sigma.atan2(alpha) < angle
-        low, high = torch.where(below, middle, low), torch.where(below, high, middle)
-    return high
 
 
 def to_deepinv(denoiser: Denoiser) -> DeepinvDenoiser:

@@ -11,7 +11,6 @@ from jacobian_lab import (
     load,
     to_deepinv,
 )
-from jacobian_lab.diffusion.adapters.deepinv import time_of
 
 from adapter_cases import cases, check_products, check_value
 from conftest import make_gaussian, relative
@@ -43,8 +42,8 @@ def test_our_denoiser_is_the_posterior_mean_of_pixels_in_0_1(schedule):
 def test_a_noise_level_becomes_the_nearest_time_of_a_table():
     schedule = DiscreteSchedule.linear()
     alpha, sigma = schedule(torch.tensor([3, 500, 998]))
-    assert time_of(schedule, sigma / alpha).tolist() == [3, 500, 998]
-    assert time_of(schedule, torch.tensor([0.0, 1e9])).tolist() == [0, 999]
+    assert schedule.time_of(sigma / alpha).tolist() == [3, 500, 998]
+    assert schedule.time_of(torch.tensor([0.0, 1e9])).tolist() == [0, 999]
 
 
 def test_deepinvs_algorithm_restores_with_it():
