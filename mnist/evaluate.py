@@ -45,6 +45,10 @@ class Health:
     """Smallest eigenvalue of the symmetric part; non-negative for a posterior mean."""
     largest: float
     """Largest eigenvalue of the symmetric part."""
+    trace_error: float = 0.0
+    """Standard error of the trace, where it is an estimate."""
+    asymmetry_error: float = 0.0
+    """The same of the asymmetry."""
 
 
 @torch.no_grad()
@@ -165,7 +169,15 @@ def health_by_products(denoiser: Denoiser, x_t: Tensor, t: int | float) -> Healt
     low, high = (
         eigenpairs(S, 1, which, symmetric=True, rtol=1e-3).values[0] for which in ("SR", "LR")
     )
-    return Health(trace(J).value, asymmetry(J).value, float(low.real), float(high.real))
+    total, apart = trace(J), asymmetry(J)
+    return Health(
+        total.value,
+        apart.value,
+        float(low.real),
+        float(high.real),
+        total.standard_error,
+        apart.standard_error,
+    )
 
 
 def distances(

@@ -5,7 +5,15 @@ import pytest
 import torch
 
 from mnist.classifier import Classifier
-from mnist.evaluate import Features, ddim_samples, distances, health, noisy_digit, squared_errors
+from mnist.evaluate import (
+    Features,
+    ddim_samples,
+    distances,
+    health,
+    health_by_products,
+    noisy_digit,
+    squared_errors,
+)
 
 import networks
 from conftest import SCHEDULES, SHAPE, make_gaussian, relative
@@ -62,6 +70,15 @@ def test_health_is_that_of_the_dense_jacobian():
     assert found.trace == pytest.approx(np.trace(J))
     assert found.asymmetry == pytest.approx(np.linalg.norm(J - J.T) / np.linalg.norm(J + J.T))
     assert (found.smallest, found.largest) == pytest.approx((values[0], values[-1]))
+
+
+def test_health_by_products_states_how_far_it_may_be_off(oracle):
+    x_t = oracle.sample(1, torch.Generator().manual_seed(0))
+    dense, found = (of(oracle.denoiser(), x_t, T) for of in (health, health_by_products))
+    assert abs(found.trace - dense.trace) <= 4 * found.trace_error + 1e-10 * dense.trace
+    assert found.asymmetry == pytest.approx(dense.asymmetry, abs=4 * found.asymmetry_error + 1e-10)
+    assert found.largest == pytest.approx(dense.largest, rel=1e-3)
+    assert found.smallest == pytest.approx(dense.smallest, abs=1e-3 * dense.largest)
 
 
 def test_a_posterior_mean_is_healthy(oracle):
