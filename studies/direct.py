@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from jacobian_lab import InputError, _require
-from studies.cli import named, study_of
+from studies.cli import COMMANDS, study_of
 from studies.frame.answer import Row, terminal_table
 from studies.frame.figure_style import STYLE
 from studies.frame.study import Arrays, Pieces
@@ -54,8 +54,9 @@ def run_study(
     InputError
         If there is no such study or option, or as the study says.
     """
-    _, command, rest = named(study.split())
-    if rest or command.function or study_of(command).plot is None:
+    commands = {name: command for group in COMMANDS.values() for name, command in group.items()}
+    command = commands.get(study)
+    if command is None or command.function or study_of(command).plot is None:
         raise InputError(f"{study!r} is no study with a figure; jacobian-lab --help lists them")
     found = study_of(command)
     known = found.config.__dataclass_fields__

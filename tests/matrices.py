@@ -22,7 +22,7 @@ SCALES = [
 """Of a matrix and of a right-hand side: a solver is free of them."""
 
 
-def by_differences(A):
+def by_differences(A, rounding=1e-5):
     """An operator whose products are known to be rough."""
     return Operator(
         A.shape,
@@ -31,7 +31,7 @@ def by_differences(A):
         lambda U: A.T @ U,
         path="central difference",
         product_error=1e-3,
-        rounding=1e-5,
+        rounding=rounding,
     )
 
 

@@ -12,14 +12,11 @@ and shows `Model.decode`.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -28,31 +25,31 @@ from torch import Tensor
 
 import mnist
 from jacobian_lab import (
-    ContinuousSchedule,
     Denoiser,
-    DiscreteSchedule,
     InputError,
     JacobianOperator,
-    Schedule,
-    VarianceExploding,
     load,
 )
 from jacobian_lab._checksums import file_hash
-from jacobian_lab.diffusion.adapters.pipelines import INSTAFLOW, PIXELS
 from jacobian_lab.diffusion.other_conventions import time_of_ratio
 from mnist.data import SHAPE
 from mnist.evaluate import noisy_digit
 from mnist.oracle import load_oracle
-from mnist.weights import ALIASES, SHIPPED, read_card
+from mnist.weights import ALIASES, SHIPPED
 from studies.frame.image_files import size_of
 from studies.frame.model_files import LATENT, is_gray, pipeline_folder
 from studies.frame.pictures import Shape
-from studies.frame.user_models import denoiser_of, dtype_of, first, is_users, make
+from studies.frame.user_models import (
+    denoiser_of,
+    dtype_of,
+    first,
+    is_users,
+    make,
+    modules_of,
+)
 
 ORACLE = "oracle"
 HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+")
-TRAINING_TIMES = 1000
-"""Times of most discrete schedules, and of the default times of studies."""
 DENSE = 1024
 """Largest n for which the dense J, n x n, is taken as the truth."""
 
@@ -173,14 +170,11 @@ def users_model(name: str, device: str, dtype: torch.dtype) -> Model:
     denoiser = denoiser_of(made)
     dtype = dtype if dtype == torch.float64 else dtype_of(denoiser)
     digits = bool(getattr(made, "digits", False))
-    if isinstance(made, Denoiser):
-        denoiser.to(device, dtype)
-        check_precision(name, denoiser, device, dtype)
-        return Model(denoiser, denoiser.shape, device, dtype, digits=digits)
-    for part in (*vars(made).values(), denoiser):
-        if isinstance(part, torch.nn.Module):
-            part.to(device, dtype)
+    for part in modules_of(made):
+        part.to(device, dtype)
     check_precision(name, denoiser, device, dtype)
+    if isinstance(made, Denoiser):
+        return Model(denoiser, denoiser.shape, device, dtype, digits=digits)
     shape = tuple(made.image_shape)
     return Model(denoiser, shape, device, dtype, "latent", made.encode, made.decode, digits)
 
@@ -199,78 +193,6 @@ def check_precision(name: str, denoiser: Denoiser, device: str, dtype: torch.dty
             " make the network a torch.nn.Module that holds all its weights, so that"
             " denoiser.to(device, dtype) reaches them"
         ) from error
-
-
-class Fit(NamedTuple):
-    """How the default times, 0 to 999, become those of a model's schedule."""
-
-    fit: Callable[[int | float], int | float]
-    said: str
-
-
-DIVIDED = Fit(
-    lambda t: t / TRAINING_TIMES, "counts in sigma: the default times are divided by 1000"
-)
-
-
-def fitted_times(name: str) -> Fit | None:
-    """Return how the default times become a model's, told by its files; None if they are its own.
-
-    What is missing or broken is refused when the model is opened.
-    """
-    if name == ORACLE:
-        return None
-    if is_users(name):
-        return fit_to(denoiser_of(first(name)).schedule)
-    if not is_latent(name):
-        return DIVIDED if read_card(name, "denoiser")["prediction"] == "flow" else None
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        folder = pipeline_folder(name)
-        pipeline, scheduler = (
-            json.loads((folder / place).read_text())["_class_name"]
-            for place in ("model_index.json", "scheduler/scheduler_config.json")
-        )
-        if pipeline in PIXELS:
-            return fit_to(pixel_schedule(folder))
-        if pipeline in INSTAFLOW or scheduler.startswith("FlowMatch"):
-            return DIVIDED
-    return None
-
-
-@cache
-def pixel_schedule(folder: Path) -> Schedule:
-    """Return the schedule of a pipeline of pixels, which is read once it is opened."""
-    made = load(folder)
-    return (made if isinstance(made, Denoiser) else made.denoiser).schedule
-
-
-def fit_to(schedule: Schedule) -> Fit | None:
-    """Return how the default times become those of a schedule.
-
-    Where the time is sigma, it is that of DDPM's linear schedule, `sigma_t / alpha_t`, at the
-    default time; elsewhere the same share of the schedule.
-    """
-    if isinstance(schedule, VarianceExploding):
-        last, linear = schedule.last, DiscreteSchedule.linear()
-
-        def ratio(t: int | float) -> float:
-            alpha_t, sigma_t = linear(int(t))
-            return min(last, float(f"{float(sigma_t / alpha_t):.3g}"))
-
-        return Fit(ratio, "counts in sigma: the default times are those of equal noise on DDPM's")
-    if isinstance(schedule, ContinuousSchedule):
-        end = schedule.last
-        return Fit(
-            lambda t: t / TRAINING_TIMES * end,
-            f"counts from 0 to {end:g}: the default times are scaled to it",
-        )
-    if isinstance(schedule, DiscreteSchedule) and schedule.steps != TRAINING_TIMES:
-        steps = schedule.steps
-        return Fit(
-            lambda t: min(steps - 1, round(t / TRAINING_TIMES * steps)),
-            f"has {steps} times: the default times are scaled to it",
-        )
-    return None
 
 
 def check_digits(name: str, model: Model) -> None:

@@ -16,13 +16,13 @@ from jacobian_lab import InputError
 from jacobian_lab.constraints.decoded import checked
 from mnist.data import SHAPE
 from mnist.weights import ALIASES
+from studies.frame.default_times import fitted_times
 from studies.frame.model_files import LATENT
 from studies.frame.models import (
     ORACLE,
     Inputs,
     Model,
     check_digits,
-    fitted_times,
     is_latent,
     is_of_digits,
     may_be_of_digits,
@@ -206,6 +206,22 @@ class OnImages(Pictured):
 @dataclass(frozen=True)
 class OnModel(OnImages, Guided):
     """Options of a study of one J, guided or not."""
+
+
+def place_of(pixel: tuple[int, int] | None, shape: tuple[int, ...]) -> tuple[int, int]:
+    """Return row and column of `--pixel` in images of a shape, by default of the middle; raise if
+    it lies outside, or there are no images.
+    """
+    if len(shape) != 3:
+        raise InputError(f"this study looks at a pixel, and the model's samples are {shape}")
+    _, height, width = shape
+    row, column = pixel or (height // 2, width // 2)
+    if not (0 <= row < height and 0 <= column < width):
+        raise InputError(
+            f"--pixel {row} {column} is outside the image: expected row and column, 0 to"
+            f" {height - 1} and 0 to {width - 1}"
+        )
+    return row, column
 
 
 def model_files(config: OnDigits | Prompted) -> Mapping[str, str]:

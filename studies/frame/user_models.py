@@ -168,8 +168,20 @@ def denoiser_of(made: Any) -> Denoiser:
     return found
 
 
+def modules_of(made: Any) -> list[nn.Module]:
+    """Return the networks of what `make` returned: the denoiser, and of latents what encodes and
+    decodes, also in a pipeline.
+    """
+    if isinstance(made, nn.Module):
+        return [made]
+    parts = [made.denoiser, *vars(made).values()]
+    for part in list(parts):
+        parts += getattr(part, "components", {}).values()  # of a pipeline of diffusers
+    return [part for part in parts if isinstance(part, nn.Module)]
+
+
 def dtype_of(denoiser: Denoiser) -> torch.dtype:
-    """Return the dtype_of of a model's weights, float32 if it has none."""
+    """Return the precision of a model's weights, float32 if it has none."""
     numbers = [*denoiser.parameters(), *denoiser.buffers()]
     return next((x.dtype for x in numbers if x.is_floating_point()), torch.float32)
 
@@ -180,12 +192,7 @@ def made_hash(name: str) -> dict[str, str]:
     place, _ = _split(name)
     source = Path(place).expanduser() if place.endswith(".py") else _source(place)
     found = {} if source is None else {"source": file_hash(source)}
-    modules = (
-        [made]
-        if isinstance(made, nn.Module)
-        else [part for part in vars(made).values() if isinstance(part, nn.Module)]
-    )
-    return found | {"weights": _weights_hash([*modules, denoiser_of(made)])}
+    return found | {"weights": _weights_hash(modules_of(made))}
 
 
 def _source(module: str) -> Path | None:

@@ -25,7 +25,7 @@ from mnist.evaluate import noisy_digit
 from studies.frame.answer import Answer, Row
 from studies.frame.figure_text import subject
 from studies.frame.models import Inputs, Model, is_of_digits
-from studies.frame.options import OnModel, judged_files
+from studies.frame.options import OnModel, judged_files, place_of
 from studies.frame.study import Arrays, Pieces, Study, check_times
 from studies.frame.survey import collect
 from studies.jacobian.directions_plot import plot
@@ -80,14 +80,7 @@ class Directions(OnModel):
 
     def place(self, shape: tuple[int, ...]) -> tuple[int, int]:
         """Return row and column of the pixel in images of a shape."""
-        _, height, width = shape
-        row, column = self.pixel or (height // 2, width // 2)
-        if not (0 <= row < height and 0 <= column < width):
-            raise InputError(
-                f"--pixel {row} {column} is outside the image: expected row and column, 0 to"
-                f" {height - 1} and 0 to {width - 1}"
-            )
-        return row, column
+        return place_of(self.pixel, shape)
 
     def cells(self, numbers: list[int]) -> Iterator[tuple[int, int | float]]:
         """Yield the (digit, time) of the survey, the one that is shown first."""

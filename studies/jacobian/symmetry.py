@@ -26,7 +26,7 @@ from jacobian_lab import (
 from jacobian_lab.krylov.operators import Operator
 from studies.frame.answer import Answer, Row
 from studies.frame.figure_text import subject
-from studies.frame.options import model_files
+from studies.frame.options import model_files, place_of
 from studies.frame.study import Arrays, Pieces, Study, check_times
 from studies.frame.survey import Points, Survey, collect
 from studies.jacobian.symmetry_plot import plot
@@ -55,13 +55,8 @@ class Symmetry(Survey):
 
     def entry(self, shape: tuple[int, ...]) -> tuple[int, int, int]:
         """Return channel, row and column of the pixel in samples of a shape."""
-        channels, height, width = shape
-        row, column = self.pixel or (height // 2, width // 2)
-        if not (0 <= row < height and 0 <= column < width):
-            raise InputError(
-                f"--pixel {row} {column} is outside the image: expected row and column, 0 to"
-                f" {height - 1} and 0 to {width - 1}"
-            )
+        row, column = place_of(self.pixel, shape)
+        channels = shape[0]
         if not 0 <= self.channel < channels:
             raise InputError(
                 f"--channel {self.channel} is none of the model's: expected 0 to {channels - 1}"

@@ -16,7 +16,6 @@ from jacobian_lab.constraints.linear import Inpainting
 from jacobian_lab.constraints.masks import box, free_form, half, random_pixels
 from jacobian_lab.sampling.sampler import seed_of
 from mnist.data import SHAPE
-from studies.frame.answer import Answer
 from studies.frame.mask_files import Mask, count_known, read_mask
 from studies.frame.models import image_hash, is_of_digits, say
 from studies.frame.pictures import Shape
@@ -24,7 +23,7 @@ from studies.frame.study import Arrays, Pieces, Study
 from studies.sampling import (
     reconstruction as observed,
 )
-from studies.sampling.reconstruction import Observed, sample_and_score, table
+from studies.sampling.reconstruction import ANSWER, Observed, sample_and_score, table
 
 MASKS = ("left", "right", "top", "bottom", "box", "free-form", "random")
 # in the seeds of random masks, where those of the noise have the number of the sample
@@ -125,18 +124,6 @@ def plot(arrays: Arrays) -> Figure:
     )
 
 
-ANSWER = Answer(
-    (
-        "method",
-        "digits",
-        "rmse_of_the_observed_mean",
-        "rmse_median",
-        "psnr",
-        "ssim",
-        "agreement",
-        "forward_passes",
-    )
-)
 STUDY = Study(
     "inpaint",
     Inpaint,

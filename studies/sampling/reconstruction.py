@@ -20,7 +20,7 @@ from torch import Tensor
 
 import mnist
 from jacobian_lab.constraints.base import LinearConstraint
-from studies.frame.answer import Row
+from studies.frame.answer import Answer, Row
 from studies.frame.figure_style import COLOURS
 from studies.frame.figure_text import subject, write_subject
 from studies.frame.models import Inputs, Model
@@ -35,6 +35,18 @@ SHOWN = 6
 ROWS = 3
 LARGE = 32
 """Pixels on a side, beyond which an image is shown large."""
+ANSWER = Answer(
+    (
+        "method",
+        "digits",
+        "rmse_of_the_observed_mean",
+        "rmse_median",
+        "psnr",
+        "ssim",
+        "agreement",
+        "forward_passes",
+    )
+)
 SCORES = {"psnr": "PSNR, dB", "agreement": "judge agrees, share"}
 
 

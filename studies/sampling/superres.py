@@ -14,7 +14,6 @@ from torch import Tensor
 from jacobian_lab import InputError
 from jacobian_lab.constraints.separable import shrink, super_resolution
 from mnist.data import SHAPE
-from studies.frame.answer import Answer
 from studies.frame.image_files import size_of
 from studies.frame.models import say
 from studies.frame.pictures import Shape, read_image
@@ -23,7 +22,7 @@ from studies.frame.user_images import OPTION
 from studies.sampling import (
     reconstruction as observed,
 )
-from studies.sampling.reconstruction import Observed, sample_and_score, table
+from studies.sampling.reconstruction import ANSWER, Observed, sample_and_score, table
 
 SHORTEST = "pseudo-inverse"
 
@@ -87,18 +86,6 @@ def plot(arrays: Arrays) -> Figure:
     )
 
 
-ANSWER = Answer(
-    (
-        "method",
-        "digits",
-        "rmse_of_the_observed_mean",
-        "rmse_median",
-        "psnr",
-        "ssim",
-        "agreement",
-        "forward_passes",
-    )
-)
 STUDY = Study(
     "superres",
     Superres,

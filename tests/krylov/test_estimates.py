@@ -5,6 +5,8 @@ from jacobian_lab import ConvergenceWarning, InputError
 from jacobian_lab.krylov.estimates import asymmetry, diagonal, frobenius_norm, trace
 from jacobian_lab.krylov.operators import Operator
 
+import matrices
+
 
 def decaying(skew, n=150, seed=0):
     """A matrix shaped like a denoiser's J: a falling spectrum, and a skew part."""
@@ -199,15 +201,7 @@ def test_estimates_are_free_of_scale(scale):
 
 def test_provenance_and_known_rounding_reach_the_estimate():
     A = MATRICES["low rank"]  # exact, but for what is known of its products
-    operator = Operator(
-        A.shape,
-        A.dtype,
-        lambda V: A @ V,
-        lambda U: A.T @ U,
-        path="central difference",
-        product_error=1e-3,
-        rounding=1e-4,
-    )
+    operator = matrices.by_differences(A, rounding=1e-4)
     for estimator in (trace, frobenius_norm, asymmetry, diagonal):
         estimate = estimator(operator)
         assert (estimate.path, estimate.product_error) == ("central difference", 1e-3)

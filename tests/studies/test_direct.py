@@ -45,6 +45,7 @@ def test_models_by_name_and_digits_are_the_default():
     [
         ("eigenvalues", {"steps": 3}, "eigenvalues has no option steps: expected of"),
         ("audit", {}, "is no study with a figure"),
+        ("eigenvalue", {}, "'eigenvalue' is no study with a figure"),
         ("train denoiser", {}, "is no study with a figure"),
         ("eigenvalues", {"times": (2.0,)}, "outside this schedule"),
     ],
