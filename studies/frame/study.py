@@ -256,7 +256,9 @@ def claim_of(study: Study[C], config: C) -> Claim:
     options = {key: value for key, value in dataclasses.asdict(config).items() if key != "out"}
     models = study.models(config)
     weights = {name: _identity(name, kind) for name, kind in models.items()}
-    libraries = (*(PIPELINE_LIBRARIES if PIPELINE in models.values() else ()), *study.libraries)
+    # what a user's function calls is unknown
+    by_diffusers = not {PIPELINE, MADE}.isdisjoint(models.values())
+    libraries = (*(PIPELINE_LIBRARIES if by_diffusers else ()), *study.libraries)
     claim: Claim = json.loads(
         json.dumps(
             {"study": study.name, **options, "weights": weights, "code": code(PACKAGES, libraries)},
