@@ -84,15 +84,11 @@ class Attention:
         self.shapes = [x.shape for x in call.inputs]
         lead = self.after[:-2]
         self.of_head = [_of_head(x.shape[:-2], lead, q.device) for x in (q, k, v)]
-        # copies of what the network may overwrite
-        self.q, self.k, v, self.O = (
-            x.reshape(-1, *x.shape[-2:]) for x in (q * self.scale, k.clone(), v, call.out)
-        )
-        self.q, self.k, v = (
+        self.q, self.k, self.v, self.O = (x.reshape(-1, *x.shape[-2:]) for x in (q, k, v, call.out))
+        self.q, self.k, self.v = (
             x if which is None else x[which]
-            for x, which in zip((self.q, self.k, v), self.of_head, strict=True)
+            for x, which in zip((self.q, self.k, self.v), self.of_head, strict=True)
         )
-        self.v1 = torch.cat([v, torch.ones_like(v[..., :1])], -1)
         self.mask = None if mask is None else _once(mask.detach())
         if self.mask is not None:
             self.mask_of = _of_head(self.mask.shape[:-2], lead, q.device)
@@ -111,14 +107,14 @@ class Attention:
         out = self.O.new_zeros(len(self.O), count, *self.O.shape[1:])
         dv = None if dv is None else dv.transpose(1, 2).flatten(2)  # (heads, m, K e)
         for h, chunks in self._heads(count):
-            factors = self._factors(dq, dk, h, count)
+            factors, v1 = self._factors(dq, dk, h, count), self._v1(h)
             for r in self._rows():
                 P, some = self._block(h, r), out[h, :, r]
                 if dv is not None:
                     some += self._per_vector(_times(P, dv[h]), count)
                 for c in chunks if factors else ():
                     W = (factors[0][:, c, r] @ factors[1][:, c].mT).mul_(P[:, None])
-                    W1 = _times(W.flatten(1, 2), self.v1[h]).reshape(*W.shape[:3], -1)
+                    W1 = _times(W.flatten(1, 2), v1).reshape(*W.shape[:3], -1)
                     some[:, c] += W1[..., :-1].addcmul_(W1[..., -1:], self.O[h, None, r], value=-1)
         return out.transpose(0, 1).reshape(count, *self.after)
 
@@ -132,19 +128,22 @@ class Attention:
         left = torch.cat([u, -(u * self.O[:, None]).sum(-1, keepdim=True)], -1)
         u = u.transpose(1, 2).flatten(2)  # (heads, n, K e)
         for h, chunks in self._heads(count):
+            v1 = self._v1(h)
             for r in self._rows():
                 P = self._block(h, r)
                 if 2 in found:
                     found[2][h] += self._per_vector(_times(P.mT, u[h, r]), count)
                 for c in chunks if found.keys() & {0, 1} else ():
                     some = left[h, c, r]
-                    S = (some.flatten(1, 2) @ self.v1[h].mT).reshape(*some.shape[:3], -1)
+                    S = (some.flatten(1, 2) @ v1.mT).reshape(*some.shape[:3], -1)
                     S.mul_(P[:, None])
                     if 0 in found:
-                        dq = _times(S.flatten(1, 2), self.k[h]).reshape(*S.shape[:3], -1)
-                        found[0][h, c, r] = dq * self.scale
+                        dq = _times(S.flatten(1, 2), self.k[h])
+                        found[0][h, c, r] = dq.reshape(*S.shape[:3], -1)
                     if 1 in found:
                         found[1][h, c] += _times(S.mT, self.q[h, None, r])
+        for i in found.keys() & {0, 1}:
+            found[i] *= self.scale
         return [
             self._added(found[i], i).transpose(0, 1).reshape(count, *shape)
             for i, shape in zip(self.active, self.shapes, strict=True)
@@ -156,7 +155,7 @@ class Attention:
         """Return the two factors of S of these heads, (heads, K, n, .) and (heads, K, m, .); none
         where S is zero.
         """
-        q, k = (x[h, None].expand(-1, count, -1, -1) for x in (self.q, self.k))
+        q, k = (x[:, None].expand(-1, count, -1, -1) for x in (self.q[h] * self.scale, self.k[h]))
         pairs = [] if dq is None else [(dq[h] * self.scale, k)]
         pairs += [] if dk is None else [(q, dk[h])]
         return tuple(torch.cat(factors, -1) for factors in zip(*pairs, strict=True))
@@ -166,7 +165,7 @@ class Attention:
         return self._weights(h, r) if self.P is None else self.P[h, r]
 
     def _weights(self, h: slice, r: slice) -> Tensor:
-        scores = self.q[h, r] @ self.k[h].mT
+        scores = (self.q[h, r] * self.scale) @ self.k[h].mT
         if self.causal:
             columns = torch.arange(scores.shape[-1], device=scores.device)
             rows = torch.arange(self.q.shape[1], device=scores.device)[r, None]
@@ -181,6 +180,10 @@ class Attention:
             scores = scores + mask
         # nothing to attend to: no output
         return scores.softmax(-1).masked_fill_(scores.amax(-1, keepdim=True).isneginf(), 0)
+
+    def _v1(self, h: slice) -> Tensor:
+        """Return V of these heads and a column of ones: W V and W 1 by one product."""
+        return torch.cat([self.v[h], torch.ones_like(self.v[h, :, :1])], -1)
 
     def _of(self, tangents: Sequence[Tensor], argument: int) -> Tensor | None:
         if argument not in self.active:

@@ -170,7 +170,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 return out
             active = tuple(i for i, n in enumerate(numbers) if n is not None)
             call = attention_call(given, out, active)
-            rule = Attention(self.kept.keep(len(self.tape.calls), call, tensors(mask, call.out)))
+            held = tensors(*call.args, call.out)
+            rule = Attention(self.kept.keep(len(self.tape.calls), call, held))
             self._add(numbers, (number,), TangentMap(rule.push, rule.pull))
         return out
 
@@ -204,7 +205,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _map(self, call: Call, outs: list[Tensor], numbers: list[int | None]) -> None:
         """Write down an operation's Jacobian, or the operation itself where it has no rule."""
         rule = RULES.get(call.name)
-        both = call.name in KEEPING and len(call.active) > 1
+        both = (call.name in KEEPING and len(call.active) > 1) or call.name in FUSED
         inputs = call.inputs if rule is None or both else []
         constants = [a for a in tensors(*call.args) if self.memory.number(a) is None]
         results = outs if call.name in KEEPING_RESULT or call.name in FUSED else []
