@@ -109,6 +109,7 @@ def sample(
     newton: Newton | None = None,
     *,
     eta: float = 0.0,
+    temperature: float = 1.0,
     seeds: Sequence[int] | None = None,
     project: bool = False,
 ) -> Iterator[State]:
@@ -130,6 +131,10 @@ def sample(
         each time.
     eta : float
         Share of fresh noise in each step, from 0 (DDIM) to 1 (DDPM's ancestral sampling).
+    temperature : float
+        Factor of all noise, the first and the fresh, from 0 to 1. With 1, samples are drawn; below,
+        they gather where they are likely. Where D is affine, as for a Gaussian prior, deviations
+        from the mean shrink by this factor: the density is raised to the power 1 / temperature^2.
     seeds : sequence of int, optional
         For eta > 0: the seed of each sample's fresh noise.
     project : bool
@@ -146,12 +151,14 @@ def sample(
     _check(denoiser, noise, constraint, newton, project)
     times = _checked_times(denoiser, times)
     eta = _require.real("eta", eta, "[0, 1]")
+    temperature = _require.real("temperature", temperature, "[0, 1]")
     if eta and (seeds is None or len(_seeds(seeds)) != len(noise)):
         raise InputError(
             f"eta > 0 draws fresh noise: expected {len(noise)} seeds, one for each sample, got "
             f"{'none' if seeds is None else len(seeds)}"
         )
-    return _states(denoiser, noise, times, constraint, newton or Newton(), eta, seeds, project)
+    newton = newton or Newton()
+    return _states(denoiser, noise, times, constraint, newton, eta, temperature, seeds, project)
 
 
 @torch.no_grad()
@@ -162,11 +169,13 @@ def _states(
     constraint: Constraint | None,
     newton: Newton,
     eta: float,
+    temperature: float,
     seeds: Sequence[int] | None,
     project: bool,
 ) -> Iterator[State]:
     steps = newton.steps if constraint is not None else 0
-    x_t, spent, trace = noise * float(denoiser.schedule.scale(times[0])), Spent(), []
+    x_t = temperature * noise * float(denoiser.schedule.scale(times[0]))
+    spent, trace = Spent(), []
     J: BatchJacobian | None = None
     for i, (t, s) in enumerate(zip(times, [*times[1:], None], strict=True)):
         progress = i / max(1, len(times) - 1)
@@ -196,13 +205,10 @@ def _states(
             if constraint is not None and step < steps:
                 x_t = newton_step(J, constraint, newton, progress)
         if s is not None:
-            fresh = (
-                None
-                if not eta or seeds is None
-                else seeded_noise(
-                    [seed_of(seed, i) for seed in seeds], denoiser.shape, x_t.device, x_t.dtype
-                )
-            )
+            fresh = None
+            if eta and seeds is not None:
+                numbers = [seed_of(seed, i) for seed in seeds]
+                fresh = temperature * seeded_noise(numbers, denoiser.shape, x_t.device, x_t.dtype)
             x_t = ddim_step(denoiser, x_t, x0, t, s, eta, fresh)
 
 
@@ -231,7 +237,7 @@ def ddim_step(
     eta : float
         Share of fresh noise, from 0 to 1.
     fresh : Tensor, shape (B, *shape), optional
-        Standard normal; without it the share eta is left out.
+        Standard normal, times the temperature; without it the share eta is left out.
     """
     x_t, x0 = (_require.tensor(name, given) for name, given in (("x_t", x_t), ("x0", x0)))
     eta = _require.real("eta", eta, "[0, 1]")

@@ -2,8 +2,8 @@ r"""Our sampler as contestants, in the form of the peers: run(denoiser, problem,
 **parameters) -> images.
 
     inexact Newton, paper   20 times x 5 steps, lambda = c / max |J e|, DDIM: 2 n + 1 passes a time
-    inexact Newton          fewer steps at more times, a step that brakes, fresh noise,
-                            exact projection: 2 n passes a time
+    inexact Newton          fewer steps at more times, a step that brakes, fresh noise, less
+                            noise than the schedule's, exact projection: 2 n passes a time
     gradient descent        the same with J^T e in place of J e: n passes and n backward passes
 
 On noisy blur their error e is `jacobian_lab.constraints.separable.Wiener`'s. With a damping of
@@ -49,9 +49,9 @@ def inexact(
     problem: LinearConstraint,
     seeds: Sequence[int],
     steps: int,
-    travel: float = 10.0,
+    travel: float = 20.0,
     newton_steps: int = 1,
-    eta: float = 1.0,
+    temperature: float = 0.5,
 ) -> Tensor:
     """Return samples by inexact Newton with the step that brakes, fresh noise, and the projection
     where y has no noise.
@@ -67,8 +67,9 @@ def inexact(
         "inexact",
         newton_steps,
         Secant(travel / (steps * newton_steps)),
-        eta,
+        1.0,
         True,
+        temperature,
     )
 
 
@@ -77,9 +78,9 @@ def gradient(
     problem: LinearConstraint,
     seeds: Sequence[int],
     steps: int,
-    travel: float = 10.0,
+    travel: float = 20.0,
     newton_steps: int = 1,
-    eta: float = 1.0,
+    temperature: float = 0.5,
 ) -> Tensor:
     """Return samples as `inexact` does, along J^T e; its step cannot be told from g alone and is
     the dynamic one.
@@ -92,8 +93,9 @@ def gradient(
         "gradient",
         newton_steps,
         Dynamic(travel / (steps * newton_steps)),
-        eta,
+        1.0,
         True,
+        temperature,
     )
 
 
@@ -114,6 +116,7 @@ def _newton(
     step_size: StepSize,
     eta: float,
     ours: bool,
+    temperature: float = 1.0,
 ) -> Tensor:
     *_, last = sample(
         denoiser,
@@ -122,16 +125,18 @@ def _newton(
         problem,
         Newton(direction, newton_steps, step_size, refresh=not ours),
         eta=eta,
+        temperature=temperature,
         seeds=seeds,
         project=ours and not problem.sigma and not problem.damping,
     )
     return last.x0
 
 
-DEFAULTS = {"travel": 10.0, "newton_steps": 1}
+DEFAULTS = {"travel": 20.0, "newton_steps": 1, "temperature": 0.5}
 STEPS: dict[str, tuple[float, ...]] = {
     "travel": (10.0, 20.0, 40.0, 80.0),
-    "newton_steps": (1, 2, 4),
+    "newton_steps": (1, 2),
+    "temperature": (0.25, 0.5, 1.0),
 }
 CONTESTANTS = (
     Peer("inexact Newton", "jacobian-lab", inexact, DEFAULTS, STEPS, Passes(2), 50, "this project"),

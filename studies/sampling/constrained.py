@@ -69,6 +69,8 @@ class Constrained(Guided):
     """
     eta: float = 1.0
     """Share of fresh noise at each time, from 0 (DDIM) to 1 (DDPM's ancestral sampling)."""
+    temperature: float = 1.0
+    """Factor of all noise, from 0 to 1: less than 1 for likely images rather than fair samples."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -81,6 +83,8 @@ class Constrained(Guided):
             raise InputError(f"--change must be positive: got {self.change}")
         if not 0 <= self.eta <= 1:
             raise InputError(f"--eta must lie from 0 to 1: got {self.eta}")
+        if not 0 <= self.temperature <= 1:
+            raise InputError(f"--temperature must lie from 0 to 1: got {self.temperature}")
         if self.rule == "secant" and self.direction in ("exact", "krylov"):
             raise InputError(
                 f"--rule secant takes g for J e, and would brake --direction {self.direction}"
@@ -192,6 +196,7 @@ def sample_images(
             goal,
             None if goal is None else config.newton(),
             eta=config.eta,
+            temperature=config.temperature,
             seeds=seeds[part],
         )
         for state in tqdm(states, total=shape[0] * shape[1], desc="states", leave=False):

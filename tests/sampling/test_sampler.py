@@ -13,6 +13,7 @@ from jacobian_lab.derivative.guards import check_apart
 from jacobian_lab.linops.batch_jacobian import BatchJacobian
 from jacobian_lab.sampling.newton import Newton
 from jacobian_lab.sampling.sampler import sample, seeded_noise
+from jacobian_lab.sampling.step_size import Fixed
 
 import networks
 from conftest import SCHEDULES, make_gaussian, make_mixture, relative
@@ -32,6 +33,39 @@ def test_samples_of_a_gaussian_have_its_moments(name):
     # Diffusion's table ends at 0.068
     assert (x.mean(0) - oracle.means[0]).abs().max() < 0.08 + 0.08 * oracle.means[0].abs().max()
     assert relative(torch.cov(x.T), truth) < 0.12
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_temperature_shrinks_a_gaussian_around_its_mean(name):
+    """The sampler is affine in all noise there: each sample's way from the mean is scaled."""
+    oracle = make_gaussian(SCHEDULES[name][0])
+    noise, times = seeded_noise(range(3), oracle.shape, dtype=torch.float64), (0.9, 0.5, 0.2, 0.05)
+    times = [oracle.schedule.times(20)[round(20 * (1 - t))] for t in times]
+    mask = torch.arange(noise[0].numel()).reshape(oracle.shape) % 2 == 0
+    y = oracle.means[0].reshape(oracle.shape).expand_as(noise)
+    newton = Newton("inexact", 2, Fixed(0.3), products="exact")
+
+    def drawn(temperature, goal):
+        *_, last = sample(
+            oracle.denoiser("sample"),
+            noise,
+            times,
+            goal,
+            None if goal is None else newton,
+            eta=0.7,
+            temperature=temperature,
+            seeds=[1, 2, 3],
+        )
+        return last.x0
+
+    for goal in (None, Inpainting(y, mask)):
+        cold, warm, hot = (drawn(temperature, goal) for temperature in (0.0, 0.4, 1.0))
+        assert relative(warm - cold, 0.4 * (hot - cold)) < 1e-10
+        assert not torch.equal(cold, hot)
+    assert torch.equal(drawn(1.0, None), drawn(1, None))
+    for wrong in (-0.1, 1.5, float("nan"), "cold"):
+        with pytest.raises(InputError, match="temperature"):
+            drawn(wrong, None)
 
 
 def test_each_step_keeps_the_noise_and_changes_its_amount():

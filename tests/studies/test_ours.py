@@ -68,7 +68,7 @@ def test_the_contest_is_between_ours_and_every_peer():
 @pytest.mark.parametrize("peer", PEERS_OF_OURS.values(), ids=PEERS_OF_OURS)
 def test_defaults_are_as_stated_and_searched(peer):
     given = list(inspect.signature(peer.run).parameters.values())[4:]
-    stated = {p.name: p.default for p in given if p.name != "eta"}
+    stated = {p.name: p.default for p in given}
     assert stated == dict(peer.defaults)
     assert all(peer.defaults[name] in values for name, values in peer.search.items())
 
