@@ -1,10 +1,11 @@
-r"""Azula's methods on our denoiser: DPS, MMPS, TMPD and RePaint (azula 0.11, Rozet et al.).
+r"""Azula's methods on our denoiser: DPS, MMPS, TMPD, JFPS, TDS and RePaint (azula 0.11, Rozet et
+al.).
 
 Azula asks for `schedule(t) -> (alpha_t, sigma_t)` and `denoiser(x_t, t).mean` with t in [0, 1]:
 here `t = (k + 1) / T` for the time k of our table, so that its evenly spaced times are those of our
 sampler and t = 0 is the clean image. Its solvers take a dot product over the last axis, so that
 images are flattened, (B, n). Left out: PGDM, which ignores sigma, and DiffPIR, whose schedule is
-not that of its authors (both from deepinv instead); JFPS and TDS have no counterpart here.
+not that of its authors (both from deepinv instead).
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ from jacobian_lab.constraints.base import LinearConstraint
 from jacobian_lab.constraints.linear import Inpainting
 from jacobian_lab.diffusion.denoiser import Denoiser
 from jacobian_lab.errors import InputError
-from jacobian_lab.sampling.sampler import seeded_noise
-from studies.contest.peers_simple import SeededNoise, table
+from jacobian_lab.sampling.sampler import seed_of, seeded_noise
+from studies.contest.methods.seeds import SeededNoise
+from studies.contest.peers_simple import table
 
 SMALLEST_NOISE = 0.002
 """Standard deviation taken for noiseless observations where a method divides by it: what DiffPIR's
@@ -186,6 +188,93 @@ def tmpd(
         denoiser,
         seeds,
     )
+
+
+def jfps(
+    denoiser: Denoiser,
+    problem: LinearConstraint,
+    seeds: Sequence[int],
+    steps: int,
+    variance: float = 1.0,
+    iterations: int = 1,
+    eta: float = 0.0,
+) -> Tensor:
+    """Jacobian-free posterior sampling: MMPS with the covariance `(1 / variance + alpha_t^2 /
+    sigma_t^2)^{-1}` in place of J's, by conjugate gradients.
+
+    azula names no paper for it.
+
+    Parameters
+    ----------
+    variance : float
+        Of clean images, each pixel by itself.
+    iterations : int
+        Steps of conjugate gradients, without a pass of the network.
+    eta : float
+        Noise of the sampler; see `mmps`.
+    """
+    y, forward = _observation(denoiser, problem, len(seeds))
+    package = azula()
+    isotropic = package.linalg.covariance.IsotropicCovariance
+    guided = package.guidance.JFPSDenoiser(
+        Adapted(denoiser),
+        y,
+        forward,
+        isotropic(_variance(problem)),
+        isotropic(variance),
+        iterations=iterations,
+    )
+    return _run(
+        package.sample.DDIMSampler(guided, eta, steps=steps, silent=True, dtype=torch.float64),
+        denoiser,
+        seeds,
+    )
+
+
+def tds(
+    denoiser: Denoiser,
+    problem: LinearConstraint,
+    seeds: Sequence[int],
+    steps: int,
+    particles: int = 8,
+    variance: float = 1.0,
+) -> Tensor:
+    """Twisted diffusion sampling: particles that follow the gradient of log p(y | D) in x_t and are
+    drawn anew, by what that leaves out, at each step.
+
+    Each sample has particles of its own, a forward and a backward pass each, of which the first is
+    handed out.
+
+    Parameters
+    ----------
+    particles : int
+        Of each sample.
+    variance : float
+        Of clean images, v; then `log p(y | D) = -|y - A D|^2 / (2 (sigma^2 + v r^2 / (v + r^2)))`
+        with `r = sigma_t / alpha_t`.
+
+    References
+    ----------
+    Wu et al. (2023), *Practical and asymptotically exact conditional sampling in diffusion models*,
+    NeurIPS, arXiv 2306.17775.
+    """
+    found = []
+    for i, seed in enumerate(seeds):
+        alone = problem.select(slice(i, i + 1))
+        y, forward = _observation(denoiser, alone, particles)
+
+        def twist(
+            x: Tensor, ratio: Tensor, y: Tensor = y, see: Callable[[Tensor], Tensor] = forward
+        ) -> Tensor:
+            spread = problem.sigma**2 + variance * ratio**2 / (variance + ratio**2)
+            return -(y - see(x)).square().sum(1) / (2 * spread.to(x))
+
+        sampler = azula().guidance.TDSSampler(
+            Adapted(denoiser), twist, steps=steps, silent=True, dtype=torch.float64
+        )
+        drawn = _run(sampler, denoiser, [seed_of(seed, 2, k) for k in range(particles)])
+        found.append(drawn[:1])
+    return torch.cat(found)
 
 
 def repaint(

@@ -5,7 +5,7 @@ DPS and PiGDM are data-fidelity terms of its `PosteriorDiffusion`, run in the ne
 [-1, 1] with its DDPM solver on the noise levels of our table. DiffPIR and DDRM work in [0, 1]:
 there y becomes (y + A 1) / 2 and sigma its half. Left out: moment matching (from azula, its
 author's), DPS with the norm of the residual (azula's is the paper's step, while here its weight has
-to be in the hundreds, noisy_datafidelity.py:392), and ALD, Score-SDE and ILVR, which predate DPS.
+to be in the hundreds, noisy_datafidelity.py:392), and Score-SDE and ILVR, which predate DPS.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from jacobian_lab.constraints.linear import Inpainting
 from jacobian_lab.diffusion.denoiser import Denoiser
 from jacobian_lab.errors import InputError
 from jacobian_lab.sampling.sampler import seeded_noise
-from studies.contest.peers_simple import SeededNoise, table
+from studies.contest.methods.seeds import SeededNoise
+from studies.contest.peers_simple import table
 
 SMALLEST_NOISE = 0.001
 """What DiffPIR's authors take, in [0, 1], for noiseless observations."""
@@ -143,6 +144,25 @@ def pigdm(
     Song et al. (2023), *Pseudoinverse-guided diffusion models for inverse problems*.
     """
     fidelity = deepinv().sampling.PiGDMDataFidelity(weight=weight, cg_max_iter=iterations)
+    return _posterior(denoiser, problem, seeds, steps, fidelity)
+
+
+def ald(
+    denoiser: Denoiser,
+    problem: LinearConstraint,
+    seeds: Sequence[int],
+    steps: int,
+    weight: float = 1.0,
+) -> Tensor:
+    """Annealed Langevin dynamics' score: the likelihood of x_t itself, its variance `sigma^2 +
+    sigma_t^2 / alpha_t^2`.
+
+    References
+    ----------
+    Jalal et al. (2021), *Robust compressed sensing MRI with deep generative priors*, arXiv
+    2108.01368.
+    """
+    fidelity = deepinv().sampling.ALDDataFidelity(weight=weight)
     return _posterior(denoiser, problem, seeds, steps, fidelity)
 
 
