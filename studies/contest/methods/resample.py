@@ -117,7 +117,7 @@ RESAMPLE = Peer(
     "ours",
     resample,
     {"scale": 0.5, "every": 10, "inner": 500, "spread": 40.0},
-    {"scale": (0.15, 0.5, 1.5), "every": (3, 10), "spread": (4.0, 40.0, 400.0)},
+    {"scale": (0.15, 0.5, 1.5), "every": (3, 10), "spread": (4.0, 40.0)},
     Passes(1, 1),
     500,
     "Song et al. 2024",

@@ -94,7 +94,7 @@ SITCOM = Peer(
     "ours",
     sitcom,
     {"rate": 0.02, "inner": 30, "weight": 0.0},
-    {"rate": (0.005, 0.02, 0.08, 0.3), "inner": (1, 3, 10, 30)},
+    {"rate": (0.02, 0.06, 0.2, 0.6), "inner": (3, 10, 30)},
     Passes(31, 30),
     20,
     "Alkhouri et al. 2025",
