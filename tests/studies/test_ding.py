@@ -1,5 +1,7 @@
 """DInG: its steps are the authors'."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 
@@ -39,7 +41,7 @@ def test_its_steps_are_the_authors(sigma):
     mask, y, level = problem.mask.double(), problem.y, max(sigma, 0.01)
     x, times = start_noise(denoiser, SEEDS), denoiser.schedule.times(steps)
     with SeededNoise(SEEDS):
-        for t, s in zip(times[:-1], times[1:], strict=True):
+        for t, s in pairwise(times):
             a = (1 - t) / (1 - s)
             eta = (s**2 / (1 - (a * s / t) ** 2)) ** 0.5
             variance = eta**2 * s**2 * (1 - (a * s / t) ** 2)

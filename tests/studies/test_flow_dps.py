@@ -1,5 +1,7 @@
 """FlowDPS: its steps are the authors'."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 
@@ -40,7 +42,7 @@ def test_its_steps_are_the_authors(problem, back):
     times = [4 * s / (1 + 3 * s) for s in (1 - k / steps for k in range(steps))] + [0.0]
     z = start_noise(denoiser, SEEDS)
     with SeededNoise(SEEDS):
-        for sigma, after in zip(times[:-1], times[1:], strict=True):
+        for sigma, after in pairwise(times):
             velocity = (z - denoiser(z, sigma)) / sigma
             clean, noise = z - sigma * velocity, z + (1 - sigma) * velocity
             fitted = clean
@@ -56,5 +58,5 @@ def test_its_steps_are_the_authors(problem, back):
 
 
 def test_it_needs_linear_observations():
-    with pytest.raises(InputError, match="FlowDPS needs linear .* got Loss"):
+    with pytest.raises(InputError, match=r"FlowDPS needs linear .* got Loss"):
         flow_dps(oracle(), Loss(lambda x: x.flatten(1).square().sum(1)), [0], 2)

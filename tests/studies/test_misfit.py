@@ -64,7 +64,7 @@ def test_other_observations(kind):
     problem = kind(Y)
     assert torch.allclose(tools.misfit(problem, X), (Y - X**2).square().flatten(1).sum(1))
     assert torch.allclose(tools.slope(problem, X), -2 * X * (Y - X**2))
-    assert tools.count(problem) == (12 if kind is Observed else 1)
+    assert tools.observed_count(problem) == (12 if kind is Observed else 1)
     assert tools.noise_of(problem) == (0.3 if kind is Observed else 0.0)
     with pytest.raises(InputError, match=f"it needs linear .* got {kind.__name__}"):
         tools.linear(problem, "it")
@@ -77,7 +77,7 @@ def test_latents_are_decoded_first():
     assert torch.allclose(tools.slope(problem, X), 2 * tools.slope(inner, 2 * X))
     assert tools.observations(problem) is inner
     assert tools.noise_of(problem) == 0.1
-    assert (tools.count(problem) == inner.count()).all()
+    assert (tools.observed_count(problem) == inner.count()).all()
 
 
 def test_what_has_no_gradient_is_told():

@@ -8,7 +8,7 @@ from jacobian_lab import DiscreteSchedule, InputError, RectifiedFlow
 from jacobian_lab.sampling.sampler import ddim_step, seeded_noise
 from studies.contest.methods.noise_levels import (
     CLEAN,
-    Level,
+    NoiseLevel,
     even_steps,
     flow_steps,
     ladder,
@@ -22,11 +22,11 @@ from peer_checks import oracle
 
 
 def test_a_level_tells_what_it_is_for_the_other_two_schedules():
-    now = Level(3, 0.6, 0.8)
+    now = NoiseLevel(3, 0.6, 0.8)
     assert now.ratio == pytest.approx(4 / 3)
     assert now.share == pytest.approx(4 / 7)
     assert (CLEAN.ratio, CLEAN.share) == (0, 0)
-    assert Level(1.0, 0.0, 1.0).ratio == float("inf")
+    assert NoiseLevel(1.0, 0.0, 1.0).ratio == float("inf")
     with pytest.raises(InputError, match="clean image"):
         CLEAN.mean(oracle(), torch.zeros(1, *SHAPE))
 

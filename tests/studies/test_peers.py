@@ -10,11 +10,12 @@ import pytest
 import torch
 
 import mnist
-from jacobian_lab import Denoiser, InputError
+from jacobian_lab import Denoiser, DiscreteSchedule, InputError
 from jacobian_lab.constraints.linear import Inpainting
 from jacobian_lab.constraints.masks import half, random_pixels
 from jacobian_lab.constraints.separable import Separable, shrink, super_resolution
-from jacobian_lab.sampling.sampler import seeded_noise
+from jacobian_lab.diffusion.oracle import gaussian
+from jacobian_lab.sampling.sampler import sample, seeded_noise
 from studies.contest import (
     peers_azula,
     peers_deepinv,
@@ -24,11 +25,15 @@ from studies.contest import (
 )
 from studies.contest.peers import PEERS, CountedDenoiser, Passes
 
+from conftest import SHAPE
+
 MISSING = {library: importlib.util.find_spec(library) is None for library in ("azula", "deepinv")}
 
 
 def chosen(*left_out, libraries=("ours", "azula", "deepinv")):
-    """Parameters for pytest: the peers of the libraries, skipped where one is missing."""
+    """Parameters for pytest: the peers of the libraries, skipped where one is missing; those that
+    have a file of their own have a test of their own.
+    """
     return [
         pytest.param(
             peer,
@@ -36,7 +41,9 @@ def chosen(*left_out, libraries=("ours", "azula", "deepinv")):
             marks=pytest.mark.skipif(MISSING.get(library, False), reason=f"no {library}"),
         )
         for peer in PEERS
-        if (library := peer.library.split()[0]) in libraries and peer.name not in left_out
+        if (library := peer.library.split()[0]) in libraries
+        and peer.name not in left_out
+        and peer.run.__module__.startswith("studies.contest.peers_")
     ]
 
 
@@ -91,7 +98,8 @@ def test_defaults_search_and_price_are_as_stated(denoiser, images, peer):
     )
 
 
-@pytest.mark.parametrize("peer", chosen("DiffPIR"))  # which has times of its own
+# DiffPIR has times of its own, TDS a run for each sample
+@pytest.mark.parametrize("peer", chosen("DiffPIR", "TDS"))
 def test_the_network_is_called_at_the_times_of_our_sampler(denoiser, images, peer):
     recorder = Recorder(denoiser.network)
     peer.run(
@@ -107,13 +115,16 @@ def test_the_network_is_called_at_the_times_of_our_sampler(denoiser, images, pee
     ]
 
 
-# TMPD's variances, negative for a trained network, may blow up
+# TMPD's variances, negative for a trained network, may blow up; ALD needs more steps
 @pytest.mark.parametrize(
     ("peer", "task"),
     [
         pytest.param(*peer.values, task, id=f"{peer.id}-{task}", marks=peer.marks)
         # RePaint: masks only
-        for task, left_out in (("half", ("DDIM", "TMPD")), ("shrunk", ("DDIM", "TMPD", "RePaint")))
+        for task, left_out in (
+            ("half", ("DDIM", "TMPD", "ALD")),
+            ("shrunk", ("DDIM", "TMPD", "ALD", "RePaint")),
+        )
         for peer in chosen(*left_out)
     ],
 )
@@ -243,3 +254,58 @@ def test_what_a_peer_cannot_do_is_said(denoiser, images, monkeypatch):
         monkeypatch.setitem(sys.modules, library, None)
         with pytest.raises(InputError, match=r"jacobian-lab\[peers\]"):
             load()
+
+
+def oracle_of(schedule, variance):
+    """A Gaussian of independent numbers, and halves of two of its draws with noise of 0.2."""
+    prior = gaussian(
+        torch.linspace(-0.5, 0.5, 12, dtype=torch.float64),
+        variance * torch.eye(12, dtype=torch.float64),
+        schedule,
+        SHAPE,
+    )
+    y = prior.sample(2, torch.Generator().manual_seed(0)).float()
+    return prior, Inpainting(y, half(SHAPE), 0.2)
+
+
+@pytest.mark.skipif(MISSING["azula"], reason="no azula")
+def test_jfps_is_exact_where_the_prior_has_one_variance():
+    """Its run is that of DDIM on the denoiser of the posterior."""
+    prior, problem = oracle_of(DiscreteSchedule.linear(), 0.3)
+    found = peers_azula.jfps(prior.float().denoiser(), problem, [3, 4], 20, 0.3, 1)
+    known = torch.eye(12, dtype=torch.float64)[problem.mask[0].flatten()]
+    for i in range(2):
+        posterior = prior.double().conditioned(known, known @ problem.y[i].flatten().double(), 0.2)
+        *_, last = sample(
+            posterior.denoiser(),
+            seeded_noise([3 + i], SHAPE).double(),
+            DiscreteSchedule.linear().times(20),
+        )
+        assert torch.allclose(found[i : i + 1], last.x0.float(), atol=1e-4)
+
+
+@pytest.mark.skipif(MISSING["azula"], reason="no azula")
+def test_more_particles_bring_tds_nearer_to_the_posterior():
+    prior, problem = oracle_of(DiscreteSchedule.linear(), 0.3)
+    problem = problem.select(slice(0, 1))
+    known = torch.eye(12, dtype=torch.float64)[problem.mask[0].flatten()]
+    posterior = prior.conditioned(known, known @ problem.y[0].flatten().double(), 0.2)
+    oracle, count = prior.float().denoiser(), 40
+    problem.y = problem.y.expand(count, *SHAPE)
+    drawn = peers_azula.tds(oracle, problem, range(count), 25, 8, 0.3).flatten(1).double()
+    off = (drawn.mean(0) - posterior.means[0]).norm()
+    assert off < 0.35 * (prior.means[0] - posterior.means[0]).norm()
+    assert 0.6 < drawn.var(0).mean() / posterior.eigenvalues.mean() < 1.5
+
+
+@pytest.mark.skipif(MISSING["deepinv"], reason="no deepinv")
+def test_ald_follows_the_likelihood_of_the_noisy_image():
+    """In a step from t to s, DDPM's, with the posterior mean moved by `r^2 A^T (y - A x_t /
+    alpha_t) / (r^2 + sigma^2)`, `r = sigma_t / alpha_t`.
+    """
+    prior, problem = oracle_of(DiscreteSchedule.linear(), 0.3)
+    denoiser = prior.float().denoiser()
+    strong, weak = (
+        peers_deepinv.ald(denoiser, problem, [3, 4], 50, weight) for weight in (1.0, 0.1)
+    )
+    assert problem.residual(strong).mean() < 0.6 * problem.residual(weak).mean()

@@ -80,5 +80,5 @@ def test_their_alternation_samples_the_posterior_of_a_wider_likelihood():
 
 
 def test_it_needs_linear_observations():
-    with pytest.raises(InputError, match="PnP-DM needs linear .* got Loss"):
+    with pytest.raises(InputError, match=r"PnP-DM needs linear .* got Loss"):
         pnp_dm(oracle(), Loss(lambda x: x.flatten(1).square().sum(1)), [0], 2)

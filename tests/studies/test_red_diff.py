@@ -60,5 +60,5 @@ def test_its_steps_are_adams_on_the_authors_loss():
 
 
 def test_it_needs_a_start():
-    with pytest.raises(InputError, match="RED-diff, which starts .* linear .* got Loss"):
+    with pytest.raises(InputError, match=r"RED-diff, which starts .* linear .* got Loss"):
         red_diff(oracle(), Loss(lambda x: x.flatten(1).square().sum(1)), [0], 2)

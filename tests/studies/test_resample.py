@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from jacobian_lab import InputError
-from studies.contest.methods.noise_levels import Level
+from studies.contest.methods.noise_levels import NoiseLevel
 from studies.contest.methods.resample import RESAMPLE, resample, resampled
 
 from peer_checks import (
@@ -26,7 +26,7 @@ def test_price_and_settings():
 
 
 def test_the_noisy_latent_is_drawn_as_the_authors_draw_it():
-    now, after, spread, count = Level(5, 0.6, 0.8), Level(4, 0.8, 0.6), 2.0, 20000
+    now, after, spread, count = NoiseLevel(5, 0.6, 0.8), NoiseLevel(4, 0.8, 0.6), 2.0, 20000
     z, fit = (torch.full((count, *SHAPE), value, dtype=torch.float64) for value in (0.3, -0.7))
     torch.manual_seed(0)
     found = resampled(z, fit, now, after, spread)

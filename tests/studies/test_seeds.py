@@ -28,7 +28,7 @@ def test_each_sample_has_its_own(draw):
     assert torch.equal(first[1:2], alone)
     assert (first != second).all()
     assert (first[0] != first[1]).all()
-    with pytest.raises(InputError, match="batch of 2 .* 3 seeds"), SeededNoise([5, 6, 7]):
+    with pytest.raises(InputError, match=r"batch of 2 .* 3 seeds"), SeededNoise([5, 6, 7]):
         torch.randn_like(x[:2])
 
 

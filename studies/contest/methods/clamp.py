@@ -34,7 +34,7 @@ from jacobian_lab.constraints.base import Constraint, LinearConstraint
 from jacobian_lab.diffusion.denoiser import Denoiser
 from jacobian_lab.errors import InputError
 from jacobian_lab.krylov.many_systems import gmres_batch
-from studies.contest.methods.noise_levels import Level, ladder_steps
+from studies.contest.methods.noise_levels import NoiseLevel, ladder_steps
 from studies.contest.methods.peer import Passes, Peer
 from studies.contest.methods.seeds import SeededNoise, start_noise
 
@@ -81,7 +81,7 @@ def newton_correction(
     denoiser: Denoiser,
     problem: Any,
     x: Tensor,
-    now: Level,
+    now: NoiseLevel,
     s: float,
     damping: float,
     inner: int,

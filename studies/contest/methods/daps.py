@@ -29,7 +29,7 @@ from torch import Tensor
 from jacobian_lab.constraints.base import Constraint
 from jacobian_lab.diffusion.denoiser import Denoiser
 from studies.contest.methods.misfit import slope
-from studies.contest.methods.noise_levels import Level, ladder, ladder_steps
+from studies.contest.methods.noise_levels import NoiseLevel, ladder, ladder_steps
 from studies.contest.methods.peer import Passes, Peer
 from studies.contest.methods.seeds import SeededNoise, start_noise
 
@@ -75,7 +75,7 @@ def daps(
     return x
 
 
-def _flow(denoiser: Denoiser, x: Tensor, start: Level, steps: int) -> Tensor:
+def _flow(denoiser: Denoiser, x: Tensor, start: NoiseLevel, steps: int) -> Tensor:
     """Return x, of noise `start`, with the little noise 0.01 left, by Euler's method in r."""
     levels = [start, *ladder(denoiser, steps + 1, start.ratio, 0.01)[1:]]
     for now, after in pairwise(levels):

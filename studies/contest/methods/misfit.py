@@ -42,7 +42,7 @@ def misfit(problem: Constraint, x: Tensor) -> Tensor:
     return missing(problem, x).reshape(len(x), -1).square().sum(1)
 
 
-def count(problem: Constraint) -> Tensor | int:
+def observed_count(problem: Constraint) -> Tensor | int:
     """Return how many numbers are observed of each sample, () or (B,); 1 where that is not told."""
     inner = observations(problem)
     found: Tensor | int = inner.count() if hasattr(inner, "count") else 1

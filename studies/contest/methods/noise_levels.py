@@ -24,7 +24,7 @@ from jacobian_lab.errors import InputError
 
 
 @dataclass(frozen=True)
-class Level:
+class NoiseLevel:
     """A time and its alpha_t and sigma_t; the clean image, to which a last step leads, has none."""
 
     time: int | float | None
@@ -49,14 +49,14 @@ class Level:
         return found
 
 
-CLEAN = Level(None, 1.0, 0.0)
-Steps = list[tuple[Level, Level]]
+CLEAN = NoiseLevel(None, 1.0, 0.0)
+Steps = list[tuple[NoiseLevel, NoiseLevel]]
 
 
-def level(denoiser: Denoiser, time: int | float) -> Level:
+def level(denoiser: Denoiser, time: int | float) -> NoiseLevel:
     """Return the level of a time of the schedule."""
     alpha, sigma = denoiser.schedule(time)
-    return Level(time, float(alpha), float(sigma))
+    return NoiseLevel(time, float(alpha), float(sigma))
 
 
 def even_steps(denoiser: Denoiser, steps: int) -> Steps:
@@ -66,7 +66,7 @@ def even_steps(denoiser: Denoiser, steps: int) -> Steps:
     return _pairs([level(denoiser, time) for time in denoiser.schedule.times(steps)])
 
 
-def ladder(denoiser: Denoiser, steps: int, largest: float, smallest: float) -> list[Level]:
+def ladder(denoiser: Denoiser, steps: int, largest: float, smallest: float) -> list[NoiseLevel]:
     """Return `steps` levels at which `r^(1/7)` falls evenly from `largest` to `smallest`.
 
     References
@@ -101,12 +101,12 @@ def flow_steps(denoiser: Denoiser, steps: int, shift: float = 1.0) -> Steps:
     return _pairs(at_ratios(denoiser, [s / (1 - s) if s < 1 else float("inf") for s in shifted]))
 
 
-def at_ratios(denoiser: Denoiser, ratios: Sequence[float]) -> list[Level]:
+def at_ratios(denoiser: Denoiser, ratios: Sequence[float]) -> list[NoiseLevel]:
     """Return the levels that are nearest to values of r."""
     return [level(denoiser, denoiser.schedule.time_of(ratio).item()) for ratio in ratios]
 
 
-def stepped(x: Tensor, x0: Tensor, now: Level, after: Level, eta: float) -> Tensor:
+def stepped(x: Tensor, x0: Tensor, now: NoiseLevel, after: NoiseLevel, eta: float) -> Tensor:
     """Return x at the next level by DDIM, with a share `eta` of fresh noise."""
     kept = (now.alpha * after.sigma / (after.alpha * now.sigma)) ** 2
     fresh = eta * after.sigma * max(0.0, 1 - kept) ** 0.5
@@ -115,5 +115,5 @@ def stepped(x: Tensor, x0: Tensor, now: Level, after: Level, eta: float) -> Tens
     return x_s + fresh * torch.randn_like(x) if fresh else x_s
 
 
-def _pairs(levels: list[Level]) -> Steps:
+def _pairs(levels: list[NoiseLevel]) -> Steps:
     return list(pairwise([*levels, CLEAN]))

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from jacobian_lab.constraints.base import Constraint
 from jacobian_lab.diffusion.denoiser import Denoiser
-from studies.contest.methods.misfit import count, linear, per_sample_shape, slope
+from studies.contest.methods.misfit import linear, observed_count, per_sample_shape, slope
 from studies.contest.methods.noise_levels import even_steps
 from studies.contest.methods.peer import Passes, Peer
 from studies.contest.methods.seeds import SeededNoise, start_noise
@@ -51,7 +51,7 @@ def red_diff(
     like = start_noise(denoiser, seeds)
     observed = linear(problem, "RED-diff, which starts from A^+ y,")
     mu = observed.pseudo_inverse(observed.y.to(like)).expand_as(like).clone()
-    m = torch.as_tensor(count(problem)).to(like).reshape(-1)
+    m = torch.as_tensor(observed_count(problem)).to(like).reshape(-1)
     adam = torch.optim.Adam([mu], lr=rate, betas=(0.9, 0.99))
     with SeededNoise(seeds):
         for now, _ in even_steps(denoiser, steps):

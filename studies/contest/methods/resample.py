@@ -35,8 +35,14 @@ from jacobian_lab.constraints.base import Constraint
 from jacobian_lab.constraints.decoded import Decoded
 from jacobian_lab.diffusion.denoiser import Denoiser
 from jacobian_lab.errors import InputError
-from studies.contest.methods.misfit import count, misfit, noise_of, observations, per_sample_shape
-from studies.contest.methods.noise_levels import Level, even_steps, stepped
+from studies.contest.methods.misfit import (
+    misfit,
+    noise_of,
+    observations,
+    observed_count,
+    per_sample_shape,
+)
+from studies.contest.methods.noise_levels import NoiseLevel, even_steps, stepped
 from studies.contest.methods.peer import Passes, Peer
 from studies.contest.methods.seeds import SeededNoise, start_noise
 
@@ -81,7 +87,7 @@ def resample(
     return _fit(problem, z, False, inner)
 
 
-def resampled(z: Tensor, fit: Tensor, now: Level, after: Level, spread: float) -> Tensor:
+def resampled(z: Tensor, fit: Tensor, now: NoiseLevel, after: NoiseLevel, spread: float) -> Tensor:
     """Return z_s, given z' and z_y."""
     kept = (now.alpha * after.sigma / (after.alpha * now.sigma)) ** 2
     gamma, noise = spread * after.sigma**2 * (1 - kept), after.sigma**2
@@ -91,7 +97,7 @@ def resampled(z: Tensor, fit: Tensor, now: Level, after: Level, spread: float) -
 
 def _fit(problem: Decoded, z: Tensor, in_pixels: bool, inner: int) -> Tensor:
     """Return z_y; a sample that fits stays as it is."""
-    target = noise_of(problem, LEAST) ** 2 * count(problem)
+    target = noise_of(problem, LEAST) ** 2 * observed_count(problem)
     with torch.no_grad():
         start = problem.decode(z) if in_pixels else z
     wanted = observations(problem) if in_pixels else problem

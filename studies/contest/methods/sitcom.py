@@ -26,8 +26,8 @@ from torch import Tensor
 
 from jacobian_lab.constraints.base import Constraint
 from jacobian_lab.diffusion.denoiser import Denoiser
-from studies.contest.methods.misfit import count, misfit, noise_of, per_sample_shape
-from studies.contest.methods.noise_levels import Level, even_steps
+from studies.contest.methods.misfit import misfit, noise_of, observed_count, per_sample_shape
+from studies.contest.methods.noise_levels import NoiseLevel, even_steps
 from studies.contest.methods.peer import Passes, Peer
 from studies.contest.methods.seeds import SeededNoise, start_noise
 
@@ -64,13 +64,13 @@ def fitted(
     denoiser: Denoiser,
     problem: Constraint,
     x: Tensor,
-    now: Level,
+    now: NoiseLevel,
     rate: float,
     inner: int,
     weight: float,
 ) -> Tensor:
     """Return x_0 = clamp(D(v, t)) at the v that Adam finds from x."""
-    target = noise_of(problem) ** 2 * count(problem)
+    target = noise_of(problem) ** 2 * observed_count(problem)
     v = x.detach().clone().requires_grad_()
     adam = torch.optim.Adam([v], lr=rate)
     for _ in range(inner):
