@@ -2,10 +2,10 @@ r"""Azula's methods on our denoiser: DPS, MMPS, TMPD, JFPS, TDS and RePaint (azu
 al.).
 
 Azula asks for `schedule(t) -> (alpha_t, sigma_t)` and `denoiser(x_t, t).mean` with t in [0, 1]:
-here `t = (k + 1) / T` for the time k of our table, so that its evenly spaced times are those of our
-sampler and t = 0 is the clean image. Its solvers take a dot product over the last axis, so that
-images are flattened, (B, n). Left out: PGDM, which ignores sigma, and DiffPIR, whose schedule is
-not that of its authors (both from deepinv instead).
+here `t = (k + 1) / T` for the k-th of our table's T times, so that its evenly spaced times are
+those of our sampler and t = 0 is the clean image. Its solvers take a dot product over the last
+axis, so that images are flattened, (B, n). Left out: PGDM, which ignores sigma, and DiffPIR, whose
+schedule is not that of its authors (both from deepinv instead).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from jacobian_lab.diffusion.denoiser import Denoiser
 from jacobian_lab.errors import InputError
 from jacobian_lab.sampling.sampler import seed_of, seeded_noise
 from studies.contest.methods.seeds import SeededNoise
-from studies.contest.peers_simple import table
+from studies.contest.peers_simple import time_table
 
 SMALLEST_NOISE = 0.002
 """Standard deviation taken for noiseless observations where a method divides by it: what DiffPIR's
@@ -51,20 +51,19 @@ class Adapted:
     """Our denoiser as azula's: flat images, times in [0, 1]."""
 
     def __init__(self, denoiser: Denoiser) -> None:
-        self.denoiser, self.table = denoiser, table(denoiser)
+        self.denoiser, self.table = denoiser, time_table(denoiser)
 
-    def time(self, t: Tensor) -> int:
-        """Return the time of our table, -1 for the clean image."""
-        return round(float(t) * self.table.steps) - 1
+    def time(self, t: Tensor) -> int | float | None:
+        """Return the time of our table, None for the clean image."""
+        k = round(float(t) * len(self.table))
+        return self.table[k - 1] if k else None
 
     def schedule(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Return (alpha_t, sigma_t), float64, shape ()."""
-        k = self.time(t)
-        return (
-            self.table(k)
-            if k >= 0
-            else (torch.ones((), dtype=torch.float64), torch.zeros((), dtype=torch.float64))
-        )
+        time = self.time(t)
+        if time is None:
+            return torch.ones((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
+        return self.denoiser.schedule(time)
 
     def __call__(self, x_t: Tensor, t: Tensor) -> SimpleNamespace:
         """Return the posterior, of which azula reads the `mean`, (B, n)."""

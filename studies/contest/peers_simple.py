@@ -19,7 +19,6 @@ from torch import Tensor
 from jacobian_lab.constraints.base import LinearConstraint
 from jacobian_lab.diffusion.denoiser import Denoiser
 from jacobian_lab.diffusion.schedule import DiscreteSchedule
-from jacobian_lab.errors import InputError
 from jacobian_lab.sampling.sampler import sample
 from studies.contest.methods.noise_levels import even_steps, stepped
 from studies.contest.methods.seeds import SeededNoise, start_noise
@@ -35,11 +34,14 @@ def unconstrained(
     return last.x0
 
 
-def table(denoiser: Denoiser) -> DiscreteSchedule:
-    """Return the schedule, which the libraries need to be a table over training times."""
-    if not isinstance(denoiser.schedule, DiscreteSchedule):
-        raise InputError(f"the peers need a discrete schedule: got {denoiser.schedule!r}")
-    return denoiser.schedule
+def time_table(denoiser: Denoiser) -> list[int] | list[float]:
+    """Return the times that the libraries know, from the least noise on: those of a table, or 1,000
+    even ones of a continuous schedule, which leave out pure noise, where alpha is 0.
+    """
+    schedule = denoiser.schedule
+    if isinstance(schedule, DiscreteSchedule):
+        return list(range(schedule.steps))
+    return schedule.times(1001)[:0:-1]
 
 
 @torch.no_grad()

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import mnist
-from jacobian_lab import Denoiser, DiscreteSchedule, InputError
+from jacobian_lab import Denoiser, DiscreteSchedule, InputError, RectifiedFlow
 from jacobian_lab.constraints.linear import Inpainting
 from jacobian_lab.constraints.masks import half, random_pixels
 from jacobian_lab.constraints.separable import Separable, shrink, super_resolution
@@ -196,6 +196,7 @@ def test_azulas_noise_levels_are_those_of_the_table(denoiser):
         t = torch.tensor((k + 1) / 1000)
         assert adapted.time(t) == k
         assert adapted.schedule(t) == denoiser.schedule(k)
+    assert adapted.time(torch.tensor(0.0)) is None
     assert [float(c) for c in adapted.schedule(torch.tensor(0.0))] == [1, 0]
     for steps in (1, 3, 50, 100, 1000):
         times = (
@@ -299,13 +300,28 @@ def test_more_particles_bring_tds_nearer_to_the_posterior():
 
 
 @pytest.mark.skipif(MISSING["deepinv"], reason="no deepinv")
-def test_ald_follows_the_likelihood_of_the_noisy_image():
-    """In a step from t to s, DDPM's, with the posterior mean moved by `r^2 A^T (y - A x_t /
-    alpha_t) / (r^2 + sigma^2)`, `r = sigma_t / alpha_t`.
-    """
+def test_more_weight_brings_ald_nearer_to_the_observations():
     prior, problem = oracle_of(DiscreteSchedule.linear(), 0.3)
-    denoiser = prior.float().denoiser()
     strong, weak = (
-        peers_deepinv.ald(denoiser, problem, [3, 4], 50, weight) for weight in (1.0, 0.1)
+        peers_deepinv.ald(prior.float().denoiser(), problem, [3, 4], 50, weight)
+        for weight in (1.0, 0.1)
     )
     assert problem.residual(strong).mean() < 0.6 * problem.residual(weak).mean()
+
+
+@pytest.mark.parametrize("peer", chosen("DiffPIR"))
+def test_a_flow_is_taken_too(peer):
+    """Of the same Gaussian, up to the times that are left out."""
+    drawn = []
+    for schedule in (DiscreteSchedule.linear(), RectifiedFlow()):
+        prior, problem = oracle_of(schedule, 0.3)
+        drawn.append(peer.run(prior.float().denoiser(), problem, [3, 4], 40, **peer.defaults))
+    assert (drawn[0] - drawn[1]).isfinite().all()
+    assert problem.residual(drawn[1]).mean() <= 1.5 * problem.residual(drawn[0]).mean()
+
+
+@pytest.mark.skipif(MISSING["deepinv"], reason="no deepinv")
+def test_diffpir_knows_ddpms_table_only():
+    prior, problem = oracle_of(RectifiedFlow(), 0.3)
+    with pytest.raises(InputError, match="DDPM's linear schedule only"):
+        peers_deepinv.diffpir(prior.float().denoiser(), problem, [3, 4], 5)
