@@ -76,6 +76,9 @@ def test_latents_are_decoded_first():
     assert torch.allclose(tools.misfit(problem, X), tools.misfit(inner, 2 * X))
     assert torch.allclose(tools.slope(problem, X), 2 * tools.slope(inner, 2 * X))
     assert tools.observations(problem) is inner
+    assert tools.latent(problem, "it") is problem
+    with pytest.raises(InputError, match="it works on latents: got Inpainting, expected"):
+        tools.latent(inner, "it")
     assert tools.noise_of(problem) == 0.1
     assert (tools.observed_count(problem) == inner.count()).all()
 

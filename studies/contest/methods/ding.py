@@ -21,7 +21,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from jacobian_lab.constraints.base import Constraint
+from jacobian_lab.constraints.base import LinearConstraint
 from jacobian_lab.constraints.linear import Inpainting
 from jacobian_lab.diffusion.denoiser import Denoiser
 from jacobian_lab.errors import InputError
@@ -34,7 +34,7 @@ from studies.contest.methods.seeds import SeededNoise, start_noise
 @torch.no_grad()
 def ding(
     denoiser: Denoiser,
-    problem: Constraint,
+    problem: LinearConstraint,
     seeds: Sequence[int],
     steps: int,
     power: float = 1.0,

@@ -76,6 +76,16 @@ def slope(problem: Constraint, x: Tensor) -> Tensor:
         return torch.autograd.grad(loss, leaf)[0]
 
 
+def latent(problem: Constraint, method: str) -> Decoded:
+    """Return the problem, or raise unless it is one of decoded latents."""
+    if not isinstance(problem, Decoded):
+        raise InputError(
+            f"{method} works on latents: got {type(problem).__name__}, expected what is asked of"
+            " their images as Decoded"
+        )
+    return problem
+
+
 def linear(problem: Constraint, method: str) -> LinearConstraint:
     """Return the problem, or raise unless it is linear."""
     if not isinstance(problem, LinearConstraint):

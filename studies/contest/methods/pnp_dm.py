@@ -26,7 +26,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from jacobian_lab.constraints.base import Constraint, LinearConstraint
+from jacobian_lab.constraints.base import LinearConstraint
 from jacobian_lab.diffusion.denoiser import Denoiser
 from studies.contest.methods.misfit import SMALLEST_NOISE, linear, noise_of, per_sample_shape
 from studies.contest.methods.noise_levels import CLEAN, ladder
@@ -39,7 +39,7 @@ CG_STEPS, CG_TOLERANCE = 300, 1e-5
 @torch.no_grad()
 def pnp_dm(
     denoiser: Denoiser,
-    problem: Constraint,
+    problem: LinearConstraint,
     seeds: Sequence[int],
     steps: int,
     decay: float = 0.9,

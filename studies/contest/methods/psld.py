@@ -22,11 +22,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from jacobian_lab.constraints.base import Constraint
 from jacobian_lab.constraints.decoded import Decoded
 from jacobian_lab.diffusion.denoiser import Denoiser
-from jacobian_lab.errors import InputError
-from studies.contest.methods.misfit import linear
+from studies.contest.methods.misfit import latent, linear
 from studies.contest.methods.noise_levels import even_steps, stepped
 from studies.contest.methods.peer import Passes, Peer
 from studies.contest.methods.seeds import SeededNoise, start_noise
@@ -34,7 +32,7 @@ from studies.contest.methods.seeds import SeededNoise, start_noise
 
 def psld(
     denoiser: Denoiser,
-    problem: Constraint,
+    problem: Decoded,
     seeds: Sequence[int],
     steps: int,
     omega: float = 0.1,
@@ -50,9 +48,7 @@ def psld(
     eta : float
         Noise of DDIM.
     """
-    if not isinstance(problem, Decoded):
-        raise InputError(f"PSLD works on latents: got {type(problem).__name__}, not Decoded")
-    observed = linear(problem.constraint, "PSLD")
+    observed = linear(latent(problem, "PSLD").constraint, "PSLD")
     z = start_noise(denoiser, seeds)
     with SeededNoise(seeds):
         for now, after in even_steps(denoiser, steps):

@@ -22,7 +22,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from jacobian_lab.constraints.base import Constraint
+from jacobian_lab.constraints.base import LinearConstraint
 from jacobian_lab.diffusion.denoiser import Denoiser
 from studies.contest.methods.misfit import linear, observed_count, per_sample_shape, slope
 from studies.contest.methods.noise_levels import even_steps
@@ -33,7 +33,7 @@ from studies.contest.methods.seeds import SeededNoise, start_noise
 @torch.no_grad()
 def red_diff(
     denoiser: Denoiser,
-    problem: Constraint,
+    problem: LinearConstraint,
     seeds: Sequence[int],
     steps: int,
     rate: float = 0.1,

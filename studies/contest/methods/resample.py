@@ -31,11 +31,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from jacobian_lab.constraints.base import Constraint
 from jacobian_lab.constraints.decoded import Decoded
 from jacobian_lab.diffusion.denoiser import Denoiser
-from jacobian_lab.errors import InputError
 from studies.contest.methods.misfit import (
+    latent,
     misfit,
     noise_of,
     observations,
@@ -51,7 +50,7 @@ PIXEL_RATE, LATENT_RATE, LEAST = 1e-2, 5e-3, 1e-3
 
 def resample(
     denoiser: Denoiser,
-    problem: Constraint,
+    problem: Decoded,
     seeds: Sequence[int],
     steps: int,
     scale: float = 0.5,
@@ -70,8 +69,7 @@ def resample(
     spread : float
         How far the noise lets the noisy latent follow its fit.
     """
-    if not isinstance(problem, Decoded):
-        raise InputError(f"ReSample works on latents: got {type(problem).__name__}, not Decoded")
+    latent(problem, "ReSample")
     z = start_noise(denoiser, seeds)
     with SeededNoise(seeds):
         for k, (now, after) in enumerate(even_steps(denoiser, steps)):
