@@ -74,13 +74,13 @@ def test_langevins_law_is_the_product_of_both_gaussians(momentum):
 
 
 def test_samples_have_the_posteriors_mean():
-    problem, count = shrunk(0.2).select(slice(0, 1)), 200
+    problem, count = shrunk(0.2).select(slice(0, 1)), 100
     posterior = prior().conditioned(matrix(problem), problem.y.flatten(), 0.2)
     found = daps(oracle(), problem, range(count), 20, rate=2e-2, ode=3, tau=0.2, inner=40)
     off, start = (
         mean - posterior.means[0] for mean in (found.flatten(1).mean(0), prior().means[0])
     )
-    assert off.norm() < 0.4 * start.norm()
+    assert off.norm() < 0.5 * start.norm()
 
 
 def test_latents_are_fitted_through_their_decoder():

@@ -291,11 +291,11 @@ def test_more_particles_bring_tds_nearer_to_the_posterior():
     problem = problem.select(slice(0, 1))
     known = torch.eye(12, dtype=torch.float64)[problem.mask[0].flatten()]
     posterior = prior.conditioned(known, known @ problem.y[0].flatten().double(), 0.2)
-    oracle, count = prior.float().denoiser(), 40
+    oracle, count = prior.float().denoiser(), 24
     problem.y = problem.y.expand(count, *SHAPE)
-    drawn = peers_azula.tds(oracle, problem, range(count), 25, 8, 0.3).flatten(1).double()
+    drawn = peers_azula.tds(oracle, problem, range(count), 20, 8, 0.3).flatten(1).double()
     off = (drawn.mean(0) - posterior.means[0]).norm()
-    assert off < 0.35 * (prior.means[0] - posterior.means[0]).norm()
+    assert off < 0.5 * (prior.means[0] - posterior.means[0]).norm()
     assert 0.6 < drawn.var(0).mean() / posterior.eigenvalues.mean() < 1.5
 
 

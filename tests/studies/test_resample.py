@@ -40,7 +40,7 @@ def test_the_noisy_latent_is_drawn_as_the_authors_draw_it():
 @pytest.mark.parametrize("sigma", [0.0, 0.05])
 def test_what_it_ends_with_meets_the_observations(sigma):
     problem = shrunk(sigma)
-    found = resample(oracle(), latents(problem), SEEDS, 12, every=2, inner=300)
+    found = resample(oracle(), latents(problem), SEEDS, 8, every=2, inner=200)
     assert (problem.residual(decode(found)) < max(sigma, 0.003) * 1.01).all()
 
 

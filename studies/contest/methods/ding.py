@@ -73,7 +73,7 @@ DING = Peer(
     "ours",
     ding,
     {"power": 1.0},
-    {"power": (0.25, 0.5, 1.0, 2.0)},
+    {"power": (0.0, 0.1, 0.25, 0.5, 1.0, 2.0)},
     Passes(2),
     28,
     "Moufad et al. 2026",
