@@ -187,8 +187,6 @@ LATENT_PEERS = (LATENT_DAPS, PSLD, RESAMPLE)
 """Methods on latents: their denoiser is of latents and their problem a `Decoded` one, of which
 `constraint` tells what the decoded images shall be; they return latents.
 """
-MASKS_ONLY = ("RePaint", "DInG")
-"""Methods that know masks only."""
 
 
 class CountedDenoiser(Denoiser):

@@ -103,7 +103,8 @@ def flow_steps(denoiser: Denoiser, steps: int, shift: float = 1.0) -> Steps:
 
 def at_ratios(denoiser: Denoiser, ratios: Sequence[float]) -> list[NoiseLevel]:
     """Return the levels that are nearest to values of r."""
-    return [level(denoiser, denoiser.schedule.time_of(ratio).item()) for ratio in ratios]
+    times = denoiser.schedule.time_of(torch.tensor(ratios, dtype=torch.float64)).tolist()
+    return [level(denoiser, time) for time in times]
 
 
 def stepped(x: Tensor, x0: Tensor, now: NoiseLevel, after: NoiseLevel, eta: float) -> Tensor:
