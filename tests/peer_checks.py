@@ -84,7 +84,7 @@ def check_settings(peer):
     for name, values in peer.search.items():
         assert peer.defaults[name] in values
         assert list(values) == sorted(set(values))
-    assert 1 <= len(list(peer.combinations())) <= 12
+    assert 1 <= len(list(peer.combinations())) <= 20
 
 
 def check_price(peer, problem, schedule="ddpm", once=0, **parameters):

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from jacobian_lab.constraints.base import LinearConstraint
+from jacobian_lab.constraints.base import Constraint, LinearConstraint
 from jacobian_lab.diffusion.denoiser import Denoiser
 from jacobian_lab.diffusion.schedule import DiscreteSchedule
 from jacobian_lab.sampling.sampler import sample
@@ -24,9 +24,7 @@ from studies.contest.methods.noise_levels import even_steps, stepped
 from studies.contest.methods.seeds import SeededNoise, start_noise
 
 
-def unconstrained(
-    denoiser: Denoiser, _: LinearConstraint, seeds: Sequence[int], steps: int
-) -> Tensor:
+def unconstrained(denoiser: Denoiser, _: Constraint, seeds: Sequence[int], steps: int) -> Tensor:
     """Return samples of DDIM that have not heard of the problem: what every method has to improve
     on.
     """

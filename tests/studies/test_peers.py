@@ -11,6 +11,8 @@ import torch
 
 import mnist
 from jacobian_lab import Denoiser, DiscreteSchedule, InputError, RectifiedFlow
+from jacobian_lab.constraints.base import Constraint
+from jacobian_lab.constraints.decoded import Decoded
 from jacobian_lab.constraints.linear import Inpainting
 from jacobian_lab.constraints.masks import half, random_pixels
 from jacobian_lab.constraints.separable import Separable, shrink, super_resolution
@@ -325,3 +327,49 @@ def test_diffpir_knows_ddpms_table_only():
     prior, problem = oracle_of(RectifiedFlow(), 0.3)
     with pytest.raises(InputError, match="DDPM's linear schedule only"):
         peers_deepinv.diffpir(prior.float().denoiser(), problem, [3, 4], 5)
+
+
+class Bent(Constraint):
+    """Observations y = tanh(x) + noise of 0.2."""
+
+    sigma = 0.2
+
+    def __init__(self, y):
+        self.y = y
+
+    def error(self, x0):
+        return self.missing(x0)
+
+    def missing(self, x0):
+        return self.y.to(x0) - torch.tanh(x0)
+
+    def residual(self, x0):
+        return self.missing(x0).flatten(1).square().mean(1).sqrt()
+
+    def select(self, index):
+        return Bent(self.y[index])
+
+
+@pytest.mark.skipif(MISSING["azula"], reason="no azula")
+@pytest.mark.parametrize("name", ["DPS", "MMPS", "JFPS", "TDS"])
+def test_azulas_methods_take_what_is_not_linear(name):
+    peer = next(peer for peer in PEERS if peer.name == name)
+    prior, _ = oracle_of(DiscreteSchedule.linear(), 0.3)
+    denoiser = prior.float().denoiser()
+    wanted = Bent(torch.tanh(prior.float().sample(2, torch.Generator().manual_seed(0))))
+    found = peer.run(denoiser, wanted, [3, 4], 40, **peer.defaults)
+    free = peers_ours.unconstrained(denoiser, wanted, [3, 4], 40)
+    assert wanted.residual(found).mean() < 0.6 * wanted.residual(free).mean()
+
+
+@pytest.mark.skipif(MISSING["azula"], reason="no azula")
+def test_dps_takes_latents_and_the_others_say_that_they_do_not():
+    prior, problem = oracle_of(DiscreteSchedule.linear(), 0.3)
+    denoiser = prior.float().denoiser()
+    latents = Decoded(problem, lambda x: x / 2, lambda z: 2 * z, "secant")
+    found = peers_azula.dps(denoiser, latents, [3, 4], 60)
+    free = peers_ours.unconstrained(denoiser, latents, [3, 4], 60)
+    assert problem.residual(2 * found).mean() < 0.6 * problem.residual(2 * free).mean()
+    for run in (peers_azula.mmps, peers_azula.jfps, peers_azula.tds):
+        with pytest.raises(InputError, match="wired for images"):
+            run(denoiser, latents, [3, 4], 3)

@@ -64,7 +64,7 @@ PNP_FLOW = Peer(
     "ours",
     pnp_flow,
     {"rate": 1.0, "power": 1.0, "draws": 5},
-    {"rate": (0.5, 1.0, 1.8), "power": (0.0, 1.0), "draws": (1, 5)},
+    {"rate": (0.5, 1.0, 1.8, 6.0, 20.0), "power": (0.0, 1.0), "draws": (1, 5)},
     Passes(5),
     100,
     "Martin et al. 2025",
