@@ -136,7 +136,7 @@ CLAMP = Peer(
     "ours",
     clamp_langevin,
     {"damping": 2.0, "inner": 5, "tau": 0.01},
-    {"damping": (0.1, 0.5, 2.0, 8.0), "inner": (1, 2, 5)},
+    {"damping": (0.02, 0.1, 0.5, 2.0, 8.0), "inner": (1, 2, 5)},
     Passes(1, 6),
     50,
     "Shin et al. 2026",

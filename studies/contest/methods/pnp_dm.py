@@ -111,7 +111,7 @@ PNP_DM = Peer(
     "ours",
     pnp_dm,
     {"decay": 0.9, "last": 0.3, "inner": 30, "first": 10.0},
-    {"decay": (0.7, 0.9), "last": (0.1, 0.3), "inner": (3, 10, 30)},
+    {"decay": (0.5, 0.7, 0.9), "last": (0.1, 0.3), "inner": (1, 3, 30)},
     Passes(30),
     100,
     "Wu et al. 2024",
