@@ -6,16 +6,16 @@ At each noise level r of an annealing, with x = x_t / alpha_t:
     z ~ exp(-|z - x_hat|^2 / (2 r^2) - |y - A z|^2 / (2 tau^2)), `inner` Langevin steps from x_hat
     x = z + r' noise,  r' the next level
 
-The Langevin steps, of size eta = rate (1 - 0.99 k / N) at level k of N, need no pass of the
-denoiser. With a momentum m > 0 they are those of damped Hamiltonian dynamics:
+The Langevin steps, of size eta = rate (1 - 0.99 k / (N + 1)) at level k of N, need no pass
+of the denoiser. With a momentum m > 0 they are those of damped Hamiltonian dynamics:
 
     v = m v + sqrt(eta) score(z) + sqrt(2 (1 - m)) noise,   z = z + sqrt(eta) v
 
 References
 ----------
 Zhang et al. (2025), *Improving diffusion inverse problem solving with decoupled noise annealing*,
-CVPR, arXiv 2407.01521, algorithm 1; momentum, levels and rates as in the authors' code. That code
-differentiates `|y - A z|^2 / tau^2`; here it is halved, as in the paper (eq. 7).
+CVPR, arXiv 2407.01521; momentum, levels and rates as in the authors' code. That code differentiates
+`|y - A z|^2 / tau^2`; here it is halved, as in a Gaussian's likelihood.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ Two passes a step, and one for the last image: N steps cost 2 N - 1.
 References
 ----------
 Moufad et al. (2026), *Efficient zero-shot inpainting with decoupled diffusion guidance*, ICLR,
-arXiv 2512.18365, algorithm 1; d and sigma_y for observations without noise as in the authors' code.
+arXiv 2512.18365, as in the authors' code, d and sigma_y for observations without noise included.
 """
 
 from __future__ import annotations

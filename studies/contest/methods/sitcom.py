@@ -12,9 +12,9 @@ the steps is left out, so that a run may cost less than its price.
 References
 ----------
 Alkhouri et al. (2025), *SITCOM: step-wise triple-consistent diffusion sampling for inverse
-problems*, ICML, arXiv 2410.04479, algorithm 1; the clamp, the step and the weight, 0, as in the
-authors' code. That code hands out the best of its images, which it finds by the truth; this one
-hands out the last.
+problems*, ICML, arXiv 2410.04479; the clamp, the rate and the weight, 0, as in the authors' code.
+That code hands out the best of its images, which it finds by the truth; this one hands out the
+last.
 """
 
 from __future__ import annotations
