@@ -109,7 +109,7 @@ DAPS = Peer(
     "ours",
     daps,
     {"rate": 1e-4, "ode": 5, "tau": 0.01, "inner": 100, "momentum": 0.0, "largest": 100.0},
-    {"rate": (1e-5, 3e-5, 1e-4), "ode": (1, 2, 5)},
+    {"rate": (3e-5, 1e-4, 1.8e-4, 1e-3), "ode": (1, 2, 5)},
     Passes(5),
     200,
     "Zhang et al. 2025",
