@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from jacobian_lab import InputError
-from jacobian_lab.constraints.losses import Loss
+from jacobian_lab.constraints.decoded import Decoded
 from studies.contest.methods.noise_levels import even_steps
 from studies.contest.methods.red_diff import RED_DIFF, red_diff
 from studies.contest.methods.seeds import SeededNoise
@@ -59,6 +58,8 @@ def test_its_steps_are_adams_on_the_authors_loss():
     assert torch.allclose(found, mu, atol=1e-9)
 
 
-def test_it_needs_a_start():
-    with pytest.raises(InputError, match=r"RED-diff, which starts .* linear .* got Loss"):
-        red_diff(oracle(), Loss(lambda x: x.flatten(1).square().sum(1)), [0], 2)
+def test_latents_are_fitted_through_their_decoder():
+    inner = shrunk()
+    latents = Decoded(inner, lambda x: x / 2, lambda z: 2 * z, "secant")
+    found = red_diff(oracle(), latents, SEEDS, 60)
+    assert inner.residual(2 * found).max() < 0.1

@@ -1,6 +1,7 @@
 r"""RED-diff: an image that Adam moves, with the denoiser as its regulariser.
 
-From mu = A^+ y, one step of Adam at each time, from the noisiest down, on
+From mu = A^+ y, or 0 where A is not linear, one step of Adam at each time, from the noisiest down,
+on
 
     |y - A mu|^2 / (2 m) + weight (sigma_t / alpha_t) <noise predicted - noise added, mu> / n
 
@@ -22,9 +23,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from jacobian_lab.constraints.base import LinearConstraint
+from jacobian_lab.constraints.base import Constraint, LinearConstraint
 from jacobian_lab.diffusion.denoiser import Denoiser
-from studies.contest.methods.misfit import linear, observed_count, per_sample_shape, slope
+from studies.contest.methods.misfit import observed_count, per_sample_shape, slope
 from studies.contest.methods.noise_levels import even_steps
 from studies.contest.methods.peer import Passes, Peer
 from studies.contest.methods.seeds import SeededNoise, start_noise
@@ -33,7 +34,7 @@ from studies.contest.methods.seeds import SeededNoise, start_noise
 @torch.no_grad()
 def red_diff(
     denoiser: Denoiser,
-    problem: LinearConstraint,
+    problem: Constraint,
     seeds: Sequence[int],
     steps: int,
     rate: float = 0.1,
@@ -49,8 +50,9 @@ def red_diff(
         Of the regulariser.
     """
     like = start_noise(denoiser, seeds)
-    observed = linear(problem, "RED-diff, which starts from A^+ y,")
-    mu = observed.pseudo_inverse(observed.y.to(like)).expand_as(like).clone()
+    mu = torch.zeros_like(like)
+    if isinstance(problem, LinearConstraint):
+        mu = mu + problem.pseudo_inverse(problem.y.to(like))
     m = torch.as_tensor(observed_count(problem)).to(like).reshape(-1)
     adam = torch.optim.Adam([mu], lr=rate, betas=(0.9, 0.99))
     with SeededNoise(seeds):
