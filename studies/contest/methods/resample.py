@@ -33,14 +33,8 @@ from torch import Tensor
 
 from jacobian_lab.constraints.decoded import Decoded
 from jacobian_lab.diffusion.denoiser import Denoiser
-from studies.contest.methods.misfit import (
-    latent,
-    misfit,
-    noise_of,
-    observations,
-    observed_count,
-    per_sample_shape,
-)
+from studies.contest.methods.fitting import moved_until_fit
+from studies.contest.methods.misfit import latent, misfit
 from studies.contest.methods.noise_levels import NoiseLevel, even_steps, stepped
 from studies.contest.methods.peer import Passes, Peer
 from studies.contest.methods.seeds import SeededNoise, start_noise
@@ -95,25 +89,18 @@ def resampled(z: Tensor, fit: Tensor, now: NoiseLevel, after: NoiseLevel, spread
 
 def _fit(problem: Decoded, z: Tensor, in_pixels: bool, inner: int) -> Tensor:
     """Return z_y; a sample that fits stays as it is."""
-    target = noise_of(problem, LEAST) ** 2 * observed_count(problem)
+    kind = torch.optim.AdamW
     with torch.no_grad():
-        start = problem.decode(z) if in_pixels else z
-    wanted = observations(problem) if in_pixels else problem
-    free = start.detach().clone().requires_grad_()
-    adam = torch.optim.AdamW([free], lr=PIXEL_RATE if in_pixels else LATENT_RATE)
-    for _ in range(inner):
-        with torch.enable_grad():
-            off = misfit(wanted, free)
-        going = off.detach() > target
-        if not going.any():
-            break
-        before = free.detach().clone()
-        (free.grad,) = torch.autograd.grad(off.sum(), free)
-        adam.step()
-        with torch.no_grad():
-            free.copy_(torch.where(per_sample_shape(going, free), free, before))
-    with torch.no_grad():
-        return problem.encode(free) if in_pixels else free.detach()
+        if not in_pixels:
+            return moved_until_fit(z, _same, problem, kind, LATENT_RATE, inner, least=LEAST)
+        x, wanted = problem.decode(z), problem.constraint
+        return problem.encode(
+            moved_until_fit(x, _same, wanted, kind, PIXEL_RATE, inner, least=LEAST)
+        )
+
+
+def _same(x: Tensor) -> Tensor:
+    return x
 
 
 RESAMPLE = Peer(

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from jacobian_lab.constraints.base import Constraint
 from jacobian_lab.diffusion.denoiser import Denoiser
-from studies.contest.methods.misfit import misfit, noise_of, observed_count, per_sample_shape
+from studies.contest.methods.fitting import moved_until_fit
 from studies.contest.methods.noise_levels import NoiseLevel, even_steps
 from studies.contest.methods.peer import Passes, Peer
 from studies.contest.methods.seeds import SeededNoise, start_noise
@@ -70,23 +70,13 @@ def fitted(
     weight: float,
 ) -> Tensor:
     """Return x_0 = clamp(D(v, t)) at the v that Adam finds from x."""
-    target = noise_of(problem) ** 2 * observed_count(problem)
-    v = x.detach().clone().requires_grad_()
-    adam = torch.optim.Adam([v], lr=rate)
-    for _ in range(inner):
-        with torch.enable_grad():
-            fit = misfit(problem, now.mean(denoiser, v).clamp(-1, 1))
-            loss = fit + weight * (v - x).flatten(1).square().sum(1)
-        going = fit.detach() > target
-        if not going.any():
-            break
-        before = v.detach().clone()
-        (v.grad,) = torch.autograd.grad(loss.sum(), v)
-        adam.step()
-        with torch.no_grad():
-            v.copy_(torch.where(per_sample_shape(going, v), v, before))
-    with torch.no_grad():
+
+    def clean(v: Tensor) -> Tensor:
         return now.mean(denoiser, v).clamp(-1, 1)
+
+    v = moved_until_fit(x, clean, problem, torch.optim.Adam, rate, inner, weight=weight)
+    with torch.no_grad():
+        return clean(v)
 
 
 SITCOM = Peer(
