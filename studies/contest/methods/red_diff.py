@@ -69,7 +69,7 @@ RED_DIFF = Peer(
     "ours",
     red_diff,
     {"rate": 0.1, "weight": 0.25},
-    {"rate": (0.03, 0.1, 0.3), "weight": (0.015, 0.06, 0.25, 1.0)},
+    {"rate": (0.03, 0.1, 0.3, 1.0), "weight": (0.015, 0.06, 0.25, 1.0)},
     Passes(1),
     1000,
     "Mardani et al. 2024",
