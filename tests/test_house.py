@@ -39,7 +39,8 @@ ARROWS = {
     "studies.jacobian": {"studies.frame"},
     "studies.sampling": {"studies.frame"},
     "studies.latent": {"studies.frame", "studies.sampling"},
-    "studies.contest": {"studies.frame", "studies.sampling"},
+    "studies.contest": {"studies.frame", "studies.sampling", "studies.contest.methods"},
+    "studies.contest.methods": set(),
     "studies.benchmarks": {"studies.frame"},
 }
 """Folder -> folders of its package that it may import, besides itself."""

@@ -1,19 +1,16 @@
 r"""The other methods for linear inverse problems, each by its own library and with its authors'
 settings; and what they cost.
 
->>> [peer.name for peer in PEERS if peer.library == "ours"]
-['DDIM', 'MPGD', 'DDNM']
+>>> sorted({peer.library for peer in PEERS})
+['azula 0.11', 'deepinv 0.5', 'ours']
 
-A contest is fair if every run is measured (`CountedDenoiser`), every method gets the same small
-search (`Peer.search`, around its `defaults`) and the same noise. The methods are in `peers_simple`,
-`peers_azula` and `peers_deepinv`, one file per library; each says what it leaves out.
+A contest is fair if every run is measured (`CountedDenoiser`), every method gets a search around
+its authors' settings (`Peer.search`) and the same noise. Those of libraries are in `peers_azula`
+and `peers_deepinv`, which say what they leave out; those that we wrote after their papers in
+`peers_simple` and in `methods`, one file each, with their settings.
 """
 
 from __future__ import annotations
-
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from itertools import product
 
 from torch import Tensor, nn
 from torch.autograd import forward_ad
@@ -25,53 +22,21 @@ from studies.contest import (
     peers_deepinv,
     peers_simple,
 )
+from studies.contest.methods.clamp import CLAMP
+from studies.contest.methods.daps import DAPS, LATENT_DAPS
+from studies.contest.methods.ding import DING
+from studies.contest.methods.fast_dips import FAST_DIPS
+from studies.contest.methods.flow_chef import FLOW_CHEF
+from studies.contest.methods.flow_dps import FLOW_DPS
+from studies.contest.methods.peer import Passes, Peer
+from studies.contest.methods.pnp_dm import PNP_DM
+from studies.contest.methods.pnp_flow import PNP_FLOW
+from studies.contest.methods.psld import PSLD
+from studies.contest.methods.red_diff import RED_DIFF
+from studies.contest.methods.resample import RESAMPLE
+from studies.contest.methods.sitcom import SITCOM
 
-
-@dataclass
-class Passes:
-    """Passes of the network, in units of the whole batch: forward, backward (vjp), and forward in
-    forward mode (jvp).
-    """
-
-    forward: float = 0.0
-    vjp: float = 0.0
-    jvp: float = 0.0
-
-
-@dataclass(frozen=True)
-class Peer:
-    """A method of the contest.
-
-    Attributes
-    ----------
-    name, library
-    run : callable
-        `run(denoiser, problem, seeds, steps, **parameters) -> images`; see `peers_simple`.
-    defaults : mapping
-        The authors' own parameters.
-    search : mapping
-        Values worth trying; the defaults are among them.
-    passes : Passes
-        What a step costs with the defaults.
-    steps : int
-        Number of steps that the authors take.
-    cite : str
-    """
-
-    name: str
-    library: str
-    run: Callable[..., Tensor]
-    defaults: Mapping[str, float]
-    search: Mapping[str, tuple[float, ...]]
-    passes: Passes
-    steps: int
-    cite: str
-
-    def combinations(self) -> Iterator[dict[str, float]]:
-        """Yield the parameters of the search."""
-        for values in product(*self.search.values()):
-            yield {**self.defaults, **dict(zip(self.search, values, strict=True))}
-
+__all__ = ["LATENT_PEERS", "PEERS", "CountedDenoiser", "Passes", "Peer"]
 
 PEERS = (
     Peer(
@@ -177,7 +142,51 @@ PEERS = (
         20,
         "Kawar et al. 2022",
     ),
+    Peer(
+        "ALD",
+        "deepinv 0.5",
+        peers_deepinv.ald,
+        {"weight": 1.0},
+        {"weight": (0.1, 0.3, 1.0, 3.0, 10.0)},
+        Passes(1),
+        1000,
+        "Jalal et al. 2021",
+    ),
+    Peer(
+        "JFPS",
+        "azula 0.11",
+        peers_azula.jfps,
+        {"variance": 1.0, "iterations": 1, "eta": 0.0},
+        {"variance": (0.3, 1.0, 3.0, 10.0), "iterations": (1, 5), "eta": (0.0, 1.0)},
+        Passes(1),
+        64,
+        "Rozet, azula",
+    ),
+    Peer(
+        "TDS",
+        "azula 0.11",
+        peers_azula.tds,
+        {"particles": 8, "variance": 1.0},
+        {"particles": (1, 2, 4, 8), "variance": (0.1, 0.3, 1.0, 3.0)},
+        Passes(8, 8),
+        64,
+        "Wu et al. 2023",
+    ),
+    CLAMP,
+    DAPS,
+    DING,
+    FAST_DIPS,
+    FLOW_CHEF,
+    FLOW_DPS,
+    PNP_DM,
+    PNP_FLOW,
+    RED_DIFF,
+    SITCOM,
 )
+LATENT_PEERS = (LATENT_DAPS, PSLD, RESAMPLE)
+"""Methods on latents: their denoiser is of latents and their problem a `Decoded` one, of which
+`constraint` tells what the decoded images shall be; they return latents.
+"""
 
 
 class CountedDenoiser(Denoiser):

@@ -5,7 +5,7 @@ DPS and PiGDM are data-fidelity terms of its `PosteriorDiffusion`, run in the ne
 [-1, 1] with its DDPM solver on the noise levels of our table. DiffPIR and DDRM work in [0, 1]:
 there y becomes (y + A 1) / 2 and sigma its half. Left out: moment matching (from azula, its
 author's), DPS with the norm of the residual (azula's is the paper's step, while here its weight has
-to be in the hundreds, noisy_datafidelity.py:392), and ALD, Score-SDE and ILVR, which predate DPS.
+to be in the hundreds, noisy_datafidelity.py:392), and Score-SDE and ILVR, which predate DPS.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from jacobian_lab.constraints.linear import Inpainting
 from jacobian_lab.diffusion.denoiser import Denoiser
 from jacobian_lab.errors import InputError
 from jacobian_lab.sampling.sampler import seeded_noise
-from studies.contest.peers_simple import SeededNoise, table
+from studies.contest.methods.seeds import SeededNoise
+from studies.contest.peers_simple import time_table
 
 SMALLEST_NOISE = 0.001
 """What DiffPIR's authors take, in [0, 1], for noiseless observations."""
@@ -44,7 +45,7 @@ def deepinv() -> ModuleType:
 
 def _ratios(denoiser: Denoiser) -> tuple[Tensor, Tensor]:
     """Return sigma_t / alpha_t and alpha_t for all times of the table, float64."""
-    alpha, sigma = table(denoiser)(torch.arange(table(denoiser).steps))
+    alpha, sigma = denoiser.schedule(torch.tensor(time_table(denoiser)))
     return sigma / alpha, alpha
 
 
@@ -53,8 +54,9 @@ def _model(denoiser: Denoiser) -> Any:
     nearest.
     """
     ratios, alpha = _ratios(denoiser)
+    times = torch.tensor(time_table(denoiser))
     return deepinv().models.ScoreModelWrapper(
-        lambda x, t: denoiser(x, t),
+        lambda x, k: denoiser(x, times[k.cpu()]),
         prediction_type="sample",
         sigma_t=ratios.float(),
         scale_t=alpha.float(),
@@ -146,6 +148,25 @@ def pigdm(
     return _posterior(denoiser, problem, seeds, steps, fidelity)
 
 
+def ald(
+    denoiser: Denoiser,
+    problem: LinearConstraint,
+    seeds: Sequence[int],
+    steps: int,
+    weight: float = 1.0,
+) -> Tensor:
+    """Annealed Langevin dynamics' score: the likelihood of x_t itself, its variance `sigma^2 +
+    sigma_t^2 / alpha_t^2`.
+
+    References
+    ----------
+    Jalal et al. (2021), *Robust compressed sensing MRI with deep generative priors*, arXiv
+    2108.01368.
+    """
+    fidelity = deepinv().sampling.ALDDataFidelity(weight=weight)
+    return _posterior(denoiser, problem, seeds, steps, fidelity)
+
+
 def _unit_range(denoiser: Denoiser, problem: LinearConstraint, batch: int) -> Tensor:
     """Return the observations of images in [0, 1]."""
     return (problem.y + problem.forward(torch.ones(batch, *denoiser.shape))) / 2
@@ -181,7 +202,8 @@ def diffpir(
         zeta=zeta,
         lambda_=lambda_,
     )
-    if not torch.allclose(model.sqrt_alphas_cumprod.double(), _ratios(denoiser)[1], rtol=1e-4):
+    known, alpha = model.sqrt_alphas_cumprod.double(), _ratios(denoiser)[1]
+    if known.shape != alpha.shape or not torch.allclose(known, alpha, rtol=1e-4):
         raise InputError(f"DiffPIR knows DDPM's linear schedule only: got {denoiser.schedule!r}")
     start = (problem.pseudo_inverse(problem.y) + 1).expand(y.shape[0], *denoiser.shape) / 2
     with SeededNoise(seeds):
@@ -251,7 +273,8 @@ def ddrm(
         )
     y = _unit_range(denoiser, problem, len(seeds))
     ratios, _ = _ratios(denoiser)
-    sigmas = [float(ratios[k]) / 2 for k in table(denoiser).times(steps)]
+    count = len(ratios)
+    sigmas = [float(ratios[round(count * (1 - i / steps)) - 1]) / 2 for i in range(steps)]
     sampler = deepinv().sampling.DDRM(_model(denoiser), sigmas, eta, etab)
     with SeededNoise(seeds):
         found: Tensor = sampler(

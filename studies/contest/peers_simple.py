@@ -11,87 +11,35 @@ DiffPIR.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 
-from jacobian_lab.constraints.base import LinearConstraint
+from jacobian_lab.constraints.base import Constraint, LinearConstraint
 from jacobian_lab.diffusion.denoiser import Denoiser
 from jacobian_lab.diffusion.schedule import DiscreteSchedule
-from jacobian_lab.errors import InputError
-from jacobian_lab.sampling.sampler import sample, seed_of, seeded_noise
+from jacobian_lab.sampling.sampler import sample
+from studies.contest.methods.noise_levels import even_steps, stepped
+from studies.contest.methods.seeds import SeededNoise, start_noise
 
 
-class SeededNoise(TorchFunctionMode):
-    """Inside, `torch.randn_like` and `Tensor.normal_` draw each sample from its own seed, whoever
-    calls them.
-
-    The libraries draw a batch from PyTorch's global generator; this leaves that alone and makes
-    their samples independent of each other. It follows `seeded_noise(seeds)`, which the runs start
-    from, without repeating it.
-    """
-
-    def __init__(self, seeds: Sequence[int]) -> None:
-        super().__init__()
-        self.generators = [torch.Generator().manual_seed(seed_of(seed, 1)) for seed in seeds]
-
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Sequence[type],
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        """Draw in place of the two functions; call any other."""
-        if func is torch.randn_like:
-            return self._draw(args[0])
-        if func is torch.Tensor.normal_:
-            return args[0].copy_(self._draw(args[0]))
-        return func(*args, **(kwargs or {}))
-
-    def _draw(self, like: Tensor) -> Tensor:
-        if len(like) != len(self.generators):
-            raise InputError(
-                f"noise for a batch of {len(like)} was asked for, and there are"
-                f" {len(self.generators)} seeds"
-            )
-        return torch.stack(
-            [torch.randn(like.shape[1:], generator=generator) for generator in self.generators]
-        ).to(like)
-
-
-def unconstrained(
-    denoiser: Denoiser, _: LinearConstraint, seeds: Sequence[int], steps: int
-) -> Tensor:
+def unconstrained(denoiser: Denoiser, _: Constraint, seeds: Sequence[int], steps: int) -> Tensor:
     """Return samples of DDIM that have not heard of the problem: what every method has to improve
     on.
     """
-    *_states, last = sample(
-        denoiser, seeded_noise(seeds, denoiser.shape), denoiser.schedule.times(steps)
-    )
+    *_states, last = sample(denoiser, start_noise(denoiser, seeds), denoiser.schedule.times(steps))
     return last.x0
 
 
-def table(denoiser: Denoiser) -> DiscreteSchedule:
-    """Return the schedule, which the libraries need to be a table over training times."""
-    if not isinstance(denoiser.schedule, DiscreteSchedule):
-        raise InputError(f"the peers need a discrete schedule: got {denoiser.schedule!r}")
-    return denoiser.schedule
-
-
-def levels(
-    denoiser: Denoiser, steps: int
-) -> list[tuple[int, tuple[float, float], tuple[float, float]]]:
-    """Return each time with (alpha, sigma) there and at the time that follows: after the last, the
-    clean image, (1, 0).
+def time_table(denoiser: Denoiser) -> list[int] | list[float]:
+    """Return the times that the libraries know, from the least noise on: those of a table, or 1,000
+    even ones of a continuous schedule, which leave out pure noise, where alpha is 0.
     """
-    schedule = table(denoiser)
-    times = schedule.times(steps)
-    found = [(float(alpha), float(sigma)) for alpha, sigma in map(schedule, times)]
-    return list(zip(times, found, [*found[1:], (1.0, 0.0)], strict=True))
+    schedule = denoiser.schedule
+    if isinstance(schedule, DiscreteSchedule):
+        return list(range(schedule.steps))
+    return schedule.times(1001)[:0:-1]
 
 
 @torch.no_grad()
@@ -121,20 +69,18 @@ def mpgd(
     He et al. (2024), *Manifold preserving guided diffusion*, arXiv 2311.16424, as in the authors'
     linear_inv, mpgd_wo_proj.
     """
-    x = seeded_noise(seeds, denoiser.shape)
+    x = start_noise(denoiser, seeds)
     with SeededNoise(seeds):
-        for t, (alpha_t, sigma_t), (alpha_s, sigma_s) in levels(denoiser, steps):
-            x0 = denoiser(x, t).clamp(-1, 1)
-            noise, missing = denoiser.noise(x, x0, t), problem.missing(x0)
+        for now, after in even_steps(denoiser, steps):
+            x0 = now.mean(denoiser, x).clamp(-1, 1)
+            missing = problem.missing(x0)
             size = (
                 missing.flatten(1)
                 .norm(dim=1)
                 .clamp(min=torch.finfo(x.dtype).tiny)
                 .reshape(-1, 1, 1, 1)
             )
-            fresh = eta * sigma_s / sigma_t * (1 - (alpha_t / alpha_s) ** 2) ** 0.5
-            x = alpha_s * x0 + (sigma_s**2 - fresh**2) ** 0.5 * noise + fresh * torch.randn_like(x)
-            x = x + scale * problem.adjoint(missing) / size
+            x = stepped(x, x0, now, after, eta) + scale * problem.adjoint(missing) / size
     return x
 
 
@@ -166,26 +112,26 @@ def ddnm(
     model*, arXiv 2212.00490, eqs. 13 and 17-19, in DDIM's form as in the authors' code; there
     sigma_y is the noise of y, since A^+ keeps its size.
     """
-    x = seeded_noise(seeds, denoiser.shape)
-    sigma_y = problem.sigma * _gain(problem, len(seeds))
+    x = start_noise(denoiser, seeds)
+    sigma_y = problem.sigma * _gain(problem, len(seeds)).to(x)
     with SeededNoise(seeds):
-        for t, _, (alpha_s, sigma_s) in levels(denoiser, steps):
-            D = denoiser(x, t)
-            noise = denoiser.noise(x, D, t)
+        for now, after in even_steps(denoiser, steps):
+            D = now.mean(denoiser, x)
+            noise = (x - now.alpha * D) / now.sigma
             weight = (
-                (sigma_s / (alpha_s * sigma_y)).clamp(max=1) if problem.sigma else torch.ones(())
+                (after.ratio / sigma_y).clamp(max=1) if problem.sigma else torch.ones_like(sigma_y)
             )
-            gamma = (sigma_s**2 - (alpha_s * weight * sigma_y) ** 2).clamp(min=0).sqrt()
+            gamma = (after.sigma**2 - (after.alpha * weight * sigma_y) ** 2).clamp(min=0).sqrt()
             x0 = D + weight * problem.pseudo_inverse(problem.missing(D))
-            x = alpha_s * x0 + gamma * (eta * torch.randn_like(x) + (1 - eta**2) ** 0.5 * noise)
+            fresh = eta * torch.randn_like(x) + (1 - eta**2) ** 0.5 * noise
+            x = after.alpha * x0 + gamma * fresh
     return x
 
 
 def _gain(problem: LinearConstraint, batch: int) -> Tensor:
     """Return by how much A^+ amplifies noise in the range of A, (B, 1, 1, 1): 1 for a mask."""
-    probe = torch.randn(problem.y.shape[1:], generator=torch.Generator().manual_seed(0)).expand(
-        batch, *problem.y.shape[1:]
-    )
+    probe = torch.randn(problem.y.shape[1:], generator=torch.Generator().manual_seed(0))
+    probe = probe.to(problem.y).expand(batch, *problem.y.shape[1:])
     image = problem.pseudo_inverse(probe)
     return (image.flatten(1).norm(dim=1) / problem.forward(image).flatten(1).norm(dim=1)).reshape(
         -1, 1, 1, 1

@@ -10,11 +10,14 @@ import pytest
 import torch
 
 import mnist
-from jacobian_lab import Denoiser, InputError
+from jacobian_lab import Denoiser, DiscreteSchedule, InputError, RectifiedFlow
+from jacobian_lab.constraints.base import Constraint
+from jacobian_lab.constraints.decoded import Decoded
 from jacobian_lab.constraints.linear import Inpainting
 from jacobian_lab.constraints.masks import half, random_pixels
 from jacobian_lab.constraints.separable import Separable, shrink, super_resolution
-from jacobian_lab.sampling.sampler import seeded_noise
+from jacobian_lab.diffusion.oracle import gaussian
+from jacobian_lab.sampling.sampler import sample, seeded_noise
 from studies.contest import (
     peers_azula,
     peers_deepinv,
@@ -24,11 +27,15 @@ from studies.contest import (
 )
 from studies.contest.peers import PEERS, CountedDenoiser, Passes
 
+from conftest import SHAPE
+
 MISSING = {library: importlib.util.find_spec(library) is None for library in ("azula", "deepinv")}
 
 
 def chosen(*left_out, libraries=("ours", "azula", "deepinv")):
-    """Parameters for pytest: the peers of the libraries, skipped where one is missing."""
+    """Parameters for pytest: the peers of the libraries, skipped where one is missing; those that
+    have a file of their own have a test of their own.
+    """
     return [
         pytest.param(
             peer,
@@ -36,7 +43,9 @@ def chosen(*left_out, libraries=("ours", "azula", "deepinv")):
             marks=pytest.mark.skipif(MISSING.get(library, False), reason=f"no {library}"),
         )
         for peer in PEERS
-        if (library := peer.library.split()[0]) in libraries and peer.name not in left_out
+        if (library := peer.library.split()[0]) in libraries
+        and peer.name not in left_out
+        and peer.run.__module__.startswith("studies.contest.peers_")
     ]
 
 
@@ -91,7 +100,8 @@ def test_defaults_search_and_price_are_as_stated(denoiser, images, peer):
     )
 
 
-@pytest.mark.parametrize("peer", chosen("DiffPIR"))  # which has times of its own
+# DiffPIR has times of its own, TDS a run for each sample
+@pytest.mark.parametrize("peer", chosen("DiffPIR", "TDS"))
 def test_the_network_is_called_at_the_times_of_our_sampler(denoiser, images, peer):
     recorder = Recorder(denoiser.network)
     peer.run(
@@ -107,13 +117,16 @@ def test_the_network_is_called_at_the_times_of_our_sampler(denoiser, images, pee
     ]
 
 
-# TMPD's variances, negative for a trained network, may blow up
+# TMPD's variances, negative for a trained network, may blow up; ALD needs more steps
 @pytest.mark.parametrize(
     ("peer", "task"),
     [
         pytest.param(*peer.values, task, id=f"{peer.id}-{task}", marks=peer.marks)
         # RePaint: masks only
-        for task, left_out in (("half", ("DDIM", "TMPD")), ("shrunk", ("DDIM", "TMPD", "RePaint")))
+        for task, left_out in (
+            ("half", ("DDIM", "TMPD", "ALD")),
+            ("shrunk", ("DDIM", "TMPD", "ALD", "RePaint")),
+        )
         for peer in chosen(*left_out)
     ],
 )
@@ -185,6 +198,7 @@ def test_azulas_noise_levels_are_those_of_the_table(denoiser):
         t = torch.tensor((k + 1) / 1000)
         assert adapted.time(t) == k
         assert adapted.schedule(t) == denoiser.schedule(k)
+    assert adapted.time(torch.tensor(0.0)) is None
     assert [float(c) for c in adapted.schedule(torch.tensor(0.0))] == [1, 0]
     for steps in (1, 3, 50, 100, 1000):
         times = (
@@ -243,3 +257,119 @@ def test_what_a_peer_cannot_do_is_said(denoiser, images, monkeypatch):
         monkeypatch.setitem(sys.modules, library, None)
         with pytest.raises(InputError, match=r"jacobian-lab\[peers\]"):
             load()
+
+
+def oracle_of(schedule, variance):
+    """A Gaussian of independent numbers, and halves of two of its draws with noise of 0.2."""
+    prior = gaussian(
+        torch.linspace(-0.5, 0.5, 12, dtype=torch.float64),
+        variance * torch.eye(12, dtype=torch.float64),
+        schedule,
+        SHAPE,
+    )
+    y = prior.sample(2, torch.Generator().manual_seed(0)).float()
+    return prior, Inpainting(y, half(SHAPE), 0.2)
+
+
+@pytest.mark.skipif(MISSING["azula"], reason="no azula")
+def test_jfps_is_exact_where_the_prior_has_one_variance():
+    """Its run is that of DDIM on the denoiser of the posterior."""
+    prior, problem = oracle_of(DiscreteSchedule.linear(), 0.3)
+    found = peers_azula.jfps(prior.float().denoiser(), problem, [3, 4], 20, 0.3, 1)
+    known = torch.eye(12, dtype=torch.float64)[problem.mask[0].flatten()]
+    for i in range(2):
+        posterior = prior.double().conditioned(known, known @ problem.y[i].flatten().double(), 0.2)
+        *_, last = sample(
+            posterior.denoiser(),
+            seeded_noise([3 + i], SHAPE).double(),
+            DiscreteSchedule.linear().times(20),
+        )
+        assert torch.allclose(found[i : i + 1], last.x0.float(), atol=1e-4)
+
+
+@pytest.mark.skipif(MISSING["azula"], reason="no azula")
+def test_more_particles_bring_tds_nearer_to_the_posterior():
+    prior, problem = oracle_of(DiscreteSchedule.linear(), 0.3)
+    problem = problem.select(slice(0, 1))
+    known = torch.eye(12, dtype=torch.float64)[problem.mask[0].flatten()]
+    posterior = prior.conditioned(known, known @ problem.y[0].flatten().double(), 0.2)
+    oracle, count = prior.float().denoiser(), 24
+    problem.y = problem.y.expand(count, *SHAPE)
+    drawn = peers_azula.tds(oracle, problem, range(count), 20, 8, 0.3).flatten(1).double()
+    off = (drawn.mean(0) - posterior.means[0]).norm()
+    assert off < 0.5 * (prior.means[0] - posterior.means[0]).norm()
+    assert 0.6 < drawn.var(0).mean() / posterior.eigenvalues.mean() < 1.5
+
+
+@pytest.mark.skipif(MISSING["deepinv"], reason="no deepinv")
+def test_more_weight_brings_ald_nearer_to_the_observations():
+    prior, problem = oracle_of(DiscreteSchedule.linear(), 0.3)
+    strong, weak = (
+        peers_deepinv.ald(prior.float().denoiser(), problem, [3, 4], 50, weight)
+        for weight in (1.0, 0.1)
+    )
+    assert problem.residual(strong).mean() < 0.6 * problem.residual(weak).mean()
+
+
+@pytest.mark.parametrize("peer", chosen("DiffPIR"))
+def test_a_flow_is_taken_too(peer):
+    """Of the same Gaussian, up to the times that are left out."""
+    drawn = []
+    for schedule in (DiscreteSchedule.linear(), RectifiedFlow()):
+        prior, problem = oracle_of(schedule, 0.3)
+        drawn.append(peer.run(prior.float().denoiser(), problem, [3, 4], 40, **peer.defaults))
+    assert (drawn[0] - drawn[1]).isfinite().all()
+    assert problem.residual(drawn[1]).mean() <= 1.5 * problem.residual(drawn[0]).mean()
+
+
+@pytest.mark.skipif(MISSING["deepinv"], reason="no deepinv")
+def test_diffpir_knows_ddpms_table_only():
+    prior, problem = oracle_of(RectifiedFlow(), 0.3)
+    with pytest.raises(InputError, match="DDPM's linear schedule only"):
+        peers_deepinv.diffpir(prior.float().denoiser(), problem, [3, 4], 5)
+
+
+class Bent(Constraint):
+    """Observations y = tanh(x) + noise of 0.2."""
+
+    sigma = 0.2
+
+    def __init__(self, y):
+        self.y = y
+
+    def error(self, x0):
+        return self.missing(x0)
+
+    def missing(self, x0):
+        return self.y.to(x0) - torch.tanh(x0)
+
+    def residual(self, x0):
+        return self.missing(x0).flatten(1).square().mean(1).sqrt()
+
+    def select(self, index):
+        return Bent(self.y[index])
+
+
+@pytest.mark.skipif(MISSING["azula"], reason="no azula")
+@pytest.mark.parametrize("name", ["DPS", "MMPS", "JFPS", "TDS"])
+def test_azulas_methods_take_what_is_not_linear(name):
+    peer = next(peer for peer in PEERS if peer.name == name)
+    prior, _ = oracle_of(DiscreteSchedule.linear(), 0.3)
+    denoiser = prior.float().denoiser()
+    wanted = Bent(torch.tanh(prior.float().sample(2, torch.Generator().manual_seed(0))))
+    found = peer.run(denoiser, wanted, [3, 4], 40, **peer.defaults)
+    free = peers_ours.unconstrained(denoiser, wanted, [3, 4], 40)
+    assert wanted.residual(found).mean() < 0.6 * wanted.residual(free).mean()
+
+
+@pytest.mark.skipif(MISSING["azula"], reason="no azula")
+def test_dps_takes_latents_and_the_others_say_that_they_do_not():
+    prior, problem = oracle_of(DiscreteSchedule.linear(), 0.3)
+    denoiser = prior.float().denoiser()
+    latents = Decoded(problem, lambda x: x / 2, lambda z: 2 * z, "secant")
+    found = peers_azula.dps(denoiser, latents, [3, 4], 60)
+    free = peers_ours.unconstrained(denoiser, latents, [3, 4], 60)
+    assert problem.residual(2 * found).mean() < 0.6 * problem.residual(2 * free).mean()
+    for run in (peers_azula.mmps, peers_azula.jfps, peers_azula.tds):
+        with pytest.raises(InputError, match="wired for images"):
+            run(denoiser, latents, [3, 4], 3)

@@ -1,0 +1,1 @@
+"""Methods of others for inverse problems, each in a file after its paper, with its settings."""
