@@ -27,10 +27,12 @@ from jacobian_lab._files import open_archive, write_archive, write_whole
 from jacobian_lab.sampling.sampler import seed_of
 from mnist.data import digits
 from mnist.latent_train import latent_task
+from mnist.observer import limits_task
 from mnist.recipe import (
     ClassifierRecipe,
     DenoiserRecipe,
     LatentRecipe,
+    LimitsRecipe,
     Recipe,
     command,
     essentials,
@@ -125,6 +127,8 @@ def _task(recipe: Recipe) -> Task:
                 return denoiser_task(recipe)
             case ClassifierRecipe():
                 return classifier_task(recipe)
+            case LimitsRecipe():
+                return limits_task(recipe)
         return latent_task(recipe)
 
 

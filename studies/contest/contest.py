@@ -36,7 +36,7 @@ from studies.frame.figure_text import subject
 from studies.frame.processes import in_a_process, status
 from studies.frame.statistics import scores
 from studies.frame.study import Arrays, Config, Pieces, Study
-from studies.sampling.problems import TASKS, problem
+from mnist.problems import TASKS, problem
 
 FIRST, OTHERS = 2000, 1000  # held-out digits of the contest, and of the search
 BATCH = 50

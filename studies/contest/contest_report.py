@@ -16,7 +16,7 @@ from studies.frame.figure_text import write_subject
 from studies.frame.panels import grid
 from studies.frame.statistics import mean_interval, rate_interval
 from studies.frame.study import Arrays
-from studies.sampling.problems import BLUR_NOISE
+from mnist.problems import BLUR_NOISE
 
 SCORES = {
     "agreement": "judge's agreement",

@@ -21,7 +21,7 @@ from studies.contest.contest_report import kernel_distance
 from studies.contest.peers import Passes, Peer
 from studies.frame.statistics import mean_interval, rate_interval
 from studies.frame.study import run
-from studies.sampling.problems import problem
+from mnist.problems import problem
 
 TINY = {
     "tasks": ("half",),

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import mnist
-from studies.sampling.problems import BLUR_NOISE, TASKS, problem
+from mnist.problems import BLUR_NOISE, TASKS, problem
 
 
 @pytest.mark.parametrize("task", TASKS)
