@@ -24,7 +24,7 @@ from jacobian_lab.constraints.linear import Inpainting
 from jacobian_lab.sampling.sampler import seed_of
 from mnist.problems import TASKS, Problem, Quantised, observed
 from mnist.recipe import LimitsRecipe
-from mnist.tasks import Loss, Task
+from mnist.tasks import Task
 from mnist.unet import ResBlock
 from mnist.weights import build, load_weights, read_card
 
@@ -67,7 +67,9 @@ class Observer(nn.Module):
         self.grow2, self.up2 = nn.Conv2d(c3, c2, 3, padding=1), _block(2 * c2, c2)
         self.grow1, self.up1 = nn.Conv2d(c2, c1, 3, padding=1), _block(2 * c1, c1)
         self.norm, self.exit = nn.GroupNorm(8, c1), nn.Conv2d(c1, 4, 3, padding=1)
-        self.head = nn.Sequential(nn.GroupNorm(8, c3), nn.SiLU(), nn.Flatten(), nn.Linear(16 * c3, 10))
+        self.head = nn.Sequential(
+            nn.GroupNorm(8, c3), nn.SiLU(), nn.Flatten(), nn.Linear(16 * c3, 10)
+        )
         nn.init.zeros_(self.exit.weight)
         nn.init.zeros_(self.exit.bias)  # type: ignore[arg-type]
 

@@ -142,7 +142,7 @@ def _noisy(y: Tensor, seeds: Seeds, sigma: float) -> Tensor:
     return y + sigma * seeded_noise(seeds, tuple(y.shape[1:]), y.device, y.dtype) if sigma else y
 
 
-def _masked(kind: str, images: Tensor, seeds: Seeds, sigma: float = 0.0) -> Problem:
+def _masked(kind: str, images: Tensor, seeds: Seeds, sigma: float = 0.0) -> LinearConstraint:
     match kind:
         case "half":
             mask = half(SHAPE)
@@ -153,7 +153,7 @@ def _masked(kind: str, images: Tensor, seeds: Seeds, sigma: float = 0.0) -> Prob
     return Inpainting(_noisy(images, seeds, sigma), mask.to(images.device), sigma)
 
 
-def _shrunk(images: Tensor, seeds: Seeds, sigma: float = 0.0) -> Problem:
+def _shrunk(images: Tensor, seeds: Seeds, sigma: float = 0.0) -> LinearConstraint:
     return super_resolution(_noisy(shrink(images, 4), seeds, sigma), 4, sigma)
 
 
@@ -162,11 +162,11 @@ def _blurred(images: Tensor) -> Tensor:
     return matrix @ images @ matrix.T
 
 
-def _blur(images: Tensor, seeds: Seeds, sigma: float = NOISE) -> Problem:
+def _blur(images: Tensor, seeds: Seeds, sigma: float = NOISE) -> LinearConstraint:
     return gaussian_blur(_noisy(_blurred(images), seeds, sigma), BLUR_WIDTH, sigma)
 
 
-def _quantised(images: Tensor, _: Seeds) -> Problem:
+def _quantised(images: Tensor, _: Seeds) -> Quantised:
     y = shrink(images, 4)
     middles = ((y + 1) / 2 * LEVELS).floor().clamp(0, LEVELS - 1)
     return Quantised(super_resolution((2 * middles + 1) / LEVELS - 1, 4), LEVELS)
@@ -177,26 +177,24 @@ def sensor(images: Tensor) -> Tensor:
     return torch.tanh(2 * _blurred(images))
 
 
-def _saturated(images: Tensor, seeds: Seeds) -> Problem:
+def _saturated(images: Tensor, seeds: Seeds) -> Measured:
     return Measured(_noisy(sensor(images), seeds, NOISE), sensor, NOISE)
 
 
-PLAIN: dict[str, Callable[[Tensor, Seeds], Problem]] = {
+PLAIN: dict[str, Callable[[Tensor, Seeds], LinearConstraint]] = {
     **{kind: partial(_masked, kind) for kind in ("half", "box", "random")},
     "super-resolution": _shrunk,
     "blur": _blur,
 }
 """The five problems, each from images, (B, 1, 32, 32), and a seed for each."""
 NOISY = {
-    **{
-        f"{kind}, noise": partial(_masked, kind, sigma=NOISE) for kind in ("half", "box", "random")
-    },
+    **{f"{kind}, noise": partial(_masked, kind, sigma=NOISE) for kind in ("half", "box", "random")},
     "super-resolution, noise": partial(_shrunk, sigma=NOISE),
     "blur, exact": partial(_blur, sigma=0.0),
 }
 """The same with noise where they have none, and without where they have."""
-NONLINEAR = {"quantised": _quantised, "saturated": _saturated}
-TASKS = PLAIN | NOISY | NONLINEAR
+NONLINEAR: dict[str, Callable[[Tensor, Seeds], Problem]] = {"quantised": _quantised, "saturated": _saturated}
+TASKS: dict[str, Callable[[Tensor, Seeds], Problem]] = {**PLAIN, **NOISY, **NONLINEAR}
 
 
 def problem(
@@ -208,8 +206,8 @@ def problem(
 
 
 def observed(wanted: Problem) -> Tensor:
-    """Return what is observed as images, (B, 1, 32, 32), for eyes and networks: y itself if it is an
-    image with noise, else A^+ y.
+    """Return what is observed as images, (B, 1, 32, 32), for eyes and networks: y itself if it is
+    an image with noise, else A^+ y.
     """
     if isinstance(wanted, Measured) or (wanted.sigma and tuple(wanted.y.shape[1:]) == SHAPE):
         return wanted.y

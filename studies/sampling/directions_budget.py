@@ -38,6 +38,7 @@ from jacobian_lab import InputError
 from jacobian_lab.sampling.newton import Kind, Newton
 from jacobian_lab.sampling.sampler import seed_of, seeded_noise
 from jacobian_lab.sampling.step_size import Fixed
+from mnist.problems import PLAIN
 from studies.frame.answer import Answer
 from studies.frame.figure_text import subject
 from studies.frame.models import load_model
@@ -54,7 +55,6 @@ from studies.sampling.newton_settings import (
     evaluations_per_time,
 )
 from studies.sampling.observed_digits import ObservedDigits
-from mnist.problems import PLAIN
 
 OTHERS, REAL = 1000, range(3000, 5000, 500)
 """Held-out digits of the search, from here on, and those to which distances are measured, in

@@ -13,6 +13,7 @@ import mnist
 from jacobian_lab import InputError
 from jacobian_lab.errors import DivergenceError
 from jacobian_lab.sampling.sampler import seed_of
+from mnist.problems import problem
 from studies.contest import (
     contest,
 )
@@ -21,7 +22,6 @@ from studies.contest.contest_report import kernel_distance
 from studies.contest.peers import Passes, Peer
 from studies.frame.statistics import mean_interval, rate_interval
 from studies.frame.study import run
-from mnist.problems import problem
 
 TINY = {
     "tasks": ("half",),

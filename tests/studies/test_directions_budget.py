@@ -9,9 +9,9 @@ import pytest
 
 import mnist
 from jacobian_lab.sampling.sampler import sample, seed_of, seeded_noise
+from mnist.problems import PLAIN
 from studies.sampling.directions_budget import DirectionsBudget
 from studies.sampling.newton_settings import SEARCH, describe, evaluations_per_time
-from mnist.problems import PLAIN
 
 from conftest import call
 
