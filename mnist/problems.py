@@ -193,7 +193,10 @@ NOISY = {
     "blur, exact": partial(_blur, sigma=0.0),
 }
 """The same with noise where they have none, and without where they have."""
-NONLINEAR: dict[str, Callable[[Tensor, Seeds], Problem]] = {"quantised": _quantised, "saturated": _saturated}
+NONLINEAR: dict[str, Callable[[Tensor, Seeds], Problem]] = {
+    "quantised": _quantised,
+    "saturated": _saturated,
+}
 TASKS: dict[str, Callable[[Tensor, Seeds], Problem]] = {**PLAIN, **NOISY, **NONLINEAR}
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter, PercentFormatter
+from matplotlib.ticker import LogLocator, NullFormatter, PercentFormatter
 
 from studies.contest.limits import limit_rows
 from studies.frame.answer import Row
@@ -103,37 +103,36 @@ def plot(arrays: Arrays) -> Figure:
     """
     rows, tasks = table(arrays), arrays["tasks"].tolist()
     looks = coloured(rows, arrays)
+    spent = [float(row["evaluations"]) for row in rows if row["evaluations"] != ""]
+    span = 0.8 * min(spent), 1.25 * max(spent)
     lines = [tasks[at : at + ACROSS] for at in range(0, len(tasks), ACROSS)]
-    heights = [*[3.6] * len(lines), 0.5 + 0.25 * ((len(looks) + 4) // 2)]
+    heights = [*[3.4] * len(lines), 0.55, 0.5 + 0.25 * ((len(looks) + 4) // 2)]
     figure = Figure(figsize=(7.6, sum(heights) + 0.6))
     write_subject(
         figure,
         arrays,
-        "lines: parameters searched; hollow: the authors' own; bars and band: 95 % intervals; gray:"
-        " other methods; what lies below a panel is in the table",
+        f"{len(arrays['labels'])} digits; lines: parameters searched; hollow: the authors' own;"
+        " bars, band: 95 % intervals; gray: other methods; what lies below a panel is in the table",
     )
     parts: Any = figure.subfigures(len(heights), 1, height_ratios=heights)
     for part, some in zip(parts, lines, strict=False):
-        panels = part.subplots(len(SCORES), max(len(some), min(ACROSS, len(tasks))), squeeze=False)
+        across = min(ACROSS, len(tasks))
+        panels = part.subplots(len(SCORES), across, squeeze=False, sharex=True)
         for line, (key, label) in zip(panels, SCORES.items(), strict=True):
             for axes, task in zip(line, some, strict=False):
-                _plot_score(axes, [row for row in rows if row["task"] == task], looks, key)
+                _plot_score(axes, [row for row in rows if row["task"] == task], looks, key, span)
             line[0].set_ylabel(label)
             for axes in line[len(some) :]:
                 axes.set_axis_off()
         for axes, task in zip(panels[0], some, strict=False):
             axes.set_title(task)
-        part.supxlabel("network evaluations", fontsize=9)
+        panels[-1, (len(some) - 1) // 2].set_xlabel("network evaluations")
     handles: dict[str, Any] = {}
     for axes in (axes for part in parts for axes in part.axes):
         handles |= dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
     order = ["limit", *looks]
-    parts[-2].legend(
-        [handles[name] for name in order if name in handles],
-        [name for name in order if name in handles],
-        loc="outside lower center",
-        ncols=4,
-    )
+    names = [name for name in order if name in handles]
+    parts[-2].legend([handles[name] for name in names], names, loc="center", ncols=4)
     _gallery(parts[-1], arrays, list(looks), tasks[0])
     return figure
 
@@ -158,13 +157,15 @@ def coloured(rows: list[Row], arrays: Arrays) -> dict[str, dict[str, Any]]:
     }
 
 
-def _plot_score(axes: Any, rows: list[Row], looks: dict[str, Any], key: str) -> None:
+def _plot_score(
+    axes: Any, rows: list[Row], looks: dict[str, Any], key: str, span: tuple[float, float]
+) -> None:
     """Draw a score of a task against the evaluations: each method, and the limit."""
     limit = next(row for row in rows if row["setting"] == "limit")
     low, value, high = (float(limit[name]) for name in (f"{key}_low", key, f"{key}_high"))
     axes.axhspan(low, high, color=LIMIT, alpha=0.12, linewidth=0)
     axes.axhline(value, color=LIMIT, linewidth=1, linestyle="--", label="limit")
-    other = {"color": OTHER, "marker": ".", "zorder": 2}
+    other = {"color": OTHER, "marker": ".", "zorder": 2, "linewidth": 0.7}
     for method in dict.fromkeys(str(row["method"]) for row in rows if row["setting"] != "limit"):
         look, known = looks.get(method, other), method in looks
         mine = [row for row in rows if row["method"] == method and row[key] != ""]
@@ -193,7 +194,8 @@ def _plot_score(axes: Any, rows: list[Row], looks: dict[str, Any], key: str) -> 
         )
     top = max(high, *(float(row[key]) for row in rows if row[key] != ""))
     bottom = value - REACH[key]
-    axes.set(xscale="log", ylim=(bottom, top + 0.03 * (top - bottom)))
+    axes.set(xscale="log", xlim=span, ylim=(bottom, top + 0.03 * (top - bottom)))
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_formatter(NullFormatter())
     if key == "agreement":
@@ -225,10 +227,11 @@ def _gallery(part: Any, arrays: Arrays, methods: list[str], task: str) -> None:
             lines.append((method, arrays["shown"][max(mine, key=lambda i: _shown(entries[i]))]))
     # in two blocks, side by side
     middle = -(-len(lines) // 2)
+    shown: list[tuple[str, Any]] = [(name, images[:GALLERY]) for name, images in lines]
+    shown += [("", [None] * len(shown[0][1]))] * (2 * middle - len(shown))
     blocks = part.subfigures(1, 2)
-    for block, some in zip(blocks, (lines[:middle], lines[middle:]), strict=True):
-        if some:
-            grid(block, [(name, images[:GALLERY]) for name, images in some])
+    for block, some in zip(blocks, (shown[:middle], shown[middle:]), strict=True):
+        grid(block, some)
     part.suptitle(f"The first digits, {task}", fontsize=9)
 
 

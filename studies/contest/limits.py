@@ -60,7 +60,7 @@ def limit_rows(task: str, agreement: NDArray[Any], psnr: NDArray[Any], shown: in
         rows.append(
             {
                 "task": task,
-                "method": "limit",
+                "method": "limit" if count == shown else f"limit, {count} digits",
                 "setting": "limit",
                 "digits": count,
                 "agreement": rate,
