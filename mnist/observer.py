@@ -21,8 +21,9 @@ from torch.nn import functional as F
 
 from jacobian_lab import _require
 from jacobian_lab.constraints.linear import Inpainting
+from jacobian_lab.constraints.separable import Wiener
 from jacobian_lab.sampling.sampler import seed_of
-from mnist.problems import TASKS, Problem, Quantised, observed
+from mnist.problems import TASKS, Problem, Quantised, observation_image
 from mnist.recipe import LimitsRecipe
 from mnist.tasks import Task
 from mnist.unet import ResBlock
@@ -88,12 +89,13 @@ class Observer(nn.Module):
     def look(self, task: str, wanted: Problem) -> Seen:
         """Return logits and images for the observations of a task.
 
-        Where y has no noise the images fulfil it, as E[x | y] does, whose A E[x | y] is y.
+        Where y is exact the images fulfil it, as E[x | y] does, whose A E[x | y] is y; the y of an
+        exact blur is not, since its rounding counts.
         """
         number = torch.tensor([self.tasks.index(task)], device=wanted.y.device)
-        image = observed(wanted)
+        image = observation_image(wanted)
         found = self(image, known(wanted, image), number.expand(len(image)))
-        exact = not wanted.sigma and not isinstance(wanted, Quantised)
+        exact = not wanted.sigma and not isinstance(wanted, Quantised | Wiener)
         return Seen(found.logits, wanted.project(found.images) if exact else found.images)
 
 
@@ -164,7 +166,7 @@ def observing_loss(network: nn.Module, images: Tensor, labels: Tensor) -> Tensor
         for number, (observe, indices) in enumerate(zip(TASKS.values(), parts, strict=True)):
             if len(indices):
                 wanted = observe(images[indices], [seed_of(first, int(i)) for i in indices])
-                seen.append(observed(wanted))
+                seen.append(observation_image(wanted))
                 masks.append(known(wanted, seen[-1]))
                 numbers += [number] * len(indices)
     found = network(torch.cat(seen), torch.cat(masks), torch.tensor(numbers, device=images.device))

@@ -208,7 +208,7 @@ def problem(
     return TASKS[task](images, [seed_of(seed, first + i) for i in range(count)]), images, labels
 
 
-def observed(wanted: Problem) -> Tensor:
+def observation_image(wanted: Problem) -> Tensor:
     """Return what is observed as images, (B, 1, 32, 32), for eyes and networks: y itself if it is
     an image with noise, else A^+ y.
     """

@@ -19,7 +19,7 @@ import numpy as np
 
 import mnist
 from jacobian_lab import InputError
-from mnist.problems import observed, problem
+from mnist.problems import observation_image, problem
 from studies.contest.contest_report import plot, table
 from studies.contest.entries import (
     FIRST,
@@ -121,7 +121,8 @@ def compute(config: Contest, pieces: Pieces) -> Arrays:
     entries, edges = zip(*named.values(), strict=True)
     keys = sorted(runs[0].keys() - {"images", "seconds"})
     images, labels = (x[FIRST:][: config.digits] for x in mnist.digits("held-out"))
-    shown = [observed(problem(task, FIRST, SHOWN, config.seed)[0]) for task in config.tasks]
+    first = min(SHOWN, config.digits)
+    shown = [problem(task, FIRST, first, config.seed)[0] for task in config.tasks]
     return {
         **{key: np.stack([run[key] for run in runs]) for key in keys},
         **{f"limit_{key}": np.stack([limit[key] for limit in limits]) for key in LIMITS},
@@ -134,10 +135,10 @@ def compute(config: Contest, pieces: Pieces) -> Arrays:
         "tasks": np.array(config.tasks),
         **subject(config),
         **_speeds(config, pairs, entries, pieces),
-        "digits": images[:SHOWN].numpy(),
-        "observed": np.stack([image.numpy() for image in shown]),
-        "expected": np.stack([limit["images"][:SHOWN].astype(np.float32) for limit in limits]),
-        "shown": np.stack([run["images"][:SHOWN].astype(np.float32) for run in runs]),
+        "digits": images[:first].numpy(),
+        "observed": np.stack([observation_image(wanted).numpy() for wanted in shown]),
+        "expected": np.stack([limit["images"][:first] for limit in limits]),
+        "shown": np.stack([run["images"][:first] for run in runs]),
     }
 
 

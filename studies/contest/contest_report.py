@@ -227,7 +227,9 @@ def _gallery(part: Any, arrays: Arrays, methods: list[str], task: str) -> None:
             lines.append((method, arrays["shown"][max(mine, key=lambda i: _shown(entries[i]))]))
     # in two blocks, side by side
     middle = -(-len(lines) // 2)
-    shown: list[tuple[str, Any]] = [(name, images[:GALLERY]) for name, images in lines]
+    shown: list[tuple[str, Any]] = [
+        (name, images[:GALLERY].astype(np.float32)) for name, images in lines
+    ]
     shown += [("", [None] * len(shown[0][1]))] * (2 * middle - len(shown))
     blocks = part.subfigures(1, 2)
     for block, some in zip(blocks, (shown[:middle], shown[middle:]), strict=True):

@@ -13,7 +13,7 @@ from mnist.problems import (
     TASKS,
     Measured,
     Quantised,
-    observed,
+    observation_image,
     problem,
     sensor,
 )
@@ -110,7 +110,7 @@ def test_the_sensor_saturates_and_its_loss_has_the_slope_of_its_differences():
 @pytest.mark.parametrize("task", TASKS)
 def test_what_is_observed_can_be_shown(task):
     wanted, images, _ = problem(task, 0, 3, 0)
-    shown = observed(wanted)
+    shown = observation_image(wanted)
     assert shown.shape == images.shape
     if task == "blur, exact":
         assert (shown - images).square().mean() < 1e-3
