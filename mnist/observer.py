@@ -22,17 +22,12 @@ from torch.nn import functional as F
 from jacobian_lab import _require
 from jacobian_lab.constraints.linear import Inpainting
 from jacobian_lab.constraints.separable import Wiener
-from jacobian_lab.sampling.sampler import seed_of
-from mnist.problems import TASKS, Problem, Quantised, observation_image
-from mnist.recipe import LimitsRecipe
-from mnist.tasks import Task
+from mnist.problems import Problem, Quantised, observation_image
 from mnist.unet import ResBlock
 from mnist.weights import build, load_weights, read_card
 
 FEATURES = 32
 """Of the task's embedding."""
-WEIGHT = 10.0
-"""Of the mean squared error, about 0.05, beside the cross-entropy, about 0.3."""
 
 
 class Seen(NamedTuple):
@@ -131,44 +126,3 @@ def load_observer(
     observer = build(name, lambda: Observer(**card["architecture"]))
     load_weights(name, card, observer)
     return observer.to(device, dtype).eval().requires_grad_(False)
-
-
-def limits_task(recipe: LimitsRecipe) -> Task:
-    """Return what trains the observer."""
-    architecture = {"channels": list(recipe.channels), "tasks": list(TASKS)}
-    return Task(
-        Observer(**architecture),  # type: ignore[arg-type]
-        observing_loss,
-        {
-            "kind": recipe.kind,
-            "architecture": architecture,
-            "loss": f"cross-entropy of the digit + {WEIGHT:g} mean squared error of the image",
-        },
-    )
-
-
-def observing_loss(network: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-    """Return cross-entropy and squared error of digits observed in all tasks, an equal share of the
-    batch in each.
-
-    Parameters
-    ----------
-    network : nn.Module
-        An `Observer`.
-    images : Tensor, shape (B, 1, 32, 32)
-    labels : Tensor, shape (B,)
-    """
-    first = int(torch.randint(2**62, ()))
-    seen, masks, numbers = [], [], []
-    parts = torch.arange(len(images)).tensor_split(len(TASKS))
-    # observations are exact, whatever the network's precision
-    with torch.autocast(images.device.type, enabled=False):
-        for number, (observe, indices) in enumerate(zip(TASKS.values(), parts, strict=True)):
-            if len(indices):
-                wanted = observe(images[indices], [seed_of(first, int(i)) for i in indices])
-                seen.append(observation_image(wanted))
-                masks.append(known(wanted, seen[-1]))
-                numbers += [number] * len(indices)
-    found = network(torch.cat(seen), torch.cat(masks), torch.tensor(numbers, device=images.device))
-    error = F.mse_loss(found.images.float(), images)
-    return F.cross_entropy(found.logits.float(), labels) + WEIGHT * error

@@ -27,7 +27,7 @@ from jacobian_lab._files import open_archive, write_archive, write_whole
 from jacobian_lab.sampling.sampler import seed_of
 from mnist.data import digits
 from mnist.latent_train import latent_task
-from mnist.observer import limits_task
+from mnist.observer_train import limits_task
 from mnist.recipe import (
     ClassifierRecipe,
     DenoiserRecipe,

@@ -21,13 +21,15 @@ from mnist.data import digits
 from mnist.problems import Problem, problem
 from studies.contest.peers import CountedDenoiser, Peer
 from studies.contest.rules import Contest
-from studies.contest.tracks import STEPS, contestants, images_of, posed, track
+from studies.contest.tracks import contestants, images_of, posed, track
 from studies.frame.models import Model
 from studies.frame.processes import status
 from studies.frame.statistics import scores
 from studies.frame.study import Arrays
 
 FIRST, OTHERS = 2000, 1000  # held-out digits of the contest, and of the search
+STEPS = 4
+"""Of the run that tells what a step costs."""
 BATCH = 50
 
 

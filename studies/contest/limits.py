@@ -8,8 +8,8 @@ for a method, whose samples another network judges:
                  method can be right more often but by luck, or by the judge, which may read the
                  right digit out of an image of another. A fair sample is right less often: the
                  digit c is drawn with probability p(c | y), so that the rate is E sum p(c | y)^2.
-    PSNR         E[x | y] has the least squared error. A sample of the posterior has twice that:
-                 3 dB less.
+    PSNR         E[x | y] has the least squared error, and all but the best PSNR, the mean of a
+                 logarithm. A sample of the posterior has twice the error: 3 dB less.
 
 Both are approached from below, by a network of training digits: a method may be above by what the
 network has not learnt. Where y all but determines the image ("blur, exact") the PSNR is the

@@ -29,8 +29,8 @@ from studies.contest.ours_in_latents import IN_LATENTS
 from studies.contest.peers import Peer
 from studies.frame.models import Model, check_digits, is_latent, open_model
 
-STEPS = 4
-"""Of a run that asks a method whether it can, or what a step costs."""
+STEPS = 2
+"""Of the run by which a method is asked."""
 
 
 def contestants(model: str) -> tuple[Peer, ...]:
@@ -63,8 +63,9 @@ def refusal(peer: Peer, task: str, model: str, device: str) -> str:
     names = list(inspect.signature(peer.run).parameters)
     needed = get_type_hints(peer.run).get(names[1], Constraint)
     if not isinstance(wanted, needed):
-        needs = "linear observations" if needed is LinearConstraint else needed.__name__
-        return f"{peer.name} needs {needs}, and this is {type(wanted).__name__}"
+        linear = "linear observations y = A x of what the denoiser denoises"
+        needs = linear if needed is LinearConstraint else f"a problem of type {needed.__name__}"
+        return f"{peer.name} needs {needs}: got {type(wanted).__name__}"
     try:
         attempt(peer, at.denoiser, wanted, [0, 1])
     except DivergenceError:  # an InputError too: the method runs, if badly

@@ -40,10 +40,10 @@ def test_a_method_is_left_out_by_the_type_of_its_problem_or_by_its_own_word():
 
     assert said(linear_only, "half") == said(linear_only, "half, noise") == ""
     assert said(linear_only, "quantised") == (
-        "tried needs linear observations, and this is Quantised"
+        "tried needs linear observations y = A x of what the denoiser denoises: got Quantised"
     )
-    assert said(linear_only, "saturated").endswith("and this is Measured")
-    assert said(linear_only, "half", "mnist-latent").endswith("and this is Decoded")
+    assert said(linear_only, "saturated").endswith("got Measured")
+    assert said(linear_only, "half", "mnist-latent").endswith("got Decoded")
     for task in ("half", "quantised", "saturated"):
         assert said(any_problem, task) == ""
     assert said(any_problem, "quantised", "mnist-latent") == ""
