@@ -59,13 +59,13 @@ def compute_pieces(pieces: Pieces, work: Work, processes: int, what: str) -> lis
                 break
             except BrokenProcessPool as error:
                 missing = [name for name in left if not pieces.path(name).is_file()]
-                told = f"a process that computed pieces was killed; {len(missing)} pieces are left"
+                told = f"a process that computed was killed; pieces left: {len(missing)}"
                 if len(missing) == len(left):
                     raise InputError(
                         f"{told}, and none was finished since the last kill. If memory is short,"
                         " take fewer --processes; the same command goes on"
                     ) from error
-                print(f"{told}, which new processes compute", file=sys.stderr, flush=True)
+                print(f"{told}; new processes compute them", file=sys.stderr, flush=True)
                 left = missing
         found = []
         for name, function in work.items():

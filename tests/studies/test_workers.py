@@ -47,7 +47,7 @@ def test_two_processes_compute_each_piece_once_and_go_on_after_one_is_killed(tmp
     assert computed(tmp_path).count(9) == 2
     assert pieces.found == 1
     told = capfd.readouterr().err
-    assert "a process that computed pieces was killed; 1 pieces are left, which new" in told
+    assert "a process that computed was killed; pieces left: 1; new processes compute" in told
     assert not active_children()
 
 
