@@ -181,14 +181,15 @@ def _saturated(images: Tensor, seeds: Seeds) -> Measured:
     return Measured(_noisy(sensor(images), seeds, NOISE), sensor, NOISE)
 
 
+MASKS = ("half", "box", "random")
 PLAIN: dict[str, Callable[[Tensor, Seeds], LinearConstraint]] = {
-    **{kind: partial(_masked, kind) for kind in ("half", "box", "random")},
+    **{kind: partial(_masked, kind) for kind in MASKS},
     "super-resolution": _shrunk,
     "blur": _blur,
 }
 """The five problems, each from images, (B, 1, 32, 32), and a seed for each."""
 NOISY = {
-    **{f"{kind}, noise": partial(_masked, kind, sigma=NOISE) for kind in ("half", "box", "random")},
+    **{f"{kind}, noise": partial(_masked, kind, sigma=NOISE) for kind in MASKS},
     "super-resolution, noise": partial(_shrunk, sigma=NOISE),
     "blur, exact": partial(_blur, sigma=0.0),
 }

@@ -110,11 +110,11 @@ def _claim(recipe: Recipe) -> Claim:
     """Return what makes a training run this one: model, options, weights that it starts from, and
     the code that computes.
     """
-    weights = (
-        {recipe.autoencoder: read_card(recipe.autoencoder, "autoencoder").get("sha256")}
-        if isinstance(recipe, LatentRecipe)
-        else {}
-    )
+    weights = {}
+    if isinstance(recipe, LatentRecipe):
+        weights = {recipe.autoencoder: read_card(recipe.autoencoder, "autoencoder").get("sha256")}
+    if isinstance(recipe, LimitsRecipe) and recipe.start:
+        weights = {recipe.start: read_card(recipe.start, "limits").get("sha256")}
     return {"model": recipe.kind, **essentials(recipe), "weights": weights, "code": code(PACKAGES)}
 
 
