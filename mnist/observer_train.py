@@ -8,9 +8,9 @@ from torch.nn import functional as F
 
 from jacobian_lab.sampling.sampler import seed_of
 from mnist.observer import Observer, known
-from mnist.problems import MASKS, TASKS, observation_image
+from mnist.problems import TASKS, observation_image
 from mnist.recipe import LimitsRecipe
-from mnist.tasks import Loss, Task
+from mnist.tasks import Task
 from mnist.weights import Card, load_weights, read_card
 
 WEIGHT = 10.0
@@ -30,39 +30,31 @@ def limits_task(recipe: LimitsRecipe) -> Task:
         before = read_card(recipe.start, recipe.kind)
         load_weights(recipe.start, before, observer)
         card["start"] = before
-    return Task(observer, observing_loss(recipe.masks), card)
+    return Task(observer, observing_loss, card)
 
 
-def observing_loss(masks: int = 1) -> Loss:
-    """Return cross-entropy and squared error of digits observed in all tasks.
+def observing_loss(network: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+    """Return cross-entropy and squared error of digits observed in all tasks, an equal share of the
+    batch in each.
 
     Parameters
     ----------
-    masks : int
-        Shares of a batch that go to each task with a mask; one goes to each of the others.
+    network : nn.Module
+        An `Observer`.
+    images : Tensor, shape (B, 1, 32, 32)
+    labels : Tensor, shape (B,)
     """
-    shares = [
-        observe
-        for name, observe in TASKS.items()
-        for _ in range(masks if name.startswith(MASKS) else 1)
-    ]
-    numbered = list(TASKS.values())
-
-    def loss(network: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-        first = int(torch.randint(2**62, ()))
-        seen, known_pixels, numbers = [], [], []
-        parts = torch.arange(len(images)).tensor_split(len(shares))
-        # observations are exact, whatever the network's precision
-        with torch.autocast(images.device.type, enabled=False):
-            for observe, indices in zip(shares, parts, strict=True):
-                if len(indices):
-                    wanted = observe(images[indices], [seed_of(first, int(i)) for i in indices])
-                    seen.append(observation_image(wanted))
-                    known_pixels.append(known(wanted, seen[-1]))
-                    numbers += [numbered.index(observe)] * len(indices)
-        tasks = torch.tensor(numbers, device=images.device)
-        found = network(torch.cat(seen), torch.cat(known_pixels), tasks)
-        error = F.mse_loss(found.images.float(), images)
-        return F.cross_entropy(found.logits.float(), labels) + WEIGHT * error
-
-    return loss
+    first = int(torch.randint(2**62, ()))
+    seen, masks, numbers = [], [], []
+    parts = torch.arange(len(images)).tensor_split(len(TASKS))
+    # observations are exact, whatever the network's precision
+    with torch.autocast(images.device.type, enabled=False):
+        for number, (observe, indices) in enumerate(zip(TASKS.values(), parts, strict=True)):
+            if len(indices):
+                wanted = observe(images[indices], [seed_of(first, int(i)) for i in indices])
+                seen.append(observation_image(wanted))
+                masks.append(known(wanted, seen[-1]))
+                numbers += [number] * len(indices)
+    found = network(torch.cat(seen), torch.cat(masks), torch.tensor(numbers, device=images.device))
+    error = F.mse_loss(found.images.float(), images)
+    return F.cross_entropy(found.logits.float(), labels) + WEIGHT * error

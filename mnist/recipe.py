@@ -119,15 +119,11 @@ class LimitsRecipe(Recipe):
     """Features at sides 16, 8 and 4; multiples of 8."""
     start: str = ""
     """Path, without ending, of the weights to start from; by default of no training."""
-    masks: int = 1
-    """Shares of a batch that go to each task with a mask, the hardest; one goes to the others."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if any(c < 8 or c % 8 for c in self.channels):
             raise InputError(f"channels must be positive multiples of 8: got {self.channels}")
-        if self.masks < 1:
-            raise InputError(f"masks must be at least 1: got {self.masks}")
 
 
 @dataclass(frozen=True)
