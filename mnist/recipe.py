@@ -105,6 +105,28 @@ class ClassifierRecipe(Recipe):
 
 
 @dataclass(frozen=True)
+class LimitsRecipe(Recipe):
+    """Train the network that names digits from observations, the contest's limit. Example:
+    jacobian-lab train limits --data-folder ~/data.
+    """
+
+    kind = "limits"
+    updates: int = 6_400
+    batch_size: int = 120
+    learning_rate: float = 2e-3
+    precision: Literal["auto", "bfloat16", "float32"] = "float32"
+    channels: tuple[int, int, int] = (24, 32, 48)
+    """Features at sides 16, 8 and 4; multiples of 8."""
+    start: str = ""
+    """Path, without ending, of the weights to start from; by default of no training."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if any(c < 8 or c % 8 for c in self.channels):
+            raise InputError(f"channels must be positive multiples of 8: got {self.channels}")
+
+
+@dataclass(frozen=True)
 class AutoencoderRecipe(Recipe):
     """Train the autoencoder of the latent model. Example: jacobian-lab train autoencoder
     --data-folder ~/data.

@@ -27,10 +27,12 @@ from jacobian_lab._files import open_archive, write_archive, write_whole
 from jacobian_lab.sampling.sampler import seed_of
 from mnist.data import digits
 from mnist.latent_train import latent_task
+from mnist.observer_train import limits_task
 from mnist.recipe import (
     ClassifierRecipe,
     DenoiserRecipe,
     LatentRecipe,
+    LimitsRecipe,
     Recipe,
     command,
     essentials,
@@ -108,11 +110,11 @@ def _claim(recipe: Recipe) -> Claim:
     """Return what makes a training run this one: model, options, weights that it starts from, and
     the code that computes.
     """
-    weights = (
-        {recipe.autoencoder: read_card(recipe.autoencoder, "autoencoder").get("sha256")}
-        if isinstance(recipe, LatentRecipe)
-        else {}
-    )
+    weights = {}
+    if isinstance(recipe, LatentRecipe):
+        weights = {recipe.autoencoder: read_card(recipe.autoencoder, "autoencoder").get("sha256")}
+    if isinstance(recipe, LimitsRecipe) and recipe.start:
+        weights = {recipe.start: read_card(recipe.start, "limits").get("sha256")}
     return {"model": recipe.kind, **essentials(recipe), "weights": weights, "code": code(PACKAGES)}
 
 
@@ -125,6 +127,8 @@ def _task(recipe: Recipe) -> Task:
                 return denoiser_task(recipe)
             case ClassifierRecipe():
                 return classifier_task(recipe)
+            case LimitsRecipe():
+                return limits_task(recipe)
         return latent_task(recipe)
 
 

@@ -25,7 +25,7 @@ from mnist.data import SHAPE
 from mnist.unet import UNet
 
 Card: TypeAlias = dict[str, Any]
-Model = TypeVar("Model", Denoiser, Classifier)
+Model = TypeVar("Model")
 SHIPPED = Path(__file__).parent / "weights"
 """Folder of the models that ship."""
 ALIASES = {"mnist": "denoiser", "mnist-flow": "flow"}
@@ -59,7 +59,7 @@ def load_denoiser(
     _require.device(device)
     _require.precision(dtype)
     card = read_card(name, "denoiser")
-    denoiser = _build(name, lambda: build_denoiser(card["architecture"], card["prediction"]))
+    denoiser = build(name, lambda: build_denoiser(card["architecture"], card["prediction"]))
     load_weights(name, card, denoiser.network)  # type: ignore[arg-type]
     return denoiser.to(device, dtype).eval().requires_grad_(False)
 
@@ -81,7 +81,7 @@ def load_classifier(
     _require.device(device)
     _require.precision(dtype)
     card = read_card(name, "classifier")
-    classifier = _build(name, lambda: Classifier(**card["architecture"]))
+    classifier = build(name, lambda: Classifier(**card["architecture"]))
     load_weights(name, card, classifier)
     return classifier.to(device, dtype).eval().requires_grad_(False)
 
@@ -188,9 +188,17 @@ def write_card(name: str | Path, card: Card) -> None:
     write_whole(_files(name).with_suffix(".json"), json_bytes(card | {CHECKSUM: json_hash(card)}))
 
 
-def _build(name: str | Path, build: Callable[[], Model]) -> Model:
+def build(name: str | Path, make: Callable[[], Model]) -> Model:
+    """Return what `make` makes of a card, or raise if the card does not describe it.
+
+    Parameters
+    ----------
+    name : str or Path
+        Of the model, for the message.
+    make : callable
+    """
     try:
-        return build()
+        return make()
     except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
         raise InputError(
             f"the card of {str(name)!r} describes no model that can be built: {error!r}. Restore"

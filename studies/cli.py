@@ -267,6 +267,12 @@ COMMANDS: dict[str, dict[str, Command]] = {
             "ClassifierRecipe",
             "report_training",
         ),
+        "train limits": Command(
+            "studies.training",
+            "Train the network that names digits from observations, the contest's limit.",
+            "LimitsRecipe",
+            "report_training",
+        ),
         "train autoencoder": Command(
             "studies.training",
             "Train the autoencoder of the latent model.",

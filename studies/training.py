@@ -6,6 +6,7 @@ from mnist.recipe import AutoencoderRecipe as AutoencoderRecipe
 from mnist.recipe import ClassifierRecipe as ClassifierRecipe
 from mnist.recipe import DenoiserRecipe as DenoiserRecipe
 from mnist.recipe import LatentRecipe as LatentRecipe
+from mnist.recipe import LimitsRecipe as LimitsRecipe
 from mnist.recipe import Recipe
 from mnist.train import train_or_resume
 

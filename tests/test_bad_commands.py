@@ -35,6 +35,7 @@ STUDIES = (
     "benchmark contest",
     "train denoiser",
     "train classifier",
+    "train limits",
     "train autoencoder",
     "train latent",
 )
@@ -187,6 +188,7 @@ benchmark full-size --flops -1
 benchmark contest --methods mine
 benchmark contest --budgets 0
 benchmark contest --digits 1
+benchmark contest --processes 0
 train nothing
 train denoiser --learning-rate nan
 train denoiser --learning-rate inf
@@ -203,6 +205,7 @@ train denoiser --channels 0 0 0
 train denoiser --prediction noise
 train classifier --width 0
 train classifier --seed -1
+train limits --channels 8 12 16
 train autoencoder --perceptual nan
 train autoencoder --divergence inf
 train autoencoder --channels 1 1 1

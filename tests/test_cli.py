@@ -43,7 +43,7 @@ def test_the_version_is_told(monkeypatch, capsys):
             ["benchmark", "produkts"],
             "unknown command 'benchmark produkts': did you mean benchmark products",
         ),
-        (["train", "me"], "unknown command 'train me': did you mean train latent?"),
+        (["train", "me"], "unknown command 'train me': did you mean train limits or train latent?"),
         (["--time", "3"], "unknown command '--time': jacobian-lab --help lists them"),
     ],
 )
@@ -87,6 +87,7 @@ def test_a_family_of_commands_lists_them(monkeypatch, capsys, family):
         ["directions-budget"],
         ["train", "denoiser"],
         ["train", "classifier"],
+        ["train", "limits"],
     ],
 )
 def test_help_has_a_runnable_example(monkeypatch, capsys, words):
@@ -154,7 +155,7 @@ def test_help_has_a_runnable_example(monkeypatch, capsys, words):
         (["benchmark", "eigenpairs", "--k", "0"], "expected k in 1 ... 100"),
         (
             ["benchmark", "contest", "--tasks", "deblur"],
-            "--tasks must be of half, box, random, super-resolution, blur: got deblur",
+            "--tasks must be of half; box; random; super-resolution; blur; half, noise;",
         ),
         (["convergence", "--newton-steps", "0"], "--newton-steps must be at least 1: got 0"),
         (

@@ -3,70 +3,34 @@
 from __future__ import annotations
 
 import json
-import warnings
 from typing import Any
 
 import numpy as np
-import torch
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, PercentFormatter
 
+from studies.contest.limits import limit_rows
 from studies.frame.answer import Row
 from studies.frame.figure_style import COLOURS
 from studies.frame.figure_text import write_subject
 from studies.frame.panels import grid
 from studies.frame.statistics import mean_interval, rate_interval
 from studies.frame.study import Arrays
-from studies.sampling.problems import BLUR_NOISE
 
-SCORES = {
-    "agreement": "judge's agreement",
-    "psnr": "PSNR, dB",
-    "residual": "residual",
-}
-NOISE = {"blur": BLUR_NOISE}
-"""Of the observations, for tasks that have it: what a residual should come down to, and not
-below.
-"""
+MEANS = ("residual", "psnr", "ssim", "diversity")
+"""Scores of a digit whose means are in the table, each with its interval."""
+SCORES = {"agreement": "judge's agreement", "psnr": "PSNR, dB"}
+"""Scores that are drawn."""
+REACH = {"agreement": 0.4, "psnr": 6.0}
+"""How far below the limit the panels reach."""
 FREE = "DDIM"
 """The method that has not heard of the problem: in the table only."""
-SMALLEST = 1e-4
-"""Residual, on the pixels' scale, below which there is none to be seen."""
-BUDGETS = "parameters searched, least budget", "a larger one"
-PEER = "#555555"
-GALLERY = 6
-"""Digits that are drawn."""
-
-
-class _Kept(torch.nn.Module):
-    """Features that are there already, as torchmetrics wants them."""
-
-    def __init__(self, size: int) -> None:
-        super().__init__()
-        self.num_features = size
-
-    def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """Return them."""
-        return features
-
-
-def kernel_distance(features: Any, reference: Any) -> tuple[float, float]:
-    """Return the kernel distance of two sets of features, (N, k), and its deviation over 100
-    subsets of half of them.
-    """
-    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
-        warnings.filterwarnings(
-            "ignore", "Metric `Kernel Inception Distance` will save all extracted features"
-        )
-        torch.default_generator.manual_seed(0)
-        from torchmetrics.image.kid import KernelInceptionDistance  # takes seconds to import
-
-        metric = KernelInceptionDistance(
-            feature=_Kept(features.shape[1]), subsets=100, subset_size=max(2, len(features) // 2)
-        )
-        metric.update(torch.from_numpy(reference), real=True)
-        metric.update(torch.from_numpy(features), real=False)
-        mean, deviation = metric.compute()
-    return float(mean), float(deviation)
+ACROSS, BEST, GALLERY = 4, 5, 6
+"""Tasks in a line; peers that have a colour; digits that are drawn."""
+OURS = (COLOURS["inexact"], COLOURS["gradient"], "#56b4e9", "#1a3e6e", "#7fbf7b")
+PEERS = (COLOURS["exact"], COLOURS["krylov"], "#e69f00", "#7b3294", "#8c510a")
+OTHER, LIMIT = "#c8c8c8", "#222222"
+MARKS = "osv^<>ph"
 
 
 def _entries(arrays: Arrays) -> list[dict[str, Any]]:
@@ -74,8 +38,8 @@ def _entries(arrays: Arrays) -> list[dict[str, Any]]:
 
 
 def table(arrays: Arrays) -> list[Row]:
-    """Return a row for each run, sorted by task, setting and evaluations: means with 95 %
-    intervals.
+    """Return a row for each limit and each run, sorted by task, setting and evaluations: means with
+    95 % intervals; last, what was left out and why.
     """
     rows: list[Row] = []
     for i, entry in enumerate(_entries(arrays)):
@@ -87,32 +51,42 @@ def table(arrays: Arrays) -> list[Row]:
             "setting": entry["setting"],
             "steps": entry["steps"],
             "parameters": json.dumps(entry["parameters"]),
+            "at_edge": str(arrays["at_edge"][i]),
             "digits": len(fine),
             "failed": int((~fine).sum()),
             "evaluations": forward + jvp + vjp,
             "forward": forward,
             "jvp": jvp,
             "vjp": vjp,
-            "ms_per_digit": float(arrays["speed"][i, 0] * (forward + jvp + vjp)),
-            "peak_MB": float(arrays["speed"][i, 1]),
         }
+        if "speed" in arrays:
+            taken, peak = arrays["speed"][i].tolist()
+            row |= {"ms_per_digit": taken * (forward + jvp + vjp), "peak_MB": peak}
         rows.append(row | (_scored(arrays, i, fine) if fine.sum() > 1 else {}))
     tasks = arrays["tasks"].tolist()
-    rows.sort(
-        key=lambda row: (tasks.index(row["task"]), str(row["setting"]), float(row["evaluations"]))
-    )
-    full = max(rows, key=len)
-    return [{key: row.get(key, "") for key in full} for row in rows]
+    for task, agreement, psnr in zip(
+        tasks, arrays["limit_agreement"], arrays["limit_psnr"], strict=True
+    ):
+        rows += limit_rows(task, agreement, psnr, len(arrays["labels"]))
+    rows.sort(key=lambda row: (tasks.index(row["task"]), *_place(row)))
+    rows += json.loads(str(arrays["left_out"]))
+    names = dict.fromkeys(name for row in sorted(rows, key=len, reverse=True) for name in row)
+    return [{name: row.get(name, "") for name in names} for row in rows]
+
+
+def _place(row: Row) -> tuple[bool, str, float]:
+    """Return what sorts the rows of a task: the limits come first."""
+    return row["setting"] != "limit", str(row["setting"]), float(row.get("evaluations", 0))
 
 
 def _scored(arrays: Arrays, i: int, fine: Any) -> Row:
     """Return the scores of a run with their intervals, over the digits that did not fail."""
     row: Row = {}
-    for key in ("residual", "psnr", "ssim", "diversity"):
+    for key in MEANS:
         mean, low, high = mean_interval(arrays[key][i][np.isfinite(arrays[key][i])])
         row |= {key: mean, f"{key}_low": low, f"{key}_high": high}
     rate, low, high = rate_interval(int(arrays["agreement"][i][fine].sum()), int(fine.sum()))
-    distance, deviation = kernel_distance(arrays["features"][i][fine], arrays["truth"])
+    distance, deviation = arrays["kernel_distance"][i].tolist()
     return row | {
         "agreement": rate,
         "agreement_low": low,
@@ -124,78 +98,109 @@ def _scored(arrays: Arrays, i: int, fine: Any) -> Row:
 
 
 def plot(arrays: Arrays) -> Figure:
-    """Draw agreement, PSNR and residual of each task, a row for each method; below, the first
-    digits by each.
+    """Draw agreement and PSNR of each task against the evaluations, beside the limits; below, the
+    first digits by the methods that have a colour.
     """
     rows, tasks = table(arrays), arrays["tasks"].tolist()
-    methods = list(dict.fromkeys(str(row["method"]) for row in rows if row["method"] != FREE))
-    methods.sort(key=lambda name: (not _is_ours(name), name))
-    top, below = 0.19 * len(methods) * len(SCORES) + 2.2, 0.23 * (len(methods) + 3) + 0.4
-    figure = Figure(figsize=(7.2, top + below))
-    write_subject(figure, arrays, "bars: 95 % intervals; residual 0: below 0.0001")
-    parts: Any = figure.subfigures(2, 1, height_ratios=[top, below])
-    panels: Any = parts[0].subplots(len(SCORES), len(tasks), sharey=True, squeeze=False)
-    for line, (key, label) in zip(panels, SCORES.items(), strict=True):
-        for axes, task in zip(line, tasks, strict=True):
-            _plot_score(axes, [row for row in rows if row["task"] == task], methods, key)
-        line[len(tasks) // 2].set_xlabel(label)
-    for axes, task in zip(panels[0], tasks, strict=True):
-        axes.set_title(task)
-    for axes, noise in (
-        (panels[-1, tasks.index(task)], NOISE[task]) for task in {*tasks} & {*NOISE}
-    ):
-        axes.axvline(noise, color="0.5", linestyle=":", linewidth=0.8, label="the noise")
-    panels[0, 0].set_yticks(range(len(methods)), methods)
-    panels[0, 0].invert_yaxis()
+    looks = coloured(rows, arrays)
+    spent = [float(row["evaluations"]) for row in rows if row["evaluations"] != ""]
+    span = 0.8 * min(spent), 1.25 * max(spent)
+    lines = [tasks[at : at + ACROSS] for at in range(0, len(tasks), ACROSS)]
+    heights = [*[3.4] * len(lines), 0.55, 0.5 + 0.25 * ((len(looks) + 4) // 2)]
+    figure = Figure(figsize=(7.6, sum(heights) + 0.6))
+    write_subject(
+        figure,
+        arrays,
+        f"{len(arrays['labels'])} digits; lines: parameters searched; hollow: the authors' own;"
+        " bars, band: 95 % intervals; gray: other methods; what lies below a panel is in the table",
+    )
+    parts: Any = figure.subfigures(len(heights), 1, height_ratios=heights)
+    for part, some in zip(parts, lines, strict=False):
+        across = min(ACROSS, len(tasks))
+        panels = part.subplots(len(SCORES), across, squeeze=False, sharex=True)
+        for line, (key, label) in zip(panels, SCORES.items(), strict=True):
+            for axes, task in zip(line, some, strict=False):
+                _plot_score(axes, [row for row in rows if row["task"] == task], looks, key, span)
+            line[0].set_ylabel(label)
+            for axes in line[len(some) :]:
+                axes.set_axis_off()
+        for axes, task in zip(panels[0], some, strict=False):
+            axes.set_title(task)
+        panels[-1, (len(some) - 1) // 2].set_xlabel("network evaluations")
     handles: dict[str, Any] = {}
-    for axes in panels.flat:
+    for axes in (axes for part in parts for axes in part.axes):
         handles |= dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
-    parts[0].legend(handles.values(), handles, loc="outside lower center", ncols=4)
-    _gallery(parts[1], arrays, methods, tasks[0])
+    order = ["limit", *looks]
+    names = [name for name in order if name in handles]
+    parts[-2].legend([handles[name] for name in names], names, loc="center", ncols=4)
+    _gallery(parts[-1], arrays, list(looks), tasks[0])
     return figure
 
 
-def _is_ours(method: str) -> bool:
-    return "Newton" in method or "gradient" in method
-
-
-def _plot_score(axes: Any, rows: list[Row], methods: list[str], key: str) -> None:
-    """Draw a score of a task: for each method at each budget, and in its authors' setting."""
-    for y, method in enumerate(methods):
-        mine = [row for row in rows if row["method"] == method and row.get(key, "") != ""]
-        searched = [row for row in mine if row["setting"] == "searched"]
-        named = {
-            BUDGETS[0]: searched[:1],
-            BUDGETS[1]: searched[1:],
-            "its authors' setting": [row for row in mine if row["setting"] == "authors"],
-        }
-        for k, (label, found) in enumerate(named.items()):
-            if found:
-                place, last = y + 0.22 * (k - (len(named) - 1) / 2), k == 2
-                marks = {"marker": "D" if last else "o", "markersize": 2.5 if last or not k else 4}
-                _draw(axes, found, place, key, label=label, **marks)
-    if key == "residual":
-        axes.set_xscale("log")
-        axes.xaxis.set_major_formatter(lambda x, _: "0" if x <= SMALLEST else f"{x:g}")
-    axes.grid(axis="y", color="#eeeeee", linewidth=0.6)
-
-
-def _draw(axes: Any, rows: list[Row], y: float, key: str, **marks: Any) -> None:
-    """Draw a score of one method and setting with its intervals."""
-    x, low, high = (_column(rows, name) for name in (key, f"{key}_low", f"{key}_high"))
-    bars = None if key == "residual" else np.maximum([x - low, high - x], 0)
-    colour = COLOURS["inexact"] if _is_ours(str(rows[0]["method"])) else PEER
-    axes.errorbar(
-        np.maximum(x, SMALLEST) if key == "residual" else x,
-        np.full(len(x), y),
-        xerr=bars,
-        color=colour,
-        markerfacecolor="none" if marks["marker"] == "D" else colour,
-        linestyle="",
-        elinewidth=0.6,
-        clip_on=False,
-        **marks,
+def coloured(rows: list[Row], arrays: Arrays) -> dict[str, dict[str, Any]]:
+    """Return colour and mark of our methods, and of the peers that are right most often at their
+    largest searched budget, on average over the tasks.
+    """
+    rates: dict[str, dict[str, float]] = {}
+    for row in rows:  # in the order of their evaluations
+        if row["setting"] == "searched" and row["agreement"] != "" and row["method"] != FREE:
+            rates.setdefault(str(row["method"]), {})[str(row["task"])] = float(row["agreement"])
+    ours = list(dict.fromkeys(arrays["ours"].tolist()))[: len(OURS)]
+    best = sorted(
+        (name for name in rates if name not in ours),
+        key=lambda name: -sum(rates[name].values()) / len(arrays["tasks"]),
     )
+    named = [*zip(ours, OURS, strict=False), *zip(best[:BEST], PEERS, strict=False)]
+    return {
+        name: {"color": colour, "marker": MARKS[k % len(MARKS)], "zorder": 4 + (name in ours)}
+        for k, (name, colour) in enumerate(named)
+    }
+
+
+def _plot_score(
+    axes: Any, rows: list[Row], looks: dict[str, Any], key: str, span: tuple[float, float]
+) -> None:
+    """Draw a score of a task against the evaluations: each method, and the limit."""
+    limit = next(row for row in rows if row["setting"] == "limit")
+    low, value, high = (float(limit[name]) for name in (f"{key}_low", key, f"{key}_high"))
+    axes.axhspan(low, high, color=LIMIT, alpha=0.12, linewidth=0)
+    axes.axhline(value, color=LIMIT, linewidth=1, linestyle="--", label="limit")
+    other = {"color": OTHER, "marker": ".", "zorder": 2, "linewidth": 0.7}
+    for method in dict.fromkeys(str(row["method"]) for row in rows if row["setting"] != "limit"):
+        look, known = looks.get(method, other), method in looks
+        mine = [row for row in rows if row["method"] == method and row[key] != ""]
+        searched = [row for row in mine if row["setting"] == "searched"]
+        if method == FREE or not mine:
+            continue
+        if searched:
+            x, y = _column(searched, "evaluations"), _column(searched, key)
+            bars = [y - _column(searched, f"{key}_low"), _column(searched, f"{key}_high") - y]
+            axes.errorbar(
+                x,
+                y,
+                yerr=np.maximum(bars, 0) if known else None,
+                elinewidth=0.5,
+                label=method if known else None,
+                **look,
+            )
+        authors = [row for row in mine if row["setting"] == "authors"]
+        axes.plot(
+            _column(authors, "evaluations"),
+            _column(authors, key),
+            linestyle="",
+            markerfacecolor="white",
+            label=None if searched or not known else method,
+            **look,
+        )
+    top = max(high, *(float(row[key]) for row in rows if row[key] != ""))
+    bottom = value - REACH[key]
+    axes.set(xscale="log", xlim=span, ylim=(bottom, top + 0.03 * (top - bottom)))
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    if key == "agreement":
+        axes.yaxis.set_major_formatter(PercentFormatter(1, 0))
+    axes.grid(axis="y", color="#eeeeee", linewidth=0.6)
 
 
 def _column(rows: list[Row], key: str) -> Any:
@@ -203,22 +208,37 @@ def _column(rows: list[Row], key: str) -> Any:
 
 
 def _gallery(part: Any, arrays: Arrays, methods: list[str], task: str) -> None:
-    """Draw the first digits: truth, what is observed of them, and each method's at its largest
-    searched budget.
+    """Draw the first digits: truth, what is observed of them, the limit's mean, and each method's
+    at its largest searched budget.
     """
-    entries, observed = _entries(arrays), arrays["observed"][arrays["tasks"].tolist().index(task)]
-    lines = [("truth", arrays["digits"]), ("observed", observed)]
+    entries, at = _entries(arrays), arrays["tasks"].tolist().index(task)
+    lines = [
+        ("truth", arrays["digits"]),
+        ("observed", arrays["observed"][at]),
+        ("limit, mean", arrays["expected"][at]),
+    ]
     for method in methods:
-        at = [
+        mine = [
             i
             for i, entry in enumerate(entries)
-            if (entry["method"], entry["task"], entry["setting"]) == (method, task, "searched")
+            if (entry["method"], entry["task"]) == (method, task)
         ]
-        if at:
-            lines.append((method, arrays["shown"][max(at, key=lambda i: entries[i]["steps"])]))
+        if mine:
+            lines.append((method, arrays["shown"][max(mine, key=lambda i: _shown(entries[i]))]))
     # in two blocks, side by side
     middle = -(-len(lines) // 2)
-    blocks = part.subfigures(1, 2, width_ratios=(4.4, 3.6))
-    for block, some in zip(blocks, (lines[:middle], lines[middle:]), strict=True):
-        grid(block, [(name, images[:GALLERY]) for name, images in some])
+    shown: list[tuple[str, Any]] = [
+        (name, images[:GALLERY].astype(np.float32)) for name, images in lines
+    ]
+    shown += [("", [None] * len(shown[0][1]))] * (2 * middle - len(shown))
+    blocks = part.subfigures(1, 2)
+    for block, some in zip(blocks, (shown[:middle], shown[middle:]), strict=True):
+        grid(block, some)
     part.suptitle(f"The first digits, {task}", fontsize=9)
+
+
+def _shown(entry: dict[str, Any]) -> tuple[bool, int]:
+    """Return what sorts the runs of a method: the longest of those with searched parameters is
+    shown.
+    """
+    return entry["setting"] == "searched", entry["steps"]

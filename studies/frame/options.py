@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -224,7 +224,15 @@ def place_of(pixel: tuple[int, int] | None, shape: tuple[int, ...]) -> tuple[int
     return row, column
 
 
-def model_files(config: OnDigits | Prompted) -> Mapping[str, str]:
+class NamesModel(Protocol):
+    """Options that name a model."""
+
+    @property
+    def model(self) -> str:
+        """As `--model` takes it."""
+
+
+def model_files(config: NamesModel) -> Mapping[str, str]:
     """Return the models with weights that a config names, for the manifest."""
     if is_users(config.model):
         return {config.model: MADE}

@@ -49,6 +49,8 @@ from studies.frame.user_models import made_hash
 
 Arrays: TypeAlias = dict[str, NDArray[Any]]
 PACKAGES = ("jacobian_lab", "mnist", "studies")
+OUTSIDE = ("out", "processes")
+"""Options that change no number."""
 MADE = "made"
 """The kind of a model that a function of the user's makes."""
 FIGURES: dict[str, Any] = {"png": {"pil_kwargs": {"optimize": True}}, "pdf": {}}
@@ -99,11 +101,15 @@ class Pieces:
         self.names: list[str] = []
         self.found = 0
 
+    def path(self, name: str) -> Path:
+        """Return the file of the piece of this name."""
+        return self.folder / f"{name}.npz"
+
     def __call__(self, name: str, compute: Callable[[], Arrays]) -> Arrays:
         """Return the piece of this name: from disk if it is there undamaged, else computed and
         written whole.
         """
-        path = self.folder / f"{name}.npz"
+        path = self.path(name)
         self.names.append(path.name)
         if path.is_file():
             with suppress(InputError):
@@ -250,10 +256,8 @@ def manifest(
 
 
 def claim_of(study: Study[C], config: C) -> Claim:
-    """Return what makes a run this one: the study, its options without the folder, the weights, and
-    the code that computes.
-    """
-    options = {key: value for key, value in dataclasses.asdict(config).items() if key != "out"}
+    """Return what makes a run this one: study, options but those `OUTSIDE`, weights and code."""
+    options = {k: value for k, value in dataclasses.asdict(config).items() if k not in OUTSIDE}
     models = study.models(config)
     weights = {name: _identity(name, kind) for name, kind in models.items()}
     # what a user's function calls is unknown
@@ -269,7 +273,7 @@ def claim_of(study: Study[C], config: C) -> Claim:
 
 
 def _identity(name: str, kind: str) -> Any:
-    """Return what makes a model this one: hashes of its weights, and of what uses them."""
+    """Return the hashes of a model's weights, and of what uses them."""
     if kind == MADE:
         return made_hash(name)
     return pipeline_hash(name) if kind == PIPELINE else _essentials(read_card(name, kind))
@@ -292,9 +296,7 @@ def _csv(rows: list[Row]) -> bytes:
 
 
 def _git() -> dict[str, str | bool] | None:
-    """Return commit and cleanness of the repository that holds this file, or None if it is not in
-    one.
-    """
+    """Return commit and cleanness of the repository of this file, or None if it has none."""
     git = shutil.which("git")
     here = Path(__file__)
 

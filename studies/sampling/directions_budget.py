@@ -38,6 +38,7 @@ from jacobian_lab import InputError
 from jacobian_lab.sampling.newton import Kind, Newton
 from jacobian_lab.sampling.sampler import seed_of, seeded_noise
 from jacobian_lab.sampling.step_size import Fixed
+from mnist.problems import PLAIN
 from studies.frame.answer import Answer
 from studies.frame.figure_text import subject
 from studies.frame.models import load_model
@@ -54,7 +55,6 @@ from studies.sampling.newton_settings import (
     evaluations_per_time,
 )
 from studies.sampling.observed_digits import ObservedDigits
-from studies.sampling.problems import TASKS
 
 OTHERS, REAL = 1000, range(3000, 5000, 500)
 """Held-out digits of the search, from here on, and those to which distances are measured, in
@@ -94,8 +94,8 @@ class DirectionsBudget(OnDigits):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.task not in TASKS:
-            raise InputError(f"--task must be of {', '.join(TASKS)}: got {self.task}")
+        if self.task not in PLAIN:
+            raise InputError(f"--task must be of {', '.join(PLAIN)}: got {self.task}")
         if not 2 <= self.digits <= OTHERS - self.digit:
             raise InputError(
                 f"--digits must lie from 2 to {OTHERS} less --digit, {OTHERS - self.digit}: got"
@@ -156,7 +156,7 @@ def observe(config: DirectionsBudget, *parts: slice) -> list[ObservedDigits]:
     found = []
     for part in parts:
         seeds = [seed_of(config.seed, i) for i in range(part.start, part.stop)]
-        constraint = TASKS[config.task](digits[part], seeds)
+        constraint = PLAIN[config.task](digits[part], seeds)
         noise = seeded_noise(seeds, denoiser.shape, config.device)
         found.append(
             ObservedDigits(denoiser, judge, constraint, noise, digits[part], labels[part], real)

@@ -1,9 +1,13 @@
-"""The contest: every method on the same problems, scores as defined, runs that fail shown, and a
-search on other digits.
+"""The contest as a whole: every method on the same problems within its budget, beside the limit; on
+several processes; what cannot run is left out.
 """
 
 import json
+import os
+import signal
+import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -11,17 +15,12 @@ import torch
 
 import mnist
 from jacobian_lab import InputError
-from jacobian_lab.errors import DivergenceError
-from jacobian_lab.sampling.sampler import seed_of
+from jacobian_lab._files import load_arrays
 from studies.contest import (
     contest,
 )
-from studies.contest.contest import FIRST, OTHERS, Contest, Entry, execute
-from studies.contest.contest_report import kernel_distance
-from studies.contest.peers import Passes, Peer
-from studies.frame.statistics import mean_interval, rate_interval
+from studies.contest.contest import FIRST, Contest
 from studies.frame.study import run
-from studies.sampling.problems import problem
 
 TINY = {
     "tasks": ("half",),
@@ -40,7 +39,10 @@ def table(tmp_path_factory):
     folder = run(
         contest.STUDY,
         Contest(
-            methods=("inexact Newton", "inexact Newton, paper", "DDNM", "DDIM"), out=out, **TINY
+            methods=("inexact Newton", "inexact Newton, paper", "DDNM", "DDIM"),
+            speed=True,
+            out=out,
+            **TINY,
         ),
     )
     with np.load(folder / "data.npz") as stored:
@@ -50,7 +52,7 @@ def table(tmp_path_factory):
 
 @pytest.mark.slow
 def test_each_method_runs_within_its_budget_and_with_its_authors_settings(table):
-    _, rows = table
+    rows = [row for row in table[1] if row["setting"] != "limit"]
     kinds = sorted((row["method"], row["setting"]) for row in rows)
     assert kinds == sorted(
         [("inexact Newton", "searched")] * 2
@@ -84,7 +86,7 @@ def test_its_scores_are_those_of_the_images(table):
         for i, entry in enumerate(entries)
         if (entry["method"], entry["setting"]) == ("DDNM", "authors")
     )
-    found = torch.from_numpy(data["shown"][at])
+    found = torch.from_numpy(data["shown"][at].astype(np.float32))
     error = (found - images).square().mean((1, 2, 3)).numpy()
     np.testing.assert_allclose(data["psnr"][at], 10 * np.log10(4 / error), rtol=1e-3)
     assert data["residual"][at].max() < 1e-5  # DDNM meets the known half exactly
@@ -94,75 +96,68 @@ def test_its_scores_are_those_of_the_images(table):
     assert row["psnr"] == pytest.approx(data["psnr"][at].mean())
 
 
-def test_a_run_does_not_depend_on_how_many_digits_it_has():
-    entry, config = (
-        Entry("random", "inexact Newton", "searched", {"travel": 1.0, "newton_steps": 1}, 2),
-        Contest(),
-    )
-    four, two = (
-        execute(entry, config, FIRST, count, 0)["images"].astype(float) for count in (4, 2)
-    )
-    np.testing.assert_allclose(four[:2], two, atol=5e-3)
-    first, _, _ = problem("random", FIRST, 2, 0)
-    other, _, _ = problem("random", OTHERS, 2, 0)
-    assert (first.mask != other.mask).any()
-
-
-def test_a_run_that_diverges_is_counted_as_failed(monkeypatch):
-    def fails(denoiser, constraint, seeds, steps):
-        if seeds[0] == seed_of(0, 7, FIRST):
-            raise DivergenceError("too far", [])
-        return torch.zeros(len(seeds), *denoiser.shape)
-
-    monkeypatch.setattr(contest, "BATCH", 2)
-    monkeypatch.setattr(
-        contest, "CONTESTANTS", (Peer("fails", "none", fails, {}, {}, Passes(1), 1, "nobody"),)
-    )
-    found = execute(Entry("half", "fails", "authors", {}, 1), Contest(), FIRST, 4, 0)
-    assert np.isnan(found["psnr"]).tolist() == [True, True, False, False]
-
-
-def test_the_kernel_distance_tells_noise_from_digits():
-    judge = mnist.load_classifier()
-    images = mnist.digits("held-out")[0][:200]
-    real, other = (judge.features(part).detach().numpy() for part in (images[:100], images[100:]))
-    noise = torch.randn(100, 1, 32, 32, generator=torch.Generator().manual_seed(0)).clamp(-1, 1)
-    noise = judge.features(noise).detach().numpy()
-    near, spread = kernel_distance(other, real)
-    far, _ = kernel_distance(noise, real)
-    assert abs(near) < 5 * spread
-    assert far > 10 * spread
-
-
-def test_intervals_cover():
-    generator = np.random.default_rng(0)
-    hits = [
-        low < 1 < high
-        for _, low, high in (mean_interval(generator.normal(1, 2, 20)) for _ in range(400))
+@pytest.mark.slow
+def test_the_limits_come_first_on_the_contests_digits_and_on_more(table):
+    data, rows = table
+    few, many = rows[:2]
+    assert [(row["method"], row["digits"]) for row in (few, many)] == [
+        ("limit", 4),
+        ("limit, 3000 digits", 3000),
     ]
-    assert 0.92 < np.mean(hits) < 0.98
-    rates = [
-        low < 0.9 < high
-        for _, low, high in (
-            rate_interval(int(generator.binomial(50, 0.9)), 50) for _ in range(400)
+    assert few["agreement"] == data["limit_agreement"][0, :4].mean()
+    assert many["psnr"] == pytest.approx(data["limit_psnr"][0].mean())
+    assert many["agreement_low"] < many["agreement"] < many["agreement_high"]
+
+
+@pytest.mark.slow
+def test_killed_in_the_middle_two_processes_compute_what_one_does_to_the_bit(tmp_path):
+    options = {"methods": ("inexact Newton", "DPS"), **TINY}
+    serial = run(contest.STUDY, Contest(out=tmp_path / "one", **options))
+    words = ["--tasks", "half", "--methods", *options["methods"], "--longest", "3"]
+    words += ["--digits", "4", "--searched", "2", "--again", "2", "--budgets", "6", "12"]
+    words += ["--processes", "2", "--out", str(tmp_path / "two")]
+    start = "from studies.cli import main; main()"
+    command = subprocess.Popen(
+        [sys.executable, "-c", start, "benchmark", "contest", *words],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        stderr=subprocess.DEVNULL,
+    )
+    until = time.monotonic() + 300
+    while not list((tmp_path / "two.partial").glob("search-*.npz")):
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    command.send_signal(signal.SIGKILL)
+    command.wait()
+    assert not (tmp_path / "two").exists()
+    parallel = run(contest.STUDY, Contest(processes=2, out=tmp_path / "two", **options))
+    assert json.loads((parallel / "manifest.json").read_text())["pieces_from_an_interrupted_run"]
+    one, two = (load_arrays(folder / "data.npz", "") for folder in (serial, parallel))
+    assert one.keys() == two.keys()
+    for key, array in one.items():
+        np.testing.assert_array_equal(array, two[key], err_msg=key)
+    assert contest.STUDY.table(one) == contest.STUDY.table(two)
+
+
+@pytest.mark.slow
+def test_what_cannot_run_is_left_out_and_told(tmp_path, capfd):
+    options = TINY | {"tasks": ("super-resolution",)}
+    folder = run(
+        contest.STUDY, Contest(methods=("DDIM", "RePaint"), out=tmp_path / "run", **options)
+    )
+    assert "left out on super-resolution: RePaint (" in capfd.readouterr().err
+    rows = contest.STUDY.table(load_arrays(folder / "data.npz", ""))
+    last = rows[-1]
+    assert (last["method"], last["setting"]) == ("RePaint", "left out")
+    assert "masks only" in last["note"]
+    assert not [row for row in contest.STUDY.answer(rows) if row["method"] == "RePaint"]
+
+
+def test_where_no_method_is_left_one_reason_is_told(tmp_path):
+    with pytest.raises(InputError, match=r"no method is left: .*RePaint"):
+        run(
+            contest.STUDY,
+            Contest(methods=("RePaint",), tasks=("quantised",), out=tmp_path / "run"),
         )
-    ]
-    assert 0.9 < np.mean(rates) <= 0.99
-    assert np.isnan(mean_interval([1.0])[1])
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"tasks": ("deblur",)}, "--tasks must be of half, box"),
-        ({"methods": ()}, "--methods must be of inexact Newton"),
-        ({"again": 300}, "--again from 2 to --digits"),
-        ({"budgets": ()}, "--budgets and --longest must be at least 1"),
-    ],
-)
-def test_bad_options_are_named(options, message):
-    with pytest.raises(InputError, match=message):
-        Contest(**options)
 
 
 def test_a_missing_library_is_named_before_anything_is_computed(monkeypatch, tmp_path):

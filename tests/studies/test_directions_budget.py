@@ -9,9 +9,9 @@ import pytest
 
 import mnist
 from jacobian_lab.sampling.sampler import sample, seed_of, seeded_noise
+from mnist.problems import PLAIN
 from studies.sampling.directions_budget import DirectionsBudget
 from studies.sampling.newton_settings import SEARCH, describe, evaluations_per_time
-from studies.sampling.problems import TASKS
 
 from conftest import call
 
@@ -71,7 +71,7 @@ def test_a_run_spends_its_budgets_and_measures_the_samples(monkeypatch, capsys, 
         denoiser,
         seeded_noise(seeds, denoiser.shape),
         denoiser.schedule.times(int(runs[1]["times"])),
-        TASKS["box"](images, seeds),
+        PLAIN["box"](images, seeds),
         settings[runs[1]["setting"]],
     )
     np.testing.assert_allclose(data["images"][1], last.x0.numpy(), atol=1e-5)

@@ -1,0 +1,97 @@
+"""The rules of the contest: its options, and which methods they name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from jacobian_lab import InputError
+from mnist.problems import PLAIN, TASKS
+from studies.contest.peers import Peer
+from studies.contest.peers_azula import azula
+from studies.contest.peers_deepinv import deepinv
+from studies.contest.tracks import METHODS, contestants
+from studies.frame.options import model_files
+from studies.frame.study import Config
+
+STANDARD = tuple(name for name in METHODS if name not in ("TMPD", "RePaint", "DPS, annealed"))
+
+
+@dataclass(frozen=True)
+class Contest(Config):
+    """Contest on inverse problems. Example: jacobian-lab benchmark contest --tasks half --digits 20
+    --again 5.
+    """
+
+    tasks: tuple[str, ...] = tuple(PLAIN)
+    """half, box, random, super-resolution, blur; with noise "half, noise" and so on, "blur, exact"
+    without; not linear: quantised, saturated.
+    """
+    methods: tuple[str, ...] = STANDARD
+    """Names of methods; besides the default ones "TMPD", "RePaint" and "DPS, annealed". A method
+    that cannot do a task is left out of it, which is told.
+    """
+    digits: int = 200
+    """Held-out digits, from 2000 on."""
+    searched: int = 30
+    """Held-out digits of the search, from 1000 on."""
+    again: int = 20
+    """Digits that are drawn a second time with other seeds, for the diversity."""
+    budgets: tuple[int, ...] = (25, 50, 100, 200)
+    """Network evaluations of a run with the parameters that were found; the search has half of the
+    largest.
+    """
+    longest: int = 1000
+    """Most steps of a run with the authors' own settings."""
+    model: str = "mnist"
+    """mnist, mnist-flow, mnist-latent, or the path of one that you trained."""
+    speed: bool = False
+    """Measure milliseconds and memory too: each method in a process of its own, one after the
+    other, on a machine that has nothing else to do.
+    """
+    processes: int = 1
+    """Processes that compute at once; what they have finished is kept, whatever is killed."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, chosen, known in (
+            ("tasks", self.tasks, tuple(TASKS)),
+            ("methods", self.methods, METHODS),
+        ):
+            if not chosen or set(chosen) - set(known):
+                raise InputError(
+                    f"--{name} must be of {'; '.join(known)}: got {'; '.join(chosen) or 'none'}"
+                )
+        if (
+            not 2 <= self.digits <= 3000
+            or not 1 <= self.searched <= 1000
+            or not 2 <= self.again <= self.digits
+        ):
+            raise InputError(
+                "--digits must lie from 2 to 3000, --searched from 1 to 1000, --again from 2 to"
+                f" --digits: got {self.digits}, {self.searched}, {self.again}"
+            )
+        if not self.budgets or min(self.budgets) < 1 or self.longest < 1 or self.processes < 1:
+            raise InputError(
+                "--budgets, --longest and --processes must be at least 1: got"
+                f" {self.budgets}, {self.longest}, {self.processes}"
+            )
+
+    def models(self) -> Mapping[str, str]:
+        """Return the models with weights, for the manifest."""
+        return {**model_files(self), "classifier": "classifier", "limits": "limits"}
+
+    def peers(self) -> list[Peer]:
+        """Return the methods of this track, after loading their libraries: if one is missing, it is
+        said before anything is computed.
+        """
+        peers = [peer for peer in contestants(self.model) if peer.name in self.methods]
+        if not peers:
+            raise InputError(
+                f"none of --methods {', '.join(self.methods)} is for --model {self.model}, which"
+                f" has {', '.join(peer.name for peer in contestants(self.model))}"
+            )
+        for library, load in (("azula", azula), ("deepinv", deepinv)):
+            if any(peer.library.startswith(library) for peer in peers):
+                load()
+        return peers
