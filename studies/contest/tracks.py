@@ -26,7 +26,8 @@ from jacobian_lab.errors import DivergenceError
 from mnist.problems import problem
 from studies.contest.ours import CONTESTANTS
 from studies.contest.ours_in_latents import IN_LATENTS
-from studies.contest.peers import Peer
+from studies.contest.peers import LATENT_PEERS, Peer
+from studies.frame.model_files import LATENT
 from studies.frame.models import Model, check_digits, is_latent, open_model
 
 STEPS = 2
@@ -35,10 +36,10 @@ STEPS = 2
 
 def contestants(model: str) -> tuple[Peer, ...]:
     """Return the methods of a track."""
-    return (*IN_LATENTS, *CONTESTANTS) if is_latent(model) else CONTESTANTS
+    return (*IN_LATENTS, *LATENT_PEERS, *CONTESTANTS) if is_latent(model) else CONTESTANTS
 
 
-METHODS = tuple(peer.name for peer in (*CONTESTANTS, *IN_LATENTS))
+METHODS = tuple(peer.name for peer in contestants(LATENT))
 
 
 @lru_cache(maxsize=2)
