@@ -14,6 +14,7 @@ passes, PSNR is 1 to 2 dB lower for `inexact Newton`.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
 from torch import Tensor
 
@@ -22,11 +23,15 @@ from jacobian_lab.constraints.base import LinearConstraint
 from jacobian_lab.sampling.newton import Kind, Newton
 from jacobian_lab.sampling.sampler import sample, seeded_noise
 from jacobian_lab.sampling.step_size import Dynamic, Secant, StepSize
+from mnist.problems import Measured, Quantised
 from studies.contest.peers import PEERS, Passes, Peer
+
+Observed: TypeAlias = LinearConstraint | Quantised | Measured
+"""What our sampler takes in pixels: observations that may have noise."""
 
 
 def paper(
-    denoiser: Denoiser, problem: LinearConstraint, seeds: Sequence[int], steps: int, c: float = 0.2
+    denoiser: Denoiser, problem: Observed, seeds: Sequence[int], steps: int, c: float = 0.2
 ) -> Tensor:
     """Return samples by the algorithm of Graikos, Jojic and Samaras: 5 inexact steps at each time,
     constant c, no noise.
@@ -46,7 +51,7 @@ def paper(
 
 def inexact(
     denoiser: Denoiser,
-    problem: LinearConstraint,
+    problem: Observed,
     seeds: Sequence[int],
     steps: int,
     travel: float = 20.0,
@@ -75,7 +80,7 @@ def inexact(
 
 def gradient(
     denoiser: Denoiser,
-    problem: LinearConstraint,
+    problem: Observed,
     seeds: Sequence[int],
     steps: int,
     travel: float = 20.0,
@@ -108,7 +113,7 @@ def _down(denoiser: Denoiser, steps: int) -> list[int] | list[float]:
 
 def _newton(
     denoiser: Denoiser,
-    problem: LinearConstraint,
+    problem: Observed,
     seeds: Sequence[int],
     times: list[int] | list[float],
     direction: Kind,

@@ -14,7 +14,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import get_type_hints
+from typing import get_args, get_type_hints
 
 import torch
 from torch import Tensor
@@ -65,7 +65,8 @@ def refusal(peer: Peer, task: str, model: str, device: str) -> str:
     needed = get_type_hints(peer.run).get(names[1], Constraint)
     if not isinstance(wanted, needed):
         linear = "linear observations y = A x of what the denoiser denoises"
-        needs = linear if needed is LinearConstraint else f"a problem of type {needed.__name__}"
+        kinds = " or ".join(kind.__name__ for kind in get_args(needed) or (needed,))
+        needs = linear if needed is LinearConstraint else f"a problem of type {kinds}"
         return f"{peer.name} needs {needs}: got {type(wanted).__name__}"
     try:
         attempt(peer, at.denoiser, wanted, [0, 1])
