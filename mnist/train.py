@@ -26,8 +26,9 @@ from jacobian_lab import InputError
 from jacobian_lab._files import open_archive, write_archive, write_whole
 from jacobian_lab.sampling.sampler import seed_of
 from mnist.data import digits
-from mnist.latent_train import latent_task
+from mnist.latent_train import PARTS, latent_task, started_from
 from mnist.recipe import (
+    AutoencoderRecipe,
     ClassifierRecipe,
     DenoiserRecipe,
     LatentRecipe,
@@ -113,6 +114,8 @@ def _claim(recipe: Recipe) -> Claim:
         if isinstance(recipe, LatentRecipe)
         else {}
     )
+    if isinstance(recipe, AutoencoderRecipe | LatentRecipe) and recipe.start:
+        weights[str(recipe.start)] = started_from(recipe.start, PARTS[recipe.kind])
     return {"model": recipe.kind, **essentials(recipe), "weights": weights, "code": code(PACKAGES)}
 
 
