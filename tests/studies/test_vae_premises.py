@@ -143,19 +143,20 @@ def test_what_is_observed_is_shown_as_the_tasks_see_it():
     assert all(float(task(images).residual(images).max()) < 1e-6 for task in TASKS.values())
 
 
+@pytest.fixture(scope="module")
+def shipped():
+    pytest.importorskip("diffusers")
+    return open_model("mnist-latent", "cpu")
+
+
 class TestShipped:
     """Of the miniature that ships: VAE-Newton has ground to stand on."""
 
-    @pytest.fixture(scope="class")
-    def model(self):
-        pytest.importorskip("diffusers")
-        return open_model("mnist-latent", "cpu")
-
-    def test_its_encoder_undoes_its_decoder(self, model):
+    def test_its_encoder_undoes_its_decoder(self, shipped):
         images = mnist.digits("held-out")[0]
         with torch.no_grad():
-            others = model.encode(images[200:208])
-        found = premises(model, images[0], others, 500, 0, 0)
+            others = shipped.encode(images[200:208])
+        found = premises(shipped, images[0], others, 500, 0, 0)
         random, digits, secant = found["roundtrip"]
         assert random < 0.8
         assert digits < 0.3
@@ -167,12 +168,12 @@ class TestShipped:
 
     @pytest.mark.parametrize("form", ["tangent", "secant"])
     @pytest.mark.parametrize("task", TASKS)
-    def test_its_steps_alone_lead_from_digit_to_digit(self, model, task, form):
+    def test_its_steps_alone_lead_from_digit_to_digit(self, shipped, task, form):
         images = mnist.digits("held-out")[0]
         problem = TASKS[task](images[100:104])
-        constraint = Decoded(problem, model.encode, model.decode, form)
+        constraint = Decoded(problem, shipped.encode, shipped.decode, form)
         with torch.no_grad():
-            z = model.encode(images[125:129])
+            z = shipped.encode(images[125:129])
         before = constraint.residual(z)
         for _ in range(15):
             z = z + 0.5 * constraint.error(z)
