@@ -1,17 +1,19 @@
-"""What the two training runs of the latent model minimise: the autoencoder's, then that of text
-encoder and U-Net.
+"""What the training of the latent model minimises, and what comes of it: the autoencoder's task
+(its loss is in `mnist.autoencoder_train`), then that of text encoder and U-Net.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from tqdm import tqdm
 
-from jacobian_lab import Denoiser, DiscreteSchedule
+from jacobian_lab import Denoiser, DiscreteSchedule, InputError, load_latent
+from jacobian_lab._checksums import file_hash
+from mnist.autoencoder_train import autoencoder_loss, reconstruction_psnr, standardise
 from mnist.data import digits
 from mnist.latent import (
     AUTOENCODER,
@@ -28,10 +30,12 @@ from mnist.latent import (
 )
 from mnist.recipe import AutoencoderRecipe, LatentRecipe, Recipe
 from mnist.tasks import Loss, Task, denoising_loss
-from mnist.weights import Card, load_classifier, load_weights, read_card
+from mnist.weights import Card, load_weights, read_card
 
-FEATURES = (3, 6)
-"""Layers of the classifier whose outputs are compared: the ends of its first two blocks."""
+COUNTED = 5000
+"""Digits over which an autoencoder's latents get mean 0 and standard deviation 1."""
+PARTS = {"autoencoder": ("vae",), "latent": ("unet", "text_encoder")}
+"""What is trained of a pipeline, by the recipe's kind."""
 
 
 def latent_task(recipe: Recipe) -> Task:
@@ -44,78 +48,49 @@ def latent_task(recipe: Recipe) -> Task:
 
 def _autoencoder(recipe: AutoencoderRecipe) -> Task:
     def finish(network: nn.Module, _path: Path) -> Card:
+        standardise(network, digits("train", recipe.data_folder)[0][:COUNTED])
         return {"scores": {"held_out_psnr": reconstruction_psnr(network)}}
 
     architecture = AUTOENCODER | {"block_out_channels": list(recipe.channels)}
+    network = build_autoencoder(architecture)
     return Task(
-        build_autoencoder(architecture),
+        network,
         autoencoder_loss(recipe),
         {
             "kind": recipe.kind,
             "architecture": architecture,
             "loss": (
                 f"mean squared error + {recipe.perceptual} of the classifier's features +"
-                f" {recipe.divergence} KL a latent"
+                f" {recipe.divergence} KL a latent + {recipe.cycle} of the cycle E(D(z)) = z;"
+                f" {recipe.varied:.0%} of the images varied"
             ),
+            **_start(recipe, {"vae": network}),
         },
         finish=finish,
     )
 
 
-def autoencoder_loss(recipe: AutoencoderRecipe) -> Loss:
-    """Return the squared error of pixels and of the classifier's features, and the divergence of
-    the latents' Gaussians.
-    """
-    body = load_classifier(device=recipe.device).body
-    blocks = [body[first:last] for first, last in zip((0, *FEATURES), FEATURES, strict=False)]
-
-    def features(images: Tensor) -> list[Tensor]:
-        found = []
-        for block in blocks:
-            images = block(images)
-            found.append(images)
-        return found
-
-    def loss(network: nn.Module, images: Tensor, _labels: Tensor) -> Tensor:
-        mean, log_variance = network.encode(images).latent_dist.parameters.float().chunk(2, 1)  # type: ignore[operator]
-        log_variance = log_variance.clamp(-30, 20)
-        latents = mean + (0.5 * log_variance).exp() * torch.randn(mean.shape).to(mean)
-        drawn = network.decode(latents).sample  # type: ignore[operator]
-        divergence = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).mean()
-        perceptual = torch.stack(
-            [
-                F.mse_loss(a.float(), b.float())
-                for a, b in zip(features(drawn), features(images), strict=True)
-            ]
-        ).mean()
-        return (
-            F.mse_loss(drawn.float(), images)
-            + recipe.perceptual * perceptual
-            + recipe.divergence * divergence
-        )
-
-    return loss
+def _start(recipe: AutoencoderRecipe | LatentRecipe, parts: Mapping[str, nn.Module]) -> Card:
+    """Give the parts the weights of a pipeline's, by their names; return what the card says."""
+    folder = recipe.start
+    if folder is None:
+        return {}
+    pipeline = load_latent(folder).pipeline
+    for name, network in parts.items():
+        try:
+            network.load_state_dict(getattr(pipeline, name).state_dict())
+        except RuntimeError as error:
+            raise InputError(
+                f"--start {folder}: its {name} has another architecture than is trained here:"
+                f" {error}"
+            ) from error
+    return {"start": started_from(folder, list(parts))}
 
 
-@torch.no_grad()
-def reconstruction_psnr(autoencoder: nn.Module, batch_size: int = 500) -> float:
-    """Return the mean peak signal-to-noise ratio, in dB, of the held-out digits behind encoder and
-    decoder.
-    """
-    images, _ = digits("held-out")
-    errors = [
-        (
-            autoencoder.decode(autoencoder.encode(part).latent_dist.mode()).sample.clamp(  # type: ignore[operator]
-                -1, 1
-            )
-            - part
-        )
-        .square()
-        .flatten(1)
-        .mean(1)
-        for part in images.split(batch_size)  # type: ignore[no-untyped-call]
-    ]
-    return float((10 * torch.log10(4 / torch.cat(errors))).mean())
+def started_from(folder: Path, parts: Sequence[str]) -> Card:
+    """Return the SHA-256 of the weights of a pipeline's parts, such as "unet"."""
+    found = {name: next((folder / name).glob("*.safetensors"), None) for name in parts}
+    return {name: file_hash(path) for name, path in found.items() if path}
 
 
 def _latent(recipe: LatentRecipe) -> Task:
@@ -149,6 +124,7 @@ def _latent(recipe: LatentRecipe) -> Task:
             "loss": "mean squared error of the raw output, times uniform",
             "captions": [template.format("...") for template in TEMPLATES],
             "dropped": recipe.dropped,
+            **_start(recipe, {name: getattr(network, name) for name in PARTS[recipe.kind]}),
         },
         inputs,
         finish,

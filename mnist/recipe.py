@@ -133,25 +133,33 @@ class AutoencoderRecipe(Recipe):
     """
 
     kind = "autoencoder"
-    updates: int = 2_500
-    batch_size: int = 64
-    learning_rate: float = 2e-3
+    updates: int = 1_400
+    batch_size: int = 32
+    ema_decay: float = 0.995
+    start: Path | None = None
+    """Folder of a pipeline whose autoencoder is trained further; by default a new one."""
     channels: tuple[int, int, int] = (16, 32, 64)
     """Features at sides 32, 16 and 8; multiples of 8."""
     perceptual: float = 0.02
     """Weight of the mean squared difference of the classifier's first features."""
     divergence: float = 1e-4
     """Weight of the Kullback-Leibler divergence of a latent's Gaussian from the standard one."""
+    cycle: float = 0.1
+    """Weight of the cycle E(D(z + d)) = z + d, which makes the encoder E a left inverse of the
+    decoder D off the data, too.
+    """
+    varied: float = 0.5
+    """Share of the images that are varied, no digits any more: blurred, mixed, cut; in [0, 1)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if any(c < 8 or c % 8 for c in self.channels):
             raise InputError(f"channels must be positive multiples of 8: got {self.channels}")
-        if self.perceptual < 0 or self.divergence < 0:
-            raise InputError(
-                f"perceptual and divergence must be at least 0: got {self.perceptual} and"
-                f" {self.divergence}"
-            )
+        weights = self.perceptual, self.divergence, self.cycle
+        if min(weights) < 0:
+            raise InputError(f"perceptual, divergence and cycle must be at least 0: got {weights}")
+        if not 0 <= self.varied < 1:
+            raise InputError(f"varied must lie in [0, 1): got {self.varied}")
 
 
 @dataclass(frozen=True)
@@ -167,6 +175,10 @@ class LatentRecipe(Recipe):
     updates: int = 10_000
     autoencoder: str = "runs/train-autoencoder/autoencoder"
     """Path, without ending, of the trained autoencoder."""
+    start: Path | None = None
+    """Folder of a pipeline whose text encoder and U-Net are trained further; by default new
+    ones.
+    """
     prediction: Literal["v", "epsilon", "sample"] = "v"
     """What the U-Net predicts."""
     channels: tuple[int, int] = (64, 96)
@@ -195,10 +207,16 @@ def has_bfloat16(device: str) -> bool:
 def essentials(recipe: Recipe) -> dict[str, Any]:
     """Return the options that decide what is trained, as JSON knows them."""
     return {
-        key: list(value) if isinstance(value, tuple) else value
+        key: _as_json(value)
         for key, value in dataclasses.asdict(recipe).items()
         if key not in UNESSENTIAL
     }
+
+
+def _as_json(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return list(value)
+    return str(value) if isinstance(value, Path) else value
 
 
 def command(name: str, recipe: Recipe) -> str:

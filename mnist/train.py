@@ -26,9 +26,10 @@ from jacobian_lab import InputError
 from jacobian_lab._files import open_archive, write_archive, write_whole
 from jacobian_lab.sampling.sampler import seed_of
 from mnist.data import digits
-from mnist.latent_train import latent_task
+from mnist.latent_train import PARTS, latent_task, started_from
 from mnist.observer_train import limits_task
 from mnist.recipe import (
+    AutoencoderRecipe,
     ClassifierRecipe,
     DenoiserRecipe,
     LatentRecipe,
@@ -110,11 +111,13 @@ def _claim(recipe: Recipe) -> Claim:
     """Return what makes a training run this one: model, options, weights that it starts from, and
     the code that computes.
     """
-    weights = {}
+    weights: dict[str, object] = {}
     if isinstance(recipe, LatentRecipe):
-        weights = {recipe.autoencoder: read_card(recipe.autoencoder, "autoencoder").get("sha256")}
+        weights[recipe.autoencoder] = read_card(recipe.autoencoder, "autoencoder").get("sha256")
     if isinstance(recipe, LimitsRecipe) and recipe.start:
-        weights = {recipe.start: read_card(recipe.start, "limits").get("sha256")}
+        weights[recipe.start] = read_card(recipe.start, "limits").get("sha256")
+    if isinstance(recipe, AutoencoderRecipe | LatentRecipe) and recipe.start:
+        weights[str(recipe.start)] = started_from(recipe.start, PARTS[recipe.kind])
     return {"model": recipe.kind, **essentials(recipe), "weights": weights, "code": code(PACKAGES)}
 
 

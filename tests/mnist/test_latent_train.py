@@ -3,6 +3,7 @@ import json
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import mnist
 from jacobian_lab import InputError
@@ -11,6 +12,7 @@ from mnist.recipe import AutoencoderRecipe, LatentRecipe
 from mnist.train import Run, train
 
 import mnist_files
+import pipelines
 
 diffusers = pytest.importorskip("diffusers")
 
@@ -114,6 +116,34 @@ def test_captions_are_dropped_at_the_rate_that_is_asked(folder, autoencoder, tmp
     train(recipe(folder, autoencoder, tmp_path / "run", batch_size=64, dropped=0.25, updates=8))
     empty = (torch.cat(seen) == latent.tokens([""])).all(1).double().mean()
     assert 0.17 < float(empty) < 0.33  # 512 captions: 0.25 +- 4 standard deviations
+
+
+def test_training_goes_on_from_the_parts_of_a_pipeline(folder, autoencoder, tmp_path):
+    start = pipelines.miniature(tmp_path / "start", (8, 8, 8), (16, 16))
+    options = {"start": start, "updates": 1, "warmup": 10**6}
+    one = train(recipe(folder, autoencoder, tmp_path / "latent", **options))
+    two = train(
+        AutoencoderRecipe(
+            batch_size=4, channels=(8, 8, 8), data_folder=folder, out=tmp_path / "vae", **options
+        )
+    )
+    pipeline = diffusers.StableDiffusionPipeline.from_pretrained(start)
+    trained = load_file(one.with_suffix(".safetensors"))
+    for key, value in pipeline.unet.state_dict().items():
+        torch.testing.assert_close(trained[f"unet.{key}"].float(), value, atol=1e-3, rtol=1e-3)
+    trained, own = load_file(two.with_suffix(".safetensors")), pipeline.vae.state_dict()
+    same = [key for key in own if "quant_conv" not in key]  # those are standardised
+    assert all((trained[key].float() - own[key]).abs().max() < 1e-3 for key in same)
+    card = json.loads(one.with_suffix(".json").read_text())
+    assert card["start"].keys() == {"unet", "text_encoder"}
+    assert f"--start {start}" in card["command"]
+    assert json.loads(two.with_suffix(".json").read_text())["start"].keys() == {"vae"}
+
+
+def test_a_start_of_another_architecture_is_told(folder, autoencoder, tmp_path):
+    start = pipelines.miniature(tmp_path / "start", (8, 8, 16), (16, 32))
+    with pytest.raises(InputError, match="its unet has another architecture"):
+        train(recipe(folder, autoencoder, tmp_path / "run", start=start))
 
 
 def test_an_autoencoder_that_is_not_there_is_named(folder, tmp_path):

@@ -28,8 +28,10 @@ def test_bad_options_are_named():
         LatentRecipe(dropped=1.0)
     with pytest.raises(InputError, match="channels must be positive multiples of 16"):
         LatentRecipe(channels=(8, 16))
-    with pytest.raises(InputError, match="perceptual and divergence must be at least 0"):
+    with pytest.raises(InputError, match="perceptual, divergence and cycle must be at least 0"):
         AutoencoderRecipe(divergence=-1.0)
+    with pytest.raises(InputError, match=r"varied must lie in \[0, 1\): got 1"):
+        AutoencoderRecipe(varied=1.0)
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,13 @@ import torch
 
 import mnist
 from jacobian_lab import Denoiser, DiscreteSchedule
+from jacobian_lab.constraints.decoded import Decoded
 from jacobian_lab.constraints.linear import Inpainting
 from jacobian_lab.constraints.masks import half
 from jacobian_lab.constraints.separable import shrink
 from jacobian_lab.derivative.settings import MATH_ATTENTION
 from jacobian_lab.sampling.sampler import seed_of, seeded_noise
-from studies.frame.models import Model
+from studies.frame.models import Model, open_model
 from studies.latent.vae_premises import (
     STEPS,
     TASKS,
@@ -140,3 +141,40 @@ def test_what_is_observed_is_shown_as_the_tasks_see_it():
     np.testing.assert_array_equal(found["known"][..., :16], images[..., :16])
     assert np.isnan(found["known"][..., 16:]).all()
     assert all(float(task(images).residual(images).max()) < 1e-6 for task in TASKS.values())
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    pytest.importorskip("diffusers")
+    return open_model("mnist-latent", "cpu")
+
+
+class TestShipped:
+    """Of the miniature that ships: VAE-Newton has ground to stand on."""
+
+    def test_its_encoder_undoes_its_decoder(self, shipped):
+        images = mnist.digits("held-out")[0]
+        with torch.no_grad():
+            others = shipped.encode(images[200:208])
+        found = premises(shipped, images[0], others, 500, 0, 0)
+        random, digits, secant = found["roundtrip"]
+        assert random < 0.8
+        assert digits < 0.3
+        assert secant < 0.15
+        largest, norm, negative = found["loop"].T
+        assert (largest > 0.8).all()
+        assert (norm < 1.5).all()  # nearly normal: what is wanted does not grow on the way
+        assert (negative == 0).all()
+
+    @pytest.mark.parametrize("form", ["tangent", "secant"])
+    @pytest.mark.parametrize("task", TASKS)
+    def test_its_steps_alone_lead_from_digit_to_digit(self, shipped, task, form):
+        images = mnist.digits("held-out")[0]
+        problem = TASKS[task](images[100:104])
+        constraint = Decoded(problem, shipped.encode, shipped.decode, form)
+        with torch.no_grad():
+            z = shipped.encode(images[125:129])
+        before = constraint.residual(z)
+        for _ in range(15):
+            z = z + 0.5 * constraint.error(z)
+        assert (constraint.residual(z) < 0.25 * before).all()
