@@ -246,7 +246,7 @@ COMMANDS: dict[str, dict[str, Command]] = {
             "Count what the published models cost.",
         ),
         "benchmark contest": Command(
-            "studies.contest.contest", "Contest on linear inverse problems."
+            "studies.contest.contest", "Contest on inverse problems."
         ),
     },
     "Results": {
