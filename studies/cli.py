@@ -245,9 +245,7 @@ COMMANDS: dict[str, dict[str, Command]] = {
             "studies.benchmarks.full_size",
             "Count what the published models cost.",
         ),
-        "benchmark contest": Command(
-            "studies.contest.contest", "Contest on inverse problems."
-        ),
+        "benchmark contest": Command("studies.contest.contest", "Contest on inverse problems."),
     },
     "Results": {
         "results": Command(
