@@ -19,12 +19,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from jacobian_lab import _require
 from jacobian_lab.constraints.linear import Inpainting
 from jacobian_lab.constraints.separable import Wiener
 from mnist.problems import Problem, Quantised, observation_image
 from mnist.unet import ResBlock
-from mnist.weights import build, load_weights, read_card
+from mnist.weights import load_network
 
 FEATURES = 32
 """Of the task's embedding."""
@@ -120,9 +119,4 @@ def load_observer(
     device : torch.device or str
     dtype : torch.dtype
     """
-    _require.device(device)
-    _require.precision(dtype)
-    card = read_card(name, "limits")
-    observer = build(name, lambda: Observer(**card["architecture"]))
-    load_weights(name, card, observer)
-    return observer.to(device, dtype).eval().requires_grad_(False)
+    return load_network(name, "limits", Observer, device, dtype)

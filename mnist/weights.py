@@ -26,6 +26,7 @@ from mnist.unet import UNet
 
 Card: TypeAlias = dict[str, Any]
 Model = TypeVar("Model")
+Network = TypeVar("Network", bound=nn.Module)
 SHIPPED = Path(__file__).parent / "weights"
 """Folder of the models that ship."""
 ALIASES = {"mnist": "denoiser", "mnist-flow": "flow"}
@@ -59,7 +60,7 @@ def load_denoiser(
     _require.device(device)
     _require.precision(dtype)
     card = read_card(name, "denoiser")
-    denoiser = build(name, lambda: build_denoiser(card["architecture"], card["prediction"]))
+    denoiser = _build(name, lambda: build_denoiser(card["architecture"], card["prediction"]))
     load_weights(name, card, denoiser.network)  # type: ignore[arg-type]
     return denoiser.to(device, dtype).eval().requires_grad_(False)
 
@@ -78,12 +79,25 @@ def load_classifier(
     device : torch.device or str
     dtype : torch.dtype
     """
+    return load_network(name, "classifier", Classifier, device, dtype)
+
+
+def load_network(
+    name: str | Path,
+    kind: str,
+    make: Callable[..., Network],
+    device: torch.device | str,
+    dtype: torch.dtype,
+) -> Network:
+    """Return a trained network of a kind, made from what its card calls the architecture, in
+    evaluation mode, its weights frozen.
+    """
     _require.device(device)
     _require.precision(dtype)
-    card = read_card(name, "classifier")
-    classifier = build(name, lambda: Classifier(**card["architecture"]))
-    load_weights(name, card, classifier)
-    return classifier.to(device, dtype).eval().requires_grad_(False)
+    card = read_card(name, kind)
+    network = _build(name, lambda: make(**card["architecture"]))
+    load_weights(name, card, network)
+    return network.to(device, dtype).eval().requires_grad_(False)
 
 
 def build_denoiser(architecture: dict[str, Any], prediction: str) -> Denoiser:
@@ -188,15 +202,7 @@ def write_card(name: str | Path, card: Card) -> None:
     write_whole(_files(name).with_suffix(".json"), json_bytes(card | {CHECKSUM: json_hash(card)}))
 
 
-def build(name: str | Path, make: Callable[[], Model]) -> Model:
-    """Return what `make` makes of a card, or raise if the card does not describe it.
-
-    Parameters
-    ----------
-    name : str or Path
-        Of the model, for the message.
-    make : callable
-    """
+def _build(name: str | Path, make: Callable[[], Model]) -> Model:
     try:
         return make()
     except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
