@@ -133,9 +133,9 @@ class AutoencoderRecipe(Recipe):
     """
 
     kind = "autoencoder"
-    updates: int = 1_400
-    batch_size: int = 32
-    ema_decay: float = 0.995
+    updates: int = 2_500
+    batch_size: int = 64
+    learning_rate: float = 2e-3
     start: Path | None = None
     """Folder of a pipeline whose autoencoder is trained further; by default a new one."""
     channels: tuple[int, int, int] = (16, 32, 64)
