@@ -50,7 +50,9 @@ class Contest(Config):
     other, on a machine that has nothing else to do.
     """
     processes: int = 1
-    """Processes that compute at once; what they have finished is kept, whatever is killed."""
+    """Processes that compute at once, with one thread each: as many as the machine has cores is
+    fastest. What they have finished is kept, whatever is killed.
+    """
 
     def __post_init__(self) -> None:
         super().__post_init__()

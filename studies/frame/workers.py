@@ -2,8 +2,10 @@
 
 Each process writes the pieces that it computes, whole, so that nothing has to be put together
 afterwards: what a kill of a process, or of the command, leaves undone is computed by the next ones,
-and by them alone. Processes are spawned, not forked, and share out PyTorch's threads; one whose
-command has died, dies.
+and by them alone. Processes are spawned, not forked; one whose command has died, dies.
+
+Each piece is computed by one thread, however many processes there are: sums of floats depend on the
+number of threads, and results shall not depend on that of processes.
 """
 
 from __future__ import annotations
@@ -68,9 +70,10 @@ def compute_pieces(pieces: Pieces, work: Work, processes: int, what: str) -> lis
                 print(f"{told}; new processes compute them", file=sys.stderr, flush=True)
                 left = missing
         found = []
-        for name, function in work.items():
-            found.append(pieces(name, function))
-            bar.update(processes == 1 and name in left)
+        with _one_thread():
+            for name, function in work.items():
+                found.append(pieces(name, function))
+                bar.update(processes == 1 and name in left)
     if processes > 1:
         pieces.found = known  # and not what the other processes have just written
     return found
@@ -93,8 +96,7 @@ def _write(folder: Path, name: str, function: Callable[[], Arrays]) -> None:
 def _pool(processes: int) -> Iterator[ProcessPoolExecutor]:
     """Yield a pool; if the block fails, as by Ctrl-C, its processes end at once."""
     others = set(active_children())
-    threads = max(1, torch.get_num_threads() // processes)
-    pool = ProcessPoolExecutor(processes, get_context("spawn"), _prepare, (threads,))
+    pool = ProcessPoolExecutor(processes, get_context("spawn"), _prepare)
     try:
         yield pool
     except BaseException:
@@ -105,10 +107,21 @@ def _pool(processes: int) -> Iterator[ProcessPoolExecutor]:
         pool.shutdown(cancel_futures=True)
 
 
-def _prepare(threads: int) -> None:
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Have PyTorch compute by one thread inside."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _prepare() -> None:
     """Prepare a process of a pool: Ctrl-C is for the command, with which this process ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    torch.set_num_threads(threads)
+    torch.set_num_threads(1)
     Thread(target=_end_with_the_command, daemon=True).start()
 
 

@@ -8,7 +8,9 @@ import time
 from functools import partial
 from multiprocessing import active_children
 
+import numpy as np
 import pytest
+import torch
 import worked_pieces
 from worked_pieces import computed, work
 
@@ -97,3 +99,21 @@ def alive(process):
             return file.read().rsplit(") ", 1)[1][0] != "Z"
     except FileNotFoundError:
         return False
+
+
+def test_pieces_do_not_depend_on_the_number_of_threads(tmp_path):
+    """Sums of floats do, and workers have fewer threads than the command."""
+
+    def threads():
+        return {"square": np.array(torch.get_num_threads())}
+
+    before = torch.get_num_threads()
+    try:
+        for count in (1, 2):
+            torch.set_num_threads(count)
+            pieces = Pieces(tmp_path / str(count))
+            pieces.folder.mkdir()
+            assert squares(compute_pieces(pieces, {"piece": threads}, 1, "pieces")) == [1]
+            assert torch.get_num_threads() == count
+    finally:
+        torch.set_num_threads(before)
