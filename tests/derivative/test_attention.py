@@ -12,6 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from jacobian_lab.derivative import attention
 from jacobian_lab.derivative.arguments import tensors
+from jacobian_lab.derivative.linear_map import UnsupportedError
 from jacobian_lab.derivative.linearisation import Linearisation
 
 from conftest import relative
@@ -197,3 +198,42 @@ def test_a_long_attention_holds_nothing_of_the_size_of_its_matrix():
             J.jvp(x[None])
             J.vjp(x[None])
     assert max(sizes) <= attention.BYTES["cpu"] < 4 * 1500**2 * 4 / 8
+
+
+@pytest.mark.parametrize("kernel", [False, True])
+@pytest.mark.parametrize("which", ["queries", "keys", "values", "result"])
+def test_what_a_network_overwrites_after_an_attention_is_kept_as_it_was(which, kernel):
+    def network(x, in_place):
+        parts = {"queries": qkv(x).clone(), "keys": qkv(x).flip(1), "values": qkv(x) ** 2}
+        attend = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+        q, k, v = parts.values()
+        out = attend(q, k, v)[0] if kernel else F.scaled_dot_product_attention(q, k, v)
+        parts["result"] = out
+        twice = out + out
+        return twice + (parts[which].sin_() if in_place else parts[which].sin())
+
+    x, v = weights(2, *SHAPE), weights(3, 2, *SHAPE, seed=1)
+    with torch.no_grad():
+        J, pure = (Linearisation(lambda x, now=now: network(x, now), x) for now in (True, False))
+    assert torch.equal(J.value, pure.value)
+    assert relative(J.jvp(v), pure.jvp(v)) < 1e-14
+    u = weights(3, *J.value.shape, seed=2)
+    assert relative(J.vjp(u), pure.vjp(u)) < 1e-14
+    assert not J.borrowed
+
+
+@pytest.mark.parametrize("which", range(3))
+def test_a_query_key_or_value_that_is_written_to_later_is_noticed(which):
+    seen = []
+
+    def network(x):
+        seen.append((qkv(x).clone(), qkv(x).flip(1), qkv(x) ** 2))
+        return F.scaled_dot_product_attention(*seen[-1])
+
+    x = weights(2, *SHAPE)
+    with torch.no_grad():
+        J = Linearisation(network, x)
+        J.jvp(x[None])
+        seen[0][which].zero_()
+        with pytest.raises(UnsupportedError, match="cache"):
+            J.jvp(x[None])
