@@ -115,7 +115,7 @@ def unconstrained(denoiser, steps):
     """Samples of DDIM."""
     x = start_noise(denoiser, SEEDS)
     for now, after in even_steps(denoiser, steps):
-        x = stepped(x, now.mean(denoiser, x), now, after, 0.0)
+        x = stepped(denoiser, x, now.mean(denoiser, x), now, after, 0.0)
     return x
 
 
@@ -126,3 +126,10 @@ def check_meets(peer, problem, schedule, steps=20, share=0.3, **parameters):
     free = problem.residual(unconstrained(denoiser, steps)).mean()
     assert found.isfinite().all()
     assert problem.residual(found).mean() < share * free
+
+
+def check_contract(peer):
+    """Its settings, price and batch, on what every method of linear problems takes."""
+    check_settings(peer)
+    check_price(peer, shrunk())
+    check_batch(peer, masked(0.1))

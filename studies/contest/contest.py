@@ -26,6 +26,7 @@ from studies.contest.entries import (
     Entry,
     at_edge,
     clock,
+    steps_within,
     try_parameters,
     twice,
 )
@@ -100,7 +101,7 @@ def entries_of(
         rows = [json.loads(str(next(tried)["row"])) for _ in peer.combinations()]
         best: dict[str, Any] = min(rows, key=lambda row: row["doubt"])
         for budget in config.budgets:
-            steps = max(2, round(budget / best["cost"]))
+            steps = steps_within(budget, best["step"], best["once"])
             entry = Entry(task, peer.name, "searched", best["parameters"], steps)
             found.append((entry, at_edge(peer, best["parameters"])))
     found.sort(key=lambda pair: pair[0].steps)

@@ -29,7 +29,7 @@ from studies.frame.study import Arrays
 
 FIRST, OTHERS = 2000, 1000  # held-out digits of the contest, and of the search
 STEPS = 4
-"""Of the run that tells what a step costs."""
+"""Of the shorter of the two runs that tell what a step costs."""
 BATCH = 50
 
 
@@ -122,27 +122,42 @@ def true_features(count: int, device: str) -> Any:
     return mnist.load_classifier(device=device).features(images).cpu().numpy()
 
 
-def evaluations_per_step(entry: Entry, config: Contest) -> float:
-    """Return the evaluations of a step, counted over a few steps on the digits of the search: on
-    fewer digits, the check of products, two samples at each time, would count for more than it is.
+def price(entry: Entry, config: Contest) -> tuple[float, float]:
+    """Return the evaluations of a step, and those of a run beside its steps, such as the check of
+    products: by two short runs on the digits of the search, all of them, since the check is of two
+    samples at each time.
     """
-    probe = replace(entry, steps=STEPS)
-    found = execute(probe, config, OTHERS, config.searched, config.seed)
-    return float(found["passes"].sum()) / STEPS
+    few, more = (
+        float(
+            execute(replace(entry, steps=n), config, OTHERS, config.searched, config.seed)[
+                "passes"
+            ].sum()
+        )
+        for n in (STEPS, 2 * STEPS)
+    )
+    step = (more - few) / STEPS
+    # a method may stop early: the longer run then costs no more
+    return (step, few - STEPS * step) if step > 0 else (few / STEPS, 0.0)
+
+
+def steps_within(budget: float, step: float, once: float) -> int:
+    """Return how many steps a budget of evaluations pays for, at least 2; see `price`."""
+    return max(2, round((budget - once) / step))
 
 
 def try_parameters(task: str, method: str, parameters: dict[str, float], config: Contest) -> Arrays:
     """Return what some parameters got on the digits of the search, with half of the largest budget,
-    as JSON: "doubt", the judge's, by which they are chosen, and "cost", evaluations of a step.
+    as JSON: "doubt", the judge's, by which they are chosen, and the `price`, "step" and "once".
     """
     entry = Entry(task, method, "searched", parameters, 1)
-    cost = evaluations_per_step(entry, config)
-    entry = replace(entry, steps=max(2, round(max(config.budgets) / 2 / cost)))
+    step, once = price(entry, config)
+    entry = replace(entry, steps=steps_within(max(config.budgets) / 2, step, once))
     found = execute(entry, config, OTHERS, config.searched, config.seed)
     row = {
         "parameters": parameters,
         "doubt": float(np.nan_to_num(found["doubt"], nan=100.0).mean()),
-        "cost": cost,
+        "step": step,
+        "once": once,
         "residual": float(found["residual"].mean()),
     }
     return {"row": np.array(json.dumps(row))}

@@ -80,7 +80,7 @@ def mpgd(
                 .clamp(min=torch.finfo(x.dtype).tiny)
                 .reshape(-1, 1, 1, 1)
             )
-            x = stepped(x, x0, now, after, eta) + scale * problem.adjoint(missing) / size
+            x = stepped(denoiser, x, x0, now, after, eta) + scale * problem.adjoint(missing) / size
     return x
 
 

@@ -11,10 +11,8 @@ from studies.contest.methods.noise_levels import level
 
 from peer_checks import (
     SHAPE,
-    check_batch,
+    check_contract,
     check_meets,
-    check_price,
-    check_settings,
     masked,
     matrix,
     oracle,
@@ -37,9 +35,7 @@ class Bent:
 
 
 def test_price_settings_and_batch():
-    check_settings(CLAMP)
-    check_price(CLAMP, shrunk())
-    check_batch(CLAMP, masked(0.1))
+    check_contract(CLAMP)
 
 
 @pytest.mark.parametrize("schedule", ["ddpm", "flow"])

@@ -24,6 +24,8 @@ from studies.contest.entries import (
     at_edge,
     execute,
     kernel_distance,
+    price,
+    steps_within,
     true_features,
     try_parameters,
     twice,
@@ -122,9 +124,31 @@ def test_parameters_are_tried_on_other_digits_with_half_of_the_largest_budget(en
         for scale in (1.0, -1.0)
     ]
     assert torch.equal(seen[0][0], problem("half", OTHERS, 3, 0)[0].y)
-    assert [steps for _, steps in seen] == [4, 10, 4, 10]
-    assert rows[0]["cost"] == 1
+    assert [steps for _, steps in seen] == [4, 8, 10, 4, 8, 10]
+    assert (rows[0]["step"], rows[0]["once"]) == (1, 0)
     assert rows[0]["doubt"] < rows[1]["doubt"]
+
+
+@pytest.mark.parametrize(
+    ("passes", "expected"),
+    [
+        (lambda n: 2 * n - 1, (2, -1)),  # DInG
+        (lambda n: 2 * n + 3, (2, 3)),  # a last pass, and a check
+        (lambda n: min(n, 3), (0.75, 0)),  # stops early
+    ],
+)
+def test_the_price_of_a_step_is_apart_from_what_a_run_costs_once(enter, passes, expected):
+    def spends(denoiser, constraint, seeds, steps):
+        for _ in range(passes(steps)):
+            D = denoiser(torch.zeros(len(seeds), *denoiser.shape), 500)
+        return D
+
+    enter(spends)
+    step, once = price(Entry("half", "tried", "searched", {}, 1), Contest(searched=2))
+    assert (step, once) == pytest.approx(expected)
+    for budget in (25, 100):
+        if expected[0] == 2:
+            assert abs(passes(steps_within(budget, step, once)) - budget) <= 1
 
 
 def test_a_search_that_ends_at_an_edge_is_told():

@@ -10,10 +10,8 @@ from studies.contest.methods.fast_dips import FAST_DIPS, admm_steps, descended, 
 
 from peer_checks import (
     SHAPE,
-    check_batch,
+    check_contract,
     check_meets,
-    check_price,
-    check_settings,
     masked,
     matrix,
     oracle,
@@ -32,9 +30,7 @@ class NotKnownLinear:
 
 
 def test_price_settings_and_batch():
-    check_settings(FAST_DIPS)
-    check_price(FAST_DIPS, shrunk())
-    check_batch(FAST_DIPS, masked(0.1))
+    check_contract(FAST_DIPS)
 
 
 @pytest.mark.parametrize("schedule", ["ddpm", "flow"])

@@ -9,10 +9,8 @@ from studies.contest.methods.seeds import SeededNoise
 from peer_checks import (
     SEEDS,
     SHAPE,
-    check_batch,
+    check_contract,
     check_meets,
-    check_price,
-    check_settings,
     masked,
     matrix,
     oracle,
@@ -21,9 +19,7 @@ from peer_checks import (
 
 
 def test_price_settings_and_batch():
-    check_settings(PNP_FLOW)
-    check_price(PNP_FLOW, shrunk())
-    check_batch(PNP_FLOW, masked(0.1))
+    check_contract(PNP_FLOW)
 
 
 @pytest.mark.parametrize("schedule", ["ddpm", "flow"])

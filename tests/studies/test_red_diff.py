@@ -12,10 +12,8 @@ from studies.contest.methods.seeds import SeededNoise
 from peer_checks import (
     SEEDS,
     SHAPE,
-    check_batch,
+    check_contract,
     check_meets,
-    check_price,
-    check_settings,
     masked,
     matrix,
     oracle,
@@ -24,9 +22,7 @@ from peer_checks import (
 
 
 def test_price_settings_and_batch():
-    check_settings(RED_DIFF)
-    check_price(RED_DIFF, shrunk())
-    check_batch(RED_DIFF, masked(0.1))
+    check_contract(RED_DIFF)
 
 
 @pytest.mark.parametrize("schedule", ["ddpm", "flow"])

@@ -9,11 +9,8 @@ from studies.contest.methods.sitcom import SITCOM, fitted
 
 from peer_checks import (
     SHAPE,
-    check_batch,
+    check_contract,
     check_meets,
-    check_price,
-    check_settings,
-    masked,
     matrix,
     oracle,
     shrunk,
@@ -21,9 +18,7 @@ from peer_checks import (
 
 
 def test_price_settings_and_batch():
-    check_settings(SITCOM)
-    check_price(SITCOM, shrunk())
-    check_batch(SITCOM, masked(0.1))
+    check_contract(SITCOM)
 
 
 @pytest.mark.parametrize("schedule", ["ddpm", "flow"])

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from jacobian_lab.diffusion.denoiser import Denoiser
 from jacobian_lab.errors import InputError
+from jacobian_lab.sampling.sampler import ddim_step
 
 
 @dataclass(frozen=True)
@@ -107,13 +108,16 @@ def at_ratios(denoiser: Denoiser, ratios: Sequence[float]) -> list[NoiseLevel]:
     return [level(denoiser, time) for time in times]
 
 
-def stepped(x: Tensor, x0: Tensor, now: NoiseLevel, after: NoiseLevel, eta: float) -> Tensor:
-    """Return x at the next level by DDIM, with a share `eta` of fresh noise."""
-    kept = (now.alpha * after.sigma / (after.alpha * now.sigma)) ** 2
-    fresh = eta * after.sigma * max(0.0, 1 - kept) ** 0.5
-    noise = (x - now.alpha * x0) / now.sigma
-    x_s = after.alpha * x0 + max(0.0, after.sigma**2 - fresh**2) ** 0.5 * noise
-    return x_s + fresh * torch.randn_like(x) if fresh else x_s
+def stepped(
+    denoiser: Denoiser, x: Tensor, x0: Tensor, now: NoiseLevel, after: NoiseLevel, eta: float
+) -> Tensor:
+    """Return x at the next level by DDIM, with a share `eta` of fresh noise; the last step leads to
+    x0.
+    """
+    if now.time is None or after.time is None:
+        return x0
+    fresh = torch.randn_like(x) if eta else None
+    return ddim_step(denoiser, x, x0, now.time, after.time, eta, fresh)
 
 
 def _pairs(levels: list[NoiseLevel]) -> Steps:

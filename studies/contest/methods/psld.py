@@ -60,7 +60,7 @@ def psld(
                 glued = problem.encode(x + observed.pseudo_inverse(missing)) - z0
                 loss = omega * missing.flatten(1).norm(dim=1) + gamma * glued.flatten(1).norm(dim=1)
                 (gradient,) = torch.autograd.grad(loss.sum(), leaf)
-            z = stepped(z, z0.detach(), now, after, eta) - gradient
+            z = stepped(denoiser, z, z0.detach(), now, after, eta) - gradient
     return z
 
 

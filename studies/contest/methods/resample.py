@@ -72,7 +72,7 @@ def resample(
                 z0 = now.mean(denoiser, leaf)
                 (gradient,) = torch.autograd.grad(misfit(problem, z0).sqrt().sum(), leaf)
             z0 = z0.detach()
-            z = stepped(z, z0, now, after, 0.0) - scale * now.alpha**2 * gradient
+            z = stepped(denoiser, z, z0, now, after, 0.0) - scale * now.alpha**2 * gradient
             left = steps - 1 - k
             if left and left % every == 0 and 3 * k >= steps:
                 z = resampled(z, _fit(problem, z0, 3 * k < 2 * steps, inner), now, after, spread)
