@@ -204,10 +204,11 @@ def test_a_long_attention_holds_nothing_of_the_size_of_its_matrix():
 @pytest.mark.parametrize("which", ["queries", "keys", "values", "result"])
 def test_what_a_network_overwrites_after_an_attention_is_kept_as_it_was(which, kernel):
     def network(x, in_place):
-        parts = {"queries": qkv(x).clone(), "keys": qkv(x).flip(1), "values": qkv(x) ** 2}
+        # contiguous: the rule then holds what is overwritten, no copy
+        given = (qkv(x).contiguous(), qkv(x).flip(1).contiguous(), (qkv(x) ** 2).contiguous())
+        parts = dict(zip(("queries", "keys", "values"), given, strict=True))
         attend = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-        q, k, v = parts.values()
-        out = attend(q, k, v)[0] if kernel else F.scaled_dot_product_attention(q, k, v)
+        out = attend(*given)[0] if kernel else F.scaled_dot_product_attention(*given)
         parts["result"] = out
         twice = out + out
         return twice + (parts[which].sin_() if in_place else parts[which].sin())
