@@ -14,7 +14,9 @@ of D may change. From e = P e a Krylov space of P J stays in the range of A^T, w
 conditions a Gaussian on y lies.
 
 J is one Jacobian, or the block-diagonal one of a batch; `Newton` says how a sampler takes its
-steps, `newton_step` takes one.
+steps, `newton_step` takes one. Steps that move x_t lead to likely samples; `Newton.fair` leaves
+x_t where it is and conditions D on y, for samples of p(x_0 | y): see
+`jacobian_lab.sampling.conditional`.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ from scipy.sparse.linalg import LinearOperator, aslinearoperator
 from torch import Tensor
 
 from jacobian_lab import _require
-from jacobian_lab.constraints.base import Constraint
+from jacobian_lab.constraints.base import Constraint, LinearConstraint
 from jacobian_lab.constraints.observations import Map
 from jacobian_lab.derivative.products import Method
 from jacobian_lab.diffusion.schedule import per_sample
@@ -39,9 +41,11 @@ from jacobian_lab.krylov.conversion import square
 from jacobian_lab.krylov.least_squares import check_rcond, gmres, lstsq
 from jacobian_lab.krylov.many_systems import gmres_batch
 from jacobian_lab.linops.batch_jacobian import BatchJacobian
+from jacobian_lab.sampling.conditional import conditional_mean
 from jacobian_lab.sampling.step_size import Dynamic, StepSize
 
 Kind: TypeAlias = Literal["inexact", "gradient", "exact", "krylov", "identity"]
+Aim: TypeAlias = Literal["likeliest", "fair"]
 Values = TypeVar("Values", Tensor, NDArray[Any])
 
 
@@ -220,6 +224,10 @@ class Newton:
     """Evaluate D again after a time's last step, before the sampler moves on; without, a time costs
     a forward pass less.
     """
+    aim: Aim = "likeliest"
+    """"likeliest": steps move x_t towards the constraint. "fair": D is conditioned on it; see
+    `Newton.fair`.
+    """
 
     def __post_init__(self) -> None:
         _require.one_of("direction", self.direction, get_args(Kind))
@@ -227,6 +235,12 @@ class Newton:
         _require.integer("steps", self.steps, 0)
         _require.integer("krylov_steps", self.krylov_steps, 1)
         _require.flag("refresh", self.refresh)
+        _require.one_of("aim", self.aim, get_args(Aim))
+        if self.aim == "fair" and self.steps:
+            raise InputError(
+                f"fair samples take no steps of x_t: got steps={self.steps}. Newton.fair() sets"
+                " what they need"
+            )
         if self.rcond is not None:
             check_rcond(self.rcond)
         if not callable(self.step_size):
@@ -234,6 +248,30 @@ class Newton:
                 "step_size must be a rule of jacobian_lab.sampling.step_size: got"
                 f" {self.step_size!r}; for a fixed lambda pass Fixed(lambda)"
             )
+
+    @classmethod
+    def fair(cls, krylov_steps: int = 5, products: Method = "forward") -> Newton:
+        """Return the Newton of a sampler that draws from p(x_0 | y), y a linear observation with
+        its noise: at each time D becomes E[x_0 | x_t, y], for `1 + krylov_steps` passes.
+
+        Parameters
+        ----------
+        krylov_steps : int
+            Products in `jacobian_lab.sampling.conditional.conditional_mean`.
+        products : {"forward", "central", "exact"}
+            How `J v` is computed.
+        """
+        return cls("krylov", 0, products=products, krylov_steps=krylov_steps, aim="fair")
+
+
+def clean_estimate(J: BatchJacobian, constraint: Constraint | None, newton: Newton) -> Tensor:
+    """Return what a sampler takes for x_0, (B, *shape): D, or where the aim is fair the mean given
+    the observation too.
+    """
+    if newton.aim == "likeliest" or constraint is None:
+        return J.d
+    assert isinstance(constraint, LinearConstraint)
+    return conditional_mean(J, constraint, newton.krylov_steps)
 
 
 def newton_step(

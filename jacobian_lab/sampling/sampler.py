@@ -29,11 +29,11 @@ import torch
 from torch import Tensor
 
 from jacobian_lab import _require
-from jacobian_lab.constraints.base import Constraint
+from jacobian_lab.constraints.base import Constraint, LinearConstraint
 from jacobian_lab.diffusion.denoiser import Denoiser, Shape
 from jacobian_lab.errors import DivergenceError, InputError
 from jacobian_lab.linops.batch_jacobian import BatchJacobian, Spent
-from jacobian_lab.sampling.newton import Newton, newton_step
+from jacobian_lab.sampling.newton import Newton, clean_estimate, newton_step
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,9 @@ class State:
     x_t: Tensor
     """The noisy samples, (B, *shape)."""
     x0: Tensor
-    """Their posterior means; of the last state of all, the samples."""
+    """Their posterior means, given y too if the aim is fair; of the last state of all, the
+    samples.
+    """
     residual: Tensor | None
     """The constraint's residual of each x0, (B,); None without a constraint."""
     spent: Spent
@@ -128,7 +130,7 @@ def sample(
         What is wanted of the samples; samples do not influence each other.
     newton : Newton, optional
         Direction, number and size of the steps towards the constraint; by default 5 inexact ones at
-        each time.
+        each time. `Newton.fair()` draws from p(x_0 | y), y a linear observation.
     eta : float
         Share of fresh noise in each step, from 0 (DDIM) to 1 (DDPM's ancestral sampling).
     temperature : float
@@ -188,7 +190,7 @@ def _states(
                     denoiser,
                     x_t,
                     t,
-                    newton.products if step < steps else "forward",
+                    newton.products if step < steps or newton.aim == "fair" else "forward",
                     wants_graph,
                     spent,
                     like=J,
@@ -197,7 +199,8 @@ def _states(
             if first:
                 J.guard()
             last = s is None and step == steps
-            x0 = constraint.project(J.d) if project and last and constraint is not None else J.d
+            x0 = clean_estimate(J, constraint, newton)
+            x0 = constraint.project(x0) if project and last and constraint is not None else x0
             residual = None if constraint is None else constraint.residual(x0)
             trace.append((float(t), [] if residual is None else residual.tolist()))
             _check_bounds(x_t / float(denoiser.schedule.scale(t)), x0, t, trace)
@@ -272,6 +275,8 @@ def _check(
     for name, given, kind in (("constraint", constraint, Constraint), ("newton", newton, Newton)):
         if given is not None:
             _require.instance(name, given, kind)
+    if newton is not None and newton.aim == "fair" and constraint is not None:
+        _require.instance("the constraint of fair samples", constraint, LinearConstraint)
     if constraint is None and (_require.flag("project", project) or newton is not None):
         raise InputError("Newton steps and the projection are towards a constraint: got none")
 
