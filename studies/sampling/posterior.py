@@ -35,9 +35,11 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import product
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from jacobian_lab import DiscreteSchedule, InputError
@@ -47,6 +49,7 @@ from jacobian_lab.sampling.sampler import sample, seed_of, seeded_noise
 from jacobian_lab.sampling.step_size import Dynamic, ExactMinimiser, Fixed, Secant
 from studies.frame.answer import Answer, Row
 from studies.frame.figure_text import subject
+from studies.frame.statistics import rate_interval
 from studies.frame.study import Arrays, Config, Pieces, Study
 from studies.frame.survey import collect
 from studies.sampling.posterior_plot import ETAS, PATHS, plot
@@ -60,25 +63,30 @@ from studies.sampling.random_curves import (
     posterior_errors,
 )
 
-FREE, EXACT_DENOISER, MMPS = "free", "E[x_0 | x_t, y]", "MMPS"
-WAYS: dict[str, Callable[[int], Newton] | None] = {
+EXACT, EXACT_DENOISER, MMPS = "exact samples", "E[x_0 | x_t, y]", "MMPS"
+FREE, LIKELIEST = "free", "likeliest"
+WAYS: dict[str, Callable[[Posterior], Newton] | None] = {
+    EXACT: None,
     EXACT_DENOISER: None,
     MMPS: None,
+    "fair(10)": lambda _: Newton.fair(10),
+    "fair(5)": lambda _: Newton.fair(5),
+    LIKELIEST: lambda config: Newton("inexact", 1, Secant(20 / config.steps), refresh=False),
     FREE: None,
-    "J e, dynamic": lambda steps: Newton("inexact", steps, Dynamic(0.2)),
-    "J e, secant": lambda steps: Newton("inexact", steps, Secant(0.2)),
-    "J e, minimiser": lambda steps: Newton("inexact", steps, ExactMinimiser()),
-    "J^T e, minimiser": lambda steps: Newton("gradient", steps, ExactMinimiser()),
+    "J e, dynamic": lambda config: Newton("inexact", config.newton_steps, Dynamic(0.2)),
+    "J e, minimiser": lambda config: Newton("inexact", config.newton_steps, ExactMinimiser()),
+    "J^T e, minimiser": lambda config: Newton("gradient", config.newton_steps, ExactMinimiser()),
     "J^+ e, step 1": lambda _: Newton("exact", 1, Fixed(1.0), rcond=1e-13),
     "J^+ e, rcond 0.1, step 1": lambda _: Newton("exact", 1, Fixed(1.0), rcond=0.1),
-    "GMRES(3), step 1": lambda _: Newton("krylov", 1, Fixed(1.0), krylov_steps=3),
     "GMRES(10), step 1": lambda _: Newton("krylov", 1, Fixed(1.0), krylov_steps=10),
     "e, step 1": lambda _: Newton("identity", 1, Fixed(1.0)),
-    "e, minimiser": lambda steps: Newton("identity", steps, ExactMinimiser()),
 }
-"""The samplers, and the Newton steps with their step sizes, given how many there are at each
-time.
-"""
+"""The samplers, and how they take their Newton steps."""
+SETS = 40
+"""Sets of as many exact samples, which tell what errors are those of the number of samples."""
+TEMPERATURE = {LIKELIEST: 0.5}
+ERRORS = ("mean", "covariance", "weights")
+PRINTED = (EXACT, EXACT_DENOISER, MMPS, "fair(10)", "fair(5)", LIKELIEST, "J e, dynamic")
 
 
 @dataclass(frozen=True)
@@ -93,7 +101,7 @@ class Posterior(Config):
     """The same for J^+ e, which takes the dense J of each sample at each time."""
     curves: int = 3
     """Curves that are observed; errors are means over them."""
-    steps: int = 40
+    steps: int = 100
     """Sampling times."""
     newton_steps: int = 5
     """Newton steps at each time; one for J^+ e and for GMRES."""
@@ -115,26 +123,45 @@ def sample_posterior(
     """Return samples, (B, n), and what they took: "residual", "worst" and "passes"; NaN if they
     diverged.
     """
+    if way == EXACT:
+        drawn = problem.posterior.sample(len(seeds), torch.Generator().manual_seed(seeds[0]))
+        return drawn.flatten(1), _took(problem, drawn)
     denoiser = {EXACT_DENOISER: problem.posterior.denoiser, MMPS: problem.matched}.get(
         way, problem.prior.denoiser
     )()
     make = WAYS[way]
-    newton = make(config.newton_steps) if make else None
+    newton = make(config) if make else None
     noise = seeded_noise(seeds, denoiser.shape, dtype=torch.float64)
-    x, worst, passes = torch.full_like(noise, torch.nan), 0.0 if newton else math.nan, 0
+    x, worst, passes = torch.full_like(noise, torch.nan), 0.0 if newton else math.nan, (0, 0)
     try:
         times, constraint = (
             denoiser.schedule.times(config.steps),
             (problem.constraint if newton else None),
         )
-        for state in sample(denoiser, noise, times, constraint, newton, eta=eta, seeds=seeds):
+        states = sample(
+            denoiser,
+            noise,
+            times,
+            constraint,
+            newton,
+            eta=eta,
+            temperature=TEMPERATURE.get(way, 1.0),
+            seeds=seeds,
+        )
+        for state in states:
             if newton and state.residual is not None and state.step == newton.steps:
                 worst = max(worst, float(state.residual.max()))
-            passes = state.spent.evaluations
+            passes = state.spent.forward + state.spent.jvp, state.spent.vjp
         x = state.x0
     except DivergenceError:
         worst = math.inf
-    return x.flatten(1), {
+    return x.flatten(1), _took(problem, x, worst, passes)
+
+
+def _took(
+    problem: CurveProblem, x: Tensor, worst: float = math.nan, passes: tuple[int, int] = (0, 0)
+) -> Arrays:
+    return {
         "residual": np.array(float(problem.constraint.residual(x).mean())),
         "worst": np.array(worst),
         "passes": np.array(passes),
@@ -179,8 +206,8 @@ def compute(config: Posterior, pieces: Pieces) -> Arrays:
 def compare_with_posterior(
     problems: list[CurveProblem], way: str, eta: float, config: Posterior
 ) -> Arrays:
-    """Return the scores of one sampler's samples, those of exact ones, "floor", and what they took,
-    (curves, ...).
+    """Return the scores of one sampler's samples, those of sets of exact ones, "floor", and what
+    they took, (curves, ...).
     """
     count = config.exact_samples if way.startswith("J^+") else config.samples
     rows, paths = [], []
@@ -188,11 +215,11 @@ def compare_with_posterior(
         seeds = [seed_of(config.seed, i, k) for k in range(count)]
         x, took = sample_posterior(problem, way, eta, seeds, config)
         exact = [
-            problem.posterior.sample(count, torch.Generator().manual_seed(k)) for k in range(20)
+            problem.posterior.sample(count, torch.Generator().manual_seed(k)) for k in range(SETS)
         ]
         floors = [posterior_errors(problem, drawn.flatten(1)) for drawn in exact]
         score = np.array(posterior_errors(problem, x))
-        rows.append(took | {"score": score, "floor": np.mean(floors, axis=0)})
+        rows.append(took | {"score": score, "floor": np.array(floors)})
         paths.append(x[:PATHS].numpy())
     return {key: np.stack([row[key] for row in rows]) for key in rows[0]} | {
         "paths": paths[0],
@@ -201,39 +228,66 @@ def compare_with_posterior(
 
 
 def table(arrays: Arrays) -> list[Row]:
-    """Return a row for each prior, observation, direction and eta; errors beside those of as many
-    exact samples, the floors.
+    """Return a row for each prior, observation, direction and eta: errors beside those of as many
+    exact samples, the floors; coverage with its 95 % interval.
+
+    An error of exact samples has the interval in which those of 95 % of the sets lie.
     """
     rows: list[Row] = []
     for r, (oracle, observation, way, eta) in enumerate(arrays["runs"].tolist()):
+        scores, floors = arrays["score"][r].mean(0), arrays["floor"][r].mean(0)
         score, floor = (
-            dict(zip(SCORES, arrays[key][r].mean(0).tolist(), strict=True))
-            for key in ("score", "floor")
+            dict(zip(SCORES, values.tolist(), strict=True)) for values in (scores, floors.mean(0))
         )
-        rows.append(
-            {
-                "prior": oracle,
-                "observation": observation,
-                "direction_and_step": way,
-                "eta": float(eta),
-                "case": f"{oracle}, {observation}, eta {float(eta):g}",
-                "samples": int(arrays["count"][r]),
-                "passes": int(arrays["passes"][r].max()),
-                "residual": float(arrays["residual"][r].mean()),
-                "largest_residual_after_the_steps_of_any_time": float(arrays["worst"][r].max()),
-                "mean_error": score["mean"],
-                "mean_floor": floor["mean"],
-                "covariance_error": score["covariance"],
-                "covariance_floor": floor["covariance"],
-                "spread": score["spread"],
-                "weights_error": score["weights"],
-                "weights_floor": floor["weights"],
-            }
-        )
+        ends = np.quantile(floors, (0.025, 0.975), axis=0) if way == EXACT else None
+        row: Row = {
+            "prior": oracle,
+            "observation": observation,
+            "sampler": way,
+            "eta": float(eta),
+            "samples": int(arrays["count"][r]),
+            "passes": int(arrays["passes"][r].sum(1).max()),
+            "backward_passes": int(arrays["passes"][r, :, 1].max()),
+            "residual": float(arrays["residual"][r].mean()),
+            "largest_residual_after_the_steps_of_any_time": float(arrays["worst"][r].max()),
+            "spread": score["spread"],
+        }
+        for k, name in enumerate(SCORES):
+            if name in ERRORS:
+                low, high = ("", "") if ends is None else ends[:, k].tolist()
+                row |= {f"{name}_error": score[name], f"{name}_floor": floor[name]}
+                row |= {f"{name}_error_low": low, f"{name}_error_high": high}
+        rows.append(row | _covered(arrays["score"][r], int(arrays["count"][r])))
     return rows
 
 
-ANSWER = Answer(("direction_and_step", "case", "mean_error"), across="case")
+def _covered(scores: NDArray[Any], count: int) -> Row:
+    """Return the coverage of all curves' samples together, with its interval."""
+    row: Row = {}
+    for name in (name for name in SCORES if name.startswith("coverage")):
+        shares = scores[:, SCORES.index(name)]
+        ends = (math.nan,) * 3
+        if np.isfinite(shares).all():
+            ends = rate_interval(round(float(shares.sum()) * count), count * len(shares))
+        row |= dict(zip((name, f"{name}_low", f"{name}_high"), ends, strict=True))
+    return row
+
+
+ANSWER = Answer(
+    (
+        "prior",
+        "observation",
+        "sampler",
+        "passes",
+        "backward_passes",
+        "mean_error",
+        "covariance_error",
+        "weights_error",
+        "coverage_50",
+        "coverage_90",
+    ),
+    keeps=lambda row: row["eta"] == 1 and row["sampler"] in PRINTED,
+)
 STUDY = Study(
     "posterior",
     Posterior,

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from studies.frame.figure_style import COLOURS
 from studies.frame.figure_text import plain_ticks, write_subject
 from studies.frame.study import Arrays
-from studies.sampling.random_curves import OBSERVATIONS, ORACLES, SCORES, N
+from studies.sampling.random_curves import OBSERVATIONS, ORACLES, SCORES, SHARES, N
 
 PATHS = 8
 """Samples that are shown."""
@@ -23,8 +23,9 @@ AXES = {
     "mean": r"$|m - m^*| \,/\, \sqrt{\mathrm{tr}\, C^*}$",
     "covariance": r"$|C - C^*|_F \,/\, |C^*|_F$",
     "weights": "total variation of the\nmixture's weights",
+    "coverage": "share in the regions\nof 50 and 90 %",
 }
-SHOWN = ("E[x_0 | x_t, y]", "MMPS", "J e, secant", "J^+ e, step 1", "e, minimiser")
+SHOWN = ("MMPS", "fair(10)", "likeliest", "J e, dynamic", "J^+ e, step 1")
 
 
 def plot(arrays: Arrays) -> Figure:
@@ -36,8 +37,10 @@ def plot(arrays: Arrays) -> Figure:
         figure,
         arrays,
         f"random curves of {N} points, {int(arrays['curves'])} observed, their denoiser known",
-        "free: no constraint; $e$: the error itself as direction; minimiser: the step that"
-        " minimises the residual; step 1: the whole step; GMRES($k$): $k$ Krylov steps",
+        "fair($k$): our fair samples, $k$ products at each time; likeliest: $J e$ with a step that"
+        " brakes, temperature 0.5; free: no constraint; $e$: the error itself as direction;"
+        " minimiser: the step that minimises the residual; step 1: the whole step; GMRES($k$): $k$"
+        " Krylov steps",
     )
     parts: Any = figure.subfigures(2, 1, height_ratios=[1, 1.9])
     panels = parts[0].subplots(len(ORACLES), 1 + len(SHOWN), sharex=True, sharey="row")
@@ -73,13 +76,13 @@ def _plot_errors(figure: Any, arrays: Arrays, runs: list[tuple[str, ...]]) -> No
     for line, observation in zip(panels, OBSERVATIONS, strict=True):
         for axes, name in zip(line, AXES, strict=True):
             _draw_errors(axes, arrays, runs, name, observation)
-            axes.set_xscale("linear" if name == "weights" else "log")
+            axes.set_xscale("linear" if name in ("weights", "coverage") else "log")
             axes.grid(axis="y", color="#eeeeee", linewidth=0.6)
         line[1].set_title(f"known: {KNOWN[observation]}")
         line[0].set_yticks(range(len(ways)), [_label(way) for way in ways])
     for axes, (name, label) in zip(panels[-1], AXES.items(), strict=True):
         axes.set_xlabel(label)
-        if name != "weights":
+        if name in ("mean", "covariance"):
             plain_ticks(axes.xaxis)
     panels[0, 0].invert_yaxis()
     figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
@@ -99,34 +102,38 @@ def _draw_curves(axes: Axes, paths: Any, band: tuple[Any, Any], colour: str) -> 
 def _draw_errors(
     axes: Axes, arrays: Arrays, runs: list[tuple[str, ...]], name: str, observation: str
 ) -> None:
-    """Draw one score of every run on an observation; the floor of as many exact samples as a
-    tick.
+    """Draw one score of every run on an observation; that of exact samples as a tick, of regions
+    as a line.
     """
-    column = SCORES.index(name)
+    columns = [k for k, score in enumerate(SCORES) if score.startswith(name)]
     oracles = ORACLES if name != "weights" else ("mixture",)
     cases = list(itertools.product(oracles, ETAS))
     for k, (oracle, eta) in enumerate(cases):
         y = np.arange(len(_ways(runs))) + 0.18 * (k - (len(cases) - 1) / 2)
         case = oracle, observation, eta
         chosen = [r for r, run in enumerate(runs) if (*run[:2], float(run[3])) == case]
-        axes.plot(
-            arrays["score"][chosen, :, column].mean(1),
-            y,
-            "o",
-            color=SHADES[oracle],
-            markersize=3.5,
-            markerfacecolor=None if eta else "none",
-            markeredgewidth=0.8,
-            label=rf"{oracle}, $\eta$ = {eta:g}",
-        )
-        axes.plot(
-            arrays["floor"][chosen, :, column].mean(1),
-            y,
-            "|",
-            color="#999999",
-            markersize=4,
-            label="exact samples" if k == len(cases) - 1 else None,
-        )
+        for column, mark in zip(columns, "os", strict=False):
+            axes.plot(
+                arrays["score"][chosen, :, column].mean(1),
+                y,
+                mark,
+                color=SHADES[oracle],
+                markersize=3.5 if mark == "o" else 3,
+                markerfacecolor=None if eta else "none",
+                markeredgewidth=0.8,
+                label=rf"{oracle}, $\eta$ = {eta:g}" if mark == "o" else None,
+            )
+        if name != "coverage":
+            axes.plot(
+                arrays["floor"][chosen, ..., columns[0]].mean((1, 2)),
+                y,
+                "|",
+                color="#999999",
+                markersize=4,
+                label="exact samples" if k == len(cases) - 1 else None,
+            )
+    for share in SHARES if name == "coverage" else ():
+        axes.axvline(share, color="#999999", linewidth=0.6)
 
 
 def _label(way: str) -> str:
@@ -145,5 +152,5 @@ def _label(way: str) -> str:
 
 def _colour(way: str) -> str:
     kinds = {"J e": "inexact", "J^+": "exact", "J^T": "gradient", "e, ": "identity"}
-    others = {"MMP": "#8c564b", "E[x": "#333333"}
+    others = {"MMP": "#8c564b", "fai": COLOURS["krylov"]}
     return COLOURS.get(kinds.get(way[:3], ""), others.get(way[:3], "#cc79a7"))

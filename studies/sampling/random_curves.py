@@ -5,6 +5,7 @@ near samples come to it.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -18,7 +19,52 @@ from jacobian_lab.diffusion.oracle import GaussianMixture
 
 N, NOISE = 32, 0.1
 ORACLES, OBSERVATIONS = ("Gaussian", "mixture"), ("half", "noisy means")
-SCORES = ("mean", "covariance", "spread", "weights")
+SHARES = (0.5, 0.9)
+"""Of the posterior, in the regions whose coverage is counted."""
+SCORES = ("mean", "covariance", "spread", "weights", "coverage_50", "coverage_90")
+VARIANCE, DRAWN = 0.99, 20_000
+"""Share of the variance that the directions of a region have; samples that tell its bound."""
+
+
+class Regions:
+    """The regions of highest density that hold 50 and 90 % of a mixture.
+
+    A region is `density >= bound`, the density that of the fewest principal directions with 99 % of
+    the variance; the bound is the quantile of exact samples' densities. Of a Gaussian in q
+    directions it is the ellipsoid of a chi-square quantile.
+
+    Parameters
+    ----------
+    mixture : GaussianMixture
+        In n dimensions; covariances may be singular in the other directions.
+    """
+
+    def __init__(self, mixture: GaussianMixture) -> None:
+        values, vectors = torch.linalg.eigh(mixture_moments(mixture)[1])
+        share = values.flip(0).cumsum(0) / values.sum()
+        self.directions = vectors.flip(1)[:, : int((share < VARIANCE).sum()) + 1]
+        self.mixture = mixture
+        drawn = mixture.sample(DRAWN, torch.Generator().manual_seed(0)).flatten(1)
+        self.bounds = self._log_density(drawn).quantile(1 - drawn.new_tensor(SHARES))
+
+    def coverage(self, x: Tensor) -> list[float]:
+        """Return the shares of samples, (B, n), in the regions; NaN if a sample is not finite.
+
+        A share above the region's tells of samples that gather too near the modes, one below of
+        samples that spread or stray.
+        """
+        density = self._log_density(x)
+        inside = (density[:, None] >= self.bounds).to(x).mean(0)
+        return inside.where(density.isfinite().all(), torch.nan).tolist()
+
+    def _log_density(self, x: Tensor) -> Tensor:
+        """Return the log density of x, (B, n), in the directions, up to a constant."""
+        V = self.mixture.eigenvectors.mT @ self.directions
+        factor = torch.linalg.cholesky(V.mT @ (self.mixture.eigenvalues[..., None] * V))
+        apart = ((x[:, None] - self.mixture.means) @ self.directions)[..., None]
+        far = torch.linalg.solve_triangular(factor, apart, upper=False).square().sum((2, 3))
+        volume = factor.diagonal(dim1=1, dim2=2).log().sum(1)
+        return torch.logsumexp(self.mixture.log_weights - far / 2 - volume, dim=1)
 
 
 @dataclass(frozen=True)
@@ -30,6 +76,11 @@ class CurveProblem:
     A: Tensor
     y: Tensor
     posterior: GaussianMixture
+
+    @cached_property
+    def regions(self) -> Regions:
+        """Return the regions of the posterior, computed once."""
+        return Regions(self.posterior)
 
     def matched(self) -> Denoiser:
         """Return `D + J z`, `z = A^T (A J A^T + sigma^2 alpha_t / sigma_t^2)^{-1} (y - A D)`: E[x_0
@@ -99,7 +150,8 @@ def posterior_errors(problem: CurveProblem, x: Tensor) -> list[float]:
     list
         In the order of SCORES: |m - m*| / sqrt(tr C*); |C - C*|_F / |C*|_F; sqrt(tr C / tr C*),
         ideally 1; the total variation between the components' weights, a sample's component by
-        Bayes' rule.
+        Bayes' rule; the share of the samples within the regions of highest density that hold 50 and
+        90 % of the posterior, see `Regions`.
     """
     mean, C_true = mixture_moments(problem.posterior)
     C = torch.cov(x.T)
@@ -111,6 +163,7 @@ def posterior_errors(problem: CurveProblem, x: Tensor) -> list[float]:
             (C - C_true).norm() / C_true.norm(),
             (C.trace() / C_true.trace()).sqrt(),
             (weights - problem.posterior.log_weights.exp()).abs().sum() / 2,
+            *problem.regions.coverage(x),
         )
     ]
 
