@@ -20,7 +20,8 @@ import numpy as np
 import mnist
 from jacobian_lab import InputError
 from mnist.problems import observation_image, problem
-from studies.contest.contest_report import plot, table
+from studies.contest.calibration import calibrate
+from studies.contest.contest_report import CALIBRATION, plot, table
 from studies.contest.entries import (
     FIRST,
     Entry,
@@ -135,12 +136,35 @@ def compute(config: Contest, pieces: Pieces) -> Arrays:
         "budgets": np.array(config.budgets),
         "tasks": np.array(config.tasks),
         **subject(config),
+        **_calibrations(config, entries, runs, pieces),
         **_speeds(config, pairs, entries, pieces),
         "digits": images[:first].numpy(),
         "observed": np.stack([observation_image(wanted).numpy() for wanted in shown]),
         "expected": np.stack([limit["images"][:first] for limit in limits]),
         "shown": np.stack([run["images"][:first] for run in runs]),
     }
+
+
+def _calibrations(
+    config: Contest, entries: tuple[Entry, ...], runs: list[Arrays], pieces: Pieces
+) -> Arrays:
+    """Return the statistics of `calibrate` for each run, from its stored images."""
+    tasks = list(dict.fromkeys(entry.task for entry in entries))
+    order = [[i for i, entry in enumerate(entries) if entry.task == task] for task in tasks]
+    work = {
+        _name("calibration", task): partial(
+            calibrate,
+            task,
+            np.stack([runs[i]["images"] for i in mine]),
+            FIRST,
+            config.seed,
+            config.device,
+        )
+        for task, mine in zip(tasks, order, strict=True)
+    }
+    found = compute_pieces(pieces, work, config.processes, "calibration")
+    back = np.argsort(np.concatenate(order))
+    return {key: np.concatenate([part[key] for part in found])[back] for key in found[0]}
 
 
 def _speeds(
@@ -165,7 +189,7 @@ def _name(*words: str) -> str:
 
 
 ANSWER = Answer(
-    ("task", "method", "setting", "evaluations", "residual", "psnr", "agreement"),
+    ("task", "method", "setting", "evaluations", "residual", "psnr", "agreement", *CALIBRATION),
     keeps=lambda row: row["setting"] != "left out",
 )
 STUDY = Study(

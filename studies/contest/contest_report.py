@@ -14,11 +14,13 @@ from studies.frame.answer import Row
 from studies.frame.figure_style import COLOURS
 from studies.frame.figure_text import write_subject
 from studies.frame.panels import grid
-from studies.frame.statistics import mean_interval, rate_interval
+from studies.frame.statistics import mean_interval, rate_interval, ratio_interval
 from studies.frame.study import Arrays
 
 MEANS = ("residual", "psnr", "ssim", "diversity")
 """Scores of a digit whose means are in the table, each with its interval."""
+CALIBRATION = ("class_excess", "spread")
+"""Whether samples are fair; see `studies.contest.calibration`."""
 SCORES = {"agreement": "judge's agreement", "psnr": "PSNR, dB"}
 """Scores that are drawn."""
 REACH = {"agreement": 0.4, "psnr": 6.0}
@@ -86,6 +88,11 @@ def _scored(arrays: Arrays, i: int, fine: Any) -> Row:
         mean, low, high = mean_interval(arrays[key][i][np.isfinite(arrays[key][i])])
         row |= {key: mean, f"{key}_low": low, f"{key}_high": high}
     rate, low, high = rate_interval(int(arrays["agreement"][i][fine].sum()), int(fine.sum()))
+    if "class_excess" in arrays:  # a run of earlier code has none
+        excess = mean_interval(arrays["class_excess"][i][fine])
+        spread = ratio_interval(arrays["distance"][i][fine], arrays["true_distance"][i][fine])
+        for key, ends in zip(CALIBRATION, (excess, spread), strict=True):
+            row |= dict(zip((key, f"{key}_low", f"{key}_high"), ends, strict=True))
     distance, deviation = arrays["kernel_distance"][i].tolist()
     return row | {
         "agreement": rate,

@@ -28,6 +28,16 @@ def mean_interval(values: ArrayLike) -> Interval:
     return mean, mean - reach, mean + reach
 
 
+def ratio_interval(values: ArrayLike, references: ArrayLike) -> Interval:
+    """Return the ratio of the means of pairs and its 95 % interval by the delta method: (ratio,
+    low, high).
+    """
+    values, references = (np.asarray(given, dtype=np.float64) for given in (values, references))
+    ratio, scale = float(values.mean() / references.mean()), float(references.mean())
+    _, low, high = mean_interval((values - ratio * references) / scale)
+    return ratio, ratio + low, ratio + high
+
+
 def rate_interval(successes: int, trials: int) -> Interval:
     """Return a rate and its 95 % interval by Wilson's score: (rate, low, high)."""
     from scipy.stats import binomtest

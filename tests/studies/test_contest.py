@@ -94,6 +94,12 @@ def test_its_scores_are_those_of_the_images(table):
     assert (data["agreement"][at] == (named == labels).numpy()).all()
     row = next(row for row in rows if (row["method"], row["setting"]) == ("DDNM", "authors"))
     assert row["psnr"] == pytest.approx(data["psnr"][at].mean())
+    expected = torch.from_numpy(data["expected"][0].astype(np.float32))
+    distance = (found - expected).square().sum((1, 2, 3)).numpy()
+    np.testing.assert_allclose(data["distance"][at], distance, rtol=1e-2)
+    true_distance = (images - expected).square().sum((1, 2, 3)).numpy()
+    assert row["spread"] == pytest.approx(distance.mean() / true_distance.mean(), rel=1e-2)
+    assert row["class_excess_low"] <= row["class_excess"] <= row["class_excess_high"]
 
 
 @pytest.mark.slow

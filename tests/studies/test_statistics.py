@@ -3,7 +3,7 @@ import pytest
 import scipy.stats
 import torch
 
-from studies.frame.statistics import fidelity, mean_interval, rate_interval, scores
+from studies.frame.statistics import fidelity, mean_interval, rate_interval, ratio_interval, scores
 
 
 def test_the_mean_has_students_interval():
@@ -53,3 +53,16 @@ def test_the_interval_of_few_values_is_wider_than_that_of_many(seed):
     draws = np.random.default_rng(seed).normal(size=400)
     few, many = (mean_interval(draws[:n]) for n in (4, 400))
     assert few[2] - few[1] > 3 * (many[2] - many[1])
+
+
+def test_a_ratio_of_means_has_the_interval_of_its_pairs():
+    ratio, low, high = ratio_interval([2.0, 4.0, 6.0], [1.0, 2.0, 3.0])
+    assert (ratio, low, high) == (2, 2, 2)  # every pair has the same
+    rng = np.random.default_rng(0)
+    hits = 0
+    for _ in range(500):
+        a, b = rng.exponential(1.5, 200), rng.exponential(1.0, 200)
+        ratio, low, high = ratio_interval(a, b)
+        hits += low <= 1.5 <= high
+    # 95 % of 500, with four deviations and what the delta method is off by
+    assert 450 <= hits <= 495
