@@ -187,14 +187,15 @@ def sample_images(
         wanted = None if constraint is None else constraint(part)
         goal = None if wanted is None else config.carried(wanted, model)
         noise = seeded_noise(seeds[part], denoiser.shape, config.device)
-        shape = (len(times), 1 if wanted is None else config.newton_steps + 1)
+        newton = None if goal is None else config.newton()
+        shape = (len(times), 1 if newton is None else newton.steps + 1)
         residual = []
         states = sample(
             denoiser,
             noise,
             times,
             goal,
-            None if goal is None else config.newton(),
+            newton,
             eta=config.eta,
             temperature=config.temperature,
             seeds=seeds[part],

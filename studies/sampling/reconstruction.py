@@ -19,7 +19,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 import mnist
-from jacobian_lab.constraints.base import LinearConstraint
+from jacobian_lab import InputError
+from jacobian_lab.constraints.base import Constraint, LinearConstraint
+from jacobian_lab.sampling.newton import Aim, Newton
 from studies.frame.answer import Answer, Row
 from studies.frame.figure_style import COLOURS
 from studies.frame.figure_text import subject, write_subject
@@ -56,6 +58,39 @@ class Observed(OfDigits):
 
     project: bool = False
     """Show the samples after the exact projection onto the observation; the table has both."""
+    aim: Aim = "likeliest"
+    """"likeliest": Newton steps move x_t towards what is observed. "fair": samples of p(x | y),
+    from the mean of x given x_t and y, by --newton-steps products J v at each time, forward passes
+    only; in pixels, or of masks --through latents. --direction, --rule and --change are of
+    likeliest.
+    """
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        fields = type(self).__dataclass_fields__
+        for name in ("direction", "rule", "change", "temperature"):
+            if self.aim == "fair" and getattr(self, name) != fields[name].default:
+                raise InputError(
+                    f"--aim fair leaves x_t as the posterior has it: leave --{name} out, or take"
+                    " --aim likeliest"
+                )
+
+    def newton(self) -> Newton:
+        """Return how the sampler takes its Newton steps."""
+        return Newton.fair(self.newton_steps) if self.aim == "fair" else super().newton()
+
+    def carried(self, wanted: Constraint, model: Model) -> Constraint:
+        """Return what is wanted of images as what is wanted in the model's space; raise unless fair
+        samples can be drawn of it.
+        """
+        goal = super().carried(wanted, model)
+        if self.aim == "fair" and not isinstance(goal, LinearConstraint):
+            raise InputError(
+                "--aim fair is for observations that are linear in what the model denoises, and"
+                f" decoded latents are not: got --through {self.through}. Take --aim likeliest, or"
+                " for a mask --through latents"
+            )
+        return goal
 
 
 def sample_and_score(

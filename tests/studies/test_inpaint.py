@@ -59,6 +59,29 @@ def test_inpaint_samples_as_the_sampler_does_and_scores_against_the_truth(run, m
     assert by_method["unconstrained"]["forward_passes"] == "2"
 
 
+def test_fair_samples_take_a_product_for_each_krylov_step(run, model):
+    data, rows, _ = run(
+        "inpaint", "--aim", "fair", "--digit", "3", "--digits", "1", *FAST, "--model", model
+    )
+    images = mnist.digits("held-out")[0][3:4]
+    denoiser = mnist.load_denoiser(model)
+    seeds = [seed_of(0, 3, k) for k in (0, 1)]
+    *_, last = sample(
+        denoiser,
+        seeded_noise(seeds, (1, 32, 32)),
+        [999, 9],
+        Inpainting(images, half((1, 32, 32))),
+        Newton.fair(1),
+        eta=1.0,
+        seeds=seeds,
+    )
+    assert relative(data["images"][0, 0], last.x0) < 1e-5
+    assert data["residual"].shape == (2, 2, 1)
+    row = next(row for row in rows if row["method"] == "sampled")
+    # 2 times x (D and a product)
+    assert (row["forward_passes"], row["products_Jv"], row["products_JTu"]) == ("4", "0", "0")
+
+
 def test_a_digit_is_the_same_alone_and_in_a_batch(run, model):
     together, _, _ = run(
         "inpaint",

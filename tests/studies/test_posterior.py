@@ -95,8 +95,8 @@ def test_the_study_tabulates_every_direction_and_exact_newton_meets_the_constrai
     ways = (
         posterior.EXACT_DENOISER,
         posterior.FREE,
-        "J e, secant",
-        "J^+ e, step 1",
+        posterior.EXACT,
+        "fair(5)",
         *posterior_plot.SHOWN,
     )
     monkeypatch.setattr(posterior, "WAYS", {way: posterior.WAYS[way] for way in ways})
@@ -120,15 +120,22 @@ def test_the_study_tabulates_every_direction_and_exact_newton_meets_the_constrai
     assert status == 0, err
     rows = list(csv.DictReader((tmp_path / "run" / "table.csv").read_text().splitlines()))
     assert len(rows) == 2 * 2 * 2 * len(set(ways))
-    found = {
-        (row["prior"], row["observation"], row["direction_and_step"], row["eta"]): row
-        for row in rows
-    }
+    found = {(row["prior"], row["observation"], row["sampler"], row["eta"]): row for row in rows}
     exact = found["Gaussian", "half", "J^+ e, step 1", "0"]
     assert float(exact["largest_residual_after_the_steps_of_any_time"]) < 1e-6
     assert int(exact["passes"]) == 4 * (2 + curves.N)
     assert float(found["Gaussian", "half", posterior.FREE, "0"]["mean_error"]) > 1
     assert float(found["Gaussian", "half", posterior.EXACT_DENOISER, "0"]["mean_error"]) < 0.5
+    fair = found["mixture", "noisy means", "fair(5)", "1"]
+    # all four numbers that are observed are met by four products
+    assert (fair["passes"], fair["backward_passes"]) == (str(4 * (1 + 4)), "0")
+    for name in ("mean_error", "covariance_error", "weights_error", "coverage_50"):
+        mmps = float(found["mixture", "noisy means", posterior.MMPS, "1"][name])
+        assert float(fair[name]) == pytest.approx(mmps, rel=1e-2)
+    true = found["Gaussian", "half", posterior.EXACT, "1"]
+    assert float(true["mean_error_low"]) < float(true["mean_error_high"])
+    assert float(true["coverage_90_low"]) < float(true["coverage_90"])
+    assert found["Gaussian", "half", posterior.MMPS, "1"]["mean_error_low"] == ""
     with np.load(tmp_path / "run" / "data.npz") as stored:
         assert np.isfinite(stored["score"]).all()
     assert (tmp_path / "run" / "figure.png").stat().st_size > 10_000
@@ -154,6 +161,21 @@ def test_help_has_a_runnable_example(monkeypatch, capsys):
     assert "Example: jacobian-lab posterior" in " ".join(out.split())
 
 
+@pytest.mark.parametrize("observation", curves.OBSERVATIONS)
+def test_on_the_mixture_fair_samples_are_those_of_mmps(observation):
+    """Step by step, with as many products as numbers are observed."""
+    problem = curves.make_problem("mixture", observation, 0)
+    config = posterior.Posterior(steps=10)
+    seeds = [seed_of(0, k) for k in range(8)]
+    drawn = {
+        way: posterior.sample_posterior(problem, way, 1.0, seeds, config)
+        for way in ("fair(10)", posterior.MMPS)
+    }
+    assert relative(drawn["fair(10)"][0], drawn[posterior.MMPS][0]) < 1e-3
+    count = min(10, len(problem.y))
+    assert drawn["fair(10)"][1]["passes"].tolist() == [10 * (1 + count), 0]
+
+
 @pytest.mark.slow
 def test_far_from_the_data_right_products_are_not_refused_by_chance():
     """`J^+ e` leaves the data; there differences of a mixture are off by 7e-9, and two neighbouring
@@ -162,6 +184,6 @@ def test_far_from_the_data_right_products_are_not_refused_by_chance():
     problem = curves.make_problem("mixture", "half", seed_of(0, 0))
     seeds = [seed_of(0, 0, k) for k in range(20)]
     way = "J^+ e, rcond 0.1, step 1"
-    x, took = posterior.sample_posterior(problem, way, 0.0, seeds, posterior.Posterior())
+    x, took = posterior.sample_posterior(problem, way, 0.0, seeds, posterior.Posterior(steps=40))
     assert x.isfinite().all()
     assert took["residual"] < 1e-12

@@ -5,9 +5,10 @@ import pytest
 import torch
 
 import mnist
-from jacobian_lab import Denoiser, DiscreteSchedule
+from jacobian_lab import Denoiser, DiscreteSchedule, InputError
 from jacobian_lab.constraints.linear import Inpainting
 from jacobian_lab.constraints.masks import half
+from jacobian_lab.sampling.newton import Newton
 from studies.frame.models import Inputs, Model
 from studies.frame.statistics import mean_interval, rate_interval
 from studies.frame.study import Pieces
@@ -153,3 +154,24 @@ def test_methods_with_equal_scores_are_drawn_once(arrays):
     panels = plot(arrays, {}, "", "").subfigs[1]
     ticks = [label.get_text() for label in panels.axes[1].get_yticklabels()]
     assert ticks == ["sampled or projected", "unconstrained", "black", "itself"]
+
+
+@pytest.mark.parametrize(
+    "option",
+    [{"direction": "gradient"}, {"change": 0.1}, {"rule": "dynamic"}, {"temperature": 0.5}],
+)
+def test_fair_samples_take_no_options_of_steps(option):
+    name = next(iter(option))
+    with pytest.raises(InputError, match=f"leave --{name} out, or take --aim likeliest"):
+        Observed(aim="fair", **option)
+    assert Observed(aim="fair", newton_steps=3).newton() == Newton.fair(3)
+    assert Observed(newton_steps=3).newton().aim == "likeliest"
+
+
+def test_fair_samples_of_decoded_latents_are_refused():
+    latent = model("latent", encode=lambda x: x, decode=lambda x: x)
+    wanted = Inpainting(torch.zeros(1, *SHAPE), half(SHAPE))
+    config = Observed(aim="fair", model="mnist-latent")
+    with pytest.raises(InputError, match="--aim fair is for observations that are linear in what"):
+        config.carried(wanted, latent)
+    assert config.carried(wanted, model()) is wanted
