@@ -4,6 +4,7 @@ at equal budgets, beside the best that any method can do.
 Every method has the same denoiser, the same observations and the same seeds. It runs with its
 authors' parameters and number of steps, and with the parameters that a small search on other digits
 found, at several numbers of network evaluations (forward passes, J v and J^T u together, counted).
+Whether samples are fair is told by two statistics of `studies.contest.calibration`.
 An interrupted command goes on; it needs the extra `peers`.
 """
 

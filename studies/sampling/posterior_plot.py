@@ -23,7 +23,7 @@ AXES = {
     "mean": r"$|m - m^*| \,/\, \sqrt{\mathrm{tr}\, C^*}$",
     "covariance": r"$|C - C^*|_F \,/\, |C^*|_F$",
     "weights": "total variation of the\nmixture's weights",
-    "coverage": "share in the regions\nof 50 and 90 %",
+    "coverage": "share in the regions of\n50 % (\u25cb) and 90 % (\u25a1)",
 }
 SHOWN = ("MMPS", "fair(10)", "likeliest", "J e, dynamic", "J^+ e, step 1")
 
