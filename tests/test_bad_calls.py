@@ -18,6 +18,7 @@ import jacobian_lab.constraints.linear
 import jacobian_lab.diffusion.oracle
 import jacobian_lab.krylov.least_squares
 import jacobian_lab.krylov.many_systems
+import jacobian_lab.sampling.conditional
 import jacobian_lab.sampling.newton
 import jacobian_lab.sampling.sampler
 import jacobian_lab.sampling.step_size
@@ -43,6 +44,7 @@ MODULES = (
     jacobian_lab,
     jacobian_lab.krylov.many_systems,
     jacobian_lab.constraints.linear,
+    jacobian_lab.sampling.conditional,
     jacobian_lab.sampling.newton,
     jacobian_lab.diffusion.oracle,
     jacobian_lab.sampling.sampler,
@@ -483,6 +485,12 @@ BAD = {
     "Newton(rcond={})": ["-1", "1", "nan", "'a'"],
     "Newton(krylov_steps={})": ["0", "2.5", "None", "'a'"],
     "Newton(refresh={})": ["'no'", "2", "None"],
+    "Newton(aim={})": ["'best'", "None", "'fair'"],
+    "Newton.fair({})": ["0", "2.5", "None", "'a'"],
+    "Newton.fair(3, {})": ["'fast'", "None"],
+    "conditional_mean({}, inpainting, 2)": ["None", "J", "D"],
+    "conditional_mean(B, {}, 2)": ["None", "mask", "x"],
+    "conditional_mean(B, inpainting, {})": ["0", "2.5", "None", "'a'"],
     "Dynamic({})": ["0", "-1", "nan", "inf", "None", "'a'"],
     "Dynamic(0.2, {})": ["-1", "nan", "'a'", "inf"],
     "Secant({})": ["0", "nan", "None", "'a'"],

@@ -48,6 +48,7 @@ def conditional_mean(J: BatchJacobian, constraint: LinearConstraint, krylov_step
     """
     _require.instance("J", J, BatchJacobian)
     _require.instance("constraint", constraint, LinearConstraint)
+    _require.integer("krylov_steps", krylov_steps, 1)
     alpha_t, sigma_t = (float(c) for c in J.denoiser.schedule(J.t))
     noise = constraint.sigma**2 * alpha_t / sigma_t**2
     missing = constraint.missing(J.d)
