@@ -253,14 +253,15 @@ def table(arrays: Arrays) -> list[Row]:
             dict(zip(SCORES, values.tolist(), strict=True)) for values in (scores, floors.mean(0))
         )
         ends = np.quantile(floors, (0.025, 0.975), axis=0) if way == EXACT else None
+        known = way in (EXACT, EXACT_DENOISER, MMPS)  # from dense matrices, not from passes
         row: Row = {
             "prior": oracle,
             "observation": observation,
             "sampler": way,
             "eta": float(eta),
             "samples": int(arrays["count"][r]),
-            "passes": int(arrays["passes"][r].sum(1).max()),
-            "backward_passes": int(arrays["passes"][r, :, 1].max()),
+            "passes": "" if known else int(arrays["passes"][r].sum(1).max()),
+            "backward_passes": "" if known else int(arrays["passes"][r, :, 1].max()),
             "residual": float(arrays["residual"][r].mean()),
             "largest_residual_after_the_steps_of_any_time": float(arrays["worst"][r].max()),
             "spread": score["spread"],

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 from studies.frame.figure_style import COLOURS
 from studies.frame.figure_text import plain_ticks, write_subject
@@ -84,6 +85,8 @@ def _plot_errors(figure: Any, arrays: Arrays, runs: list[tuple[str, ...]]) -> No
         axes.set_xlabel(label)
         if name in ("mean", "covariance"):
             plain_ticks(axes.xaxis)
+        if name == "covariance":  # a narrow panel: fewer
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
     panels[0, 0].invert_yaxis()
     figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
 
@@ -152,5 +155,5 @@ def _label(way: str) -> str:
 
 def _colour(way: str) -> str:
     kinds = {"J e": "inexact", "J^+": "exact", "J^T": "gradient", "e, ": "identity"}
-    others = {"MMP": "#8c564b", "fai": COLOURS["krylov"]}
+    others = {"MMP": "#8c564b", "fai": COLOURS["krylov"], "lik": "#56b4e9"}
     return COLOURS.get(kinds.get(way[:3], ""), others.get(way[:3], "#cc79a7"))
