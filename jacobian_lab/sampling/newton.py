@@ -252,7 +252,8 @@ class Newton:
     @classmethod
     def fair(cls, krylov_steps: int = 5, products: Method = "forward") -> Newton:
         """Return the Newton of a sampler that draws from p(x_0 | y), y a linear observation with
-        its noise: at each time D becomes E[x_0 | x_t, y], for `1 + krylov_steps` passes.
+        its noise: at each time D becomes E[x_0 | x_t, y], for `1 + krylov_steps` passes. Fair as
+        far as p(x_0 | x_t) is near a Gaussian; take eta = 1 where a network approximates D.
 
         Parameters
         ----------
