@@ -42,17 +42,17 @@ from jacobian_lab.linops.jacobian import JacobianOperator
 
 @dataclass
 class Spent:
-    """What was computed so far, in passes of the whole batch."""
+    """What was computed so far, in passes for each sample; a mean where they differ."""
 
-    forward: int = 0
+    forward: float = 0
     """Forward passes of the denoiser."""
-    jvp: int = 0
+    jvp: float = 0
     """Exact products J v; a finite difference counts as the forward passes that it is."""
-    vjp: int = 0
+    vjp: float = 0
     """Exact products J^T u: backward passes."""
 
     @property
-    def evaluations(self) -> int:
+    def evaluations(self) -> float:
         """All passes together."""
         return self.forward + self.jvp + self.vjp
 
@@ -199,6 +199,18 @@ class BatchJacobian:
             -1, *self.x.shape[1:]
         )
         return torch.stack([self.vjp(unit.expand_as(self.x)).flatten(1) for unit in units], dim=1)
+
+    def select(self, index: Tensor) -> BatchJacobian:
+        """Return the Jacobian of some of the samples, by a boolean index, (B,), with the D that is
+        known and an own count of passes; what was recorded is recorded anew if it is needed.
+        """
+        index = index.to(self.x.device)
+        chosen = BatchJacobian(
+            self.denoiser, self.x[index], self.t, self.method, self.graph, like=self
+        )
+        if self._d is not None and self._value is not None:
+            chosen._d, chosen._value = self._d[index], self._value[index]
+        return chosen
 
     def block(self, i: int) -> JacobianOperator:
         """Return J_i as an n x n operator, with exact products. Its passes are not counted here:

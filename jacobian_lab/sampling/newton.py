@@ -220,6 +220,12 @@ class Newton:
     """Evaluate D again after a time's last step, before the sampler moves on; without, a time costs
     a forward pass less.
     """
+    tolerance: float = 0.0
+    """A sample whose residual is at most that takes no more steps at this time, and costs no more
+    passes: in the constraint's unit, such as the noise sigma of an observation, below which a step
+    moves nothing. 0: all take all steps. `J^T u` and exact products are recorded anew, a forward
+    pass, for those that remain.
+    """
 
     def __post_init__(self) -> None:
         _require.one_of("direction", self.direction, get_args(Kind))
@@ -227,6 +233,7 @@ class Newton:
         _require.integer("steps", self.steps, 0)
         _require.integer("krylov_steps", self.krylov_steps, 1)
         _require.flag("refresh", self.refresh)
+        _require.real("tolerance", self.tolerance, "[0, inf)")
         if self.rcond is not None:
             check_rcond(self.rcond)
         if not callable(self.step_size):

@@ -112,7 +112,7 @@ class Posterior(Config):
 def sample_posterior(
     problem: CurveProblem, way: str, eta: float, seeds: list[int], config: Posterior
 ) -> tuple[Tensor, Arrays]:
-    """Return samples, (B, n), and what they took: "residual", "worst" and "passes"; NaN if they
+    """Return samples, (B, n), and what they took: "residual", "worst" and "passes"; NaN if one
     diverged.
     """
     denoiser = {EXACT_DENOISER: problem.posterior.denoiser, MMPS: problem.matched}.get(
@@ -121,7 +121,7 @@ def sample_posterior(
     make = WAYS[way]
     newton = make(config.newton_steps) if make else None
     noise = seeded_noise(seeds, denoiser.shape, dtype=torch.float64)
-    x, worst, passes = torch.full_like(noise, torch.nan), 0.0 if newton else math.nan, 0
+    x, worst, passes = torch.full_like(noise, torch.nan), 0.0 if newton else math.nan, 0.0
     try:
         times, constraint = (
             denoiser.schedule.times(config.steps),
@@ -131,7 +131,8 @@ def sample_posterior(
             if newton and state.residual is not None and state.step == newton.steps:
                 worst = max(worst, float(state.residual.max()))
             passes = state.spent.evaluations
-        x = state.x0
+        # those that are left are no fair sample
+        x, worst = (state.x0, worst) if state.alive.all() else (x, math.inf)
     except DivergenceError:
         worst = math.inf
     return x.flatten(1), {
