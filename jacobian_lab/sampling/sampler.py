@@ -189,12 +189,12 @@ def _states(
 ) -> Iterator[State]:
     steps = newton.steps if constraint is not None else 0
     x_t = temperature * noise * float(denoiser.schedule.scale(times[0]))
-    batch = Batch(denoiser, x_t, constraint, newton)
+    batch = Batch(denoiser, x_t, times[0], constraint, newton)
     for i, (t, s) in enumerate(zip(times, [*times[1:], None], strict=True)):
         progress = i / max(1, len(times) - 1)
         skips = steps > 0 and s is not None and not newton.refresh
         for step in range(steps if skips else steps + 1):
-            batch.evaluate(t, step == steps, project and s is None and step == steps)
+            batch.evaluate(step == steps, project and s is None and step == steps)
             yield State(t, step, batch.x_t, batch.x0, batch.residual, batch.spent, batch.alive)
             if step < steps:
                 batch.step(progress)
@@ -203,7 +203,7 @@ def _states(
             if eta and seeds is not None:
                 numbers = [seed_of(seed, i) for seed in seeds]
                 fresh = temperature * seeded_noise(numbers, denoiser.shape, x_t.device, x_t.dtype)
-            batch.arrive(ddim_step(denoiser, batch.x_t, batch.x0, t, s, eta, fresh))
+            batch.arrive(s, ddim_step(denoiser, batch.x_t, batch.x0, t, s, eta, fresh))
 
 
 def ddim_step(
