@@ -165,7 +165,7 @@ class Batch:
         is not finite; note who has not met the constraint.
         """
         size = (some.of(self.x_t) / self._scale).flatten(1).square().mean(1).sqrt()
-        bad = ~(size < torch.finfo(size.dtype).eps ** -0.5)
+        bad = ~(size < _most(size))
         bad = bad | ~some.of(self.x0).flatten(1).isfinite().all(1)
         done = bad
         if self.residual is not None and self.newton.tolerance:
@@ -180,9 +180,11 @@ class Batch:
     def _drop(self, dead: Tensor, size: float) -> None:
         left = self._alive.mask.index_fill(0, dead, False)
         names = ", ".join(map(str, dead.tolist()))
+        known = ", and D(x_t) is not finite" if size < _most(self.x_t) else ""
         why = (
             f"at t = {self.t}: the root mean square of x_t is {size:.3g} times that of unit data"
-            " and noise. Take a smaller step size, or a rule that adapts: Dynamic, Backtracking"
+            f" and noise{known}. Take a smaller step size, or a rule that adapts: Dynamic,"
+            " Backtracking"
         )
         if not left.any():
             trace = [(t, [] if r is None else r.tolist()) for t, r in self._trace]
@@ -208,3 +210,8 @@ class Batch:
     def _count(self, J: BatchJacobian, some: Some) -> None:
         self._passes[some.mask.numpy()] += [J.spent.forward, J.spent.jvp, J.spent.vjp]
         J.spent = Spent()
+
+
+def _most(x: Tensor) -> float:
+    """Return the size of x_t, relative to that expected, at which half of the digits are lost."""
+    return float(torch.finfo(x.dtype).eps ** -0.5)

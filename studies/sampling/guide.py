@@ -121,9 +121,11 @@ def compute(config: Guide, pieces: Pieces) -> Arrays:
 
     @torch.no_grad()
     def judge(images: Tensor) -> NDArray[np.int64]:
-        return torch.stack(
+        named = torch.stack(
             [classifier(images.to(config.device).clamp(-1, 1)).argmax(1).cpu(), second(images)]
-        ).numpy()
+        )
+        diverged = images.flatten(1).isnan().any(1)
+        return torch.where(diverged, -1, named).numpy()
 
     shape = (len(noises), len(config.classes))
     return {

@@ -104,7 +104,8 @@ def sample_and_score(
     }
     found: dict[str, list[NDArray[Any]]] = {}
     for image in images.values():
-        values = {"images": image.cpu().numpy(), "missing": every.residual(image).cpu().numpy()}
+        missing = torch.where(image.flatten(1).isnan().any(1), torch.nan, every.residual(image))
+        values = {"images": image.cpu().numpy(), "missing": missing.cpu().numpy()}
         for key, value in (values | (_scores(image, truth, owner) if truth else {})).items():
             found.setdefault(key, []).append(
                 value.reshape(len(numbers), config.samples, *value.shape[1:])
@@ -141,7 +142,8 @@ def _scores(images: Tensor, truth: Inputs, owner: Tensor) -> dict[str, NDArray[A
 
 def table(arrays: Arrays) -> list[Row]:
     """Return a row for each method: the residual, then scores with 95 % intervals over the digits,
-    then passes.
+    then passes. Samples that diverged are counted; they agree with nothing, and means leave them
+    out.
     """
     rows: list[Row] = []
     digits, samples = arrays["missing"].shape[1:]
@@ -152,9 +154,10 @@ def table(arrays: Arrays) -> list[Row]:
             "method": method,
             "digits": digits,
             "samples_of_each": samples,
-            "rmse_of_the_observed_mean": float(missing.mean()),
-            "rmse_median": float(np.median(missing)),
-            "rmse_largest": float(missing.max()),
+            "diverged": int(np.isnan(missing).sum()),
+            "rmse_of_the_observed_mean": float(np.nanmean(missing)),
+            "rmse_median": float(np.nanmedian(missing)),
+            "rmse_largest": float(np.nanmax(missing)),
         }
         for key in ("psnr", "ssim", "agreement"):
             if key in arrays:
@@ -166,9 +169,9 @@ def table(arrays: Arrays) -> list[Row]:
 
 def interval(values: NDArray[Any], key: str) -> tuple[float, float, float]:
     """Return the mean of (digits, samples) and its 95 % interval; digits are the independent
-    trials, not samples.
+    trials, not samples. What is not a number is left out.
     """
-    means = values.mean(1)
+    means = np.nanmean(values[~np.isnan(values).all(1)], 1)
     if key != "agreement":
         return mean_interval(means)
     rate = float(means.mean())
