@@ -26,6 +26,7 @@ from jacobian_lab.constraints.linear import Inpainting
 from jacobian_lab.sampling.newton import Kind, Newton
 from jacobian_lab.sampling.sampler import sample, seed_of, seeded_noise
 from jacobian_lab.sampling.step_size import Dynamic, Secant, StepSize
+from studies.frame.answer import Row
 from studies.frame.models import Model, is_of_digits, may_be_of_digits
 from studies.frame.options import Guided, model_files
 from studies.frame.study import Arrays, Pieces
@@ -223,7 +224,7 @@ def sample_images(
     return {key: np.concatenate([cell[key] for cell in found]) for key in found[0]}
 
 
-def spent(passes: NDArray[Any]) -> dict[str, float]:
+def spent(passes: NDArray[Any]) -> Row:
     """Return the passes that a sample cost, for a table: the mean, of (N, 3)."""
     mean = (int(n) if n.is_integer() else float(n) for n in passes.mean(0))
     return dict(zip(("forward_passes", "products_Jv", "products_JTu"), mean, strict=True))

@@ -104,8 +104,7 @@ def sample_and_score(
     }
     found: dict[str, list[NDArray[Any]]] = {}
     for image in images.values():
-        missing = torch.where(image.flatten(1).isnan().any(1), torch.nan, every.residual(image))
-        values = {"images": image.cpu().numpy(), "missing": missing.cpu().numpy()}
+        values = {"images": image.cpu().numpy(), "missing": _missing(image, every)}
         for key, value in (values | (_scores(image, truth, owner) if truth else {})).items():
             found.setdefault(key, []).append(
                 value.reshape(len(numbers), config.samples, *value.shape[1:])
@@ -125,6 +124,12 @@ def sample_and_score(
         }
         | ({"truth": truth.images.cpu().numpy()} if truth else {})
     )
+
+
+def _missing(images: Tensor, problem: LinearConstraint) -> NDArray[Any]:
+    """Return the residuals; NaN for images that diverged, whatever they were projected to."""
+    diverged = images.flatten(1).isnan().any(1)
+    return torch.where(diverged, torch.nan, problem.residual(images)).cpu().numpy()
 
 
 def _scores(images: Tensor, truth: Inputs, owner: Tensor) -> dict[str, NDArray[Any]]:
