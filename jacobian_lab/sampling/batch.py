@@ -2,8 +2,8 @@
 rests, and the others go on as if alone.
 
 All samples that move at a time share a pass of the network, and nothing else. Once they are fewer
-than the batch, so is the pass. What decides about them comes from the device in one transfer for
-each evaluation of D.
+than the batch, so is the pass. Whether somebody stops is one transfer from the device for each
+evaluation of D.
 """
 
 from __future__ import annotations
@@ -71,7 +71,8 @@ class Batch:
         self.residual = None if constraint is None else x_t.new_full((len(x_t),), torch.nan)
         self.alive = torch.ones(len(x_t), dtype=torch.bool, device=x_t.device)
         self._alive = self._moved = self._going = Some(self.alive.cpu(), x_t.device)
-        self._passes = np.zeros((len(x_t), 3), dtype=int)
+        self._shared = Spent()  # by all of them; and apart, by some
+        self._apart = np.zeros((len(x_t), 3), dtype=int)
         self._trace: list[tuple[float, Tensor | None]] = []
         self._part = self._alive, constraint
         self._J: BatchJacobian | None = None
@@ -80,8 +81,10 @@ class Batch:
     @property
     def spent(self) -> Spent:
         """What was computed so far, the mean over those alive."""
-        mean = self._passes[self._alive.mask.numpy()].mean(0)
-        return Spent(*(int(passes) if passes.is_integer() else float(passes) for passes in mean))
+        found = self._shared.copy()
+        if self._apart.any():
+            found.add(Spent(*self._apart[self._alive.mask.numpy()].mean(0).tolist()))
+        return found
 
     def arrive(self, t: int | float, x_t: Tensor) -> None:
         """Go on at another time, with all that are alive."""
@@ -167,15 +170,16 @@ class Batch:
         size = (some.of(self.x_t) / self._scale).flatten(1).square().mean(1).sqrt()
         bad = ~(size < _most(size))
         bad = bad | ~some.of(self.x0).flatten(1).isfinite().all(1)
-        done = bad
+        stops = bad
         if self.residual is not None and self.newton.tolerance:
-            done = bad | (some.of(self.residual) <= self.newton.tolerance)
-        bad, done = torch.stack([bad, done]).cpu()
+            stops = bad | (some.of(self.residual) <= self.newton.tolerance)
         self._going = some
-        if done.any():
-            if bad.any():
-                self._drop(some.mask.nonzero()[:, 0][bad], float(size[int(bad.nonzero()[0])]))
-            self._going = Some(some.mask.masked_scatter(some.mask, ~done), size.device)
+        if not stops.any():  # the one transfer, unless somebody stops
+            return
+        bad = bad.cpu()
+        if bad.any():
+            self._drop(some.mask.nonzero()[:, 0][bad], float(size[int(bad.nonzero()[0])]))
+        self._going = Some(some.mask.masked_scatter(some.mask, ~stops.cpu()), size.device)
 
     def _drop(self, dead: Tensor, size: float) -> None:
         left = self._alive.mask.index_fill(0, dead, False)
@@ -208,7 +212,10 @@ class Batch:
         return self._part[1]
 
     def _count(self, J: BatchJacobian, some: Some) -> None:
-        self._passes[some.mask.numpy()] += [J.spent.forward, J.spent.jvp, J.spent.vjp]
+        if some.every:
+            self._shared.add(J.spent)
+        else:
+            self._apart[some.mask.numpy()] += [J.spent.forward, J.spent.jvp, J.spent.vjp]
         J.spent = Spent()
 
 
