@@ -241,6 +241,10 @@ COMMANDS: dict[str, dict[str, Command]] = {
             "Measure the peak memory of sampling, on Linux.",
             study="MEMORY",
         ),
+        "benchmark sampler": Command(
+            "studies.benchmarks.overhead",
+            "Time constrained sampling beside DDIM, pass for pass.",
+        ),
         "benchmark full-size": Command(
             "studies.benchmarks.full_size",
             "Count what the published models cost.",

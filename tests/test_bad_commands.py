@@ -32,6 +32,7 @@ STUDIES = (
     "benchmark dense",
     "benchmark eigenpairs",
     "benchmark memory",
+    "benchmark sampler",
     "benchmark contest",
     "train denoiser",
     "train classifier",
@@ -183,6 +184,9 @@ benchmark eigenpairs --times 1000
 benchmark memory --limit nan
 benchmark memory --limit inf
 benchmark memory --batches -1
+benchmark sampler --batches 0
+benchmark sampler --rounds 0
+benchmark sampler --times 0
 benchmark full-size --flops nan
 benchmark full-size --flops -1
 benchmark contest --methods mine

@@ -77,6 +77,7 @@ def test_a_family_of_commands_lists_them(monkeypatch, capsys, family):
         ["benchmark", "dense"],
         ["benchmark", "eigenpairs"],
         ["benchmark", "memory"],
+        ["benchmark", "sampler"],
         ["benchmark", "contest"],
         ["convergence"],
         ["inpaint"],

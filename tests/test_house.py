@@ -41,7 +41,7 @@ ARROWS = {
     "studies.latent": {"studies.frame", "studies.sampling"},
     "studies.contest": {"studies.frame", "studies.sampling", "studies.contest.methods"},
     "studies.contest.methods": set(),
-    "studies.benchmarks": {"studies.frame"},
+    "studies.benchmarks": {"studies.frame", "studies.sampling", "studies.contest"},
 }
 """Folder -> folders of its package that it may import, besides itself."""
 MODULES = {

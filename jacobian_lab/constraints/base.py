@@ -58,11 +58,46 @@ class Constraint(ABC):
             " noiseless linear constraints have one"
         )
 
+    def select(self, index: Tensor) -> Constraint:
+        """Return the constraint of some of the samples, by a boolean index, (B,).
+
+        Here it is one that asks for all B, with copies in the places of those left out, so that it
+        holds for every constraint; those that know which numbers are whose take their part.
+        """
+        return Part(self, index)
+
     def __add__(self, other: Constraint) -> Sum:
         return Sum([(1.0, self)]) + other
 
     def __rmul__(self, weight: float) -> Sum:
         return Sum([(1.0, self)]).__rmul__(weight)
+
+
+class Part(Constraint):
+    """A constraint of B samples for some of them; see `Constraint.select`."""
+
+    def __init__(self, whole: Constraint, index: Tensor) -> None:
+        self.whole, self.index = whole, index.nonzero()[:, 0]
+        self._places = torch.where(index, index.cumsum(0) - 1, 0)  # of each sample among the some
+
+    def error(self, x0: Tensor) -> Tensor:
+        """Return the whole's error of these samples."""
+        return self.whole.error(self._all(x0))[self.index]
+
+    def residual(self, x0: Tensor) -> Tensor:
+        """Return the whole's residual of these samples."""
+        return self.whole.residual(self._all(x0))[self.index]
+
+    def seen(self, change: Tensor) -> Tensor:
+        """Return what the whole sees of these samples' changes."""
+        return self.whole.seen(self._all(change))[self.index]
+
+    def project(self, x0: Tensor) -> Tensor:
+        """Return the whole's projection of these samples."""
+        return self.whole.project(self._all(x0))[self.index]
+
+    def _all(self, x0: Tensor) -> Tensor:
+        return x0[self._places]
 
 
 class Sum(Constraint):
@@ -87,6 +122,10 @@ class Sum(Constraint):
             .sum(0)
             .sqrt()
         )
+
+    def select(self, index: Tensor) -> Sum:
+        """Return the sum of the parts' constraints of some of the samples."""
+        return Sum([(weight, part.select(index)) for weight, part in self.parts])
 
     def __add__(self, other: Constraint) -> Sum:
         return Sum(self.parts + (other.parts if isinstance(other, Sum) else [(1.0, other)]))

@@ -107,6 +107,10 @@ class Decoded(Constraint):
             "constraint.images(z, project=True)"
         )
 
+    def select(self, index: Tensor) -> Decoded:
+        """Return the constraint of some of the latents, by a boolean index, (B,)."""
+        return Decoded(self.constraint.select(index), self.encode, self.decode, self.form)
+
     def _decoded(self, z: Tensor) -> Tensor:
         """Return D(z), decoded once: a sampler asks for the residual and then for the error of one
         z.

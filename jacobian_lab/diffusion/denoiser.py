@@ -159,7 +159,8 @@ class Denoiser(nn.Module):
             _, _, c_in, time = self._scalings(self.prediction, t)
             given = per_sample(c_in, x) * given
         precision = torch.promote_types(x.dtype, torch.float32)
-        return given, time.to(x.device, precision if time.is_floating_point() else None)
+        dtype = precision if time.is_floating_point() else time.dtype
+        return given, time.to(x.device, dtype, non_blocking=True)  # the host need not wait
 
     def _mean(self, raw: Tensor) -> Tensor:
         """Return the first half of the channels, the mean, or raise if there is no other half."""

@@ -126,7 +126,8 @@ def per_sample(coefficient: Tensor, x: Tensor) -> Tensor:
     """Shape a coefficient, () or (B,), so that it multiplies samples, (B, *shape), one by one; a
     single one also multiplies a sample without the dimension B.
 
-    It is moved to the dtype and device of `x`.
+    It is moved to the dtype of `x`, and to its device unless it is a number on the CPU: that
+    multiplies everywhere, and the host need not wait for a transfer.
 
     Raises
     ------
@@ -138,15 +139,15 @@ def per_sample(coefficient: Tensor, x: Tensor) -> Tensor:
             f"expected floating-point images, with pixels in [-1, 1]: got {x.dtype}. Write x /"
             " 127.5 - 1 for pixels from 0 to 255"
         )
-    moved = coefficient.to(device=x.device, dtype=x.dtype)
     if coefficient.numel() == 1:
-        return moved.reshape(())
+        place = coefficient.device if coefficient.device.type == "cpu" else x.device
+        return coefficient.to(device=place, dtype=x.dtype).reshape(())
     if x.ndim < 2 or coefficient.numel() != len(x):
         raise InputError(
             f"one time per sample: expected {len(x)} times for x of shape {tuple(x.shape)}, "
             f"got {coefficient.numel()}"
         )
-    return moved.reshape(-1, *[1] * (x.ndim - 1))
+    return coefficient.to(x).reshape(-1, *[1] * (x.ndim - 1))
 
 
 class DiscreteSchedule(Schedule):
@@ -256,7 +257,8 @@ class DiscreteSchedule(Schedule):
         time = time.long()
         if time.ndim > 1:
             raise InputError(f"times have shape () or (B,): got {tuple(time.shape)}")
-        if time.numel() and not (int(time.min()) >= 0 and int(time.max()) < self.steps):
+        ends = time.aminmax() if time.ndim and time.numel() else [time] * (not time.ndim)
+        if not all(0 <= int(end) < self.steps for end in ends):
             raise InputError(
                 f"time {t!r} is outside this schedule: expected an integer from 0 to"
                 f" {self.steps - 1}"

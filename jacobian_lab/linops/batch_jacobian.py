@@ -42,23 +42,29 @@ from jacobian_lab.linops.jacobian import JacobianOperator
 
 @dataclass
 class Spent:
-    """What was computed so far, in passes of the whole batch."""
+    """What was computed so far, in passes for each sample; a mean where they differ."""
 
-    forward: int = 0
+    forward: float = 0
     """Forward passes of the denoiser."""
-    jvp: int = 0
+    jvp: float = 0
     """Exact products J v; a finite difference counts as the forward passes that it is."""
-    vjp: int = 0
+    vjp: float = 0
     """Exact products J^T u: backward passes."""
 
     @property
-    def evaluations(self) -> int:
+    def evaluations(self) -> float:
         """All passes together."""
         return self.forward + self.jvp + self.vjp
 
     def copy(self) -> Spent:
         """Return the present figures."""
         return replace(self)
+
+    def add(self, other: Spent) -> None:
+        """Count what was spent elsewhere, too."""
+        self.forward += other.forward
+        self.jvp += other.jvp
+        self.vjp += other.vjp
 
 
 class BatchJacobian:
@@ -111,7 +117,6 @@ class BatchJacobian:
         denoiser.batched(x_t)
         if like is None:  # else a sampler's, which tells itself where x_t left all bounds
             _require.finite("x_t", x_t)
-        one_time(denoiser, t)
         self.denoiser, self.x, self.t, self.method, self.graph = (
             denoiser,
             denoiser.batched(x_t).detach(),
@@ -128,7 +133,7 @@ class BatchJacobian:
         self._value: Tensor | None = None
         self._ladder: Ladder | None = None
         self._share = 1.0  # of the network's part in a product: its errors count by that much
-        self._c_x, self._c_out = denoiser.coefficients(self.x, t)
+        self._coefficients = self._at_time(like)
 
     @property
     def path(self) -> str:
@@ -156,7 +161,8 @@ class BatchJacobian:
                 self.spent.forward += 1
                 with torch.no_grad():
                     self._value = self._function(self.x)
-            self._d = self._c_x * self.x + self._c_out * self._value
+            c_x, c_out = self._coefficients
+            self._d = c_x * self.x + c_out * self._value
         return self._d
 
     def denoise(self, x: Tensor) -> Tensor:
@@ -169,6 +175,7 @@ class BatchJacobian:
     def jvp(self, v: Tensor) -> Tensor:
         """Return `J_b v_b`, (B, *shape)."""
         _require.tensor("v", v, self.x.shape)
+        c_x, c_out = self._coefficients
         if self.method != "exact":
             self.spent.forward += 1 if self.method == "forward" else 2
             if self.method == "forward" and self._d is None:
@@ -176,22 +183,23 @@ class BatchJacobian:
             change = Differences(
                 self._function, self.x, self.method, None, self._value, self.eps
             ).jvp(v)
-            return self._c_x * v + self._c_out * change
+            return c_x * v + c_out * change
         ladder = self._climbed()
         self.spent.jvp += 1
         with differentiable():
-            change = self._c_out * ladder.jvp(v[None])[0]
-            product = (self._c_x * v + change).detach()
+            change = c_out * ladder.jvp(v[None])[0]
+            product = (c_x * v + change).detach()
         self._share = max(self._share, float(_length(change) / _length(product).clamp(min=1e-300)))
         return product
 
     def vjp(self, u: Tensor) -> Tensor:
         """Return `J_b^T u_b`, (B, *shape)."""
         _require.tensor("u", u, self.x.shape)
+        c_x, c_out = self._coefficients
         ladder = self._climbed()
         self.spent.vjp += 1
         with differentiable():
-            return (self._c_x * u + self._c_out * ladder.vjp(u[None])[0]).detach()
+            return (c_x * u + c_out * ladder.vjp(u[None])[0]).detach()
 
     def dense(self) -> Tensor:
         """Return the blocks, (B, n, n), row by row: n backward passes."""
@@ -199,6 +207,18 @@ class BatchJacobian:
             -1, *self.x.shape[1:]
         )
         return torch.stack([self.vjp(unit.expand_as(self.x)).flatten(1) for unit in units], dim=1)
+
+    def select(self, index: Tensor) -> BatchJacobian:
+        """Return the Jacobian of some of the samples, by a boolean index, (B,), with the D that is
+        known and an own count of passes; what was recorded is recorded anew if it is needed.
+        """
+        index = index.to(self.x.device)
+        chosen = BatchJacobian(
+            self.denoiser, self.x[index], self.t, self.method, self.graph, like=self
+        )
+        if self._d is not None and self._value is not None:
+            chosen._d, chosen._value = self._d[index], self._value[index]
+        return chosen
 
     def block(self, i: int) -> JacobianOperator:
         """Return J_i as an n x n operator, with exact products. Its passes are not counted here:
@@ -249,6 +269,21 @@ class BatchJacobian:
             (self.denoiser, self.x, self.t, self.method, self.graph, self.spent.copy()),
             {"eps": self.eps},
         )
+
+    def _at_time(self, like: BatchJacobian | None) -> tuple[Tensor, Tensor]:
+        """Return the coefficients of D; at a sampler's next step at one time, a number, nothing of
+        the schedule is new.
+        """
+        if (
+            like is not None
+            and like.denoiser is self.denoiser
+            and like.t is self.t
+            and not isinstance(self.t, Tensor)
+            and like.x.dtype == self.x.dtype
+        ):
+            return like._coefficients
+        one_time(self.denoiser, self.t)
+        return self.denoiser.coefficients(self.x, self.t)
 
     def _climbed(self) -> Ladder:
         """Return the ladder of derivatives at the batch; the network runs once for it."""

@@ -228,6 +228,12 @@ class Newton:
     """"likeliest": steps move x_t towards the constraint. "fair": D is conditioned on it; see
     `Newton.fair`.
     """
+    tolerance: float = 0.0
+    """A sample whose residual is at most that takes no more steps at this time, and costs no more
+    passes: in the constraint's unit, such as the noise sigma of an observation, below which a step
+    moves nothing. 0: all take all steps. `J^T u` and exact products are recorded anew, a forward
+    pass, for those that remain.
+    """
 
     def __post_init__(self) -> None:
         _require.one_of("direction", self.direction, get_args(Kind))
@@ -235,6 +241,7 @@ class Newton:
         _require.integer("steps", self.steps, 0)
         _require.integer("krylov_steps", self.krylov_steps, 1)
         _require.flag("refresh", self.refresh)
+        _require.real("tolerance", self.tolerance, "[0, inf)")
         _require.one_of("aim", self.aim, get_args(Aim))
         if self.aim == "fair" and self.steps:
             raise InputError(

@@ -31,9 +31,10 @@ from torch import Tensor
 from jacobian_lab import _require
 from jacobian_lab.constraints.base import Constraint, LinearConstraint
 from jacobian_lab.diffusion.denoiser import Denoiser, Shape
-from jacobian_lab.errors import DivergenceError, InputError
-from jacobian_lab.linops.batch_jacobian import BatchJacobian, Spent
-from jacobian_lab.sampling.newton import Newton, clean_estimate, newton_step
+from jacobian_lab.errors import InputError
+from jacobian_lab.linops.batch_jacobian import Spent
+from jacobian_lab.sampling.batch import Batch
+from jacobian_lab.sampling.newton import Newton
 
 
 @dataclass(frozen=True)
@@ -52,9 +53,13 @@ class State:
     samples.
     """
     residual: Tensor | None
-    """The constraint's residual of each x0, (B,); None without a constraint."""
+    """The constraint's residual of each x0, (B,); None without a constraint. Of a sample that
+    diverges, the one at which it did, and then NaN.
+    """
     spent: Spent
-    """What was computed so far."""
+    """What was computed so far, the mean over the samples that are alive."""
+    alive: Tensor
+    """Whether a sample is on its way, (B,) of bool; one that diverged is NaN from then on."""
 
 
 def seed_of(*numbers: int) -> int:
@@ -117,6 +122,9 @@ def sample(
 ) -> Iterator[State]:
     """Yield a state for each D(x_t) on the way; the `x0` of the last one is the sample.
 
+    A sample that diverges is dropped, with a warning, and the others go on. One whose constraint is
+    met to `Newton.tolerance` rests until the next time, and costs no passes.
+
     Parameters
     ----------
     denoiser : Denoiser
@@ -148,7 +156,13 @@ def sample(
         If times do not decrease, or eta wants seeds; if the network is in training mode, returns
         something else at each call or couples the samples of a batch.
     DivergenceError
-        If x_t grows out of all bounds or is not finite; its `trace` has the residuals so far.
+        If x_t of every sample grows out of all bounds, or is not finite; its `trace` has the
+        residuals so far.
+
+    Warns
+    -----
+    ConvergenceWarning
+        If that happens to some of the samples.
     """
     _check(denoiser, noise, constraint, newton, project)
     times = _checked_times(denoiser, times)
@@ -177,42 +191,21 @@ def _states(
 ) -> Iterator[State]:
     steps = newton.steps if constraint is not None else 0
     x_t = temperature * noise * float(denoiser.schedule.scale(times[0]))
-    spent, trace = Spent(), []
-    J: BatchJacobian | None = None
+    batch = Batch(denoiser, x_t, times[0], constraint, newton)
     for i, (t, s) in enumerate(zip(times, [*times[1:], None], strict=True)):
         progress = i / max(1, len(times) - 1)
         skips = steps > 0 and s is not None and not newton.refresh
         for step in range(steps if skips else steps + 1):
-            wants_graph = newton.direction in ("gradient", "exact") and step < steps
-            first, J = (
-                J is None,
-                BatchJacobian(
-                    denoiser,
-                    x_t,
-                    t,
-                    newton.products if step < steps or newton.aim == "fair" else "forward",
-                    wants_graph,
-                    spent,
-                    like=J,
-                ),
-            )
-            if first:
-                J.guard()
-            last = s is None and step == steps
-            x0 = clean_estimate(J, constraint, newton)
-            x0 = constraint.project(x0) if project and last and constraint is not None else x0
-            residual = None if constraint is None else constraint.residual(x0)
-            trace.append((float(t), [] if residual is None else residual.tolist()))
-            _check_bounds(x_t / float(denoiser.schedule.scale(t)), x0, t, trace)
-            yield State(t, step, x_t, x0, residual, spent.copy())
-            if constraint is not None and step < steps:
-                x_t = newton_step(J, constraint, newton, progress)
+            batch.evaluate(step == steps, project and s is None and step == steps)
+            yield State(t, step, batch.x_t, batch.x0, batch.residual, batch.spent, batch.alive)
+            if step < steps:
+                batch.step(progress)
         if s is not None:
             fresh = None
             if eta and seeds is not None:
                 numbers = [seed_of(seed, i) for seed in seeds]
                 fresh = temperature * seeded_noise(numbers, denoiser.shape, x_t.device, x_t.dtype)
-            x_t = ddim_step(denoiser, x_t, x0, t, s, eta, fresh)
+            batch.arrive(s, ddim_step(denoiser, batch.x_t, batch.x0, t, s, eta, fresh))
 
 
 def ddim_step(
@@ -294,21 +287,3 @@ def _checked_times(denoiser: Denoiser, times: Sequence[Any]) -> list[Any]:
             f"times must decrease: got {found}; denoiser.schedule.times(steps) makes such a list"
         )
     return found
-
-
-def _check_bounds(
-    unit: Tensor, x0: Tensor, t: int | float, trace: list[tuple[float, list[float]]]
-) -> None:
-    """Raise if the root mean square of `unit`, x_t over the schedule's scale and expected to be
-    about 1, exceeds eps^(-1/2), so that half of its digits are lost to an image, or if x0 is not
-    finite.
-    """
-    size = unit.flatten(1).square().mean(1).sqrt()
-    bad = ~(size < torch.finfo(unit.dtype).eps ** -0.5) | ~x0.flatten(1).isfinite().all(1)
-    if bad.any():
-        raise DivergenceError(
-            f"sample {int(bad.nonzero()[0])} diverged at t = {t}: the root mean square of x_t is "
-            f"{float(size[bad][0]):.3g} times that of unit data and noise. Take a smaller step"
-            " size, or a rule that adapts: Dynamic, Backtracking",
-            trace,
-        )

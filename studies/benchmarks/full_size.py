@@ -207,7 +207,7 @@ def _build(kind: Any, config: dict[str, Any]) -> Any:
         return kind(**config).half().eval().requires_grad_(False)
 
 
-def passes() -> dict[str, int]:
+def passes() -> dict[str, float]:
     """Return the forward passes of a sample: free, and constrained with inexact Newton steps, as
     the sampler counts them.
     """

@@ -50,8 +50,8 @@ class Entry:
 
 
 def execute(entry: Entry, config: Contest, first: int, count: int, seed: int) -> Arrays:
-    """Run an entry on some digits; return images, scores and passes; a run that diverges has NaN
-    for them.
+    """Run an entry on some digits; return images, scores and passes; a digit that diverges has
+    NaN for them.
     """
     model = track(config.model, config.device)
     judge = mnist.load_classifier(device=config.device)
@@ -83,7 +83,7 @@ def run_in_batches(
     first: int,
     seed: int,
 ) -> Tensor:
-    """Return an image for each observation; NaN for a batch that diverges."""
+    """Return an image for each observation; NaN where a run diverges."""
     count, found = len(wanted.y), []
     for at in range(0, count, BATCH):
         part = slice(at, min(at + BATCH, count))
@@ -92,7 +92,7 @@ def run_in_batches(
         try:
             drawn = peer.run(denoiser, some, seeds, entry.steps, **entry.parameters)
             found.append(images_of(drawn, model))
-        except DivergenceError:
+        except DivergenceError:  # all of them
             shape = (len(seeds), *model.image_shape)
             found.append(torch.full(shape, torch.nan, device=wanted.y.device))
     return torch.cat(found)

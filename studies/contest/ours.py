@@ -125,7 +125,7 @@ def _newton(
 ) -> Tensor:
     *_, last = sample(
         denoiser,
-        seeded_noise(seeds, denoiser.shape),
+        seeded_noise(seeds, denoiser.shape, problem.y.device),
         times,
         problem,
         Newton(direction, newton_steps, step_size, refresh=not ours),

@@ -62,7 +62,7 @@ def plot_along(axes: Axes, values: NDArray[Any], times: NDArray[Any], colour: st
     """
     states = values.shape[2]
     x = (np.arange(len(times))[:, None] + np.arange(states) / states).reshape(-1)
-    low, middle, high = np.quantile(values.reshape(len(values), -1), (0.1, 0.5, 0.9), axis=0)
+    low, middle, high = np.nanquantile(values.reshape(len(values), -1), (0.1, 0.5, 0.9), axis=0)
     axes.plot(x, middle, color=colour, linewidth=1)
     axes.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
     axes.set_yscale("log")

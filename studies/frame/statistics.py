@@ -88,11 +88,11 @@ def scores(
     -------
     dict
         What `fidelity` returns, "agreement" (whether the judge names the true digit) and "doubt",
-        the judge's cross-entropy of it in nats.
+        the judge's cross-entropy of it in nats; an image that is no number shows no digit.
     """
     logits = classifier(images.clamp(-1, 1))
     doubt = torch.nn.functional.cross_entropy(logits, labels, reduction="none")
     return fidelity(images, truth) | {
-        "agreement": (logits.argmax(1) == labels).cpu().numpy(),
+        "agreement": ((logits.argmax(1) == labels) & logits.isfinite().all(1)).cpu().numpy(),
         "doubt": doubt.cpu().numpy(),
     }

@@ -211,7 +211,7 @@ def sample_digits(
     and what it cost.
     """
     encode, decode, started = CountedMap(model.encode), CountedMap(model.decode), process_time()
-    problem, forward = TASKS[task](images), 0
+    problem, forward = TASKS[task](images), 0.0
     residual = np.full((len(images), config.steps, config.newton_steps + 1), np.nan)
     constraint = constrain(encode, decode, problem, method)
     if method == AUTOENCODER:

@@ -19,13 +19,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from jacobian_lab import Denoiser, InputError
+from jacobian_lab import Denoiser, InputError, _require
 from jacobian_lab.constraints.base import Constraint
 from jacobian_lab.constraints.decoded import Decoded, checked, latent_inpainting
 from jacobian_lab.constraints.linear import Inpainting
 from jacobian_lab.sampling.newton import Kind, Newton
 from jacobian_lab.sampling.sampler import sample, seed_of, seeded_noise
 from jacobian_lab.sampling.step_size import Dynamic, Secant, StepSize
+from studies.frame.answer import Row
 from studies.frame.models import Model, is_of_digits, may_be_of_digits
 from studies.frame.options import Guided, model_files
 from studies.frame.study import Arrays, Pieces
@@ -67,6 +68,10 @@ class Constrained(Guided):
     """Size of a Newton step: the paper's "dynamic" always moves a pixel by --change, "secant"
     brakes where the goal is near.
     """
+    tolerance: float = 0.0
+    """A sample takes no more Newton steps at a time, and costs no more passes, once its residual
+    (of known pixels their RMSE) is at most that; 0: all take all steps.
+    """
     eta: float = 1.0
     """Share of fresh noise at each time, from 0 (DDIM) to 1 (DDPM's ancestral sampling)."""
     temperature: float = 1.0
@@ -81,6 +86,7 @@ class Constrained(Guided):
             )
         if not self.change > 0:
             raise InputError(f"--change must be positive: got {self.change}")
+        _require.real("--tolerance", self.tolerance, "[0, inf)")
         if not 0 <= self.eta <= 1:
             raise InputError(f"--eta must lie from 0 to 1: got {self.eta}")
         if not 0 <= self.temperature <= 1:
@@ -106,7 +112,7 @@ class Constrained(Guided):
     def newton(self) -> Newton:
         """Return how the sampler takes its Newton steps."""
         rule: StepSize = Secant(self.change) if self.rule == "secant" else Dynamic(self.change)
-        return Newton(self.direction, self.newton_steps, rule)
+        return Newton(self.direction, self.newton_steps, rule, tolerance=self.tolerance)
 
     def load(self, device: str | None = None, dtype: torch.dtype = torch.float32) -> Model:
         """Return the model; raise, before anything is read or computed, if its schedule has not as
@@ -219,8 +225,7 @@ def sample_images(
     return {key: np.concatenate([cell[key] for cell in found]) for key in found[0]}
 
 
-def spent(passes: NDArray[Any]) -> dict[str, int]:
-    """Return the passes that a sample cost, for a table."""
-    return dict(
-        zip(("forward_passes", "products_Jv", "products_JTu"), passes[0].tolist(), strict=True)
-    )
+def spent(passes: NDArray[Any]) -> Row:
+    """Return the passes that a sample cost, for a table: the mean, of (N, 3)."""
+    mean = (int(n) if n.is_integer() else float(n) for n in passes.mean(0))
+    return dict(zip(("forward_passes", "products_Jv", "products_JTu"), mean, strict=True))

@@ -21,6 +21,7 @@ from torch import Tensor
 import mnist
 from jacobian_lab import InputError
 from jacobian_lab.constraints.losses import class_label
+from mnist.classifier import Classifier
 from mnist.data import SHAPE
 from studies.frame.answer import Answer, Row
 from studies.frame.figure_style import COLOURS
@@ -95,6 +96,16 @@ class PixelJudge:
         return torch.exp(-torch.cdist(images, self.images).square() / (2 * self.width**2))
 
 
+@torch.no_grad()
+def names_of(
+    images: Tensor, classifier: Classifier, second: PixelJudge, device: str
+) -> NDArray[np.int64]:
+    """Return the digit that each of the two judges names, (2, N); -1 for images that diverged."""
+    seen = classifier(images.to(device).clamp(-1, 1)).argmax(1).cpu()
+    diverged = images.flatten(1).isnan().any(1)
+    return torch.where(diverged, -1, torch.stack([seen, second(images)])).numpy()
+
+
 def compute(config: Guide, pieces: Pieces) -> Arrays:
     """Return "images" (noises, classes, ...), what both judges see in them, (2, noises, classes),
     the loss along sampling.
@@ -119,11 +130,8 @@ def compute(config: Guide, pieces: Pieces) -> Arrays:
     digits, labels = mnist.digits("held-out")
     second = PixelJudge(digits[:LEARNT], labels[:LEARNT])
 
-    @torch.no_grad()
     def judge(images: Tensor) -> NDArray[np.int64]:
-        return torch.stack(
-            [classifier(images.to(config.device).clamp(-1, 1)).argmax(1).cpu(), second(images)]
-        ).numpy()
+        return names_of(images, classifier, second, config.device)
 
     shape = (len(noises), len(config.classes))
     return {

@@ -119,7 +119,7 @@ class Posterior(Config):
 def sample_posterior(
     problem: CurveProblem, way: str, eta: float, seeds: list[int], config: Posterior
 ) -> tuple[Tensor, Arrays]:
-    """Return samples, (B, n), and what they took: "residual", "worst" and "passes"; NaN if they
+    """Return samples, (B, n), and what they took: "residual", "worst" and "passes"; NaN if one
     diverged.
     """
     if way == EXACT:
@@ -131,7 +131,7 @@ def sample_posterior(
     make = WAYS[way]
     newton = make(config) if make else None
     noise = seeded_noise(seeds, denoiser.shape, dtype=torch.float64)
-    x, worst, passes = torch.full_like(noise, torch.nan), 0.0 if newton else math.nan, (0, 0)
+    x, worst, passes = torch.full_like(noise, torch.nan), 0.0 if newton else math.nan, (0.0, 0.0)
     try:
         times, constraint = (
             denoiser.schedule.times(config.steps),
@@ -151,14 +151,15 @@ def sample_posterior(
             if newton and state.residual is not None and state.step == newton.steps:
                 worst = max(worst, float(state.residual.max()))
             passes = state.spent.forward + state.spent.jvp, state.spent.vjp
-        x = state.x0
+        # those that are left are no fair sample
+        x, worst = (state.x0, worst) if state.alive.all() else (x, math.inf)
     except DivergenceError:
         worst = math.inf
     return x.flatten(1), _took(problem, x, worst, passes)
 
 
 def _took(
-    problem: CurveProblem, x: Tensor, worst: float = math.nan, passes: tuple[int, int] = (0, 0)
+    problem: CurveProblem, x: Tensor, worst: float = math.nan, passes: tuple[float, float] = (0, 0)
 ) -> Arrays:
     return {
         "residual": np.array(float(problem.constraint.residual(x).mean())),

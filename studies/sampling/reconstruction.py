@@ -139,7 +139,7 @@ def sample_and_score(
     }
     found: dict[str, list[NDArray[Any]]] = {}
     for image in images.values():
-        values = {"images": image.cpu().numpy(), "missing": every.residual(image).cpu().numpy()}
+        values = {"images": image.cpu().numpy(), "missing": _missing(image, every)}
         for key, value in (values | (_scores(image, truth, owner) if truth else {})).items():
             found.setdefault(key, []).append(
                 value.reshape(len(numbers), config.samples, *value.shape[1:])
@@ -161,6 +161,12 @@ def sample_and_score(
     )
 
 
+def _missing(images: Tensor, problem: LinearConstraint) -> NDArray[Any]:
+    """Return the residuals; NaN for images that diverged, whatever they were projected to."""
+    diverged = images.flatten(1).isnan().any(1)
+    return torch.where(diverged, torch.nan, problem.residual(images)).cpu().numpy()
+
+
 def _scores(images: Tensor, truth: Inputs, owner: Tensor) -> dict[str, NDArray[Any]]:
     """Return what images are worth beside the truth; what they show is judged of digits only."""
     if truth.labels is None:
@@ -176,7 +182,8 @@ def _scores(images: Tensor, truth: Inputs, owner: Tensor) -> dict[str, NDArray[A
 
 def table(arrays: Arrays) -> list[Row]:
     """Return a row for each method: the residual, then scores with 95 % intervals over the digits,
-    then passes.
+    then passes. Samples that diverged are counted; they agree with nothing, and means leave them
+    out.
     """
     rows: list[Row] = []
     digits, samples = arrays["missing"].shape[1:]
@@ -187,9 +194,10 @@ def table(arrays: Arrays) -> list[Row]:
             "method": method,
             "digits": digits,
             "samples_of_each": samples,
-            "rmse_of_the_observed_mean": float(missing.mean()),
-            "rmse_median": float(np.median(missing)),
-            "rmse_largest": float(missing.max()),
+            "diverged": int(np.isnan(missing).sum()),
+            "rmse_of_the_observed_mean": float(np.nanmean(missing)),
+            "rmse_median": float(np.nanmedian(missing)),
+            "rmse_largest": float(np.nanmax(missing)),
         }
         for key in ("psnr", "ssim", "agreement"):
             if key in arrays:
@@ -201,9 +209,9 @@ def table(arrays: Arrays) -> list[Row]:
 
 def interval(values: NDArray[Any], key: str) -> tuple[float, float, float]:
     """Return the mean of (digits, samples) and its 95 % interval; digits are the independent
-    trials, not samples.
+    trials, not samples. What is not a number is left out.
     """
-    means = values.mean(1)
+    means = np.nanmean(values[~np.isnan(values).all(1)], 1)
     if key != "agreement":
         return mean_interval(means)
     rate = float(means.mean())

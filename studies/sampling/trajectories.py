@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -38,23 +39,19 @@ def trajectory(
         np.full((len(noise), states, *denoiser.shape), np.nan, dtype=np.float32) for _ in range(2)
     )
     passes = np.zeros((len(noise), states, 3), dtype=int)
-    try:
-        path = sample(denoiser, noise, times, constraint, newton)
-        for k, state in enumerate(tqdm(path, total=states, desc="states", leave=False)):
-            assert state.residual is not None
-            residual[:, k] = state.residual.cpu().numpy()
-            mean_square[:, k] = state.x_t.square().mean((1, 2, 3)).cpu().numpy()
-            x_t[:, k], x0[:, k] = state.x_t.cpu().numpy(), state.x0.cpu().numpy()
-            passes[:, k] = state.spent.forward, state.spent.jvp, state.spent.vjp
-    except DivergenceError as stop:
-        if len(noise) > 1:
-            middle = len(noise) // 2
-            parts = [
-                trajectory(denoiser, constraint.select(part), noise[part], times, newton)
-                for part in (slice(None, middle), slice(middle, None))
-            ]
-            return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
-        residual[0, len(stop.trace) - 1] = stop.trace[-1][1][0]
+    path = sample(denoiser, noise, times, constraint, newton)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"samples? .* diverged")  # NaN says so
+        try:
+            for k, state in enumerate(tqdm(path, total=states, desc="states", leave=False)):
+                assert state.residual is not None
+                residual[:, k] = state.residual.cpu().numpy()
+                mean_square[:, k] = state.x_t.square().mean((1, 2, 3)).cpu().numpy()
+                x_t[:, k], x0[:, k] = state.x_t.cpu().numpy(), state.x0.cpu().numpy()
+                spent = state.spent.forward, state.spent.jvp, state.spent.vjp
+                passes[state.alive.cpu().numpy(), k] = spent
+        except DivergenceError as stop:  # of all that were left
+            residual[:, len(stop.trace) - 1] = stop.trace[-1][1]
     return {
         "residual": residual,
         "mean_square": mean_square,

@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from scipy.sparse.linalg import aslinearoperator
 
 from jacobian_lab import InputError
+from jacobian_lab.constraints.base import Constraint
 from jacobian_lab.constraints.linear import Inpainting, LinearMap, blur
+from jacobian_lab.constraints.losses import Loss
 from jacobian_lab.constraints.masks import half, random_pixels
 from jacobian_lab.constraints.separable import (
     blurring,
@@ -132,6 +134,20 @@ def test_samples_do_not_see_each_other(seed, kind):
         alone.error(x0[1:2]), constraint.error(x0)[1:2], rtol=1e-6, atol=1e-6
     )
     torch.testing.assert_close(alone.residual(x0[1:2]), constraint.residual(x0)[1:2])
+
+
+@pytest.mark.parametrize("kind", ["linear", "loss", "sum"])
+def test_some_of_the_samples_are_told_what_the_whole_tells_them(kind):
+    x0, targets, kept = images(), images(seed=1), torch.tensor([True, False, True])
+    linear = Inpainting(targets, half(SHAPE))
+    loss = Loss(lambda x: (x - targets).flatten(1).square().mean(1))  # whose targets are whose?
+    whole = {"linear": linear, "loss": loss, "sum": linear + 0.5 * loss}[kind]
+    some = whole.select(kept)
+    for ask in ("error", "residual", "seen"):
+        assert relative(getattr(some, ask)(x0[kept]), getattr(whole, ask)(x0)[kept]) < 1e-12
+    if kind == "linear":
+        for part in (some, Constraint.select(linear, kept)):
+            assert torch.equal(part.project(x0[kept]), linear.project(x0)[kept])
 
 
 def test_sums_add_errors_of_one_scale():

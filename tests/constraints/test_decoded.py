@@ -174,6 +174,7 @@ def test_samples_of_a_batch_do_not_see_each_other_and_nothing_wanted_is_nothing_
     both = Decoded(inpainting, curved.encode, curved.decode, form)
     alone = Decoded(inpainting.select(slice(1, 2)), curved.encode, curved.decode, form)
     assert relative(both.error(z)[1:], alone.error(z[1:])) < 1e-6
+    assert torch.equal(both.select(torch.tensor([False, True])).error(z[1:]), alone.error(z[1:]))
     assert relative(both.residual(z), inpainting.residual(curved.decode(z))) == 0
     content = Decoded(Inpainting(curved.decode(z), half(IMAGE)), curved.encode, curved.decode, form)
     assert not content.error(z).any()

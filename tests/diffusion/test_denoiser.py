@@ -3,6 +3,7 @@ import torch
 from torch import nn
 
 from jacobian_lab import Denoiser, DiscreteSchedule, InputError, RectifiedFlow, guided
+from jacobian_lab.diffusion.schedule import per_sample
 
 from conftest import PREDICTIONS, SHAPE, relative
 
@@ -125,3 +126,19 @@ def test_a_denoiser_prints_as_one_line():
     assert repr(made) == "Denoiser(Conv2d of 10 weights, RectifiedFlow(), 'flow', (1, 8, 8))"
     made = Denoiser(torch.sin, RectifiedFlow(), "flow", (1, 8, 8))
     assert repr(made) == "Denoiser(sin, RectifiedFlow(), 'flow', (1, 8, 8))"
+
+
+@pytest.mark.parametrize("flow", [False, True])
+@pytest.mark.parametrize("prediction", ["v", "epsilon"])
+def test_coefficients_stay_numbers_on_the_host_and_nothing_is_waited_for(prediction, flow):
+    """On a device without values, to ask for one is an error."""
+    schedule = RectifiedFlow() if flow else DiscreteSchedule.linear()
+    t = schedule.times(3)[1]
+    asked = []
+    denoiser = Denoiser(lambda x, t: (asked.append(t), 0.5 * x)[1], schedule, prediction, (1, 4, 4))
+    x = torch.empty(2, 1, 4, 4, device="meta")
+    assert [c.device.type for c in denoiser.coefficients(x, t)] == ["cpu", "cpu"]
+    assert denoiser(x, t).device.type == denoiser.noise(x, x, t).device.type == "meta"
+    assert asked[0].device.type == "meta"
+    each = schedule(torch.tensor([t, t]))[0]
+    assert per_sample(each, x).device.type == "meta"  # a number for each sample moves

@@ -188,3 +188,36 @@ def test_under_a_mask_the_unknown_pixels_may_change(kind):
         newton_direction(truth[0].numpy(), e[0].numpy(), kind, seen=constraint.seen)
     asked = newton_direction(J, e, kind, rcond=1e-12, steps=12)
     assert (J.denoise(x_t + asked) - J.d - e).abs().max() < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("method", "graph", "forward"),
+    [("exact", False, 1), ("forward", False, 1), ("forward", True, 1)],
+)
+def test_some_of_the_samples_have_the_same_jacobians_and_a_count_of_their_own(
+    batch, method, graph, forward
+):
+    denoiser, x_t, v, _ = batch
+    J = BatchJacobian(denoiser, x_t, 400, method, graph)
+    kept = torch.tensor([True, False, True])
+    D = J.d[kept]
+    some = J.select(kept)
+    assert torch.equal(some.d, D)
+    assert some.spent.evaluations == 0
+    product = some.vjp if graph else some.jvp
+    assert relative(product(v[kept]), (J.vjp(v) if graph else J.jvp(v))[kept]) < 1e-7
+    assert some.spent.forward == forward  # the difference's other end, or the recording
+    assert J.spent.forward == 1 + (method == "forward" and not graph)
+
+
+def test_what_the_schedule_says_is_taken_over_only_at_the_same_time_of_the_same_denoiser(batch):
+    denoiser, x_t, _, _ = batch
+    other = networks.denoiser("epsilon")
+    first = BatchJacobian(denoiser, x_t, 400)
+    for net, t in ((denoiser, 400), (denoiser, 399), (other, 400)):
+        like = first if net is denoiser else BatchJacobian(denoiser, x_t, 400)
+        assert torch.equal(BatchJacobian(net, x_t, t, like=like).d, net(x_t, t))
+    moving = torch.tensor(400)
+    first = BatchJacobian(denoiser, x_t, moving)
+    moving += 100
+    assert torch.equal(BatchJacobian(denoiser, x_t, moving, like=first).d, denoiser(x_t, 500))

@@ -3,13 +3,18 @@ import pytest
 import torch
 
 from jacobian_lab import (
+    Denoiser,
     DiscreteSchedule,
     InputError,
     JacobianOperator,
     dynamic_step_size,
     newton_direction,
 )
-from jacobian_lab.sampling.newton import Newton
+from jacobian_lab.constraints.base import Constraint
+from jacobian_lab.linops.batch_jacobian import BatchJacobian
+from jacobian_lab.sampling.newton import Newton, newton_step
+from jacobian_lab.sampling.sampler import ddim_step
+from jacobian_lab.sampling.step_size import Dynamic, Fixed, Secant
 
 from conftest import make_gaussian, relative
 
@@ -78,3 +83,25 @@ def test_bad_errors_and_kinds_are_named():
 def test_what_makes_no_newton_step_is_refused_at_once(options, message):
     with pytest.raises(InputError, match=message):
         Newton(**options)
+
+
+class Nearer(Constraint):
+    """That x_0 be zero."""
+
+    def error(self, x0):
+        return -x0
+
+    def residual(self, x0):
+        return x0.flatten(1).square().mean(1).sqrt()
+
+
+@pytest.mark.parametrize("rule", [Dynamic(0.2), Secant(0.2), Fixed(0.1)])
+def test_a_step_by_differences_waits_for_nothing(rule):
+    """On a device without values, to ask for one is an error; the host of a GPU would wait."""
+    denoiser = Denoiser(lambda x, t: 0.5 * x, DiscreteSchedule.linear(), "v", (1, 4, 4))
+    x = torch.empty(3, 1, 4, 4, device="meta")
+    J = BatchJacobian(denoiser, x, 500, like=BatchJacobian(denoiser, torch.zeros(x.shape), 500))
+    moved = newton_step(J, Nearer(), Newton("inexact", step_size=rule))
+    assert ddim_step(denoiser, moved, J.d, 500, 400).device.type == "meta"
+    with pytest.raises((RuntimeError, NotImplementedError)):
+        bool(moved.isfinite().all())

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import mnist
-from studies.sampling.guide import PixelJudge
+from studies.sampling.guide import PixelJudge, names_of
 
 from conftest import call
 
@@ -39,6 +39,14 @@ def test_the_pixel_judge_knows_what_it_learnt():
     judge = PixelJudge(images, labels)
     assert torch.equal(judge(images), labels)
     assert (judge(-images) == labels).float().mean() < 0.5
+
+
+def test_an_image_that_diverged_shows_no_digit():
+    images, labels = (x[:20].clone() for x in mnist.digits("held-out"))
+    images[3] = torch.nan
+    named = names_of(images, mnist.load_classifier(), PixelJudge(images[4:], labels[4:]), "cpu")
+    assert named[:, 3].tolist() == [-1, -1]
+    assert (np.delete(named, 3, 1) == np.delete(labels.numpy(), 3)).mean() > 0.9
 
 
 @pytest.mark.slow

@@ -82,6 +82,19 @@ def test_fair_samples_take_a_product_for_each_krylov_step(run, model):
     assert (row["forward_passes"], row["products_Jv"], row["products_JTu"]) == ("4", "0", "0")
 
 
+def test_a_sample_that_is_near_enough_rests_and_the_table_has_the_mean_of_the_passes(run, model):
+    words = ("inpaint", "--digits", "3", "--steps", "3", "--samples", "2", "--model", model)
+    every, rows, _ = run(*words)
+    near = float(np.quantile(every["residual"][:, :, 1:], 0.5))
+    some, fewer, _ = run(*words, "--tolerance", str(near), out="near")
+    passes = [{row["method"]: float(row["forward_passes"]) for row in r} for r in (rows, fewer)]
+    assert passes[0]["sampled"] == 3 * 11
+    assert passes[1]["sampled"] == pytest.approx(some["passes"][:, 0].mean(), rel=1e-2)
+    assert 3 * 3 < passes[1]["sampled"] < 0.95 * 3 * 11
+    assert passes[1]["unconstrained"] == 3
+    assert some["residual"].shape == every["residual"].shape
+
+
 def test_a_digit_is_the_same_alone_and_in_a_batch(run, model):
     together, _, _ = run(
         "inpaint",

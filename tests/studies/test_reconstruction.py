@@ -175,3 +175,31 @@ def test_fair_samples_of_decoded_latents_are_refused():
     with pytest.raises(InputError, match="--aim fair is for observations that are linear in what"):
         config.carried(wanted, latent)
     assert config.carried(wanted, model()) is wanted
+
+
+class Spoiling(torch.nn.Module):
+    """Predicts that x_0 is half of x_t, and at late times nothing of some, by a pixel of theirs."""
+
+    def forward(self, x, t):
+        lost = ((x[:, :, -1:, -1:] < 0) & (t < 900).reshape(-1, 1, 1, 1)).to(x)
+        return x / 2 + lost / (1 - lost)
+
+
+@pytest.mark.filterwarnings("ignore:samples? .* diverged")
+def test_samples_that_diverge_are_counted_agree_with_nothing_and_the_others_are_scored(tmp_path):
+    network = Spoiling().eval()
+    denoiser = Denoiser(network, DiscreteSchedule.linear(), "sample", SHAPE)
+    used = Model(denoiser, SHAPE, "cpu", torch.float32, "pixels", digits=True)
+    found = drawn(tmp_path, used)
+    lost = np.isnan(found["images"]).any((3, 4, 5))
+    count = int(lost[0].sum())
+    assert 0 < count < 4
+    assert (lost[0] == lost[1]).all()
+    assert not found["agreement"][lost].any()
+    np.testing.assert_array_equal(np.isnan(found["missing"]), lost)
+    for row in table(found)[:2]:
+        assert row["diverged"] == count
+        assert np.isfinite(
+            [row["rmse_of_the_observed_mean"], row["rmse_largest"], row["psnr"]]
+        ).all()
+    plot(found, {}, "title", "label")
