@@ -203,3 +203,17 @@ def test_samples_that_diverge_are_counted_agree_with_nothing_and_the_others_are_
             [row["rmse_of_the_observed_mean"], row["rmse_largest"], row["psnr"]]
         ).all()
     plot(found, {}, "title", "label")
+
+
+@pytest.mark.parametrize(
+    ("options", "factor"),
+    [
+        ({"model": "mnist-latent"}, 0.5),
+        ({"model": "mnist-latent", "temperature": 1.0}, 1.0),
+        ({"model": "mnist-latent", "aim": "fair"}, 1.0),
+        ({}, 1.0),
+        ({"temperature": 0.0}, 0.0),
+    ],
+)
+def test_the_miniature_has_less_noise_where_likely_images_are_wanted(options, factor):
+    assert Observed(**options).noise_factor() == factor
