@@ -114,7 +114,7 @@ def ways(denoiser: Denoiser, images: Tensor, times: int, seed: int) -> dict[str,
         DDIM: drawn(passes, None),
         "inexact, forward difference": drawn(times, Newton()),
         "inpaint, defaults": drawn(
-            times, config.newton(), eta=config.eta, temperature=config.temperature, seeds=seeds
+            times, config.newton(), eta=config.eta, temperature=config.noise_factor(), seeds=seeds
         ),
         "contest, inexact Newton": lambda: inexact(denoiser, goal, seeds, passes // 2),
     }
