@@ -162,14 +162,24 @@ class Ladder:
         directions too.
         """
         exact, more = self.method == "exact", v[:0]
+        asked, zero = self._telling(v)
         if exact and len(self.x) > 1 and self.linear is not None and self.linear.reads:
             more = probe(self.x)
-        directions = torch.cat([v, more])  # a copy: v is the caller's
+        directions = torch.cat([asked, more])  # a copy: v is the caller's
         comparison = self._check.compare_at(directions)
         find = self._climb if exact else self._as_asked
         products = find(directions, comparison)
         self._check.checked = directions, products
-        return products[: len(v)]
+        return products[: len(v)].masked_fill(zero, 0)
+
+    def _telling(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the vectors, (K, B, *shape), with a probe in the place of each that is zero, which
+        every path maps to zero, right or wrong; and where these are, (K, B, 1, ...).
+        """
+        zero = (
+            (vectors == 0).flatten(2).all(2).reshape(*vectors.shape[:2], *[1] * (self.x.ndim - 1))
+        )
+        return (torch.where(zero, probe(self.x), vectors) if zero.any() else vectors), zero
 
     def choice(self) -> Choice:
         """Return what was chosen, for another point."""
@@ -273,7 +283,7 @@ class Ladder:
 
     def _choose_reverse(self, u: Tensor) -> Tensor:
         """Return `F'^T u` of the first engine whose products are the transpose of `J v`."""
-        problems = []
+        (asked, zero), problems = self._telling(u), []
         paths = ("linearised", "double backward")
         for path in paths if self._engines.graph is None else reversed(paths):
             name = "the recording" if path == "linearised" else "PyTorch's autograd"
@@ -282,14 +292,14 @@ class Ladder:
             if engine is None:
                 continue
             try:
-                found = self._engines.apply(engine, u, transposed=True)
-                verdict = self._check.adjoint(engine, u, found, self.path, self.error)
+                found = self._engines.apply(engine, asked, transposed=True)
+                verdict = self._check.adjoint(engine, asked, found, self.path, self.error)
             except Exception as fault:  # as in _tried
                 problems.append(f"{name} fails: {first_line(fault)}")
                 continue
             if verdict.agrees:
                 self._reverse, self.error = engine, max(self.error, verdict.error)
-                return found
+                return found.masked_fill(zero, 0)
             problems.append(
                 f"{name} sees another function than the one that is computed (a detach, a no_grad,"
                 f" a number read out): <u, J v> and <J^T u, v> differ by {verdict.error:.1e}"

@@ -8,6 +8,7 @@ import torch
 from jacobian_lab import Denoiser, DiscreteSchedule, InputError
 from jacobian_lab.derivative.products import Products
 from jacobian_lab.errors import DerivativeWarning
+from jacobian_lab.linops.batch_jacobian import BatchJacobian
 
 import networks
 from conftest import relative
@@ -138,3 +139,31 @@ def test_a_part_that_is_hidden_is_noticed_and_not_taken_for_a_constant(share, dt
     )
     with pytest.raises(InputError, match=r"J\^T u needs a derivative"):
         products.vjp(V.to(dtype))
+
+
+@pytest.mark.parametrize("zeros", [(0, 1, 2), (0, 2), (1,)])
+@pytest.mark.parametrize("network", [lambda x, _: Cube.apply(x), through_numpy])
+@pytest.mark.filterwarnings("ignore:J v by central differences")
+def test_a_zero_vector_does_not_pass_for_a_check(network, zeros):
+    """J 0 = 0 on every path, also on one that takes the network for a constant."""
+    x = X.expand(3, -1, -1, -1) * torch.tensor([1.0, 0.5, 2.0]).reshape(-1, 1, 1, 1)
+    first = V.clone()
+    first[list(zeros)] = 0
+    model = denoiser(network)
+    J = BatchJacobian(model, x, 300, "exact")
+    found = J.jvp(first)
+    assert (found - 3 * x**2 * first).norm() <= 1e-5 * V.norm()
+    assert not found[list(zeros)].any()
+    assert relative(J.jvp(V), 3 * x**2 * V) < 1e-5
+
+
+def test_a_zero_vector_does_not_pass_for_a_check_of_the_transpose():
+    x = X.expand(3, -1, -1, -1) * torch.tensor([1.0, 0.5, 2.0]).reshape(-1, 1, 1, 1)
+    first = V * torch.tensor([0.0, 1.0, 0.0]).reshape(-1, 1, 1, 1)
+    for graph in (False, True):
+        J = BatchJacobian(denoiser(lambda x, _: x**3), x, 300, "exact", graph)
+        assert relative(J.vjp(first), 3 * x**2 * first) < 1e-9
+        for u in (V, first, 0 * first):
+            hidden = BatchJacobian(denoiser(through_numpy), x, 300, "exact", graph)
+            with pytest.raises(InputError, match="needs a derivative"):
+                hidden.vjp(u)
