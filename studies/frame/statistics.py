@@ -69,6 +69,13 @@ def fidelity(images: Tensor, truth: Tensor) -> dict[str, NDArray[Any]]:
     return psnr | {"ssim": ssim.cpu().numpy()}
 
 
+def class_of(logits: Tensor) -> Tensor:
+    """Return the class of the largest logit, (N,); -1 where they are no numbers, as of a sample
+    that diverged.
+    """
+    return torch.where(logits.isfinite().all(1), logits.argmax(1), -1)
+
+
 @torch.no_grad()
 def scores(
     images: Tensor, truth: Tensor, labels: Tensor, classifier: Classifier
@@ -93,6 +100,6 @@ def scores(
     logits = classifier(images.clamp(-1, 1))
     doubt = torch.nn.functional.cross_entropy(logits, labels, reduction="none")
     return fidelity(images, truth) | {
-        "agreement": ((logits.argmax(1) == labels) & logits.isfinite().all(1)).cpu().numpy(),
+        "agreement": (class_of(logits) == labels).cpu().numpy(),
         "doubt": doubt.cpu().numpy(),
     }

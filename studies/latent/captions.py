@@ -25,7 +25,7 @@ from studies.frame.answer import Answer, Row
 from studies.frame.figure_text import subject, write_subject
 from studies.frame.model_files import LATENT, pipeline_folder
 from studies.frame.panels import grid
-from studies.frame.statistics import mean_interval, rate_interval
+from studies.frame.statistics import class_of, mean_interval, rate_interval
 from studies.frame.study import PIPELINE, Arrays, Config, Pieces, Study
 from studies.frame.survey import collect
 
@@ -120,7 +120,7 @@ def _by_scale(config: Captions, pieces: Pieces, latent: Latent, way: str) -> Arr
         )
         return {
             "images": images.cpu().numpy().astype(np.float16),
-            "right": (logits.argmax(1) == digit).cpu().numpy(),
+            "right": (class_of(logits) == digit).cpu().numpy(),
             "doubt": doubt.cpu().numpy(),
         }
 

@@ -38,6 +38,7 @@ from studies.frame.answer import Answer
 from studies.frame.figure_text import subject
 from studies.frame.models import Inputs, Model
 from studies.frame.options import OnModel, judged_files
+from studies.frame.statistics import class_of
 from studies.frame.study import Arrays, Pieces, Study
 from studies.frame.survey import collect
 from studies.sampling.contraction import UNKNOWN, contraction
@@ -208,8 +209,7 @@ def agreement(model: Model, inputs: Inputs, samples: Tensor) -> NDArray[Any]:
         return np.full(len(samples), np.nan)
     classifier = mnist.load_classifier(device=model.device)
     labels = classifier(inputs.images).argmax(1) if inputs.labels is None else inputs.labels
-    seen = classifier(model.decode(samples.nan_to_num())).argmax(1)
-    right: NDArray[Any] = ((seen == labels) & samples.isfinite().flatten(1).all(1)).cpu().numpy()
+    right: NDArray[Any] = (class_of(classifier(model.decode(samples))) == labels).cpu().numpy()
     return right
 
 

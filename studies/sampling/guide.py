@@ -27,7 +27,7 @@ from studies.frame.answer import Answer, Row
 from studies.frame.figure_style import COLOURS
 from studies.frame.figure_text import subject, write_subject
 from studies.frame.panels import grid, plot_along
-from studies.frame.statistics import rate_interval
+from studies.frame.statistics import class_of, rate_interval
 from studies.frame.study import Arrays, Pieces, Study
 from studies.sampling.constrained import Constrained, sample_images, spent
 
@@ -87,10 +87,8 @@ class PixelJudge:
         )
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Return the class of each image, (N,)."""
-        return (self._kernel(images.cpu().clamp(-1, 1).double().flatten(1)) @ self.weights).argmax(
-            1
-        )
+        """Return the class of each image, (N,); -1 of one that diverged."""
+        return class_of(self._kernel(images.cpu().clamp(-1, 1).double().flatten(1)) @ self.weights)
 
     def _kernel(self, images: Tensor) -> Tensor:
         return torch.exp(-torch.cdist(images, self.images).square() / (2 * self.width**2))
@@ -101,9 +99,8 @@ def names_of(
     images: Tensor, classifier: Classifier, second: PixelJudge, device: str
 ) -> NDArray[np.int64]:
     """Return the digit that each of the two judges names, (2, N); -1 for images that diverged."""
-    seen = classifier(images.to(device).clamp(-1, 1)).argmax(1).cpu()
-    diverged = images.flatten(1).isnan().any(1)
-    return torch.where(diverged, -1, torch.stack([seen, second(images)])).numpy()
+    seen = class_of(classifier(images.to(device).clamp(-1, 1))).cpu()
+    return torch.stack([seen, second(images)]).numpy()
 
 
 def compute(config: Guide, pieces: Pieces) -> Arrays:

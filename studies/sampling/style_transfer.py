@@ -22,7 +22,7 @@ from mnist.data import SHAPE
 from studies.frame.answer import Answer, Row
 from studies.frame.figure_text import subject
 from studies.frame.models import Model, may_be_of_digits
-from studies.frame.statistics import mean_interval
+from studies.frame.statistics import class_of, mean_interval
 from studies.frame.study import Arrays, Pieces, Study
 from studies.sampling.constrained import sample_images, spent
 from studies.sampling.inputs import OfDigits
@@ -150,9 +150,9 @@ def seen(name: str, images: Tensor, digits: bool) -> Arrays:
     """
     found = {name: images}
     if digits:
-        named = mnist.load_classifier(device=images.device)(images.clamp(-1, 1)).argmax(1)
+        logits = mnist.load_classifier(device=images.device)(images.clamp(-1, 1))
         found |= {
-            f"{name}_named": named,
+            f"{name}_named": class_of(logits),
             f"{name}_thickness": thickness(images),
             f"{name}_slant": slant(images),
         }
@@ -206,15 +206,15 @@ def _carried_over(arrays: Arrays) -> list[Row]:
         wanted, styled = arrays[f"style_{trait}"], arrays[f"styled_{trait}"]
         correlations = np.array([np.corrcoef(one, wanted)[0, 1] for one in styled])
         rows.append(_row("all", f"correlation of {trait} with the style's", correlations))
-    for name, named in (
+    for suffix, seen_as in (
         ("", arrays["styled_named"]),
         (", unconstrained", arrays["free_named"][:, None]),
     ):
         rows.append(
             _row(
                 "all",
-                f"share that the judge names as the style's digit{name}",
-                (named == arrays["labels"]).mean(1),
+                f"share that the judge names as the style's digit{suffix}",
+                (seen_as == arrays["labels"]).mean(1),
             )
         )
     return rows
