@@ -66,14 +66,14 @@ class Observed(OfDigits):
     aim: Aim = "likeliest"
     """"likeliest": Newton steps move x_t towards what is observed. "fair": samples of p(x | y),
     from the mean of x given x_t and y, by --newton-steps products J v at each time, forward passes
-    only; in pixels, or of masks --through latents. --direction, --rule and --change are of
-    likeliest.
+    only; in pixels, or of masks --through latents. --direction, --rule, --change,
+    --tolerance and --temperature are of likeliest.
     """
 
     def __post_init__(self) -> None:
         super().__post_init__()
         fields = type(self).__dataclass_fields__
-        for name in ("direction", "rule", "change", "temperature"):
+        for name in ("direction", "rule", "change", "tolerance", "temperature"):
             if self.aim == "fair" and getattr(self, name) != fields[name].default:
                 raise InputError(
                     f"--aim fair leaves x_t as the posterior has it: leave --{name} out, or take"

@@ -158,7 +158,13 @@ def test_methods_with_equal_scores_are_drawn_once(arrays):
 
 @pytest.mark.parametrize(
     "option",
-    [{"direction": "gradient"}, {"change": 0.1}, {"rule": "dynamic"}, {"temperature": 0.5}],
+    [
+        {"direction": "gradient"},
+        {"change": 0.1},
+        {"rule": "dynamic"},
+        {"tolerance": 0.1},
+        {"temperature": 0.5},
+    ],
 )
 def test_fair_samples_take_no_options_of_steps(option):
     name = next(iter(option))
