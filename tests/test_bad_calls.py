@@ -486,6 +486,7 @@ BAD = {
     "Newton(krylov_steps={})": ["0", "2.5", "None", "'a'"],
     "Newton(refresh={})": ["'no'", "2", "None"],
     "Newton(aim={})": ["'best'", "None", "'fair'"],
+    "Newton(steps=0, aim='fair', tolerance={})": ["0.1"],
     "Newton.fair({})": ["0", "2.5", "None", "'a'"],
     "Newton.fair(3, {})": ["'fast'", "None"],
     "conditional_mean({}, inpainting, 2)": ["None", "J", "D"],

@@ -14,11 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from jacobian_lab.constraints.base import Constraint
+from jacobian_lab.constraints.base import Constraint, LinearConstraint
 from jacobian_lab.diffusion.denoiser import Denoiser
 from jacobian_lab.errors import ConvergenceWarning, DivergenceError
 from jacobian_lab.linops.batch_jacobian import BatchJacobian, Spent
-from jacobian_lab.sampling.newton import Newton, clean_estimate, newton_step
+from jacobian_lab.sampling.conditional import conditional_mean
+from jacobian_lab.sampling.newton import Newton, newton_step
 
 
 class Some:
@@ -54,6 +55,8 @@ class Batch:
         The noisy samples and D(x_t); NaN for those that diverged.
     residual : Tensor, shape (B,), or None
         The constraint's; that at which a sample diverged is told once, then NaN.
+    unsolved : Tensor, shape (B,), or None
+        Of fair samples, `ConditionalMean.unsolved`.
     alive : Tensor of bool, shape (B,)
         False for those that diverged.
     """
@@ -69,6 +72,7 @@ class Batch:
         self.denoiser, self.constraint, self.newton = denoiser, constraint, newton
         self.x0 = x_t
         self.residual = None if constraint is None else x_t.new_full((len(x_t),), torch.nan)
+        self.unsolved = self.residual if newton.aim == "fair" else None
         self.alive = torch.ones(len(x_t), dtype=torch.bool, device=x_t.device)
         self._alive = self._moved = self._going = Some(self.alive.cpu(), x_t.device)
         self._shared = Spent()  # by all of them; and apart, by some
@@ -148,7 +152,12 @@ class Batch:
         )
         if first:
             self._J.guard()
-        self.x0 = some.put(self.x0, clean_estimate(self._J, self._wanted(some), newton))
+        x0, wanted = self._J.d, self._wanted(some)
+        if self.unsolved is not None:
+            assert isinstance(wanted, LinearConstraint)
+            x0, unsolved = conditional_mean(self._J, wanted, newton.krylov_steps)
+            self.unsolved = some.put(self.unsolved, unsolved)
+        self.x0 = some.put(self.x0, x0)
         self._count(self._J, some)
 
     def _measure(self, some: Some, project: bool) -> None:

@@ -17,6 +17,8 @@ arXiv 2405.13712 (MMPS).
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -29,8 +31,21 @@ from jacobian_lab.krylov.many_systems import gmres_batch
 from jacobian_lab.linops.batch_jacobian import BatchJacobian
 
 
-def conditional_mean(J: BatchJacobian, constraint: LinearConstraint, krylov_steps: int) -> Tensor:
-    """Return the estimate of E[x_0 | x_t, y], (B, *shape), each sample by itself.
+class ConditionalMean(NamedTuple):
+    """An estimate of E[x_0 | x_t, y], and how far its equation is solved."""
+
+    mean: Tensor
+    """(B, *shape)."""
+    unsolved: Tensor
+    """`|y - A D - (A J A^T + ...) z| / |y - A D|`, (B,), by the products that were taken: their own
+    errors are beside it. 0 where D meets y.
+    """
+
+
+def conditional_mean(
+    J: BatchJacobian, constraint: LinearConstraint, krylov_steps: int
+) -> ConditionalMean:
+    """Return the estimate of E[x_0 | x_t, y], each sample by itself.
 
     Parameters
     ----------
@@ -66,4 +81,7 @@ def conditional_mean(J: BatchJacobian, constraint: LinearConstraint, krylov_step
         per_sample((z * q).flatten(1).sum(1), move) * move
         for q, move in zip(basis, moves, strict=True)
     ]
-    return J.d + torch.stack(parts).sum(0)
+    move = torch.stack(parts).sum(0)
+    left = (missing - constraint.forward(move) - noise * z).flatten(1).norm(dim=1)
+    size = missing.flatten(1).norm(dim=1)
+    return ConditionalMean(J.d + move, torch.where(size == 0, size, left / size))

@@ -32,7 +32,7 @@ from scipy.sparse.linalg import LinearOperator, aslinearoperator
 from torch import Tensor
 
 from jacobian_lab import _require
-from jacobian_lab.constraints.base import Constraint, LinearConstraint
+from jacobian_lab.constraints.base import Constraint
 from jacobian_lab.constraints.observations import Map
 from jacobian_lab.derivative.products import Method
 from jacobian_lab.diffusion.schedule import per_sample
@@ -41,7 +41,6 @@ from jacobian_lab.krylov.conversion import square
 from jacobian_lab.krylov.least_squares import check_rcond, gmres, lstsq
 from jacobian_lab.krylov.many_systems import gmres_batch
 from jacobian_lab.linops.batch_jacobian import BatchJacobian
-from jacobian_lab.sampling.conditional import conditional_mean
 from jacobian_lab.sampling.step_size import Dynamic, StepSize
 
 Kind: TypeAlias = Literal["inexact", "gradient", "exact", "krylov", "identity"]
@@ -243,10 +242,10 @@ class Newton:
         _require.flag("refresh", self.refresh)
         _require.real("tolerance", self.tolerance, "[0, inf)")
         _require.one_of("aim", self.aim, get_args(Aim))
-        if self.aim == "fair" and self.steps:
+        if self.aim == "fair" and (self.steps or self.tolerance):
             raise InputError(
-                f"fair samples take no steps of x_t: got steps={self.steps}. Newton.fair() sets"
-                " what they need"
+                f"fair samples take no steps of x_t, and none early: got steps={self.steps},"
+                f" tolerance={self.tolerance}. Newton.fair() sets what they need"
             )
         if self.rcond is not None:
             check_rcond(self.rcond)
@@ -270,16 +269,6 @@ class Newton:
             How `J v` is computed.
         """
         return cls("krylov", 0, products=products, krylov_steps=krylov_steps, aim="fair")
-
-
-def clean_estimate(J: BatchJacobian, constraint: Constraint | None, newton: Newton) -> Tensor:
-    """Return what a sampler takes for x_0, (B, *shape): D, or where the aim is fair the mean given
-    the observation too.
-    """
-    if newton.aim == "likeliest" or constraint is None:
-        return J.d
-    assert isinstance(constraint, LinearConstraint)
-    return conditional_mean(J, constraint, newton.krylov_steps)
 
 
 def newton_step(

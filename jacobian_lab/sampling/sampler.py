@@ -60,6 +60,10 @@ class State:
     """What was computed so far, the mean over the samples that are alive."""
     alive: Tensor
     """Whether a sample is on its way, (B,) of bool; one that diverged is NaN from then on."""
+    unsolved: Tensor | None = None
+    """Of fair samples, (B,): how much of the equation for x0 the Krylov steps left unsolved, from 0
+    to 1. Where it is large at late times, take more: `Newton.fair(krylov_steps)`.
+    """
 
 
 def seed_of(*numbers: int) -> int:
@@ -197,7 +201,16 @@ def _states(
         skips = steps > 0 and s is not None and not newton.refresh
         for step in range(steps if skips else steps + 1):
             batch.evaluate(step == steps, project and s is None and step == steps)
-            yield State(t, step, batch.x_t, batch.x0, batch.residual, batch.spent, batch.alive)
+            yield State(
+                t,
+                step,
+                batch.x_t,
+                batch.x0,
+                batch.residual,
+                batch.spent,
+                batch.alive,
+                batch.unsolved,
+            )
             if step < steps:
                 batch.step(progress)
         if s is not None:

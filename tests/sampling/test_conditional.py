@@ -52,9 +52,9 @@ def test_on_a_gaussian_it_is_the_mean_of_the_posterior(name, kind, sigma):
         [oracle.conditioned(A, y[i], sigma).mean(x_t[i : i + 1], t) for i in range(3)]
     )
     J = BatchJacobian(oracle.denoiser(), x_t, t, "exact")
-    assert relative(conditional_mean(J, constraint, 12), expected) < 1e-7
+    assert relative(conditional_mean(J, constraint, 12).mean, expected) < 1e-7
     differences = BatchJacobian(oracle.denoiser(), x_t, t)
-    assert relative(conditional_mean(differences, constraint, 6), expected) < 1e-3
+    assert relative(conditional_mean(differences, constraint, 6).mean, expected) < 1e-3
 
 
 def test_on_a_mixture_it_is_what_matches_two_moments():
@@ -69,7 +69,8 @@ def test_on_a_mixture_it_is_what_matches_two_moments():
     z = torch.linalg.solve(system, y - d @ A.T)
     expected = d + torch.einsum("bij,bj->bi", J @ A.T, z)
     found = conditional_mean(BatchJacobian(oracle.denoiser(), x_t, t, "exact"), constraint, 4)
-    assert relative(found.flatten(1), expected) < 1e-8
+    assert found.unsolved.max() < 1e-9
+    assert relative(found.mean.flatten(1), expected) < 1e-8
 
 
 @pytest.mark.parametrize(("products", "jvp"), [("forward", 0), ("exact", 3)])
@@ -87,10 +88,40 @@ def test_more_krylov_steps_miss_less_of_an_exact_observation():
     x_t = seeded_noise([0, 1], denoiser.shape, dtype=torch.float64)
     constraint = Inpainting(torch.zeros_like(x_t), half(denoiser.shape))
     missing = [constraint.residual(denoiser(x_t, 300))] + [
-        constraint.residual(conditional_mean(BatchJacobian(denoiser, x_t, 300), constraint, k))
+        constraint.residual(conditional_mean(BatchJacobian(denoiser, x_t, 300), constraint, k).mean)
         for k in (1, 2, 4, 8)
     ]
     assert (torch.stack(missing).diff(dim=0) < 0).all()
+
+
+@pytest.mark.parametrize("sigma", [0.0, 0.3])
+@pytest.mark.parametrize("k", [1, 2, 3])
+def test_what_is_unsolved_is_the_least_residual_over_the_krylov_space(k, sigma):
+    """By the dense J, in a basis that knows nothing of GMRES."""
+    schedule, t = CASES["linear"]
+    oracle = make_mixture(schedule)
+    constraint, A, y = observation("matrix", sigma)
+    x_t = random(2, *SHAPE, seed=5)
+    J = oracle.jacobian(x_t, t)
+    alpha_t, sigma_t = (float(c) for c in schedule(t))
+    M = A @ J @ A.T + sigma**2 * alpha_t / sigma_t**2 * torch.eye(4, dtype=torch.float64)
+    b = (y - oracle.mean(x_t, t).flatten(1) @ A.T)[..., None]
+    powers = torch.cat([torch.linalg.matrix_power(M, j) @ b for j in range(k)], dim=2)
+    best = b - M @ powers @ torch.linalg.lstsq(M @ powers, b).solution
+    found = conditional_mean(BatchJacobian(oracle.denoiser(), x_t, t, "exact"), constraint, k)
+    expected = best.flatten(1).norm(dim=1) / b.flatten(1).norm(dim=1)
+    assert relative(found.unsolved, expected) < 1e-6
+    assert found.unsolved.min() > 1e-6
+
+
+def test_nothing_is_unsolved_where_nothing_is_missing():
+    oracle = make_gaussian(DiscreteSchedule.linear())
+    x_t = random(2, *SHAPE, seed=5)
+    d = oracle.denoiser()(x_t, 500)
+    met = Inpainting(d, half(SHAPE), 0.1)
+    found = conditional_mean(BatchJacobian(oracle.denoiser(), x_t, 500, "exact"), met, 3)
+    assert torch.equal(found.mean, d)
+    assert not found.unsolved.any()
 
 
 def test_samples_do_not_influence_each_other():
@@ -101,7 +132,7 @@ def test_samples_do_not_influence_each_other():
     alone = conditional_mean(
         BatchJacobian(denoiser, x_t[1:2], 500), constraint.select(slice(1, 2)), 3
     )
-    assert relative(together[1:2], alone) < 1e-6
+    assert relative(together.mean[1:2], alone.mean) < 1e-6
 
 
 @pytest.mark.parametrize("sigma", [0.0, 0.3])
@@ -116,7 +147,12 @@ def test_fair_samples_of_a_gaussian_are_those_of_the_posteriors_denoiser(sigma):
     for state, truth in zip(states, expected, strict=True):
         assert relative(state.x0, truth.x0) < 1e-6
         assert relative(state.residual, constraint.residual(truth.x0)) < 1e-3 if sigma else True
+        assert state.unsolved.max() < 1e-8
     assert (state.spent.forward, state.spent.jvp, state.spent.vjp) == (10, 40, 0)
+    *_, short = sample(oracle.denoiser(), noise, times, constraint, Newton.fair(1))
+    assert short.unsolved.min() > 1e-3
+    *_, plain = sample(oracle.denoiser(), noise, times, constraint, Newton())
+    assert plain.unsolved is None
 
 
 def test_fair_samples_of_a_flow_start_where_j_is_zero():
@@ -150,7 +186,9 @@ def test_impossible_fair_samples_are_refused():
         sample(denoiser, x_t, [500], loss, Newton.fair())
     with pytest.raises(InputError, match="constraint must be a LinearConstraint"):
         conditional_mean(BatchJacobian(denoiser, x_t, 500), loss, 3)
-    with pytest.raises(InputError, match=r"no steps of x_t: got steps=5. Newton.fair\(\) sets"):
+    with pytest.raises(
+        InputError, match=r"none early: got steps=5, tolerance=0.0. Newton.fair\(\)"
+    ):
         Newton(aim="fair")
     with pytest.raises(InputError, match="unknown aim 'best'"):
         Newton(aim="best")
