@@ -17,7 +17,8 @@ from torch import Tensor
 from jacobian_lab.constraints.base import Constraint, LinearConstraint
 from jacobian_lab.diffusion.denoiser import Denoiser
 from jacobian_lab.errors import ConvergenceWarning, DivergenceError
-from jacobian_lab.linops.batch_jacobian import BatchJacobian, Spent
+from jacobian_lab.linops.batch_jacobian import BatchJacobian
+from jacobian_lab.linops.spent import Spent
 from jacobian_lab.sampling.conditional import conditional_mean
 from jacobian_lab.sampling.newton import Newton, newton_step
 

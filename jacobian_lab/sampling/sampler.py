@@ -32,7 +32,7 @@ from jacobian_lab import _require
 from jacobian_lab.constraints.base import Constraint, LinearConstraint
 from jacobian_lab.diffusion.denoiser import Denoiser, Shape
 from jacobian_lab.errors import InputError
-from jacobian_lab.linops.batch_jacobian import Spent
+from jacobian_lab.linops.spent import Spent
 from jacobian_lab.sampling.batch import Batch
 from jacobian_lab.sampling.newton import Newton
 

@@ -6,9 +6,10 @@ The ways take turns, and each is compared with the DDIM of its turn. Inside a wa
 the network is taken as well: what is over it is ours, the constraint's and the noise's. On a CPU
 both are processor time, which other work on the machine hardly touches. Elsewhere the host waits
 for the device before and after each pass, which hides nothing behind the network: what is found
-over it is then the most that it can be. The check
-before sampling runs the network on one sample: this is time within the network, and a small share
-of a pass.
+over it is then the most that it can be. The check before sampling runs the network on one sample:
+this is time within the network, and a small share of a pass.
+
+A figure is the median over the rounds, with their least and most.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from typing import TypeAlias
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -146,7 +148,7 @@ def compute(config: SamplerBenchmark, _pieces: Pieces) -> Arrays:
 
 
 def table(arrays: Arrays) -> list[Row]:
-    """Return a row for each batch and way; figures are medians over the rounds."""
+    """Return a row for each batch and way: medians over the rounds, and their range."""
     rows: list[Row] = []
     names = arrays["ways"].tolist()
     each = arrays["seconds"] / arrays["passes"]
@@ -159,11 +161,19 @@ def table(arrays: Arrays) -> list[Row]:
                     "way": way,
                     "passes": float(arrays["passes"][b, w, 0]),
                     "milliseconds_per_pass": 1e3 * median(each[b, w].tolist()),
-                    "of_DDIMs": median((each[b, w] / each[b, names.index(DDIM)]).tolist()),
-                    "percent_over_the_network": 100 * median(over[b, w].tolist()),
+                    **_range("of_DDIMs", each[b, w] / each[b, names.index(DDIM)]),
+                    **_range("percent_over_the_network", 100 * over[b, w]),
                 }
             )
     return rows
+
+
+def _range(name: str, values: NDArray[np.float64]) -> Row:
+    return {
+        name: median(values.tolist()),
+        f"{name}_low": float(values.min()),
+        f"{name}_high": float(values.max()),
+    }
 
 
 STUDY = Study(
