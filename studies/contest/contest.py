@@ -88,9 +88,13 @@ def entries_of(
             "",
         )
         for task, peer in pairs
-        if peer.cite != "this project"
+        if peer.has_authors and "authors" in config.settings
     ]
-    searched = [(task, peer) for task, peer in pairs if peer.run is not paper]
+    searched = [
+        (task, peer)
+        for task, peer in pairs
+        if "searched" in config.settings and peer.run is not paper
+    ]
     work = {
         _name("search", task, peer.name, str(k)): partial(
             try_parameters, task, peer.name, parameters, config

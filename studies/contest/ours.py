@@ -5,6 +5,9 @@ r"""Our sampler as contestants, in the form of the peers: run(denoiser, problem,
     inexact Newton          fewer steps at more times, a step that brakes, fresh noise, less
                             noise than the schedule's, exact projection: 2 n passes a time
     gradient descent        the same with J^T e in place of J e: n passes and n backward passes
+    fair Newton             D conditioned on y by k products of GMRES, `Newton.fair`, all of the
+                            schedule's noise: 1 + k passes a time; the only one that aims at
+                            samples of p(x_0 | y) in place of likely ones
 
 On noisy blur their error e is `jacobian_lab.constraints.separable.Wiener`'s. With a damping of
 sigma^2 throughout, late steps amplify the noise: on 60 digits of the search, at about 50 and 100
@@ -20,9 +23,9 @@ from torch import Tensor
 
 from jacobian_lab import Denoiser
 from jacobian_lab.constraints.base import LinearConstraint
-from jacobian_lab.sampling.newton import Kind, Newton
+from jacobian_lab.sampling.newton import Newton
 from jacobian_lab.sampling.sampler import sample, seeded_noise
-from jacobian_lab.sampling.step_size import Dynamic, Secant, StepSize
+from jacobian_lab.sampling.step_size import Dynamic, Secant
 from mnist.problems import Measured, Quantised
 from studies.contest.peers import PEERS, Passes, Peer
 
@@ -36,17 +39,8 @@ def paper(
     """Return samples by the algorithm of Graikos, Jojic and Samaras: 5 inexact steps at each time,
     constant c, no noise.
     """
-    return _newton(
-        denoiser,
-        problem,
-        seeds,
-        denoiser.schedule.times(steps),
-        "inexact",
-        5,
-        Dynamic(c),
-        0.0,
-        False,
-    )
+    newton = Newton("inexact", 5, Dynamic(c))
+    return _sampled(denoiser, problem, seeds, denoiser.schedule.times(steps), newton, eta=0.0)
 
 
 def inexact(
@@ -64,18 +58,10 @@ def inexact(
     `travel` is the way that all steps together may take a pixel of x_t: what suits does not depend
     on their number.
     """
-    return _newton(
-        denoiser,
-        problem,
-        seeds,
-        _down(denoiser, steps),
-        "inexact",
-        newton_steps,
-        Secant(travel / (steps * newton_steps)),
-        1.0,
-        True,
-        temperature,
-    )
+    rule = Secant(travel / (steps * newton_steps))
+    newton = Newton("inexact", newton_steps, rule, refresh=False)
+    times = _down(denoiser, steps)
+    return _sampled(denoiser, problem, seeds, times, newton, temperature=temperature, project=True)
 
 
 def gradient(
@@ -90,17 +76,22 @@ def gradient(
     """Return samples as `inexact` does, along J^T e; its step cannot be told from g alone and is
     the dynamic one.
     """
-    return _newton(
-        denoiser,
-        problem,
-        seeds,
-        _down(denoiser, steps),
-        "gradient",
-        newton_steps,
-        Dynamic(travel / (steps * newton_steps)),
-        1.0,
-        True,
-        temperature,
+    rule = Dynamic(travel / (steps * newton_steps))
+    newton = Newton("gradient", newton_steps, rule, refresh=False)
+    times = _down(denoiser, steps)
+    return _sampled(denoiser, problem, seeds, times, newton, temperature=temperature, project=True)
+
+
+def fair(
+    denoiser: Denoiser,
+    problem: LinearConstraint,
+    seeds: Sequence[int],
+    steps: int,
+    krylov_steps: int = 3,
+) -> Tensor:
+    """Return samples of p(x_0 | y) as far as p(x_0 | x_t) is Gaussian, by forward passes alone."""
+    return _sampled(
+        denoiser, problem, seeds, _down(denoiser, steps), Newton.fair(krylov_steps), project=True
     )
 
 
@@ -111,28 +102,27 @@ def _down(denoiser: Denoiser, steps: int) -> list[int] | list[float]:
     return denoiser.schedule.times(steps, denoiser.schedule.times(100)[-1])
 
 
-def _newton(
+def _sampled(
     denoiser: Denoiser,
     problem: Observed,
     seeds: Sequence[int],
     times: list[int] | list[float],
-    direction: Kind,
-    newton_steps: int,
-    step_size: StepSize,
-    eta: float,
-    ours: bool,
+    newton: Newton,
+    eta: float = 1.0,
     temperature: float = 1.0,
+    project: bool = False,
 ) -> Tensor:
+    """Return samples, projected, if asked, where y has no noise."""
     *_, last = sample(
         denoiser,
         seeded_noise(seeds, denoiser.shape, problem.y.device),
         times,
         problem,
-        Newton(direction, newton_steps, step_size, refresh=not ours),
+        newton,
         eta=eta,
         temperature=temperature,
         seeds=seeds,
-        project=ours and not problem.sigma and not problem.damping,
+        project=project and not problem.sigma and not problem.damping,
     )
     return last.x0
 
@@ -156,6 +146,16 @@ CONTESTANTS = (
         "this project",
     ),
     Peer(
+        "fair Newton",
+        "jacobian-lab",
+        fair,
+        {"krylov_steps": 3},
+        {"krylov_steps": (1, 3, 5, 10)},
+        Passes(4),
+        25,
+        "this project",
+    ),
+    Peer(
         "inexact Newton, paper",
         "jacobian-lab",
         paper,
@@ -167,5 +167,5 @@ CONTESTANTS = (
     ),
     *PEERS,
 )
-OURS = tuple(peer.name for peer in CONTESTANTS if peer.cite == "this project")
+OURS = tuple(peer.name for peer in CONTESTANTS if not peer.has_authors)
 """Methods that have no authors but us, and so no settings but those that are searched."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from jacobian_lab import InputError
 from mnist.problems import PLAIN, TASKS
@@ -14,6 +15,7 @@ from studies.contest.tracks import METHODS, contestants
 from studies.frame.options import model_files
 from studies.frame.study import Config
 
+Setting = Literal["authors", "searched"]
 STANDARD = tuple(name for name in METHODS if name not in ("TMPD", "RePaint", "DPS, annealed"))
 
 
@@ -40,6 +42,10 @@ class Contest(Config):
     budgets: tuple[int, ...] = (25, 50, 100, 200)
     """Network evaluations of a run with the parameters that were found; the search has half of the
     largest.
+    """
+    settings: tuple[Setting, ...] = ("authors", "searched")
+    """Whose parameters: the authors' with as many steps as they take, most of the whole time, or
+    those that were searched, at each of --budgets.
     """
     longest: int = 1000
     """Most steps of a run with the authors' own settings."""
@@ -73,6 +79,8 @@ class Contest(Config):
                 "--digits must lie from 2 to 3000, --searched from 1 to 1000, --again from 2 to"
                 f" --digits: got {self.digits}, {self.searched}, {self.again}"
             )
+        if not self.settings:
+            raise InputError("--settings must be authors, searched or both: got none")
         if not self.budgets or min(self.budgets) < 1 or self.longest < 1 or self.processes < 1:
             raise InputError(
                 "--budgets, --longest and --processes must be at least 1: got"
@@ -92,6 +100,11 @@ class Contest(Config):
             raise InputError(
                 f"none of --methods {', '.join(self.methods)} is for --model {self.model}, which"
                 f" has {', '.join(peer.name for peer in contestants(self.model))}"
+            )
+        if self.settings == ("authors",) and not any(peer.has_authors for peer in peers):
+            raise InputError(
+                f"nothing to run with --settings authors: {', '.join(peer.name for peer in peers)}"
+                " are this project's own. Add searched"
             )
         for library, load in (("azula", azula), ("deepinv", deepinv)):
             if any(peer.library.startswith(library) for peer in peers):

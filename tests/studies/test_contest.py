@@ -166,6 +166,28 @@ def test_where_no_method_is_left_one_reason_is_told(tmp_path):
         )
 
 
+@pytest.mark.slow
+def test_settings_choose_whose_parameters_run(tmp_path):
+    methods = ("inexact Newton", "DDIM")
+    kinds = {}
+    for settings in (("authors",), ("searched",)):
+        config = Contest(methods=methods, settings=settings, out=tmp_path / settings[0], **TINY)
+        rows = contest.STUDY.table(load_arrays(run(contest.STUDY, config) / "data.npz", ""))
+        kinds[settings[0]] = {(row["method"], row["setting"]) for row in rows[2:]}
+    assert kinds["authors"] == {("DDIM", "authors")}
+    assert kinds["searched"] == {(name, "searched") for name in methods}
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"), [((), "authors, searched or both"), (("authors",), "Add searched")]
+)
+def test_settings_that_leave_nothing_to_run_are_refused(tmp_path, settings, said):
+    options = {"methods": ("inexact Newton",), "settings": settings, "out": tmp_path / "run"}
+    with pytest.raises(InputError, match=said):
+        run(contest.STUDY, Contest(**options))
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_missing_library_is_named_before_anything_is_computed(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "azula", None)
     with pytest.raises(InputError, match=r"jacobian-lab\[peers\]"):

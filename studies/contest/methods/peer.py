@@ -51,6 +51,11 @@ class Peer:
     steps: int
     cite: str
 
+    @property
+    def has_authors(self) -> bool:
+        """Whether somebody else published the method, with settings."""
+        return self.cite != "this project"
+
     def combinations(self) -> Iterator[dict[str, float]]:
         """Yield the parameters of the search."""
         for values in product(*self.search.values()):
