@@ -11,7 +11,7 @@ import re
 import sys
 from difflib import get_close_matches
 from importlib import import_module
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, cast, get_type_hints
 
 if TYPE_CHECKING:
     from studies.frame.study import Options, Study
@@ -131,11 +131,13 @@ def parsed(command: Command, name: str, words: list[str]) -> Any:
         for parameter in parse_from_object(base).params
     }
     hints = get_type_hints(kind, include_extras=True)
-    annotations = {
+    positional, by_place = getattr(kind, "POSITIONAL", ()), cast(Any, tyro.conf.Positional)
+    annotations: dict[str, Any] = {
         field.name: Annotated[hints[field.name], tyro.conf.arg(help=texts[field.name])]
         for field in dataclasses.fields(kind)
         if field.init
     }
+    annotations |= {name: by_place[annotations[name]] for name in positional}
     body = {
         "__annotations__": annotations,
         "__doc__": kind.__doc__,
@@ -149,6 +151,7 @@ def parsed(command: Command, name: str, words: list[str]) -> Any:
     # what was not typed keeps its default, which a study can tell from the same value typed
     options = {word.split("=")[0] for word in words if word.startswith("--")}
     typed = {word.lstrip("-").removeprefix("no-").replace("-", "_") for word in options}
+    typed |= set(positional)
     return kind(**{name: getattr(parsed, name) for name in annotations if name in typed})
 
 
@@ -159,7 +162,7 @@ def _report(study: Study[Any], config: Options) -> None:
     outcome = perform(study, config)
     drawn = "figure.png, figure.pdf, " if study.plot else ""
     print(
-        f"{outcome.answer}\n\n{outcome.folder}/: {drawn}table.csv, data.npz, config.json,"
+        f"{outcome.answer}\n\n{outcome.folder}/: {drawn}table.csv, data.nc, config.json,"
         f" manifest.json\n{outcome.how}"
     )
 
@@ -251,7 +254,20 @@ COMMANDS: dict[str, dict[str, Command]] = {
         ),
         "benchmark contest": Command("studies.contest.contest", "Contest on inverse problems."),
     },
-    "Results": {
+    "Runs": {
+        "list": Command(
+            "studies.archive.listing", "List the runs in a folder.", "ListRuns", "list_runs"
+        ),
+        "collect": Command(
+            "studies.archive.tidy",
+            "Collect the numbers of runs into one table.",
+            "Collect",
+            "collect_runs",
+        ),
+        "plot": Command("studies.archive.restyle", "Draw a run's figure anew.", "Plot", "plot_run"),
+        "compare": Command(
+            "studies.archive.compare", "Compare two runs of a study.", "Compare", "compare_runs"
+        ),
         "results": Command(
             "studies.results",
             "Write the tables and figures of RESULTS.md.",

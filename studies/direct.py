@@ -23,7 +23,7 @@ class Result(NamedTuple):
     """What a study found; no folder is written."""
 
     arrays: Arrays
-    """As in data.npz."""
+    """As in data.nc."""
     rows: list[Row]
     """As in table.csv."""
     figure: Figure

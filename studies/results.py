@@ -19,11 +19,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jacobian_lab import InputError, _require
-from jacobian_lab._files import load_arrays, read_json, write_whole
+from jacobian_lab._files import read_json, write_whole
 from mnist.runs import Claim
 from studies.cli import named, parsed, study_of
 from studies.frame.answer import markdown_table
-from studies.frame.study import Options, Study, claim_of, figures, perform
+from studies.frame.dataset import arrays_of, read_dataset
+from studies.frame.provenance import claim_of
+from studies.frame.study import Options, Study, figures, perform
 
 DOCUMENT = Path(__file__).with_name("RESULTS.md")
 OPENING = re.compile(r"<!-- ([\w-]+): jacobian-lab (.+?) -->\n")
@@ -92,7 +94,7 @@ def write_results(config: Results) -> None:
         except InputError as error:
             refused.append(f"{section.name}: {error}")
             continue
-        arrays = load_arrays(folder / "data.npz", f"Remove the folder {folder} and run again")
+        arrays = arrays_of(read_dataset(folder))
         table = markdown_table(study.answer(study.table(arrays)))
         parts += [text[at : section.start], f"\n{table}\n\n"]
         at = section.end

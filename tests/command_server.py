@@ -13,7 +13,7 @@ import sys
 from mnist.runs import code
 from mnist.train import PACKAGES as TRAINING
 from studies import cli
-from studies.frame.study import PACKAGES
+from studies.frame.provenance import PACKAGES
 
 
 def command(words, log):

@@ -36,6 +36,7 @@ ARROWS = {
         "jacobian_lab.constraints",
     },
     "studies.frame": set(),
+    "studies.archive": {"studies", "studies.frame"},
     "studies.jacobian": {"studies.frame"},
     "studies.sampling": {"studies.frame"},
     "studies.latent": {"studies.frame", "studies.sampling"},

@@ -103,15 +103,15 @@ def _mean(group: list[Row], numbers: list[str], over: tuple[str, ...]) -> Row:
     return found
 
 
-def terminal_table(rows: list[Row]) -> str:
-    """Return the rows as a table of aligned columns, for a terminal."""
+def terminal_table(rows: list[Row], most: int = MOST) -> str:
+    """Return the rows, the first `most` of them, as a table of aligned columns for a terminal."""
     names, cells = _cells(rows)
     widths = [max(map(len, column)) for column in zip(names, *cells, strict=True)]
     lines = [
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        for line in (names, *cells[:MOST])
+        for line in (names, *cells[:most])
     ]
-    more = [f"... and {len(cells) - MOST} rows more in table.csv"] if len(cells) > MOST else []
+    more = [f"... and {len(cells) - most} rows more in table.csv"] if len(cells) > most else []
     return "\n".join([*lines, *more])
 
 

@@ -29,7 +29,8 @@ from studies.frame.models import (
     open_model,
     say,
 )
-from studies.frame.study import MADE, PIPELINE, Config
+from studies.frame.provenance import MADE, PIPELINE
+from studies.frame.study import Config
 from studies.frame.user_images import Samples, expand, read_samples, samples_hash
 from studies.frame.user_models import is_users
 

@@ -3,7 +3,8 @@ whole folder for each run.
 
     RUN/config.json     the options
     RUN/manifest.json   command, git state, versions, device, seed, the weights' hash, wall time
-    RUN/data.npz        what was computed; figures are drawn from it alone
+    RUN/data.nc         what was computed, labelled; figures are drawn from it alone
+    RUN/SHA256SUMS      its checksum
     RUN/table.csv       the figures in numbers
     RUN/figure.png, RUN/figure.pdf      unless there is nothing to draw
 
@@ -16,47 +17,41 @@ folder is called after the time, and a finished one is never handed out.
 from __future__ import annotations
 
 import csv
-import dataclasses
 import json
-import platform
-import shlex
-import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from io import BytesIO, StringIO
 from pathlib import Path
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import matplotlib as mpl
-import torch
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
 from jacobian_lab import InputError, _require
 from jacobian_lab._files import json_bytes, load_arrays, save_arrays, write_whole
-from mnist.runs import Claim, Outcome, code, default_folder, run_folder
-from mnist.weights import COMPUTES, read_card
+from mnist.runs import Claim, Outcome, default_folder, run_folder
 from studies.frame.answer import Answer, terminal_table
 from studies.frame.answer import Row as Row
+from studies.frame.dataset import (
+    DATA,
+    Arrays,
+    Variables,
+    arrays_of,
+    dataset,
+    read_dataset,
+    write_dataset,
+)
 from studies.frame.figure_style import STYLE
-from studies.frame.model_files import pipeline_hash
-from studies.frame.user_models import made_hash
+from studies.frame.provenance import claim_of, manifest
 
-Arrays: TypeAlias = dict[str, NDArray[Any]]
-PACKAGES = ("jacobian_lab", "mnist", "studies")
-OUTSIDE = ("out", "processes")
-"""Options that change no number."""
-MADE = "made"
-"""The kind of a model that a function of the user's makes."""
+if TYPE_CHECKING:
+    import xarray
+
+__all__ = ["Arrays", "Row", "Study"]  # names of others, which studies take from here
 FIGURES: dict[str, Any] = {"png": {"pil_kwargs": {"optimize": True}}, "pdf": {}}
 """Formats, and how they are saved: a small PNG."""
-PIPELINE, PIPELINE_LIBRARIES = "pipeline", ("diffusers", "transformers")
-"""The kind of a model in diffusers' format, and what else runs it."""
 
 
 @dataclass(frozen=True)
@@ -135,6 +130,8 @@ class Study(Generic[C]):
     """The models that a config uses, name or path -> kind (of a card, or "pipeline"), for the
     manifest.
     """
+    variables: Variables = field(default_factory=dict)
+    """What `compute` returns: name -> dimensions, unit and description."""
     answer: Answer = field(default_factory=Answer)
     """The part of the table that is printed at the end."""
     libraries: tuple[str, ...] = ()
@@ -177,15 +174,12 @@ def perform(study: Study[C], config: C, runs: Path = Path("runs")) -> Outcome:
                 " another --out"
             )
         if place.finished:
-            stored = load_arrays(
-                place.folder / "data.npz", f"Remove the folder {place.folder} and run again"
-            )
-            answer = draw(study, stored, place.folder)
-            how = "reused: table and figures drawn anew from data.npz"
+            answer = draw(study, arrays_of(read_dataset(place.folder)), place.folder)
+            how = f"reused: table and figures drawn anew from {DATA}"
             return Outcome(place.folder, how, answer)
         started, pieces = time.time(), Pieces(place.partial)
         arrays = study.compute(config, pieces)
-        save_arrays(place.partial / "data.npz", arrays)
+        write_dataset(place.partial, labelled(study, arrays, claim))
         answer = draw(study, arrays, place.partial)
         write_whole(
             place.partial / "manifest.json",
@@ -207,6 +201,21 @@ def check_times(times: tuple[int | float, ...]) -> None:
         )
 
 
+def labelled(study: Study[C], arrays: Arrays, claim: Claim) -> xarray.Dataset:
+    """Return a run's arrays as a dataset that says which run it is of."""
+    options = {key: value for key, value in claim.items() if key not in ("study", "code")}
+    return dataset(
+        arrays,
+        study.variables,
+        {
+            "title": f"jacobian-lab {study.name}",
+            "study": study.name,
+            "options": json.dumps(options),
+            "code": json.dumps(claim["code"]),
+        },
+    )
+
+
 def draw(study: Study[C], arrays: Arrays, folder: Path) -> str:
     """Write the table and the figure of the arrays into the folder; return the answer."""
     rows = study.table(arrays)
@@ -216,72 +225,25 @@ def draw(study: Study[C], arrays: Arrays, folder: Path) -> str:
     return terminal_table(study.answer(rows))
 
 
-def figures(study: Study[C], arrays: Arrays, endings: Iterable[str] = FIGURES) -> dict[str, bytes]:
-    """Return the figure of the arrays in each format; none if there is nothing to draw."""
+def figures(
+    study: Study[C],
+    arrays: Arrays,
+    endings: Iterable[str] = FIGURES,
+    style: Mapping[str, Any] | None = None,
+) -> dict[str, bytes]:
+    """Return the figure of the arrays in each format, with settings of matplotlib on top of the
+    house's; none if there is nothing to draw.
+    """
     if study.plot is None:
         return {}
     found = {}
-    with mpl.rc_context(STYLE):
+    with mpl.rc_context(STYLE | dict(style or {})):
         figure = study.plot(arrays)
         for ending in endings:
             buffer = BytesIO()
-            figure.savefig(buffer, format=ending, **FIGURES[ending])
+            figure.savefig(buffer, format=ending, **FIGURES.get(ending, {}))
             found[ending] = buffer.getvalue()
     return found
-
-
-def manifest(
-    study: Study[C], config: C, claim: Claim, started: float, found: int
-) -> dict[str, Any]:
-    """Return what a reader needs to repeat the run."""
-    versions = {name: number for name, number in claim["code"].items() if name != "sources"}
-    return {
-        "study": study.name,
-        "command": shlex.join(["jacobian-lab", *sys.argv[1:]]),
-        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
-        "seconds": round(time.time() - started, 1),
-        "pieces_from_an_interrupted_run": found,
-        "git": _git(),
-        "versions": {
-            "python": platform.python_version(),
-            **versions,
-            "matplotlib": version("matplotlib"),
-        },
-        "machine": f"{platform.system()} {platform.machine()}",
-        "threads": torch.get_num_threads(),
-        "device": getattr(config, "device", "cpu"),
-        "seed": getattr(config, "seed", 0),
-        "weights": claim["weights"],
-    }
-
-
-def claim_of(study: Study[C], config: C) -> Claim:
-    """Return what makes a run this one: study, options but those `OUTSIDE`, weights and code."""
-    options = {k: value for k, value in dataclasses.asdict(config).items() if k not in OUTSIDE}
-    models = study.models(config)
-    weights = {name: _identity(name, kind) for name, kind in models.items()}
-    # what a user's function calls is unknown
-    by_diffusers = not {PIPELINE, MADE}.isdisjoint(models.values())
-    libraries = (*(PIPELINE_LIBRARIES if by_diffusers else ()), *study.libraries)
-    claim: Claim = json.loads(
-        json.dumps(
-            {"study": study.name, **options, "weights": weights, "code": code(PACKAGES, libraries)},
-            default=str,
-        )
-    )
-    return claim
-
-
-def _identity(name: str, kind: str) -> Any:
-    """Return the hashes of a model's weights, and of what uses them."""
-    if kind == MADE:
-        return made_hash(name)
-    return pipeline_hash(name) if kind == PIPELINE else _essentials(read_card(name, kind))
-
-
-def _essentials(card: dict[str, Any]) -> dict[str, Any]:
-    """Return of a model's card what its numbers depend on: the weights, and how they are used."""
-    return {key: card[key] for key in COMPUTES if key in card}
 
 
 def _csv(rows: list[Row]) -> bytes:
@@ -293,27 +255,3 @@ def _csv(rows: list[Row]) -> bytes:
         for row in rows
     )
     return text.getvalue().encode()
-
-
-def _git() -> dict[str, str | bool] | None:
-    """Return commit and cleanness of the repository of this file, or None if it has none."""
-    git = shutil.which("git")
-    here = Path(__file__)
-
-    def ask(*words: str) -> str:
-        done = subprocess.run(
-            [str(git), *words],
-            cwd=here.parent,
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=10,
-        )
-        return done.stdout.strip()
-
-    try:
-        # a project that merely encloses our installation is not meant
-        ask("ls-files", "--error-unmatch", here.name)
-        return {"commit": ask("rev-parse", "HEAD"), "clean": not ask("status", "--porcelain")}
-    except (OSError, subprocess.SubprocessError):
-        return None

@@ -25,8 +25,9 @@ from studies.frame.answer import Answer, Row
 from studies.frame.figure_text import subject, write_subject
 from studies.frame.model_files import LATENT, pipeline_folder
 from studies.frame.panels import grid
+from studies.frame.provenance import PIPELINE
 from studies.frame.statistics import class_of, mean_interval, rate_interval
-from studies.frame.study import PIPELINE, Arrays, Config, Pieces, Study
+from studies.frame.study import Arrays, Config, Pieces, Study
 from studies.frame.survey import collect
 
 SHOWN = 3

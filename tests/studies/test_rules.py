@@ -5,7 +5,7 @@ import pytest
 from jacobian_lab import InputError
 from studies.contest.rules import STANDARD, Contest
 from studies.contest.tracks import METHODS
-from studies.frame.study import claim_of
+from studies.frame.provenance import claim_of
 
 
 @pytest.mark.parametrize(
