@@ -230,7 +230,7 @@ COMMANDS: dict[str, dict[str, Command]] = {
             study="PRODUCTS",
         ),
         "benchmark dense": Command(
-            "studies.benchmarks.products",
+            "studies.benchmarks.dense",
             "Time the dense Jacobian beside PyTorch's, and its memory.",
             study="DENSE",
         ),

@@ -124,6 +124,16 @@ def call(monkeypatch, capsys, *words):
     return status, printed.out, printed.err
 
 
+def stored(folder):
+    """The data of a finished run, name -> array; each variable is described by its study."""
+    from studies.frame.dataset import arrays_of, read_dataset
+
+    data = read_dataset(folder)
+    for name, variable in data.variables.items():
+        assert variable.attrs["description"], name
+    return arrays_of(data)
+
+
 @pytest.fixture
 def run(monkeypatch, capsys, tmp_path):
     """Run a study; return its arrays, the rows of its table, and the manifest."""
@@ -132,8 +142,7 @@ def run(monkeypatch, capsys, tmp_path):
         folder = tmp_path / out
         status, _, err = call(monkeypatch, capsys, *words, "--out", folder)
         assert status == 0, err
-        with np.load(folder / "data.npz") as stored:
-            data = dict(stored)
+        data = stored(folder)
         assert (folder / "figure.png").stat().st_size > 10_000
         rows = list(csv.DictReader((folder / "table.csv").read_text().splitlines()))
         return data, rows, json.loads((folder / "manifest.json").read_text())

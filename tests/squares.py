@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
+from studies.frame.dataset import Variable
 from studies.frame.study import Config, Study
 
 
@@ -48,10 +49,26 @@ class Squares:
                 {"i": i, "square": float(square) / 3} for i, square in enumerate(arrays["squares"])
             ]
 
-        return Study("squares", Options, compute, table, plot, lambda config: {})
+        return Study(
+            "squares",
+            Options,
+            compute,
+            table,
+            plot,
+            lambda config: {},
+            variables={"squares": Variable("i", "squares of numbers")},
+        )
 
 
-FILES = ["config.json", "data.npz", "figure.pdf", "figure.png", "manifest.json", "table.csv"]
+FILES = [
+    "SHA256SUMS",
+    "config.json",
+    "data.nc",
+    "figure.pdf",
+    "figure.png",
+    "manifest.json",
+    "table.csv",
+]
 
 
 def names(folder):

@@ -16,7 +16,7 @@ from studies.jacobian import (
 from studies.jacobian.directions import Directions
 
 import networks
-from conftest import call, relative
+from conftest import call, relative, stored
 
 
 def test_the_overview_needs_no_torch_and_says_of_each_command_what_its_own_help_says():
@@ -250,8 +250,7 @@ def test_directions_finds_what_it_says(monkeypatch, capsys, tmp_path, model, tar
     )
     assert status == 0
     assert str(tmp_path / "run") in out
-    with np.load(tmp_path / "run" / "data.npz") as stored:
-        data = dict(stored)
+    data = stored(tmp_path / "run")
     assert data["cells"].tolist() == [[0, 500], [0, 400]]
     # equal largest change
     np.testing.assert_allclose(np.abs(data["steps"]).max(axis=(2, 3, 4)), 0.5, rtol=1e-5)
@@ -345,8 +344,7 @@ def test_evaluate_scores_and_records(monkeypatch, capsys, tmp_path, model):
         tmp_path / "run",
     )
     assert status == 0
-    with np.load(tmp_path / "run" / "data.npz") as stored:
-        data = dict(stored)
+    data = stored(tmp_path / "run")
     assert data["squared"].shape == (2, 20)
     assert data["grid"].shape == (64, 1, 32, 32)
     assert data["held_out_accuracy"] > 0.99

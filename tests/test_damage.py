@@ -20,28 +20,26 @@ from mnist.recipe import DenoiserRecipe
 from mnist.runs import run_folder
 from mnist.train import Run
 from mnist.weights import read_card
-from studies.frame import (
-    study as frame,
-)
+from studies.frame import provenance
 from studies.frame.study import Pieces, perform, run
 
 import mnist_files
-from conftest import save_small
+from conftest import save_small, stored
 from damage import damaged, unnoticed
 from squares import Options, Squares
 
 
 def squares_of(folder):
-    with np.load(folder / "data.npz") as stored:
-        return stored["squares"].tolist()
+    data = stored(folder)
+    return data["squares"].tolist()
 
 
 def test_of_a_finished_run(tmp_path):
     study, config = Squares().study(), Options(out=tmp_path / "run")
-    folder, claim = run(study, config), frame.claim_of(study, config)
+    folder, claim = run(study, config), provenance.claim_of(study, config)
     path, truth = folder / "config.json", json.loads((folder / "config.json").read_text())
     assert not unnoticed(
-        folder / "data.npz", lambda: run(study, config), "Remove the folder .* and run again"
+        folder / "data.nc", lambda: run(study, config), "Remove the folder .* and run again"
     )
 
     def reuse():

@@ -12,11 +12,10 @@ import tempfile
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 import mnist_files
-from conftest import save_small
+from conftest import save_small, stored
 
 NAMES = ["train", "inpaint", "superres", "guide"]
 
@@ -99,12 +98,11 @@ def commands(tmp_path_factory):
 
 def data_of(folder):
     """The numbers of a run, as bytes."""
-    if (folder / "data.npz").is_file():
-        with np.load(folder / "data.npz") as stored:
-            return {
-                name: (stored[name].dtype.str, stored[name].shape, stored[name].tobytes())
-                for name in stored
-            }
+    if (folder / "data.nc").is_file():
+        return {
+            name: (array.dtype.str, array.shape, array.tobytes())
+            for name, array in stored(folder).items()
+        }
     return {name: (folder / name).read_bytes() for name in ("denoiser.safetensors", "losses.csv")}
 
 

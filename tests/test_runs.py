@@ -16,13 +16,11 @@ from mnist import runs
 from mnist.recipe import DenoiserRecipe
 from mnist.runs import default_folder
 from mnist.train import Run, train
-from studies.benchmarks import products
+from studies.benchmarks import dense, products
 from studies.contest import (
     contest,
 )
-from studies.frame import (
-    study as frame,
-)
+from studies.frame import provenance
 from studies.frame.study import Pieces, perform, run
 from studies.jacobian import (
     audits,
@@ -86,7 +84,7 @@ def put(path, text="the user's"):
 USERS = (
     "thesis.tex",
     "download.partial",
-    "data.npz",
+    "data.nc",
     "config.json",
     "piece-0.npz",
     ".lock",
@@ -197,7 +195,7 @@ def test_a_run_of_other_code_is_shown_and_computed_anew_beside_it(
 ):
     squares, config = Squares(), Options(out=tmp_path / "run")
     with monkeypatch.context() as patch:
-        patch.setattr(frame, "code", lambda *args: runs.code(*args) | CHANGES[change])
+        patch.setattr(provenance, "code", lambda *args: runs.code(*args) | CHANGES[change])
         old = run(squares.study(), config)
     before = content(old)
     new = perform(squares.study(), config)
@@ -212,11 +210,11 @@ def test_a_run_of_other_code_is_shown_and_computed_anew_beside_it(
     assert content(old) == before
     assert perform(squares.study(), config)[:2] == (
         new.folder,
-        "reused: table and figures drawn anew from data.npz",
+        "reused: table and figures drawn anew from data.nc",
     )
     assert squares.computed == 2 * [0, 1, 2]
     with monkeypatch.context() as patch:
-        patch.setattr(frame, "code", lambda *args: runs.code(*args) | CHANGES[change])
+        patch.setattr(provenance, "code", lambda *args: runs.code(*args) | CHANGES[change])
         assert run(squares.study(), config) == old
 
 
@@ -224,7 +222,7 @@ def test_an_interrupted_run_of_other_code_stays_too(tmp_path, monkeypatch, capsy
     squares, config = Squares(), Options(out=tmp_path / "run")
     squares.fails_at = 2
     with monkeypatch.context() as patch:
-        patch.setattr(frame, "code", lambda *args: runs.code(*args) | {"sources": "f" * 64})
+        patch.setattr(provenance, "code", lambda *args: runs.code(*args) | {"sources": "f" * 64})
         with pytest.raises(KeyboardInterrupt):
             run(squares.study(), config)
     before, squares.fails_at, squares.computed = content(tmp_path / "run.partial"), None, []
@@ -312,7 +310,7 @@ def test_the_contents_of_the_users_files_are_part_of_a_run(tmp_path):
         for value in (150, 250, 150):
             image[8:24, 12:20] = value
             Image.fromarray(image).save(path)
-            claims.append(frame.claim_of(study, study.config(model=model, **option)))
+            claims.append(provenance.claim_of(study, study.config(model=model, **option)))
         assert claims[0] == claims[2] != claims[1]
 
 
@@ -359,9 +357,9 @@ def test_ctrl_c_promises_no_resumption_where_there_is_none(monkeypatch, capsys, 
         raise KeyboardInterrupt
 
     monkeypatch.setattr(audits, "report", stops)
-    for name in ("PRODUCTS", "DENSE"):
-        study = getattr(products, name)
-        monkeypatch.setattr(products, name, dataclasses.replace(study, compute=stops))
+    for module, name in ((products, "PRODUCTS"), (dense, "DENSE")):
+        study = getattr(module, name)
+        monkeypatch.setattr(module, name, dataclasses.replace(study, compute=stops))
     monkeypatch.chdir(tmp_path)
     status, _, err = call(monkeypatch, capsys, *words)
     assert status == 130
@@ -394,7 +392,7 @@ def test_a_study_that_is_refused_does_not_block_its_correction_but_keeps_what_wa
     assert names(run(squares.study(), Options(out=tmp_path / "run"))) == FILES
 
 
-@pytest.mark.parametrize("written", range(1, 9))
+@pytest.mark.parametrize("written", range(1, 11))
 def test_a_full_disk_names_path_and_remedy_and_the_run_goes_on_afterwards(
     tmp_path, monkeypatch, written
 ):
@@ -410,7 +408,7 @@ def test_a_full_disk_names_path_and_remedy_and_the_run_goes_on_afterwards(
         patch.setattr(os, "fsync", full)
         with pytest.raises(
             InputError,
-            match=r"cannot write to .*run\.partial/[a-z]+\S*: No space left on device\. Free some",
+            match=r"cannot write to .*run\.partial/\w+\S*: No space left on device\. Free some",
         ):
             run(Squares().study(), Options(out=tmp_path / "run"))
     squares = Squares()
@@ -440,7 +438,7 @@ def test_pieces_count_what_they_found(tmp_path):
 
 
 def test_libraries_that_compute_are_part_of_the_code():
-    assert frame.claim_of(contest.STUDY, contest.Contest())["code"].keys() == {
+    assert provenance.claim_of(contest.STUDY, contest.Contest())["code"].keys() == {
         "sources",
         "jacobian-lab",
         "torch",
@@ -450,4 +448,7 @@ def test_libraries_that_compute_are_part_of_the_code():
         "deepinv",
     }
     latent = eigenvalues.STUDY.config(model="mnist-latent")
-    assert frame.claim_of(eigenvalues.STUDY, latent)["code"].keys() >= {"diffusers", "transformers"}
+    assert provenance.claim_of(eigenvalues.STUDY, latent)["code"].keys() >= {
+        "diffusers",
+        "transformers",
+    }

@@ -61,6 +61,10 @@ def style_of(path: Path | None) -> dict[str, Any]:
         return {}
     try:
         known: Any = mpl.rc_params_from_file(path, fail_on_error=True, use_default_template=False)
-        return dict(known)
+        keys = [line.split(":")[0].strip() for line in path.read_text().splitlines()]
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"--style {path} is no style file of matplotlib: {error}") from error
+    unknown = [key for key in keys if key and key[0] != "#" and key not in mpl.rcParams]
+    if unknown:  # matplotlib only logs them
+        raise InputError(f"--style {path} has what matplotlib does not know: {', '.join(unknown)}")
+    return known

@@ -36,7 +36,15 @@ from jacobian_lab import (
 from jacobian_lab.krylov.counting import Counted
 from jacobian_lab.krylov.operators import Operator
 from mnist.evaluate import noisy_digit
-from studies.frame.answer import Row
+from studies.benchmarks.eigensolvers_report import (
+    ARPACK,
+    ARPACK_PLAIN,
+    METHODS,
+    OURS,
+    SUBSPACE,
+    VARIABLES,
+    table,
+)
 from studies.frame.study import Arrays, Options, Pieces, Study
 
 Array: TypeAlias = NDArray[Any]
@@ -89,9 +97,6 @@ class Tally:
 
 
 Tallies: TypeAlias = dict[tuple[str, str], Tally]
-OURS, SUBSPACE = "eigenpairs, certified", "subspace iteration, 60 products"
-ARPACK, ARPACK_PLAIN = "ARPACK on this operator", "ARPACK on torch.func.jvp, vjp"
-METHODS = (OURS, ARPACK, ARPACK_PLAIN, SUBSPACE)
 
 
 def compare_solvers(config: EigenpairsBenchmark, _pieces: Pieces) -> Arrays:
@@ -115,46 +120,19 @@ def compare_solvers(config: EigenpairsBenchmark, _pieces: Pieces) -> Arrays:
             _arpack(config, part, of(J), truth, tallies[part, ARPACK])
             _arpack(config, part, of(plain), truth, tallies[part, ARPACK_PLAIN])
             _subspace(config, of(J), truth, tallies[part, SUBSPACE])
-    return {
-        key: np.array([[getattr(tallies[part, name], key) for name in METHODS] for part in PARTS])
-        for key in ("products", "found", "seconds", "errors", "residuals")
-    } | {
-        key: np.array([getattr(tallies[part, OURS], key) for part in PARTS])
-        for key in ("noise", "notes")
-    }
-
-
-def table(arrays: Arrays) -> list[Row]:
-    """Return a row for each operator and method; products are means, seconds medians, errors and
-    residuals the largest of all, relative to the largest eigenvalue.
-    """
-    rows: list[Row] = []
-    for p, part in enumerate(PARTS):
-        for m, method in enumerate(METHODS):
-            of = {key: arrays[key][p, m] for key in ("products", "found", "seconds")}
-            noise, notes = ("", "") if m else (arrays["noise"][p], arrays["notes"][p].tolist())
-            plain = arrays["seconds"][p, METHODS.index(ARPACK_PLAIN)]
-            rows.append(
-                {
-                    "operator": part,
-                    "method": method,
-                    "Jacobians": len(of["found"]),
-                    "found_with_products": float(of["found"].mean()),
-                    "products_in_all": float(of["products"].mean()),
-                    "more_than_ARPACK": int(
-                        (of["found"] > arrays["products"][p, METHODS.index(ARPACK)]).sum()
-                    ),
-                    "seconds": float(np.median(of["seconds"])),
-                    "seconds_of_ARPACK_on_torch.func": float(
-                        np.median(of["seconds"]) / np.median(plain)
-                    ),
-                    "largest_error": float(arrays["errors"][p, m].max()),
-                    "largest_residual": float(arrays["residuals"][p, m].max()),
-                    "largest_noise_stated": float(np.max(noise)) if not m else "",
-                    "statement": _summary(list(notes)),
-                }
+    return (
+        {
+            key: np.array(
+                [[getattr(tallies[part, name], key) for name in METHODS] for part in PARTS]
             )
-    return rows
+            for key in ("products", "found", "seconds", "errors", "residuals")
+        }
+        | {
+            key: np.array([getattr(tallies[part, OURS], key) for part in PARTS])
+            for key in ("noise", "notes")
+        }
+        | {"operator": np.array(list(PARTS)), "method": np.array(METHODS)}
+    )
 
 
 class _Truth:
@@ -285,14 +263,6 @@ def plain_operator(denoiser: Denoiser, x_t: torch.Tensor, t: int) -> Operator:
     )
 
 
-def _summary(notes: list[str]) -> str:
-    """Return each note once, with how often it was made where they differ."""
-    counts = {note: notes.count(note) for note in notes}
-    return "; ".join(
-        f"{note} ({count})" if len(counts) > 1 else note for note, count in counts.items()
-    )
-
-
 EIGENPAIRS = Study(
     "benchmark-eigenpairs",
     EigenpairsBenchmark,
@@ -301,4 +271,5 @@ EIGENPAIRS = Study(
     None,
     models=lambda _: {"mnist": "denoiser"},
     measures_anew=True,
+    variables=VARIABLES,
 )

@@ -33,6 +33,7 @@ from jacobian_lab.diffusion.oracle import gaussian
 from jacobian_lab.sampling.newton import Newton
 from jacobian_lab.sampling.sampler import sample, seeded_noise
 from studies.frame.answer import Row
+from studies.frame.dataset import Variable
 from studies.frame.study import Arrays, Options, Pieces, Study
 
 DOWN, UP = "CrossAttnDownBlock2D", "CrossAttnUpBlock2D"
@@ -255,6 +256,12 @@ def table(arrays: Arrays) -> list[Row]:
     return rows
 
 
+VARIABLES = {
+    "network": Variable("network", "published model"),
+    "counts": Variable("network count", "weights; operations and bytes of D, and of J^T u"),
+    "flops": Variable("", "operations of the machine in a second", "1/s"),
+    "passes": Variable("way", "forward passes of a sample: free, constrained"),
+}
 STUDY = Study(
     "benchmark-full-size",
     FullSize,
@@ -263,4 +270,5 @@ STUDY = Study(
     None,
     models=lambda _: {},
     libraries=("diffusers",),
+    variables=VARIABLES,
 )

@@ -27,6 +27,7 @@ from jacobian_lab.sampling.newton import Newton
 from jacobian_lab.sampling.sampler import sample, seeded_noise
 from mnist.weights import read_card
 from studies.frame.answer import Row
+from studies.frame.dataset import Variable
 from studies.frame.processes import STRICT, in_a_process, peak_of
 from studies.frame.study import Arrays, Options, Pieces, Study
 
@@ -84,7 +85,9 @@ def compare_peaks(config: MemoryBenchmark, _pieces: Pieces) -> Arrays:
     return {
         "resident": np.array(resident),
         "most": np.array(most),
-        "batches": np.array(config.batches),
+        "batch": np.array(config.batches),
+        "allocator": np.array(list(ALLOCATORS)),
+        "way": np.array(WAYS),
         "limit": np.array(config.limit),
     }
 
@@ -95,7 +98,7 @@ def table(arrays: Arrays) -> list[Row]:
     """
     rows: list[Row] = []
     for a, allocator in enumerate(ALLOCATORS):
-        for b, batch in enumerate(arrays["batches"].tolist()):
+        for b, batch in enumerate(arrays["batch"].tolist()):
             free_before, free_peak = arrays["resident"][a, b, 0].tolist()
             for w, way in enumerate(WAYS):
                 before, peak = arrays["resident"][a, b, w].tolist()
@@ -162,6 +165,14 @@ def _sample(denoiser: Denoiser, batch: int, newton: Newton | None) -> None:
         pass
 
 
+VARIABLES = {
+    "allocator": Variable("allocator", "what gives memory to the process"),
+    "batch": Variable("batch", "samples drawn together"),
+    "way": Variable("way", "how they are drawn"),
+    "resident": Variable("allocator batch way moment", "memory before, and at the peak", "MB"),
+    "most": Variable("allocator way", "largest batch within the limit"),
+    "limit": Variable("", "limit of the whole process", "MB"),
+}
 MEMORY = Study(
     "benchmark-memory",
     MemoryBenchmark,
@@ -170,4 +181,5 @@ MEMORY = Study(
     None,
     models=lambda config: {config.model: "denoiser"},
     measures_anew=True,
+    variables=VARIABLES,
 )

@@ -37,6 +37,7 @@ from jacobian_lab.sampling.sampler import sample, seed_of, seeded_noise
 from mnist.data import digits
 from studies.contest.ours import inexact
 from studies.frame.answer import Row
+from studies.frame.dataset import Variable
 from studies.frame.study import Arrays, Config, Pieces, Study
 from studies.sampling.inpaint import Inpaint
 
@@ -144,16 +145,16 @@ def compute(config: SamplerBenchmark, _pieces: Pieces) -> Arrays:
             found[turn, b, names.index(name)] = network.samples / batch, taken, network.seconds
     passes, seconds, inside = found[1:].transpose(3, 1, 2, 0)  # the first turn warms up
     measured = {"passes": passes, "seconds": seconds, "inside": inside}
-    return measured | {"batches": np.array(config.batches), "ways": np.array(names)}
+    return measured | {"batch": np.array(config.batches), "way": np.array(names)}
 
 
 def table(arrays: Arrays) -> list[Row]:
     """Return a row for each batch and way: medians over the rounds, and their range."""
     rows: list[Row] = []
-    names = arrays["ways"].tolist()
+    names = arrays["way"].tolist()
     each = arrays["seconds"] / arrays["passes"]
     over = arrays["seconds"] / arrays["inside"] - 1
-    for b, batch in enumerate(arrays["batches"].tolist()):
+    for b, batch in enumerate(arrays["batch"].tolist()):
         for w, way in enumerate(names):
             rows.append(
                 {
@@ -176,6 +177,13 @@ def _range(name: str, values: NDArray[np.float64]) -> Row:
     }
 
 
+VARIABLES = {
+    "batch": Variable("batch", "digits sampled together"),
+    "way": Variable("way", "sampler"),
+    "passes": Variable("batch way round", "forward passes of a digit"),
+    "seconds": Variable("batch way round", "time of a run", "s"),
+    "inside": Variable("batch way round", "time within the network", "s"),
+}
 STUDY = Study(
     "benchmark-sampler",
     SamplerBenchmark,
@@ -184,4 +192,5 @@ STUDY = Study(
     None,
     models=lambda config: {config.model: "denoiser"},
     measures_anew=True,
+    variables=VARIABLES,
 )

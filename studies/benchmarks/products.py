@@ -1,8 +1,6 @@
-"""What products and the dense Jacobian cost, in forward passes of the same batch, beside what one
-would otherwise write.
+"""What products cost, in forward passes of the same batch, beside what one would otherwise write.
 
     jacobian-lab benchmark products [--networks foreign]
-    jacobian-lab benchmark dense
 
 Every figure of a table comes from one run and is a median; ours are taken in turn with forward
 passes, then the peers, in turn with forward passes again. Nothing here is a test, and each run
@@ -24,7 +22,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import mnist
-from jacobian_lab import Denoiser, InputError, JacobianOperator
+from jacobian_lab import Denoiser, InputError
 from jacobian_lab.derivative.fallbacks import DoubleBackward
 from jacobian_lab.derivative.products import Products
 from jacobian_lab.derivative.settings import differentiable
@@ -32,7 +30,7 @@ from jacobian_lab.sampling.sampler import seeded_noise
 from mnist.evaluate import noisy_digit
 from studies.benchmarks.foreign_networks import foreign_networks
 from studies.frame.answer import Row
-from studies.frame.processes import in_a_process, status
+from studies.frame.dataset import Variable
 from studies.frame.study import Arrays, Options, Pieces, Study
 
 Way: TypeAlias = Callable[[], Any]
@@ -61,23 +59,6 @@ class ProductsBenchmark(Options):
             raise InputError(
                 f"--rounds and --batches must be at least 1: got {self.rounds} and {self.batches}"
             )
-
-
-@dataclass(frozen=True)
-class DenseBenchmark(Options):
-    """Time the dense Jacobian beside PyTorch's, and its memory. Example: jacobian-lab benchmark
-    dense --rounds 1.
-    """
-
-    time: int = 500
-    """Noise level, 0 (clean) to 999 (noise)."""
-    rounds: int = 5
-    """Repetitions."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.rounds < 1:
-            raise InputError(f"--rounds must be at least 1: got {self.rounds}")
 
 
 def time_in_turns(ways: dict[str, Way], rounds: int) -> dict[str, float]:
@@ -140,6 +121,13 @@ def products_table(arrays: Arrays) -> list[Row]:
     return rows
 
 
+VARIABLES = {
+    "network": Variable("entry", "the network", coordinate=True),
+    "batch": Variable("entry", "vectors of one product", coordinate=True),
+    "path": Variable("entry", "path by which J v is computed", coordinate=True),
+    "way": Variable("entry", "what is timed", coordinate=True),
+    "price": Variable("entry", "median price; of one forward pass itself milliseconds", "passes"),
+}
 PRODUCTS = Study(
     "benchmark-products",
     ProductsBenchmark,
@@ -149,6 +137,7 @@ PRODUCTS = Study(
     models=lambda config: {"mnist": "denoiser"} if config.networks == "mnist" else {},
     libraries=("diffusers",),
     measures_anew=True,
+    variables=VARIABLES,
 )
 
 
@@ -203,14 +192,14 @@ def _peers(
         push, traced = _linearized(function, many)
         twice = DoubleBackward(function, x_t)
     ways: dict[str, Way] = {
-        "J v, torch.func.jvp": _math(lambda: torch.func.jvp(function, (many,), (v,))),
-        **({"J v, torch.func.linearize, kept": _math(lambda: push(v))} if push else {}),
-        "J v, torch.autograd.functional.jvp": _math(
+        "J v, torch.func.jvp": on_math_kernel(lambda: torch.func.jvp(function, (many,), (v,))),
+        **({"J v, torch.func.linearize, kept": on_math_kernel(lambda: push(v))} if push else {}),
+        "J v, torch.autograd.functional.jvp": on_math_kernel(
             lambda: torch.autograd.functional.jvp(function, many, v)  # type: ignore[no-untyped-call]
         ),
-        "J v, double backward, kept": _math(lambda: twice.jvp(v)),
-        "J^T u, torch.func.vjp, kept": _math(lambda: pull(v)),
-        "J^T u, torch.func.vjp": _math(lambda: torch.func.vjp(function, many)[1](v)),
+        "J v, double backward, kept": on_math_kernel(lambda: twice.jvp(v)),
+        "J^T u, torch.func.vjp, kept": on_math_kernel(lambda: pull(v)),
+        "J^T u, torch.func.vjp": on_math_kernel(lambda: torch.func.vjp(function, many)[1](v)),
         "J^T u, torch.autograd.grad, kept": lambda: torch.autograd.grad(
             kept, leaf, v, retain_graph=True
         ),
@@ -232,7 +221,7 @@ def _linearized(
     return push, time.perf_counter() - started
 
 
-def _math(way: Way) -> Way:
+def on_math_kernel(way: Way) -> Way:
     """Return the way on the math kernel of attention, without which forward mode fails."""
 
     def run() -> None:
@@ -240,79 +229,3 @@ def _math(way: Way) -> Way:
             way()
 
     return run
-
-
-FORWARD = "1024 forward passes, 64 at a time"
-
-
-def dense_ways(t: int) -> dict[str, Way]:
-    """Return the ways to the dense Jacobian of the shipped denoiser, n = 1024."""
-    denoiser = mnist.load_denoiser()
-    x_t = noisy_digit(denoiser, mnist.digits("held-out")[0][0], t, 0)
-
-    def function(x: Tensor) -> Tensor:
-        return denoiser(x, t)
-
-    def forward() -> None:
-        with torch.no_grad():
-            for _ in range(x_t.numel() // 64):
-                function(x_t.expand(64, -1, -1, -1).contiguous())
-
-    def vectorised() -> None:
-        torch.autograd.functional.jacobian(function, x_t, vectorize=True)  # type: ignore[no-untyped-call]
-
-    return {
-        FORWARD: forward,
-        "J.dense(), set-up included": lambda: JacobianOperator(denoiser, x_t, t).dense(),
-        "torch.autograd.functional.jacobian(vectorize=True)": vectorised,
-        "the same on the math kernel of attention": _math(vectorised),
-        "torch.func.jacrev(chunk_size=64)": _math(
-            lambda: torch.func.jacrev(function, chunk_size=64)(x_t)
-        ),
-        "torch.func.jacfwd": _math(lambda: torch.func.jacfwd(function)(x_t)),
-    }
-
-
-def compute_dense(config: DenseBenchmark, _pieces: Pieces) -> Arrays:
-    """Return way, seconds and peak memory, one entry for each row of the table."""
-    warnings.filterwarnings("ignore", category=FutureWarning)
-    seconds = time_in_turns(dense_ways(config.time), config.rounds)
-    peaks = [in_a_process(peak_of_dense, name, config.time)[0] for name in seconds]
-    return {
-        "way": np.array(list(seconds)),
-        "seconds": np.array(list(seconds.values())),
-        "peak": np.array(peaks),
-    }
-
-
-def dense_table(arrays: Arrays) -> list[Row]:
-    """Return a row for each way; the memory is that of a process that does only this."""
-    ways, seconds = arrays["way"].tolist(), arrays["seconds"].tolist()
-    return [
-        {
-            "way": way,
-            "seconds": taken,
-            "forward_passes_of_1024": taken / seconds[ways.index(FORWARD)],
-            "peak_MB_of_its_process": float(peak),
-        }
-        for way, taken, peak in zip(ways, seconds, arrays["peak"], strict=True)
-    ]
-
-
-def peak_of_dense(name: str, t: int) -> tuple[int]:
-    """Take one of the dense ways; return the process's peak memory in MB, Python and PyTorch
-    included; on Linux.
-    """
-    dense_ways(t)[name]()
-    return (int(status("VmHWM")) // 1024,)
-
-
-DENSE = Study(
-    "benchmark-dense",
-    DenseBenchmark,
-    compute_dense,
-    dense_table,
-    None,
-    models=lambda _: {"mnist": "denoiser"},
-    measures_anew=True,
-)

@@ -22,7 +22,7 @@ import mnist
 from jacobian_lab import InputError
 from mnist.problems import observation_image, problem
 from studies.contest.calibration import calibrate
-from studies.contest.contest_report import CALIBRATION, plot, table
+from studies.contest.contest_report import CALIBRATION, VARIABLES, plot, table
 from studies.contest.entries import (
     FIRST,
     Entry,
@@ -206,4 +206,5 @@ STUDY = Study(
     models=Contest.models,
     libraries=("azula", "deepinv"),
     answer=ANSWER,
+    variables=VARIABLES,
 )

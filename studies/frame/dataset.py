@@ -57,6 +57,18 @@ TIME = Variable("time", f"noise level t: {T}")
 """Of studies over noise levels."""
 IMAGE = "channel row column"
 """Dimensions of an image or of a sample's vector in its shape."""
+SAMPLES = {
+    "sample": Variable("sample", "digit or image, and the seed of its noise"),
+    "digit": Variable("sample", "number of the digit or image", coordinate=True),
+    "seed": Variable("sample", "seed of its noise", coordinate=True),
+}
+"""Of studies over images and noises; see `studies.frame.survey.Points.coordinates`."""
+ALONG = {
+    "time": Variable("time", f"sampling times, from noise to image: {T}"),
+    "residual": Variable("drawn time step", "what the constraint misses, after each Newton step"),
+    "passes": Variable("drawn pass", "forward passes, J v and J^T u that a sample cost"),
+}
+"""Of studies of constrained sampling."""
 SUBJECT = {
     "subject": Variable("", "what the run is of, in words: model, prompt, digits or images, seeds")
 }
@@ -119,18 +131,18 @@ def read_dataset(folder: Path) -> xarray.Dataset:
     """
     import xarray
 
-    path, again = folder / DATA, f"Remove the folder {folder} and run its command again"
+    path, again = folder / DATA, f"Remove the folder {folder} and run again"
     if not path.is_file():
         if (folder / OLD).is_file():
             raise InputError(
                 f"{folder} was written before runs were labelled, as {OLD}: `numpy.load` reads it."
                 " Its command, in manifest.json, computes it anew beside it"
             )
-        unfinished = f"; {folder}.partial is unfinished: its command goes on with it"
-        partial = folder.with_name(f"{folder.name}.partial").is_dir()
-        raise InputError(
-            f"{folder} is not the folder of a finished run: it has no {DATA}{unfinished * partial}"
+        partial = folder.with_name(f"{folder.name}.partial")
+        remedy = (
+            f"{partial} is unfinished: its command goes on with it" if partial.is_dir() else again
         )
+        raise InputError(f"{folder} has no {DATA}, the data of a finished run. {remedy}")
     try:
         content = path.read_bytes()
         if read_sums(folder / SUMS).get(DATA) != sha256(content).hexdigest():

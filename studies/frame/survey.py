@@ -72,6 +72,14 @@ class Points:
             for k, seed in self.samples
         ]
 
+    def coordinates(self) -> Arrays:
+        """Return what tells the samples apart, as `studies.frame.dataset.SAMPLES` describes it."""
+        return {
+            "sample": np.array(self.names),
+            "digit": np.array([self.inputs.numbers[k] for k, _ in self.samples]),
+            "seed": np.array([seed for _, seed in self.samples]),
+        }
+
     def operator(self, t: int | float, sample: int) -> JacobianOperator:
         """Return J at a noise level and sample."""
         k, seed = self.samples[sample]

@@ -18,6 +18,7 @@ from jacobian_lab import InputError, JacobianOperator
 from jacobian_lab.derivative.products import Method
 from mnist.evaluate import noisy_digit
 from studies.frame.answer import Answer, Row
+from studies.frame.dataset import SUBJECT, TIME, Variable
 from studies.frame.figure_style import COLOURS
 from studies.frame.figure_text import subject, write_subject
 from studies.frame.models import Model
@@ -82,9 +83,10 @@ def compute(config: Accuracy, pieces: Pieces) -> Arrays:
         for method in METHODS
     ]
     return found | {
-        "times": np.array(config.times),
+        "time": np.array(config.times),
         "h": h,
         "default_h": np.array(defaults),
+        "method": np.array(METHODS),
         **subject(config),
     }
 
@@ -134,7 +136,7 @@ def table(arrays: Arrays) -> list[Row]:
             {"time": t, "quantity": quantity, "h": h, "relative_error": value, "note": note}
         )
 
-    for k, t in enumerate(arrays["times"].tolist()):
+    for k, t in enumerate(arrays["time"].tolist()):
         row(t, "dense J, float32 against float64, Frobenius", "", float(arrays["dense_error"][k]))
         row(t, "exact J v, median", "", float(np.median(arrays["product_error"][k])))
         row(
@@ -167,8 +169,8 @@ def plot(arrays: Arrays) -> Figure:
     write_subject(figure, arrays, "lines: medians, bands: smallest to largest")
     for k, (axes, t) in enumerate(
         zip(
-            figure.subplots(1, len(arrays["times"]), sharey=True, squeeze=False)[0],
-            arrays["times"].tolist(),
+            figure.subplots(1, len(arrays["time"]), sharey=True, squeeze=False)[0],
+            arrays["time"].tolist(),
             strict=True,
         )
     ):
@@ -205,6 +207,18 @@ ANSWER = Answer(
     lambda row: row["h"] == "" or row["note"] == "optimum",
     across="time",
 )
+VARIABLES = {
+    **SUBJECT,
+    "time": TIME,
+    "method": Variable("method", "kind of difference"),
+    "h": Variable("h", "step of the differences, relative to v scaled to the size of x_t"),
+    "default_h": Variable("method", "the step that the library takes"),
+    "dense_error": Variable("time", "|J - truth|_F / |truth|_F, the truth in float64"),
+    "product_error": Variable("time vector", "|J v - truth| / |truth| of exact products"),
+    "difference_error": Variable("time method h vector", "the same of differences"),
+    "adjointness": Variable("time pair", "|<J u, w> - <u, J^T w>| / (|J u| |w|)"),
+    "adjointness_by_value": Variable("time pair", "|<J u, w> - <u, J^T w>| / |<J u, w>|"),
+}
 STUDY = Study(
     "accuracy",
     Accuracy,
@@ -213,4 +227,5 @@ STUDY = Study(
     plot,
     models=model_files,
     answer=ANSWER,
+    variables=VARIABLES,
 )

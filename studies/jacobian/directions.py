@@ -28,7 +28,7 @@ from studies.frame.models import Inputs, Model, is_of_digits
 from studies.frame.options import OnModel, judged_files, place_of
 from studies.frame.study import Arrays, Pieces, Study, check_times
 from studies.frame.survey import collect
-from studies.jacobian.directions_plot import plot
+from studies.jacobian.directions_plot import VARIABLES, plot
 
 Array: TypeAlias = NDArray[Any]
 SWEEP = np.geomspace(1e-4, 0.9, 33)  # rconds
@@ -110,7 +110,7 @@ def compute(config: Directions, pieces: Pieces) -> Arrays:
     return found | {
         "cells": np.array(cells),
         "change": np.array(config.change),
-        "rconds": np.array(config.rconds),
+        "rcond": np.array(config.rconds),
         "sweep": SWEEP,
         **subject(config),
         "name": np.array(inputs.names[0]),
@@ -227,7 +227,7 @@ def by_rcond(path: TruncatedSVD, error: Array, deltas: Array, rconds: tuple[floa
 def table(arrays: Arrays) -> list[Row]:
     """Return one row for each digit, time and direction; the exact one at each rcond."""
     rows: list[Row] = []
-    rconds = arrays["rconds"].tolist()
+    rconds = arrays["rcond"].tolist()
     for n, (i, t) in enumerate(arrays["cells"].tolist()):
         for k, kind in enumerate(("inexact", "gradient", *["exact"] * len(rconds))):
             row: Row = {"digit": i, "time": t, "direction": kind, "rcond": "", "rank": ""}
@@ -291,4 +291,5 @@ STUDY = Study(
     plot,
     models=judged_files,
     answer=ANSWER,
+    variables=VARIABLES,
 )

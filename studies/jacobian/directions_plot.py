@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from studies.frame.dataset import IMAGE, SUBJECT, Variable
 from studies.frame.figure_style import COLOURS, LABELS, show, spread
 from studies.frame.figure_text import write_subject
 from studies.frame.study import Arrays
@@ -17,6 +18,34 @@ KINDS = ("inexact", "gradient", "exact")
 INEXACT, GRADIENT, EXACT = SHOWN = range(3)
 NAMES = [LABELS[kind] for kind in KINDS]
 PAIRS = {(INEXACT, EXACT): "#cc79a7", (INEXACT, GRADIENT): "#333333", (EXACT, GRADIENT): "#e69f00"}
+VARIABLES = {
+    **SUBJECT,
+    "cells": Variable("cell what", "digit or image, and noise level, of each comparison"),
+    "name": Variable("", "the first image"),
+    "pixel": Variable(
+        "axis", "row and column of the pixel that the wish inverts; none for a digit"
+    ),
+    "change": Variable("", "largest change of a number of x_t in a step"),
+    "rcond": Variable("rcond", "singular values up to rcond times the largest count as zero"),
+    "sweep": Variable("sweep", "rconds of the curves"),
+    "x_t": Variable(f"cell {IMAGE}", "noisy image"),
+    "denoised": Variable(f"cell {IMAGE}", "D(x_t)"),
+    "error": Variable(f"cell {IMAGE}", "e, the change wanted of D(x_t)"),
+    "steps": Variable(f"cell direction {IMAGE}", "step: J e, J^T e, and J^+ e at each rcond"),
+    "after": Variable(f"cell direction {IMAGE}", "D(x_t + step)"),
+    "label": Variable("cell seen", "digit that the judge sees: before, and after each step"),
+    "confidence": Variable("cell seen", "its confidence"),
+    "cosine": Variable("cell direction other", "cosine between directions"),
+    "alignment": Variable("cell direction", "cosine between J delta and e"),
+    "near_step": Variable("cell direction", "share of the step's square near the pixel"),
+    "near_change": Variable("cell direction", "share of the change's square near the pixel"),
+    "achieved": Variable("cell direction", "<change of D, e> / |e|^2"),
+    "residual": Variable("cell direction", "|e - change of D| / |e|"),
+    "rank": Variable("cell rcond", "singular values that are kept"),
+    "sweep_norm": Variable("cell sweep", "|J^+ e| / |e|"),
+    "sweep_residual": Variable("cell sweep", "|e - J J^+ e| / |e|"),
+    "sweep_cosine": Variable("cell compared sweep", "cosine of J^+ e with J e and with J^T e"),
+}
 
 
 def plot(arrays: Arrays) -> Figure:
@@ -24,7 +53,7 @@ def plot(arrays: Arrays) -> Figure:
     figure = Figure(figsize=(7.2, 7.8))
     parts: Any = figure.subfigures(2, 1, height_ratios=[1.35, 1])
     count = len(np.unique(arrays["cells"][:, 0]))
-    rcond = float(arrays["rconds"][0])
+    rcond = float(arrays["rcond"][0])
     write_subject(figure, arrays)
     _plot_images(parts[0], arrays)
     parts[1].suptitle(
@@ -79,7 +108,7 @@ def _plot_rconds(axes: Axes, arrays: Arrays) -> None:
         spread(axes, sweep, groups, f"cosine with {NAMES[k]}", COLOURS[KINDS[k]])
     groups = list(arrays["sweep_residual"][shown].T)
     spread(axes, sweep, groups, r"$|e - J J^{+} e| \,/\, |e|$", COLOURS["exact"])
-    axes.axvline(float(arrays["rconds"][0]), color="#999999", linewidth=0.5)
+    axes.axvline(float(arrays["rcond"][0]), color="#999999", linewidth=0.5)
     axes.set(
         xscale="log",
         xlabel="rcond",
@@ -89,7 +118,7 @@ def _plot_rconds(axes: Axes, arrays: Arrays) -> None:
 
 def _plot_images(figure: Any, arrays: Arrays) -> None:
     t = arrays["cells"][0, 1]
-    count = len(arrays["rconds"])
+    count = len(arrays["rcond"])
     order = [INEXACT, *range(EXACT, EXACT + count), GRADIENT]
     axes = figure.subplots(3, 1 + len(order))
     after, steps = arrays["after"][0], arrays["steps"][0]

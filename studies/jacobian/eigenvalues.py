@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from jacobian_lab import ConvergenceWarning, JacobianOperator, eigenpairs, skew_part, symmetric_part
 from studies.frame.answer import Answer, Row
+from studies.frame.dataset import SAMPLES, SUBJECT, TIME, Variable
 from studies.frame.figure_text import subject
 from studies.frame.options import model_files
 from studies.frame.statistics import mean_interval
@@ -54,10 +55,10 @@ def compute(config: Eigenvalues, pieces: Pieces) -> Arrays:
         found
         | dense
         | {
-            "times": np.array(config.times),
+            "time": np.array(config.times),
             **subject(config),
-            "names": np.array(points.inputs.names),
-            "cells": np.array([(points.inputs.numbers[k], seed) for k, seed in points.samples]),
+            "operator": np.array(list(PARTS)),
+            **points.coordinates(),
         }
     )
 
@@ -93,7 +94,7 @@ def by_dense(A: NDArray[np.float64]) -> Arrays:
 def table(arrays: Arrays) -> list[Row]:
     """Return a row for each noise level and part."""
     rows: list[Row] = []
-    for k, t in enumerate(arrays["times"].tolist()):
+    for k, t in enumerate(arrays["time"].tolist()):
         for p, part in enumerate(PARTS):
             values = arrays["largest"][k, :, p]
             mean, low, high = mean_interval(values)
@@ -132,6 +133,17 @@ ANSWER = Answer(
     ),
     across="operator",
 )
+VARIABLES = {
+    **SUBJECT,
+    **SAMPLES,
+    "time": TIME,
+    "operator": Variable("operator", "J, its symmetric or its skew part"),
+    "largest": Variable("time sample operator", "largest |eigenvalue|"),
+    "error": Variable("time sample operator", "how far it may be off, as the solver states"),
+    "products": Variable("time sample operator", "products J v and J^T u that it took"),
+    "converged": Variable("time sample operator", "whether it converged"),
+    "truth": Variable("time operator", "largest |eigenvalue| of the first sample's dense J"),
+}
 STUDY = Study(
     "eigenvalues",
     Eigenvalues,
@@ -140,4 +152,5 @@ STUDY = Study(
     plot,
     models=model_files,
     answer=ANSWER,
+    variables=VARIABLES,
 )

@@ -37,12 +37,12 @@ def plot(arrays: Arrays) -> Figure:
 
 
 def _line(arrays: Arrays) -> str:
-    return "-" if len(arrays["times"]) > 1 else "_"
+    return "-" if len(arrays["time"]) > 1 else "_"
 
 
 def _plot_largest(axes: Axes, arrays: Arrays) -> None:
     """Draw mean and range of each part's largest |eigenvalue|, and the first sample's truth."""
-    times = arrays["times"]
+    times = arrays["time"]
     for p, part in enumerate(PARTS):
         values = list(arrays["largest"][:, :, p])
         spread(axes, times, values, LABELS[part], COLOURS[part], _line(arrays))
@@ -52,7 +52,7 @@ def _plot_largest(axes: Axes, arrays: Arrays) -> None:
         axes.plot(at, published, "x", color=COLOURS[part])
     axes.margins(x=0.1)
     if np.isfinite(arrays["truth"]).all():
-        label = f"left: {arrays['names'][0]}, dense"
+        label = f"left: {arrays['sample'][0]}, dense"
         axes.plot([], [], "o", color="#333333", **HOLLOW, label=label)
     if set(times.tolist()) & set(PUBLISHED["J"]):
         axes.plot([], [], "x", color="#333333", label="Stable Diffusion 1.5, published")
@@ -66,7 +66,7 @@ def _plot_largest(axes: Axes, arrays: Arrays) -> None:
 
 def _plot_errors(axes: Axes, arrays: Arrays) -> None:
     """Draw the error that the first sample's result states, and the true one."""
-    times, line = arrays["times"], _line(arrays)
+    times, line = arrays["time"], _line(arrays)
     for p, part in enumerate(PARTS):
         axes.semilogy(times, arrays["error"][:, 0, p], line, color=COLOURS[part])
         error = np.abs(arrays["largest"][:, 0, p] - arrays["truth"][:, p])
@@ -78,5 +78,5 @@ def _plot_errors(axes: Axes, arrays: Arrays) -> None:
     axes.set(
         xlabel="time $t$",
         ylabel="error of the eigenvalue",
-        title=f"{str(arrays['names'][0]).capitalize()}: what the certificate says",
+        title=f"{str(arrays['sample'][0]).capitalize()}: what the certificate says",
     )

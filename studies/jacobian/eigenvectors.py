@@ -23,6 +23,7 @@ from matplotlib.figure import Figure
 
 from jacobian_lab import InputError, eigenpairs, symmetric_part, trace
 from studies.frame.answer import Answer, Row
+from studies.frame.dataset import IMAGE, SUBJECT, TIME, Variable
 from studies.frame.figure_style import show
 from studies.frame.figure_text import subject, write_subject
 from studies.frame.models import Model, operator_at
@@ -206,6 +207,26 @@ ANSWER = Answer(
         "cosine_of_their_vectors",
     )
 )
+VARIABLES = {
+    **SUBJECT,
+    "time": Variable("", TIME.description),
+    "alpha": Variable("", "alpha_t: x_t = alpha_t x_0 + sigma_t noise"),
+    "sigma": Variable("", "sigma_t: x_t = alpha_t x_0 + sigma_t noise"),
+    "space": Variable("", "pixels or latent"),
+    "values": Variable("k", "leading eigenvalues of the symmetric part of J"),
+    "vectors": Variable("k pixel", "its eigenvectors, of length 1"),
+    "residuals": Variable("k", "|S v - value v|"),
+    "errors": Variable("k", "how far a value may be off, as the solver states"),
+    "own": Variable("k", "eigenvalue of J whose vector is nearest"),
+    "own_cosine": Variable("k", "cosine of the two vectors"),
+    "left_right_cosine": Variable("k", "cosine of left and right eigenvector of J"),
+    "products": Variable("", "products J v and J^T u that it took"),
+    "trace": Variable("bound", "95 % interval of tr J: low and high"),
+    "moved": Variable(f"k move {IMAGE}", "D(x_t) moved along each vector, decoded"),
+    "components": Variable(f"k {IMAGE}", "the vectors as images"),
+    "x_t": Variable("c h w", "noisy sample"),
+    "clean": Variable(IMAGE, "clean image"),
+}
 STUDY = Study(
     "eigenvectors",
     Eigenvectors,
@@ -214,4 +235,5 @@ STUDY = Study(
     plot,
     models=model_files,
     answer=ANSWER,
+    variables=VARIABLES,
 )

@@ -35,7 +35,7 @@ from studies.frame.models import Model, is_of_digits
 from studies.frame.options import OnModel, judged_files
 from studies.frame.study import Arrays, Pieces, Study, check_times
 from studies.frame.survey import collect
-from studies.jacobian.evaluate_report import plot, summary
+from studies.jacobian.evaluate_report import VARIABLES, plot, summary
 
 GRID = 64
 """Samples that are shown."""
@@ -106,7 +106,7 @@ def compute(config: Evaluate, pieces: Pieces) -> Arrays:
     if labels is not None:
         arrays |= distances_to_real(config, images, labels, samples)
     arrays |= {
-        "times": np.array(config.times),
+        "time": np.array(config.times),
         "steps": np.array(config.steps),
         "samples": np.array(count),
         **subject(config),
@@ -218,4 +218,5 @@ STUDY = Study(
     plot,
     models=judged_files,
     answer=ANSWER,
+    variables=VARIABLES,
 )

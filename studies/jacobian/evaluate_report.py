@@ -7,19 +7,41 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from studies.frame.dataset import IMAGE, SUBJECT, TIME, Variable
 from studies.frame.figure_style import show
 from studies.frame.figure_text import write_subject
 from studies.frame.study import Arrays
 
 ENOUGH = 1000
 """Samples from which on a Fréchet distance in the judge's features means something."""
+VARIABLES = {
+    **SUBJECT,
+    "time": TIME,
+    "alpha": Variable("time", "alpha_t: x_t = alpha_t x_0 + sigma_t noise", coordinate=True),
+    "sigma": Variable("time", "sigma_t: x_t = alpha_t x_0 + sigma_t noise", coordinate=True),
+    "n": Variable("", "numbers in a sample"),
+    "squared": Variable("time image", "|epsilon - noise|^2 / n"),
+    "trace": Variable("time jacobian", "tr J"),
+    "asymmetry": Variable("time jacobian", "|J - J^T|_F / |J + J^T|_F"),
+    "smallest": Variable("time jacobian", "smallest eigenvalue of the symmetric part"),
+    "largest": Variable("time jacobian", "largest eigenvalue of the symmetric part"),
+    "trace_error": Variable("time jacobian", "how far the trace may be off"),
+    "asymmetry_error": Variable("time jacobian", "how far the asymmetry may be off"),
+    "sampled": Variable("distance", "distances of samples to real digits: see the table"),
+    "real": Variable("distance", "the same distances of other real digits"),
+    "confidence": Variable("drawn", "the judge's confidence in each sample"),
+    "held_out_accuracy": Variable("", "share of held-out digits that the judge names rightly"),
+    "steps": Variable("", "sampling times"),
+    "samples": Variable("", "samples that were drawn"),
+    "grid": Variable(f"shown {IMAGE}", "the first samples"),
+}
 
 
 def summary(arrays: Arrays) -> dict[str, dict[str, Any]]:
     """Return the scores by noise level and of the samples, as numbers: what the card states."""
     alpha, sigma, squared = arrays["alpha"], arrays["sigma"], arrays["squared"]
     levels = {}
-    for k, t in enumerate(arrays["times"]):
+    for k, t in enumerate(arrays["time"]):
         ratio = (alpha[k] / sigma[k]) ** 2
         levels[str(t)] = {
             "epsilon_error": ratio * squared[k].mean(),
@@ -84,7 +106,7 @@ def _plot_levels(figure: Any, arrays: Arrays) -> None:
     """Draw error, trace and asymmetry against the noise level."""
     errors, traces, asymmetries = figure.subplots(3, 1)
     levels = list(summary(arrays)["levels"].values())
-    t = arrays["times"]
+    t = arrays["time"]
     errors.semilogy(t, [level["epsilon_error"] for level in levels], "o-", color="#333333")
     errors.set(
         title=r"Held-out error of $\epsilon$, per pixel",

@@ -44,7 +44,7 @@ from studies.frame.models import Inputs, Model, is_latent, open_model, operator_
 from studies.frame.options import OnImages, model_files
 from studies.frame.study import Arrays, Pieces, Study, check_times
 from studies.frame.survey import collect
-from studies.jacobian.guidance_plot import MEASURES, plot
+from studies.jacobian.guidance_plot import MEASURES, VARIABLES, plot
 
 COUNT = 3
 """Leading eigenvalues."""
@@ -149,11 +149,11 @@ def compute(config: GuidanceStudy, pieces: Pieces) -> Arrays:
         | {"denoised": arrays["denoised"][:, :, 0]}
         | _truth(config, pieces, model, inputs, captions[0])
         | {
-            "times": np.array(config.times),
+            "time": np.array(config.times),
             **subject(config),
-            "scales": np.array(config.guidances),
-            "digits": np.array(inputs.numbers),
-            "names": np.array(inputs.names),
+            "guidance": np.array(config.guidances),
+            "digit": np.array(inputs.numbers),
+            "sample": np.array(inputs.names),
             "captions": np.array(captions),
             "clean": inputs.images[0].cpu().numpy(),
         }
@@ -239,9 +239,9 @@ def table(arrays: Arrays) -> list[Row]:
     rows: list[Row] = []
     for k, s, i in np.ndindex(arrays["trace"].shape):
         head: Row = {
-            "time": arrays["times"][k].item(),
-            "scale": float(arrays["scales"][s]),
-            "digit": int(arrays["digits"][i]),
+            "time": arrays["time"][k].item(),
+            "scale": float(arrays["guidance"][s]),
+            "digit": int(arrays["digit"][i]),
             "caption": str(arrays["captions"][i]),
         }
         rows += [head | row for row in _quantities(arrays, k, s, i)]
@@ -287,4 +287,5 @@ STUDY = Study(
     plot,
     models=model_files,
     answer=ANSWER,
+    variables=VARIABLES,
 )

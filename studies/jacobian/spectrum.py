@@ -21,7 +21,7 @@ from studies.frame.figure_text import subject
 from studies.frame.models import DENSE, operator_at
 from studies.frame.options import OnModel, model_files
 from studies.frame.study import Arrays, Pieces, Study
-from studies.jacobian.spectrum_plot import convergence, is_dense, leading, plot
+from studies.jacobian.spectrum_plot import VARIABLES, convergence, is_dense, leading, plot
 
 GRID = (81, 61)
 ANGLES = 96
@@ -159,4 +159,4 @@ def table(arrays: Arrays) -> list[Row]:
     return rows
 
 
-STUDY = Study("spectrum", Spectrum, compute, table, plot, models=model_files)
+STUDY = Study("spectrum", Spectrum, compute, table, plot, models=model_files, variables=VARIABLES)

@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from studies.frame.dataset import SUBJECT, TIME, Variable
 from studies.frame.figure_style import COLOURS, LABELS
 from studies.frame.figure_text import write_subject
 from studies.frame.study import Arrays
@@ -17,6 +18,26 @@ LEVELS = (1e-3, 1e-2, 1e-1)
 FOLLOWED = 4
 """Leading eigenvalues whose convergence is drawn."""
 GRAYS = ("#222222", "#777777", "#bbbbbb")
+VARIABLES = {
+    **SUBJECT,
+    "time": Variable("", TIME.description),
+    "size": Variable("", "n, J is n x n"),
+    "eigenvalues": Variable("k", "eigenvalues of J; where n is large, Ritz values"),
+    "symmetric": Variable("k", "eigenvalues of the symmetric part"),
+    "skew": Variable("k", "eigenvalues of the skew part, divided by i"),
+    "singular": Variable("k", "singular values of J"),
+    "range": Variable("angle", "boundary of the numerical range"),
+    "box": Variable("side", "Bendixson's box: left, right, height"),
+    "ritz": Variable("step value", "Ritz values after each Arnoldi step; NaN beyond it"),
+    "bounds": Variable("step value", "their residuals"),
+    "inner_range": Variable(
+        "angle", "boundary of the numerical range of the last Hessenberg matrix"
+    ),
+    "inner_box": Variable("side", "Bendixson's box of that matrix"),
+    "grid_x": Variable("grid_x", "real parts of the grid of the pseudospectrum"),
+    "grid_y": Variable("grid_y", "imaginary parts of the grid"),
+    "smallest": Variable("grid_y grid_x", "smallest singular value of z I - H"),
+}
 
 
 def plot(arrays: Arrays) -> Figure:

@@ -29,7 +29,7 @@ from studies.frame.figure_text import subject
 from studies.frame.options import model_files, place_of
 from studies.frame.study import Arrays, Pieces, Study, check_times
 from studies.frame.survey import Points, Survey, collect
-from studies.jacobian.symmetry_plot import plot
+from studies.jacobian.symmetry_plot import VARIABLES, plot
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def compute(config: Symmetry, pieces: Pieces) -> Arrays:
     times.
     """
     points = config.points(*config.shown)
-    model, inputs = points.model, points.inputs
+    model = points.model
     entry = config.entry(model.denoiser.shape)
     needed = list(dict.fromkeys((*config.times, *config.shown) if model.is_dense else config.shown))
     found = collect(
@@ -92,13 +92,12 @@ def compute(config: Symmetry, pieces: Pieces) -> Arrays:
         | {key: first[key][shown] for key in ("denoised", "column", "row", "skew", "symmetric")}
         | {
             "truth": np.array([truth.get(t, np.nan) for t in config.times]),
-            "times": np.array(config.times),
+            "time": np.array(config.times),
             **subject(config),
             "entry": np.array(entry),
             "shown": np.array(config.shown),
             "shown_truth": first["truth"][shown],
-            "digits": np.array([inputs.numbers[k] for k, _ in points.samples]),
-            "names": np.array(points.names),
+            **points.coordinates(),
         }
     )
 
@@ -164,8 +163,8 @@ def table(arrays: Arrays) -> list[Row]:
     ones.
     """
     rows: list[Row] = []
-    for k, t in enumerate(arrays["times"].tolist()):
-        for i, digit in enumerate(arrays["digits"].tolist()):
+    for k, t in enumerate(arrays["time"].tolist()):
+        for i, digit in enumerate(arrays["digit"].tolist()):
             low, high = arrays["interval"][k, i].tolist()
             rows.append(
                 {
@@ -192,7 +191,7 @@ def table(arrays: Arrays) -> list[Row]:
             rows.append(
                 {
                     "time": t,
-                    "digit": int(arrays["digits"][0]),
+                    "digit": int(arrays["digit"][0]),
                     "quantity": name,
                     "value": float(value),
                     "low": "",
@@ -213,4 +212,5 @@ STUDY = Study(
     plot,
     models=model_files,
     answer=ANSWER,
+    variables=VARIABLES,
 )

@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from studies.frame.dataset import IMAGE, SAMPLES, SUBJECT, TIME, Variable
 from studies.frame.figure_style import COLOURS, show, tile_rows
 from studies.frame.figure_text import write_subject
 from studies.frame.study import Arrays
@@ -21,6 +22,23 @@ TITLES = (
     "norm of the rows\nof the skew part",
     "and of the\nsymmetric part",
 )
+VARIABLES = {
+    **SUBJECT,
+    **SAMPLES,
+    "time": TIME,
+    "value": Variable("time sample", "|J - J^T|_F / |J + J^T|_F, estimated from products"),
+    "interval": Variable("time sample bound", "its 95 % interval: low and high"),
+    "products": Variable("time sample", "products J v and J^T u that it took"),
+    "truth": Variable("time", "the same of the first sample's dense J"),
+    "shown": Variable("shown", "noise levels that are drawn, as time"),
+    "shown_truth": Variable("shown", "|J - J^T|_F / |J + J^T|_F of the dense J there"),
+    "entry": Variable("axis", "the entry whose column and row are drawn: channel, row, column"),
+    "denoised": Variable(f"shown {IMAGE}", "D(x_t) of the first sample, decoded"),
+    "column": Variable("shown c h w", "column of J at the entry"),
+    "row": Variable("shown c h w", "row of J at the entry"),
+    "skew": Variable("shown c h w", "norms of the rows of the skew part"),
+    "symmetric": Variable("shown c h w", "norms of the rows of the symmetric part"),
+}
 
 
 def plot(arrays: Arrays) -> Figure:
@@ -99,7 +117,7 @@ def _places(
 
 
 def _plot_survey(axes: Any, arrays: Arrays) -> None:
-    names, times = arrays["names"].tolist(), arrays["times"]
+    names, times = arrays["sample"].tolist(), arrays["time"]
     apart = (
         min(np.diff(np.sort(times)).min(), np.ptp(times) / 8) if len(times) > 1 else times[0] / 8
     )

@@ -22,6 +22,7 @@ from jacobian_lab.sampling.sampler import sample, seed_of, seeded_noise
 from mnist.data import SHAPE
 from mnist.latent import NAMES, caption
 from studies.frame.answer import Answer, Row
+from studies.frame.dataset import IMAGE, SUBJECT, Variable
 from studies.frame.figure_text import subject, write_subject
 from studies.frame.model_files import LATENT, pipeline_folder
 from studies.frame.panels import grid
@@ -98,7 +99,7 @@ def compute(config: Captions, pieces: Pieces) -> Arrays:
         "doubt": ours["doubt"],
         "stock_right": stock["right"],
         "stock_doubt": stock["doubt"],
-        "guidances": np.array(config.guidances),
+        "guidance": np.array(config.guidances),
         "steps": np.array(config.steps),
         **subject(config),
         "difference": (
@@ -175,7 +176,7 @@ def table(arrays: Arrays) -> list[Row]:
     autoencoder.
     """
     rows: list[Row] = []
-    for k, scale in enumerate(arrays["guidances"].tolist()):
+    for k, scale in enumerate(arrays["guidance"].tolist()):
         for way, prefix in ((OURS, ""), (STOCK, "stock_")):
             right, doubt = arrays[f"{prefix}right"][k], arrays[f"{prefix}doubt"][k]
             rate, low, high = rate_interval(int(right.sum()), right.size)
@@ -214,7 +215,7 @@ def plot(arrays: Arrays) -> Figure:
     """Draw samples of each caption at each scale, held-out digits behind the autoencoder, and the
     judge's verdict.
     """
-    figure = Figure(figsize=(7.2, 1.3 + 1.15 * len(arrays["guidances"])))
+    figure = Figure(figsize=(7.2, 1.3 + 1.15 * len(arrays["guidance"])))
     write_subject(figure, arrays, "rows: guidance, sample; columns: caption; bars: 95 % intervals")
     parts: Any = figure.subfigures(1, 2, width_ratios=[2.9, 1])
     left, right = parts
@@ -223,13 +224,13 @@ def plot(arrays: Arrays) -> Figure:
             f"{scale:g}, sample {k + 1}",
             list(arrays["images"][g, :, k].astype(np.float32)),
         )
-        for g, scale in enumerate(arrays["guidances"].tolist())
+        for g, scale in enumerate(arrays["guidance"].tolist())
         for k in range(SHOWN)
     ]
     rows += [("held-out", list(arrays["before"])), ("autoencoder", list(arrays["after"]))]
     grid(left, rows, NAMES)
     axes = right.subplots()
-    scales = arrays["guidances"].tolist()
+    scales = arrays["guidance"].tolist()
     x = np.arange(len(scales))
     for shift, prefix, label, colour in (
         (-0.08, "", "our sampler", "#0072b2"),
@@ -254,4 +255,27 @@ def plot(arrays: Arrays) -> Figure:
 
 
 ANSWER = Answer(("guidance", "drawn_by", "samples", "judge_sees_the_digit", "psnr_mean_dB"))
-STUDY = Study("captions", Captions, compute, table, plot, models=Captions.models, answer=ANSWER)
+VARIABLES = {
+    **SUBJECT,
+    "guidance": Variable("guidance", "scale of classifier-free guidance; 1 is off"),
+    "steps": Variable("", "sampling times"),
+    "images": Variable(f"guidance digit shown {IMAGE}", "the first samples of each caption"),
+    "right": Variable("guidance digit draw", "whether the judge sees the caption's digit"),
+    "doubt": Variable("guidance digit draw", "the judge's cross entropy", "nat"),
+    "stock_right": Variable("guidance digit stock", "the same of samples by diffusers"),
+    "stock_doubt": Variable("guidance digit stock", "the same of samples by diffusers", "nat"),
+    "difference": Variable("guidance digit", "mean |difference| of pixels to diffusers' samples"),
+    "psnr": Variable("held_out", "PSNR of digits that went through the autoencoder", "dB"),
+    "before": Variable(f"reconstructed {IMAGE}", "held-out digits"),
+    "after": Variable(f"reconstructed {IMAGE}", "what the autoencoder makes of them"),
+}
+STUDY = Study(
+    "captions",
+    Captions,
+    compute,
+    table,
+    plot,
+    models=Captions.models,
+    answer=ANSWER,
+    variables=VARIABLES,
+)

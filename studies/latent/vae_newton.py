@@ -44,7 +44,7 @@ from studies.frame.processes import STRICT, in_a_process, peak_of
 from studies.frame.statistics import scores
 from studies.frame.study import Arrays, Pieces, Study, check_times
 from studies.frame.survey import collect
-from studies.latent.vae_newton_plot import plot
+from studies.latent.vae_newton_plot import VARIABLES, plot
 from studies.latent.vae_newton_table import ANSWER, table
 from studies.latent.vae_premises import FORMS, MASKED, TASKS, observed_images, premises
 
@@ -179,7 +179,7 @@ def compute(config: VaeNewton, pieces: Pieces) -> Arrays:
         | observed_images(images)
         | {
             "rows": np.array(ROWS),
-            "times": np.array(config.times),
+            "time": np.array(config.times),
             **subject(config),
             "batch": np.array(config.batch_size),
             "sampling_times": np.array(model.denoiser.schedule.times(config.steps)),
@@ -309,4 +309,5 @@ STUDY = Study(
     plot,
     models=VaeNewton.models,
     answer=ANSWER,
+    variables=VARIABLES,
 )

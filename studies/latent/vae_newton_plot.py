@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from studies.frame.dataset import IMAGE, SUBJECT, TIME, T, Variable
 from studies.frame.figure_text import write_subject
 from studies.frame.panels import grid, plot_along
 from studies.frame.study import Arrays
@@ -27,6 +28,34 @@ STYLES = {"$J_D^T e$": "--", "$J_D^{+} e$": ":", CUT_OFF: "-"}
 TENTHS = (0, 0.5, 1)
 SHOWN = 5
 TITLES = ("direction", "a step", "sampling, 10-90 %")
+VARIABLES = {
+    **SUBJECT,
+    "time": TIME,
+    "rows": Variable("line what", "task and method"),
+    "batch": Variable("", "digits that are sampled together where memory is measured"),
+    "sampling_times": Variable("sampling_time", f"sampling times: {T}"),
+    "roundtrip": Variable("time digit vector", "|J_E J_D v - v| / |v|: random, to digits, secant"),
+    "cosines": Variable(
+        "time digit task form reference", "cosine of the latent change with others"
+    ),
+    "by_step": Variable(
+        "time digit task move length", "|error after| / |error before|, by step size"
+    ),
+    "singular_values": Variable("time digit k", "singular values of the decoder's Jacobian J_D"),
+    "loop": Variable("time digit task what_of", "of J_E P J_D: |eigenvalue|, norm, share negative"),
+    "images": Variable(f"line sample {IMAGE}", "samples"),
+    "missing": Variable("line sample", "RMSE of what is observed"),
+    "residual": Variable("line sample sampling_time step", "the same after each step"),
+    "psnr": Variable("line sample", "PSNR to the digit", "dB"),
+    "agreement": Variable("line sample", "whether the judge sees the digit"),
+    "psnr_projected": Variable("line sample", "PSNR of the projected sample", "dB"),
+    "passes": Variable("line pass", "passes: denoiser, decoder, decoder with a graph, encoder"),
+    "seconds": Variable("line", "processor time", "s"),
+    "resident": Variable("line moment", "memory of a process before sampling, and its peak", "MB"),
+    "truth": Variable(f"sample {IMAGE}", "digits"),
+    "small": Variable("sample channel small_row small_column", "the shrunk digits"),
+    "known": Variable(f"sample {IMAGE}", "the half that is known; NaN elsewhere"),
+}
 
 
 def plot(arrays: Arrays) -> Figure:
@@ -74,7 +103,7 @@ def _plot_cosines(axes: Axes, arrays: Arrays, task: int) -> None:
     for f, form in enumerate(FORMS):
         for r, style in enumerate(STYLES.values()):
             if form != "backprop" or r:
-                axes.plot(arrays["times"], found[:, f, r], style, color=COLOURS[form])
+                axes.plot(arrays["time"], found[:, f, r], style, color=COLOURS[form])
     for name, style in STYLES.items():
         axes.plot([], [], style, color=GRAY, label=name)
     axes.set(
@@ -110,9 +139,9 @@ def _plot_roundtrip(axes: Axes, arrays: Arrays) -> None:
             arrays["roundtrip"][:, :, k],
             (GRAY, COLOURS["tangent"], COLOURS["secant"])[k],
         )
-        axes.plot(arrays["times"], np.median(found, 1), "o-", color=colour, label=label)
+        axes.plot(arrays["time"], np.median(found, 1), "o-", color=colour, label=label)
         axes.fill_between(
-            arrays["times"], found.min(1), found.max(1), color=colour, alpha=0.12, linewidth=0
+            arrays["time"], found.min(1), found.max(1), color=colour, alpha=0.12, linewidth=0
         )
     axes.set(
         xlabel="time $t$",

@@ -42,7 +42,7 @@ from studies.frame.statistics import class_of
 from studies.frame.study import Arrays, Pieces, Study
 from studies.frame.survey import collect
 from studies.sampling.contraction import UNKNOWN, contraction
-from studies.sampling.convergence_plot import plot
+from studies.sampling.convergence_plot import VARIABLES, plot
 from studies.sampling.convergence_table import table
 from studies.sampling.trajectories import trajectory
 
@@ -187,8 +187,8 @@ def compute(config: Convergence, pieces: Pieces) -> Arrays:
         runs
         | found
         | {
-            "rules": np.array(list(config.rules())),
-            "times": np.array(sampled.times),
+            "rule": np.array(list(config.rules())),
+            "time": np.array(sampled.times),
             **subject(config),
             "at": at,
             "space": np.array(sampled.model.space),
@@ -225,4 +225,5 @@ STUDY = Study(
     plot,
     models=judged_files,
     answer=ANSWER,
+    variables=VARIABLES,
 )

@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from studies.frame.dataset import SUBJECT, T, Variable
 from studies.frame.figure_text import plain_ticks, round_time_ticks, write_subject
 from studies.frame.study import Arrays
 from studies.sampling.contraction import RANKS
@@ -30,6 +31,38 @@ TRAJECTORIES = {
 }
 LIMIT = 2.5
 """Of the axes of predicted and measured factors; larger predictions are arrows at the edge."""
+MEASURED = {
+    "measured": "|e after| / |e before| of one step",
+    "linear": "the same as I - lambda P J^2 P predicts it",
+    "symmetric": "the same with the symmetric part for J",
+    "without_mask": "the same with 1 for P",
+    "real": "|1 - lambda |mu|^2|, mu the largest eigenvalue of J",
+    "complex": "|1 - lambda mu^2|",
+    "mask": "|1 - lambda nu|, nu the largest eigenvalue of P J^2 P",
+    "radius": "largest |1 - lambda mu^2| of all eigenvalues of J",
+    "radius_mask": "largest |1 - lambda nu| of all eigenvalues of P J^2 P",
+    "reached": "part of |e|^2 in eigenspaces of P J^2 P with |lambda nu| > 0.1",
+    "mu": "largest |eigenvalue| of J",
+    "ratio": "|nu / mu^2|",
+    "arnoldi": "largest |eigenvalue| of J by Arnoldi steps",
+    "move": "largest change of a number of x_t in the step",
+}
+SHARES = "rule point jacobian rank"
+VARIABLES = {
+    **SUBJECT,
+    "rule": Variable("rule", "rule of the step size"),
+    "time": Variable("time", f"sampling times, from noise to image: {T}"),
+    "at": Variable("point", "indices of the times at which J is measured"),
+    "space": Variable("", "pixels or latent"),
+    "sizes": Variable("count", "numbers in a sample, and how many are known"),
+    "scale": Variable("time", "sqrt(alpha_t^2 + sigma_t^2), the size of x_t"),
+    "residual": Variable("rule sample time step", "RMSE of the known pixels, after each step"),
+    "size": Variable("rule sample time step", "RMS of x_t, after each step"),
+    "agrees": Variable("rule sample", "whether the judge sees the digit; NaN: images of no digits"),
+    "share": Variable(SHARES, "part of |e|^2 in leading eigenspaces of J"),
+    "share_mask": Variable(SHARES, "part of |e|^2 in leading eigenspaces of P J^2 P"),
+    **{name: Variable("rule point jacobian", said) for name, said in MEASURED.items()},
+}
 
 
 def plot(arrays: Arrays) -> Figure:
@@ -59,7 +92,7 @@ def plot(arrays: Arrays) -> Figure:
     figure.legend(
         *top[0].get_legend_handles_labels(),
         loc="outside lower center",
-        ncols=len(arrays["rules"]) + 1,
+        ncols=len(arrays["rule"]) + 1,
     )
     return figure
 
@@ -71,7 +104,7 @@ def _plot_predictions(axes: Axes, arrays: Arrays, names: dict[str, tuple[str, st
     hollow: dict[str, Any] = {"markerfacecolor": "none", "markeredgewidth": 0.8}
     beyond = any((arrays[key] > LIMIT).any() for key in names)
     for key, (marker, label) in names.items():
-        for r, colour in enumerate(SHADES[: len(arrays["rules"])]):
+        for r, colour in enumerate(SHADES[: len(arrays["rule"])]):
             x, y = arrays[key][r].reshape(-1), arrays["measured"][r].reshape(-1)
             size = 4 if marker in "os" else 3
             axes.plot(x, y, marker, color=colour, markersize=size, **hollow)
@@ -107,7 +140,7 @@ def _plot_trajectories(axes: Axes, arrays: Arrays, key: str, limits: tuple[float
     """
     _, count, times, states = arrays[key].shape
     x = (np.arange(times)[:, None] + np.arange(states) / states).reshape(-1)
-    for values, rule, colour in zip(arrays[key], arrays["rules"], SHADES, strict=False):
+    for values, rule, colour in zip(arrays[key], arrays["rule"], SHADES, strict=False):
         curves = values.reshape(count, -1)
         low, middle, high = np.quantile(
             np.where(np.isfinite(curves), np.minimum(curves, limits[1]), limits[1]),
@@ -137,7 +170,7 @@ def _plot_trajectories(axes: Axes, arrays: Arrays, key: str, limits: tuple[float
     low, high = within.min() / 1.5, within.max() * 1.5
     axes.set(yscale="log", ylim=(max(limits[0], low), min(limits[1], high)))
     plain_ticks(axes.yaxis)
-    round_time_ticks(axes, arrays["times"])
+    round_time_ticks(axes, arrays["time"])
 
 
 def _plot_shares(axes: Axes, arrays: Arrays) -> None:

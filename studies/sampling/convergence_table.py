@@ -31,8 +31,8 @@ def table(arrays: Arrays) -> list[Row]:
     predicted factors.
     """
     rows = [_row("all", "", name, values) for name, values in findings(arrays).items()]
-    times = arrays["times"].tolist()
-    for r, rule in enumerate(arrays["rules"].tolist()):
+    times = arrays["time"].tolist()
+    for r, rule in enumerate(arrays["rule"].tolist()):
         residual = arrays["residual"][r]
         rows.append(
             _row(rule, "", "digits that did not diverge", np.isfinite(arrays["size"][r, :, -1, -1]))

@@ -45,7 +45,7 @@ from studies.frame.models import load_model
 from studies.frame.options import OnDigits, model_files
 from studies.frame.study import Arrays, Pieces, Study
 from studies.frame.survey import collect
-from studies.sampling.directions_budget_report import MEASURES, plot, table
+from studies.sampling.directions_budget_report import MEASURES, VARIABLES, plot, table
 from studies.sampling.newton_settings import (
     SEARCH,
     TRIED,
@@ -285,4 +285,5 @@ STUDY = Study(
     plot,
     models=lambda config: {**model_files(config), "classifier": "classifier"},
     answer=ANSWER,
+    variables=VARIABLES,
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,12 +10,47 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from studies.frame.answer import Row
+from studies.frame.dataset import IMAGE, SUBJECT, Variable
 from studies.frame.figure_style import COLOURS, LABELS, show
 from studies.frame.figure_text import plain_ticks, write_subject
 from studies.frame.statistics import mean_interval, rate_interval
 from studies.frame.study import Arrays
 
 MEASURES = ("residual", "psnr", "ssim", "agreement", "doubt", "distance", "size")
+MEASURED = {
+    "residual": Variable("", "RMSE of the observed pixels"),
+    "psnr": Variable("", "PSNR to the digit", "dB"),
+    "ssim": Variable("", "structural similarity to the digit"),
+    "agreement": Variable("", "whether the judge sees the digit"),
+    "doubt": Variable("", "the judge's cross entropy", "nat"),
+    "distance": Variable("", "distance of the judge's features to those of the digit"),
+    "size": Variable("", "largest RMS of x_t on the way, relative to the schedule's"),
+}
+VARIABLES = {
+    **SUBJECT,
+    "task": Variable("", "what is observed"),
+    "tolerance": Variable("", "of the search: share by which doubt may exceed the least"),
+    "direction": Variable("run", "direction of the Newton step"),
+    "budget": Variable("run", "network evaluations; 0: outside the budget"),
+    "setting": Variable("run", "the Newton step in words"),
+    "times": Variable("run", "sampling times"),
+    "count": Variable("run", "digits"),
+    "passes": Variable("run pass", "forward passes, J v and J^T u that a sample cost"),
+    "residuals": Variable("run state", "median RMSE of the observed pixels along sampling"),
+    "sizes": Variable("run state", "median RMS of x_t, relative to the schedule's"),
+    "evaluations": Variable("run state", "network evaluations up to there"),
+    "images": Variable(f"run shown {IMAGE}", "the first samples"),
+    "truth": Variable(f"shown {IMAGE}", "the first digits"),
+    "observed": Variable(f"shown {IMAGE}", "what is observed of them"),
+    "distance_of_real": Variable("sample", "distance of real digits' features"),
+    "search_direction": Variable("tried", "direction of the Newton step"),
+    "search_budget": Variable("tried", "network evaluations"),
+    "search_setting": Variable("tried", "the Newton step in words"),
+    "search_distance_of_real": Variable("searched", "distance of real digits' features"),
+    "chosen": Variable("choice", "indices of the settings that were chosen"),
+    **{name: replace(said, dims="run sample") for name, said in MEASURED.items()},
+    **{f"search_{name}": replace(said, dims="tried searched") for name, said in MEASURED.items()},
+}
 
 
 def table(arrays: Arrays) -> list[Row]:

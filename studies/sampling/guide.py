@@ -24,6 +24,7 @@ from jacobian_lab.constraints.losses import class_label
 from mnist.classifier import Classifier
 from mnist.data import SHAPE
 from studies.frame.answer import Answer, Row
+from studies.frame.dataset import ALONG, IMAGE, SUBJECT, Variable
 from studies.frame.figure_style import COLOURS
 from studies.frame.figure_text import subject, write_subject
 from studies.frame.panels import grid, plot_along
@@ -139,7 +140,7 @@ def compute(config: Guide, pieces: Pieces) -> Arrays:
         "residual": guided["residual"],
         "real_right": judge(digits[LEARNT:]) == labels[LEARNT:].numpy(),
         "passes": guided["passes"],
-        "times": np.array(config.times(model.denoiser)),
+        "time": np.array(config.times(model.denoiser)),
         **subject(config),
         "classes": np.array(config.classes),
     }
@@ -191,7 +192,7 @@ def plot(arrays: Arrays) -> Figure:
         ["free", *(f"to {c}" for c in classes)],
     )
     left, right = parts[1].subplots(1, 2, width_ratios=(1, 1.6))
-    plot_along(left, arrays["residual"] + TARGET, arrays["times"], COLOURS["inexact"])
+    plot_along(left, arrays["residual"] + TARGET, arrays["time"], COLOURS["inexact"])
     left.set_ylim(0.5 * np.quantile(arrays["residual"] + TARGET, 0.1, axis=0).min(), None)
     left.axhline(TARGET, color="#999999", linewidth=0.6, linestyle=":")
     left.set(
@@ -238,6 +239,16 @@ ANSWER = Answer(
     ("images", "judge", "of", "right", "forward_passes", "cross_entropy_median"),
     lambda row: not str(row["images"]).startswith("guided to"),
 )
+VARIABLES = {
+    **SUBJECT,
+    **ALONG,
+    "classes": Variable("wanted", "digits that samples are guided to"),
+    "images": Variable(f"noise wanted {IMAGE}", "guided samples"),
+    "free": Variable(f"noise {IMAGE}", "unconstrained samples from the same noises"),
+    "named": Variable("judge noise wanted", "digit that each of two judges sees; -1: diverged"),
+    "free_named": Variable("judge noise", "the same of unconstrained samples"),
+    "real_right": Variable("judge real", "whether each judge names a held-out digit rightly"),
+}
 STUDY = Study(
     "guide",
     Guide,
@@ -246,4 +257,5 @@ STUDY = Study(
     plot,
     models=Guide.models,
     answer=ANSWER,
+    variables=VARIABLES,
 )

@@ -23,7 +23,7 @@ from studies.frame.study import Arrays, Pieces, Study
 from studies.sampling import (
     reconstruction as observed,
 )
-from studies.sampling.reconstruction import ANSWER, Observed, sample_and_score, table
+from studies.sampling.reconstruction import ANSWER, VARIABLES, Observed, sample_and_score, table
 
 MASKS = ("left", "right", "top", "bottom", "box", "free-form", "random")
 # in the seeds of random masks, where those of the noise have the number of the sample
@@ -132,4 +132,5 @@ STUDY = Study(
     plot,
     models=Inpaint.models,
     answer=ANSWER,
+    variables=VARIABLES,
 )

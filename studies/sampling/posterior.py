@@ -51,7 +51,7 @@ from studies.frame.figure_text import subject
 from studies.frame.statistics import rate_interval
 from studies.frame.study import Arrays, Config, Pieces, Study
 from studies.frame.survey import collect
-from studies.sampling.posterior_plot import ETAS, PATHS, plot
+from studies.sampling.posterior_plot import ETAS, PATHS, VARIABLES, plot
 from studies.sampling.random_curves import (
     OBSERVATIONS,
     ORACLES,
@@ -199,6 +199,7 @@ def compute(config: Posterior, pieces: Pieces) -> Arrays:
         posterior.sample(PATHS, torch.Generator().manual_seed(0)).flatten(1) for posterior in shown
     ]
     return {key: value.reshape(-1, *value.shape[4:]) for key, value in found.items()} | {
+        "measure": np.array(SCORES),
         "runs": np.array(list(product(ORACLES, OBSERVATIONS, ways, ETAS))),
         "true_mean": torch.stack([mean for mean, _ in truth]).numpy(),
         "true_std": torch.stack([covariance.diagonal().sqrt() for _, covariance in truth]).numpy(),
@@ -311,4 +312,5 @@ STUDY = Study(
     plot,
     models=lambda _: {},
     answer=ANSWER,
+    variables=VARIABLES,
 )

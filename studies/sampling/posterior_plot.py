@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
+from studies.frame.dataset import SUBJECT, Variable
 from studies.frame.figure_style import COLOURS
 from studies.frame.figure_text import plain_ticks, write_subject
 from studies.frame.study import Arrays
@@ -27,6 +28,23 @@ AXES = {
     "coverage": "share in the regions of\n50 % (\u25cb) and 90 % (\u25a1)",
 }
 SHOWN = ("MMPS", "fair(10)", "likeliest", "J e, dynamic", "J^+ e, step 1")
+VARIABLES = {
+    **SUBJECT,
+    "runs": Variable("run what", "prior, observation, sampler and eta"),
+    "measure": Variable("measure", "errors of mean, covariance and weights; ratio; coverage"),
+    "score": Variable("run curve measure", "of the samples, beside the exact posterior"),
+    "floor": Variable("run curve set measure", "the same of sets of as many exact samples"),
+    "residual": Variable("run curve", "median residual of the observation"),
+    "worst": Variable("run curve", "its 95 % quantile"),
+    "passes": Variable("run curve pass", "forward passes, J v and J^T u that a sample cost"),
+    "unsolved": Variable("run curve", "of fair samples: what is left of their equation"),
+    "count": Variable("run", "samples of a curve"),
+    "curves": Variable("", "observed curves"),
+    "paths": Variable("run draw point", "samples of the first curve"),
+    "true_mean": Variable("prior point", "the exact posterior's mean, half observed"),
+    "true_std": Variable("prior point", "its standard deviation"),
+    "true_paths": Variable("prior draw point", "its samples"),
+}
 
 
 def plot(arrays: Arrays) -> Figure:

@@ -23,6 +23,7 @@ from jacobian_lab import InputError
 from jacobian_lab.constraints.base import Constraint, LinearConstraint
 from jacobian_lab.sampling.newton import Aim, Newton
 from studies.frame.answer import Answer, Row
+from studies.frame.dataset import ALONG, IMAGE, SUBJECT, Variable
 from studies.frame.figure_style import COLOURS
 from studies.frame.figure_text import subject, write_subject
 from studies.frame.model_files import LATENT
@@ -38,6 +39,22 @@ SHOWN = 6
 ROWS = 3
 LARGE = 32
 """Pixels on a side, beyond which an image is shown large."""
+VARIABLES = {
+    **SUBJECT,
+    **ALONG,
+    "method": Variable("method", "how the images were made"),
+    "sample": Variable("sample", "digit or image"),
+    "digit": Variable("sample", "number of the digit or image", coordinate=True),
+    "project": Variable("", "whether the answer is the projected sample"),
+    "truth": Variable(f"sample {IMAGE}", "the image"),
+    "observed": Variable(f"sample {IMAGE}", "what is observed of it; NaN where it is unknown"),
+    "images": Variable(f"method sample draw {IMAGE}", "images that each method gives"),
+    "missing": Variable("method sample draw", "RMSE of what is observed"),
+    "psnr": Variable("method sample draw", "PSNR to the image", "dB"),
+    "ssim": Variable("method sample draw", "structural similarity to the image"),
+    "agreement": Variable("method sample draw", "whether the judge sees the digit"),
+    "free_passes": Variable("drawn pass", "the same of unconstrained samples"),
+}
 ANSWER = Answer(
     (
         "method",
@@ -126,9 +143,9 @@ def sample_and_score(
     Returns
     -------
     dict
-        "methods"; "images" (methods, N, samples, c, H, W); "missing", the residual of each, and
+        "method"; "images" (methods, N, samples, c, H, W); "missing", the residual of each, and
         with a truth the scores "psnr", "ssim", of digits "agreement"; "residual" (N samples, times,
-        steps + 1) along sampling; "passes", "times", "numbers", "names".
+        steps + 1) along sampling; "passes", "time", "digit", "sample".
     """
     numbers, names = (truth.numbers, truth.names) if truth else ([config.digit], ["image"])
     seeds, owner = (
@@ -158,14 +175,14 @@ def sample_and_score(
     return (
         {key: np.stack(values) for key, values in found.items()}
         | {
-            "methods": np.array(list(images)),
+            "method": np.array(list(images)),
             "residual": drawn["residual"],
             "passes": drawn["passes"],
             "free_passes": free["passes"],
-            "times": np.array(config.times(model.denoiser)),
+            "time": np.array(config.times(model.denoiser)),
             **subject(config),
-            "numbers": np.array(numbers),
-            "names": np.array(names),
+            "digit": np.array(numbers),
+            "sample": np.array(names),
             "project": np.array(config.project),
         }
         | ({"truth": truth.images.cpu().numpy()} if truth else {})
@@ -199,7 +216,7 @@ def table(arrays: Arrays) -> list[Row]:
     rows: list[Row] = []
     digits, samples = arrays["missing"].shape[1:]
     passes = {SAMPLED: arrays["passes"], PROJECTED: arrays["passes"], FREE: arrays["free_passes"]}
-    for m, method in enumerate(arrays["methods"].tolist()):
+    for m, method in enumerate(arrays["method"].tolist()):
         missing = arrays["missing"][m]
         row: Row = {
             "method": method,
@@ -240,7 +257,7 @@ def plot(arrays: Arrays, observed: Mapping[str, NDArray[Any]], title: str, label
     title, label : str
         Of the residual and of its axis.
     """
-    methods, names = arrays["methods"].tolist(), arrays["names"].tolist()[:SHOWN]
+    methods, names = arrays["method"].tolist(), arrays["sample"].tolist()[:SHOWN]
     shown = PROJECTED if arrays["project"] else SAMPLED
     sampled = arrays["images"][methods.index(shown)]
     rows = [
@@ -268,7 +285,7 @@ def plot(arrays: Arrays, observed: Mapping[str, NDArray[Any]], title: str, label
             1 + len(scored), 1, squeeze=False, height_ratios=[1.6, *[1.0] * len(scored)]
         )[:, 0]
     write_subject(figure, arrays, "bars: 95 % intervals")
-    plot_along(panels[0], arrays["residual"], arrays["times"], COLOURS["inexact"])
+    plot_along(panels[0], arrays["residual"], arrays["time"], COLOURS["inexact"])
     panels[0].set(
         ylabel=label, title=f"{title}\n{len(arrays['residual'])} samples: median, 10-90 %"
     )
@@ -279,7 +296,7 @@ def plot(arrays: Arrays, observed: Mapping[str, NDArray[Any]], title: str, label
 
 def _plot_scores(axes: Axes, arrays: Arrays, key: str) -> None:
     """Draw a score of each method with its interval."""
-    found = dict(zip(arrays["methods"].tolist(), arrays[key], strict=True))
+    found = dict(zip(arrays["method"].tolist(), arrays[key], strict=True))
     if np.isclose(found[SAMPLED].mean(), found[PROJECTED].mean(), rtol=0.005):
         both = found.pop(SAMPLED), found.pop(PROJECTED)
         found = {f"{SAMPLED} or {PROJECTED}": both[0], **found}

@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from studies.frame.dataset import ALONG, IMAGE, SUBJECT, Variable
 from studies.frame.figure_style import COLOURS
 from studies.frame.figure_text import write_subject
 from studies.frame.panels import grid, plot_along
@@ -15,6 +16,28 @@ from studies.frame.study import Arrays
 
 SHOWN = 4
 TRAITS = {"thickness": "thickness, pixels", "slant": "slant, tangent"}
+SEEN = {
+    "named": "digit that the judge sees; -1: diverged",
+    "thickness": "mean brightness, from 0 to 1",
+    "slant": "tangent of the slant",
+}
+VARIABLES = {
+    **SUBJECT,
+    **ALONG,
+    "given": Variable("given", "digit or image whose style is taken"),
+    "digit": Variable("given", "its number", coordinate=True),
+    "labels": Variable("given", "its class"),
+    "before": Variable("noise given", "loss of style of the unconstrained sample"),
+    "after": Variable("noise given", "loss of style of the styled sample"),
+    "style": Variable(f"given {IMAGE}", "images whose style is taken"),
+    "free": Variable(f"noise {IMAGE}", "unconstrained samples"),
+    "styled": Variable(f"noise given {IMAGE}", "styled samples"),
+    **{
+        f"{name}_{what}": Variable(dims, f"{said}, of {name}")
+        for name, dims in (("style", "given"), ("free", "noise"), ("styled", "noise given"))
+        for what, said in SEEN.items()
+    },
+}
 
 
 def plot(arrays: Arrays) -> Figure:
@@ -28,7 +51,7 @@ def plot(arrays: Arrays) -> Figure:
     parts: Any = figure.subfigures(2, 1, height_ratios=(tall, low))
     _plot_images(parts[0], arrays, count)
     left, *others = parts[1].subplots(1, 1 + len(TRAITS) * digits, squeeze=False)[0]
-    plot_along(left, arrays["residual"], arrays["times"], COLOURS["inexact"])
+    plot_along(left, arrays["residual"], arrays["time"], COLOURS["inexact"])
     left.axhline(
         np.median(arrays["before"]),
         color="#999999",
@@ -56,7 +79,7 @@ def _plot_images(figure: Any, arrays: Arrays, count: int) -> None:
     styles, free, styled = arrays["style"], arrays["free"], arrays["styled"]
     if "labels" in arrays:
         rows = [(f"noise {k}", [free[k], *styled[k]]) for k in range(count)]
-        names = (name.replace(" ", "\n") for name in arrays["names"].tolist())
+        names = (name.replace(" ", "\n") for name in arrays["given"].tolist())
         grid(figure, [("style of", [None, *styles]), *rows], ["free", *names])
     else:
         rows = [

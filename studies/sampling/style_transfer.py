@@ -27,7 +27,7 @@ from studies.frame.study import Arrays, Pieces, Study
 from studies.sampling.constrained import sample_images, spent
 from studies.sampling.inputs import OfDigits
 from studies.sampling.style_features import CLASSIFIER, CLIP, clip_hash, load_features
-from studies.sampling.style_plot import TRAITS, plot
+from studies.sampling.style_plot import TRAITS, VARIABLES, plot
 
 
 @dataclass(frozen=True)
@@ -115,11 +115,11 @@ def compute(config: StyleTransfer, pieces: Pieces) -> Arrays:
         unconstrained.repeat_interleave(shape[1], 0)
     )
     return {
-        "numbers": np.array(given.numbers),
-        "names": np.array(given.names),
+        "digit": np.array(given.numbers),
+        "given": np.array(given.names),
         "passes": drawn["passes"],
         "residual": drawn["residual"],
-        "times": np.array(config.times(model.denoiser)),
+        "time": np.array(config.times(model.denoiser)),
         **subject(config),
         "before": before.cpu().numpy().reshape(shape),
         "after": drawn["residual"][:, -1, -1].reshape(shape),
@@ -164,7 +164,7 @@ def table(arrays: Arrays) -> list[Row]:
     the noises.
     """
     rows: list[Row] = []
-    for i, number in enumerate(name.removeprefix("digit ") for name in arrays["names"].tolist()):
+    for i, number in enumerate(name.removeprefix("digit ") for name in arrays["given"].tolist()):
         rows += [
             _row(number, "style loss, unconstrained", arrays["before"][:, i], 0.0),
             _row(number, "style loss", arrays["after"][:, i], 0.0),
@@ -202,7 +202,7 @@ def _carried_over(arrays: Arrays) -> list[Row]:
     style's digit.
     """
     rows = []
-    for trait in TRAITS if len(arrays["numbers"]) > 2 else ():
+    for trait in TRAITS if len(arrays["digit"]) > 2 else ():
         wanted, styled = arrays[f"style_{trait}"], arrays[f"styled_{trait}"]
         correlations = np.array([np.corrcoef(one, wanted)[0, 1] for one in styled])
         rows.append(_row("all", f"correlation of {trait} with the style's", correlations))
@@ -229,4 +229,5 @@ STUDY = Study(
     plot,
     models=StyleTransfer.models,
     answer=ANSWER,
+    variables=VARIABLES,
 )

@@ -14,6 +14,7 @@ from torch import Tensor
 from jacobian_lab import InputError
 from jacobian_lab.constraints.separable import shrink, super_resolution
 from mnist.data import SHAPE
+from studies.frame.dataset import IMAGE, Variable
 from studies.frame.image_files import size_of
 from studies.frame.models import say
 from studies.frame.pictures import Shape, read_image
@@ -22,7 +23,7 @@ from studies.frame.user_images import OPTION
 from studies.sampling import (
     reconstruction as observed,
 )
-from studies.sampling.reconstruction import ANSWER, Observed, sample_and_score, table
+from studies.sampling.reconstruction import ANSWER, VARIABLES, Observed, sample_and_score, table
 
 SHORTEST = "pseudo-inverse"
 
@@ -94,4 +95,9 @@ STUDY = Study(
     plot,
     models=Superres.models,
     answer=ANSWER,
+    variables={
+        **VARIABLES,
+        "observed": Variable("sample channel small_row small_column", "the shrunk image"),
+        "shortest": Variable(f"sample {IMAGE}", "the shortest answer, A^+ y"),
+    },
 )

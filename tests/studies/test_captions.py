@@ -20,7 +20,7 @@ from studies.latent import (
 from studies.latent.captions import Captions, draw_ours, draw_stock
 
 import pipelines
-from conftest import call
+from conftest import call, stored
 
 diffusers = pytest.importorskip("diffusers")
 
@@ -65,7 +65,7 @@ def test_the_study_counts_what_the_judge_sees(folder, monkeypatch, capsys, tmp_p
         tmp_path / "run",
     )
     assert status == 0, err
-    data = np.load(tmp_path / "run" / "data.npz")
+    data = stored(tmp_path / "run")
     rows = list(csv.DictReader((tmp_path / "run" / "table.csv").read_text().splitlines()))
     assert data["right"].shape == (2, 10, 4)
     assert data["stock_right"].shape == (2, 10, 2)

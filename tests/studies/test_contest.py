@@ -15,12 +15,13 @@ import torch
 
 import mnist
 from jacobian_lab import InputError
-from jacobian_lab._files import load_arrays
 from studies.contest import (
     contest,
 )
 from studies.contest.contest import FIRST, Contest
 from studies.frame.study import run
+
+from conftest import stored
 
 TINY = {
     "tasks": ("half",),
@@ -45,8 +46,7 @@ def table(tmp_path_factory):
             **TINY,
         ),
     )
-    with np.load(folder / "data.npz") as stored:
-        data = dict(stored)
+    data = stored(folder)
     return data, contest.STUDY.table(data)
 
 
@@ -137,7 +137,7 @@ def test_killed_in_the_middle_two_processes_compute_what_one_does_to_the_bit(tmp
     assert not (tmp_path / "two").exists()
     parallel = run(contest.STUDY, Contest(processes=2, out=tmp_path / "two", **options))
     assert json.loads((parallel / "manifest.json").read_text())["pieces_from_an_interrupted_run"]
-    one, two = (load_arrays(folder / "data.npz", "") for folder in (serial, parallel))
+    one, two = (stored(folder) for folder in (serial, parallel))
     assert one.keys() == two.keys()
     for key, array in one.items():
         np.testing.assert_array_equal(array, two[key], err_msg=key)
@@ -151,7 +151,7 @@ def test_what_cannot_run_is_left_out_and_told(tmp_path, capfd):
         contest.STUDY, Contest(methods=("DDIM", "RePaint"), out=tmp_path / "run", **options)
     )
     assert "left out on super-resolution: RePaint (" in capfd.readouterr().err
-    rows = contest.STUDY.table(load_arrays(folder / "data.npz", ""))
+    rows = contest.STUDY.table(stored(folder))
     last = rows[-1]
     assert (last["method"], last["setting"]) == ("RePaint", "left out")
     assert "masks only" in last["note"]
@@ -172,7 +172,7 @@ def test_settings_choose_whose_parameters_run(tmp_path):
     kinds = {}
     for settings in (("authors",), ("searched",)):
         config = Contest(methods=methods, settings=settings, out=tmp_path / settings[0], **TINY)
-        rows = contest.STUDY.table(load_arrays(run(contest.STUDY, config) / "data.npz", ""))
+        rows = contest.STUDY.table(stored(run(contest.STUDY, config)))
         kinds[settings[0]] = {(row["method"], row["setting"]) for row in rows[2:]}
     assert kinds["authors"] == {("DDIM", "authors")}
     assert kinds["searched"] == {(name, "searched") for name in methods}

@@ -5,7 +5,7 @@ import csv
 import numpy as np
 import pytest
 
-from conftest import call
+from conftest import call, stored
 
 
 @pytest.mark.parametrize("name", ["model", pytest.param("flow", marks=pytest.mark.slow)])
@@ -36,8 +36,7 @@ def test_the_study_runs_and_finds_the_linear_model_right(
         tmp_path / "run",
     )
     assert status == 0, err
-    with np.load(tmp_path / "run" / "data.npz") as stored:
-        data = dict(stored)
+    data = stored(tmp_path / "run")
     assert data["residual"].shape == (2, 2, 3, 2)
     assert np.isfinite(data["residual"]).all()
     assert abs(data["linear"] / data["measured"] - 1)[1].max() < 0.05  # steps of 0.05

@@ -13,7 +13,7 @@ from mnist.problems import PLAIN
 from studies.sampling.directions_budget import DirectionsBudget
 from studies.sampling.newton_settings import SEARCH, describe, evaluations_per_time
 
-from conftest import call
+from conftest import call, stored
 
 
 def test_a_run_spends_its_budgets_and_measures_the_samples(monkeypatch, capsys, tmp_path, model):
@@ -60,8 +60,7 @@ def test_a_run_spends_its_budgets_and_measures_the_samples(monkeypatch, capsys, 
         )
     (exact,) = [row for row in rows if row["part"] == "outside the budget"]
     assert (exact["forward"], exact["vjp"], exact["digits"]) == ("3", "2048", "1")
-    with np.load(tmp_path / "run" / "data.npz") as stored:
-        data = dict(stored)
+    data = stored(tmp_path / "run")
     seeds, denoiser, images = (
         [seed_of(5, i) for i in (4, 5, 6)],
         mnist.load_denoiser(model),

@@ -39,7 +39,7 @@ def test_it_takes_the_times_of_a_flow(run, flow, monkeypatch, capsys):
         "eigenvalues", "--digits", "1", "--seeds", "1", "--times", "0.5", "1", "--model", flow
     )
     assert rows
-    assert data["times"].tolist() == [0.5, 1]
+    assert data["time"].tolist() == [0.5, 1]
     status, _, err = call(monkeypatch, capsys, "eigenvalues", "--model", flow, "--times", "300.5")
     assert status == 2
     assert "a rectified flow takes a time in (0, 1]" in err

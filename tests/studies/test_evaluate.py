@@ -14,7 +14,7 @@ def test_it_takes_the_times_of_a_flow(run, flow, monkeypatch, capsys):
         flow,
     )
     assert rows
-    assert data["times"].tolist() == [0.3]
+    assert data["time"].tolist() == [0.3]
     status, _, err = call(monkeypatch, capsys, "evaluate", "--model", flow, "--times", "300.5")
     assert status == 2
     assert "a rectified flow takes a time in (0, 1]" in err

@@ -7,7 +7,7 @@ import torch
 from studies.frame.user_models import GIVEN, make
 
 import adapter_cases
-from conftest import call
+from conftest import call, stored
 
 
 @pytest.mark.slow
@@ -34,8 +34,8 @@ def test_eigenvalues_run_on_every_family(monkeypatch, capsys, tmp_path):
                 monkeypatch, capsys, "eigenvalues", *words, "--seeds", "1", "--out", out
             )
             assert status == 0, (case.name, err)
-            with np.load(out / "data.npz") as data:
-                largest, converged = float(data["largest"][0, 0, 0]), data["converged"].all()
+            data = stored(out)
+            largest, converged = float(data["largest"][0, 0, 0]), data["converged"].all()
             assert np.isfinite(largest)
             rows.append(f"{module:20} {case.name:55} {largest:10.4g} {converged}")
             del GIVEN[name]

@@ -52,7 +52,7 @@ def test_an_image_that_diverged_shows_no_digit():
 @pytest.mark.slow
 def test_it_runs_on_a_flow(run, flow):
     data, _, _ = run("guide", "--classes", "2", *FAST, "--model", flow)
-    assert data["times"].tolist() == pytest.approx([1.0, 0.01])
+    assert data["time"].tolist() == pytest.approx([1.0, 0.01])
     assert np.isfinite(data["residual"]).all()
 
 

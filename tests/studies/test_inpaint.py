@@ -180,7 +180,7 @@ def test_masks_by_name(mask):
 
 def test_it_runs_on_a_flow(run, flow):
     data, _, _ = run("inpaint", "--digits", "1", *FAST, "--model", flow)
-    assert data["times"].tolist() == pytest.approx([1.0, 0.01])
+    assert data["time"].tolist() == pytest.approx([1.0, 0.01])
     assert np.isfinite(data["residual"]).all()
 
 

@@ -33,7 +33,7 @@ from studies.sampling.style_features import load_features
 from studies.sampling.style_transfer import StyleTransfer
 from studies.sampling.superres import Superres
 
-from conftest import call, relative
+from conftest import call, relative, stored
 
 pytest.importorskip("diffusers", reason='pip install -e ".[sd]"')
 transformers = pytest.importorskip("transformers", reason='pip install -e ".[sd]"')
@@ -158,8 +158,8 @@ def test_prompt_and_guidance_reach_the_model_and_the_record(
     )
     status, _, err = call(monkeypatch, capsys, *words)
     assert status == 0, err
-    with np.load(tmp_path / "told" / "data.npz") as stored:
-        told = stored["images"][2, 0]
+    data = stored(tmp_path / "told")
+    told = data["images"][2, 0]
     latent = load_latent(
         folders / "mini",
         prompt="a photo of a three",

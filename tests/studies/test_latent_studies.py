@@ -174,7 +174,7 @@ def test_convergence_on_a_half_masked_latent(run, folder):
     np.testing.assert_allclose(data["linear"][1], data["measured"][1], rtol=0.01)  # steps of 0.02
     config = OnModel(model=str(folder))
     model = config.load()
-    t = int(data["times"][0])
+    t = int(data["time"][0])
     x_t = seeded_noise([seed_of(0, 0)], (4, 8, 8)) * data["scale"][0]
     mu = abs(
         np.linalg.eigvals(JacobianOperator(model.denoiser, x_t, t).dense().astype(np.float64))

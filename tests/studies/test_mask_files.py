@@ -9,7 +9,7 @@ from jacobian_lab import InputError
 from studies.frame.mask_files import count_known, read_mask
 from studies.sampling.inpaint import Inpaint
 
-from conftest import call
+from conftest import call, stored
 from odd_files import (
     ALPHA,
     COLOUR,
@@ -237,6 +237,6 @@ def test_inpaint_says_what_is_known_and_knows_it(
     assert status == 0, err
     assert line in err
     assert "digit.png: 0 is black and 65,535 white" in err
-    with np.load(tmp_path / "run" / "data.npz") as stored:
-        np.testing.assert_array_equal(~np.isnan(stored["observed"][0, 0]), known)
-        np.testing.assert_allclose(stored["truth"][0, 0], unit(GRAY), atol=1e-6)
+    data = stored(tmp_path / "run")
+    np.testing.assert_array_equal(~np.isnan(data["observed"][0, 0]), known)
+    np.testing.assert_allclose(data["truth"][0, 0], unit(GRAY), atol=1e-6)

@@ -44,7 +44,7 @@ def test_the_benchmark_prints_its_table_and_measures_anew(monkeypatch, capsys, m
     assert words in [line.split() for line in out.splitlines()]
     (folder,) = (tmp_path / "runs").iterdir()
     assert folder.name.startswith("benchmark-memory-2")
-    names = {"config.json", "manifest.json", "data.npz", "table.csv"}
+    names = {"config.json", "manifest.json", "data.nc", "SHA256SUMS", "table.csv"}
     assert {path.name for path in folder.iterdir()} == names
     again = ("benchmark", "memory", "--model", model, "--batches", "10", "100", "--out", folder)
     status, _, err = call(monkeypatch, capsys, *again)

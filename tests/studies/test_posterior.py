@@ -16,7 +16,7 @@ from studies.sampling import (
     random_curves as curves,
 )
 
-from conftest import SCHEDULES, SHAPE, call, make_gaussian, make_mixture, relative
+from conftest import SCHEDULES, SHAPE, call, make_gaussian, make_mixture, relative, stored
 
 LINEAR = DiscreteSchedule.linear()
 
@@ -136,8 +136,8 @@ def test_the_study_tabulates_every_direction_and_exact_newton_meets_the_constrai
     assert float(true["mean_error_low"]) < float(true["mean_error_high"])
     assert float(true["coverage_90_low"]) < float(true["coverage_90"])
     assert found["Gaussian", "half", posterior.MMPS, "1"]["mean_error_low"] == ""
-    with np.load(tmp_path / "run" / "data.npz") as stored:
-        assert np.isfinite(stored["score"]).all()
+    data = stored(tmp_path / "run")
+    assert np.isfinite(data["score"]).all()
     assert (tmp_path / "run" / "figure.png").stat().st_size > 10_000
 
 

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from jacobian_lab import InputError
-from studies.frame import (
-    study as frame,
-)
+from studies.frame import provenance
+from studies.frame import study as frame
 from studies.frame.answer import Answer
 from studies.frame.study import perform, run
 
+from conftest import stored
 from squares import FILES, Options, Squares, names
 
 
@@ -62,8 +62,8 @@ def test_a_run_writes_its_folder(tmp_path):
     assert (folder / "figure.pdf").read_bytes().startswith(b"%PDF")
     rows = list(csv.DictReader((folder / "table.csv").read_text().splitlines()))
     assert rows[2] == {"i": "2", "square": "1.33333"}
-    with np.load(folder / "data.npz") as data:
-        assert data["squares"].tolist() == [0, 1, 4]
+    data = stored(folder)
+    assert data["squares"].tolist() == [0, 1, 4]
 
 
 def test_a_second_run_computes_nothing_and_redraws_from_the_data_alone(tmp_path):
@@ -148,10 +148,8 @@ def test_folders_that_are_not_runs_and_unwritable_ones_are_refused(tmp_path):
     with pytest.raises(InputError, match="is not the folder of a run"):
         run(Squares().study(), Options(out=tmp_path / "mine" / "thesis.tex"))
     folder = run(Squares().study(), Options(out=tmp_path / "run"))
-    (folder / "data.npz").unlink()
-    with pytest.raises(
-        InputError, match=r"data.npz does not exist. Remove the folder .* and run again"
-    ):
+    (folder / "data.nc").unlink()
+    with pytest.raises(InputError, match=r"has no data.nc, .* Remove the folder .* and run again"):
         run(Squares().study(), Options(out=folder))
     (folder / "config.json").write_text("[1, 2")
     with pytest.raises(InputError, match="is not the folder of a run"):
@@ -163,7 +161,7 @@ def test_folders_that_are_not_runs_and_unwritable_ones_are_refused(tmp_path):
 def test_other_weights_under_the_same_name_are_another_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     digest = "1"
-    monkeypatch.setattr(frame, "read_card", lambda name, kind: {"sha256": digest})
+    monkeypatch.setattr(provenance, "read_card", lambda name, kind: {"sha256": digest})
     squares = Squares()
     study = dataclasses.replace(squares.study(), models=lambda config: {"denoiser": "denoiser"})
     one, _ = run(study, Options()), run(study, Options(out=Path("mine")))
@@ -181,7 +179,7 @@ def test_a_kill_before_the_config_is_whole_leaves_the_folder_free(tmp_path):
 
 
 def test_outside_a_repository_the_manifest_says_so(tmp_path, monkeypatch):
-    monkeypatch.setattr(frame, "__file__", str(tmp_path / "frame.py"))
+    monkeypatch.setattr(provenance, "__file__", str(tmp_path / "frame.py"))
     folder = run(Squares().study(), Options(out=tmp_path / "run"))
     assert json.loads((folder / "manifest.json").read_text())["git"] is None
 
@@ -213,6 +211,7 @@ def test_damaged_pieces_are_computed_again_and_damaged_results_told(tmp_path):
     squares.fails_at, squares.computed = None, []
     run(squares.study(), Options(out=tmp_path / "run"))
     assert squares.computed == [0, 1, 2]
-    (tmp_path / "run" / "data.npz").write_bytes((tmp_path / "run" / "data.npz").read_bytes()[:100])
-    with pytest.raises(InputError, match=r"data.npz is damaged, or .* Remove the folder"):
+    path = tmp_path / "run" / "data.nc"
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(InputError, match=r"data.nc is damaged: .* Remove the folder"):
         run(squares.study(), Options(out=tmp_path / "run"))

@@ -18,7 +18,7 @@ def arrays(noises=5, styles=3, digits=True):
     return found | {
         "subject": np.array("model mnist"),
         "names": np.array([f"digit {i}" for i in range(styles)]),
-        "times": np.array([900, 500, 100]),
+        "time": np.array([900, 500, 100]),
         "residual": rng.uniform(0.1, 1, (noises * styles, 3, 2)),
         "before": rng.uniform(1, 2, (noises, styles)),
     }

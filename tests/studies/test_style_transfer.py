@@ -56,7 +56,7 @@ def test_thickness_and_slant_of_bars():
 
 def test_it_runs_on_a_flow(run, flow):
     data, _, _ = run("style", "--digits", "1", "--rule", "dynamic", *FAST, "--model", flow)
-    assert data["times"].tolist() == pytest.approx([1.0, 0.01])
+    assert data["time"].tolist() == pytest.approx([1.0, 0.01])
     assert np.isfinite(data["residual"]).all()
 
 

@@ -49,7 +49,7 @@ def test_superres_enlarges_the_users_small_image_without_scores(run, tmp_path, m
 
 def test_it_runs_on_a_flow(run, flow):
     data, _, _ = run("superres", "--digits", "1", "--direction", "gradient", *FAST, "--model", flow)
-    assert data["times"].tolist() == pytest.approx([1.0, 0.01])
+    assert data["time"].tolist() == pytest.approx([1.0, 0.01])
     assert np.isfinite(data["residual"]).all()
 
 

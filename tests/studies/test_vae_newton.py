@@ -22,7 +22,7 @@ from studies.latent.vae_newton import ROWS, VaeNewton, memory
 from studies.latent.vae_premises import FORMS, TASKS
 
 import pipelines
-from conftest import NoGraph, call, relative
+from conftest import NoGraph, call, relative, stored
 
 pytest.importorskip("diffusers")
 LATENT = (4, 8, 8)
@@ -118,8 +118,7 @@ def test_the_study_samples_as_the_sampler_does_and_counts_what_it_spends(
     assert float(of["half known", "secant"]["peak_MB_above_rest"]) == 24
     assert float(of["half known", "secant"]["peak_by_backprop"]) == 0.75
 
-    with np.load(tmp_path / "run" / "data.npz") as stored:
-        data = dict(stored)
+    data = stored(tmp_path / "run")
     model, images = open_model(folder, "cpu"), mnist.digits("held-out")[0][3:5]
     problem = super_resolution(shrink(images, 4), 4)
     seeds = [seed_of(0, i) for i in (3, 4)]
