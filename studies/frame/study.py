@@ -25,29 +25,29 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from io import BytesIO, StringIO
 from pathlib import Path
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import Any, Generic, TypeVar
 
 import matplotlib as mpl
 import torch
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
 from jacobian_lab import InputError, _require
-from jacobian_lab._files import json_bytes, load_arrays, save_arrays, write_whole
+from jacobian_lab._files import json_bytes, load_arrays, read_json, save_arrays, write_whole
 from mnist.runs import Claim, Outcome, code, default_folder, run_folder
 from mnist.weights import COMPUTES, read_card
 from studies.frame.answer import Answer, terminal_table
 from studies.frame.answer import Row as Row
 from studies.frame.figure_style import STYLE
 from studies.frame.model_files import pipeline_hash
+from studies.frame.pieces import TURN, Needs
+from studies.frame.pieces import Arrays as Arrays
+from studies.frame.pieces import Pieces as Pieces
 from studies.frame.user_models import made_hash
 
-Arrays: TypeAlias = dict[str, NDArray[Any]]
 PACKAGES = ("jacobian_lab", "mnist", "studies")
 OUTSIDE = ("out", "processes")
 """Options that change no number."""
@@ -91,36 +91,6 @@ class Config(Options):
 C = TypeVar("C", bound=Options)
 
 
-class Pieces:
-    """Outcome pieces of a computation, kept on disk, so that an interrupted run does not compute
-    them again.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.names: list[str] = []
-        self.found = 0
-
-    def path(self, name: str) -> Path:
-        """Return the file of the piece of this name."""
-        return self.folder / f"{name}.npz"
-
-    def __call__(self, name: str, compute: Callable[[], Arrays]) -> Arrays:
-        """Return the piece of this name: from disk if it is there undamaged, else computed and
-        written whole.
-        """
-        path = self.path(name)
-        self.names.append(path.name)
-        if path.is_file():
-            with suppress(InputError):
-                stored = load_arrays(path, "It is computed again")
-                self.found += 1
-                return stored
-        arrays = compute()
-        save_arrays(path, arrays)
-        return arrays
-
-
 @dataclass(frozen=True)
 class Study(Generic[C]):
     """A question, and how it is answered and drawn."""
@@ -152,9 +122,15 @@ def run(study: Study[C], config: C) -> Path:
     return perform(study, config).folder
 
 
-def perform(study: Study[C], config: C, runs: Path = Path("runs")) -> Outcome:
+def perform(
+    study: Study[C],
+    config: C,
+    runs: Path = Path("runs"),
+    prepare: Callable[[Pieces], None] = lambda _: None,
+) -> Outcome:
     """Run a study, go on with an interrupted one, or redraw a finished one; return its folder, in
-    `runs` unless the options name it, and which of the three.
+    `runs` unless the options name it, and which of the three. `prepare` is shown the pieces before
+    they are computed, to name an engine.
 
     A run of other code is never handed out: the study is computed anew beside it, which is printed.
     Nor is one that measured what has to be measured anew.
@@ -165,12 +141,13 @@ def perform(study: Study[C], config: C, runs: Path = Path("runs")) -> Outcome:
         If the folder holds a run with other options, holds something else, or cannot be written; or
         what lies in it is damaged.
     """
-    claim = claim_of(study, config)
+    with TURN:
+        claim = claim_of(study, config)
     name = default_folder(study.name, claim).name
     if study.measures_anew:
         name = f"{study.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     place_of = config.out or runs / name
-    with run_folder(place_of, "config.json", claim, not study.measures_anew) as place:
+    with run_folder(place_of, "config.json", claim, not study.measures_anew) as place, TURN:
         if place.finished and study.measures_anew:
             raise InputError(
                 f"{place.folder} holds a finished run, and {study.name} measures anew: choose"
@@ -182,8 +159,10 @@ def perform(study: Study[C], config: C, runs: Path = Path("runs")) -> Outcome:
             )
             answer = draw(study, stored, place.folder)
             how = "reused: table and figures drawn anew from data.npz"
-            return Outcome(place.folder, how, answer)
-        started, pieces = time.time(), Pieces(place.partial)
+            return Outcome(place.folder, how + other_threads(place.folder), answer)
+        needs = Needs(claim["code"], claim["weights"], dict(study.models(config)))
+        started, pieces = time.time(), Pieces(place.partial, needs)
+        prepare(pieces)
         arrays = study.compute(config, pieces)
         save_arrays(place.partial / "data.npz", arrays)
         answer = draw(study, arrays, place.partial)
@@ -255,11 +234,26 @@ def manifest(
     }
 
 
+def other_threads(folder: Path) -> str:
+    """Return what is to be told of a finished run if another number of threads computed it."""
+    try:
+        made = read_json(folder / "manifest.json", "a manifest").get("threads")
+    except InputError:
+        return ""
+    now = torch.get_num_threads()
+    if made in (None, now):
+        return ""
+    return (
+        f" (computed with {made} thread{'s' * (made != 1)} a piece, and this command would take"
+        f" {now}: sums of floats may differ in their last digits)"
+    )
+
+
 def claim_of(study: Study[C], config: C) -> Claim:
     """Return what makes a run this one: study, options but those `OUTSIDE`, weights and code."""
     options = {k: value for k, value in dataclasses.asdict(config).items() if k not in OUTSIDE}
     models = study.models(config)
-    weights = {name: _identity(name, kind) for name, kind in models.items()}
+    weights = {name: identity(name, kind) for name, kind in models.items()}
     # what a user's function calls is unknown
     by_diffusers = not {PIPELINE, MADE}.isdisjoint(models.values())
     libraries = (*(PIPELINE_LIBRARIES if by_diffusers else ()), *study.libraries)
@@ -272,7 +266,7 @@ def claim_of(study: Study[C], config: C) -> Claim:
     return claim
 
 
-def _identity(name: str, kind: str) -> Any:
+def identity(name: str, kind: str) -> Any:
     """Return the hashes of a model's weights, and of what uses them."""
     if kind == MADE:
         return made_hash(name)

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from jacobian_lab import InputError, eigenpairs, symmetric_part, trace
+from jacobian_lab import InputError, JacobianOperator, eigenpairs, symmetric_part, trace
 from studies.frame.answer import Answer, Row
 from studies.frame.figure_style import show
 from studies.frame.figure_text import subject, write_subject
@@ -56,9 +56,12 @@ def compute(config: Eigenvectors, pieces: Pieces) -> Arrays:
     """
     model = config.load()
     inputs = config.inputs(model)
-    J = operator_at(model.denoiser, inputs.clean[0], config.digit, config.time, config.seed)
+
+    def operator() -> JacobianOperator:
+        return operator_at(model.denoiser, inputs.clean[0], config.digit, config.time, config.seed)
 
     def pairs() -> Arrays:
+        J = operator()
         S = eigenpairs(symmetric_part(J), config.k, "LR", symmetric=True)
         A = eigenpairs(J, 2 * config.k, "LR", left=True)  # more, so that the order may differ
         # a sign that does not depend on the run
@@ -80,6 +83,7 @@ def compute(config: Eigenvectors, pieces: Pieces) -> Arrays:
             "trace": np.array(total.interval()),
         }
 
+    J = operator()
     found = pieces("pairs", pairs) | {"alpha": np.array(J.alpha_t), "sigma": np.array(J.sigma_t)}
     denoised = J.products.d
     return (

@@ -1,0 +1,314 @@
+"""Pieces on the workers of a cluster, by dask.distributed.
+
+Workers return arrays, and the command writes them: they share no file system, but for the path of a
+model that has one. A worker that dies is replaced, and its piece computed again; a scheduler that
+is lost is waited for, and gets again what is missing.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import pickle
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError
+from contextlib import contextmanager, suppress
+from functools import partial
+from importlib.util import find_spec
+from itertools import cycle, islice
+from threading import Event, Lock, Thread
+from typing import Any
+from uuid import uuid4
+
+from jacobian_lab import InputError, _require
+from studies.frame.errands import Errand, run_errand
+from studies.frame.pieces import TURN, Arrays, Needs, Work
+
+PATIENCE = 300.0
+"""Seconds for which a lost scheduler is waited for."""
+REACHED = 10.0
+"""Seconds in which a scheduler has to answer."""
+
+
+def distributed() -> Any:
+    """Return the module dask.distributed."""
+    _require.library("threadpoolctl", "sweep", "several processes")
+    return _require.library("distributed", "sweep", "several processes")
+
+
+class Cluster:
+    """A scheduler and its workers: an engine for pieces.
+
+    Parameters
+    ----------
+    connect : callable
+        Returns a client of the scheduler; it is called again when the scheduler was lost.
+    threads : int
+        Threads that compute a piece.
+    patience : float
+        Seconds for which a lost scheduler is waited for.
+    """
+
+    def __init__(
+        self, connect: Callable[[], Any], threads: int = 1, patience: float = PATIENCE
+    ) -> None:
+        self.connect, self.threads, self.patience = connect, threads, patience
+        self.stopped = Event()
+        self._lock, self._client = Lock(), connect()
+
+    def __call__(self, work: Work, needs: Needs | None) -> Iterator[tuple[str, Arrays]]:
+        """Yield name and arrays of each piece, as they are finished.
+
+        Raises
+        ------
+        InputError
+            If workers are killed and no piece is finished between two kills, the scheduler stays
+            lost, or a worker has other code or models than this process; or as a piece does.
+        """
+        left = pack(work, needs, self.threads)
+        while left:
+            with TURN.given_up():
+                client = self._connected()
+            for name, arrays in self._finished(client, left):
+                del left[name]
+                yield name, arrays
+            if left:
+                self._drop(client)
+
+    def _finished(
+        self, client: Any, left: dict[str, tuple[Errand, bytes]]
+    ) -> Iterator[tuple[str, Arrays]]:
+        """Yield the pieces that are finished until there are no more, or the scheduler is lost."""
+        waiting = distributed().as_completed(loop=client.loop)
+        names: dict[Any, str] = {}
+        shared = {
+            id(errand): client.submit(Errand, *errand, key=f"errand-{uuid4().hex}")
+            for errand, _ in left.values()
+        }
+
+        def submit(name: str) -> None:
+            errand, arguments = left[name]
+            key = f"{name}-{uuid4().hex}"
+            future = client.submit(run_errand, shared[id(errand)], arguments, key=key)
+            names[future] = name
+            waiting.add(future)
+
+        try:
+            for name in left:
+                submit(name)
+            killed, since = "", 1
+            while names:
+                with TURN.given_up():
+                    future = self._next(client, waiting)
+                    found = None if future is None else outcome(future)
+                if found is None:
+                    return
+                name = names.pop(future)
+                if isinstance(found, dict):
+                    since += 1
+                    yield name, found
+                    continue
+                if found.last_worker.address != killed:
+                    tell_of_kill(len(names) + 1, since)
+                    killed, since = found.last_worker.address, 0
+                submit(name)
+        finally:
+            with suppress(Exception):  # the scheduler may be lost
+                client.cancel(list(names))
+
+    def _next(self, client: Any, waiting: Any) -> Any:
+        """Return the next future that is done, or None if the scheduler is lost."""
+        while not waiting.has_ready():
+            if self.stopped.wait(0.05):
+                raise KeyboardInterrupt
+            comm = client.scheduler_comm
+            if client.status != "running" or comm is None or comm.comm.closed():
+                return None
+        return next(waiting)
+
+    def _connected(self) -> Any:
+        """Return the client, after waiting for a lost scheduler."""
+        with self._lock:
+            until = time.monotonic() + self.patience
+            if self._client is None:
+                told = f"the scheduler is lost: waiting for it up to {self.patience:g} s"
+                print(told, file=sys.stderr, flush=True)
+            while self._client is None:
+                try:
+                    self._client = self.connect()
+                except InputError as error:
+                    if time.monotonic() > until:
+                        raise InputError(
+                            f"{error}. It was lost, and did not come back within"
+                            f" {self.patience:g} s; finished pieces are kept, and the same command"
+                            " goes on"
+                        ) from error
+                if self.stopped.wait(0.5 if self._client is None else 0):
+                    raise KeyboardInterrupt
+            return self._client
+
+    def _drop(self, client: Any) -> None:
+        """Forget a client whose scheduler is lost."""
+        with self._lock:
+            if self._client is client:
+                self._client = None
+                with suppress(Exception):
+                    client.close(timeout=1)
+
+    def close(self) -> None:
+        """Leave the scheduler."""
+        self.stopped.set()
+        if self._client is not None:
+            with suppress(Exception):
+                self._client.close(timeout=1)
+
+
+def pack(work: Work, needs: Needs | None, threads: int) -> dict[str, tuple[Errand, bytes]]:
+    """Return what is sent for each piece: what it shares with others, and its arguments."""
+    import cloudpickle
+
+    told = "" if needs is None else json.dumps(needs)
+    errands: dict[int, Errand] = {}
+    found = {}
+    for name, whole in work.items():
+        function: Callable[..., Any]
+        arguments: tuple[Any, ...]
+        function, arguments = whole, ()
+        if isinstance(whole, partial) and not whole.keywords:
+            function, arguments = whole.func, whole.args
+        try:
+            if id(function) not in errands:
+                pickled = cloudpickle.dumps(function)
+                errands[id(function)] = Errand(told, os.getcwd(), threads, pickled)
+            found[name] = errands[id(function)], cloudpickle.dumps(arguments)
+        except (pickle.PicklingError, TypeError, AttributeError) as error:
+            raise InputError(f"{name} cannot travel to another process: {error}") from error
+    return found
+
+
+def outcome(future: Any) -> Any:
+    """Return the arrays of a piece, the `KilledWorker` of one whose worker died, or None if the
+    scheduler is lost; raise what the piece raises.
+    """
+    try:
+        error = future.exception() if future.status == "error" else None
+        if error is None:
+            return future.result()
+    except (CancelledError, OSError):
+        return None
+    if isinstance(error, distributed().scheduler.KilledWorker):
+        return error
+    if isinstance(error, ImportError) or "deserialization of the task graph" in str(error):
+        cause = error.__cause__ or error
+        raise InputError(
+            f"a worker or the scheduler lacks what it needs ({type(cause).__name__}: {cause}):"
+            " install the same jacobian-lab there as here"
+        ) from error
+    raise error
+
+
+def tell_of_kill(left: int, since: int) -> None:
+    """Print that a worker was killed; raise if no piece was finished `since` the last kill."""
+    told = f"a process that computed was killed; pieces left: {left}"
+    if not since:
+        raise InputError(
+            f"{told}, and none was finished since the last kill. If memory is short, take fewer"
+            " --processes or --workers; the same command goes on"
+        )
+    print(f"{told}; new processes compute them", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def local_cluster(
+    workers: int,
+    threads: int = 1,
+    devices: Sequence[str] = (),
+    told: Callable[[str], object] = str,
+) -> Iterator[Cluster]:
+    """Yield a cluster of processes of this machine, which end with the block, or with this process.
+
+    Parameters
+    ----------
+    workers : int
+    threads : int
+        Threads that compute a piece.
+    devices : sequence of str
+        GPUs, as CUDA_VISIBLE_DEVICES names them: each worker sees one.
+    told : callable
+        Gets the address of the dashboard, or why there is none.
+    """
+    library = distributed()
+    has_dashboard = find_spec("bokeh") is not None
+    options = {
+        "nthreads": 1,
+        "host": "127.0.0.1",
+        "memory_limit": 0,  # the network's memory is no reason to pause
+        "preload": ["studies.frame.errands"],
+        "dashboard": False,
+    }
+    spec = library.SpecCluster(
+        workers={
+            i: {"cls": library.Nanny, "options": options | {"env": environment}}
+            for i, environment in enumerate(environments(workers, threads, devices))
+        },
+        scheduler={
+            "cls": library.Scheduler,
+            "options": {
+                "host": "127.0.0.1",
+                "dashboard": has_dashboard,
+                "dashboard_address": "127.0.0.1:0",
+                "allowed_failures": 0,
+            },
+        },
+        silence_logs=logging.CRITICAL,
+    )
+    told(spec.dashboard_link if has_dashboard else "none (it needs bokeh, which is not installed)")
+    cluster = Cluster(partial(reach, spec), threads)
+    try:
+        yield cluster
+    finally:
+        cluster.close()
+        _end(spec)
+
+
+def _end(spec: Any) -> None:
+    """End a local cluster at once, whatever its workers compute."""
+    closing = Thread(target=spec.close, daemon=True)
+    closing.start()
+    while closing.is_alive():
+        for nanny in list(spec.workers.values()):
+            if nanny.pid:
+                with suppress(ProcessLookupError):
+                    os.kill(nanny.pid, signal.SIGKILL)
+        closing.join(0.2)
+
+
+def environments(workers: int, threads: int, devices: Sequence[str]) -> list[dict[str, str]]:
+    """Return the environment of each worker; GPUs are dealt out in turn."""
+    common = {name: str(threads) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+    common["TQDM_DISABLE"] = "1"  # the command has the progress bar
+    dealt = islice(cycle([{"CUDA_VISIBLE_DEVICES": device} for device in devices] or [{}]), workers)
+    return [common | mine for mine in dealt]
+
+
+def reach(place: Any) -> Any:
+    """Return a client of a cluster, or of the scheduler of an address or a scheduler file.
+
+    Raises
+    ------
+    InputError
+        If there is none.
+    """
+    where = {"scheduler_file": place} if str(place).endswith(".json") else {"address": place}
+    try:
+        return distributed().Client(**where, timeout=REACHED, set_as_default=False)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise InputError(
+            f"--scheduler {place} cannot be reached ({type(error).__name__}: {error}): expected the"
+            " address of a running scheduler, such as tcp://host:8786, or the file that `dask"
+            " scheduler --scheduler-file FILE.json` writes"
+        ) from error
