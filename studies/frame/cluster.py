@@ -18,8 +18,10 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
 from functools import partial
+from importlib import import_module
 from importlib.util import find_spec
 from itertools import cycle, islice
+from pathlib import Path
 from threading import Event, Lock, Thread
 from typing import Any
 from uuid import uuid4
@@ -37,7 +39,10 @@ REACHED = 10.0
 def distributed() -> Any:
     """Return the module dask.distributed."""
     _require.library("threadpoolctl", "sweep", "several processes")
-    return _require.library("distributed", "sweep", "several processes")
+    library = _require.library("distributed", "sweep", "several processes")
+    # what a batch shares is sent once, however large it is
+    import_module("dask.config").set({"distributed.admin.large-graph-warning-threshold": "10GB"})
+    return library
 
 
 class Cluster:
@@ -59,6 +64,22 @@ class Cluster:
         self.connect, self.threads, self.patience = connect, threads, patience
         self.stopped = Event()
         self._lock, self._client = Lock(), connect()
+
+    def about(self) -> str:
+        """Return what a user wants to know of it, in lines."""
+        counts = list(self._client.nthreads().values())
+        link = self._client.dashboard_link
+        lines = [f"scheduler {self._client.scheduler.address}, workers: {len(counts)}"]
+        if not counts:
+            lines[0] += "; pieces wait until some connect"
+        if max(counts, default=1) > 1:
+            lines += [
+                "some workers have several threads, and a process computes one piece at a time:"
+                " start them with --nthreads 1, and more of them"
+            ]
+        has_dashboard = find_spec("bokeh") is not None
+        lines += [f"dashboard {link if has_dashboard else 'off: bokeh is not installed'}"]
+        return "\n".join(lines)
 
     def __call__(self, work: Work, needs: Needs | None) -> Iterator[tuple[str, Arrays]]:
         """Yield name and arrays of each piece, as they are finished.
@@ -227,7 +248,6 @@ def local_cluster(
     workers: int,
     threads: int = 1,
     devices: Sequence[str] = (),
-    told: Callable[[str], object] = str,
 ) -> Iterator[Cluster]:
     """Yield a cluster of processes of this machine, which end with the block, or with this process.
 
@@ -238,8 +258,6 @@ def local_cluster(
         Threads that compute a piece.
     devices : sequence of str
         GPUs, as CUDA_VISIBLE_DEVICES names them: each worker sees one.
-    told : callable
-        Gets the address of the dashboard, or why there is none.
     """
     library = distributed()
     has_dashboard = find_spec("bokeh") is not None
@@ -249,6 +267,7 @@ def local_cluster(
         "memory_limit": 0,  # the network's memory is no reason to pause
         "preload": ["studies.frame.errands"],
         "dashboard": False,
+        "silence_logs": logging.CRITICAL,
     }
     spec = library.SpecCluster(
         workers={
@@ -266,13 +285,63 @@ def local_cluster(
         },
         silence_logs=logging.CRITICAL,
     )
-    told(spec.dashboard_link if has_dashboard else "none (it needs bokeh, which is not installed)")
-    cluster = Cluster(partial(reach, spec), threads)
+    try:
+        with cluster_at(spec.scheduler_address, threads) as cluster:
+            yield cluster
+    except BaseException:
+        _end(spec)
+        raise
+    spec.close()
+
+
+@contextmanager
+def cluster_at(place: str, threads: int = 1, patience: float = PATIENCE) -> Iterator[Cluster]:
+    """Yield the cluster of a scheduler, by its address or scheduler file; it is left as it is."""
+    cluster = Cluster(partial(reach, place), threads, patience)
     try:
         yield cluster
     finally:
         cluster.close()
-        _end(spec)
+
+
+@contextmanager
+def cluster_of_jobs(kind: str, jobs: int, threads: int = 1) -> Iterator[Cluster]:
+    """Yield a cluster whose workers are jobs of a queue, by dask-jobqueue and its own configuration
+    files; the jobs end with the block.
+
+    Raises
+    ------
+    InputError
+        If dask-jobqueue is not installed, knows no such queue, or lacks a setting.
+    """
+    try:
+        library = import_module("dask_jobqueue")
+    except ImportError as error:
+        raise InputError(
+            f"--jobqueue {kind} needs dask-jobqueue, which is not installed ({error}): pip install"
+            " dask-jobqueue"
+        ) from error
+    kinds = {
+        name.removesuffix("Cluster").lower(): made
+        for name, made in vars(library).items()
+        if name.endswith("Cluster") and name not in ("Cluster", "LocalCluster", "JobQueueCluster")
+    }
+    if kind.lower() not in kinds:
+        raise InputError(
+            f"--jobqueue {kind} is unknown: expected one of {', '.join(sorted(kinds))}"
+        )
+    try:
+        queue = kinds[kind.lower()]()
+    except (ValueError, TypeError, OSError) as error:
+        raise InputError(
+            f"--jobqueue {kind}: {error}. dask-jobqueue reads ~/.config/dask/jobqueue.yaml"
+        ) from error
+    try:
+        queue.scale(jobs=jobs)
+        with cluster_at(queue.scheduler_address, threads) as cluster:
+            yield cluster
+    finally:
+        queue.close()
 
 
 def _end(spec: Any) -> None:
@@ -295,17 +364,33 @@ def environments(workers: int, threads: int, devices: Sequence[str]) -> list[dic
     return [common | mine for mine in dealt]
 
 
-def reach(place: Any) -> Any:
-    """Return a client of a cluster, or of the scheduler of an address or a scheduler file.
+def cores() -> int:
+    """Return how many cores this process may use."""
+    distributed()
+    return int(import_module("dask.system").CPU_COUNT)
+
+
+def visible_gpus() -> list[str]:
+    """Return the GPUs that this process sees, as CUDA_VISIBLE_DEVICES names them."""
+    import torch
+
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return named.split(",") if named else [str(i) for i in range(torch.cuda.device_count())]
+
+
+def reach(place: str) -> Any:
+    """Return a client of the scheduler of an address or a scheduler file.
 
     Raises
     ------
     InputError
         If there is none.
     """
-    where = {"scheduler_file": place} if str(place).endswith(".json") else {"address": place}
+    library, is_file = distributed(), place.endswith(".json")
     try:
-        return distributed().Client(**where, timeout=REACHED, set_as_default=False)
+        if is_file:
+            place = json.loads(Path(place).read_bytes())["address"]
+        return library.Client(place, timeout=REACHED, set_as_default=False)
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise InputError(
             f"--scheduler {place} cannot be reached ({type(error).__name__}: {error}): expected the"
