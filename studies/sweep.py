@@ -135,10 +135,13 @@ def runs_of(name: str, command: Command, groups: list[Group]) -> list[Run]:
     ]
     common = set.intersection(*map(set, options))
     labels = [" ".join(option for option in mine if option not in common) for mine in options]
-    return [
+    runs = [
         Run(parsed(command, f"sweep {name}", words), label)
         for words, label in zip(found, labels, strict=True)
     ]
+    if any(getattr(run.config, "processes", 1) > 1 for run in runs):
+        raise InputError("a sweep has --workers of its own: leave --processes out")
+    return runs
 
 
 @contextmanager
@@ -204,15 +207,21 @@ def carry_out(study: Study[Any], runs: list[Run], cluster: Cluster) -> None:
     try:
         while any(thread.is_alive() for thread in threads):
             time.sleep(0.1)
-            for run in runs:
-                if run.error is not None and not isinstance(run.error, InputError | OSError):
-                    raise run.error
+            raise_ours(runs)
+        raise_ours(runs)
     except KeyboardInterrupt as stop:
         stop.add_note("the same command goes on where this one stopped")
         raise
     finally:
         cluster.stopped.set()
         progress.bar.close()
+
+
+def raise_ours(runs: list[Run]) -> None:
+    """Raise what a run failed by, if it is no fault of the user's."""
+    for run in runs:
+        if run.error is not None and not isinstance(run.error, InputError | OSError):
+            raise run.error
 
 
 def _carry_out(study: Study[Any], run: Run, cluster: Cluster, progress: Progress) -> None:

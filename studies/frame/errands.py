@@ -12,6 +12,7 @@ import signal
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import chdir, contextmanager, nullcontext
+from contextvars import ContextVar
 from functools import lru_cache
 from pathlib import Path
 from threading import Lock
@@ -19,6 +20,10 @@ from typing import Any, NamedTuple
 
 ONE_AT_A_TIME = Lock()
 """Folder, threads and filters of warnings belong to a process, which may have several threads."""
+
+
+MODELS: ContextVar[str] = ContextVar("MODELS", default="")
+"""The models of the command that sent the errand, for `check_models`; empty in a command."""
 
 
 class Errand(NamedTuple):
@@ -50,6 +55,7 @@ def run_errand(errand: Errand, arguments: bytes) -> Any:
     with ONE_AT_A_TIME, there, threads(errand.threads):
         if errand.needs:
             _check(errand.needs)
+            MODELS.set(json.dumps(json.loads(errand.needs)[1:]))
         return _function(errand)(*pickle.loads(arguments))
 
 
@@ -81,32 +87,41 @@ def _check(needs: str) -> None:
     """Raise unless this worker has the code and the models that the command has."""
     from jacobian_lab import InputError
     from mnist.runs import code
-    from studies.frame.models import reopened
-    from studies.frame.study import PACKAGES, identity
-    from studies.frame.user_models import first
+    from studies.frame.study import PACKAGES
 
-    wanted_code, wanted_weights, kinds = json.loads(needs)
-    here = code(PACKAGES, tuple(wanted_code.keys() - {"sources"}))
-    who = f"the worker {os.getpid()} on {socket.gethostname()}"
+    wanted, *models = json.loads(needs)
+    here = code(PACKAGES, tuple(wanted.keys() - {"sources"}))
     other = [
-        f"{key} {str(here[key])[:12]}, of the command {str(wanted_code[key])[:12]}"
-        for key in sorted(wanted_code)
-        if here[key] != wanted_code[key]
+        f"{key} {str(here[key])[:12]}, of the command {str(wanted[key])[:12]}"
+        for key in sorted(wanted)
+        if here[key] != wanted[key]
     ]
     if other:
         raise InputError(
-            f"{who} has other code than the command ({'; '.join(other)}): install the same"
+            f"{_here()} has other code than the command ({'; '.join(other)}): install the same"
             " there, and start the workers again"
         )
-    for name, wanted in wanted_weights.items():
-        if json.loads(json.dumps(identity(name, kinds[name]))) == wanted:
+    check_models(json.dumps(models))
+
+
+def check_models(models: str) -> None:
+    """Raise unless this worker has the models of a command, their identities and kinds as JSON."""
+    from jacobian_lab import InputError
+    from studies.frame.study import identity
+    from studies.frame.user_models import first
+
+    weights, kinds = json.loads(models)
+    for name, wanted in weights.items():
+        if identity(name, kinds[name]) == wanted:
             continue
         first.cache_clear()  # this worker may have opened the model before it was changed
-        reopened.cache_clear()
-        _function.cache_clear()
-        if json.loads(json.dumps(identity(name, kinds[name]))) != wanted:
+        if identity(name, kinds[name]) != wanted:
             raise InputError(
-                f"{who} finds another {name} than the command did when it started: the model was"
+                f"{_here()} finds another {name} than the command when it started: the model was"
                 " changed meanwhile, or differs on that machine. Start the command again, or copy"
                 " the model there"
             )
+
+
+def _here() -> str:
+    return f"the worker {os.getpid()} on {socket.gethostname()}"

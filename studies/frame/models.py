@@ -38,6 +38,7 @@ from mnist.data import SHAPE
 from mnist.evaluate import noisy_digit
 from mnist.oracle import load_oracle
 from mnist.weights import ALIASES, SHIPPED
+from studies.frame.errands import MODELS, check_models
 from studies.frame.image_files import size_of
 from studies.frame.model_files import LATENT, is_gray, pipeline_folder
 from studies.frame.pictures import Shape
@@ -193,10 +194,17 @@ def open_source(source: Source) -> Model:
     return replace(found, source=source)
 
 
-@lru_cache(maxsize=4)
 def reopened(source: Source) -> Model:
-    """Open a model once in a process: how a pickled model arrives there."""
-    return open_source(source)
+    """Return the model as which a pickled one arrives in a process, which opens it once."""
+    return _reopened(source, MODELS.get())
+
+
+@lru_cache(maxsize=4)
+def _reopened(source: Source, models: str) -> Model:
+    found = open_source(source)
+    if models:
+        check_models(models)  # it may have been changed since the worker looked
+    return found
 
 
 def pipeline_model(source: Source) -> Model:
