@@ -258,7 +258,7 @@ COMMANDS: dict[str, dict[str, Command]] = {
             "studies.sweep",
             "Run a study for several models, digits, seeds or other options, on all cores or a"
             " cluster.",
-            "Sweep",
+            "SweepOptions",
             "sweep",
             reads_words=True,
         ),

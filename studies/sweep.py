@@ -22,15 +22,15 @@ from jacobian_lab import InputError
 from mnist.runs import Outcome
 from studies.cli import Command, named, parsed, study_of
 from studies.combinations import Group, combinations, grouped
-from studies.frame.cluster import (
-    Cluster,
+from studies.frame.cluster import Cluster
+from studies.frame.errands import threads
+from studies.frame.launching import (
     cluster_at,
     cluster_of_jobs,
     cores,
     local_cluster,
     visible_gpus,
 )
-from studies.frame.errands import threads
 from studies.frame.pieces import Pieces
 from studies.frame.study import Study, perform
 
@@ -39,7 +39,7 @@ ON_THE_WAY = 8
 
 
 @dataclass(frozen=True)
-class Sweep:
+class SweepOptions:
     """Run a study for several models, digits, seeds or other options, on all cores or a cluster.
     Example: jacobian-lab sweep eigenvalues --model mnist mnist-flow --digits 0:4 --times 0.3 0.7.
     Options that take one value may have several, a run for each combination; whole numbers also a
@@ -72,11 +72,11 @@ class Sweep:
             raise InputError(f"--scheduler names a cluster that has its workers: leave {other} out")
 
 
-SWEEP = Command("studies.sweep", "", "Sweep")
+SWEEP = Command("studies.sweep", "", "SweepOptions")
 
 
 @dataclass
-class Run:
+class SweptRun:
     """A run of a sweep, and what became of it."""
 
     config: Any
@@ -112,17 +112,17 @@ def sweep(words: list[str]) -> None:
         parsed(command, f"sweep {name}", ["--help"])
     if rest:
         raise InputError(f"after sweep {name} come --options: got {' '.join(rest)}")
-    mine = [group for group in groups if _field(group) in Sweep.__dataclass_fields__]
+    mine = [group for group in groups if _field(group) in SweepOptions.__dataclass_fields__]
     options = parsed(
         SWEEP, "sweep", [word for option, values in mine for word in (option, *values)]
     )
     runs = runs_of(name, command, [group for group in groups if group not in mine])
     with threads(options.threads), cluster_of(options, runs) as cluster:
         carry_out(study_of(command), runs, cluster)
-    report(runs)
+    report_runs(runs)
 
 
-def runs_of(name: str, command: Command, groups: list[Group]) -> list[Run]:
+def runs_of(name: str, command: Command, groups: list[Group]) -> list[SweptRun]:
     """Return the runs that the options of a study ask for; they are checked before any begins."""
     found = combinations(name, study_of(command).config, groups)
     if len(found) > 1 and any(option == "--out" for option, _ in groups):
@@ -136,7 +136,7 @@ def runs_of(name: str, command: Command, groups: list[Group]) -> list[Run]:
     common = set.intersection(*map(set, options))
     labels = [" ".join(option for option in mine if option not in common) for mine in options]
     runs = [
-        Run(parsed(command, f"sweep {name}", words), label)
+        SweptRun(parsed(command, f"sweep {name}", words), label)
         for words, label in zip(found, labels, strict=True)
     ]
     if any(getattr(run.config, "processes", 1) > 1 for run in runs):
@@ -145,7 +145,7 @@ def runs_of(name: str, command: Command, groups: list[Group]) -> list[Run]:
 
 
 @contextmanager
-def cluster_of(options: Sweep, runs: list[Run]) -> Iterator[Cluster]:
+def cluster_of(options: SweepOptions, runs: list[SweptRun]) -> Iterator[Cluster]:
     """Yield the cluster that the options name, and print what it is."""
     with ExitStack() as stack:
         if options.scheduler:
@@ -168,7 +168,7 @@ class Progress:
     A run that has not told its pieces yet is expected to have as many as the largest that has.
     """
 
-    def __init__(self, runs: list[Run]) -> None:
+    def __init__(self, runs: list[SweptRun]) -> None:
         self.runs = runs
         self.bar = tqdm(total=0, unit="piece", desc="sweep", smoothing=0)
 
@@ -180,7 +180,7 @@ class Progress:
         self.bar.set_postfix_str(f"{ended} of {len(self.runs)} runs")
 
     @contextmanager
-    def batch(self, run: Run, total: int, initial: int, **_: Any) -> Iterator[Progress]:
+    def batch(self, run: SweptRun, total: int, initial: int, **_: Any) -> Iterator[Progress]:
         """Have a batch of a run's pieces, some of which are found on disk, counted."""
         run.pieces += total
         self.bar.initial += initial  # they say nothing of the time that others take
@@ -193,7 +193,7 @@ class Progress:
         self.bar.update()
 
 
-def carry_out(study: Study[Any], runs: list[Run], cluster: Cluster) -> None:
+def carry_out(study: Study[Any], runs: list[SweptRun], cluster: Cluster) -> None:
     """Carry out runs, several at once; raise what is no fault of the user's."""
     progress, left = Progress(runs), iter(runs)
 
@@ -217,14 +217,14 @@ def carry_out(study: Study[Any], runs: list[Run], cluster: Cluster) -> None:
         progress.bar.close()
 
 
-def raise_ours(runs: list[Run]) -> None:
+def raise_ours(runs: list[SweptRun]) -> None:
     """Raise what a run failed by, if it is no fault of the user's."""
     for run in runs:
         if run.error is not None and not isinstance(run.error, InputError | OSError):
             raise run.error
 
 
-def _carry_out(study: Study[Any], run: Run, cluster: Cluster, progress: Progress) -> None:
+def _carry_out(study: Study[Any], run: SweptRun, cluster: Cluster, progress: Progress) -> None:
     def prepare(pieces: Pieces) -> None:
         pieces.engine, pieces.progress = cluster, partial(progress.batch, run)
 
@@ -237,7 +237,7 @@ def _carry_out(study: Study[Any], run: Run, cluster: Cluster, progress: Progress
     progress.refresh()
 
 
-def report(runs: list[Run]) -> None:
+def report_runs(runs: list[SweptRun]) -> None:
     """Print what became of each run; raise if one failed."""
     for run in runs:
         said = f"{run.label}: " if run.label else ""

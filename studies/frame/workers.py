@@ -1,7 +1,7 @@
 """Pieces on several processes of this machine at once, or by one thread alone.
 
-The processes are workers of a local cluster, see `studies.frame.cluster`. What a kill of a process,
-or of the command, leaves undone is computed by the next ones, and by them alone.
+The processes are workers of a local cluster, see `studies.frame.launching`. What a kill of a
+process, or of the command, leaves undone is computed by the next ones, and by them alone.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def on_processes(pieces: Pieces, count: int) -> Iterator[None]:
     if count == 1 or pieces.engine is not None:
         yield
         return
-    from studies.frame.cluster import local_cluster
+    from studies.frame.launching import local_cluster
 
     with local_cluster(count) as pieces.engine:
         try:

@@ -1,4 +1,4 @@
-"""A cluster: which worker sees which GPU, what is sent, and what is told where it fails."""
+"""A cluster: what is sent, what is told where it fails, and what is not lost."""
 
 import json
 import os
@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 import time
-import types
 from functools import partial
 
 import numpy as np
@@ -17,24 +16,13 @@ import pytest
 
 from jacobian_lab import InputError
 from studies.frame import cluster
-from studies.frame.cluster import cluster_at, cluster_of_jobs, environments, pack, visible_gpus
+from studies.frame.cluster import pack
+from studies.frame.launching import cluster_at
 from studies.frame.pieces import Needs, Pieces
 
 from worked_pieces import computed, work
 
 pytest.importorskip("distributed")
-
-
-def test_gpus_are_dealt_out_in_turn(monkeypatch):
-    dealt = [e["CUDA_VISIBLE_DEVICES"] for e in environments(5, 1, ["0", "GPU-b"])]
-    assert dealt == ["0", "GPU-b", "0", "GPU-b", "0"]
-    assert not any("CUDA_VISIBLE_DEVICES" in e for e in environments(2, 1, []))
-    assert [e["OMP_NUM_THREADS"] for e in environments(2, 3, [])] == ["3", "3"]
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,GPU-c")
-    assert visible_gpus() == ["2", "GPU-c"]
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
-    monkeypatch.setattr("torch.cuda.device_count", lambda: 3)
-    assert visible_gpus() == ["0", "1", "2"]
 
 
 def test_what_pieces_share_is_pickled_once():
@@ -73,41 +61,6 @@ def test_a_scheduler_that_cannot_be_reached_is_told(monkeypatch, place):
     monkeypatch.setattr(cluster, "REACHED", 0.5)
     message = f"--scheduler {place} cannot be reached"
     with pytest.raises(InputError, match=message), cluster_at(place):
-        pass
-
-
-def test_a_queue_of_jobs_is_asked_for_workers_and_closed(monkeypatch):
-    asked = []
-
-    class SLURMCluster:
-        scheduler_address = "tcp://127.0.0.1:1"
-
-        def scale(self, jobs):
-            asked.append(jobs)
-
-        def close(self):
-            asked.append("closed")
-
-    class PBSCluster:
-        def __init__(self):
-            raise ValueError("You must specify how many cores")
-
-    library = types.ModuleType("dask_jobqueue")
-    library.SLURMCluster, library.PBSCluster = SLURMCluster, PBSCluster
-    monkeypatch.setitem(sys.modules, "dask_jobqueue", library)
-    monkeypatch.setattr(cluster, "reach", lambda place: types.SimpleNamespace(close=lambda **_: 0))
-    with cluster_of_jobs("Slurm", 3) as made:
-        assert asked == [3]
-        assert made.threads == 1
-    assert asked == [3, "closed"]
-    for kind, message in (
-        ("pbs", r"how many cores. dask-jobqueue reads ~/.config/dask/jobqueue.yaml"),
-        ("cloud", "--jobqueue cloud is unknown: expected one of pbs, slurm"),
-    ):
-        with pytest.raises(InputError, match=message), cluster_of_jobs(kind, 1):
-            pass
-    monkeypatch.setitem(sys.modules, "dask_jobqueue", None)
-    with pytest.raises(InputError, match="pip install dask-jobqueue"), cluster_of_jobs("slurm", 1):
         pass
 
 

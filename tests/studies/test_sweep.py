@@ -19,11 +19,12 @@ from jacobian_lab import InputError, _require
 from jacobian_lab._files import load_arrays
 from studies.cli import COMMANDS, study_of
 from studies.frame import cluster
+from studies.frame.launching import local_cluster
 from studies.frame.models import open_model
 from studies.frame.study import perform
 from studies.frame.user_models import registered
 from studies.jacobian.eigenvalues import STUDY, Eigenvalues
-from studies.sweep import Progress, Run, Sweep
+from studies.sweep import Progress, SweepOptions, SweptRun
 
 import tiny_model
 from conftest import call
@@ -38,7 +39,7 @@ def address(tmp_path_factory):
     """Two workers, shared by the tests of this file."""
     notes = tmp_path_factory.mktemp("notes") / "opened"
     os.environ["TINY_NOTES"] = str(notes)
-    with cluster.local_cluster(2) as made:
+    with local_cluster(2) as made:
         yield made._client.scheduler.address
     del os.environ["TINY_NOTES"]
 
@@ -180,7 +181,7 @@ def test_help_names_the_options_of_the_sweep_and_of_the_study(monkeypatch, capsy
 
 
 def test_the_sweeps_own_options_are_no_studys():
-    mine = {field.name for field in dataclasses.fields(Sweep)}
+    mine = {field.name for field in dataclasses.fields(SweepOptions)}
     for group in COMMANDS.values():
         for command in group.values():
             if not command.function:
@@ -214,7 +215,7 @@ def test_points_pickle_with_their_samples_alone():
 
 
 def test_the_bar_expects_of_each_run_what_the_largest_has_told():
-    runs = [Run(None, "") for _ in range(3)]
+    runs = [SweptRun(None, "") for _ in range(3)]
     progress = Progress(runs)
     with progress.batch(runs[0], total=10, initial=4) as bar:
         bar.update()
