@@ -29,6 +29,7 @@ class Broken(Tiny):
     """A network that fails at t = 500."""
 
     def forward(self, x, t):
+        time.sleep(float(t.max() == 500))  # what is at other times is finished before
         return super().forward(x, t) * torch.where(t == 500, torch.nan, 1.0).reshape(-1, 1, 1, 1)
 
 

@@ -104,8 +104,8 @@ class Cluster:
         waiting = distributed().as_completed(loop=client.loop)
         names: dict[Any, str] = {}
         shared = {
-            id(errand): client.submit(Errand, *errand, key=f"errand-{uuid4().hex}")
-            for errand, _ in left.values()
+            key: client.submit(Errand, *errand, key=f"errand-{uuid4().hex}")
+            for key, errand in {id(errand): errand for errand, _ in left.values()}.items()
         }
 
         def submit(name: str) -> None:
@@ -118,8 +118,9 @@ class Cluster:
         try:
             for name in left:
                 submit(name)
-            killed, since = "", 1
-            while names:
+            killed, since, failed = "", 1, None
+            # when one has failed, those that are finished already are kept
+            while names and (failed is None or waiting.has_ready()):
                 with TURN.given_up():
                     future = self._next(client, waiting)
                     found = None if future is None else outcome(future)
@@ -129,11 +130,15 @@ class Cluster:
                 if isinstance(found, dict):
                     since += 1
                     yield name, found
-                    continue
-                if found.last_worker.address != killed:
-                    tell_of_kill(len(names) + 1, since)
-                    killed, since = found.last_worker.address, 0
-                submit(name)
+                elif not isinstance(found, distributed().scheduler.KilledWorker):
+                    failed = found
+                else:
+                    if found.last_worker.address != killed:
+                        tell_of_kill(len(names) + 1, since)
+                        killed, since = found.last_worker.address, 0
+                    submit(name)
+            if failed is not None:
+                raise failed
         finally:
             with suppress(Exception):  # the scheduler may be lost
                 client.cancel(list(names))
@@ -209,8 +214,8 @@ def pack(work: Work, needs: Needs | None, threads: int) -> dict[str, tuple[Erran
 
 
 def outcome(future: Any) -> Any:
-    """Return the arrays of a piece, the `KilledWorker` of one whose worker died, or None if the
-    scheduler is lost; raise what the piece raises.
+    """Return the arrays of a piece, what it raised, the `KilledWorker` of one whose worker died, or
+    None if the scheduler is lost.
     """
     try:
         error = future.exception() if future.status == "error" else None
@@ -218,15 +223,13 @@ def outcome(future: Any) -> Any:
             return future.result()
     except (CancelledError, OSError):
         return None
-    if isinstance(error, distributed().scheduler.KilledWorker):
-        return error
     if isinstance(error, ImportError) or "deserialization of the task graph" in str(error):
         cause = error.__cause__ or error
-        raise InputError(
+        return InputError(
             f"a worker or the scheduler lacks what it needs ({type(cause).__name__}: {cause}):"
             " install the same jacobian-lab there as here"
-        ) from error
-    raise error
+        )
+    return error
 
 
 def tell_of_kill(left: int, since: int) -> None:
