@@ -18,10 +18,14 @@ from contextlib import suppress
 from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
+from io import BytesIO
 from pathlib import Path
 from threading import Event, Lock
 from typing import Any
 from uuid import uuid4
+
+import torch
+from torch import Tensor
 
 from jacobian_lab import InputError, _require
 from studies.frame.errands import Errand, run_errand
@@ -192,8 +196,6 @@ class Cluster:
 
 def pack(work: Work, needs: Needs | None, threads: int) -> dict[str, tuple[Errand, bytes]]:
     """Return what is sent for each piece: what it shares with others, and its arguments."""
-    import cloudpickle
-
     told = "" if needs is None else json.dumps(needs)
     errands: dict[int, Errand] = {}
     found = {}
@@ -205,12 +207,36 @@ def pack(work: Work, needs: Needs | None, threads: int) -> dict[str, tuple[Erran
             function, arguments = whole.func, whole.args
         try:
             if id(function) not in errands:
-                pickled = cloudpickle.dumps(function)
+                pickled = dumps(function)
                 errands[id(function)] = Errand(told, os.getcwd(), threads, pickled)
-            found[name] = errands[id(function)], cloudpickle.dumps(arguments)
+            found[name] = errands[id(function)], dumps(arguments)
         except (pickle.PicklingError, TypeError, AttributeError) as error:
             raise InputError(f"{name} cannot travel to another process: {error}") from error
     return found
+
+
+def dumps(what: Any) -> bytes:
+    """Return anything pickled, functions of functions too, and views without what they look at."""
+    import cloudpickle
+
+    class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+        def reducer_override(self, found: Any) -> Any:
+            if type(found) is torch.Tensor and is_part(found):
+                return found.clone().__reduce_ex__(pickle.HIGHEST_PROTOCOL)  # type: ignore[no-untyped-call]
+            return super().reducer_override(found)
+
+    file = BytesIO()
+    Pickler(file).dump(what)
+    return file.getvalue()
+
+
+def is_part(x: Tensor) -> bool:
+    """Return whether a tensor is a view of more than it shows."""
+    return (
+        x.layout is torch.strided
+        and not x.requires_grad
+        and x.untyped_storage().nbytes() > x.nbytes
+    )
 
 
 def outcome(future: Any) -> Any:

@@ -36,6 +36,9 @@ def local_cluster(
         GPUs, as CUDA_VISIBLE_DEVICES names them: each worker sees one.
     """
     library = distributed()
+    # dask would set variables of this process too; and its MALLOC_TRIM_THRESHOLD_ has every large
+    # array mapped and cleared anew, a third of the time of a network on the CPU
+    import_module("dask.config").set({"distributed.nanny.pre-spawn-environ": {}})
     has_dashboard = find_spec("bokeh") is not None
     options = {
         "nthreads": 1,

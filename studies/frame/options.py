@@ -195,9 +195,7 @@ class OnImages(Pictured):
         else:
             check_digits(self.model, model)
             numbers = list(range(self.digit, self.digit + count))
-            chosen = slice(self.digit, self.digit + count)
-            # a view would pickle with all digits
-            images, labels = (x[chosen].clone() for x in mnist.digits("held-out"))
+            images, labels = (x[self.digit : self.digit + count] for x in mnist.digits("held-out"))
             labels, names = labels.to(model.device), [f"digit {i}" for i in numbers]
         images = images.to(model.device, model.dtype)
         return Inputs(

@@ -204,10 +204,10 @@ def test_a_model_pickles_as_how_it_is_opened_and_one_at_hand_says_why_it_does_no
         pickle.dumps(open_model(name, "cpu"))
 
 
-def test_points_pickle_with_their_samples_alone():
+def test_points_travel_with_their_samples_alone():
     points = Eigenvalues(model="oracle", digits=2, times=(500,)).points()
-    sent = pickle.dumps(points)
-    assert len(sent) < 40_000  # two digits, and not all
+    sent = cluster.dumps(points)
+    assert len(sent) < 40_000  # two digits, and not all of which they are a view
     again = pickle.loads(sent)
     assert again.names == points.names
     v = np.ones(1024)
