@@ -28,6 +28,8 @@ class Command(NamedTuple):
     """What takes them and prints; it returns whether all is well, or None."""
     study: str = "STUDY"
     """In place of a function: the study that is run."""
+    reads_words: bool = False
+    """Whether the function takes the words after the name, in place of options."""
 
 
 def main() -> None:
@@ -90,7 +92,7 @@ def _perform(name: str, command: Command, words: list[str]) -> int:
     from jacobian_lab import InputError
 
     try:
-        options = parsed(command, name, words)
+        options: Any = words if command.reads_words else parsed(command, name, words)
         if command.function:
             function = getattr(import_module(command.module), command.function)
             return int(function(options) is False)
@@ -254,7 +256,7 @@ COMMANDS: dict[str, dict[str, Command]] = {
         ),
         "benchmark contest": Command("studies.contest.contest", "Contest on inverse problems."),
     },
-    "Runs": {
+    "Many runs": {
         "list": Command(
             "studies.archive.listing", "List the runs in a folder.", "ListRuns", "list_runs"
         ),
@@ -267,6 +269,14 @@ COMMANDS: dict[str, dict[str, Command]] = {
         "plot": Command("studies.archive.restyle", "Draw a run's figure anew.", "Plot", "plot_run"),
         "compare": Command(
             "studies.archive.compare", "Compare two runs of a study.", "Compare", "compare_runs"
+        ),
+        "sweep": Command(
+            "studies.sweep",
+            "Run a study for several models, digits, seeds or other options, on all cores or a"
+            " cluster.",
+            "SweepOptions",
+            "sweep",
+            reads_words=True,
         ),
         "results": Command(
             "studies.results",

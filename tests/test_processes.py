@@ -27,6 +27,7 @@ from jacobian_lab import (
     guided,
     posterior_covariance,
     restriction,
+    singular_values,
     skew_part,
     symmetric_part,
     trace,
@@ -202,6 +203,15 @@ def test_results_pickle():
     found = eigenpairs(np.diag([3.0, 2.0, 1.0]), 1)
     assert pickle.loads(pickle.dumps(found)).message == found.message
     assert pickle.loads(pickle.dumps(trace(np.eye(3)))).value == 3
+    values = singular_values(np.diag([3.0, 2.0, 1.0]), 1)
+    assert str(pickle.loads(pickle.dumps(values))) == str(values)
+
+
+def test_a_report_of_an_audit_pickles_with_its_verdict():
+    report = audit(JacobianOperator(denoiser(), x_at(), 500))
+    again = pickle.loads(pickle.dumps(report))
+    assert str(again) == str(report)
+    assert bool(again) is bool(report)
 
 
 def flags():

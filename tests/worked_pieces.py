@@ -11,7 +11,7 @@ import numpy as np
 
 from jacobian_lab import InputError
 from studies.frame.study import Pieces
-from studies.frame.workers import compute_pieces
+from studies.frame.workers import on_processes
 
 
 def piece(folder, number, seconds):
@@ -47,4 +47,6 @@ def computed(folder):
 
 if __name__ == "__main__":
     place, count, seconds = Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
-    compute_pieces(Pieces(place), work(place, count, seconds), 2, "pieces")
+    pieces = Pieces(place)
+    with on_processes(pieces, 2):
+        pieces.each("pieces", work(place, count, seconds))

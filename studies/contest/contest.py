@@ -39,9 +39,10 @@ from studies.contest.rules import Contest
 from studies.contest.tracks import refusal, track
 from studies.frame.answer import Answer, Row
 from studies.frame.figure_text import subject
+from studies.frame.pieces import Work
 from studies.frame.processes import in_a_process
 from studies.frame.study import Arrays, Pieces, Study
-from studies.frame.workers import compute_pieces
+from studies.frame.workers import by_one_thread, on_processes
 
 SHOWN, LIMITS = 10, ("agreement", "psnr")
 
@@ -61,7 +62,7 @@ def pairs_of(config: Contest, pieces: Pieces) -> tuple[list[tuple[str, Peer]], l
     pairs = [(task, peer) for task in config.tasks for peer in config.peers()]
     track(config.model, config.device)
     work = {_name("ask", task, peer.name): partial(ask, task, peer, config) for task, peer in pairs}
-    answers = [str(found["refusal"]) for found in compute_pieces(pieces, work, 1, "methods")]
+    answers = [str(found["refusal"]) for found in computed(pieces, "methods", work, here=True)]
     kept = [pair for pair, answer in zip(pairs, answers, strict=True) if not answer]
     left_out: list[Row] = [
         {"task": task, "method": peer.name, "setting": "left out", "note": answer}
@@ -102,7 +103,7 @@ def entries_of(
         for task, peer in searched
         for k, parameters in enumerate(peer.combinations())
     }
-    tried = iter(compute_pieces(pieces, work, config.processes, "search"))
+    tried = iter(computed(pieces, "search", work))
     for task, peer in searched:
         rows = [json.loads(str(next(tried)["row"])) for _ in peer.combinations()]
         best: dict[str, Any] = min(rows, key=lambda row: row["doubt"])
@@ -114,17 +115,29 @@ def entries_of(
     return {_name("run", e.task, e.method, e.setting, str(e.steps)): (e, edge) for e, edge in found}
 
 
+def computed(pieces: Pieces, what: str, work: Work, *, here: bool = False) -> list[Arrays]:
+    """Return pieces, each by one thread: results do not depend on the number of processes."""
+    alone = {name: partial(by_one_thread, function) for name, function in work.items()}
+    return pieces.each(what, alone, here=here)
+
+
 def compute(config: Contest, pieces: Pieces) -> Arrays:
     """Return the entries as JSON, their scores, passes and shown images, and the limits."""
+    with on_processes(pieces, config.processes):
+        return hold(config, pieces)
+
+
+def hold(config: Contest, pieces: Pieces) -> Arrays:
+    """Hold the contest; see `compute`."""
     pairs, left_out = pairs_of(config, pieces)
     work = {
         _name("limit", task): partial(measure_limits, task, FIRST, config.seed, config.device)
         for task in config.tasks
     }
-    limits = compute_pieces(pieces, work, config.processes, "limits")
+    limits = computed(pieces, "limits", work)
     named = entries_of(config, pairs, pieces)
     work = {name: partial(twice, entry, config) for name, (entry, _) in named.items()}
-    runs = compute_pieces(pieces, work, config.processes, "contest")
+    runs = computed(pieces, "contest", work)
     entries, edges = zip(*named.values(), strict=True)
     keys = sorted(runs[0].keys() - {"images", "seconds"})
     images, labels = (x[FIRST:][: config.digits] for x in mnist.digits("held-out"))
@@ -167,7 +180,7 @@ def _calibrations(
         )
         for task, mine in zip(tasks, order, strict=True)
     }
-    found = compute_pieces(pieces, work, config.processes, "calibration")
+    found = computed(pieces, "calibration", work)
     back = np.argsort(np.concatenate(order))
     return {key: np.concatenate([part[key] for part in found])[back] for key in found[0]}
 
@@ -185,7 +198,7 @@ def _speeds(
         _name("speed", task, peer.name): partial(clocked, task, peer.name, config)
         for task, peer in pairs
     }
-    found = dict(zip(work, compute_pieces(pieces, work, 1, "speed and memory"), strict=True))
+    found = dict(zip(work, computed(pieces, "speed and memory", work, here=True), strict=True))
     return {"speed": np.stack([found[_name("speed", e.task, e.method)]["speed"] for e in entries])}
 
 

@@ -57,7 +57,7 @@ class Contest(Config):
     """
     processes: int = 1
     """Processes that compute at once, with one thread each: as many as the machine has cores is
-    fastest. What they have finished is kept, whatever is killed.
+    fastest. What they have finished is kept, whatever is killed. More than 1 need the extra sweep.
     """
 
     def __post_init__(self) -> None:

@@ -16,8 +16,10 @@ import math
 import re
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
+from pickle import PicklingError
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -36,10 +38,12 @@ from mnist.data import SHAPE
 from mnist.evaluate import noisy_digit
 from mnist.oracle import load_oracle
 from mnist.weights import ALIASES, SHIPPED
+from studies.frame.errands import MODELS, check_models
 from studies.frame.image_files import size_of
 from studies.frame.model_files import LATENT, is_gray, pipeline_folder
 from studies.frame.pictures import Shape
 from studies.frame.user_models import (
+    GIVEN,
     denoiser_of,
     dtype_of,
     first,
@@ -58,6 +62,17 @@ def _same(x: Tensor) -> Tensor:
     return x
 
 
+class Source(NamedTuple):
+    """How a model is opened: the arguments of `open_model`."""
+
+    name: str
+    device: str
+    dtype: torch.dtype
+    prompt: str = ""
+    negative_prompt: str = ""
+    guidance: float = 1.0
+
+
 @dataclass(frozen=True)
 class Model:
     """A denoiser, and the ways from images into its space and back."""
@@ -74,6 +89,21 @@ class Model:
     """(B, C, h, w) -> (B, c, H, W), not clamped."""
     digits: bool = False
     """Whether its images are digits, 1x32x32 and white on black, which the judge can name."""
+    source: Source | None = None
+    """How it was opened: it pickles as that, without its weights."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self.source is None or self.source.name in GIVEN:
+            raise PicklingError(
+                "a model that was handed over in Python is known to this process only: give it as"
+                " FILE.py:FUNCTION, a function that makes it"
+            )
+        return reopened, (self.source,)
+
+    def opened(self, device: str, dtype: torch.dtype) -> Model:
+        """Return the same model on a device in a precision."""
+        assert self.source is not None
+        return open_source(self.source._replace(device=device, dtype=dtype))
 
     @property
     def size(self) -> int:
@@ -148,12 +178,39 @@ def open_model(
     """Return a model of either space by its name; prompts and guidance are for pipelines that take
     them, as in `jacobian_lab.load`.
     """
+    return open_source(Source(name, device, dtype, prompt, negative_prompt, guidance))
+
+
+def open_source(source: Source) -> Model:
+    """Return the model of a source."""
+    name, device, dtype, *_ = source
     if is_users(name):
-        return users_model(name, device, dtype)
-    if not is_latent(name):
+        found = users_model(name, device, dtype)
+    elif is_latent(name):
+        found = pipeline_model(source)
+    else:
         denoiser = load_model(name, device, dtype)
-        return Model(denoiser, denoiser.shape, device, dtype, digits=True)
-    said = {"prompt": prompt, "negative_prompt": negative_prompt, "guidance": guidance}
+        found = Model(denoiser, denoiser.shape, device, dtype, digits=True)
+    return replace(found, source=source)
+
+
+def reopened(source: Source) -> Model:
+    """Return the model as which a pickled one arrives in a process, which opens it once."""
+    return _reopened(source, MODELS.get())
+
+
+@lru_cache(maxsize=4)
+def _reopened(source: Source, models: str) -> Model:
+    found = open_source(source)
+    if models:
+        check_models(models)  # it may have been changed since the worker looked
+    return found
+
+
+def pipeline_model(source: Source) -> Model:
+    """Return a pipeline of diffusers' as a model."""
+    name, device, dtype, *words = source
+    said = dict(zip(("prompt", "negative_prompt", "guidance"), words, strict=True))
     given: dict[str, Any] = {key: value for key, value in said.items() if value not in ("", 1)}
     made = load(pipeline_folder(name), device=device, dtype=dtype, **given)
     if isinstance(made, Denoiser):

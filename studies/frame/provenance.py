@@ -19,6 +19,8 @@ from typing import Any, Protocol
 
 import torch
 
+from jacobian_lab import InputError
+from jacobian_lab._files import read_json
 from mnist.runs import Claim, code
 from mnist.weights import COMPUTES, read_card
 from studies.frame.model_files import pipeline_hash
@@ -49,11 +51,26 @@ class Computed(Protocol):
         """What else its numbers depend on."""
 
 
+def other_threads(folder: Path) -> str:
+    """Return what is to be told of a finished run if another number of threads computed it."""
+    try:
+        made = read_json(folder / "manifest.json", "a manifest").get("threads")
+    except InputError:
+        return ""
+    now = torch.get_num_threads()
+    if made in (None, now):
+        return ""
+    return (
+        f" (computed with {made} thread{'s' * (made != 1)} a piece, and this command would take"
+        f" {now}: sums of floats may differ in their last digits)"
+    )
+
+
 def claim_of(study: Computed, config: Any) -> Claim:
     """Return what makes a run this one: study, options but those `OUTSIDE`, weights and code."""
     options = {k: value for k, value in dataclasses.asdict(config).items() if k not in OUTSIDE}
     models = study.models(config)
-    weights = {name: _identity(name, kind) for name, kind in models.items()}
+    weights = {name: identity(name, kind) for name, kind in models.items()}
     # what a user's function calls is unknown
     by_diffusers = not {PIPELINE, MADE}.isdisjoint(models.values())
     libraries = (*(PIPELINE_LIBRARIES if by_diffusers else ()), *study.libraries)
@@ -66,7 +83,7 @@ def claim_of(study: Computed, config: Any) -> Claim:
     return claim
 
 
-def _identity(name: str, kind: str) -> Any:
+def identity(name: str, kind: str) -> Any:
     """Return the hashes of a model's weights, and of what uses them."""
     if kind == MADE:
         return made_hash(name)

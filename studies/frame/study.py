@@ -20,7 +20,6 @@ import csv
 import json
 import time
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from io import BytesIO, StringIO
 from pathlib import Path
@@ -30,7 +29,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from jacobian_lab import InputError, _require
-from jacobian_lab._files import json_bytes, load_arrays, save_arrays, write_whole
+from jacobian_lab._files import json_bytes, write_whole
 from mnist.runs import Claim, Outcome, default_folder, run_folder
 from studies.frame.answer import Answer, terminal_table
 from studies.frame.answer import Row as Row
@@ -44,12 +43,13 @@ from studies.frame.dataset import (
     write_dataset,
 )
 from studies.frame.figure_style import STYLE
-from studies.frame.provenance import claim_of, manifest
+from studies.frame.pieces import TURN, Needs, Pieces
+from studies.frame.provenance import claim_of, manifest, other_threads
 
 if TYPE_CHECKING:
     import xarray
 
-__all__ = ["Arrays", "Row", "Study"]  # names of others, which studies take from here
+__all__ = ["Arrays", "Pieces", "Row", "Study"]  # names of others, which studies take from here
 FIGURES: dict[str, Any] = {"png": {"pil_kwargs": {"optimize": True}}, "pdf": {}}
 """Formats, and how they are saved: a small PNG."""
 
@@ -86,36 +86,6 @@ class Config(Options):
 C = TypeVar("C", bound=Options)
 
 
-class Pieces:
-    """Outcome pieces of a computation, kept on disk, so that an interrupted run does not compute
-    them again.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.names: list[str] = []
-        self.found = 0
-
-    def path(self, name: str) -> Path:
-        """Return the file of the piece of this name."""
-        return self.folder / f"{name}.npz"
-
-    def __call__(self, name: str, compute: Callable[[], Arrays]) -> Arrays:
-        """Return the piece of this name: from disk if it is there undamaged, else computed and
-        written whole.
-        """
-        path = self.path(name)
-        self.names.append(path.name)
-        if path.is_file():
-            with suppress(InputError):
-                stored = load_arrays(path, "It is computed again")
-                self.found += 1
-                return stored
-        arrays = compute()
-        save_arrays(path, arrays)
-        return arrays
-
-
 @dataclass(frozen=True)
 class Study(Generic[C]):
     """A question, and how it is answered and drawn."""
@@ -149,9 +119,15 @@ def run(study: Study[C], config: C) -> Path:
     return perform(study, config).folder
 
 
-def perform(study: Study[C], config: C, runs: Path = Path("runs")) -> Outcome:
+def perform(
+    study: Study[C],
+    config: C,
+    runs: Path = Path("runs"),
+    prepare: Callable[[Pieces], None] = lambda _: None,
+) -> Outcome:
     """Run a study, go on with an interrupted one, or redraw a finished one; return its folder, in
-    `runs` unless the options name it, and which of the three.
+    `runs` unless the options name it, and which of the three. `prepare` is shown the pieces before
+    they are computed, to name an engine.
 
     A run of other code is never handed out: the study is computed anew beside it, which is printed.
     Nor is one that measured what has to be measured anew.
@@ -162,12 +138,13 @@ def perform(study: Study[C], config: C, runs: Path = Path("runs")) -> Outcome:
         If the folder holds a run with other options, holds something else, or cannot be written; or
         what lies in it is damaged.
     """
-    claim = claim_of(study, config)
+    with TURN:
+        claim = claim_of(study, config)
     name = default_folder(study.name, claim).name
     if study.measures_anew:
         name = f"{study.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     place_of = config.out or runs / name
-    with run_folder(place_of, "config.json", claim, not study.measures_anew) as place:
+    with run_folder(place_of, "config.json", claim, not study.measures_anew) as place, TURN:
         if place.finished and study.measures_anew:
             raise InputError(
                 f"{place.folder} holds a finished run, and {study.name} measures anew: choose"
@@ -176,8 +153,10 @@ def perform(study: Study[C], config: C, runs: Path = Path("runs")) -> Outcome:
         if place.finished:
             answer = draw(study, arrays_of(read_dataset(place.folder)), place.folder)
             how = f"reused: table and figures drawn anew from {DATA}"
-            return Outcome(place.folder, how, answer)
-        started, pieces = time.time(), Pieces(place.partial)
+            return Outcome(place.folder, how + other_threads(place.folder), answer)
+        needs = Needs(claim["code"], claim["weights"], dict(study.models(config)))
+        started, pieces = time.time(), Pieces(place.partial, needs)
+        prepare(pieces)
         arrays = study.compute(config, pieces)
         write_dataset(place.partial, labelled(study, arrays, claim))
         answer = draw(study, arrays, place.partial)

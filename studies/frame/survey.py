@@ -7,14 +7,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cached_property, partial
 from itertools import product
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from jacobian_lab import InputError, JacobianOperator
 from studies.frame.models import Inputs, Model, operator_at
@@ -40,11 +39,11 @@ def collect(
     **axes
         Name and values of each axis.
     """
-    cells = list(product(*axes.values()))
-    found = []
-    for cell in tqdm(cells, desc=title, unit="piece"):
+    work = {}
+    for cell in product(*axes.values()):
         label = "-".join(f"{axis}-{value}" for axis, value in zip(axes, cell, strict=True))
-        found.append(pieces(f"{title.replace(' ', '-')}-{label}", partial(compute, *cell)))
+        work[f"{title.replace(' ', '-')}-{label}"] = partial(compute, *cell)
+    found = pieces.each(title, work)
     shape = [len(values) for values in axes.values()]
     return {
         key: np.stack([f[key] for f in found]).reshape(*shape, *found[0][key].shape)
@@ -57,8 +56,8 @@ class Points:
     """The noisy samples of a survey: each a digit, or the image, and a seed of its noise."""
 
     model: Model
-    exact: Callable[[], Model] | None
-    """Loads the same model in float64 on the CPU, once; None where its dense J does not fit."""
+    has_exact: bool
+    """Whether there is the same model in float64 on the CPU, and its dense J fits."""
     inputs: Inputs
     samples: list[tuple[int, int]]
     """Index into the inputs, and seed."""
@@ -80,6 +79,11 @@ class Points:
             "seed": np.array([seed for _, seed in self.samples]),
         }
 
+    @cached_property
+    def exact(self) -> Model:
+        """The same model in float64 on the CPU."""
+        return self.model.opened("cpu", torch.float64)
+
     def operator(self, t: int | float, sample: int) -> JacobianOperator:
         """Return J at a noise level and sample."""
         k, seed = self.samples[sample]
@@ -89,10 +93,9 @@ class Points:
 
     def dense(self, t: int | float) -> NDArray[np.float64]:
         """Return the dense J of the first sample in float64, (n, n)."""
-        assert self.exact is not None
         k, seed = self.samples[0]
         clean = self.inputs.clean[k].cpu().double()
-        return operator_at(self.exact().denoiser, clean, self.inputs.numbers[k], t, seed).dense()
+        return operator_at(self.exact.denoiser, clean, self.inputs.numbers[k], t, seed).dense()
 
 
 @dataclass(frozen=True)
@@ -133,6 +136,7 @@ class Survey(OnModel):
         for t in (*self.times, *more):
             model.denoiser.schedule(t)
         inputs = self.inputs(model, self.digits)
-        exact = cache(partial(self.load, "cpu", torch.float64)) if self.has_double(model) else None
         seeds = range(self.seed, self.seed + self.seeds)
-        return Points(model, exact, inputs, list(product(range(len(inputs.numbers)), seeds)))
+        return Points(
+            model, self.has_double(model), inputs, list(product(range(len(inputs.numbers)), seeds))
+        )

@@ -55,7 +55,7 @@ class Accuracy(OnModel):
 def compute(config: Accuracy, pieces: Pieces) -> Arrays:
     """Return errors relative to float64, by time."""
     model = config.load()
-    single, double = model.denoiser, config.load(dtype=torch.float64).denoiser
+    wide = config.load(dtype=torch.float64)
     inputs = config.inputs(model)
     image = inputs.clean[0]
     check_dense(config, model)
@@ -67,6 +67,7 @@ def compute(config: Accuracy, pieces: Pieces) -> Arrays:
     h = np.geomspace(1e-6, 1, 25)
 
     def at(t: int | float) -> Arrays:
+        single, double = model.denoiser, wide.denoiser
         x_t = noisy_digit(single, image, t, config.seed, config.digit)
         exact, rounded = JacobianOperator(double, x_t.double(), t), JacobianOperator(single, x_t, t)
         dense, truth = rounded.dense(), exact.dense()
@@ -79,7 +80,7 @@ def compute(config: Accuracy, pieces: Pieces) -> Arrays:
 
     found = collect(pieces, "accuracy", at, time=config.times)
     defaults = [
-        JacobianOperator(single, image, config.times[0], products=method).products.step
+        JacobianOperator(model.denoiser, image, config.times[0], products=method).products.step
         for method in METHODS
     ]
     return found | {

@@ -48,7 +48,7 @@ def compute(config: Eigenvalues, pieces: Pieces) -> Arrays:
     )
     dense = (
         {"truth": np.full((len(config.times), len(PARTS)), np.nan)}
-        if points.exact is None
+        if not points.has_exact
         else collect(pieces, "dense truth", lambda t: by_dense(points.dense(t)), time=config.times)
     )
     return (

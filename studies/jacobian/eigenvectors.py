@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from jacobian_lab import InputError, eigenpairs, symmetric_part, trace
+from jacobian_lab import InputError, JacobianOperator, eigenpairs, symmetric_part, trace
 from studies.frame.answer import Answer, Row
 from studies.frame.dataset import IMAGE, SUBJECT, TIME, Variable
 from studies.frame.figure_style import show
@@ -57,31 +57,15 @@ def compute(config: Eigenvectors, pieces: Pieces) -> Arrays:
     """
     model = config.load()
     inputs = config.inputs(model)
-    J = operator_at(model.denoiser, inputs.clean[0], config.digit, config.time, config.seed)
 
-    def pairs() -> Arrays:
-        S = eigenpairs(symmetric_part(J), config.k, "LR", symmetric=True)
-        A = eigenpairs(J, 2 * config.k, "LR", left=True)  # more, so that the order may differ
-        # a sign that does not depend on the run
-        vectors = S.vectors * np.where(S.vectors.sum(0) < 0, -1, 1)
-        assert A.left is not None
-        alike = np.abs(vectors.T @ A.vectors)
-        nearest = alike.argmax(1)
-        between = np.abs((A.left.conj() * A.vectors).sum(0))
-        total = trace(J)
-        return {
-            "values": S.values,
-            "vectors": vectors.T,
-            "residuals": S.residuals,
-            "errors": S.errors,
-            "own": A.values[nearest],
-            "own_cosine": alike.max(1),
-            "left_right_cosine": between[nearest],
-            "products": np.array(S.products + A.products + total.products),
-            "trace": np.array(total.interval()),
-        }
+    def operator() -> JacobianOperator:
+        return operator_at(model.denoiser, inputs.clean[0], config.digit, config.time, config.seed)
 
-    found = pieces("pairs", pairs) | {"alpha": np.array(J.alpha_t), "sigma": np.array(J.sigma_t)}
+    J = operator()
+    found = pieces("pairs", lambda: leading_pairs(operator(), config.k)) | {
+        "alpha": np.array(J.alpha_t),
+        "sigma": np.array(J.sigma_t),
+    }
     denoised = J.products.d
     return (
         found
@@ -94,6 +78,30 @@ def compute(config: Eigenvectors, pieces: Pieces) -> Arrays:
             "space": np.array(model.space),
         }
     )
+
+
+def leading_pairs(J: JacobianOperator, k: int) -> Arrays:
+    """Return the k leading eigenvectors of the symmetric part, and the nearest ones of J."""
+    S = eigenpairs(symmetric_part(J), k, "LR", symmetric=True)
+    A = eigenpairs(J, 2 * k, "LR", left=True)  # more, so that the order may differ
+    # a sign that does not depend on the run
+    vectors = S.vectors * np.where(S.vectors.sum(0) < 0, -1, 1)
+    assert A.left is not None
+    alike = np.abs(vectors.T @ A.vectors)
+    nearest = alike.argmax(1)
+    between = np.abs((A.left.conj() * A.vectors).sum(0))
+    total = trace(J)
+    return {
+        "values": S.values,
+        "vectors": vectors.T,
+        "residuals": S.residuals,
+        "errors": S.errors,
+        "own": A.values[nearest],
+        "own_cosine": alike.max(1),
+        "left_right_cosine": between[nearest],
+        "products": np.array(S.products + A.products + total.products),
+        "trace": np.array(total.interval()),
+    }
 
 
 @torch.no_grad()

@@ -97,12 +97,11 @@ class GuidanceStudy(OnImages):
 
         return self.prompt or caption(digit % 10)
 
-    def load(self, caption: str, device: str, dtype: torch.dtype = torch.float32) -> Model:
+    def load(self, caption: str, device: str) -> Model:
         """Return the model with both its networks, of the caption and of the negative prompt."""
         return open_model(
             self.model,
             device,
-            dtype,
             prompt=caption,
             negative_prompt=self.negative_prompt,
             guidance=2.0,
@@ -147,7 +146,7 @@ def compute(config: GuidanceStudy, pieces: Pieces) -> Arrays:
     return (
         arrays
         | {"denoised": arrays["denoised"][:, :, 0]}
-        | _truth(config, pieces, model, inputs, captions[0])
+        | _truth(config, pieces, model, inputs)
         | {
             "time": np.array(config.times),
             **subject(config),
@@ -186,9 +185,7 @@ def _image(model: Model, J: JacobianOperator) -> Arrays:
     return {"denoised": model.decode(J.products.d)[0].cpu().numpy()}
 
 
-def _truth(
-    config: GuidanceStudy, pieces: Pieces, model: Model, inputs: Inputs, caption: str
-) -> Arrays:
+def _truth(config: GuidanceStudy, pieces: Pieces, model: Model, inputs: Inputs) -> Arrays:
     """Return the measures of the first digit from dense Jacobians in float64, (times, scales); NaN
     where J is too large.
     """
@@ -198,16 +195,13 @@ def _truth(
     }
     if not model.is_dense:
         return unknown
-    exact, clean = (
-        config.load(caption, "cpu", torch.float64).denoiser,
-        inputs.clean[0].cpu().double(),
-    )
+    exact, clean = model.opened("cpu", torch.float64), inputs.clean[0].cpu().double()
 
     def dense(t: int | float) -> Arrays:
         return {
             name: (
                 operator_at(
-                    at_scale(exact, scale), clean, inputs.numbers[0], t, config.seed
+                    at_scale(exact.denoiser, scale), clean, inputs.numbers[0], t, config.seed
                 ).dense()
             )
             for name, scale in (("u", 0), ("c", 1))

@@ -15,7 +15,14 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from jacobian_lab import Arnoldi, InputError, bendixson_box, numerical_range, pseudospectrum
+from jacobian_lab import (
+    Arnoldi,
+    InputError,
+    JacobianOperator,
+    bendixson_box,
+    numerical_range,
+    pseudospectrum,
+)
 from studies.frame.answer import Row
 from studies.frame.figure_text import subject
 from studies.frame.models import DENSE, operator_at
@@ -60,10 +67,12 @@ def compute(config: Spectrum, pieces: Pieces) -> Arrays:
             f" {config.arnoldi_steps}"
         )
     inputs = config.inputs(model)
-    J = operator_at(model.denoiser, inputs.clean[0], config.digit, config.time, config.seed)
+
+    def operator() -> JacobianOperator:
+        return operator_at(model.denoiser, inputs.clean[0], config.digit, config.time, config.seed)
 
     def krylov() -> Arrays:
-        f = Arnoldi(J, seed=config.seed)
+        f = Arnoldi(operator(), seed=config.seed)
         ritz = np.full((config.arnoldi_steps, config.arnoldi_steps), np.nan, dtype=np.complex128)
         bounds = np.full((config.arnoldi_steps, config.arnoldi_steps), np.nan)
         for m in tqdm(range(config.arnoldi_steps), desc="Arnoldi", unit="step"):
@@ -79,7 +88,7 @@ def compute(config: Spectrum, pieces: Pieces) -> Arrays:
         }
 
     return (
-        (pieces("dense", lambda: _whole(J.dense())) if model.is_dense else {})
+        (pieces("dense", lambda: _whole(operator().dense())) if model.is_dense else {})
         | pieces("krylov", krylov)
         | {
             "time": np.array(config.time),

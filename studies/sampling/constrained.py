@@ -191,19 +191,18 @@ def sample_images(
         "images" (N, c, H, W), decoded; "residual" (N, times, Newton steps + 1) of the images on the
         way, with a constraint only; "passes" (N, 3) of the denoiser: forward passes, J v and J^T u.
     """
-    denoiser, batch = model.denoiser, batch_size(model)
-    times = config.times(denoiser)
+    batch, times = batch_size(model), config.times(model.denoiser)
 
     @torch.no_grad()
     def piece(part: slice) -> Arrays:
         wanted = None if constraint is None else constraint(part)
         goal = None if wanted is None else config.carried(wanted, model)
-        noise = seeded_noise(seeds[part], denoiser.shape, config.device)
+        noise = seeded_noise(seeds[part], model.denoiser.shape, config.device)
         newton = None if goal is None else config.newton()
         shape = (len(times), 1 if newton is None else newton.steps + 1)
         residual = []
         states = sample(
-            denoiser,
+            model.denoiser,
             noise,
             times,
             goal,
@@ -224,10 +223,7 @@ def sample_images(
         return found | ({"residual": np.stack(residual, 1).reshape(-1, *shape)} if residual else {})
 
     parts = [slice(at, min(at + batch, len(seeds))) for at in range(0, len(seeds), batch)]
-    found = [
-        pieces(f"{name}-{part.start}", partial(piece, part))
-        for part in tqdm(parts, desc=name, unit="batch")
-    ]
+    found = pieces.each(name, {f"{name}-{part.start}": partial(piece, part) for part in parts})
     return {key: np.concatenate([cell[key] for cell in found]) for key in found[0]}
 
 

@@ -31,7 +31,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 import mnist
 from jacobian_lab import InputError
@@ -183,10 +182,11 @@ def compute(config: DirectionsBudget, pieces: Pieces) -> Arrays:
         for rcond in config.rconds
     ]
     few = shown.select(slice(config.exact_digits))
-    runs = [
-        pieces(f"run-{i}", partial((shown if plan.budget else few).solve, plan.newton, plan.times))
-        for i, plan in enumerate(tqdm(plans, desc="runs", unit="run"))
-    ]
+    work = {
+        f"run-{i}": partial(solve, shown if plan.budget else few, plan)
+        for i, plan in enumerate(plans)
+    }
+    runs = pieces.each("runs", work)
     observed = shown.constraint.pseudo_inverse(shown.constraint.y)[:SHOWN]
     return (
         searched
@@ -238,6 +238,11 @@ def search_settings(config: DirectionsBudget, problem: ObservedDigits, pieces: P
         "search_setting": np.array([describe(newton) for _, (_, newton) in cells]),
         "chosen": np.array(chosen),
     }
+
+
+def solve(problem: ObservedDigits, plan: Plan) -> Arrays:
+    """Return a run of a plan."""
+    return problem.solve(plan.newton, plan.times)
 
 
 def gather(runs: list[Arrays], shape: tuple[int, ...]) -> Arrays:

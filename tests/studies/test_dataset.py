@@ -61,7 +61,7 @@ def test_labels_are_coordinates_units_and_descriptions(tmp_path):
 
 @pytest.mark.parametrize("variables", [{}, {"value": Variable("time", "too few dimensions")}])
 def test_what_is_not_described_is_kept_and_told(variables):
-    with pytest.warns(UserWarning, match="'value' (is not described|has dimensions 'time')"):
+    with pytest.warns(UserWarning, match=r"'value' (is not described|has dimensions 'time')"):
         found = dataset({"value": ARRAYS["value"]}, variables, {})
     np.testing.assert_array_equal(found["value"].values, ARRAYS["value"])
 
@@ -75,7 +75,7 @@ def test_missing_old_unfinished_and_damaged_data_are_refused_with_the_remedy(tmp
         read_dataset(run)
     run.mkdir()
     np.savez(run / "data.npz", x=1)
-    with pytest.raises(InputError, match="written before runs were labelled, as data.npz"):
+    with pytest.raises(InputError, match=r"written before runs were labelled, as data\.npz"):
         read_dataset(run)
     write_dataset(run, dataset(ARRAYS, VARIABLES, {}))
     content = (run / DATA).read_bytes()

@@ -1,0 +1,52 @@
+"""A model that a sweep's test names by this file: it notes by whom it is opened, and is as slow as
+the environment says.
+"""
+
+import os
+import time
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from jacobian_lab import Denoiser, DiscreteSchedule
+
+
+class Tiny(nn.Module):
+    """A network of samples 1x8x8, with a Jacobian that is not symmetric."""
+
+    def __init__(self, seed):
+        super().__init__()
+        generator = torch.Generator().manual_seed(seed)
+        self.weight = nn.Parameter(torch.randn(64, 64, generator=generator) / 8)
+
+    def forward(self, x, t):
+        time.sleep(float(os.environ.get("TINY_SECONDS", 0)))
+        return torch.tanh(x.flatten(1) @ self.weight).reshape(x.shape)
+
+
+class Broken(Tiny):
+    """A network that fails at t = 500."""
+
+    def forward(self, x, t):
+        time.sleep(float(t.max() == 500))  # what is at other times is finished before
+        return super().forward(x, t) * torch.where(t == 500, torch.nan, 1.0).reshape(-1, 1, 1, 1)
+
+
+def opened(network):
+    if "TINY_NOTES" in os.environ:
+        with Path(os.environ["TINY_NOTES"]).open("a") as notes:
+            notes.write(f"{os.getpid()}\n")
+    return Denoiser(network, DiscreteSchedule.linear(), "epsilon", (1, 8, 8))
+
+
+def make():
+    return opened(Tiny(0))
+
+
+def other():
+    return opened(Tiny(1))
+
+
+def broken():
+    return opened(Broken(0))
