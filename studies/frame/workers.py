@@ -11,7 +11,8 @@ from contextlib import contextmanager
 
 import torch
 
-from studies.frame.pieces import Arrays, Pieces
+from studies.frame.dataset import Arrays
+from studies.frame.pieces import Pieces
 
 
 @contextmanager
