@@ -1,0 +1,38 @@
+"""One visit."""
+
+import gc
+import weakref
+
+import mnist
+from jacobian_lab import InputError
+from studies.explore.point import Point
+from studies.explore.session import Session
+from studies.frame.models import open_model
+
+
+def test_a_slip_is_told_as_it_is_and_a_defect_with_where_its_details_are(capsys):
+    told = []
+    session = Session(lambda show: show(), told.append)
+    session.failed(InputError("say this"))
+    assert (told, capsys.readouterr().err) == (["say this"], "")
+    session.failed(ValueError("hidden"))
+    assert "This failed (ValueError: hidden)" in told[1]
+    assert "Traceback" not in told[1]
+    assert "hidden" in capsys.readouterr().err
+
+
+def test_a_session_that_ends_stops_its_work_and_frees_its_operator(model):
+    waiting = []
+    session = Session(waiting.append, lambda text: None)
+    session.point = Point(open_model(model, "cpu"), mnist.digits("held-out")[0][0], 500, 0)
+    operator = weakref.ref(session.point.J)
+    seen = []
+    session.deliver(lambda: seen.append(1))
+    session.close()
+    for show in waiting:
+        show()
+    session.deliver(lambda: seen.append(2))
+    gc.collect()
+    assert operator() is None
+    assert not seen
+    assert session.line("pixel") is session.line("pixel")
