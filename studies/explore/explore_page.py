@@ -78,9 +78,7 @@ class Page:
         self._controls(models)
         self.pixel, self.wish = PixelPart(self.session), WishPart(self.session)
         self.spectrum, self.sample = SpectrumPart(self.session), SamplePart(self.session)
-        self.wish.from_pixel.on_click(
-            lambda: self.wish.paint_pixel(int(self.pixel.row.value), int(self.pixel.column.value))
-        )
+        self.wish.from_pixel.on_click(lambda: self.wish.paint_pixel(*self.pixel.place()))
         self.tab = Div(name="tab", visible=False)
         on_value(self.tab, "text", lambda new: self.turn(new))
         self.roots: list[Any] = [self.alert, self.clean, self.noisy, self.facts, self.tab]
@@ -123,7 +121,8 @@ class Page:
 
     def take_model(self, name: str) -> None:
         """Look through another model: the time moves with it where its schedule is another."""
-        self.look(replace(self.choice, model=name))
+        if name in self.model.options:  # a name may be a file to run: only those that are offered
+            self.look(replace(self.choice, model=name))
 
     def take_upload(self, sent: str) -> None:
         """Look at a file: JSON with its name and its bytes in base64."""

@@ -38,8 +38,10 @@ class PixelPart:
         self.canvas.on_click(self.clicked)
         self.below = html_block("denoised-scale")
         self.pictures, self.numbers = html_block("pixel-pictures"), html_block("pixel-numbers")
-        self.row = Spinner(name="pixel-row", title="Row", low=0, value=16, mode="int")
-        self.column = Spinner(name="pixel-column", title="Column", low=0, value=16, mode="int")
+        self.row = Spinner(name="pixel-row", title="Row", low=0, high=31, value=16, mode="int")
+        self.column = Spinner(
+            name="pixel-column", title="Column", low=0, high=31, value=16, mode="int"
+        )
         self.channel = RadioButtonGroup(
             name="pixel-channel", labels=list(COLOURS_OF_PIXELS), active=0, visible=False
         )
@@ -82,12 +84,19 @@ class PixelPart:
         self._moves = False
         self.ask()
 
+    def place(self) -> tuple[int, int]:
+        """Return row and column of the pixel, inside the picture whatever was typed."""
+        row, column = (
+            int(min(max(field.value or 0, 0), field.high)) for field in (self.row, self.column)
+        )
+        return row, column
+
     def ask(self) -> None:
         """Answer for the pixel and the step that are chosen."""
         point = self.session.point
         if self._moves or point is None or self.row.value is None or self.column.value is None:
             return
-        row, column = int(self.row.value), int(self.column.value)
+        row, column = self.place()
         index = index_of(point.shape, row, column, self.channel.active or 0)
         self.canvas.frame(row, column)
         change, asked = float(self.change.value), time.perf_counter()
@@ -129,8 +138,8 @@ def answer(point: Point, entry: AtEntry, moved: list[Moved | None], marked: tupl
     signed = [
         picture(values.reshape(shape), title, note, limit, kind, marked)
         for title, note, values, kind in (
-            ("Column J e", "what this pixel of xₜ moves in D", entry.column, "inexact"),
-            ("Row Jᵀ e", "what this pixel of D depends on", entry.row, "gradient"),
+            ("Column J e", "what pixel p of xₜ moves", entry.column, "inexact"),
+            ("Row Jᵀ e", "what D at p depends on", entry.row, "gradient"),
             ("Column − row", "zero if J were symmetric", entry.difference, ""),
         )
     ]

@@ -139,7 +139,8 @@ class SpectrumPart:
         self.which.active = min(self.which.active or 0, len(found.values) - 1)
         self.table.text = eigenvalue_table(found)
         self.told.text = sentence(
-            f"{'Converged' if found.converged else 'Not converged'}: {found.message}"
+            f"{'Converged' if found.converged else 'Not converged'}:"
+            f" {found.message.removeprefix('converged ')}"
             f" ({found.products} products; {found.path}, relative error at most"
             f" {found.product_error:.1e})."
         )

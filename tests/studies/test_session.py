@@ -1,7 +1,11 @@
 """One visit."""
 
 import gc
+import queue
+import threading
 import weakref
+
+import pytest
 
 import mnist
 from jacobian_lab import InputError
@@ -36,3 +40,32 @@ def test_a_session_that_ends_stops_its_work_and_frees_its_operator(model):
     assert operator() is None
     assert not seen
     assert session.line("pixel") is session.line("pixel")
+
+
+def test_a_page_that_ends_frees_its_operator_and_runs_only_models_that_are_offered(model):
+    pytest.importorskip("bokeh")
+    from studies.explore.choice import Look
+    from studies.explore.explore_page import Page, Pages
+
+    shows = queue.Queue()
+    pages = Pages(Look(model), [model], "cpu", 1)
+    page = Page(pages.choice, [model], "cpu", shows.put)
+    pages.open.add(page)
+    page.look(page.choice)
+    while "Answered in" not in page.pixel.numbers.text:
+        shows.get(timeout=20)()
+    assert page.alert.text == ""
+    page.model.value = "evil.py:make"
+    assert not page.session.line("point").busy
+    page.digit.value = 5000
+    shows.get(timeout=20)()
+    assert "the digit must lie from 0 to 4999: got 5000" in page.alert.text
+    operator = weakref.ref(page.session.point.J)
+    pages.close()
+    assert not pages.open
+    while threading.active_count() > 1 and any(
+        thread.name.endswith("(_work)") for thread in threading.enumerate()
+    ):
+        threading.Event().wait(0.01)
+    gc.collect()
+    assert operator() is None
