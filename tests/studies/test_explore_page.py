@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from pathlib import Path
 
 import numpy as np
@@ -261,15 +260,6 @@ def test_a_phone_s_page_has_no_sideways_scroll(page):
         page.wait_for_timeout(100)
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
     page.set_viewport_size({"width": 1280, "height": 1000})
-
-
-def test_a_visit_too_many_is_told_so(page, browser, server):
-    for _ in range(3):
-        urllib.request.urlopen(server).close()
-    other = browser.new_page()
-    other.goto(server)
-    other.get_by_text("serves 4 pages at once").wait_for()
-    other.close()
 
 
 def test_nothing_was_asked_of_another_host_and_nothing_went_wrong(page, server, seen):

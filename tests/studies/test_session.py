@@ -69,3 +69,20 @@ def test_a_page_that_ends_frees_its_operator_and_runs_only_models_that_are_offer
         threading.Event().wait(0.01)
     gc.collect()
     assert operator() is None
+
+
+def test_a_visit_too_many_is_told_so_until_another_ends(model):
+    document = pytest.importorskip("bokeh.document")
+    from studies.explore.choice import Look
+    from studies.explore.explore_page import Pages
+
+    pages = Pages(Look(model), [model], "cpu", 1)
+    first, second, third = (document.Document() for _ in range(3))
+    pages(first)
+    pages(second)
+    (told,) = second.roots
+    assert "The explorer serves 1 pages at once" in told.text
+    for ended in [*first.session_destroyed_callbacks]:
+        ended(None)
+    pages(third)
+    assert len(third.roots) == len(first.roots) > 40
