@@ -199,6 +199,11 @@ COMMANDS: dict[str, dict[str, Command]] = {
             "studies.jacobian.evaluate", "Score a denoiser on held-out digits, or on your images."
         ),
     },
+    "In the browser": {
+        "explore": Command(
+            "studies.explore.explore", "Look at J in the browser.", "Explore", "serve"
+        ),
+    },
     "Constrained sampling": {
         "inpaint": Command("studies.sampling.inpaint", "Complete half-known digits."),
         "superres": Command("studies.sampling.superres", "Enlarge shrunk digits, or --images"),

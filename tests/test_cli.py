@@ -73,6 +73,7 @@ def test_a_family_of_commands_lists_them(monkeypatch, capsys, family):
         ["accuracy"],
         ["evaluate"],
         ["audit"],
+        ["explore"],
         ["benchmark", "products"],
         ["benchmark", "dense"],
         ["benchmark", "eigenpairs"],

@@ -38,6 +38,7 @@ ARROWS = {
     "studies.frame": set(),
     "studies.archive": {"studies", "studies.frame"},
     "studies.jacobian": {"studies.frame"},
+    "studies.explore": {"studies.frame"},
     "studies.sampling": {"studies.frame"},
     "studies.latent": {"studies.frame", "studies.sampling"},
     "studies.contest": {"studies.frame", "studies.sampling", "studies.contest.methods"},
@@ -149,14 +150,16 @@ def test_no_module_has_the_name_of_a_function_that_is_exported():
 
 
 def test_every_module_has_a_test_file_of_its_name():
-    """A figure or table is tested with its study, and the contest's peers together."""
+    """A figure or table is tested with its study, the contest's peers together, and the parts of
+    the explorer's page with the page.
+    """
     tests = {path.stem.removeprefix("test_") for path in (ROOT / "tests").rglob("test_*.py")}
     names = {
         m: m.rsplit(".", 1)[-1].lstrip("_")
         for m, path in MODULES.items()
         if path.name != "__init__.py"
     }
-    parts = r"(_(plot|table|report)|(?<=^peers)_\w+)$"
+    parts = r"(_(plot|table|report)|(?<=^peers)_\w+|(?<=^explore_page)_\w+)$"
     assert not [m for m, name in names.items() if not {name, re.sub(parts, "", name)} & tests]
 
 
