@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from jacobian_lab import InputError, _require
-from studies.cli import COMMANDS, study_of
+from studies.commands import COMMANDS, study_of
 from studies.frame.answer import Row, terminal_table
 from studies.frame.figure_style import STYLE
 from studies.frame.study import Arrays, Pieces

@@ -21,7 +21,8 @@ from typing import Any, NamedTuple
 from jacobian_lab import InputError, _require
 from jacobian_lab._files import read_json, write_whole
 from mnist.runs import Claim
-from studies.cli import named, parsed, study_of
+from studies.cli import named, parsed
+from studies.commands import study_of
 from studies.frame.answer import markdown_table
 from studies.frame.dataset import arrays_of, read_dataset
 from studies.frame.provenance import claim_of

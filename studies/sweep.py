@@ -20,8 +20,9 @@ from tqdm import tqdm
 
 from jacobian_lab import InputError
 from mnist.runs import Outcome
-from studies.cli import Command, named, parsed, study_of
+from studies.cli import named, parsed
 from studies.combinations import Group, combinations, grouped
+from studies.commands import Command, study_of
 from studies.frame.cluster import Cluster
 from studies.frame.errands import threads
 from studies.frame.launching import (

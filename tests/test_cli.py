@@ -9,7 +9,7 @@ import torch
 
 import mnist.weights
 from jacobian_lab import __version__
-from studies import cli
+from studies import commands
 from studies.jacobian import (
     directions,
 )
@@ -25,10 +25,10 @@ def test_the_overview_needs_no_torch_and_says_of_each_command_what_its_own_help_
         "; assert not {'torch', 'numpy'} & {*sys.modules}"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    for group in cli.COMMANDS.values():
+    for group in commands.COMMANDS.values():
         for name, command in group.items():
             assert f"  {name} " in done.stdout
-            assert " ".join(cli.options_of(command).__doc__.split()).startswith(command.does)
+            assert " ".join(commands.options_of(command).__doc__.split()).startswith(command.does)
 
 
 def test_the_version_is_told(monkeypatch, capsys):

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from jacobian_lab import InputError
 from jacobian_lab._files import read_json
 from mnist.runs import Claim
-from studies.cli import COMMANDS, study_of
+from studies.commands import COMMANDS, study_of
 from studies.frame.answer import Row
 from studies.frame.dataset import DATA, OLD, Arrays, arrays_of, read_dataset
 from studies.frame.study import Study

@@ -87,7 +87,7 @@ def compare_peaks(config: MemoryBenchmark, _pieces: Pieces) -> Arrays:
         "most": np.array(most),
         "batch": np.array(config.batches),
         "allocator": np.array(list(ALLOCATORS)),
-        "way": np.array(WAYS),
+        "way": np.array(list(WAYS)),
         "limit": np.array(config.limit),
     }
 

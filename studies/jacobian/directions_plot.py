@@ -134,7 +134,7 @@ def _plot_images(figure: Any, arrays: Arrays) -> None:
     )
     for column, k in enumerate(order, start=1):
         name = f"{NAMES[min(k, EXACT)]}" + (
-            f", rcond {arrays['rconds'][k - EXACT]:g}" if k >= EXACT else ""
+            f", rcond {arrays['rcond'][k - EXACT]:g}" if k >= EXACT else ""
         )
         drawn = (
             show(axes[0, column], steps[k], name, float(arrays["change"])),

@@ -199,7 +199,7 @@ def _plot_shares(axes: Axes, arrays: Arrays) -> None:
                 np.nanmean(arrays[key][-1, p], axis=0),
                 line,
                 color=shade,
-                label=f"$t$ = {arrays['times'][arrays['at'][p]]:g}" if key == "share" else None,
+                label=f"$t$ = {arrays['time'][arrays['at'][p]]:g}" if key == "share" else None,
             )
     axes.set(
         xscale="log",

@@ -34,7 +34,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
-from typing import Any
 
 import numpy as np
 import torch
@@ -46,12 +45,19 @@ from jacobian_lab.errors import DivergenceError
 from jacobian_lab.sampling.newton import Newton
 from jacobian_lab.sampling.sampler import sample, seed_of, seeded_noise
 from jacobian_lab.sampling.step_size import Dynamic, ExactMinimiser, Fixed, Secant
-from studies.frame.answer import Answer, Row
 from studies.frame.figure_text import subject
-from studies.frame.statistics import rate_interval
 from studies.frame.study import Arrays, Config, Pieces, Study
 from studies.frame.survey import collect
 from studies.sampling.posterior_plot import ETAS, PATHS, VARIABLES, plot
+from studies.sampling.posterior_table import (
+    ANSWER,
+    EXACT,
+    EXACT_DENOISER,
+    FREE,
+    LIKELIEST,
+    MMPS,
+    table,
+)
 from studies.sampling.random_curves import (
     OBSERVATIONS,
     ORACLES,
@@ -62,8 +68,6 @@ from studies.sampling.random_curves import (
     posterior_errors,
 )
 
-EXACT, EXACT_DENOISER, MMPS = "exact samples", "E[x_0 | x_t, y]", "MMPS"
-FREE, LIKELIEST = "free", "likeliest"
 WAYS: dict[str, Callable[[Posterior], Newton] | None] = {
     EXACT: None,
     EXACT_DENOISER: None,
@@ -84,8 +88,6 @@ WAYS: dict[str, Callable[[Posterior], Newton] | None] = {
 SETS = 40
 """Sets of as many exact samples, which tell what errors are those of the number of samples."""
 TEMPERATURE = {LIKELIEST: 0.5}
-ERRORS = ("mean", "covariance", "weights")
-PRINTED = (EXACT, EXACT_DENOISER, MMPS, "fair(10)", "fair(5)", LIKELIEST, "J e, dynamic")
 
 
 @dataclass(frozen=True)
@@ -257,68 +259,6 @@ def compare_with_posterior(
     }
 
 
-def table(arrays: Arrays) -> list[Row]:
-    """Return a row for each prior, observation, direction and eta: errors beside those of as many
-    exact samples, the floors; coverage with its 95 % interval.
-
-    An error of exact samples has the interval in which those of 95 % of the sets lie.
-    """
-    rows: list[Row] = []
-    for r, (oracle, observation, way, eta) in enumerate(arrays["runs"].tolist()):
-        scores, floors = arrays["score"][r].mean(0), arrays["floor"][r].mean(0)
-        score, floor = (
-            dict(zip(SCORES, values.tolist(), strict=True)) for values in (scores, floors.mean(0))
-        )
-        ends = np.quantile(floors, (0.025, 0.975), axis=0) if way == EXACT else None
-        known = way in (EXACT, EXACT_DENOISER, MMPS)  # from dense matrices, not from passes
-        row: Row = {
-            "prior": oracle,
-            "observation": observation,
-            "sampler": way,
-            "eta": float(eta),
-            "samples": int(arrays["count"][r]),
-            "passes": "" if known else int(arrays["passes"][r].sum(1).max()),
-            "backward_passes": "" if known else int(arrays["passes"][r, :, 1].max()),
-            "residual": float(arrays["residual"][r].mean()),
-            "largest_residual_after_the_steps_of_any_time": float(arrays["worst"][r].max()),
-            "spread": score["spread"],
-        }
-        for k, name in enumerate(SCORES):
-            if name in ERRORS:
-                low, high = ("", "") if ends is None else ends[:, k].tolist()
-                row |= {f"{name}_error": score[name], f"{name}_floor": floor[name]}
-                row |= {f"{name}_error_low": low, f"{name}_error_high": high}
-        rows.append(row | _covered(arrays["score"][r], int(arrays["count"][r])))
-    return rows
-
-
-def _covered(scores: NDArray[Any], count: int) -> Row:
-    """Return the coverage of all curves' samples together, with its interval."""
-    row: Row = {}
-    for name in (name for name in SCORES if name.startswith("coverage")):
-        shares = scores[:, SCORES.index(name)]
-        ends = (math.nan,) * 3
-        if np.isfinite(shares).all():
-            ends = rate_interval(round(float(shares.sum()) * count), count * len(shares))
-        row |= dict(zip((name, f"{name}_low", f"{name}_high"), ends, strict=True))
-    return row
-
-
-ANSWER = Answer(
-    (
-        "prior",
-        "observation",
-        "sampler",
-        "passes",
-        "backward_passes",
-        "mean_error",
-        "covariance_error",
-        "weights_error",
-        "coverage_50",
-        "coverage_90",
-    ),
-    keeps=lambda row: row["eta"] == 1 and row["sampler"] in PRINTED,
-)
 STUDY = Study(
     "posterior",
     Posterior,

@@ -15,7 +15,7 @@ ROOT = HERE.parents[1]
 sys.path.insert(0, str(ROOT))
 
 import jacobian_lab  # noqa: E402
-from studies.cli import COMMANDS, options_of  # noqa: E402
+from studies.commands import COMMANDS, options_of  # noqa: E402
 
 project, author = "jacobian-lab", "the authors of jacobian-lab"
 release = version = jacobian_lab.__version__

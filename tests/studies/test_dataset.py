@@ -8,7 +8,7 @@ import pytest
 import xarray
 
 from jacobian_lab import InputError
-from studies.cli import COMMANDS, study_of
+from studies.commands import COMMANDS, study_of
 from studies.frame.dataset import DATA, Variable, arrays_of, dataset, read_dataset, write_dataset
 
 VARIABLES = {

@@ -37,7 +37,7 @@ def test_inpaint_samples_as_the_sampler_does_and_scores_against_the_truth(run, m
         seeds=seeds,
     )
     sampled, projected, free = data["images"]
-    assert data["methods"].tolist() == ["sampled", "projected", "unconstrained"]
+    assert data["method"].tolist() == ["sampled", "projected", "unconstrained"]
     assert relative(sampled.reshape(4, 1, 32, 32), last.x0) < 1e-5
     np.testing.assert_allclose(data["residual"][:, -1, -1], last.residual, rtol=1e-4)
     left = np.s_[..., :16]

@@ -105,7 +105,7 @@ def test_inpaint_carries_the_pixels_through_the_autoencoder_and_decodes(study, f
         drawn, bound = latent.decode(states[-1].x0), latent.decode(latent.encode(images))
         along = torch.stack([problem.residual(latent.decode(state.x0)) for state in states], 1)
     sampled, projected, free, autoencoder = data["images"]
-    assert data["methods"].tolist() == ["sampled", "projected", "unconstrained", "autoencoder"]
+    assert data["method"].tolist() == ["sampled", "projected", "unconstrained", "autoencoder"]
     assert relative(sampled.reshape(4, 1, 32, 32), drawn) < 1e-5
     assert relative(sampled, free) > 1e-4
     np.testing.assert_allclose(data["residual"].reshape(4, 4), along, rtol=1e-4)
@@ -214,7 +214,7 @@ def test_superres_takes_a_small_colour_image_or_shrinks_a_whole_one(study, folde
         superres, Superres, model=str(folders / "colour"), images=(tmp_path / "image.png",)
     )
     whole = size != (16, 16)
-    assert ("truth" in data, "psnr" in rows[0], "autoencoder" in data["methods"]) == (whole,) * 3
+    assert ("truth" in data, "psnr" in rows[0], "autoencoder" in data["method"]) == (whole,) * 3
     assert data["observed"].shape == (1, 3, 16, 16)
     if whole:
         np.testing.assert_allclose(

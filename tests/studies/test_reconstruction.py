@@ -50,7 +50,7 @@ def arrays(tmp_path):
 def test_every_method_is_scored_against_the_truth(arrays):
     images = mnist.digits("held-out")[0][3:5]
     names = ["sampled", "projected", "unconstrained", "black", "itself"]
-    assert arrays["methods"].tolist() == names
+    assert arrays["method"].tolist() == names
     assert arrays["images"].shape == (5, 2, 2, *SHAPE)
     sampled, projected, free, black, itself = arrays["images"]
     for k in (0, 1):  # each of a digit's two samples
@@ -74,7 +74,7 @@ def test_every_method_is_scored_against_the_truth(arrays):
 
 def test_the_table_has_a_row_for_each_method_and_charges_only_samples(arrays):
     rows = {row["method"]: row for row in table(arrays)}
-    assert list(rows) == arrays["methods"].tolist()
+    assert list(rows) == arrays["method"].tolist()
     for m, row in enumerate(rows.values()):
         missing = arrays["missing"][m]
         assert (row["digits"], row["samples_of_each"]) == (2, 2)
@@ -90,7 +90,7 @@ def test_the_table_has_a_row_for_each_method_and_charges_only_samples(arrays):
 def test_without_a_truth_nothing_is_scored(tmp_path):
     found = drawn(tmp_path, model(), truth=False)
     assert not {"truth", "psnr", "ssim", "agreement"} & found.keys()
-    assert found["numbers"].tolist() == [3]
+    assert found["digit"].tolist() == [3]
     assert found["images"].shape == (3, 1, 2, *SHAPE)
     assert "psnr" not in table(found)[0]
 
@@ -100,7 +100,7 @@ def test_what_the_autoencoder_makes_of_the_truth_bounds_the_samples(tmp_path):
     # latents lose their second decimal
     lossy = model("latent", encode=lambda x: x / 2, decode=lambda z: 2 * z.round(decimals=1))
     found = drawn(tmp_path, lossy)
-    assert found["methods"].tolist()[3:] == ["autoencoder"]
+    assert found["method"].tolist()[3:] == ["autoencoder"]
     np.testing.assert_allclose(
         found["images"][3, :, 0], 2 * (images / 2).round(decimals=1), atol=1e-6
     )
@@ -140,7 +140,7 @@ def test_the_figure_has_a_row_for_each_kind_of_image_and_the_scores(arrays):
     assert along.get_title() == "What is missing\n4 samples: median, 10-90 %"
     assert agreement.get_xlim() == (0, 1)
     ticks = [label.get_text() for label in psnr.get_yticklabels()]
-    assert ticks == arrays["methods"].tolist()
+    assert ticks == arrays["method"].tolist()
     middle = [line.get_xdata()[0] for line in psnr.lines if len(line.get_xdata()) == 1]
     np.testing.assert_allclose(middle, arrays["psnr"].mean((1, 2)), rtol=1e-5)
     projected = plot(arrays | {"project": np.array(True)}, {}, "", "").subfigs[0]

@@ -8,7 +8,8 @@ import pytest
 from jacobian_lab import InputError
 from jacobian_lab._files import json_bytes, read_json
 from studies import results
-from studies.cli import COMMANDS, Command, named, parsed
+from studies.cli import named, parsed
+from studies.commands import COMMANDS, Command
 from studies.frame.study import run
 from studies.results import DOCUMENT, Results, sections_of, write_results
 

@@ -17,7 +17,7 @@ def arrays(noises=5, styles=3, digits=True):
             found |= {f"{name}_{trait}": rng.uniform(1, 3, shape) for trait in TRAITS}
     return found | {
         "subject": np.array("model mnist"),
-        "names": np.array([f"digit {i}" for i in range(styles)]),
+        "given": np.array([f"digit {i}" for i in range(styles)]),
         "time": np.array([900, 500, 100]),
         "residual": rng.uniform(0.1, 1, (noises * styles, 3, 2)),
         "before": rng.uniform(1, 2, (noises, styles)),

@@ -17,7 +17,7 @@ import torch
 
 from jacobian_lab import InputError, _require
 from jacobian_lab._files import load_arrays
-from studies.cli import COMMANDS, study_of
+from studies.commands import COMMANDS, study_of
 from studies.frame import cluster
 from studies.frame.launching import local_cluster
 from studies.frame.models import open_model
