@@ -108,10 +108,7 @@ class Cluster:
         """Yield the pieces that are finished until there are no more, or the scheduler is lost."""
         waiting = distributed().as_completed(loop=client.loop)
         names: dict[Any, str] = {}
-        shared = {
-            key: client.submit(Errand, *errand, key=f"errand-{uuid4().hex}")
-            for key, errand in {id(errand): errand for errand, _ in left.values()}.items()
-        }
+        shared = share(client, left)
 
         def submit(name: str) -> None:
             errand, arguments = left[name]
@@ -193,6 +190,15 @@ class Cluster:
         if self._client is not None:
             with suppress(Exception):
                 self._client.close(timeout=1)
+
+
+def share(client: Any, sent: dict[str, tuple[Errand, bytes]]) -> dict[int, Any]:
+    """Return futures of the errands by their ids: each goes to the scheduler once."""
+    errands = {id(errand): errand for errand, _ in sent.values()}
+    return {
+        key: client.submit(Errand, *errand, key=f"errand-{uuid4().hex}")
+        for key, errand in errands.items()
+    }
 
 
 def pack(work: Work, needs: Needs | None, threads: int) -> dict[str, tuple[Errand, bytes]]:

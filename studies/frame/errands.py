@@ -55,8 +55,11 @@ def run_errand(errand: Errand, arguments: bytes) -> Any:
     with ONE_AT_A_TIME, there, threads(errand.threads):
         if errand.needs:
             _check(errand.needs)
-            MODELS.set(json.dumps(json.loads(errand.needs)[1:]))
-        return _function(errand)(*pickle.loads(arguments))
+        models = MODELS.set(json.dumps(json.loads(errand.needs)[1:]) if errand.needs else "")
+        try:
+            return _function(errand)(*pickle.loads(arguments))
+        finally:
+            MODELS.reset(models)
 
 
 @contextmanager

@@ -179,7 +179,13 @@ def compute(config: Posterior, pieces: Pieces) -> Arrays:
         for key in product(ORACLES, OBSERVATIONS)
     }
     ways = list(WAYS)
-    floor = Floors(problems)
+    known: dict[tuple[str, str, int], NDArray[np.float64]] = {}
+
+    def floor(*of: Any) -> NDArray[np.float64]:
+        if of not in known:
+            known[of] = exact_errors(problems[of[:2]], of[2])
+        return known[of]
+
     found = collect(
         pieces,
         "posterior",
@@ -209,21 +215,6 @@ def compute(config: Posterior, pieces: Pieces) -> Arrays:
         **subject(config),
         "curves": np.array(config.curves),
     }
-
-
-class Floors:
-    """The `exact_errors` of each prior and observation, computed once in a process."""
-
-    def __init__(self, problems: dict[tuple[str, str], list[CurveProblem]]) -> None:
-        self.problems = problems
-        self._known: dict[tuple[str, str, int], NDArray[np.float64]] = {}
-
-    def __call__(self, oracle: str, observation: str, count: int) -> NDArray[np.float64]:
-        """Return the scores of sets of so many exact samples."""
-        key = oracle, observation, count
-        if key not in self._known:
-            self._known[key] = exact_errors(self.problems[oracle, observation], count)
-        return self._known[key]
 
 
 def exact_errors(problems: list[CurveProblem], count: int) -> NDArray[np.float64]:

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from jacobian_lab import InputError
+from studies.cli import named, parsed, study_of
 from studies.frame import cluster
 from studies.frame.cluster import pack
 from studies.frame.launching import cluster_at
@@ -181,3 +182,44 @@ def test_a_worker_without_torch_is_told(machines, tmp_path):
 def test_needs_travel_as_json():
     errand = pack({"a": dict}, Needs({"torch": "1"}, {"m": {"weights": "x"}}, {"m": "made"}), 1)
     assert json.loads(errand["a"][0].needs)[1] == {"m": {"weights": "x"}}
+
+
+TINY = {
+    "directions": "--digits 1 --times 500",
+    "spectrum": "--model oracle --arnoldi-steps 10",
+    "eigenvectors": "--model oracle --k 1",
+    "symmetry": "--model oracle --digits 1 --times 500 --shown 500",
+    "guidance": "--digits 1 --times 500 --guidances 1 2",
+    "evaluate": "--samples 64 --jacobians 1 --digits 2 --times 500 --steps 2",
+    "accuracy": "--model oracle --times 500 --vectors 1 --pairs 1",
+    "inpaint": "--steps 2 --newton-steps 1 --digits 1 --samples 1",
+    "superres": "--steps 2 --newton-steps 1 --digits 1 --samples 1",
+    "style": "--steps 2 --newton-steps 1 --samples 1",
+    "guide": "--steps 2 --newton-steps 1 --samples 1",
+    "convergence": "--digits 1 --steps 2 --points 1 --jacobians 1 --newton-steps 1",
+    "posterior": "--curves 1 --samples 8 --exact-samples 8 --steps 2",
+    "captions": "--steps 1 --samples 3 --stock 1 --digits 10 --guidances 1",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("study", TINY)
+def test_pieces_of_every_study_travel_and_are_what_they_are_here(study, tmp_path):
+    _, command, words = named([study, *TINY[study].split()])
+    config, found = parsed(command, study, words), []
+
+    def travels(missing, needs):
+        functions = {}
+        for name, (errand, arguments) in pack(missing, needs, 1).items():
+            assert len(errand.function) < 16e6  # at most the latent miniature, once
+            assert len(arguments) < 1000
+            again = functions.setdefault(errand, pickle.loads(errand.function))
+            yield name, again(*pickle.loads(arguments))
+
+    for engine in (None, travels):
+        pieces = Pieces(tmp_path / str(engine is None))
+        pieces.folder.mkdir()
+        pieces.engine = engine
+        found.append(study_of(command).compute(config, pieces))
+    for key, array in found[0].items():
+        np.testing.assert_array_equal(array, found[1][key], err_msg=key)

@@ -86,5 +86,5 @@ def test_a_model_that_was_changed_is_refused_or_opened_anew(tmp_path, monkeypatc
     assert run_errand(*early) == 2  # and still has the other for the other command
     for cache in (first, errands._check, models._reopened):
         cache.cache_clear()  # another worker
-    with pytest.raises(InputError, match=r"finds another net\.py:make than the command did"):
+    with pytest.raises(InputError, match=r"finds another net\.py:make than the command"):
         run_errand(*early)
