@@ -179,13 +179,7 @@ def compute(config: Posterior, pieces: Pieces) -> Arrays:
         for key in product(ORACLES, OBSERVATIONS)
     }
     ways = list(WAYS)
-    known: dict[tuple[str, str, int], NDArray[np.float64]] = {}
-
-    def floor(*of: Any) -> NDArray[np.float64]:
-        if of not in known:
-            known[of] = exact_errors(problems[of[:2]], of[2])
-        return known[of]
-
+    floor = Floors(problems)
     found = collect(
         pieces,
         "posterior",
@@ -215,6 +209,21 @@ def compute(config: Posterior, pieces: Pieces) -> Arrays:
         **subject(config),
         "curves": np.array(config.curves),
     }
+
+
+class Floors:
+    """The `exact_errors` of each problem and number of samples, computed once in a process."""
+
+    def __init__(self, problems: dict[tuple[str, str], list[CurveProblem]]) -> None:
+        self.problems = problems
+        self.known: dict[tuple[str, str, int], NDArray[np.float64]] = {}
+
+    def __call__(self, oracle: str, observation: str, count: int) -> NDArray[np.float64]:
+        """Return the scores, (curves, SETS, scores)."""
+        key = (oracle, observation, count)
+        if key not in self.known:
+            self.known[key] = exact_errors(self.problems[oracle, observation], count)
+        return self.known[key]
 
 
 def exact_errors(problems: list[CurveProblem], count: int) -> NDArray[np.float64]:
