@@ -16,7 +16,6 @@ import pytest
 import torch
 
 from jacobian_lab import InputError, _require
-from jacobian_lab._files import load_arrays
 from studies.commands import COMMANDS, study_of
 from studies.frame import cluster
 from studies.frame.launching import local_cluster
@@ -27,7 +26,7 @@ from studies.jacobian.eigenvalues import STUDY, Eigenvalues
 from studies.sweep import Progress, SweepOptions, SweptRun
 
 import tiny_model
-from conftest import call
+from conftest import call, stored
 
 pytest.importorskip("distributed")
 FILE = tiny_model.__file__
@@ -53,7 +52,7 @@ def images(tmp_path, monkeypatch):
 
 
 def arrays(folder):
-    return load_arrays(Path(folder) / "data.npz", "")
+    return stored(Path(folder))
 
 
 def assert_equal(one, two):
@@ -93,7 +92,7 @@ def test_runs_are_those_of_plain_commands_to_the_bit(
         assert_equal(arrays(name), arrays(folder))
         assert json.loads(Path(folder, "manifest.json").read_text())["threads"] == 1
         again = call(monkeypatch, capsys, *plain)
-        assert "reused: table and figures drawn anew from data.npz\n" in again[1]
+        assert "reused: table and figures drawn anew from data.nc\n" in again[1]
     status, out, _ = call(
         monkeypatch, capsys, "sweep", *plain, "--scheduler", address, "--threads", "2"
     )
