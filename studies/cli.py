@@ -96,15 +96,11 @@ def parsed(command: Command, name: str, words: list[str]) -> Any:
     tyro keeps the line breaks of attribute docstrings in its help: it gets them without.
     """
     import tyro
-    from docstring_parser import parse_from_object
+
+    from studies.frame.option_texts import option_texts
 
     kind = options_of(command)
-    texts = {
-        parameter.arg_name: " ".join((parameter.description or "").split())
-        for base in reversed(kind.__mro__)
-        if dataclasses.is_dataclass(base)
-        for parameter in parse_from_object(base).params
-    }
+    texts = option_texts(kind)
     hints = get_type_hints(kind, include_extras=True)
     positional, by_place = getattr(kind, "POSITIONAL", ()), cast(Any, tyro.conf.Positional)
     annotations: dict[str, Any] = {

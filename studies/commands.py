@@ -154,6 +154,12 @@ COMMANDS: dict[str, dict[str, Command]] = {
             "sweep",
             reads_words=True,
         ),
+        "report": Command(
+            "studies.archive.report",
+            "Report runs on one page for the browser.",
+            "HtmlReport",
+            "write_report",
+        ),
         "results": Command(
             "studies.results",
             "Write the tables and figures of RESULTS.md.",

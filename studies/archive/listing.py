@@ -52,15 +52,19 @@ def row_of(run: Stored) -> Row:
 
 def in_words(options: dict[str, Any]) -> str:
     """Return options as the command line takes them: "--digits 2 --times 300 700"."""
+    return " ".join(map(_quoted, words_of(options)))
+
+
+def words_of(options: dict[str, Any]) -> list[str]:
+    """Return options as the words that the command line takes; without those that are not set."""
     words = []
     for name, value in options.items():
         flag = name.replace("_", "-")
         if isinstance(value, bool):
             words.append(f"--{flag}" if value else f"--no-{flag}")
         elif value is not None:
-            values = value if isinstance(value, list) else [value]
-            words.append(" ".join([f"--{flag}", *(_quoted(str(each)) for each in values)]))
-    return " ".join(words)
+            words += [f"--{flag}", *map(str, value if isinstance(value, list) else [value])]
+    return words
 
 
 def _quoted(word: str) -> str:

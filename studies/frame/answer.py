@@ -105,7 +105,7 @@ def _mean(group: list[Row], numbers: list[str], over: tuple[str, ...]) -> Row:
 
 def terminal_table(rows: list[Row], most: int = MOST) -> str:
     """Return the rows, the first `most` of them, as a table of aligned columns for a terminal."""
-    names, cells = _cells(rows)
+    names, cells = cells_of(rows)
     widths = [max(map(len, column)) for column in zip(names, *cells, strict=True)]
     lines = [
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
@@ -117,13 +117,13 @@ def terminal_table(rows: list[Row], most: int = MOST) -> str:
 
 def markdown_table(rows: list[Row]) -> str:
     """Return the rows as a table in Markdown."""
-    names, cells = _cells(rows)
+    names, cells = cells_of(rows)
     lines = [names, ["---"] * len(names), *cells]
     lines = [[cell.replace("|", r"\|") for cell in line] for line in lines]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def _cells(rows: list[Row]) -> tuple[list[str], list[list[str]]]:
+def cells_of(rows: list[Row]) -> tuple[list[str], list[list[str]]]:
     """Return the headings and the texts of the cells; columns that are empty throughout are left
     out.
     """

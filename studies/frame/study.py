@@ -198,7 +198,7 @@ def labelled(study: Study[C], arrays: Arrays, claim: Claim) -> xarray.Dataset:
 def draw(study: Study[C], arrays: Arrays, folder: Path) -> str:
     """Write the table and the figure of the arrays into the folder; return the answer."""
     rows = study.table(arrays)
-    write_whole(folder / "table.csv", _csv(rows))
+    write_whole(folder / "table.csv", csv_of(rows))
     for ending, image in figures(study, arrays).items():
         write_whole(folder / f"figure.{ending}", image)
     return terminal_table(study.answer(rows))
@@ -225,7 +225,8 @@ def figures(
     return found
 
 
-def _csv(rows: list[Row]) -> bytes:
+def csv_of(rows: list[Row]) -> bytes:
+    """Return the rows as the content of table.csv."""
     text = StringIO()
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()

@@ -1,21 +1,26 @@
 """The documentation site: `sphinx-build -W studies/site OUT`, after pip install -e ".[docs]".
 
-The reference and the gallery are made of the code: every name of the front door, every command.
+Reference, commands and results are made of the code. The gallery's runs and the notebooks are
+computed while the site is built, in about a minute.
 """
 
 import dataclasses
 import inspect
 import shutil
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(HERE)]
 
 import jacobian_lab  # noqa: E402
 from studies.commands import COMMANDS, options_of  # noqa: E402
+
+from gallery_page import gallery  # noqa: E402
+from notebook_page import page_of_notebook  # noqa: E402
 
 project, author = "jacobian-lab", "the authors of jacobian-lab"
 release = version = jacobian_lab.__version__
@@ -25,7 +30,8 @@ default_role = "literal"  # `x_t` in docstrings is code
 html_theme = "furo"
 html_title = f"jacobian-lab {release}"
 html_static_path = ["_figures"]
-exclude_patterns = ["_figures"]
+html_extra_path = ["_extra"]
+exclude_patterns = ["_figures", "_runs"]
 numpydoc_show_class_members = False
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # the docstrings' Parameters have shapes and ranges
@@ -61,12 +67,12 @@ def reference() -> str:
     return "\n".join([*text, "   :members:", ""])
 
 
-def gallery() -> str:
+def commands() -> str:
     """Return the page of the commands: what each asks, its options, and its figure."""
     text = ["# Commands", ""]
-    for group, commands in COMMANDS.items():
+    for group, entries in COMMANDS.items():
         text += [f"## {group}", ""]
-        for name, command in commands.items():
+        for name, command in entries.items():
             kind = options_of(command)
             about, _, example = " ".join((inspect.getdoc(kind) or "").split()).partition(
                 "Example: "
@@ -89,12 +95,34 @@ def results() -> str:
     return text.replace("](figures/", "](_figures/")
 
 
-GENERATED = {"reference": reference, "commands": gallery, "results": results}
+def reports() -> str:
+    """Return the gallery, and write its reports where Sphinx copies them from."""
+    return gallery(HERE / "_runs", REPORTS, REPORTS.name)
+
+
+def notebook(path: Path) -> str:
+    """Return the page of a notebook."""
+    return page_of_notebook(path, HERE / "_figures" / "notebooks", "../_figures/notebooks")
+
+
+REPORTS = HERE / "_extra" / "reports"
+NOTEBOOKS = sorted((ROOT / "studies" / "notebooks").glob("*.ipynb"))
+GENERATED = {
+    "reference": reference,
+    "commands": commands,
+    "results": results,
+    "gallery": reports,
+    **{f"notebooks/{path.stem}": partial(notebook, path) for path in NOTEBOOKS},
+}
 
 
 def setup(app: Any) -> None:
     """Let Sphinx fill in the pages that are made of the code."""
     shutil.copytree(ROOT / "studies" / "figures", HERE / "_figures", dirs_exist_ok=True)
+    REPORTS.mkdir(parents=True, exist_ok=True)
+    (HERE / "notebooks").mkdir(exist_ok=True)
+    for path in NOTEBOOKS:
+        (HERE / "notebooks" / f"{path.stem}.md").write_text(f"# {path.stem}\n")
 
     def fill(app: Any, page: str, source: list[str]) -> None:
         if page in GENERATED:

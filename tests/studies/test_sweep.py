@@ -124,7 +124,7 @@ def test_a_piece_that_fails_fails_its_run_and_no_other(address, images, monkeypa
     assert failed.startswith(f"--model {FILE}:broken: failed: ")
     assert ", computed; pieces: " in well
     (partial,) = Path("runs").glob("*.partial")
-    assert {path.name.split("-")[2] for path in partial.glob("*.npz")} == {"300"}
+    assert {path.name.split("-")[2] for path in partial.glob("*.npz")} <= {"300"}
 
 
 @pytest.mark.parametrize(
