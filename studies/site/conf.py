@@ -8,6 +8,7 @@ import dataclasses
 import inspect
 import shutil
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -107,7 +108,7 @@ def notebook(path: Path) -> str:
 
 REPORTS = HERE / "_extra" / "reports"
 NOTEBOOKS = sorted((ROOT / "studies" / "notebooks").glob("*.ipynb"))
-GENERATED = {
+GENERATED: dict[str, Callable[[], str]] = {
     "reference": reference,
     "commands": commands,
     "results": results,
