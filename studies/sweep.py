@@ -42,7 +42,7 @@ ON_THE_WAY = 8
 @dataclass(frozen=True)
 class SweepOptions:
     """Run a study for several models, digits, seeds or other options, on all cores or a cluster.
-    Example: jacobian-lab sweep eigenvalues --model mnist mnist-flow --digits 0:4 --times 0.3 0.7.
+    Example: jacobian-lab sweep eigenvalues --model mnist oracle --digits 0:4 --times 300 700.
     Options that take one value may have several, a run for each combination; whole numbers also a
     range a:b, from a to b - 1. --digits 0:200 and --seeds 0:5 are one run of these digits and
     seeds.
