@@ -27,7 +27,7 @@ def numbers(config):
         "operator": np.array(PARTS),
         "sample": np.array([f"digit {n}" for n in range(shape[1])]),
         "digit": np.arange(shape[1]),
-        "seed": np.full(shape[1], config.seed),
+        "seed": config.seed + np.arange(shape[1]) % config.seeds,
         "subject": np.array("model mnist"),
     }
 

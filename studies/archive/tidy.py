@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import pandas
     import xarray
 
-OF_PIXELS = {"row", "column", "pixel"}
+OF_PIXELS = {"row", "column", "pixel", "h", "w", "grid_x"}
 """Dimensions whose variables are pictures."""
 HEAD = ("run", "study", "model", "seed", "options")
 TAIL = ("quantity", "value", "units", "description")
@@ -123,13 +123,15 @@ def rows_of(variable: xarray.DataArray, head: dict[str, Any]) -> pandas.DataFram
     import pandas
 
     name = str(variable.name)
-    values = variable.astype(float).rename("value")
+    taken = {dim: f"{dim}_index" for dim in variable.dims if dim in (*HEAD, *TAIL)}
+    values = variable.rename(taken).astype(float).rename("value")
     if variable.dims:
         frame = values.to_dataframe().reset_index()
     else:
         frame = pandas.DataFrame({"value": [float(values)]})
     for key, value in head.items():
-        frame[key] = value
+        if key not in frame:  # where samples have seeds of their own, these are told
+            frame[key] = value
     frame["quantity"], frame["units"] = name, variable.attrs.get("units", "")
     frame["description"] = variable.attrs.get("description", "")
     return frame

@@ -35,21 +35,23 @@ PEERS = (COLOURS["exact"], COLOURS["krylov"], "#e69f00", "#7b3294", "#8c510a")
 OTHER, LIMIT = "#c8c8c8", "#222222"
 MARKS = "osv^<>ph"
 SCORED = {
-    "residual": Variable("run sample", "RMSE of what is observed"),
-    "psnr": Variable("run sample", "PSNR to the digit", "dB"),
-    "ssim": Variable("run sample", "structural similarity to the digit"),
-    "agreement": Variable("run sample", "whether the judge sees the digit"),
-    "doubt": Variable("run sample", "the judge's cross entropy", "nat"),
-    "diversity": Variable("run again", "RMS difference of two samples, over sqrt(2)"),
-    "kernel_distance": Variable("run moment", "kernel distance to the true digits, its deviation"),
-    "passes": Variable("run pass", "forward passes, J v and J^T u that a sample cost"),
-    "speed": Variable("run what", "milliseconds for an evaluation of a digit, peak MB"),
+    "residual": Variable("entry sample", "RMSE of what is observed"),
+    "psnr": Variable("entry sample", "PSNR to the digit", "dB"),
+    "ssim": Variable("entry sample", "structural similarity to the digit"),
+    "agreement": Variable("entry sample", "whether the judge sees the digit"),
+    "doubt": Variable("entry sample", "the judge's cross entropy", "nat"),
+    "diversity": Variable("entry again", "RMS difference of two samples, over sqrt(2)"),
+    "kernel_distance": Variable(
+        "entry moment", "kernel distance to the true digits, its deviation"
+    ),
+    "passes": Variable("entry pass", "forward passes, J v and J^T u that a sample cost"),
+    "speed": Variable("entry what", "milliseconds for an evaluation of a digit, peak MB"),
 }
 VARIABLES = {
     **SUBJECT,
     **SCORED,
-    "entries": Variable("run", "task, method, setting, parameters and steps, as JSON"),
-    "at_edge": Variable("run", "parameters whose best value is at an edge of the search"),
+    "entries": Variable("entry", "task, method, setting, parameters and steps, as JSON"),
+    "at_edge": Variable("entry", "parameters whose best value is at an edge of the search"),
     "left_out": Variable("", "methods that do not run on a task, and why, as JSON"),
     "ours": Variable("own", "methods of this project, for each task"),
     "labels": Variable("sample", "classes of the digits"),
@@ -58,14 +60,14 @@ VARIABLES = {
     "limit_agreement": Variable("task held_out", "whether the limit's network names the digit"),
     "limit_psnr": Variable("task held_out", "PSNR of the limit's mean image", "dB"),
     "class_excess": Variable(
-        "run sample", "p(class of the sample | y) - p(class of the digit | y)"
+        "entry sample", "p(class of the sample | y) - p(class of the digit | y)"
     ),
-    "distance": Variable("run sample", "|sample - mean image|^2"),
-    "true_distance": Variable("run sample", "|digit - mean image|^2"),
+    "distance": Variable("entry sample", "|sample - mean image|^2"),
+    "true_distance": Variable("entry sample", "|digit - mean image|^2"),
     "digits": Variable(f"shown {IMAGE}", "the first digits"),
     "observed": Variable(f"task shown {IMAGE}", "what is observed of them"),
     "expected": Variable(f"task shown {IMAGE}", "the limit's mean images"),
-    "shown": Variable(f"run shown {IMAGE}", "the first samples"),
+    "shown": Variable(f"entry shown {IMAGE}", "the first samples"),
 }
 
 

@@ -28,8 +28,8 @@ VARIABLES = {
     "singular": Variable("k", "singular values of J"),
     "range": Variable("angle", "boundary of the numerical range"),
     "box": Variable("side", "Bendixson's box: left, right, height"),
-    "ritz": Variable("step value", "Ritz values after each Arnoldi step; NaN beyond it"),
-    "bounds": Variable("step value", "their residuals"),
+    "ritz": Variable("step which", "Ritz values after each Arnoldi step; NaN beyond it"),
+    "bounds": Variable("step which", "their residuals"),
     "inner_range": Variable(
         "angle", "boundary of the numerical range of the last Hessenberg matrix"
     ),

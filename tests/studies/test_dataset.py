@@ -8,6 +8,7 @@ import pytest
 import xarray
 
 from jacobian_lab import InputError
+from studies.archive.tidy import HEAD, TAIL
 from studies.commands import COMMANDS, study_of
 from studies.frame.dataset import DATA, Variable, arrays_of, dataset, read_dataset, write_dataset
 
@@ -106,3 +107,4 @@ def test_every_study_describes_its_variables(name):
         assert variable.units
         dims = variable.dims.split()
         assert len(set(dims)) == len(dims)
+        assert not {*HEAD, *TAIL} & set(dims)  # columns of the tidy table

@@ -38,6 +38,11 @@ def test_runs_of_several_options_become_one_table_with_units(monkeypatch, capsys
     assert set(one.run) == {run.name for run in runs}
 
 
+def test_samples_keep_the_seeds_of_their_own(tmp_path):
+    table = tidy([Stored(make_run(tmp_path, seed=4, seeds=2))], ("error",))
+    assert sorted(set(table.seed)) == [4, 5]
+
+
 def test_chosen_quantities_only_and_unknown_ones_are_refused(monkeypatch, capsys, tmp_path):
     folder = make_run(tmp_path)
     assert set(tidy([Stored(folder)], ("error", "products")).quantity) == {"error", "products"}
