@@ -18,7 +18,7 @@ ENDINGS = ("png", "pdf", "svg")
 
 @dataclass(frozen=True)
 class Plot:
-    """Draw a finished run's figure anew. Example: jacobian-lab plot runs/eigenvalues-1a2b3c4d
+    """Draw a run's figure anew. Example: jacobian-lab plot runs/eigenvalues-1a2b3c4d
     --style talk.mplstyle --to talk.svg.
     """
 

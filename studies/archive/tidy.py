@@ -32,7 +32,7 @@ TAIL = ("quantity", "value", "units", "description")
 
 @dataclass(frozen=True)
 class Collect:
-    """Collect the numbers of runs into one tidy table. Example: jacobian-lab collect
+    """Collect the numbers of runs into one table. Example: jacobian-lab collect
     runs/eigenvalues-1a2b3c4d runs/symmetry-5e6f7a8b --to table.csv.
     """
 

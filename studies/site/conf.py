@@ -13,15 +13,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
+
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-sys.path[:0] = [str(ROOT), str(HERE)]
+sys.path.insert(0, str(ROOT))
 
 import jacobian_lab  # noqa: E402
 from studies.commands import COMMANDS, options_of  # noqa: E402
-
-from gallery_page import gallery  # noqa: E402
-from notebook_page import page_of_notebook  # noqa: E402
+from studies.site.gallery_page import gallery  # noqa: E402
+from studies.site.notebook_page import page_of_notebook  # noqa: E402
 
 project, author = "jacobian-lab", "the authors of jacobian-lab"
 release = version = jacobian_lab.__version__
@@ -119,6 +120,7 @@ GENERATED: dict[str, Callable[[], str]] = {
 
 def setup(app: Any) -> None:
     """Let Sphinx fill in the pages that are made of the code."""
+    torch.set_num_threads(1)  # small models: two threads wait for each other on a busy machine
     shutil.copytree(ROOT / "studies" / "figures", HERE / "_figures", dirs_exist_ok=True)
     REPORTS.mkdir(parents=True, exist_ok=True)
     (HERE / "notebooks").mkdir(exist_ok=True)

@@ -51,7 +51,7 @@ def test_the_command_that_repeats_a_run_means_the_same_options(run):
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(None, "none"), (True, "yes"), ((1, 2.5), "1 2.5"), ("", ""), (0, "0")]
+    ("value", "text"), [(None, "none"), (True, "yes"), ((1, 2.5), "1, 2.5"), ("", ""), (0, "0")]
 )
 def test_values_in_words(value, text):
     assert said(value) == text

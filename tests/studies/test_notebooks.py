@@ -3,24 +3,18 @@
 All notebooks run when the site is built, in CI; here only two of them by default.
 """
 
-import importlib.util
 import json
 import re
 from pathlib import Path
 
 import pytest
 
+from studies.site import gallery_page
+from studies.site.notebook_page import cells, page_of_notebook
+
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "studies" / "notebooks").glob("*.ipynb"))
 QUICK = ("superres", "jacobian_analysis")
-
-
-def of_the_site(name):
-    """Import a module of the site's folder, which is no package."""
-    spec = importlib.util.spec_from_file_location(name, ROOT / "studies" / "site" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def test_there_is_a_notebook_for_each_of_the_papers():
@@ -51,19 +45,17 @@ def test_notebooks_are_stripped_and_use_the_front_door(path):
     ids=lambda path: path.stem,
 )
 def test_notebooks_run(path, tmp_path):
-    page = of_the_site("notebook_page").page_of_notebook(path, tmp_path, "figures")
+    page = page_of_notebook(path, tmp_path, "figures")
     drawn = re.findall(r"\]\(figures/(.+?)\)", page)
     assert drawn
     assert sorted(drawn) == sorted(file.name for file in tmp_path.iterdir())
-    assert page.count("```python\n") == sum(
-        kind == "code" for kind, _ in of_the_site("notebook_page").cells(path)
-    )
+    assert page.count("```python\n") == sum(kind == "code" for kind, _ in cells(path))
     assert "nan" not in page
 
 
 def test_super_resolution_in_the_notebook_beats_bicubic(tmp_path):
     path = next(path for path in NOTEBOOKS if path.stem == "superres")
-    page = of_the_site("notebook_page").page_of_notebook(path, tmp_path, "figures")
+    page = page_of_notebook(path, tmp_path, "figures")
     bicubic, ours = map(float, re.findall(r"PSNR ([\d.]+) dB", page))
     assert ours > bicubic + 3
 
@@ -72,15 +64,14 @@ def test_a_cell_that_raises_fails_the_page(tmp_path):
     cell = {"cell_type": "code", "source": ["1 / 0"]}
     (tmp_path / "n.ipynb").write_text(json.dumps({"cells": [cell]}))
     with pytest.raises(ZeroDivisionError):
-        of_the_site("notebook_page").page_of_notebook(tmp_path / "n.ipynb", tmp_path, "figures")
+        page_of_notebook(tmp_path / "n.ipynb", tmp_path, "figures")
 
 
 @pytest.mark.filterwarnings("ignore")  # of variables that a study does not describe
 def test_a_card_of_the_gallery_opens_the_report_of_a_run(tmp_path, monkeypatch):
-    site = of_the_site("gallery_page")
-    monkeypatch.setattr(site, "LINES", ("inpaint --digits 1 --samples 1 --steps 2",))
+    monkeypatch.setattr(gallery_page, "LINES", ("inpaint --digits 1 --samples 1 --steps 2",))
     (tmp_path / "reports").mkdir()
-    page = site.gallery(tmp_path / "runs", tmp_path / "reports", "reports")
+    page = gallery_page.gallery(tmp_path / "runs", tmp_path / "reports", "reports")
     assert '<a href="reports/inpaint.html"><img src="reports/inpaint.png"' in page
     assert (tmp_path / "reports" / "inpaint.png").read_bytes().startswith(b"\x89PNG")
     report = re.sub("<[^>]+>", "", (tmp_path / "reports" / "inpaint.html").read_text())
