@@ -136,12 +136,12 @@ COMMANDS: dict[str, dict[str, Command]] = {
         ),
         "collect": Command(
             "studies.archive.tidy",
-            "Collect the numbers of runs into one tidy table.",
+            "Collect the numbers of runs into one table.",
             "Collect",
             "collect_runs",
         ),
         "plot": Command(
-            "studies.archive.restyle", "Draw a finished run's figure anew.", "Plot", "plot_run"
+            "studies.archive.restyle", "Draw a run's figure anew.", "Plot", "plot_run"
         ),
         "compare": Command(
             "studies.archive.compare", "Compare two runs of a study.", "Compare", "compare_runs"

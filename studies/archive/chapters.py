@@ -9,13 +9,12 @@ from importlib import import_module
 from io import StringIO
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from jacobian_lab import InputError
 from studies.archive.figure_svg import inline_figure
 from studies.archive.listing import in_words, words_of
-from studies.archive.stored import MANIFEST, Stored
+from studies.archive.stored import Stored
 from studies.commands import COMMANDS
 from studies.frame.answer import Row, cells_of
-from studies.frame.dataset import DATA, Arrays, arrays_of
+from studies.frame.dataset import Arrays, arrays_of
 from studies.frame.option_texts import option_texts
 from studies.frame.study import csv_of
 
@@ -95,14 +94,9 @@ def chapter_of(run: Stored, anchor: str) -> Chapter:
 def _drawn(run: Stored, anchor: str, arrays: Arrays) -> tuple[list[Row], str]:
     """Return a run's table and its figure."""
     study, label = run.study, f"Figure of the study {run.study_name}; its numbers are in the table"
-    try:
+    with run.told_if_other_code():
         rows = study.table(arrays)
         return rows, inline_figure(study, arrays, anchor, label) if study.plot else ""
-    except KeyError as error:
-        raise InputError(
-            f"{run.folder} was made by other code: {DATA} lacks {error}, which this version's"
-            f" {run.study_name} draws. The command in {MANIFEST} computes it anew beside it"
-        ) from error
 
 
 def _whole(rows: list[Row]) -> Table:

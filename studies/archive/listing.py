@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,7 @@ def row_of(run: Stored) -> Row:
 
 def in_words(options: dict[str, Any]) -> str:
     """Return options as the command line takes them: "--digits 2 --times 300 700"."""
-    return " ".join(map(_quoted, words_of(options)))
+    return shlex.join(words_of(options))
 
 
 def words_of(options: dict[str, Any]) -> list[str]:
@@ -65,10 +66,6 @@ def words_of(options: dict[str, Any]) -> list[str]:
         elif value is not None:
             words += [f"--{flag}", *map(str, value if isinstance(value, list) else [value])]
     return words
-
-
-def _quoted(word: str) -> str:
-    return f'"{word}"' if " " in word or not word else word
 
 
 def _age(seconds: float) -> str:

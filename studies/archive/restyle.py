@@ -49,7 +49,9 @@ def plot_run(config: Plot) -> None:
         if config.to is None
         else {config.to.suffix.lstrip("."): config.to}
     )
-    drawn = figures(run.study, run.arrays(), targets, style_of(config.style))
+    style = style_of(config.style)
+    with run.told_if_other_code():
+        drawn = figures(run.study, run.arrays(), targets, style)
     for ending, path in targets.items():
         write_whole(path, drawn[ending])
     print(", ".join(map(str, targets.values())))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import MISSING, dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -109,7 +110,21 @@ class Stored:
 
     def answer(self, arrays: Arrays) -> list[Row]:
         """Return the rows that the study prints at its end."""
-        return self.study.answer(self.study.table(arrays))
+        with self.told_if_other_code():
+            return self.study.answer(self.study.table(arrays))
+
+    @contextmanager
+    def told_if_other_code(self) -> Iterator[None]:
+        """Raise what a user understands if this version's study draws in this block what the run,
+        of other code, does not have.
+        """
+        try:
+            yield
+        except KeyError as error:
+            raise InputError(
+                f"{self.folder} was made by other code: {DATA} lacks {error}, which this version's"
+                f" {self.study_name} draws. The command in {MANIFEST} computes it anew beside it"
+            ) from error
 
 
 def open_run(folder: Path | str) -> xarray.Dataset:

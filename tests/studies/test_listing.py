@@ -37,7 +37,7 @@ def test_where_there_is_no_run_it_says_so(monkeypatch, capsys, tmp_path):
     [
         ({"digits": 2, "times": [300, 700]}, "--digits 2 --times 300 700"),
         ({"project": False, "speed": True, "out": None}, "--no-project --speed"),
-        ({"prompt": "a photo of a seven"}, '--prompt "a photo of a seven"'),
+        ({"prompt": 'a "$x"'}, """--prompt 'a "$x"'"""),
     ],
 )
 def test_options_are_written_as_they_are_typed(options, words):

@@ -40,6 +40,14 @@ def test_each_name_of_a_study_has_its_command(tmp_path, name):
     assert Stored(tmp_path).study.name == name
 
 
+def test_of_other_code_what_is_missing_is_told(tmp_path):
+    run = Stored(make_run(tmp_path))
+    arrays = run.arrays()
+    del arrays["largest"]
+    with pytest.raises(InputError, match=r"other code: data\.nc lacks 'largest'"):
+        run.answer(arrays)
+
+
 def test_unfinished_and_unknown_runs_are_told(tmp_path):
     folder = make_run(tmp_path)
     partial = tmp_path / "other.partial"
