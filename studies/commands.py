@@ -140,9 +140,7 @@ COMMANDS: dict[str, dict[str, Command]] = {
             "Collect",
             "collect_runs",
         ),
-        "plot": Command(
-            "studies.archive.restyle", "Draw a run's figure anew.", "Plot", "plot_run"
-        ),
+        "plot": Command("studies.archive.restyle", "Draw a run's figure anew.", "Plot", "plot_run"),
         "compare": Command(
             "studies.archive.compare", "Compare two runs of a study.", "Compare", "compare_runs"
         ),

@@ -53,7 +53,7 @@ def server(tmp_path_factory):
         time.sleep(0.1)
     yield f"http://127.0.0.1:{port}/"
     process.send_signal(2)
-    assert process.wait(30) == 0
+    assert process.wait(timeout=60) == 0
     assert "Traceback" not in log.read_text(), log.read_text()
 
 
