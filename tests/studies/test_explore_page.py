@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -33,6 +34,11 @@ if CHROMIUM is None and not os.environ.get("CI"):
     pytest.skip("needs bokeh, playwright and Chromium", allow_module_level=True)
 
 
+def heeds_ctrl_c():
+    """Undo what a script does to what it starts in the background."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     """The command, on a free port; its address."""
@@ -44,7 +50,11 @@ def server(tmp_path_factory):
     code = "from studies.cli import main; main()"
     with log.open("w") as out:
         process = subprocess.Popen(
-            [sys.executable, "-c", code, *words], cwd=ROOT, stdout=out, stderr=out
+            [sys.executable, "-c", code, *words],
+            cwd=ROOT,
+            stdout=out,
+            stderr=out,
+            preexec_fn=heeds_ctrl_c,
         )
     end = time.monotonic() + 60
     while "shows J of mnist" not in log.read_text():
@@ -52,7 +62,7 @@ def server(tmp_path_factory):
         assert time.monotonic() < end
         time.sleep(0.1)
     yield f"http://127.0.0.1:{port}/"
-    process.send_signal(2)
+    process.send_signal(signal.SIGINT)
     assert process.wait(timeout=60) == 0
     assert "Traceback" not in log.read_text(), log.read_text()
 
