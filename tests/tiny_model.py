@@ -29,7 +29,9 @@ class Broken(Tiny):
     """A network that fails at t = 500."""
 
     def forward(self, x, t):
-        time.sleep(float(t.max() == 500))  # what is at other times is finished before
+        until = time.monotonic() + 60 * float(t.max() == 500)
+        while time.monotonic() < until and not list(Path("runs").glob("*.partial/*-300-*.npz")):
+            time.sleep(0.05)  # what is at other times is finished, and kept, before
         return super().forward(x, t) * torch.where(t == 500, torch.nan, 1.0).reshape(-1, 1, 1, 1)
 
 

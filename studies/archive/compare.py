@@ -92,8 +92,9 @@ def _difference(name: str, a: NDArray[Any] | None, b: NDArray[Any] | None) -> Ro
         return row | {"difference": f"{int((a != b).sum())} of {a.size} differ"}
     unlike = np.isnan(a) != np.isnan(b)
     finite = ~np.isnan(a) & ~np.isnan(b)
+    apart = finite & (a != b)  # infinities that are equal have no difference
     wide = np.result_type(a.dtype, b.dtype, np.float64)
-    far, size = np.abs(a[finite].astype(wide) - b[finite]), np.abs(a[finite].astype(wide))
+    far, size = np.abs(a[apart].astype(wide) - b[apart]), np.abs(a[finite].astype(wide))
     said = f"{int(unlike.sum())} of {a.size} are NaN in one only" if unlike.any() else "numbers"
     largest = float(far.max(initial=0))
     scale = float(size.max(initial=0))

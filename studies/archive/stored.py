@@ -8,6 +8,7 @@ their data.
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -163,10 +164,21 @@ def finished(folders: Sequence[Path]) -> list[Stored]:
 
 
 def runs_in(folder: Path) -> Iterator[Stored]:
-    """Yield the runs in a folder, the newest last; raise if there is no such folder."""
+    """Yield the runs in a folder, the newest last, and print which cannot be read; raise if there
+    is no such folder.
+    """
     if not folder.is_dir():
         raise InputError(f"{folder} is no folder: name that of the runs")
     found = [Stored(path.parent) for path in folder.glob(f"*/{CLAIM}")]
     yield from sorted(
-        (run for run in found if run.study_name), key=lambda run: run.age, reverse=True
+        (run for run in found if _is_study(run)), key=lambda run: run.age, reverse=True
     )
+
+
+def _is_study(run: Stored) -> bool:
+    """Say whether a run is of a study, and not of a training; print why if it cannot be told."""
+    try:
+        return bool(run.study_name)
+    except InputError as error:
+        print(f"left out: {error}", file=sys.stderr)
+        return False

@@ -19,12 +19,13 @@ from jacobian_lab import InputError, _require
 from jacobian_lab._files import write_whole
 from studies.archive.listing import in_words
 from studies.archive.stored import Stored, finished
+from studies.frame.dataset import AXES
 
 if TYPE_CHECKING:
     import pandas
     import xarray
 
-OF_PIXELS = {"row", "column", "pixel", "h", "w", "grid_x"}
+OF_PIXELS = {"row", "column", "pixel", "h", "w", "grid_x", *AXES}
 """Dimensions whose variables are pictures."""
 HEAD = ("run", "study", "model", "seed", "options")
 TAIL = ("quantity", "value", "units", "description")

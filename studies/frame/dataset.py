@@ -55,8 +55,11 @@ Variables: TypeAlias = Mapping[str, Variable]
 T = "index in the training table, 0 to T - 1; of a continuous schedule its time, of a flow sigma"
 TIME = Variable("time", f"noise level t: {T}")
 """Of studies over noise levels."""
-IMAGE = "channel row column"
-"""Dimensions of an image or of a sample's vector in its shape."""
+IMAGE, LATENT = "channel row column", "c h w"
+"""Dimensions of an image, and of what has the shape of a model's samples beside images of another.
+Where samples are no images they are `AXES`, as many as there are.
+"""
+AXES = tuple(f"axis_{k}" for k in range(8))
 SAMPLES = {
     "sample": Variable("sample", "digit or image, and the seed of its noise"),
     "digit": Variable("sample", "number of the digit or image", coordinate=True),
@@ -81,11 +84,17 @@ def dataset(arrays: Arrays, variables: Variables, attributes: Mapping[str, str])
     import xarray
 
     found: dict[str, Any] = {}
+    sizes: dict[str, int] = {}
     coordinates = []
     for name, array in arrays.items():
         variable = variables.get(name)
-        if variable is None or len(variable.dims.split()) != np.ndim(array):
-            told = variable and f"has dimensions {variable.dims!r}"
+        dims = [] if variable is None else dimensions(variable, np.ndim(array))
+        shape = dict(zip(dims, np.shape(array), strict=False))
+        unlike = any(sizes.get(dim, size) != size for dim, size in shape.items())
+        if variable is None or len(dims) != np.ndim(array) or unlike:
+            told = (
+                variable and f"has dimensions {variable.dims!r}"
+            )  # of other sizes, or another number
             warnings.warn(
                 f"the study's variable {name!r} {told or 'is not described'}: it has shape"
                 f" {np.shape(array)}",
@@ -93,15 +102,24 @@ def dataset(arrays: Arrays, variables: Variables, attributes: Mapping[str, str])
             )
             found[name] = ([f"{name}_{k}" for k in range(np.ndim(array))], array, {})
             continue
-        dims = variable.dims.split()
         is_text = np.asarray(array).dtype.kind == "U"
         labels = {"description": variable.description} | (
             {} if is_text else {"units": variable.units}
         )
-        found[name] = (dims, array, labels)
+        found[name], sizes = (dims, array, labels), sizes | shape
         if variable.coordinate and dims != [name]:
             coordinates.append(name)
     return xarray.Dataset(found, attrs=dict(attributes)).set_coords(coordinates)
+
+
+def dimensions(variable: Variable, count: int) -> list[str]:
+    """Return the names of a variable's dimensions, of which an array has so many: those of an image
+    at their end stand for a sample of any shape.
+    """
+    dims = variable.dims.split()
+    if len(dims) != count and dims[-3:] in (IMAGE.split(), LATENT.split()):
+        dims = [*dims[:-3], *AXES[: max(0, count - len(dims) + 3)]]
+    return dims
 
 
 def arrays_of(data: xarray.Dataset) -> Arrays:

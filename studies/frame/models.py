@@ -252,6 +252,15 @@ def check_precision(name: str, denoiser: Denoiser, device: str, dtype: torch.dty
         ) from error
 
 
+def check_shape(name: str, model: Model, remedy: str) -> None:
+    """Raise unless a model's samples are images, or latents of images."""
+    if len(model.image_shape) != 3:
+        raise InputError(
+            f"--model {name} is of samples of shape {model.image_shape}: this study is of images,"
+            f" (C, H, W). {remedy}"
+        )
+
+
 def check_digits(name: str, model: Model) -> None:
     """Raise unless a model, called so by the user, is of digits."""
     if not model.digits:

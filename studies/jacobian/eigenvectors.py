@@ -26,7 +26,7 @@ from studies.frame.answer import Answer, Row
 from studies.frame.dataset import IMAGE, SUBJECT, TIME, Variable
 from studies.frame.figure_style import show
 from studies.frame.figure_text import subject, write_subject
-from studies.frame.models import Model, operator_at
+from studies.frame.models import Model, check_shape, operator_at
 from studies.frame.options import OnModel, model_files
 from studies.frame.study import Arrays, Pieces, Study
 
@@ -56,6 +56,7 @@ def compute(config: Eigenvectors, pieces: Pieces) -> Arrays:
     what the table needs.
     """
     model = config.load()
+    check_shape(config.model, model, "In Python, jacobian_lab.eigenpairs takes any J")
     inputs = config.inputs(model)
 
     def operator() -> JacobianOperator:

@@ -11,9 +11,8 @@ import torch
 from torch import Tensor
 
 import mnist
-from jacobian_lab import InputError
 from jacobian_lab.sampling.sampler import seed_of
-from studies.frame.models import Inputs, Model, check_digits
+from studies.frame.models import Inputs, Model, check_digits, check_shape
 from studies.frame.options import Pictured
 from studies.sampling.constrained import Constrained, in_batches
 
@@ -41,11 +40,7 @@ class OfDigits(Constrained, Pictured):
         InputError
             If the model's images are no digits, and no images are named; or it makes no images.
         """
-        if len(model.image_shape) != 3:
-            raise InputError(
-                f"--model {self.model} is of samples of shape {model.image_shape}: this study is of"
-                " images, (C, H, W). In Python, jacobian_lab.sample takes any shape"
-            )
+        check_shape(self.model, model, "In Python, jacobian_lab.sample takes any shape")
         labels: Tensor | None = None
         if self.images:
             images, names, _ = self.samples_of(model)

@@ -39,6 +39,7 @@ def test_differences_of_numbers_text_shapes_and_nan():
         "gone": np.zeros(1),
         "complex": np.array([1 + 1j]),
         "bool": np.array([True]),
+        "infinite": np.array([np.inf, 1.0]),
     }
     other = {
         "same": np.array([1.0, np.nan]),
@@ -48,12 +49,14 @@ def test_differences_of_numbers_text_shapes_and_nan():
         "text": np.array(["a", "c"]),
         "complex": np.array([1 + 2j]),
         "bool": np.array([False]),
+        "infinite": np.array([np.inf, 3.0]),
     }
     found = {row["variable"]: row for row in differences(one, other)}
     assert found["same"]["difference"] == "none"
     assert (found["far"]["largest_difference"], found["far"]["largest_value"]) == (0.5, 2.0)
     assert found["nan"]["difference"] == "1 of 2 are NaN in one only"
     assert found["shape"]["difference"] == "shapes: (2,) and (3,)"
+    assert found["infinite"]["largest_difference"] == 2
     assert found["text"]["difference"] == "1 of 2 differ"
     assert found["gone"]["difference"] == "only in one of them"
     assert found["complex"]["largest_difference"] == found["bool"]["largest_difference"] == 1

@@ -10,7 +10,17 @@ import xarray
 from jacobian_lab import InputError
 from studies.archive.tidy import HEAD, TAIL
 from studies.commands import COMMANDS, study_of
-from studies.frame.dataset import DATA, Variable, arrays_of, dataset, read_dataset, write_dataset
+from studies.frame.dataset import (
+    AXES,
+    DATA,
+    IMAGE,
+    LATENT,
+    Variable,
+    arrays_of,
+    dataset,
+    read_dataset,
+    write_dataset,
+)
 
 VARIABLES = {
     "time": Variable("time", "noise level"),
@@ -65,6 +75,22 @@ def test_what_is_not_described_is_kept_and_told(variables):
     with pytest.warns(UserWarning, match=r"'value' (is not described|has dimensions 'time')"):
         found = dataset({"value": ARRAYS["value"]}, variables, {})
     np.testing.assert_array_equal(found["value"].values, ARRAYS["value"])
+
+
+@pytest.mark.parametrize("shape", [(3,), (3, 24), (3, 5, 6), (3, 1, 4, 4), (3, 1, 4, 4, 4)])
+@pytest.mark.parametrize("image", [IMAGE, LATENT])
+def test_samples_of_any_shape_have_dimensions(shape, image):
+    found = dataset({"x": np.zeros(shape)}, {"x": Variable(f"k {image}", "vectors")}, {})
+    own = image.split() if len(shape) == 4 else list(AXES[: len(shape) - 1])
+    assert found["x"].dims == ("k", *own)
+
+
+def test_sizes_that_contradict_each_other_are_told_and_nothing_is_lost():
+    variables = {name: Variable("sample", "any") for name in ("a", "b")}
+    with pytest.warns(UserWarning, match="'b' has dimensions 'sample'"):
+        found = dataset({"a": np.zeros(2), "b": np.zeros(3)}, variables, {})
+    assert found["a"].dims == ("sample",)
+    assert found["b"].shape == (3,)
 
 
 def test_missing_old_unfinished_and_damaged_data_are_refused_with_the_remedy(tmp_path):

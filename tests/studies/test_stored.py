@@ -64,13 +64,16 @@ def test_unfinished_and_unknown_runs_are_told(tmp_path):
         _ = Stored(partial).study
 
 
-def test_runs_are_found_in_their_order(tmp_path):
+def test_runs_are_found_in_their_order(tmp_path, capsys):
     folders = [make_run(tmp_path, seed=k) for k in range(3)]
     for k, folder in enumerate(folders):
         for path in folder.iterdir():
             os.utime(path, (1e9 + [2, 0, 1][k], 1e9 + [2, 0, 1][k]))
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "config.json").write_text("{}")  # of something else
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / "config.json").write_text("{")
     assert [run.claim["seed"] for run in runs_in(tmp_path)] == [1, 2, 0]
+    assert "left out: " in capsys.readouterr().err
     with pytest.raises(InputError, match="is no folder"):
         list(runs_in(tmp_path / "nowhere"))

@@ -150,9 +150,12 @@ def test_samples_that_are_no_images_have_spectra(run, monkeypatch, capsys, place
     data, _, _ = run("eigenvalues", *words, "--times", "0.5", "--seeds", "1")
     assert data["largest"].shape == (1, 2, 3)
     np.testing.assert_allclose(data["truth"], data["largest"][:, 0], rtol=1e-4, atol=1e-5)
-    status, _, err = call(monkeypatch, capsys, "inpaint", *words)
-    assert status == 2
-    assert "is of samples of shape (9,): this study is of images" in err
+    data, _, _ = run("evaluate", *words, "--times", "0.5", "--steps", "3", out="evaluated")
+    assert data["grid"].shape[1:] == (9,)
+    for study in ("inpaint", "eigenvectors"):
+        status, _, err = call(monkeypatch, capsys, study, *words)
+        assert status == 2
+        assert "is of samples of shape (9,): this study is of images" in err
 
 
 def test_default_times_follow_the_schedule(named, capsys):
