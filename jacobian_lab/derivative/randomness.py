@@ -6,6 +6,7 @@ import random
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,10 @@ from jacobian_lab.errors import InputError
 SWITCHES = ("train", "training", "dropout_p")
 """Arguments by which an operation that PyTorch tags as random is told not to draw: those of
 dropout, `rrelu`, recurrent layers and fused attention.
+"""
+AGAIN = ContextVar("AGAIN", default=False)
+"""Whether the network runs again because a thread has drawn, perhaps another one: by chance, so
+that whoever counts passes leaves these out.
 """
 
 
@@ -66,13 +71,17 @@ def _draws(run: Callable[[], Tensor]) -> bool:
        that differs in any bit from one run to the next.
     """
     watch = _Draws()  # type: ignore[no-untyped-call]
-    with torch.no_grad():
-        try:
-            with watch:
+    token = AGAIN.set(True)
+    try:
+        with torch.no_grad():
+            try:
+                with watch:
+                    first, second = run(), run()
+            # networks that cannot be watched; see `precision.observed`
+            except (RuntimeError, NotImplementedError, TypeError):
                 first, second = run(), run()
-        # networks that cannot be watched; see `precision.observed`
-        except (RuntimeError, NotImplementedError, TypeError):
-            first, second = run(), run()
+    finally:
+        AGAIN.reset(token)
     return watch.found or not torch.allclose(first, second, rtol=0, atol=0, equal_nan=True)
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 
+from jacobian_lab.derivative.randomness import AGAIN
 from jacobian_lab.diffusion.denoiser import Denoiser, Network
 from jacobian_lab.errors import InputError
 from studies.contest import (
@@ -196,7 +197,8 @@ class CountedDenoiser(Denoiser):
     A pass of part of the batch counts as that part. A backward pass through a graph that was kept
     counts each time; a pass in forward mode counts as one forward and one jvp. Products that are
     recorded once and applied without the network (`JacobianOperator`'s "exact") are out of its
-    sight.
+    sight. Not counted are the runs by which a check tells its own draws from another thread's:
+    whether they are needed is chance.
 
     Parameters
     ----------
@@ -227,6 +229,8 @@ class _CountedNetwork(nn.Module):
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         """Return the raw output."""
         raw = self.network(x, t)
+        if AGAIN.get():
+            return raw
         share = len(x) / self.batch
         self.passes.forward += share
         if forward_ad.unpack_dual(raw).tangent is not None:  # type: ignore[no-untyped-call]

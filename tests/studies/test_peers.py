@@ -4,7 +4,10 @@ stated price.
 
 import importlib.util
 import inspect
+import random
 import sys
+import threading
+import time
 
 import pytest
 import torch
@@ -17,6 +20,7 @@ from jacobian_lab.constraints.linear import Inpainting
 from jacobian_lab.constraints.masks import half, random_pixels
 from jacobian_lab.constraints.separable import Separable, shrink, super_resolution
 from jacobian_lab.diffusion.oracle import gaussian
+from jacobian_lab.linops.batch_jacobian import BatchJacobian
 from jacobian_lab.sampling.sampler import sample, seeded_noise
 from studies.contest import (
     peers_azula,
@@ -235,6 +239,33 @@ def test_counted_counts_passes_in_units_of_the_batch(denoiser, images):
     _, pull = torch.func.vjp(lambda z: counted(z, 500), images)
     pull(images)
     assert counted.passes == Passes(3.5, 3)
+
+
+def test_counted_does_not_depend_on_what_other_threads_draw(denoiser, images):
+    drawn, stop = [], threading.Event()
+
+    def draw():
+        while not stop.is_set():
+            drawn.append(random.random())
+            time.sleep(0)
+
+    def passes():
+        counted = CountedDenoiser(denoiser, 2)
+        operator = BatchJacobian(counted, images, 500)
+        operator.guard()
+        operator.jvp(images)
+        return counted.passes, operator.spent
+
+    alone = passes()
+    thread = threading.Thread(target=draw)
+    thread.start()
+    try:
+        beside = [passes() for _ in range(3)]
+    finally:
+        stop.set()
+        thread.join()
+    assert drawn
+    assert beside == [alone] * 3
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")  # PyTorch's own, at the first torch.func.jvp
