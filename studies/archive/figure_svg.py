@@ -49,9 +49,13 @@ def _fit_into_page(drawn: bytes, prefix: str, label: str) -> str:
             # the date of drawing, and rules for the page as a whole
             if child.tag in (f"{{{SVG}}}metadata", f"{{{SVG}}}style"):
                 parent.remove(child)
+    seen: set[str] = set()
     for element in svg.iter():
         for name, value in element.attrib.items():
             element.set(name, _with_prefix(name, value, prefix))
+        if element.get("id") in seen:  # matplotlib gives equal images one id
+            del element.attrib["id"]
+        seen.add(element.get("id", ""))
         if element.tag in (f"{{{SVG}}}text", f"{{{SVG}}}tspan") and "style" in element.attrib:
             element.set("style", FAMILY.sub("", element.attrib["style"]))
     _size(svg)

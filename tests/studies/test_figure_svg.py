@@ -13,13 +13,14 @@ IMAGE = np.arange(12.0).reshape(3, 4)
 
 
 def drawing(arrays):
-    """A figure with all that has ids: clips, markers, images, gradients of text."""
+    """A figure with all that has ids: clips, markers, gradients of text, an image and its equal."""
     figure = Figure(figsize=(4, 2))
-    left, right = figure.subplots(1, 2)
+    left, right, same = figure.subplots(1, 3)
     left.plot(arrays["x"], "o-")
     left.set_title(str(arrays["title"]))
     left.set_xlabel("$x_t$")
     right.imshow(IMAGE)
+    same.imshow(IMAGE)
     return figure
 
 
@@ -59,5 +60,6 @@ def test_images_keep_their_pixels_for_the_browser_to_enlarge():
 
     from PIL import Image
 
-    (content,) = re.findall(r'href="data:image/png;base64,([^"]+)"', drawn("run-1"))
-    assert Image.open(BytesIO(b64decode(content))).size == IMAGE.shape[::-1]
+    contents = re.findall(r'href="data:image/png;base64,([^"]+)"', drawn("run-1"))
+    sizes = [Image.open(BytesIO(b64decode(content))).size for content in contents]
+    assert sizes == [IMAGE.shape[::-1]] * 2
