@@ -19,6 +19,7 @@ from studies.explore.widgets import on_value
 
 Array: TypeAlias = NDArray[Any]
 PAINT = """
+if (!source.data.image.length) return;  // no picture yet
 const shown = source.data.image[0], ink = source.data.ink[0], base = source.data.base[0];
 const [H, W] = [source.data.height[0], source.data.width[0]];
 const [x, y] = [cb_obj.x, cb_obj.y];

@@ -40,6 +40,7 @@ from studies.explore.session import Session
 from studies.explore.views import number, picture, sentence, table, waiting
 from studies.explore.widgets import HERE, html_block, on_value, styled
 
+PICTURES = ("Clean x₀", "Noisy xₜ")
 TABS = {
     "pixel": "One pixel",
     "wish": "A wish",
@@ -170,14 +171,12 @@ class Page:
     def titles(self, point: Point | None) -> None:
         """Fill in the pictures and figures of the point."""
         if point is None:
-            self.clean.text, self.noisy.text = (
-                waiting(t, "opening") for t in ("Clean x₀", "Noisy xₜ")
-            )
+            self.clean.text, self.noisy.text = (waiting(t, "opening") for t in PICTURES)
             return
         what = "the clean digit" if self.choice.upload is None else self.choice.upload.name
-        self.clean.text = picture(flat(point.clean).reshape(point.shape), "Clean x₀", what)
+        self.clean.text = picture(flat(point.clean).reshape(point.shape), PICTURES[0], what)
         noisy = point.x_t.reshape(point.shape) / scale_of(point)
-        self.noisy.text = picture(noisy, "Noisy xₜ", noisy_note(point))
+        self.noisy.text = picture(noisy, PICTURES[1], noisy_note(point))
         self.facts.text = facts(point)
 
     def turn(self, tab: str) -> None:
@@ -190,6 +189,9 @@ class Page:
 
     def _say(self, text: str) -> None:
         self.alert.text = sentence(text, "error")
+        if text and self.session.point is None:
+            self.facts.text = ""
+            self.clean.text, self.noisy.text = (waiting(t, "no image yet") for t in PICTURES)
 
 
 def facts(point: Point) -> str:

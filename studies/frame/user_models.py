@@ -65,7 +65,7 @@ def make(name: str) -> Any:
         try:
             made = load(made)
         except InputError as error:
-            why = str(error).splitlines()[0]
+            why = str(error).partition(". Known are:")[0].splitlines()[0]
             raise InputError(
                 f"--model {name} returned a {type(made).__name__}: expected a"
                 f" jacobian_lab.Denoiser, an object with {', '.join(PARTS)}, or what load takes"

@@ -2,12 +2,14 @@
 
 import os
 import re
+import runpy
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -39,14 +41,13 @@ def heeds_ctrl_c():
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
+@contextmanager
+def serving(log, *options):
     """The command, on a free port; its address."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    log = tmp_path_factory.mktemp("explore") / "log"
-    words = ["explore", "--no-browser", "--port", str(port), "--digit", "3"]
+    words = ["explore", "--no-browser", "--port", str(port), *map(str, options)]
     code = "from studies.cli import main; main()"
     with log.open("w") as out:
         process = subprocess.Popen(
@@ -57,7 +58,7 @@ def server(tmp_path_factory):
             preexec_fn=heeds_ctrl_c,
         )
     end = time.monotonic() + 60
-    while "shows J of mnist" not in log.read_text():
+    while "shows J of" not in log.read_text():
         assert process.poll() is None, log.read_text()
         assert time.monotonic() < end
         time.sleep(0.1)
@@ -65,6 +66,12 @@ def server(tmp_path_factory):
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=60) == 0
     assert "Traceback" not in log.read_text(), log.read_text()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with serving(tmp_path_factory.mktemp("explore") / "log", "--digit", "3") as address:
+        yield address
 
 
 @pytest.fixture(scope="module")
@@ -277,3 +284,51 @@ def test_nothing_was_asked_of_another_host_and_nothing_went_wrong(page, server, 
     assert {re.sub(r"^(https?|wss?):", "", h) for h in seen["hosts"]} <= {host, "data:", "blob:"}
     assert host in {re.sub(r"^(https?|wss?):", "", h) for h in seen["hosts"]}
     assert seen["errors"] == []
+
+
+COLOURED = """
+import torch
+from jacobian_lab import DiscreteSchedule
+from jacobian_lab.diffusion.oracle import gaussian
+
+SCHEDULE = DiscreteSchedule((1 - torch.linspace(1e-4, 0.02, 1000)).cumprod(0))
+
+
+def make():
+    mixed = torch.randn(192, 192, generator=torch.Generator().manual_seed(0))
+    return gaussian(torch.zeros(192), mixed @ mixed.T / 192, SCHEDULE, (3, 8, 8)).denoiser()
+"""
+
+
+def test_a_model_of_coloured_images_waits_for_one_and_answers_a_finger(browser, tmp_path):
+    (tmp_path / "net.py").write_text(COLOURED)
+    with serving(tmp_path / "log", "--model", f"{tmp_path}/net.py:make") as address:
+        page = browser.new_context(
+            has_touch=True, viewport={"width": 390, "height": 844}
+        ).new_page()
+        page.set_default_timeout(20_000)
+        errors = []
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.goto(address)
+        expect(page.locator(".alert")).to_contain_text("images of 3x8x8: upload an image")
+        expect(page.locator(".four")).to_contain_text("no image yet")
+        turn(page, "wish")  # a stroke on no picture
+        canvas = page.locator("#part-wish .bk-Figure")
+        canvas.scroll_into_view_if_needed()
+        page.touchscreen.tap(*pixel_at(page, canvas, 2, 3, size=8))
+        turn(page, "pixel")
+        image = np.random.default_rng(0).integers(0, 256, (8, 8, 3))
+        page.locator("#file").set_input_files(png(tmp_path / "coloured.png", image))
+        page.get_by_text("Answered in").wait_for()
+        denoised = page.locator(".four .bk-Figure")
+        denoised.scroll_into_view_if_needed()
+        page.touchscreen.tap(*pixel_at(page, denoised, 2, 3, size=8))
+        expect(cell(page, "#part-pixel", "Pixel p")).to_have_text("row 2, column 3, red")
+        told = value(cell(page, "#part-pixel", "J[p, p]").inner_text())
+        denoiser = runpy.run_path(str(tmp_path / "net.py"))["make"]()
+        J = JacobianOperator(denoiser, torch.zeros(1, 3, 8, 8), 500)  # the same J at each x_t
+        e = np.zeros(192, np.float32)
+        e[2 * 8 + 3] = 1
+        assert told == pytest.approx(float((J @ e) @ e), rel=1e-3)
+        assert errors == []
+        page.close()
