@@ -62,9 +62,12 @@ def serving(log, *options):
         assert process.poll() is None, log.read_text()
         assert time.monotonic() < end
         time.sleep(0.1)
-    yield f"http://127.0.0.1:{port}/"
-    process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=60) == 0
+    try:
+        yield f"http://127.0.0.1:{port}/"
+    finally:
+        process.send_signal(signal.SIGINT)
+        status = process.wait(timeout=60)
+    assert status == 0
     assert "Traceback" not in log.read_text(), log.read_text()
 
 
