@@ -210,6 +210,7 @@ def test_an_edited_model_or_image_is_another_run(tmp_path):
         ("models.py:constant", "constant is a int, no function"),
         ("models.py:broken", "raised ZeroDivisionError: division by zero"),
         ("models.py:other", "returned a Identity: expected a jacobian_lab.Denoiser, an object"),
+        ("models.py:other", "what load takes (no adapter recognises Identity() (Identity))"),
         ("none.py:make", "there is no file"),
         ("syntax.py:make", "cannot be imported: SyntaxError"),
         ("needs.py:make", "cannot be imported: No module named 'not_there'"),
