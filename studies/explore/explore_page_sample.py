@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,8 @@ HIDDEN = 1
 """The code of the paint that hides."""
 COLOUR = (142, 170, 200, 255)
 """Of what is hidden: no gray of an image."""
+PACE = 0.2
+"""Seconds between two states that are shown: a slow browser must not fall behind."""
 DIRECTIONS = (
     ("inexact", "J e, inexact Newton"),
     ("gradient", "Jᵀ e, gradient descent"),
@@ -128,17 +131,24 @@ class SamplePart:
         self.session.line("sample").start(lambda job: self._draw(job, point, mask, run))
 
     def _draw(self, job: Job, point: Point, mask: Tensor, run: Drawing) -> None:
-        state: State | None = None
-        for state in constrained_states(point.model, point.clean, mask, run):
-            job.tell(self._state, state, run, False)
-        if state is not None:
-            job.tell(self._state, state, run, True)
+        states = constrained_states(point.model, point.clean, mask, run)
+        untold: list[State] = []
+        told = -np.inf
+        for state in states:
+            job.check()
+            untold.append(state)
+            if time.monotonic() > told + PACE:
+                job.tell(self._states, untold, state, run)
+                untold, told = [], time.monotonic()
+        job.tell(self._states, untold, state, run, True)
 
-    def _state(self, state: State, run: Drawing, last: bool) -> None:
+    def _states(self, new: list[State], state: State, run: Drawing, last: bool = False) -> None:
+        """Add the residuals of new states, and show the newest one."""
         assert state.residual is not None
-        if not last:
-            for curve, residual in zip(self.curves, state.residual.tolist(), strict=True):
-                curve.stream({"x": [state.spent.evaluations], "y": [max(residual, 1e-6)]})
+        x = [each.spent.evaluations for each in new]
+        for i, curve in enumerate(self.curves):
+            y = [max(float(each.residual[i]), 1e-6) for each in new if each.residual is not None]
+            curve.stream({"x": x, "y": y})
         images = state.x0.detach().cpu().float().numpy()
         self.pictures.text = pictures(
             *(
