@@ -52,6 +52,7 @@ def eigenpairs(
     symmetric: bool = False,
     rtol: float = 1e-9,
     subspace: int | None = None,
+    block: int = 2,
     max_products: int | None = None,
     start: ArrayLike | None = None,
     seed: int = 0,
@@ -71,9 +72,13 @@ def eigenpairs(
     rtol : float
         Residual to reach, relative to |A| (the 2-norm of A on the Krylov space).
     subspace : int, optional
-        Largest Krylov space m; n x (m + 1) float64 numbers are stored. By default half of the whole
+        Largest Krylov space m; n x (m + b) float64 numbers are stored. By default half of the whole
         space if dense matrices of A's size fit (`jacobian_lab.krylov.operators.DENSE`), and else
         300, or what takes as much memory.
+    block : int
+        b, the vectors of a pass. Larger blocks take fewer passes, of more vectors in all. With 2,
+        both copies of a double eigenvalue are seen at once, and the search for what was missed is
+        mostly saved; on a GPU, where a pass of 16 costs little more than one, 8 to 16 are fastest.
     max_products : int, optional
         Most products with A and A^T, the certificate and left vectors included, at least 5. By
         default some n if dense matrices fit: where the iteration does not converge in n / 2
@@ -99,7 +104,10 @@ def eigenpairs(
     seed, rtol = _require.seed(seed), _require.real("rtol", rtol, "(0, 1)")
     _check(k, operator.shape[0], which, symmetric, subspace, max_products, left)
     right = None if max_products is None else max_products // (2 if left and not symmetric else 1)
-    search, complete = _searched(operator, k, which, symmetric, rtol, subspace, right, start, seed)
+    factorisation = RestartedArnoldi(
+        operator, start, seed, min(_require.integer("block", block, 1), operator.shape[0])
+    )
+    search, complete = _searched(factorisation, k, which, symmetric, rtol, subspace, right)
     result, sound = certified(search, complete)
     if complete and not sound and search.complete():
         result, sound = certified(search, True)
@@ -122,25 +130,22 @@ LEAST = 5
 
 
 def _searched(
-    operator: LinearOperator,
+    factorisation: RestartedArnoldi,
     k: int,
     which: Which,
     symmetric: bool,
     rtol: float,
     subspace: int | None,
     max_products: int | None,
-    start: ArrayLike | None,
-    seed: int,
 ) -> tuple[KrylovSchur, bool]:
     """Return the iteration at its end, and whether it converged; all limits that were not given are
     chosen here.
     """
-    n, reserve = operator.shape[0], k + 3  # the residuals, and a product with A^T
+    n, reserve = factorisation.size, k + 3  # the residuals, and a product with A^T
     fits = 32 * n * n <= DENSE
     budget = (2 * n if fits else BUDGET) + reserve if max_products is None else max_products
     whole = fits and subspace is None and budget - reserve > n
     room = max(n // 2, k + 4) if whole else max(k + 4, min(max(3 * k + 20, ROOM), DENSE // (8 * n)))
-    factorisation = RestartedArnoldi(operator, start, seed)
     with factorisation.operator.progress(f"eigenpairs, {which}", min(budget, n + reserve)):
         search = KrylovSchur(
             factorisation,
@@ -176,22 +181,21 @@ def _with_left(
     if left_over is not None and left_over < LEAST:
         return result
     try:
+        transposed = RestartedArnoldi(f.operator.operator.T, None, f.seed + 1, f.block)
         other, found = _searched(
-            f.operator.operator.T,
-            k,
-            search.which,
-            False,
-            search.rtol,
-            subspace,
-            left_over,
-            None,
-            f.seed + 1,
+            transposed, k, search.which, False, search.rtol, subspace, left_over
         )
     except InputError:
         if asked:
             raise
         return result  # there is no rmatvec
     of_transpose, _ = certified(other, found)
+    if len(of_transpose.values) < k:  # so few products were left
+        spent = {
+            name: getattr(result, name) + of_transpose.products
+            for name in ("products", "certificate")
+        }
+        return replace(result, **spent)
     of_transpose = rescaled(of_transpose, other.factorisation.unit / f.unit)
     return certified_from_both_sides(result, search, complete, of_transpose, found)
 

@@ -1,11 +1,12 @@
 r"""Restarted Krylov-Schur iterations: the wanted part of the spectrum, and a search for what it
 missed.
 
-    A Q_m = Q_m T + q_{m+1} b^T    ->   keep the wanted part of the Schur form T, extend, repeat
+    A Q_m = Q_m T + (q_{m+1} ... q_{m+b}) B    ->   keep the wanted part of the Schur form T, extend
 
-The iteration converges when the wanted part of b falls below the tolerance. A search then starts
-from a random vector outside the space found and ends when the best Ritz values there have settled
-below the wanted ones.
+The iteration converges when the wanted part of B falls below the tolerance. A search then starts
+from b random vectors outside the space found and ends when the best Ritz values there have settled
+below the wanted ones. With b > 1 the space itself shows b copies of a repeated eigenvalue: where
+fewer are seen, and the others have settled, there is nothing to search for.
 
 Departures from the textbook, by the numbers in the code:
 
@@ -17,6 +18,7 @@ Departures from the textbook, by the numbers in the code:
         eigenvectors to which the start vector was orthogonal
     [5] the whole space is completed by blocks of products where that costs less than the search
     [6] for the imaginary parts only the whole space counts as converged
+    [7] blocks take the search's place where the wanted values lie apart and are well conditioned
 
 References
 ----------
@@ -138,18 +140,18 @@ class KrylovSchur:
             if f.exhausted:
                 self.found = f.products
                 return True
-            if np.linalg.norm(coupling[:count]) > SAFETY * self.tolerance:  # [2]
+            if np.linalg.norm(coupling[:, :count]) > SAFETY * self.tolerance:  # [2]
                 if f.steps >= self.room and self.complete():
                     return True
                 if f.products >= self.limit:
                     return False
                 self._shrink(Z, self.projected, count, coupling)
                 continue
-            self.found = f.products
             if self.which == "LI":
                 # [6] the interior of a spectrum may hold more until the space is exhausted
                 return False
-            if 4 * f.steps > f.size and self.complete():  # [5]
+            # [7], [5]
+            if self._shows_all(coupling, count) or (4 * f.steps > f.size and self.complete()):
                 return True
             settled = self._search(Z, count, coupling)
             if settled is not None:
@@ -175,22 +177,23 @@ class KrylovSchur:
         """Take steps until the wanted part converges, within the limits; return Z, how many are
         wanted, and their coupling.
         """
-        f = self.factorisation
+        f, self.found = self.factorisation, 0
         self._steps(self.k + 2 - f.steps)
         while True:
             Z, T, count = self._schur()
             coupling = f.in_units[1] @ Z
-            left = float(np.linalg.norm(coupling[:count]))
-            # [1], [2], [3]
-            near = left <= SAFETY * self.tolerance and (
-                f.steps >= 3 * self.k + 20 or self._is_plain(T, count)
-            )
-            if f.steps >= self.room or f.products >= self.limit or near:
-                self.T, self.basis, self.projected = (
-                    T[:count, :count],
-                    f.basis[:, : f.steps] @ Z[:, :count],
-                    T,
+            left = float(np.linalg.norm(coupling[:, :count]))
+            self.projected, self.T = T, T[:count, :count]
+            near = left <= SAFETY * self.tolerance  # [1], [2]
+            self.found = (self.found or f.products) if near else 0
+            if near:
+                many = f.steps >= f.block * (3 * self.k + 20)  # [3]
+                alone = f.block == 1 or self._copies() >= f.block
+                near = many or (
+                    self._is_plain(T, count) and (alone or self._shows_all(coupling, count))
                 )
+            if f.steps >= self.room or f.products >= self.limit or near:
+                self.basis = f.basis[:, : f.steps] @ Z[:, :count]
                 return Z, count, coupling
             self._steps(max(2 if left > self.tolerance else 1, f.steps // 16))
 
@@ -201,20 +204,21 @@ class KrylovSchur:
         f, best, self.doubt = self.factorisation, self._ranks(self.T), 0.0
         if self.whole and self._first is None:
             self._first = f.snapshot()
-        # [4] a random vector has a part along everything that the space found lacks
-        elsewhere = np.random.default_rng([f.seed, f.products, f.size, 1]).standard_normal(f.size)
-        f.restart(Z[:, :count], self.T, coupling[:count], elsewhere)
-        self.room = min(max(self.room, count + OUTSIDE), f.size)
+        # [4] random vectors have a part along everything that the space found lacks
+        rng = np.random.default_rng([f.seed, f.products, f.size, 1])
+        f.restart(Z[:, :count], self.T, coupling, rng.standard_normal((f.size, f.block)))
+        fewest = OUTSIDE * f.block
+        self.room = min(max(self.room, count + fewest), f.size)
         before = f.steps
-        self._steps(OUTSIDE)
-        if not f.exhausted and f.steps < before + OUTSIDE:
+        self._steps(fewest)
+        if not f.exhausted and f.steps < before + fewest:
             return False  # the limit leaves too few steps
         while True:
             Z, T, count = self._schur()
             coupling, now = f.in_units[1] @ Z, self._ranks(T[:count, :count])
             if len(now) > len(best) or (now > best + 2 * self.tolerance).any():
                 return None
-            if f.exhausted or self._is_settled(T[count:, count:], coupling[count:], best[-1]):
+            if f.exhausted or self._is_settled(T[count:, count:], coupling[:, count:], best[-1]):
                 self.projected, self.doubt = T, max(self.doubt, float((now - best).max()))
                 return True
             if f.products - self.found > f.size // 8 and self.complete():  # [5]
@@ -237,7 +241,7 @@ class KrylovSchur:
         if not len(T):
             return False
         values, left, vectors = scipy.linalg.eig(T, left=True)
-        ranks, residuals = RANKS[self.which](values), np.abs(coupling @ vectors)
+        ranks, residuals = RANKS[self.which](values), np.linalg.norm(coupling @ vectors, axis=0)
         known, top = residuals <= self.tolerance, int(np.argmax(ranks))
         conditions = 1 / np.maximum(abs((left.conj() * vectors).sum(0)), np.finfo(float).eps)
         rivals = known & (ranks >= worst - 2 * self.tolerance)
@@ -256,13 +260,30 @@ class KrylovSchur:
 
     def _steps(self, steps: int) -> None:
         f = self.factorisation
-        f.extend(max(0, min(steps, self.room - f.steps, self.limit - f.products)))
+        whole = -(-steps // f.block) * f.block
+        f.extend(max(0, min(whole, self.room - f.steps, self.limit - f.products)))
 
     def _shrink(self, Z: Array, T: Array, count: int, coupling: Array) -> None:
         """Restart with the wanted part and the better half of the rest."""
         f = self.factorisation
         kept = whole_pairs(T, count + (f.steps - count) // 2)
-        f.restart(Z[:, :kept], T[:kept, :kept], coupling[:kept])
+        f.restart(Z[:, :kept], T[:kept, :kept], coupling[:, :kept])
+
+    def _shows_all(self, coupling: Array, count: int) -> bool:
+        """Return whether blocks show that nothing better lies outside [7]: the wanted values are
+        plain, fewer than a block's vectors lie close to each other, and the others have settled.
+        """
+        T, self.doubt = self.projected, 0.0
+        return (
+            self._copies() < self.factorisation.block
+            and self._is_plain(T, count)
+            and self._is_settled(T[count:, count:], coupling[:, count:], self._ranks(self.T)[-1])
+        )
+
+    def _copies(self) -> int:
+        """Return how many wanted values lie close to one of them, itself included."""
+        values = schur_values(self.T)
+        return int((abs(values - values[:, None]) <= GAP * self.size).sum(0).max())
 
     def _is_plain(self, T: Array, count: int) -> bool:
         """Return whether a small space can be trusted [3]: the wanted values lie apart from the

@@ -83,6 +83,7 @@ def singular_values(
     *,
     rtol: float = 1e-9,
     subspace: int | None = None,
+    block: int = 2,
     max_products: int | None = None,
     seed: int = 0,
 ) -> SingularValues:
@@ -102,6 +103,8 @@ def singular_values(
         Residual to reach, relative to |A|.
     subspace : int, optional
         As in `eigenpairs`, for A^T A. If it is given, A is never made dense.
+    block : int
+        As in `eigenpairs`: the vectors of a pass.
     max_products : int, optional
         Most products with A and A^T, at least 16. By default a quarter of min(rows, columns) for
         A^T A, and then those of the dense matrix, if it fits; else 3000.
@@ -116,6 +119,7 @@ def singular_values(
     small, large = sorted(counted.shape)
     k = _require.integer("k", k, 1, small, "min(rows, columns)")
     seed, rtol = _require.seed(seed), _require.real("rtol", rtol, "(0, 1)")
+    block = _require.integer("block", block, 1)
     if subspace is not None:
         _require.integer("subspace", subspace, min(small, k + 4))
     if max_products is not None:
@@ -134,7 +138,7 @@ def singular_values(
     found = None
     with counted.progress("singular values", price if dense else limit):
         if not dense or limit >= 4 * k + LEAST:
-            found = _by_square(counted, k, rtol, subspace, limit, seed)
+            found = _by_square(counted, k, rtol, subspace, block, limit, seed)
         if found is None or (dense and not found.converged):
             found = _dense(counted, k, rtol)
     if not found.converged:
@@ -155,7 +159,13 @@ LEAST = 16
 
 
 def _by_square(
-    counted: Counted, k: int, rtol: float, subspace: int | None, limit: int, seed: int
+    counted: Counted,
+    k: int,
+    rtol: float,
+    subspace: int | None,
+    block: int,
+    limit: int,
+    seed: int,
 ) -> SingularValues:
     """Return the triplets from eigenpairs of A^T A, or of A A^T if that is smaller, for at most
     `limit` products.
@@ -172,6 +182,7 @@ def _by_square(
                 symmetric=True,
                 rtol=goal,
                 subspace=subspace,
+                block=block,
                 start=start,
                 seed=seed,
                 max_products=max((limit - counted.products - 3 * k) // 2, 5),

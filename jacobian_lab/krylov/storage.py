@@ -24,23 +24,24 @@ def read(path: str | Path, size: int) -> dict[str, NDArray[Any]]:
     data = load_arrays(Path(path), "Expected a file that Arnoldi.save wrote: start anew")
     try:
         (n, columns), (rows, m) = data["basis"].shape, data["hessenberg"].shape
+        data.setdefault("block", np.array(1))  # of the files of 0.2
         fits = (
-            rows == columns == min(m + 1, n)
-            and m <= n
+            m <= n
+            and rows == columns == min(m + int(data["block"]), n)
             and data["probe"].shape == (n,)
             and all(data[name].dtype == np.float64 for name in ("basis", "hessenberg", "probe"))
             and [
                 (data[name].ndim, data[name].dtype.kind)
-                for name in ("seed", "products", "breakdowns")
+                for name in ("seed", "products", "block", "breakdowns")
             ]
-            == [(0, "i"), (0, "i"), (1, "i")]
+            == [(0, "i"), (0, "i"), (0, "i"), (1, "i")]
         )
-    except (KeyError, ValueError):
+    except (KeyError, TypeError, ValueError):
         fits = False
     if not fits:
         raise InputError(
             f"{path} is not the file of an Arnoldi factorisation: expected basis, hessenberg,"
-            " probe, seed, products and breakdowns, as Arnoldi.save writes them"
+            " probe, seed, block, products and breakdowns, as Arnoldi.save writes them"
         )
     if n != size:
         raise InputError(f"{path} belongs to an operator of size {n}: got one of size {size}")

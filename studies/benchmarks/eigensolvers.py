@@ -7,7 +7,7 @@ For J, its symmetric and its skew part at several digits and noise levels, again
 spectrum in float64. "Found" are the products until the pairs converge; what comes on top is the
 certificate: the noise, the search for what was missed, and the residuals recomputed, none of which
 ARPACK does. ARPACK runs with its defaults; its tolerance is relative to each Ritz value, ours to
-the largest.
+the largest. A pass is one call of the operator, whatever the number of vectors in it.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ from jacobian_lab import (
     skew_part,
     symmetric_part,
 )
-from jacobian_lab.krylov.counting import Counted
-from jacobian_lab.krylov.operators import Operator
+from jacobian_lab.krylov.conversion import provenance
+from jacobian_lab.krylov.operators import Apply, Operator
 from mnist.evaluate import noisy_digit
 from studies.benchmarks.eigensolvers_report import (
     ARPACK,
     ARPACK_PLAIN,
-    METHODS,
-    OURS,
+    PEERS,
     SUBSPACE,
     VARIABLES,
+    ours,
     table,
 )
 from studies.frame.study import Arrays, Options, Pieces, Study
@@ -67,6 +67,8 @@ class EigenpairsBenchmark(Options):
     """Precision of the network; the truth is in float64."""
     rtol: float = 1e-9
     """Residual asked of everyone; float32 cannot reach it and stops at its noise."""
+    blocks: tuple[int, ...] = (1, 2, 4, 8, 16)
+    """Vectors of one pass of ours."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -76,10 +78,11 @@ class EigenpairsBenchmark(Options):
             or self.digits < 1
             or not 0 <= min(times) <= max(times) < 1000
             or not 0 < self.rtol < 1
+            or not 1 <= min(self.blocks, default=0) <= max(self.blocks) <= 100
         ):
             raise InputError(
-                "expected k in 1 ... 100, digits >= 1, times from 0 to 999, and rtol in (0, 1):"
-                f" got {self}"
+                "expected k and blocks in 1 ... 100, digits >= 1, times from 0 to 999, and rtol in"
+                f" (0, 1): got {self}"
             )
 
 
@@ -88,6 +91,7 @@ class Tally:
     """What one method found over all points of one operator."""
 
     products: list[int] = field(default_factory=list)
+    passes: list[int] = field(default_factory=list)
     found: list[int] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
     errors: list[float] = field(default_factory=list)
@@ -100,14 +104,15 @@ Tallies: TypeAlias = dict[tuple[str, str], Tally]
 
 
 def compare_solvers(config: EigenpairsBenchmark, _pieces: Pieces) -> Arrays:
-    """Return what each method found: products, seconds, errors ... (parts, methods, points), and
-    what ours states, (parts, points).
+    """Return what each method found: products, passes, seconds, errors ... and what ours states,
+    (parts, methods, points).
     """
     warnings.filterwarnings("ignore", category=FutureWarning)  # torch.func.jvp's own
     dtype = getattr(torch, config.dtype)
     denoiser, exact = mnist.load_denoiser(dtype=dtype), mnist.load_denoiser(dtype=torch.float64)
     images = mnist.digits("held-out")[0]
-    tallies: Tallies = {(part, name): Tally() for part in PARTS for name in METHODS}
+    methods = [*map(ours, config.blocks), *PEERS]
+    tallies: Tallies = {(part, name): Tally() for part in PARTS for name in methods}
     points = [(i, t) for i in range(config.digits) for t in config.times]
     for i, t in tqdm(points, desc="eigenpairs", unit="Jacobian"):
         x_t = noisy_digit(denoiser, images[i].to(dtype), t, 0, i)
@@ -116,23 +121,34 @@ def compare_solvers(config: EigenpairsBenchmark, _pieces: Pieces) -> Arrays:
         J @ np.ones(len(dense))  # warm
         for part, of in PARTS.items():
             truth = _Truth(dense, part)
-            _ours(config, part, of(J), truth, tallies[part, OURS])
+            for block in config.blocks:
+                _ours(config, part, of(J), truth, tallies[part, ours(block)], block)
             _arpack(config, part, of(J), truth, tallies[part, ARPACK])
             _arpack(config, part, of(plain), truth, tallies[part, ARPACK_PLAIN])
             _subspace(config, of(J), truth, tallies[part, SUBSPACE])
-    return (
-        {
-            key: np.array(
-                [[getattr(tallies[part, name], key) for name in METHODS] for part in PARTS]
-            )
-            for key in ("products", "found", "seconds", "errors", "residuals")
-        }
-        | {
-            key: np.array([getattr(tallies[part, OURS], key) for part in PARTS])
-            for key in ("noise", "notes")
-        }
-        | {"operator": np.array(list(PARTS)), "method": np.array(METHODS)}
-    )
+    return {
+        key: np.array([[getattr(tallies[part, name], key) for name in methods] for part in PARTS])
+        for key in VARIABLES
+        if key not in ("operator", "method")
+    } | {"operator": np.array(list(PARTS)), "method": np.array(methods)}
+
+
+class Passes:
+    """An operator that counts its products, and in how many passes they were taken."""
+
+    def __init__(self, A: Operator) -> None:
+        self.products = self.passes = 0
+        known = provenance(A)._asdict()
+        self.operator = Operator(
+            A.shape, A.dtype, self._counted(A.matmat), self._counted(A.rmatmat), **known
+        )
+
+    def _counted(self, product: Apply) -> Apply:
+        def apply(V: Array) -> Array:
+            self.products, self.passes = self.products + V.shape[1], self.passes + 1
+            return product(V)
+
+        return apply
 
 
 class _Truth:
@@ -167,23 +183,33 @@ class _Truth:
         return np.array(found)
 
     def record(
-        self, tally: Tally, values: Array, vectors: Array, products: int, seconds: float
+        self, tally: Tally, values: Array, vectors: Array, counted: Passes, seconds: float
     ) -> Array:
-        """Note error and independent residual, by the dense matrix in float64."""
+        """Note error and independent residual, by the dense matrix in float64, and the price."""
         errors = self.distances(values)
         residuals = np.linalg.norm(self.matrix @ vectors - vectors * values, axis=0)
         tally.errors.append(float(errors.max()) / self.size)
         tally.residuals.append(float(residuals.max()) / self.size)
-        tally.products.append(products)
+        tally.products.append(counted.products)
+        tally.passes.append(counted.passes)
         tally.seconds.append(seconds)
         return residuals
 
 
-def _ours(config: EigenpairsBenchmark, part: str, A: Operator, truth: _Truth, tally: Tally) -> None:
+def _ours(
+    config: EigenpairsBenchmark, part: str, A: Operator, truth: _Truth, tally: Tally, block: int
+) -> None:
+    counted = Passes(A)
     started = time.perf_counter()
-    result = eigenpairs(A, config.k, symmetric=part == "symmetric", rtol=config.rtol)
+    result = eigenpairs(
+        counted.operator,
+        config.k,
+        symmetric=part == "symmetric",
+        rtol=config.rtol,
+        block=block,
+    )
     seconds = time.perf_counter() - started
-    residuals = truth.record(tally, result.values, result.vectors, result.products, seconds)
+    residuals = truth.record(tally, result.values, result.vectors, counted, seconds)
     tally.found.append(result.products - result.certificate)
     # LAPACK's truth is rounded, too
     below = (truth.distances(result.values) <= result.errors + 1e-14 * truth.size).all()
@@ -199,14 +225,22 @@ def _ours(config: EigenpairsBenchmark, part: str, A: Operator, truth: _Truth, ta
 def _arpack(
     config: EigenpairsBenchmark, part: str, A: Operator, truth: _Truth, tally: Tally
 ) -> None:
-    counted = Counted(A)
+    counted = Passes(A)
     tolerance = max(config.rtol, float(np.finfo(config.dtype).eps) * np.sqrt(A.shape[0]))
     solve = scipy.sparse.linalg.eigsh if part == "symmetric" else scipy.sparse.linalg.eigs
     started = time.perf_counter()
-    values, vectors = solve(counted, config.k, tol=tolerance)
-    seconds = time.perf_counter() - started
+    values, vectors = solve(counted.operator, config.k, tol=tolerance)
+    _peer(truth, tally, values, vectors, counted, time.perf_counter() - started)
+
+
+def _peer(
+    truth: _Truth, tally: Tally, values: Array, vectors: Array, counted: Passes, seconds: float
+) -> None:
+    """Note what a peer found, who states nothing."""
+    truth.record(tally, values, vectors, counted, seconds)
     tally.found.append(counted.products)
-    truth.record(tally, values, vectors, counted.products, seconds)
+    tally.noise.append(np.nan)
+    tally.notes.append("")
 
 
 def _subspace(config: EigenpairsBenchmark, A: Operator, truth: _Truth, tally: Tally) -> None:
@@ -214,20 +248,14 @@ def _subspace(config: EigenpairsBenchmark, A: Operator, truth: _Truth, tally: Ta
     posterior.
     """
     V = np.linalg.qr(np.random.default_rng(0).standard_normal((A.shape[0], config.k)))[0]
-    started, spent = time.perf_counter(), 0
-    while not spent or spent + config.k <= 60:
-        AV = A @ V
+    started, counted = time.perf_counter(), Passes(A)
+    while not counted.passes or counted.products + config.k <= 60:
+        AV = counted.operator @ V
         values, inner = np.linalg.eig(V.T @ AV)
         vectors = V @ inner
-        V, spent = np.linalg.qr(AV)[0], spent + config.k
-    tally.found.append(spent)
-    truth.record(
-        tally,
-        values,
-        vectors / np.linalg.norm(vectors, axis=0),
-        spent,
-        time.perf_counter() - started,
-    )
+        V = np.linalg.qr(AV)[0]
+    seconds = time.perf_counter() - started
+    _peer(truth, tally, values, vectors / np.linalg.norm(vectors, axis=0), counted, seconds)
 
 
 def plain_operator(denoiser: Denoiser, x_t: torch.Tensor, t: int) -> Operator:

@@ -133,12 +133,16 @@ def test_a_float32_network_states_its_noise_and_keeps_its_word():
     assert (np.array([abs(true - value).min() for value in result.values]) <= result.errors).all()
 
 
-def test_what_the_certificate_costs_is_told(decaying):
-    result = eigenpairs(decaying, 10)
+@pytest.mark.parametrize(
+    ("block", "found", "least", "most"),
+    [(1, 50, 8, 15), (2, 50, 0, 0), (5, 70, 0, 0), (8, 90, 0, 0)],
+)
+def test_what_the_certificate_costs_is_told(decaying, block, found, least, most):
+    result = eigenpairs(decaying, 10, block=block)
     # less the noise, the residuals, and one with A^T
     search = result.certificate - 1 - len(result.values) - 1
-    assert 8 <= search <= 15
-    assert result.products - result.certificate < 50  # it stops where the wanted pairs converge
+    assert least <= search <= most
+    assert result.products - result.certificate < found  # it stops where the wanted pairs converge
 
 
 def test_partial_results_say_so_and_products_are_counted(decaying):

@@ -16,7 +16,7 @@ def holds(A, f):
     Q, H = f.basis, f.hessenberg
     assert np.linalg.norm(A @ Q[:, : f.steps] - Q @ H) < 1e-13 * max(np.linalg.norm(A), 1)
     assert np.linalg.norm(Q.T @ Q - np.eye(Q.shape[1])) < 1e-13
-    assert np.abs(np.tril(H, -2)).max(initial=0) == 0
+    assert np.abs(np.tril(H, -2 * f.block)).max(initial=0) == 0
 
 
 @settings(max_examples=30, deadline=None)
@@ -25,14 +25,61 @@ def holds(A, f):
     steps=st.integers(0, 30),
     rank=st.integers(0, 25),
     seed=st.integers(0, 1000),
+    block=st.integers(1, 6),
 )
-def test_the_invariant_holds_for_any_rank_and_any_number_of_steps(n, steps, rank, seed):
+def test_the_invariant_holds_for_any_rank_block_and_number_of_steps(n, steps, rank, seed, block):
     rng = np.random.default_rng(seed)
     A = rng.standard_normal((n, rank)) @ rng.standard_normal((rank, n))
-    f = arnoldi(A, steps, seed=seed)
+    f = arnoldi(A, steps // 3, seed=seed, block=min(block, n)).extend(steps - steps // 3)
     assert f.steps == min(steps, n)
     assert f.products == f.steps
+    assert f.basis.shape == (n, min(f.steps + f.block, n))
     holds(A, f)
+
+
+def passes(A, widths):
+    def apply(V):
+        widths.append(V.shape[1])
+        return A @ V
+
+    return Operator(A.shape, A.dtype, apply, lambda U: A.T @ U)
+
+
+@pytest.mark.parametrize("block", [2, 5, 16])
+def test_a_block_is_a_pass_and_spans_the_krylov_space_of_all_its_starts(block):
+    A, widths = matrix(80), []
+    f = arnoldi(passes(A, widths), 3 * block, seed=4, block=block)
+    assert widths == [block] * 3
+    starts, Q = f.basis[:, :block], f.basis[:, : 3 * block]
+    space = np.hstack([starts, A @ starts, A @ (A @ starts)])
+    assert np.linalg.norm(space - Q @ (Q.T @ space)) < 1e-12 * np.linalg.norm(space)
+    assert f.coupling.shape == (block, 3 * block)
+    bounds = f.ritz()[1]
+    theta, Y = np.linalg.eig(f.projected)
+    residuals = np.linalg.norm(A @ (Q @ Y) - Q @ Y * theta, axis=0)
+    order = np.argsort(-abs(theta), kind="stable")
+    np.testing.assert_allclose(residuals[order], bounds, rtol=1e-8)
+
+
+def test_a_block_shows_copies_that_a_single_vector_hides():
+    A = np.diag(np.r_[3.0, 3.0, 3.0, np.linspace(1, 2, 57)])
+    for block, copies in ((1, 1), (2, 2), (3, 3), (4, 3)):
+        values = arnoldi(A, 24, block=block).ritz()[0]  # before rounding brings another copy
+        assert (abs(values - 3) < 1e-3).sum() == copies
+
+
+@pytest.mark.parametrize("block", [2, 3])
+def test_a_block_that_loses_its_rank_says_so_and_goes_on(tmp_path, block):
+    A = np.diag(np.r_[5.0, 4.0, np.zeros(28)])
+    f = arnoldi(A, 12, block=block)
+    assert f.breakdowns
+    holds(A, f)
+    f.save(tmp_path / "run.npz")
+    loaded = Arnoldi.load(tmp_path / "run.npz", A).extend(30)
+    assert loaded.block == block
+    assert loaded.exhausted
+    assert np.array_equal(loaded.hessenberg, f.extend(30).hessenberg)
+    np.testing.assert_allclose(np.sort(loaded.ritz()[0].real), np.diag(A)[::-1], atol=1e-13)
 
 
 def test_extended_is_the_same_as_at_once_to_the_last_bit():
@@ -102,6 +149,8 @@ def test_the_basis_is_in_float64_over_a_float32_operator():
         (lambda: arnoldi(matrix()[:, :3], 2), "square operator: got 40 x 3"),
         (lambda: arnoldi(1j * matrix(), 2), "complex"),
         (lambda: arnoldi(matrix(), -1), "steps must be at least 0: got -1"),
+        (lambda: arnoldi(matrix(), 2, block=0), "block must lie from 1 to n = 40: got 0"),
+        (lambda: arnoldi(matrix(), 2, block=41), "block must lie from 1 to n = 40: got 41"),
         (lambda: arnoldi(matrix(), 2, start=np.zeros(40)), "start vector is zero"),
         (lambda: arnoldi(matrix(), 2, start=np.ones(3)), r"shape \(3,\): expected \(40,\)"),
         (
