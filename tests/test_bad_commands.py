@@ -175,6 +175,9 @@ benchmark products --rounds 0
 benchmark products --batches 0
 benchmark products --time 1000
 benchmark products --networks mine
+benchmark products --jax
+benchmark eigenpairs --blocks 0
+benchmark eigenpairs --blocks 2 101
 benchmark dense --rounds 2.5
 benchmark dense --time -1
 benchmark eigenpairs --k 0

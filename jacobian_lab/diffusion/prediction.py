@@ -21,6 +21,7 @@ from typing import Literal, NamedTuple, TypeAlias, get_args
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import _disable_current_modes
 
 from jacobian_lab import _require
 from jacobian_lab.errors import InputError
@@ -50,7 +51,7 @@ def coefficients(prediction: Prediction, alpha_t: Tensor, sigma_t: Tensor) -> tu
     """
     match prediction:
         case "epsilon" | "score":
-            if (alpha_t == 0).any():
+            if _has_zero(alpha_t):
                 raise InputError(
                     f"{'a noise' if prediction == 'epsilon' else 'a score'} prediction does not"
                     " determine the sample where alpha_t = 0: take a time below the last one, or a"
@@ -69,6 +70,12 @@ def coefficients(prediction: Prediction, alpha_t: Tensor, sigma_t: Tensor) -> tu
         f"unknown prediction {prediction!r}: expected one of {', '.join(get_args(Prediction))}, or"
         " a Preconditioning"
     )
+
+
+def _has_zero(x: Tensor) -> bool:
+    """Return whether an entry is zero, also while the caller is traced, which forbids to ask."""
+    with _disable_current_modes(), torch._C.DisableTorchFunction():
+        return bool((x == 0).any())
 
 
 class Scalings(NamedTuple):

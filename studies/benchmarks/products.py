@@ -1,10 +1,10 @@
 """What products cost, in forward passes of the same batch, beside what one would otherwise write.
 
-    jacobian-lab benchmark products [--networks foreign]
+    jacobian-lab benchmark products [--networks foreign] [--networks plain --jax]
 
 Every figure of a table comes from one run and is a median; ours are taken in turn with forward
-passes, then the peers, in turn with forward passes again. Nothing here is a test, and each run
-measures anew.
+passes, then the peers, in turn with forward passes again; JAX's in turn with its own. Nothing here
+is a test, and each run measures anew.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import median
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -29,6 +29,7 @@ from jacobian_lab.derivative.settings import differentiable
 from jacobian_lab.sampling.sampler import seeded_noise
 from mnist.evaluate import noisy_digit
 from studies.benchmarks.foreign_networks import foreign_networks
+from studies.benchmarks.products_jax import InJax, plain_denoiser
 from studies.frame.answer import Row
 from studies.frame.dataset import Variable
 from studies.frame.study import Arrays, Options, Pieces, Study
@@ -42,10 +43,14 @@ class ProductsBenchmark(Options):
     --rounds 5.
     """
 
-    networks: Literal["mnist", "foreign"] = "mnist"
-    """The shipped denoiser, or diffusers' UNet2DModel, UNet2DConditionModel and DiT with random
-    weights (extra `sd`).
+    networks: Literal["mnist", "foreign", "plain"] = "mnist"
+    """The shipped denoiser, or with random weights diffusers' UNet2DModel, UNet2DConditionModel and
+    DiT (extra `sd`), or twelve convolutions of 64 channels.
     """
+    jax: bool = False
+    """Also the same network in JAX, which must be installed; for `--networks plain`."""
+    compiled: bool = False
+    """Also `torch.compile` of PyTorch's J v, which takes up to a minute to compile."""
     time: int = 500
     """Noise level, 0 (clean) to 999 (noise)."""
     batches: tuple[int, ...] = (1, 64)
@@ -59,6 +64,8 @@ class ProductsBenchmark(Options):
             raise InputError(
                 f"--rounds and --batches must be at least 1: got {self.rounds} and {self.batches}"
             )
+        if self.jax and self.networks != "plain":
+            raise InputError(f"--jax is for --networks plain: got --networks {self.networks}")
 
 
 def time_in_turns(ways: dict[str, Way], rounds: int) -> dict[str, float]:
@@ -78,8 +85,19 @@ def time_in_turns(ways: dict[str, Way], rounds: int) -> dict[str, float]:
 UNIT = "one forward pass"
 
 
+class Price(NamedTuple):
+    """What a way costs."""
+
+    way: str
+    passes: float
+    """In forward passes of the same framework and batch."""
+    milliseconds: float
+
+
 def compute_products(config: ProductsBenchmark, _pieces: Pieces) -> Arrays:
-    """Return network, batch, path, way and price, one entry for each row of the table."""
+    """Return network, batch, path, way, price and milliseconds, one entry for each row of the
+    table.
+    """
     warnings.filterwarnings("ignore", category=FutureWarning)  # torch.func.jvp's own
     # torch.func.linearize's own
     warnings.filterwarnings("ignore", "Attempted to insert a get_attr Node")
@@ -87,9 +105,13 @@ def compute_products(config: ProductsBenchmark, _pieces: Pieces) -> Arrays:
     for name, (denoiser, x_t) in _points(config).items():
         for batch in config.batches:
             rounds = _fewer(config.rounds, batch)
-            path, prices = _products_prices(denoiser, x_t, config.time, batch, rounds)
-            rows += [(name, batch, path, way, price) for way, price in prices.items()]
-    names = ("network", "batch", "path", "way", "price")
+            v = torch.randn(batch, *denoiser.shape, generator=torch.Generator().manual_seed(0))
+            path, prices = _products_prices(denoiser, x_t, config, v, rounds)
+            rows += [(name, batch, path, *price) for price in prices]
+            if config.jax:
+                others = _prices_in_jax(denoiser, x_t, config.time, v, rounds)
+                rows += [(name, batch, "JAX", *price) for price in others]
+    names = ("network", "batch", "path", "way", "price", "milliseconds")
     return {key: np.array(found) for key, found in zip(names, zip(*rows, strict=True), strict=True)}
 
 
@@ -98,6 +120,9 @@ def _points(config: ProductsBenchmark) -> dict[str, tuple[Denoiser, Tensor]]:
     if config.networks == "foreign":
         networks = foreign_networks()
         return {name: (net, seeded_noise([0], net.shape)) for name, net in networks.items()}
+    if config.networks == "plain":
+        plain = plain_denoiser()
+        return {"12 convolutions": (plain, seeded_noise([0], plain.shape))}
     denoiser = mnist.load_denoiser()
     x_t = noisy_digit(denoiser, mnist.digits("held-out")[0][0], config.time, 0)
     return {"shipped denoiser": (denoiser, x_t)}
@@ -105,28 +130,26 @@ def _points(config: ProductsBenchmark) -> dict[str, tuple[Denoiser, Tensor]]:
 
 def products_table(arrays: Arrays) -> list[Row]:
     """Return a row for each network, batch and way."""
-    rows: list[Row] = []
-    for i, price in enumerate(arrays["price"].tolist()):
-        way = str(arrays["way"][i])
-        rows.append(
-            {
-                "network": str(arrays["network"][i]),
-                "batch": int(arrays["batch"][i]),
-                "path": str(arrays["path"][i]),
-                "way": way,
-                "forward_passes": 1.0 if way == UNIT else price,
-                "milliseconds": price if way == UNIT else "",
-            }
-        )
-    return rows
+    return [
+        {
+            "network": str(arrays["network"][i]),
+            "batch": int(arrays["batch"][i]),
+            "path": str(arrays["path"][i]),
+            "way": str(arrays["way"][i]),
+            "forward_passes": price,
+            "milliseconds": float(arrays["milliseconds"][i]),
+        }
+        for i, price in enumerate(arrays["price"].tolist())
+    ]
 
 
 VARIABLES = {
     "network": Variable("entry", "the network", coordinate=True),
     "batch": Variable("entry", "vectors of one product", coordinate=True),
-    "path": Variable("entry", "path by which J v is computed", coordinate=True),
+    "path": Variable("entry", "path by which our J v is computed, or JAX", coordinate=True),
     "way": Variable("entry", "what is timed", coordinate=True),
-    "price": Variable("entry", "median price; of one forward pass itself milliseconds", "passes"),
+    "price": Variable("entry", "median price, of the framework's own forward pass", "passes"),
+    "milliseconds": Variable("entry", "median time", "ms"),
 }
 PRODUCTS = Study(
     "benchmark-products",
@@ -145,38 +168,49 @@ def _fewer(rounds: int, batch: int) -> int:
     return rounds if batch < 16 else max(3, rounds // 3)
 
 
+def _priced(forward: tuple[str, Way], ways: dict[str, Way], rounds: int) -> list[Price]:
+    """Return the prices of a forward pass and of the ways, which take turns with it."""
+    found = time_in_turns({forward[0]: forward[1]} | ways, rounds)
+    unit = found[forward[0]]
+    return [Price(name, seconds / unit, 1e3 * seconds) for name, seconds in found.items()]
+
+
+def _prices_in_jax(denoiser: Denoiser, x_t: Tensor, t: int, v: Tensor, rounds: int) -> list[Price]:
+    """Return the prices in JAX of the same network, whose products are checked to be ours."""
+    peer, ours = InJax(denoiser, x_t, t, v), Products(denoiser, x_t, t)
+    peer.check(ours.d, ours.jvp(v))
+    first, *others = peer.ways()
+    return _priced(first, dict(others), rounds)
+
+
 def _products_prices(
-    denoiser: Denoiser, x_t: Tensor, t: int, batch: int, rounds: int
-) -> tuple[str, dict[str, float]]:
-    """Return the path taken and the price of each way in forward passes, of one of these in ms;
-    ours run before the peers' graphs fill the memory.
+    denoiser: Denoiser, x_t: Tensor, config: ProductsBenchmark, v: Tensor, rounds: int
+) -> tuple[str, list[Price]]:
+    """Return the path taken and the price of each way; ours run before the peers' graphs fill the
+    memory.
     """
-    v = torch.randn(batch, *denoiser.shape, generator=torch.Generator().manual_seed(0))
-    many = x_t.expand(batch, -1, -1, -1).contiguous()
+    many, t = x_t.expand(len(v), -1, -1, -1).contiguous(), config.time
 
     def forward() -> None:
         with torch.no_grad():
             denoiser(many, t)
 
-    def prices(ways: dict[str, Way]) -> dict[str, float]:
-        unit, *seconds = time_in_turns({"": forward} | ways, rounds).values()
-        return {UNIT: 1e3 * unit} | {name: s / unit for name, s in zip(ways, seconds, strict=True)}
-
     ours, difference = Products(denoiser, x_t, t), Products(denoiser, x_t, t, "forward")
-    found = prices(
-        {
-            "set-up, once for x_t": lambda: Products(denoiser, x_t, t),
-            "J v": lambda: ours.jvp(v),
-            "J^T u": lambda: ours.vjp(v),
-            "J v, forward difference, D(x_t) included": lambda: difference.jvp(v),
-        }
-    )
-    ways, note, traced = _peers(lambda x: denoiser(x, t), x_t, many, v)
-    peers = prices(ways)
-    unit = peers.pop(UNIT)
-    return ours.path, found | peers | {
-        f"set-up of torch.func.linearize, timed once{note}": 1e3 * traced / unit
+    own = {
+        "set-up, once for x_t": lambda: Products(denoiser, x_t, t),
+        "J v": lambda: ours.jvp(v),
+        "J^T u": lambda: ours.vjp(v),
+        "J v, forward difference, D(x_t) included": lambda: difference.jvp(v),
     }
+    found = _priced((UNIT, forward), own, rounds)
+    ways, note, traced = _peers(lambda x: denoiser(x, t), x_t, many, v)
+    if config.compiled:
+        compiled = torch.compile(lambda x, v: torch.func.jvp(lambda x: denoiser(x, t), (x,), (v,)))
+        ways["J v, torch.compile of torch.func.jvp"] = on_math_kernel(lambda: compiled(many, v))
+    unit, *peers = _priced((UNIT, forward), ways, rounds)
+    name = f"set-up of torch.func.linearize, timed once{note}"
+    setup = Price(name, 1e3 * traced / unit.milliseconds, 1e3 * traced)
+    return ours.path, [*found, *peers, setup]
 
 
 def _peers(

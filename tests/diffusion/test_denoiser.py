@@ -142,3 +142,18 @@ def test_coefficients_stay_numbers_on_the_host_and_nothing_is_waited_for(predict
     assert asked[0].device.type == "meta"
     each = schedule(torch.tensor([t, t]))[0]
     assert per_sample(each, x).device.type == "meta"  # a number for each sample moves
+
+
+@pytest.mark.filterwarnings("default::FutureWarning")  # PyTorch's own, in its linearize
+@pytest.mark.filterwarnings("default::UserWarning")
+@pytest.mark.parametrize("prediction", ["epsilon", "v", "sample", "flow", "score"])
+def test_a_denoiser_can_be_traced(prediction):
+    """PyTorch's own linearisation traces it, and so do compilers: nothing reads a number out."""
+    network = nn.Conv2d(1, 1, 3, padding=1)
+    denoiser = Denoiser(
+        lambda x, t: network(x).tanh(), DiscreteSchedule.linear(), prediction, (1, 4, 4)
+    ).requires_grad_(False)
+    x, v = torch.randn(2, 1, 1, 4, 4).unbind()
+    expected = torch.func.jvp(lambda x: denoiser(x, 500), (x,), (v,))[1]
+    found = torch.func.linearize(lambda x: denoiser(x, 500), x)[1](v)
+    assert relative(found, expected) < 1e-6
