@@ -128,6 +128,9 @@ COMMANDS: dict[str, dict[str, Command]] = {
             "studies.benchmarks.full_size",
             "Count what the published models cost.",
         ),
+        "benchmark growth": Command(
+            "studies.benchmarks.growth", "Measure how cost grows with pixels and tokens."
+        ),
         "benchmark contest": Command("studies.contest.contest", "Contest on inverse problems."),
     },
     "Many runs": {

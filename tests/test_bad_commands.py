@@ -191,6 +191,10 @@ benchmark sampler --batches 0
 benchmark sampler --rounds 0
 benchmark sampler --times 0
 benchmark full-size --flops nan
+benchmark growth --sides 48
+benchmark growth --sides 64 32
+benchmark growth --tokens 0
+benchmark growth --products 3
 benchmark full-size --flops -1
 benchmark contest --methods mine
 benchmark contest --budgets 0

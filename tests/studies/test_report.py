@@ -216,6 +216,7 @@ benchmark eigenpairs --k 2 --digits 1 --times 500 --rtol 1e-3 --dtype float32
 benchmark memory --batches 10
 benchmark sampler --batches 2 --times 1 --rounds 2
 benchmark full-size
+benchmark growth --sides 32 --tokens 64 256 --rounds 1
 benchmark contest --tasks half --methods DDIM --digits 4 --searched 2 --again 2 --budgets 6 12
 """
 
