@@ -7,7 +7,7 @@ import torch
 
 from jacobian_lab import InputError
 from jacobian_lab.derivative.products import Products
-from studies.benchmarks.products import time_in_turns
+from studies.benchmarks.products import bare, time_in_turns
 from studies.benchmarks.products_jax import InJax, plain_denoiser
 
 from conftest import call
@@ -58,3 +58,8 @@ def test_ways_take_turns_and_the_first_turn_only_warms_up():
     assert calls == ["a", "b"] * 3
     assert set(found) == {"a", "b"}
     assert min(found.values()) >= 0
+
+
+def test_the_bare_function_of_the_peers_is_the_denoiser(denoiser):
+    x_t = torch.randn(2, *denoiser.shape)
+    assert torch.equal(bare(denoiser, x_t, 500)(x_t), denoiser(x_t, 500))
