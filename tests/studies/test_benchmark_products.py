@@ -5,6 +5,7 @@ import csv
 import pytest
 import torch
 
+import mnist
 from jacobian_lab import InputError
 from jacobian_lab.derivative.products import Products
 from studies.benchmarks.products import bare, time_in_turns
@@ -60,6 +61,7 @@ def test_ways_take_turns_and_the_first_turn_only_warms_up():
     assert min(found.values()) >= 0
 
 
-def test_the_bare_function_of_the_peers_is_the_denoiser(denoiser):
+def test_the_bare_function_of_the_peers_is_the_denoiser():
+    denoiser = mnist.load_denoiser()
     x_t = torch.randn(2, *denoiser.shape)
     assert torch.equal(bare(denoiser, x_t, 500)(x_t), denoiser(x_t, 500))
