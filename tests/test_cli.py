@@ -154,7 +154,7 @@ def test_help_has_a_runnable_example(monkeypatch, capsys, words):
         (["audit", "--out", "here"], "an audit is printed and writes no folder"),
         (["benchmark", "products", "--rounds", "0"], "--rounds and --batches must be at least 1"),
         (["benchmark", "dense", "--rounds", "0"], "--rounds must be at least 1: got 0"),
-        (["benchmark", "eigenpairs", "--k", "0"], "expected k in 1 ... 100"),
+        (["benchmark", "eigenpairs", "--k", "0"], "expected k and blocks in 1 ... 100"),
         (
             ["benchmark", "contest", "--tasks", "deblur"],
             "--tasks must be of half; box; random; super-resolution; blur; half, noise;",

@@ -43,7 +43,7 @@ from jacobian_lab import _require
 from jacobian_lab._files import save_arrays
 from jacobian_lab.krylov.conversion import square
 from jacobian_lab.krylov.counting import Counted
-from jacobian_lab.krylov.gram_schmidt import orthogonal_to, project_out, unit_vector
+from jacobian_lab.krylov.gram_schmidt import orthogonal_to, project_out, ranked, unit_vector
 from jacobian_lab.krylov.operators import AUDIT
 from jacobian_lab.krylov.storage import check_same, fingerprint, read
 
@@ -244,7 +244,7 @@ class Arnoldi:
         Q = self._Q[:, :known]
         W, h = project_out(Q, W)
         new = min(count, self.size - known)
-        q, R, rank = _ranked(W, new, least)
+        q, R, rank = ranked(W, new, least)
         if count > 1 and rank:  # small remainders may have lost their orthogonality
             again, change = project_out(Q, q[:, :rank])
             q[:, :rank], upper = np.linalg.qr(again)
@@ -280,19 +280,6 @@ class Arnoldi:
             )
             self._Q[:, : Q.shape[1]] = Q
             self._H[: H.shape[0], : H.shape[1]] = H
-
-
-def _ranked(W: Array, most: int, least: float) -> tuple[Array, Array, int]:
-    """Return q and R, `W = q R`, with at most so many columns, and how many of them are above
-    rounding.
-    """
-    if W.shape[1] == 1:
-        size = float(np.linalg.norm(W))
-        rank = int(most > 0 and size > least)
-        return W / size if rank else W, np.array([[size]]), rank
-    q, R, order = scipy.linalg.qr(W, mode="economic", pivoting=True)
-    rank = min(int((np.abs(np.diag(R)) > least).sum()), most)
-    return q, R[:, np.argsort(order)], rank
 
 
 def arnoldi(

@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import TypeAlias
 
 import numpy as np
+import scipy.linalg
 from numpy.typing import ArrayLike, NDArray
 
 from jacobian_lab import _require
@@ -26,6 +27,19 @@ def project_out(Q: Array, w: Array) -> tuple[Array, Array]:
     w = w - Q @ h
     again = Q.T @ w  # twice is enough
     return w - Q @ again, h + again
+
+
+def ranked(W: Array, most: int, least: float) -> tuple[Array, Array, int]:
+    """Return q and R, `W = q R`, with at most so many columns, and how many of them are above
+    rounding.
+    """
+    if W.shape[1] == 1:
+        size = float(np.linalg.norm(W))
+        rank = int(most > 0 and size > least)
+        return W / size if rank else W, np.array([[size]]), rank
+    q, R, order = scipy.linalg.qr(W, mode="economic", pivoting=True)
+    rank = min(int((np.abs(np.diag(R)) > least).sum()), most)
+    return q, R[:, np.argsort(order)], rank
 
 
 def orthogonal_to(Q: Array, vector: Array) -> Array:

@@ -39,6 +39,7 @@ from jacobian_lab.krylov.schur import (
     RANKS,
     Which,
     conditions_of,
+    has_settled,
     ordered_schur,
     schur_values,
     whole_pairs,
@@ -48,10 +49,6 @@ Array: TypeAlias = NDArray[np.float64]
 OUTSIDE = 8
 """Fewest steps of the search for missed eigenvalues: fewer show a copy of an eigenvalue only in
 part. Found by tests on repeated eigenvalues.
-"""
-MARGIN = 10.0
-"""The best Ritz value outside must lie below the wanted ones by this many times its residual. A
-safety factor.
 """
 GAP = 1e-3
 """Relative to |A|: wanted eigenvalues nearer than this to the others are sought in the largest
@@ -232,31 +229,10 @@ class KrylovSchur:
     def _is_settled(self, T: Array, coupling: Array, worst: float) -> bool:
         """Return whether the Ritz values outside show that no eigenvalue there is better than the
         worst of the wanted.
-
-        Each Ritz value must have converged to the tolerance, or lie below the worst by its
-        residual. The best one must lie below it by `MARGIN` times its residual and condition, and
-        by as far as a threefold defective eigenvalue moves: near-defective ones look simple for a
-        long time.
         """
-        if not len(T):
-            return False
-        values, left, vectors = scipy.linalg.eig(T, left=True)
-        ranks, residuals = RANKS[self.which](values), np.linalg.norm(coupling @ vectors, axis=0)
-        known, top = residuals <= self.tolerance, int(np.argmax(ranks))
-        conditions = 1 / np.maximum(abs((left.conj() * vectors).sum(0)), np.finfo(float).eps)
-        rivals = known & (ranks >= worst - 2 * self.tolerance)
-        # one vector shows a mixture of the eigenvectors of values that it cannot tell apart
-        if rivals.any():
-            self.doubt = 3 * self.tolerance * float(conditions[rivals].max())
-        # from normality, squared, by Henrici
-        departure = abs(float(np.linalg.norm(T) ** 2 - np.linalg.norm(values) ** 2))
-        away = max(
-            MARGIN * conditions[top] * residuals[top], 2 * np.cbrt(residuals[top] * departure)
-        )
-        return bool(
-            (known | (ranks + residuals <= worst)).all()
-            and (known[top] or ranks[top] + away <= worst)
-        )
+        settled, doubt = has_settled(T, coupling, RANKS[self.which], worst, self.tolerance)
+        self.doubt = doubt or self.doubt
+        return settled
 
     def _steps(self, steps: int) -> None:
         f = self.factorisation

@@ -25,6 +25,10 @@ RANKS: dict[str, Callable[[Any], Any]] = {
     "LI": lambda z: abs(z.imag),
 }
 """What makes an eigenvalue wanted: the larger, the more."""
+MARGIN = 10.0
+"""The best Ritz value outside must lie below the wanted ones by this many times its residual. A
+safety factor.
+"""
 
 
 def ordered_schur(H: Array, k: int, rank: Callable[[Any], Any]) -> tuple[Array, Array, int]:
@@ -80,6 +84,44 @@ def conditions_of(T: Array) -> tuple[Complex, Array]:
     with np.errstate(divide="ignore"):
         conditions = 1 / np.abs((left.conj() * right).sum(0))
     return values, np.asarray(np.minimum(conditions, 1 / np.finfo(float).eps))
+
+
+def has_settled(
+    T: Array, coupling: Array, rank: Callable[[Any], Any], worst: float, tolerance: float
+) -> tuple[bool, float]:
+    """Return whether Ritz values show that no eigenvalue is better than the worst of the wanted,
+    and how far one may be where they agree to the tolerance; else 0.
+
+    Each Ritz value must have converged to the tolerance, or lie below the worst by its residual.
+    The best one must lie below it by `MARGIN` times its residual and condition, and by as far as a
+    threefold defective eigenvalue moves: near-defective ones look simple for a long time.
+
+    Parameters
+    ----------
+    T, coupling : array, shapes (m, m) and (b, m)
+        The Ritz values outside of the wanted, and how their space is coupled to the rest.
+    rank : callable
+        As in `ordered_schur`.
+    worst : float
+        Rank of the worst of the wanted.
+    tolerance : float
+    """
+    if not len(T):
+        return False, 0.0
+    values, left, vectors = scipy.linalg.eig(T, left=True)
+    ranks, residuals = rank(values), np.linalg.norm(coupling @ vectors, axis=0)
+    known, top = residuals <= tolerance, int(np.argmax(ranks))
+    conditions = 1 / np.maximum(abs((left.conj() * vectors).sum(0)), np.finfo(float).eps)
+    rivals = known & (ranks >= worst - 2 * tolerance)
+    # one vector shows a mixture of the eigenvectors of values that it cannot tell apart
+    doubt = 3 * tolerance * float(conditions[rivals].max()) if rivals.any() else 0.0
+    # from normality, squared, by Henrici
+    departure = abs(float(np.linalg.norm(T) ** 2 - np.linalg.norm(values) ** 2))
+    away = max(MARGIN * conditions[top] * residuals[top], 2 * np.cbrt(residuals[top] * departure))
+    settled = (known | (ranks + residuals <= worst)).all() and (
+        known[top] or ranks[top] + away <= worst
+    )
+    return bool(settled), doubt
 
 
 def whole_pairs(T: Array, p: int) -> int:

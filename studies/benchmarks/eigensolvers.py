@@ -133,7 +133,7 @@ def compare_solvers(config: EigenpairsBenchmark, _pieces: Pieces) -> Arrays:
     } | {"operator": np.array(list(PARTS)), "method": np.array(methods)}
 
 
-class Passes:
+class InPasses:
     """An operator that counts its products, and in how many passes they were taken."""
 
     def __init__(self, A: Operator) -> None:
@@ -183,7 +183,7 @@ class _Truth:
         return np.array(found)
 
     def record(
-        self, tally: Tally, values: Array, vectors: Array, counted: Passes, seconds: float
+        self, tally: Tally, values: Array, vectors: Array, counted: InPasses, seconds: float
     ) -> Array:
         """Note error and independent residual, by the dense matrix in float64, and the price."""
         errors = self.distances(values)
@@ -199,7 +199,7 @@ class _Truth:
 def _ours(
     config: EigenpairsBenchmark, part: str, A: Operator, truth: _Truth, tally: Tally, block: int
 ) -> None:
-    counted = Passes(A)
+    counted = InPasses(A)
     started = time.perf_counter()
     result = eigenpairs(
         counted.operator,
@@ -225,7 +225,7 @@ def _ours(
 def _arpack(
     config: EigenpairsBenchmark, part: str, A: Operator, truth: _Truth, tally: Tally
 ) -> None:
-    counted = Passes(A)
+    counted = InPasses(A)
     tolerance = max(config.rtol, float(np.finfo(config.dtype).eps) * np.sqrt(A.shape[0]))
     solve = scipy.sparse.linalg.eigsh if part == "symmetric" else scipy.sparse.linalg.eigs
     started = time.perf_counter()
@@ -234,7 +234,7 @@ def _arpack(
 
 
 def _peer(
-    truth: _Truth, tally: Tally, values: Array, vectors: Array, counted: Passes, seconds: float
+    truth: _Truth, tally: Tally, values: Array, vectors: Array, counted: InPasses, seconds: float
 ) -> None:
     """Note what a peer found, who states nothing."""
     truth.record(tally, values, vectors, counted, seconds)
@@ -248,7 +248,7 @@ def _subspace(config: EigenpairsBenchmark, A: Operator, truth: _Truth, tally: Ta
     posterior.
     """
     V = np.linalg.qr(np.random.default_rng(0).standard_normal((A.shape[0], config.k)))[0]
-    started, counted = time.perf_counter(), Passes(A)
+    started, counted = time.perf_counter(), InPasses(A)
     while not counted.passes or counted.products + config.k <= 60:
         AV = counted.operator @ V
         values, inner = np.linalg.eig(V.T @ AV)
