@@ -39,6 +39,7 @@ def test_a_canvas_is_full_of_digits_and_the_denoiser_takes_it():
     assert denoiser(x_t, 500).shape == x_t.shape
 
 
+@pytest.mark.filterwarnings("default::FutureWarning")  # torch.func.jvp's own
 def test_one_attention_has_a_rule():
     function, x = attention(16)
     linear, v = Linearisation(function, x), torch.randn(x.shape)
