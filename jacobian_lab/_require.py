@@ -258,16 +258,20 @@ def library(name: str, extra: str, users: str) -> Any:
     name : str
         The module, such as "diffusers".
     extra : str
-        The extra that installs it, such as "sd".
+        The extra that installs it, such as "sd"; empty where none does.
     users : str
         What needs it, such as "latent models".
     """
     try:
         return import_module(name)
     except ImportError as error:
-        raise InputError(
-            f"{users} need {name}, which is not installed or does not load ({error}): "
+        remedy = (
             f'pip install "jacobian-lab[{extra}]" (in a checkout: pip install -e ".[{extra}]")'
+            if extra
+            else f"pip install {name}"
+        )
+        raise InputError(
+            f"{users} need {name}, which is not installed or does not load ({error}): {remedy}"
         ) from error
 
 

@@ -1,8 +1,14 @@
+import re
+import tomllib
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
 from jacobian_lab import InputError, _require
+
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.mark.parametrize("value", [3, np.int64(3), np.array(3), torch.tensor(3)])
@@ -119,3 +125,21 @@ def test_checks_of_numbers_need_no_torch():
     names = [a.name for n in tree.body if isinstance(n, ast.Import) for a in n.names]
     names += [str(n.module) for n in tree.body if isinstance(n, ast.ImportFrom)]
     assert not any(name.startswith("torch") for name in names)
+
+
+def test_the_remedy_for_a_missing_library_exists():
+    """Each extra that a message names is one of the project's."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    named = {
+        extra
+        for top in ("jacobian_lab", "mnist", "studies")
+        for path in (ROOT / top).rglob("*.py")
+        for extra in re.findall(r'library\("\w+", "(\w*)"', path.read_text())
+        + re.findall(r"jacobian-lab\[(\w+)\]", path.read_text())
+    }
+    assert "sd" in named
+    assert named - {""} <= set(project["optional-dependencies"])
+    with pytest.raises(
+        InputError, match=r"networks in X need nowhere_x, .*: pip install nowhere_x$"
+    ):
+        _require.library("nowhere_x", "", "networks in X")

@@ -78,7 +78,7 @@ def eigenpairs(
     block : int
         b, the vectors of a pass. Larger blocks take fewer passes, of more vectors in all. With 2,
         both copies of a double eigenvalue are seen at once, and the search for what was missed is
-        mostly saved; on a GPU, where a pass of 16 costs little more than one, 8 to 16 are fastest.
+        mostly saved; larger ones pay where a pass of many vectors costs little more than one of 1.
     max_products : int, optional
         Most products with A and A^T, the certificate and left vectors included, at least 5. By
         default some n if dense matrices fit: where the iteration does not converge in n / 2
@@ -179,7 +179,7 @@ def _with_left(
         return replace(result, left=f.basis @ vectors[:, matched(result.values, values)])
     left_over = None if max_products is None else max_products - result.products
     if left_over is not None and left_over < LEAST:
-        return result
+        return _without_left(result, 0, asked)
     try:
         transposed = RestartedArnoldi(f.operator.operator.T, None, f.seed + 1, f.block)
         other, found = _searched(
@@ -191,13 +191,22 @@ def _with_left(
         return result  # there is no rmatvec
     of_transpose, _ = certified(other, found)
     if len(of_transpose.values) < k:  # so few products were left
-        spent = {
-            name: getattr(result, name) + of_transpose.products
-            for name in ("products", "certificate")
-        }
-        return replace(result, **spent)
+        return _without_left(result, of_transpose.products, asked)
     of_transpose = rescaled(of_transpose, other.factorisation.unit / f.unit)
     return certified_from_both_sides(result, search, complete, of_transpose, found)
+
+
+def _without_left(result: Eigenpairs, spent: int, asked: bool) -> Eigenpairs:
+    """Return what there is where the products that were left tell no left eigenvectors; a result
+    without what was asked for has not converged.
+    """
+    counted = replace(
+        result, products=result.products + spent, certificate=result.certificate + spent
+    )
+    if not asked:
+        return counted
+    message = "not converged: too few products were left for left eigenvectors: allow more"
+    return replace(counted, converged=False, message=message)
 
 
 def _check(

@@ -93,9 +93,9 @@ class Arnoldi:
         self.size, self.seed, self.steps = self.operator.shape[0], _require.seed(seed), 0
         self.block = _require.integer("block", block, 1, self.size, "n")
         self.breakdowns: list[int] = []
-        self._Q, self._H = np.zeros((self.size, block)), np.zeros((block, 0))
+        self._Q, self._H = np.zeros((self.size, self.block)), np.zeros((self.block, 0))
         self._Q[:, 0] = self._random(0) if start is None else unit_vector(start, self.size)
-        for i in range(1, block):
+        for i in range(1, self.block):
             self._Q[:, i] = self._random(i)
 
     @property

@@ -53,7 +53,7 @@ def plain_denoiser() -> Denoiser:
 
 def twin(denoiser: Denoiser, x_t: Tensor, t: int) -> Callable[[Any], Any]:
     """Return D(., t) of a plain denoiser as a function of JAX, from (32, 32, 1) to the same."""
-    jax = _require.library("jax", "jax", "--networks plain with --jax")
+    jax = _require.library("jax", "", "networks in JAX")
     network = denoiser.network
     assert isinstance(network, PlainResidual)
     own = list(network.parameters())  # weight and bias of each layer
@@ -82,7 +82,7 @@ class InJax:
     """
 
     def __init__(self, denoiser: Denoiser, x_t: Tensor, t: int, v: Tensor) -> None:
-        jax = _require.library("jax", "jax", "--jax")
+        jax = _require.library("jax", "", "networks in JAX")
         self.jax, self.function = jax, twin(denoiser, x_t, t)
         self.x, self.V = (jax.numpy.asarray(a.numpy().transpose(0, 2, 3, 1)) for a in (x_t, v))
         self.x = self.x[0]

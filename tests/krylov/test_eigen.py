@@ -145,6 +145,16 @@ def test_what_the_certificate_costs_is_told(decaying, block, found, least, most)
     assert result.products - result.certificate < found  # it stops where the wanted pairs converge
 
 
+def test_left_vectors_that_were_asked_for_and_are_not_there_are_no_convergence(decaying):
+    for budget in (5, 6, 7, 8, 9, 10, 40, 70):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            result = eigenpairs(decaying, 4, left=True, max_products=budget)
+        assert result.products <= budget
+        assert (result.left is None) == ("too few products" in result.message) == (budget < 10)
+        assert result.converged == (budget == 70)
+
+
 def test_partial_results_say_so_and_products_are_counted(decaying):
     calls = []
 

@@ -6,6 +6,7 @@ import torch
 from scipy.sparse.linalg import aslinearoperator
 
 from jacobian_lab import InputError, JacobianOperator
+from jacobian_lab._files import load_arrays, save_arrays
 from jacobian_lab.krylov.factorisation import Arnoldi, arnoldi
 from jacobian_lab.krylov.operators import Operator
 
@@ -83,3 +84,21 @@ def test_a_file_of_another_operator_is_refused(tmp_path):
     (tmp_path / "b.npz").write_bytes(b"nothing")
     with pytest.raises(InputError, match="is damaged, or this version did not write it"):
         Arnoldi.load(tmp_path / "b.npz", matrix())
+
+
+def test_a_file_from_before_blocks_is_read_and_one_with_an_impossible_block_is_refused(tmp_path):
+    A = matrix()
+    whole = arnoldi(A, 9)
+    whole.save(tmp_path / "a.npz")
+    data = load_arrays(tmp_path / "a.npz", "")
+    for block in (None, 0, -3, 41, 2.0, [1, 1]):
+        changed = {key: value for key, value in data.items() if key != "block"}
+        if block is not None:
+            changed["block"] = np.array(block)
+        save_arrays(tmp_path / "b.npz", changed, compressed=False)
+        if block is None:
+            loaded = Arnoldi.load(tmp_path / "b.npz", A)
+            assert np.array_equal(loaded.hessenberg, whole.hessenberg)
+            continue
+        with pytest.raises(InputError, match="is not the file of an Arnoldi factorisation"):
+            Arnoldi.load(tmp_path / "b.npz", A)

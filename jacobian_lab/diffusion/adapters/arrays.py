@@ -118,7 +118,7 @@ def _to_jax(tensor: Tensor) -> Any:
 
 def _of_jax(function: Function) -> tuple[Function, Function]:
     """Return J v and J^T u of a function of JAX."""
-    jax = _require.library("jax", "jax", "functions of JAX")
+    jax = _require.library("jax", "", "functions of JAX")
 
     def jvp(x: Any, t: Any, v: Any) -> Any:
         return jax.jvp(lambda z: function(z, t), (x,), (v,))[1]
