@@ -36,7 +36,7 @@ class Broken(Tiny):
 
 
 def keeps_pieces():
-    """Return whether the run of the broken model, and not another's, has kept a piece at t = 300."""
+    """Return whether the broken model's own run has kept a piece at t = 300."""
     claims = [path.parent / "config.json" for path in Path("runs").glob("*.partial/*-300-*.npz")]
     return any("broken" in path.read_text() for path in claims if path.is_file())
 
