@@ -146,11 +146,13 @@ class Run:
         With its initial weights.
     loss : callable
         From the network, a batch of inputs and its labels to a number.
-    checkpoint : Path
-        Where the state is kept; if there is one, the run goes on from it.
+    checkpoint : Path, optional
+        Where the state is kept; if there is one, the run goes on from it. By default nowhere.
     """
 
-    def __init__(self, recipe: Recipe, network: nn.Module, loss: Loss, checkpoint: Path) -> None:
+    def __init__(
+        self, recipe: Recipe, network: nn.Module, loss: Loss, checkpoint: Path | None = None
+    ) -> None:
         self.recipe, self.loss, self.checkpoint = recipe, loss, checkpoint
         self.network = network.to(recipe.device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
         self.average = AveragedModel(
@@ -161,13 +163,13 @@ class Run:
             self.network.parameters(), lr=recipe.learning_rate, weight_decay=1e-2, fused=True
         )
         self.losses, self.seconds = torch.zeros(0), 0.0
-        if self.checkpoint.is_file():
-            self.load()
+        if checkpoint is not None and checkpoint.is_file():
+            self.load(checkpoint)
 
-    def load(self) -> None:
+    def load(self, checkpoint: Path) -> None:
         """Go back to the checkpoint, or raise if it is damaged."""
         remedy = "Remove it, and the same command trains from the start"
-        with open_archive(self.checkpoint, remedy) as file:
+        with open_archive(checkpoint, remedy) as file:
             try:
                 state = torch.load(file, map_location=self.recipe.device, weights_only=True)
                 self.network.load_state_dict(state["network"])
@@ -177,7 +179,7 @@ class Run:
             # a file that was made to harm can raise nearly anything, and executes nothing
             except Exception as error:
                 raise InputError(
-                    f"{self.checkpoint} is no checkpoint of this run ({type(error).__name__}:"
+                    f"{checkpoint} is no checkpoint of this run ({type(error).__name__}:"
                     f" {error}). {remedy}"
                 ) from error
 
@@ -228,7 +230,8 @@ class Run:
         value = loss.item()
         if not math.isfinite(value):
             # of no use: with it the folder would not be free for the correction
-            self.checkpoint.unlink(missing_ok=True)
+            if self.checkpoint is not None:
+                self.checkpoint.unlink(missing_ok=True)
             raise InputError(
                 f"the loss is {value} at step {step}: lower --learning-rate (now"
                 f" {self.recipe.learning_rate})"
@@ -246,7 +249,9 @@ class Run:
         )
 
     def save(self) -> None:
-        """Replace the checkpoint."""
+        """Replace the checkpoint, if there is to be one."""
+        if self.checkpoint is None:
+            return
         state = {
             "network": self.network.state_dict(),
             "average": self.average.state_dict(),

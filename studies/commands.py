@@ -68,6 +68,14 @@ COMMANDS: dict[str, dict[str, Command]] = {
             "studies.jacobian.evaluate", "Score a denoiser on held-out digits, or on your images."
         ),
     },
+    "Published claims": {
+        "claims": Command(
+            "studies.archive.claims",
+            "Tell which published claims hold here,",
+            "Claims",
+            "tell_claims",
+        ),
+    },
     "In the browser": {
         "explore": Command(
             "studies.explore.explore", "Look at J in the browser.", "Explore", "serve"

@@ -38,6 +38,7 @@ ARROWS = {
     "studies.frame": set(),
     "studies.archive": {"studies", "studies.frame"},
     "studies.jacobian": {"studies.frame"},
+    "studies.claims": {"studies.frame"},
     "studies.explore": {"studies.frame"},
     "studies.sampling": {"studies.frame"},
     "studies.latent": {"studies.frame", "studies.sampling"},

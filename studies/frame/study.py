@@ -6,6 +6,7 @@ whole folder for each run.
     RUN/data.nc         what was computed, labelled; figures are drawn from it alone
     RUN/SHA256SUMS      its checksum
     RUN/table.csv       the figures in numbers
+    RUN/findings.csv    of a study of published claims: what it says of them
     RUN/figure.png, RUN/figure.pdf      unless there is nothing to draw
 
 While a study computes, its folder is called `RUN.partial`, and each finished piece lies in it. A
@@ -43,6 +44,7 @@ from studies.frame.dataset import (
     write_dataset,
 )
 from studies.frame.figure_style import STYLE
+from studies.frame.findings import Finding, in_words
 from studies.frame.pieces import TURN, Needs, Pieces
 from studies.frame.provenance import claim_of, manifest, other_threads
 
@@ -110,6 +112,8 @@ class Study(Generic[C]):
     """
     measures_anew: bool = False
     """Whether each run measures again, as times and memory have to be."""
+    findings: Callable[[Arrays], list[Finding]] | None = None
+    """What it says of published claims, which is printed below the answer."""
 
 
 def run(study: Study[C], config: C) -> Path:
@@ -201,7 +205,12 @@ def draw(study: Study[C], arrays: Arrays, folder: Path) -> str:
     write_whole(folder / "table.csv", csv_of(rows))
     for ending, image in figures(study, arrays).items():
         write_whole(folder / f"figure.{ending}", image)
-    return terminal_table(study.answer(rows))
+    answer = terminal_table(study.answer(rows))
+    if study.findings is None:
+        return answer
+    findings = study.findings(arrays)
+    write_whole(folder / "findings.csv", csv_of([finding.row() for finding in findings]))
+    return f"{answer}\n\n{in_words(findings)}"
 
 
 def figures(
