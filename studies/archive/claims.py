@@ -11,7 +11,7 @@ from jacobian_lab._files import write_whole
 from studies.archive.stored import Stored, runs_in
 from studies.commands import COMMANDS, study_of
 from studies.frame.answer import Row, markdown_table
-from studies.frame.findings import Finding, in_words
+from studies.frame.findings import Finding, findings_in_words
 
 GROUP = "Published claims"
 """The group of commands whose studies have findings."""
@@ -49,7 +49,7 @@ def tell_claims(config: Claims) -> bool:
             print(f"{name}: no finished run in {config.runs}: jacobian-lab {name}", file=sys.stderr)
             continue
         findings = findings_of(run)
-        print(f"{name} ({run.folder})\n{in_words(findings)}\n")
+        print(f"{name} ({run.folder})\n{findings_in_words(findings)}\n")
         rows += [{"study": name, **finding.row()} for finding in findings]
         failed += [f"{name}: {finding.oracle}" for finding in findings if not finding.passed]
     if not rows:

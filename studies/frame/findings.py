@@ -75,7 +75,7 @@ def verdict_of(value: Interval, low: float = -float("inf"), high: float = float(
     return Verdict.FAILS if most < low or least > high else Verdict.OPEN
 
 
-def in_words(findings: list[Finding]) -> str:
+def findings_in_words(findings: list[Finding]) -> str:
     """Return findings as a study prints them below its table."""
     return "\n\n".join(
         f"{f.claim} ({f.source})\n"

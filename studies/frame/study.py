@@ -44,7 +44,7 @@ from studies.frame.dataset import (
     write_dataset,
 )
 from studies.frame.figure_style import STYLE
-from studies.frame.findings import Finding, in_words
+from studies.frame.findings import Finding, findings_in_words
 from studies.frame.pieces import TURN, Needs, Pieces
 from studies.frame.provenance import claim_of, manifest, other_threads
 
@@ -210,7 +210,7 @@ def draw(study: Study[C], arrays: Arrays, folder: Path) -> str:
         return answer
     findings = study.findings(arrays)
     write_whole(folder / "findings.csv", csv_of([finding.row() for finding in findings]))
-    return f"{answer}\n\n{in_words(findings)}"
+    return f"{answer}\n\n{findings_in_words(findings)}"
 
 
 def figures(
