@@ -123,7 +123,7 @@ def test_mnist_does_not_import_the_studies():
     )
 
 
-SAME = {"compute", "table", "plot", "load_latent"}
+SAME = {"compute", "table", "plot", "findings", "load_latent"}
 """Names that every study has, and the loader that takes the latent model that ships."""
 
 

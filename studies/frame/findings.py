@@ -13,7 +13,7 @@ from studies.frame.answer import Row, terminal_table
 from studies.frame.statistics import Interval
 
 
-class Verdict(Enum):
+class Standing(Enum):
     """What the digits say of a claim."""
 
     HOLDS = "holds"
@@ -39,7 +39,7 @@ class Finding:
         What was measured on digits, with its unit if it has one.
     value : tuple of float
         The value and its 95 % interval: (value, low, high).
-    verdict : Verdict
+    verdict : Standing
     """
 
     claim: str
@@ -48,7 +48,7 @@ class Finding:
     passed: bool
     quantity: str
     value: Interval
-    verdict: Verdict
+    verdict: Standing
 
     def row(self) -> Row:
         """Return the row of the table of claims."""
@@ -65,14 +65,14 @@ class Finding:
         }
 
 
-def verdict_of(value: Interval, low: float = -float("inf"), high: float = float("inf")) -> Verdict:
+def verdict_of(value: Interval, low: float = -float("inf"), high: float = float("inf")) -> Standing:
     """Return whether a value with its interval lies in [low, high], which the claim says; open if
     the interval lies partly in it.
     """
     _, least, most = value
     if low <= least and most <= high:
-        return Verdict.HOLDS
-    return Verdict.FAILS if most < low or least > high else Verdict.OPEN
+        return Standing.HOLDS
+    return Standing.FAILS if most < low or least > high else Standing.OPEN
 
 
 def findings_in_words(findings: list[Finding]) -> str:
