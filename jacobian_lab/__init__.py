@@ -43,6 +43,7 @@ from jacobian_lab.krylov.singular import SingularValues, singular_values
 from jacobian_lab.linops.auditing import audit
 from jacobian_lab.linops.batch_jacobian import BatchJacobian
 from jacobian_lab.linops.convention import check_convention
+from jacobian_lab.linops.function_operator import FunctionOperator, inner_layer, operator_of
 from jacobian_lab.linops.jacobian import (
     JacobianOperator,
     posterior_covariance,
@@ -83,6 +84,7 @@ __all__ = [
     "Estimate",
     "ExactMinimiser",
     "Fixed",
+    "FunctionOperator",
     "GaussianMixture",
     "Inpainting",
     "InputError",
@@ -121,6 +123,7 @@ __all__ = [
     "gaussian_blur",
     "gmres",
     "guided",
+    "inner_layer",
     "latent_inpainting",
     "load",
     "load_latent",
@@ -129,6 +132,7 @@ __all__ = [
     "masks",
     "newton_direction",
     "numerical_range",
+    "operator_of",
     "posterior_covariance",
     "pseudospectrum",
     "restriction",

@@ -69,6 +69,9 @@ COMMANDS: dict[str, dict[str, Command]] = {
         ),
     },
     "Published claims": {
+        "editing": Command(
+            "studies.claims.editing", "Edit a region of a digit along one direction."
+        ),
         "claims": Command(
             "studies.archive.claims",
             "Tell which published claims hold here,",

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from jacobian_lab import _require
 from jacobian_lab.derivative.agreement import Comparison, Verdict
+from jacobian_lab.derivative.any_function import AnyFunction
 from jacobian_lab.derivative.engines import Choice, Engine, Engines, first_line
 from jacobian_lab.derivative.fallbacks import Differences, DoubleBackward
 from jacobian_lab.derivative.fingerprint import Weights
@@ -42,7 +43,7 @@ class Ladder:
 
     Parameters
     ----------
-    denoiser : Denoiser
+    denoiser : Denoiser or AnyFunction
     x : Tensor, shape (B, *shape)
         Finite, detached. All methods are called inside
         `jacobian_lab.derivative.settings.differentiable`.
@@ -83,7 +84,7 @@ class Ladder:
 
     def __init__(
         self,
-        denoiser: Denoiser,
+        denoiser: Denoiser | AnyFunction,
         x: Tensor,
         t: Time,
         method: str = "exact",
@@ -162,7 +163,7 @@ class Ladder:
         directions too.
         """
         exact, more = self.method == "exact", v[:0]
-        asked, zero = self._telling(v)
+        asked, zero = self._telling(v, self.x)
         if exact and len(self.x) > 1 and self.linear is not None and self.linear.reads:
             more = probe(self.x)
         directions = torch.cat([asked, more])  # a copy: v is the caller's
@@ -172,14 +173,13 @@ class Ladder:
         self._check.checked = directions, products
         return products[: len(v)].masked_fill(zero, 0)
 
-    def _telling(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
+    def _telling(self, vectors: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
         """Return the vectors, (K, B, *shape), with a probe in the place of each that is zero, which
-        every path maps to zero, right or wrong; and where these are, (K, B, 1, ...).
+        every path maps to zero, right or wrong; and where these are, (K, B, 1, ...). `like` is x or
+        F(x), whichever the vectors have the shape of.
         """
-        zero = (
-            (vectors == 0).flatten(2).all(2).reshape(*vectors.shape[:2], *[1] * (self.x.ndim - 1))
-        )
-        return (torch.where(zero, probe(self.x), vectors) if zero.any() else vectors), zero
+        zero = (vectors == 0).flatten(2).all(2).reshape(*vectors.shape[:2], *[1] * (like.ndim - 1))
+        return (torch.where(zero, probe(like), vectors) if zero.any() else vectors), zero
 
     def choice(self) -> Choice:
         """Return what was chosen, for another point."""
@@ -283,7 +283,7 @@ class Ladder:
 
     def _choose_reverse(self, u: Tensor) -> Tensor:
         """Return `F'^T u` of the first engine whose products are the transpose of `J v`."""
-        (asked, zero), problems = self._telling(u), []
+        (asked, zero), problems = self._telling(u, self.value), []
         paths = ("linearised", "double backward")
         for path in paths if self._engines.graph is None else reversed(paths):
             name = "the recording" if path == "linearised" else "PyTorch's autograd"
