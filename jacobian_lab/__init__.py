@@ -13,6 +13,7 @@ from jacobian_lab.constraints.decoded import Decoded, latent_inpainting
 from jacobian_lab.constraints.linear import Inpainting, LinearMap, blur
 from jacobian_lab.constraints.losses import Loss, class_label, segmentation, style
 from jacobian_lab.constraints.separable import gaussian_blur, super_resolution
+from jacobian_lab.derivative.trainable import Linearised, linearise
 from jacobian_lab.diffusion.adapters.azula import to_azula
 from jacobian_lab.diffusion.adapters.deepinv import to_deepinv
 from jacobian_lab.diffusion.adapters.door import load
@@ -91,6 +92,7 @@ __all__ = [
     "JacobianOperator",
     "Latent",
     "LinearMap",
+    "Linearised",
     "Loss",
     "Newton",
     "Preconditioning",
@@ -125,6 +127,7 @@ __all__ = [
     "guided",
     "inner_layer",
     "latent_inpainting",
+    "linearise",
     "load",
     "load_latent",
     "lsmr",

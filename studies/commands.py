@@ -126,6 +126,11 @@ COMMANDS: dict[str, dict[str, Command]] = {
             "Check and time leading eigenpairs.",
             study="EIGENPAIRS",
         ),
+        "benchmark training": Command(
+            "studies.benchmarks.training_products",
+            "Time a step of training with J v in its loss.",
+            study="TRAINING",
+        ),
         "benchmark memory": Command(
             "studies.benchmarks.memory",
             "Measure the peak memory of sampling, on Linux.",

@@ -1,0 +1,146 @@
+r"""Products that can be trained through: `J v` and `J^T u` with the graph of the weights.
+
+    linear = linearise(lambda x: denoiser(x, t), x_t)
+    loss = linear.value.square().mean() + (linear.jvp(v) - linear.vjp(v)).square().mean()
+    loss.backward()
+
+`J^T u` is a backward pass whose graph is kept. It is linear in u, so that its own transpose is
+`J v` (double backward): exact, attention included. For penalties of J, mean flows and consistency
+losses; a product without the weights' graph is cheaper: `BatchJacobian`. What a step of training
+costs tells `jacobian-lab benchmark training`.
+
+References
+----------
+Pearlmutter (1994), *Fast exact multiplication by the Hessian*, for products inside a loss; the
+transposition is that of J. Townsend's (2017) note on forward mode by two reverse passes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from jacobian_lab import _require
+from jacobian_lab.derivative.agreement import Comparison
+from jacobian_lab.derivative.any_function import AnyFunction
+from jacobian_lab.derivative.guards import is_repeated
+from jacobian_lab.derivative.precision import observed
+from jacobian_lab.derivative.settings import MATH_ATTENTION
+from jacobian_lab.errors import InputError
+
+
+class Linearised:
+    """A function at a batch x, its value and products, each with the graph of the weights; made by
+    `linearise`.
+
+    Attributes
+    ----------
+    value : Tensor, shape (B, *anything)
+        The function at x.
+    error : float
+        Distance of the first `J v` to central differences, relative to it; NaN where it was not
+        checked.
+    """
+
+    def __init__(self, function: Callable[[Tensor], Tensor], x: Tensor, check: bool) -> None:
+        self._function, self._checks, self.error = function, check, float("nan")
+        with torch.enable_grad(), MATH_ATTENTION:
+            self._x = x if x.requires_grad else x.detach().requires_grad_()
+            self.value = function(self._x)
+        if not self.value.requires_grad:
+            raise InputError(
+                "the function's value has no graph: it computes under no_grad, detaches, or does"
+                " not depend on x"
+            )
+        self._transposed: tuple[Tensor, Tensor] | None = None
+
+    def jvp(self, v: Tensor) -> Tensor:
+        """Return `J v`, of the shape of the value, for v of the shape of x; the first one is
+        checked.
+
+        Raises
+        ------
+        InputError
+            If it disagrees with differences of the function.
+        """
+        _require.tensor("v", v, self._x.shape)
+        with torch.enable_grad(), MATH_ATTENTION:
+            if self._transposed is None:
+                u = torch.zeros_like(self.value, requires_grad=True)
+                self._transposed = u, self._gradient(self.value, self._x, u)
+            u, transposed = self._transposed
+            found = self._gradient(transposed, u, v)
+        if self._checks:
+            self._checks = False
+            self._check(v.detach(), found.detach())
+        return found
+
+    def vjp(self, u: Tensor) -> Tensor:
+        """Return `J^T u`, of the shape of x, for u of the shape of the value."""
+        _require.tensor("u", u, self.value.shape)
+        with torch.enable_grad(), MATH_ATTENTION:
+            return self._gradient(self.value, self._x, u)
+
+    def _gradient(self, output: Tensor, source: Tensor, vectors: Tensor) -> Tensor:
+        found = torch.autograd.grad(
+            output, source, vectors, create_graph=True, materialize_grads=True
+        )
+        return found[0]
+
+    def _check(self, v: Tensor, products: Tensor) -> None:
+        """Compare `J v` with central differences of the function, at all samples."""
+        if not bool(v.any()):
+            return  # zero, right or wrong
+        x, shaped = self._x.detach(), AnyFunction(self._function, self._x.detach()[:1])
+        with torch.no_grad():
+            value, eps, _ = observed(lambda y: shaped.output(y, 0), x)
+            size = float(shaped.size)
+            compared = Comparison(lambda y: shaped.output(y, 0), x, v, eps, size, most=len(x))
+            if not is_repeated(compared.value, value, eps):
+                raise InputError(
+                    "the function gives another value at each call (dropout, noise), and J v cannot"
+                    " be checked: fix its noise, or pass check=False"
+                )
+            verdict = compared.verdict(products.reshape(value.shape))
+        self.error = verdict.error
+        if not verdict.agrees:
+            raise InputError(
+                f"J v disagrees with differences of the function by {verdict.error:.1e}: PyTorch's"
+                " graph misses what it computes (a detach, a no_grad, a number read out)"
+            )
+
+
+def linearise(function: Callable[[Tensor], Tensor], x: Tensor, *, check: bool = True) -> Linearised:
+    """Return a function at a batch x, with products `J v` and `J^T u` that can be trained through.
+
+    Parameters
+    ----------
+    function : callable
+        From (B, *shape) to (B, *anything), such as `lambda x: denoiser(x, t)`, in whatever mode it
+        is trained. J is that of the whole batch: v has the shape of x.
+    x : Tensor, shape (B, *shape)
+        If it requires gradients, they flow into it as well.
+    check : bool
+        Compare the first `J v` with central differences: three more evaluations. Leave it on for
+        the first step of a training, at least.
+
+    Returns
+    -------
+    Linearised
+        `.value`, `.jvp(v)`, `.vjp(u)`: tensors with the graph of the weights.
+
+    Raises
+    ------
+    InputError
+        If the value has no graph; or with the first `J v` if it disagrees with differences, or the
+        function gives another value at each call.
+    """
+    _require.function("function", function, "(B, *shape) -> (B, *anything)")
+    _require.finite("x", _require.tensor("x", x))
+    if x.ndim < 2 or not x.is_floating_point():
+        raise InputError(
+            f"x must be a batch of floating-point samples, (B, *shape): got {_require.shown(x)}"
+        )
+    return Linearised(function, x, _require.flag("check", check))
