@@ -147,6 +147,11 @@ COMMANDS: dict[str, dict[str, Command]] = {
         "benchmark growth": Command(
             "studies.benchmarks.growth", "Measure how cost grows with pixels and tokens."
         ),
+        "benchmark cuda": Command(
+            "studies.benchmarks.cuda",
+            "Check J on a GPU in each precision, and time it.",
+            study="CUDA",
+        ),
         "benchmark contest": Command("studies.contest.contest", "Contest on inverse problems."),
     },
     "Many runs": {
