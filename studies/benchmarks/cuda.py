@@ -34,7 +34,7 @@ from jacobian_lab import (
     seeded_noise,
 )
 from mnist.evaluate import noisy_digit
-from studies.benchmarks.device_checks import PRECISIONS, Measured, Truth, dry_counts
+from studies.benchmarks.device_checks import PRECISIONS, Reading, Truth, dry_counts
 from studies.benchmarks.products import Way, bare, on_math_kernel, time_in_turns
 from studies.frame.answer import Answer, Row
 from studies.frame.dataset import Variable
@@ -102,11 +102,11 @@ def compute(config: CudaBenchmark, _pieces: Pieces) -> Arrays:
         found += timings(config)
     columns = zip(*found, strict=True)
     return {
-        key: np.array(column) for key, column in zip(Measured._fields, columns, strict=True)
+        key: np.array(column) for key, column in zip(Reading._fields, columns, strict=True)
     } | {"subject": np.array(f"device {config.device}: {card}")}
 
 
-def timings(config: CudaBenchmark) -> list[Measured]:
+def timings(config: CudaBenchmark) -> list[Reading]:
     """Return what products, spectra and sampling cost in float32, in passes and milliseconds."""
     denoiser = mnist.load_denoiser(device=config.device)
     image = mnist.digits("held-out")[0][0].to(config.device)
@@ -126,7 +126,7 @@ def timings(config: CudaBenchmark) -> list[Measured]:
         seconds = time_in_turns(waiting, rounds)
         unit = seconds[UNIT]
         for name, taken in seconds.items():
-            found.append(Measured(part, name, 1e3 * taken, np.inf, "ms", taken / unit))
+            found.append(Reading(part, name, 1e3 * taken, np.inf, "ms", taken / unit))
     return found
 
 
@@ -237,7 +237,7 @@ def table(arrays: Arrays) -> list[Row]:
             "right": ("yes" if value <= limit else "NO") if np.isfinite(limit) else "",
         }
         for part, quantity, value, limit, units, passes in zip(
-            *(arrays[key] for key in Measured._fields), strict=True
+            *(arrays[key] for key in Reading._fields), strict=True
         )
     ]
 

@@ -51,7 +51,7 @@ READS = ("item", "cpu", "numpy", "tolist", "__bool__", "__float__", "__int__", "
 PAIRS, VECTORS, STEPS = 3, 8, 5
 
 
-class Measured(NamedTuple):
+class Reading(NamedTuple):
     """A quantity on the device, and what it may be."""
 
     part: str
@@ -87,7 +87,7 @@ class Truth:
         self.largest = np.sort(np.abs(np.linalg.eigvals(self.J)))[::-1][:PAIRS]
         self.sampled = sampled(self.denoiser, self.image)
 
-    def checks(self, device: str, name: str) -> list[Measured]:
+    def checks(self, device: str, name: str) -> list[Reading]:
         """Return the errors of products, dense J, eigenvalues and a sample on a device, in the
         precision of this name.
         """
@@ -105,19 +105,19 @@ class Truth:
             found = eigenpairs(J, PAIRS, rtol=rtol)
             values = np.sort(np.abs(found.values))[::-1]
             checks = [
-                Measured(name, "J v", _apart(J @ V, self.J @ V), LIMIT * eps),
-                Measured(name, "J^T u", _apart(J.T @ V, self.J.T @ V), LIMIT * eps),
-                Measured(name, "leading |eigenvalues|", _apart(values, self.largest), 10 * rtol),
+                Reading(name, "J v", _apart(J @ V, self.J @ V), LIMIT * eps),
+                Reading(name, "J^T u", _apart(J.T @ V, self.J.T @ V), LIMIT * eps),
+                Reading(name, "leading |eigenvalues|", _apart(values, self.largest), 10 * rtol),
             ]
             if eps < 1e-3:
-                checks += [Measured(name, "dense J", _apart(J.dense(), self.J), LIMIT * eps)]
+                checks += [Reading(name, "dense J", _apart(J.dense(), self.J), LIMIT * eps)]
             apart = _apart(sampled(denoiser, self.image.to(device, dtype)), self.sampled)
             verdict = 0.0 if dtype.itemsize < 4 or audit(J) else 1.0
         return [
             *checks,
-            Measured(name, "error that J states", J.product_error, np.inf),
-            Measured(name, "audit's faults", verdict, 0),
-            Measured(name, f"sample of {STEPS} Newton steps", apart, 30 * LIMIT * eps),
+            Reading(name, "error that J states", J.product_error, np.inf),
+            Reading(name, "audit's faults", verdict, 0),
+            Reading(name, f"sample of {STEPS} Newton steps", apart, 30 * LIMIT * eps),
         ]
 
 
@@ -164,7 +164,7 @@ def reads(run: Callable[[], Any]) -> int:
     return max(methods.count, below.count)
 
 
-def dry_counts(t: int) -> list[Measured]:
+def dry_counts(t: int) -> list[Reading]:
     """Return what needs no GPU: operations of products in forward passes, also on tensors without
     values, and how often the host waits.
     """
@@ -186,12 +186,12 @@ def dry_counts(t: int) -> list[Measured]:
     ahead, back = (partial(product, v) for product in (J.products.jvp, J.products.vjp))
     step = (reads(sampling(6)) - reads(sampling(3))) / 3  # also of tables that stay on the host
     return [
-        Measured("dry", "forward pass on tensors without values", without / forward, 1, "passes"),
-        Measured("dry", "operations of J v", flops(ahead) / forward, 1.05, "passes"),
-        Measured("dry", "operations of J^T u", flops(back) / forward, 1.05, "passes"),
-        Measured("dry", "waits of J v", reads(ahead), 0, "waits"),
-        Measured("dry", "waits of J^T u", reads(back), 0, "waits"),
-        Measured("dry", "waits of a sampling step, at most", step, np.inf, "waits"),
+        Reading("dry", "forward pass on tensors without values", without / forward, 1, "passes"),
+        Reading("dry", "operations of J v", flops(ahead) / forward, 1.05, "passes"),
+        Reading("dry", "operations of J^T u", flops(back) / forward, 1.05, "passes"),
+        Reading("dry", "waits of J v", reads(ahead), 0, "waits"),
+        Reading("dry", "waits of J^T u", reads(back), 0, "waits"),
+        Reading("dry", "waits of a sampling step, at most", step, np.inf, "waits"),
     ]
 
 
