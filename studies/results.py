@@ -4,8 +4,9 @@
     <!-- end -->
 
 Between two such markers lies the answer of the run of that command; its figure is written beside
-the document as figures/eigenvalues-latent.png, if the document shows it. All else is by hand. The
-run is found by its options, its weights and its code; tables and figures are drawn anew from its
+the document as figures/eigenvalues-latent.png, if the document shows it. `jacobian-lab claims` is
+the table of all published claims, of the newest runs whatever their options. All else is by hand.
+A run is found by its options, its weights and its code; tables and figures are drawn anew from its
 data, so that a second call changes nothing.
 """
 
@@ -21,6 +22,7 @@ from typing import Any, NamedTuple
 from jacobian_lab import InputError, _require
 from jacobian_lab._files import read_json, write_whole
 from mnist.runs import Claim
+from studies.archive.claims import claims_table, findings_in
 from studies.cli import named, parsed
 from studies.commands import study_of
 from studies.frame.answer import markdown_table
@@ -89,8 +91,14 @@ def write_results(config: Results) -> None:
     for section in sections:
         if config.only and section.name not in config.only:
             continue
-        study, options = section.study()
         try:
+            if section.command == "claims":
+                found, _ = findings_in(config.runs)
+                parts += [text[at : section.start], f"\n{markdown_table(claims_table(found))}\n\n"]
+                at = section.end
+                print(f"claims: {', '.join(found)}")
+                continue
+            study, options = section.study()
             folder = run_of(study, options, config)
         except InputError as error:
             refused.append(f"{section.name}: {error}")

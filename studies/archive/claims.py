@@ -38,31 +38,42 @@ class Claims:
 
 def tell_claims(config: Claims) -> bool:
     """Print what the newest run of each study finds; return whether all assertions passed."""
-    newest = {run.study_name: run for run in runs_in(config.runs) if run.state == "finished"}
-    rows, failed = list[Row](), list[str]()
-    studies = {
-        name: study_of(command) for name, command in COMMANDS[GROUP].items() if not command.function
-    }
-    for name, study in studies.items():
-        run = newest.get(study.name)
-        if run is None:
-            print(f"{name}: no finished run in {config.runs}: jacobian-lab {name}", file=sys.stderr)
-            continue
-        findings = findings_of(run)
-        print(f"{name} ({run.folder})\n{findings_in_words(findings)}\n")
-        rows += [{"study": name, **finding.row()} for finding in findings]
+    found, missing = findings_in(config.runs)
+    for name in missing:
+        print(f"{name}: no finished run in {config.runs}: jacobian-lab {name}", file=sys.stderr)
+    failed = []
+    for name, findings in found.items():
+        print(f"{name}\n{findings_in_words(findings)}\n")
         failed += [f"{name}: {finding.oracle}" for finding in findings if not finding.passed]
-    if not rows:
-        raise InputError(
-            f"no run of a published claim lies in {config.runs}: {', '.join(studies)} are"
-            " the studies"
-        )
     if config.to is not None:
-        write_whole(config.to, f"{markdown_table(rows)}\n".encode())
+        write_whole(config.to, f"{markdown_table(claims_table(found))}\n".encode())
         print(f"{config.to}: the table")
     for line in failed:
         print(f"failed where the answer is known: {line}", file=sys.stderr)
     return not failed
+
+
+def findings_in(runs: Path) -> tuple[dict[str, list[Finding]], list[str]]:
+    """Return the findings of the newest finished run of each study of claims, by its name, and the
+    studies without one; raise if there is none at all.
+    """
+    newest = {run.study_name: run for run in runs_in(runs) if run.state == "finished"}
+    studies = {
+        name: study_of(command).name
+        for name, command in COMMANDS[GROUP].items()
+        if not command.function
+    }
+    found = {name: findings_of(newest[of]) for name, of in studies.items() if of in newest}
+    if not found:
+        raise InputError(
+            f"no run of a published claim lies in {runs}: {', '.join(studies)} are the studies"
+        )
+    return found, [name for name in studies if name not in found]
+
+
+def claims_table(found: dict[str, list[Finding]]) -> list[Row]:
+    """Return a row for each finding of each study."""
+    return [{"study": name, **f.row()} for name, findings in found.items() for f in findings]
 
 
 def findings_of(run: Stored) -> list[Finding]:

@@ -101,9 +101,9 @@ def compute(config: CudaBenchmark, _pieces: Pieces) -> Arrays:
             found += truth.checks(config.device, name)
         found += timings(config)
     columns = zip(*found, strict=True)
-    return {
-        key: np.array(column) for key, column in zip(Reading._fields, columns, strict=True)
-    } | {"subject": np.array(f"device {config.device}: {card}")}
+    return {key: np.array(column) for key, column in zip(Reading._fields, columns, strict=True)} | {
+        "subject": np.array(f"device {config.device}: {card}")
+    }
 
 
 def timings(config: CudaBenchmark) -> list[Reading]:
