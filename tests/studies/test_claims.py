@@ -11,6 +11,7 @@ from studies.commands import COMMANDS, Command
 from studies.frame.dataset import Variable
 from studies.frame.findings import Finding, Standing
 from studies.frame.study import Config, Study, perform
+from studies.results import Results, write_results
 
 FOUND = np.array([0.5, 0.4, 0.6])
 
@@ -72,6 +73,17 @@ def test_findings_of_runs_are_one_table_and_what_is_missing_is_named(
     perform(large.STUDY, Config(seed=1), tmp_path)
     assert not tell_claims(Claims(tmp_path))
     assert "failed where the answer is known: large: known to 1e-6" in capsys.readouterr().err
+
+
+def test_results_have_the_table_of_the_newest_runs(large, tmp_path):
+    perform(large.STUDY, Config(), tmp_path)
+    document = tmp_path / "RESULTS.md"
+    document.write_text("<!-- claims: jacobian-lab claims -->\n<!-- end -->\n")
+    write_results(Results(document, tmp_path))
+    written = document.read_text()
+    assert "| large | It is large | Somebody 2026 | passed: known to 1e-6 | size | 0.5" in written
+    write_results(Results(document, tmp_path))
+    assert document.read_text() == written
 
 
 def test_without_runs_and_with_a_wrong_ending_it_is_refused(large, tmp_path):
