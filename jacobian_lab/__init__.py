@@ -43,6 +43,8 @@ from jacobian_lab.krylov.singular import SingularValues, singular_values
 from jacobian_lab.linops.auditing import audit
 from jacobian_lab.linops.batch_jacobian import BatchJacobian
 from jacobian_lab.linops.convention import check_convention
+from jacobian_lab.linops.cumulants import PosteriorMoments, posterior_moments
+from jacobian_lab.linops.densities import Density, maximum_entropy
 from jacobian_lab.linops.jacobian import (
     JacobianOperator,
     posterior_covariance,
@@ -75,6 +77,7 @@ __all__ = [
     "ConvergenceWarning",
     "Decoded",
     "Denoiser",
+    "Density",
     "DerivativeWarning",
     "DiscreteSchedule",
     "DivergenceError",
@@ -91,6 +94,7 @@ __all__ = [
     "LinearMap",
     "Loss",
     "Newton",
+    "PosteriorMoments",
     "Preconditioning",
     "RectifiedFlow",
     "Report",
@@ -127,9 +131,11 @@ __all__ = [
     "lsmr",
     "lstsq",
     "masks",
+    "maximum_entropy",
     "newton_direction",
     "numerical_range",
     "posterior_covariance",
+    "posterior_moments",
     "pseudospectrum",
     "restriction",
     "sample",

@@ -69,6 +69,10 @@ COMMANDS: dict[str, dict[str, Command]] = {
         ),
     },
     "Published claims": {
+        "moments": Command(
+            "studies.claims.moments",
+            "Measure the posterior along its first component beyond two moments.",
+        ),
         "claims": Command(
             "studies.archive.claims",
             "Tell which published claims hold here,",
