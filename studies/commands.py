@@ -73,6 +73,10 @@ COMMANDS: dict[str, dict[str, Command]] = {
             "studies.claims.moments",
             "Measure the posterior along its first component beyond two moments.",
         ),
+        "locality": Command(
+            "studies.claims.locality",
+            "Compare rows and columns of J with the Wiener filter of the data.",
+        ),
         "claims": Command(
             "studies.archive.claims",
             "Tell which published claims hold here,",

@@ -192,8 +192,8 @@ def modes_on_oracle(arrays: Arrays) -> tuple[str, bool]:
     )
     both = (two & truly).sum()
     told = (
-        f"three Gaussians: two modes of the density in {two.sum()} of {two.size} noisy samples, of the"
-        f" truth in {truly.sum()}, both in {both}"
+        f"three Gaussians: two modes of the density in {two.sum()} of {two.size} noisy samples, of"
+        f" the truth in {truly.sum()}, both in {both}"
     )
     return told, bool(both >= 0.9 * two.sum())
 

@@ -1,0 +1,141 @@
+"""The numbers of `locality`: by noise level, and what they say of the published claim."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from studies.frame.answer import Answer, Row
+from studies.frame.dataset import SAMPLES, SUBJECT, TIME, Variable
+from studies.frame.findings import Finding, verdict_of
+from studies.frame.statistics import mean_interval
+from studies.frame.study import Arrays
+
+FIELDS = ("row", "column")
+FILTERS = ("Wiener", "stationary", "isotropic", "untrained")
+SOURCE = "Lukoianov, Yuan, Solomon, Sitzmann 2025, arXiv 2509.09672"
+ROUNDING = 1e-10
+"""Relative error that the products on the Gaussian oracle may have."""
+HALF = 0.5**0.5
+"""Cosine from which a filter explains half of a field's energy."""
+ALIKE = 1.25
+"""Ratio of widths up to which they are called alike."""
+
+
+def table(arrays: Arrays) -> list[Row]:
+    """Return a row for each noise level, kind of field and quantity, with its 95 % interval over
+    digits by the jackknife.
+    """
+    rows: list[Row] = []
+    for k, t in enumerate(arrays["time"].tolist()):
+        for f, field in enumerate(FIELDS):
+            quantities = {
+                **{
+                    f"cosine with {name}": arrays["cosine"][k, f, i]
+                    for i, name in enumerate(FILTERS)
+                },
+                "one digit's cosine with Wiener": arrays["single"][k, f],
+                "distance from Wiener, relative": arrays["error"][k, f],
+                "width, pixels": arrays["width"][k, f],
+            }
+            for name, values in quantities.items():
+                mean, low, high = mean_interval(values)
+                ends: Row = {"mean": mean, "low": low, "high": high}
+                rows.append({"time": t, "field": field, "quantity": name, **ends})
+        for i, name in enumerate(FILTERS):
+            width = float(arrays["filter_width"][k, i])
+            ends = {"mean": width, "low": "", "high": ""}
+            rows.append({"time": t, "field": "filter", "quantity": f"width of {name}", **ends})
+    return rows
+
+
+def advantage(arrays: Arrays) -> NDArray[np.float64]:
+    """Return by how much rows agree better with the Wiener filter than with the best of the others
+    at each noise level, by the jackknife, (times, samples).
+    """
+    rows = arrays["cosine"][:, 0]
+    best = rows[:, 1:].mean(-1).argmax(-1) + 1
+    return np.asarray(rows[:, 0] - np.take_along_axis(rows, best[:, None, None], 1)[:, 0])
+
+
+def findings(arrays: Arrays) -> list[Finding]:
+    """Return what is found of the shape of sensitivity fields, of what else explains it, and of
+    their width.
+    """
+    worst = float(arrays["oracle_error"].max())
+    oracle = (
+        "Gaussian prior with the digits' covariance: rows and columns of J differ from the Wiener"
+        f" filter by at most {worst:.1g}, relative (asked {ROUNDING:g})"
+    )
+    told = f"{arrays['sample'].size} noisy digits, {len(arrays['time'])} noise levels"
+    cosines, better = arrays["cosine"][:, 0, 0], advantage(arrays)
+    ratio = arrays["width"][:, 0] / arrays["filter_width"][:, :1]
+    found = (
+        (
+            "The mean sensitivity field of a trained denoiser has the shape of the data's Wiener"
+            " filter, which explains more than half of its energy.",
+            f"cosine of mean row and Wiener filter ({HALF:.2f} explains half)",
+            cosines,
+            (HALF, np.inf),
+        ),
+        (
+            "Locality comes from the data's covariance, not from convolutions: the Wiener filter"
+            " fits better than a convolution, an isotropic bump or the untrained network.",
+            "cosine with the Wiener filter less that with the best of the other three",
+            better,
+            (0, np.inf),
+        ),
+        (
+            "The width of the sensitivity field at each noise level is the Wiener filter's, within"
+            " a quarter.",
+            "width of the mean row over the Wiener filter's",
+            ratio,
+            (1 / ALIKE, ALIKE),
+        ),
+    )
+    return [
+        Finding(
+            claim,
+            SOURCE,
+            oracle,
+            worst <= ROUNDING,
+            f"{quantity}, {told}; {by_time(arrays, values)}",
+            mean_interval(values.mean(0)),
+            verdict_of(mean_interval(values.mean(0)), *within),
+        )
+        for claim, quantity, values, within in found
+    ]
+
+
+def by_time(arrays: Arrays, values: NDArray[np.float64]) -> str:
+    """Return the mean at each noise level in words; `values` are (times, samples)."""
+    means = zip(arrays["time"].tolist(), values.mean(1), strict=True)
+    return "at t = " + ", ".join(f"{t}: {mean:.2f}" for t, mean in means)
+
+
+ANSWER = Answer(
+    ("time", "quantity", "mean"),
+    lambda row: row["field"] == "row" or row["quantity"] == "width of Wiener",
+    across="quantity",
+)
+VARIABLES = {
+    **SUBJECT,
+    **SAMPLES,
+    "time": TIME,
+    "field": Variable("field", "row of J, the sensitivity field, or column, the response"),
+    "filter": Variable("filter", "what fields are compared with"),
+    "place": Variable("place axis", "row and column of the pixels whose fields are taken"),
+    "cosine": Variable(
+        "time field filter sample",
+        "cosine of mean field and filter, mean over pixels, by the jackknife",
+    ),
+    "error": Variable("time field sample", "|mean field - Wiener| / |Wiener|, by the jackknife"),
+    "width": Variable(
+        "time field sample", "root mean square distance in the field, by the jackknife", "pixel"
+    ),
+    "filter_width": Variable("time filter", "the same of the filters", "pixel"),
+    "single": Variable("time field sample", "cosine of one digit's field and the Wiener filter"),
+    "mean": Variable("time field place pixel", "field, mean over noisy digits"),
+    "filters": Variable("time filter place pixel", "fields of the filters"),
+    "oracle_error": Variable("time", "|J - Wiener| / |Wiener| of a Gaussian prior at the pixels"),
+}
