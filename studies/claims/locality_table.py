@@ -20,6 +20,27 @@ HALF = 0.5**0.5
 """Cosine from which a filter explains half of a field's energy."""
 ALIKE = 1.25
 """Ratio of widths up to which they are called alike."""
+CLAIMS = (
+    (
+        "The mean sensitivity field of a trained denoiser has the shape of the data's Wiener"
+        " filter, which explains more than half of its energy.",
+        f"cosine of mean row and Wiener filter ({HALF:.2f} explains half)",
+        (HALF, np.inf),
+    ),
+    (
+        "Locality comes from the data's covariance, not from convolutions: the Wiener filter"
+        " fits better than a convolution, an isotropic bump or the untrained network.",
+        "cosine with the Wiener filter less that with the best of the other three",
+        (0, np.inf),
+    ),
+    (
+        "The width of the sensitivity field at each noise level is the Wiener filter's, within"
+        " a quarter.",
+        "width of the mean row over the Wiener filter's",
+        (1 / ALIKE, ALIKE),
+    ),
+)
+"""Claim, quantity on digits, and where it must lie."""
 
 
 def table(arrays: Arrays) -> list[Row]:
@@ -68,30 +89,10 @@ def findings(arrays: Arrays) -> list[Finding]:
         f" filter by at most {worst:.1g}, relative (asked {ROUNDING:g})"
     )
     told = f"{arrays['sample'].size} noisy digits, {len(arrays['time'])} noise levels"
-    cosines, better = arrays["cosine"][:, 0, 0], advantage(arrays)
-    ratio = arrays["width"][:, 0] / arrays["filter_width"][:, :1]
     found = (
-        (
-            "The mean sensitivity field of a trained denoiser has the shape of the data's Wiener"
-            " filter, which explains more than half of its energy.",
-            f"cosine of mean row and Wiener filter ({HALF:.2f} explains half)",
-            cosines,
-            (HALF, np.inf),
-        ),
-        (
-            "Locality comes from the data's covariance, not from convolutions: the Wiener filter"
-            " fits better than a convolution, an isotropic bump or the untrained network.",
-            "cosine with the Wiener filter less that with the best of the other three",
-            better,
-            (0, np.inf),
-        ),
-        (
-            "The width of the sensitivity field at each noise level is the Wiener filter's, within"
-            " a quarter.",
-            "width of the mean row over the Wiener filter's",
-            ratio,
-            (1 / ALIKE, ALIKE),
-        ),
+        arrays["cosine"][:, 0, 0],
+        advantage(arrays),
+        arrays["width"][:, 0] / arrays["filter_width"][:, :1],
     )
     return [
         Finding(
@@ -103,7 +104,7 @@ def findings(arrays: Arrays) -> list[Finding]:
             mean_interval(values.mean(0)),
             verdict_of(mean_interval(values.mean(0)), *within),
         )
-        for claim, quantity, values, within in found
+        for (claim, quantity, within), values in zip(CLAIMS, found, strict=True)
     ]
 
 
