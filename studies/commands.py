@@ -77,6 +77,10 @@ COMMANDS: dict[str, dict[str, Command]] = {
             "studies.claims.locality",
             "Compare rows and columns of J with the Wiener filter of the data.",
         ),
+        "shrinkage": Command(
+            "studies.claims.shrinkage",
+            "Measure shrinkage by J, and whether two halves of the data teach one denoiser.",
+        ),
         "claims": Command(
             "studies.archive.claims",
             "Tell which published claims hold here,",

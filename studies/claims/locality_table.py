@@ -23,18 +23,19 @@ ALIKE = 1.25
 CLAIMS = (
     (
         "The mean sensitivity field of a trained denoiser has the shape of the data's Wiener"
-        " filter, which explains more than half of its energy.",
+        " filter, which explains more than half of its energy at every noise level.",
         f"cosine of mean row and Wiener filter ({HALF:.2f} explains half)",
         (HALF, np.inf),
     ),
     (
         "Locality comes from the data's covariance, not from convolutions: the Wiener filter"
-        " fits better than a convolution, an isotropic bump or the untrained network.",
+        " fits better than a convolution, an isotropic bump or the untrained network at every"
+        " noise level.",
         "cosine with the Wiener filter less that with the best of the other three",
         (0, np.inf),
     ),
     (
-        "The width of the sensitivity field at each noise level is the Wiener filter's, within"
+        "The width of the sensitivity field at every noise level is the Wiener filter's, within"
         " a quarter.",
         "width of the mean row over the Wiener filter's",
         (1 / ALIKE, ALIKE),
@@ -88,7 +89,7 @@ def findings(arrays: Arrays) -> list[Finding]:
         "Gaussian prior with the digits' covariance: rows and columns of J differ from the Wiener"
         f" filter by at most {worst:.1g}, relative (asked {ROUNDING:g})"
     )
-    told = f"{arrays['sample'].size} noisy digits, {len(arrays['time'])} noise levels"
+    told = f"{arrays['sample'].size} noisy digits"
     found = (
         arrays["cosine"][:, 0, 0],
         advantage(arrays),
@@ -100,18 +101,28 @@ def findings(arrays: Arrays) -> list[Finding]:
             SOURCE,
             oracle,
             worst <= ROUNDING,
-            f"{quantity}, {told}; {by_time(arrays, values)}",
-            mean_interval(values.mean(0)),
-            verdict_of(mean_interval(values.mean(0)), *within),
+            f"{quantity}, {told}, {by_time(arrays, values, worst_at)}",
+            mean_interval(values[worst_at]),
+            verdict_of(mean_interval(values[worst_at]), *within),
         )
         for (claim, quantity, within), values in zip(CLAIMS, found, strict=True)
+        for worst_at in [farthest(values.mean(1), *within)]
     ]
 
 
-def by_time(arrays: Arrays, values: NDArray[np.float64]) -> str:
-    """Return the mean at each noise level in words; `values` are (times, samples)."""
-    means = zip(arrays["time"].tolist(), values.mean(1), strict=True)
-    return "at t = " + ", ".join(f"{t}: {mean:.2f}" for t, mean in means)
+def farthest(means: NDArray[np.float64], low: float, high: float) -> int:
+    """Return the noise level whose mean is farthest out of [low, high], or nearest to its ends."""
+    return int(np.maximum(low - means, means - high).argmax())
+
+
+def by_time(arrays: Arrays, values: NDArray[np.float64], chosen: int) -> str:
+    """Return in words which noise level is chosen, and the means at all; `values` are (times,
+    samples).
+    """
+    times = arrays["time"].tolist()
+    means = zip(times, values.mean(1), strict=True)
+    listed = ", ".join(f"{t}: {mean:.2f}" for t, mean in means)
+    return f"the worst noise level, t = {times[chosen]} ({listed})"
 
 
 ANSWER = Answer(
