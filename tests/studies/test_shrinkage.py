@@ -8,9 +8,9 @@ from jacobian_lab import DiscreteSchedule, gaussian
 from mnist.oracle import RIDGE
 from studies.claims.shrinkage import (
     BATCH,
-    pair_agreement,
     linear_denoiser,
     oracle_misses_at,
+    pair_agreement,
     repeated,
     shrinks,
 )
