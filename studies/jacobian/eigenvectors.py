@@ -79,9 +79,8 @@ def compute(config: Eigenvectors, pieces: Pieces) -> Arrays:
         "sigma": np.array(J.sigma_t),
     }
     denoised = J.products.d
-    along = pieces(
-        "densities", lambda: densities(model.denoiser, J.products.x, config.time, found["vectors"])
-    )
+    x_t, vectors = J.products.x, found["vectors"]
+    along = pieces("densities", lambda: densities(model.denoiser, x_t, config.time, vectors))
     return (
         found
         | along
