@@ -44,6 +44,8 @@ from jacobian_lab.krylov.singular import SingularValues, singular_values
 from jacobian_lab.linops.auditing import audit
 from jacobian_lab.linops.batch_jacobian import BatchJacobian
 from jacobian_lab.linops.convention import check_convention
+from jacobian_lab.linops.cumulants import PosteriorMoments, posterior_moments
+from jacobian_lab.linops.densities import Density, maximum_entropy
 from jacobian_lab.linops.function_operator import FunctionOperator, inner_layer, operator_of
 from jacobian_lab.linops.jacobian import (
     JacobianOperator,
@@ -77,6 +79,7 @@ __all__ = [
     "ConvergenceWarning",
     "Decoded",
     "Denoiser",
+    "Density",
     "DerivativeWarning",
     "DiscreteSchedule",
     "DivergenceError",
@@ -95,6 +98,7 @@ __all__ = [
     "Linearised",
     "Loss",
     "Newton",
+    "PosteriorMoments",
     "Preconditioning",
     "RectifiedFlow",
     "Report",
@@ -133,10 +137,12 @@ __all__ = [
     "lsmr",
     "lstsq",
     "masks",
+    "maximum_entropy",
     "newton_direction",
     "numerical_range",
     "operator_of",
     "posterior_covariance",
+    "posterior_moments",
     "pseudospectrum",
     "restriction",
     "sample",

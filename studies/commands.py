@@ -72,6 +72,18 @@ COMMANDS: dict[str, dict[str, Command]] = {
         "editing": Command(
             "studies.claims.editing", "Edit a region of a digit along one direction."
         ),
+        "moments": Command(
+            "studies.claims.moments",
+            "Measure the posterior along its first component beyond two moments.",
+        ),
+        "locality": Command(
+            "studies.claims.locality",
+            "Compare rows and columns of J with the Wiener filter of the data.",
+        ),
+        "shrinkage": Command(
+            "studies.claims.shrinkage",
+            "Measure shrinkage by J, and whether two halves of the data teach one denoiser.",
+        ),
         "claims": Command(
             "studies.archive.claims",
             "Tell which published claims hold here,",

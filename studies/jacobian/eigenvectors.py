@@ -3,7 +3,9 @@ r"""The leading eigenvectors of J as images: the ways in which the clean image c
 By Tweedie `Cov[x_0 | x_t] = (sigma^2 / alpha) J`, so the eigenvectors of J are the principal
 components of the posterior, and eigenvalues mu give their standard deviations `s = sigma sqrt(mu /
 alpha)`. Those of the symmetric part are drawn, with the denoised image moved along them; J's own
-are compared with them, since they differ as far as J is not symmetric. Of a latent model the
+are compared with them, since they differ as far as J is not symmetric. Beside them is the
+posterior's density along each, the one of largest entropy with its four moments. Of a latent model
+the
 components are of latents, and what is drawn is decoded.
 
 References
@@ -14,24 +16,33 @@ quantification*.
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 
-from jacobian_lab import InputError, JacobianOperator, eigenpairs, symmetric_part, trace
+from jacobian_lab import (
+    ConvergenceWarning,
+    Denoiser,
+    InputError,
+    JacobianOperator,
+    eigenpairs,
+    maximum_entropy,
+    posterior_moments,
+    symmetric_part,
+    trace,
+)
 from studies.frame.answer import Answer, Row
 from studies.frame.dataset import IMAGE, SUBJECT, TIME, Variable
-from studies.frame.figure_style import show
-from studies.frame.figure_text import subject, write_subject
+from studies.frame.figure_text import subject
 from studies.frame.models import Model, check_shape, operator_at
 from studies.frame.options import OnModel, model_files
 from studies.frame.study import Arrays, Pieces, Study
+from studies.jacobian.eigenvectors_plot import MOVES, deviations, plot
 
-MOVES = (-2.0, -1.0, 0.0, 1.0, 2.0)
-"""Standard deviations by which the denoised image is moved."""
+Z = np.linspace(-4, 4, 201)
+"""Where the density is kept, in standard deviations."""
 
 
 @dataclass(frozen=True)
@@ -68,15 +79,19 @@ def compute(config: Eigenvectors, pieces: Pieces) -> Arrays:
         "sigma": np.array(J.sigma_t),
     }
     denoised = J.products.d
+    x_t, vectors = J.products.x, found["vectors"]
+    along = pieces("densities", lambda: densities(model.denoiser, x_t, config.time, vectors))
     return (
         found
-        | move(model, denoised, found["vectors"], deviations(found))
+        | along
+        | move(model, denoised, vectors, deviations(found))
         | {
-            "x_t": J.products.x[0].cpu().numpy(),
+            "x_t": x_t[0].cpu().numpy(),
             "clean": inputs.images[0].cpu().numpy(),
             "time": np.array(config.time),
             **subject(config),
             "space": np.array(model.space),
+            "z": Z,
         }
     )
 
@@ -105,6 +120,35 @@ def leading_pairs(J: JacobianOperator, k: int) -> Arrays:
     }
 
 
+def densities(denoiser: Denoiser, x_t: torch.Tensor, t: int | float, vectors: np.ndarray) -> Arrays:
+    """Return skewness, excess kurtosis and its stated error, and the density of largest entropy
+    along each vector, (count, n); NaN where there is none: no distribution has the moments, or the
+    network takes no batch.
+    """
+    found = {name: np.full(len(vectors), np.nan) for name in ("skewness", "kurtosis", "off")}
+    density = np.full((len(vectors), len(Z)), np.nan)
+    for k, v in enumerate(vectors):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # then it is not drawn
+            try:
+                moments = posterior_moments(denoiser, x_t, t, v)
+                found["skewness"][k] = moments.skewness
+                found["kurtosis"][k] = moments.excess_kurtosis
+                found["off"][k] = moments.errors[3] / moments.variance**2
+                shape = maximum_entropy(moments)
+            except InputError:
+                continue
+        if shape.converged:
+            s = moments.deviation
+            density[k] = shape(moments.mean + s * Z) * s
+    return {
+        "skewness": found["skewness"],
+        "excess_kurtosis": found["kurtosis"],
+        "kurtosis_error": found["off"],
+        "density": density,
+    }
+
+
 @torch.no_grad()
 def move(model: Model, denoised: torch.Tensor, vectors: np.ndarray, scales: np.ndarray) -> Arrays:
     """Return images of a denoised sample, (1, C, h, w), moved along vectors, (count, n), by MOVES
@@ -130,16 +174,15 @@ def move(model: Model, denoised: torch.Tensor, vectors: np.ndarray, scales: np.n
     return {"moved": moved.cpu().numpy(), "components": components.cpu().numpy()}
 
 
-def deviations(arrays: Arrays) -> np.ndarray:
-    """Return the posterior's standard deviation along each component, in the unit of x_0: pixels,
-    [-1, 1], or latents.
-    """
-    return np.asarray(arrays["sigma"] * np.sqrt(np.maximum(arrays["values"], 0) / arrays["alpha"]))
-
-
 def table(arrays: Arrays) -> list[Row]:
     """Return one row for each component."""
     total, rows = float(arrays["trace"].mean()), list[Row]()
+
+    def number(name: str, k: int) -> float | str:
+        """Return an entry, or nothing if it is not known."""
+        value = float(arrays[name][k]) if name in arrays else np.nan
+        return value if np.isfinite(value) else ""
+
     for k, (mu, s) in enumerate(
         zip(arrays["values"].tolist(), deviations(arrays).tolist(), strict=True)
     ):
@@ -149,6 +192,9 @@ def table(arrays: Arrays) -> list[Row]:
                 "eigenvalue_of_symmetric_part": mu,
                 "stated_error": float(arrays["errors"][k]),
                 "posterior_standard_deviation": s,
+                "skewness": number("skewness", k),
+                "excess_kurtosis": number("excess_kurtosis", k),
+                "error_of_kurtosis": number("kurtosis_error", k),
                 "share_of_trace": mu / total,
                 "trace": total,
                 "half_interval_of_trace": float(np.ptp(arrays["trace"]) / 2),
@@ -161,56 +207,14 @@ def table(arrays: Arrays) -> list[Row]:
     return rows
 
 
-def plot(arrays: Arrays) -> Figure:
-    """Draw the digit, and each component beside the denoised image moved along it."""
-    count, latent = len(arrays["values"]), str(arrays["space"]) == "latent"
-    figure = Figure(figsize=(7.2, 0.92 * max(count, 3) + 0.8))
-    write_subject(
-        figure,
-        arrays,
-        f"$t$ = {arrays['time']}; components $v_k$, their standard deviations $s_k$",
-    )
-    parts: Any = figure.subfigures(1, 2, width_ratios=(1.2, 6))
-    left, right = parts
-    denoised = arrays["moved"][0, MOVES.index(0)]
-    shown = (
-        ("clean", arrays["clean"]),
-        ("$x_t\\,/\\,3$", arrays["x_t"] / 3),
-        ("$D(x_t)$", denoised),
-    )
-    for axes, (name, image) in zip(left.subplots(3, 1), shown, strict=True):
-        show(axes, image, name)
-    shifts = [shift for shift in MOVES if shift]
-    panels: Any = right.subplots(count, 1 + len(shifts), squeeze=False)
-    limit = float(np.abs(arrays["components"]).max()) or 1.0
-    for k, (row, s) in enumerate(zip(panels, deviations(arrays), strict=True)):
-        drawn = show(row[0], arrays["components"][k], "", limit)
-        label = rf"$\mu_{{{k + 1}}}$ = {arrays['values'][k]:.2f}" "\n" rf"$s_{{{k + 1}}}$ = {s:.1f}"
-        row[0].set_ylabel(label, rotation=0, ha="right", va="center")
-        for axes, shift in zip(row[1:], shifts, strict=True):
-            show(axes, arrays["moved"][k, MOVES.index(shift)])
-    panels[0, 0].set_title("component $v_k$" + (",\ndecoded" if latent else ""))
-    for axes, shift in zip(panels[0, 1:], shifts, strict=True):
-        axes.set_title(f"$D(x_t) {shift:+.0f}\\,s_k\\,v_k$")
-    bar = right.colorbar(
-        drawn,
-        ax=list(panels.flat),
-        location="bottom",
-        shrink=0.2,
-        aspect=12,
-        pad=0.03,
-        anchor=(0, 1),
-    )
-    bar.set_label("entry of the component")
-    return figure
-
-
 ANSWER = Answer(
     (
         "component",
         "eigenvalue_of_symmetric_part",
         "stated_error",
         "posterior_standard_deviation",
+        "skewness",
+        "excess_kurtosis",
         "share_of_trace",
         "nearest_eigenvalue_of_J",
         "cosine_of_their_vectors",
@@ -229,6 +233,11 @@ VARIABLES = {
     "own": Variable("k", "eigenvalue of J whose vector is nearest"),
     "own_cosine": Variable("k", "cosine of the two vectors"),
     "left_right_cosine": Variable("k", "cosine of left and right eigenvector of J"),
+    "skewness": Variable("k", "of the posterior along each vector"),
+    "excess_kurtosis": Variable("k", "of the posterior along each vector; 0 of a Gaussian"),
+    "kurtosis_error": Variable("k", "how far that may be off, as stated"),
+    "z": Variable("z", "distance from D(x_t) along a vector, in standard deviations"),
+    "density": Variable("k z", "density of largest entropy with four moments, of z"),
     "products": Variable("", "products J v and J^T u that it took"),
     "trace": Variable("bound", "95 % interval of tr J: low and high"),
     "moved": Variable(f"k move {IMAGE}", "D(x_t) moved along each vector, decoded"),

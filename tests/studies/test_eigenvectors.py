@@ -2,12 +2,15 @@
 
 import numpy as np
 import pytest
+import torch
 
 import mnist
+from jacobian_lab import Denoiser
 from mnist.evaluate import noisy_digit
 from mnist.oracle import load_oracle
+from studies.jacobian.eigenvectors import Z, densities
 
-from conftest import call
+from conftest import SCHEDULES, call, make_gaussian
 
 
 def test_eigenvectors_are_the_principal_components_of_the_oracles_posterior(run):
@@ -24,6 +27,23 @@ def test_eigenvectors_are_the_principal_components_of_the_oracles_posterior(run)
         )
         assert abs(data["vectors"][k] @ vectors[:, -1 - k]) > 1 - 1e-5
         assert float(rows[k]["cosine_of_left_and_right_vector_of_J"]) > 1 - 1e-5  # symmetric
+
+
+def test_a_gaussian_posterior_has_the_gaussian_density_along_every_vector():
+    schedule, t = SCHEDULES["linear"]
+    oracle = make_gaussian(schedule)
+    x_t = oracle.means.reshape(1, *oracle.shape)
+    found = densities(oracle.denoiser(), x_t, t, np.eye(12)[:2])
+    gauss = np.exp(-(Z**2) / 2) / np.sqrt(2 * np.pi)
+    np.testing.assert_allclose(found["density"], [gauss, gauss], atol=1e-5)
+    assert (np.abs(found["excess_kurtosis"]) <= found["kurtosis_error"]).all()
+
+
+def test_a_network_that_is_no_posterior_mean_has_no_density():
+    schedule, t = SCHEDULES["linear"]
+    falling = Denoiser(lambda x, _: -x, schedule, "sample", (1, 3, 4))
+    found = densities(falling, torch.ones(1, 1, 3, 4), t, np.eye(12)[:1])
+    assert all(np.isnan(values).all() for values in found.values())
 
 
 @pytest.mark.slow

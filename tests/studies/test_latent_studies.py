@@ -14,7 +14,8 @@ from studies.frame import (
 from studies.frame.model_files import pipeline_hash
 from studies.frame.models import operator_at
 from studies.frame.options import OnModel
-from studies.jacobian.eigenvectors import MOVES, Eigenvectors
+from studies.jacobian.eigenvectors import Eigenvectors
+from studies.jacobian.eigenvectors_plot import MOVES
 from studies.jacobian.symmetry import Symmetry, seen_by_products, seen_whole
 from studies.sampling import (
     contraction,

@@ -1,0 +1,248 @@
+r"""Moments of the posterior along a direction, the third and fourth by differences of J v.
+
+p(x_0 | x_t) is an exponential family in `a x_t / s^2` (a = alpha_t, s = sigma_t): its cumulants are
+derivatives of D. Along a unit vector v, with `g(h) = v^T J(x_t + h v) v`, those of v^T x_0 are
+
+    k_1 = v^T D(x_t)     k_2 = (s^2/a) g(0)     k_3 = (s^2/a)^2 g'(0)     k_4 = (s^2/a)^3 g''(0)
+
+and its central moments are k_2, k_3 and k_4 + 3 k_2^2. g comes from exact products J v; only its
+two derivatives are differences, extrapolated to h = 0 by Richardson's method.
+
+References
+----------
+Manor, Michaeli (2024), *On the posterior distribution in denoising: application to uncertainty
+quantification*, theorem 1 and its corollary along a direction.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from jacobian_lab import _require
+from jacobian_lab.diffusion.denoiser import Denoiser
+from jacobian_lab.errors import InputError
+from jacobian_lab.linops.batch_jacobian import BatchJacobian
+
+Array = NDArray[np.float64]
+REACH = 0.5
+"""Largest step of the differences: it moves the posterior's mean by this many standard deviations.
+Two equal modes, the hardest case near it, have the nearest pole of g at pi / 2.
+"""
+HALVINGS = 5
+"""How often the step is halved: rounding in float64 then costs 1e-12 of g''."""
+TRIES = 3
+"""How often steps are halved on where they do not settle: a rare mode far away needs short ones."""
+ROUNDING = 64
+"""Rounding errors of g, in units of the network's precision: convolutions sum thousands of
+terms.
+"""
+
+
+@dataclass(frozen=True)
+class PosteriorMoments:
+    """Moments of v^T x_0 given x_t, with their errors.
+
+    They are those of a distribution as far as the denoiser is a posterior mean; `possible` says
+    whether any distribution has them.
+    """
+
+    mean: float
+    """v^T D(x_t)."""
+    variance: float
+    third: float
+    """Third central moment."""
+    fourth: float
+    """Fourth central moment."""
+    errors: tuple[float, float, float, float]
+    """How far each of the four may be off, by rounding and extrapolation; infinite where the
+    differences do not settle.
+    """
+    products: int
+    """Products J v that they took."""
+
+    @property
+    def deviation(self) -> float:
+        """The standard deviation."""
+        return float(np.sqrt(self.variance))
+
+    @property
+    def skewness(self) -> float:
+        """Third central moment over deviation^3; 0 of a Gaussian."""
+        return self.third / self.deviation**3
+
+    @property
+    def excess_kurtosis(self) -> float:
+        """Fourth central moment over variance^2, less 3; 0 of a Gaussian."""
+        return self.fourth / self.variance**2 - 3
+
+    @property
+    def possible(self) -> bool:
+        """Whether a distribution has these moments: kurtosis >= 1 + skewness^2 (Pearson)."""
+        return self.excess_kurtosis + 2 >= self.skewness**2
+
+    def __repr__(self) -> str:
+        return (
+            f"PosteriorMoments: mean {self.mean:.4g}, deviation {self.deviation:.4g}, skewness"
+            f" {self.skewness:.3g}, excess kurtosis {self.excess_kurtosis:.3g} ({self.products}"
+            " products)"
+        )
+
+
+@torch.no_grad()
+def posterior_moments(
+    denoiser: Denoiser, x_t: Tensor, t: int | float, direction: ArrayLike
+) -> PosteriorMoments:
+    """Return the first four moments of v^T x_0 given x_t, v along a direction.
+
+    Parameters
+    ----------
+    denoiser : Denoiser
+        In evaluation mode, float64 if it can be: float32 leaves three digits of the fourth moment.
+    x_t : Tensor, shape (1, *shape) or shape
+        The noisy sample.
+    t : int or float
+        Its time, in the denoiser's schedule.
+    direction : array, shape (n,) or shape
+        Such as a leading eigenvector of `symmetric_part(J)`; its length does not matter.
+
+    Raises
+    ------
+    InputError
+        If the direction is zero, or v^T J v is not positive: no posterior has such a variance.
+        Also where `BatchJacobian` refuses the network.
+
+    Notes
+    -----
+    One product at x_t, and one at each of 12 points beside it, as a batch; up to 36 where the
+    posterior has a mode that is rare and far.
+    """
+    x = denoiser.batched(x_t)
+    v, flat = _unit(direction, x)
+    a, s = (float(c) for c in denoiser.schedule(t))
+    if a == 0:
+        raise InputError("at alpha_t = 0 x_t says nothing of x_0: take an earlier time")
+    scale = s**2 / a
+    (centre,), off = _curvatures(denoiser, x, t, v, flat, np.zeros(1))
+    if centre <= 0:
+        raise InputError(
+            f"v^T J v is {centre:.3g} along the direction: no posterior has a variance that is not"
+            " positive. Take a leading eigenvector of symmetric_part(J)"
+        )
+    variance = scale * float(centre)
+    reach, tries = REACH * scale / np.sqrt(variance), 0
+    slope_error = bend_error = np.inf
+    while tries < TRIES and not np.isfinite(slope_error + bend_error):
+        steps = np.asarray(reach * 0.5 ** np.arange(HALVINGS + 1), dtype=np.float64)
+        values, more = _curvatures(denoiser, x, t, v, flat, np.concatenate([steps, -steps]))
+        off, tries, reach = max(off, more), tries + 1, float(steps[-1])
+        (slope, bend), (slope_error, bend_error) = extrapolated(
+            steps, values.reshape(2, -1), float(centre), off
+        )
+    D = denoiser(x, t).double().flatten().cpu().numpy()
+    errors = (
+        _rounding(x) * float(np.linalg.norm(D)),
+        scale * off,
+        scale**2 * float(slope_error),
+        scale**3 * float(bend_error) + 6 * variance * scale * off,
+    )
+    third, fourth = scale**2 * float(slope), scale**3 * float(bend) + 3 * variance**2
+    return PosteriorMoments(
+        float(D @ flat), variance, third, fourth, errors, 1 + 2 * tries * len(steps)
+    )
+
+
+def _curvatures(
+    denoiser: Denoiser, x: Tensor, t: int | float, v: Tensor, flat: Array, steps: Array
+) -> tuple[Array, float]:
+    """Return v^T J v at x + h v for each step h, and how far they may be off."""
+    moved = x + torch.from_numpy(steps).to(x).reshape(-1, *[1] * (x.ndim - 1)) * v
+    J = BatchJacobian(denoiser, moved, t, products="exact")
+    Jv = J.arrays(J.jvp(v.expand_as(moved)))
+    rough = J.product_error if J.path.endswith("difference") else 0.0
+    return Jv @ flat, max(_rounding(x), rough) * float(np.linalg.norm(Jv, axis=1).max())
+
+
+def _rounding(x: Tensor) -> float:
+    return ROUNDING * float(torch.finfo(x.dtype).eps)
+
+
+def extrapolated(
+    steps: Array, values: Array, centre: float, rounding: float = 0.0
+) -> tuple[Array, Array]:
+    """Return g'(0) and g''(0), and how far each may be off.
+
+    Parameters
+    ----------
+    steps : array, shape (m,)
+        h, each half of the one before, m >= 2.
+    values : array, shape (2, m)
+        g at h and at -h.
+    centre : float
+        g(0).
+    rounding : float
+        How far each value may be off.
+    """
+    plus, minus = values
+    first = best((plus - minus) / (2 * steps), rounding / steps)
+    second = best((plus - 2 * centre + minus) / steps**2, 4 * rounding / steps**2)
+    return tuple(np.array(pair) for pair in zip(first, second, strict=True))  # type: ignore[return-value]
+
+
+def best(differences: Array, rounding: Array) -> tuple[float, float]:
+    """Return the entry of Richardson's table with the smallest error, and that error; infinite
+    where the differences do not settle.
+
+    The differences, (m,), have an error in even powers of h, which is halved from one to the next.
+    They settle unless the last two are farthest apart, beyond rounding: the steps are then beyond a
+    pole. An entry's error is the largest difference from its three neighbours that it was made of
+    (Ridders compares two: one more leaves less to chance) and the rounding; and it is not less than
+    its distance from the best entry of each shorter step, beyond that one's rounding.
+    """
+    changes = np.abs(np.diff(differences)) - 4 * rounding[1:]
+    if changes.max() > 0 and changes.argmax() == len(changes) - 1:
+        return float(differences[-1]), float("inf")
+    row, found = differences[:1], list[tuple[float, float]]()
+    for k in range(1, len(differences)):
+        before, row = row, _next_row(row, differences[k])
+        apart = np.maximum(np.abs(row[1:] - row[:-1]), np.abs(row[1:] - before))
+        apart[:-1] = np.maximum(apart[:-1], np.abs(row[1:-1] - before[1:]))
+        j = int(apart.argmin())
+        # weights of a row sum to less than 2 in size
+        found.append((float(row[1 + j]), float(apart[j] + 2 * rounding[k])))
+    values, errors = np.transpose(found)
+    for k in range(len(values) - 1):
+        beyond = np.abs(values[k + 1 :] - values[k]) - 2 * rounding[k + 2 :]
+        errors[k] = max(errors[k], float(beyond.max()))
+    chosen = int(errors.argmin())
+    return float(values[chosen]), float(errors[chosen])
+
+
+def _next_row(row: Array, difference: float) -> Array:
+    """Return the next row of Richardson's table, which begins with the difference of half the
+    step.
+    """
+    entries = [difference]
+    for order, before in enumerate(row, 1):
+        entries.append(entries[-1] + (entries[-1] - before) / (4**order - 1))
+    return np.array(entries)
+
+
+def _unit(direction: ArrayLike, x: Tensor) -> tuple[Tensor, Array]:
+    """Return the direction at length 1, as a sample, (1, *shape), and flattened in float64."""
+    given = direction.detach().cpu().numpy() if isinstance(direction, Tensor) else direction
+    v = np.asarray(given, dtype=np.float64).reshape(-1)
+    if v.size != x[0].numel() or len(x) != 1:
+        raise InputError(
+            f"the direction has {v.size} entries and x_t the shape {tuple(x.shape)}: expected one"
+            f" sample, and a direction of {x[0].numel()} entries"
+        )
+    _require.finite("direction", v)
+    length = float(np.linalg.norm(v))
+    if length == 0:
+        raise InputError("the direction is zero: expected such as a leading eigenvector of J")
+    return torch.from_numpy(v / length).to(x).reshape(x.shape), v / length

@@ -1,0 +1,150 @@
+r"""The density with the largest entropy among all that have four given moments.
+
+On an interval around the mean it is `exp(polynomial of degree 4)`: unimodal or bimodal, and the
+Gaussian where skewness and excess kurtosis are 0. Its coefficients minimise a convex function, the
+dual
+
+    log integral phi(z) exp(sum_k c_k h_k(z)) dz - sum_k c_k E[h_k]
+
+in Hermite's polynomials h_k, orthonormal under the Gaussian phi, z the standardised variable.
+
+References
+----------
+Mead, Papanicolaou (1984), *Maximum entropy in the problem of moments*; Manor, Michaeli (2024), who
+draw it along principal components of a denoiser's posterior.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from math import factorial
+
+import numpy as np
+from numpy.polynomial.hermite_e import hermeval
+from numpy.typing import ArrayLike, NDArray
+
+from jacobian_lab import _require
+from jacobian_lab.errors import ConvergenceWarning, InputError
+from jacobian_lab.linops.cumulants import PosteriorMoments
+
+Array = NDArray[np.float64]
+HALF_WIDTH = 8.0
+"""Standard deviations on either side of the mean: a density with heavy tails has no maximum-entropy
+one on the whole line, and on an interval it puts the little that it needs at the ends.
+"""
+GRID = 3201
+"""Points at which it is integrated, by the trapezoidal rule."""
+WANTED = 1e-6
+"""How closely the moments must be met, in standardised units."""
+PROMINENCE = 0.05
+"""Height of a mode above the valley beside it, relative to the highest, from which it counts."""
+
+
+@dataclass(frozen=True)
+class Density:
+    """A density on the line, at points that are equally spaced."""
+
+    points: Array
+    logs: Array
+    """Logarithm of the density at the points."""
+    residual: float
+    """Largest miss of the standardised moments of orders 1 to 4, each over sqrt(k!)."""
+    converged: bool
+
+    @property
+    def values(self) -> Array:
+        """The density at the points."""
+        return np.asarray(np.exp(self.logs))
+
+    def __call__(self, y: ArrayLike) -> Array:
+        """Return the density at y; 0 outside of the points."""
+        return np.asarray(np.exp(self.log(y)))
+
+    def log(self, y: ArrayLike) -> Array:
+        """Return the logarithm of the density at y; -inf outside of the points."""
+        at = np.asarray(y, dtype=np.float64)
+        return np.asarray(np.interp(at, self.points, self.logs, left=-np.inf, right=-np.inf))
+
+    @property
+    def modes(self) -> Array:
+        """Where its modes are, ends of the interval left out."""
+        from scipy.signal import find_peaks
+
+        values = self.values
+        found, _ = find_peaks(values, prominence=PROMINENCE * values.max())
+        return np.asarray(self.points[found])
+
+
+def maximum_entropy(moments: PosteriorMoments) -> Density:
+    """Return the density of largest entropy with the four moments, on 8 standard deviations to
+    either side of the mean.
+
+    Raises
+    ------
+    InputError
+        If no distribution has the moments: kurtosis below 1 + skewness^2.
+
+    Warns
+    -----
+    ConvergenceWarning
+        If the moments are not met to 1e-6: next to the impossible ones, or with tails so heavy that
+        the interval is too short.
+    """
+    _require.instance("moments", moments, PosteriorMoments)
+    skewness, excess = moments.skewness, moments.excess_kurtosis
+    if not moments.possible:
+        raise InputError(
+            f"no distribution has skewness {skewness:.3g} and kurtosis {excess + 3:.3g}: expected a"
+            f" kurtosis of at least 1 + skewness^2 = {1 + skewness**2:.3g}. The denoiser is no"
+            " posterior mean there"
+        )
+    z = np.linspace(-HALF_WIDTH, HALF_WIDTH, GRID)
+    logs, residual = _standardised(z, skewness, excess)
+    converged = residual <= WANTED
+    if not converged:
+        warnings.warn(
+            f"the maximum-entropy density misses its moments by {residual:.1g}: skewness"
+            f" {skewness:.3g}, kurtosis {excess + 3:.3g}",
+            ConvergenceWarning,
+            stacklevel=2,
+        )
+    s = moments.deviation
+    return Density(moments.mean + s * z, logs - np.log(s), residual, bool(converged))
+
+
+def _standardised(z: Array, skewness: float, excess: float) -> tuple[Array, float]:
+    """Return the logarithm of the density of the standardised variable at z, and what its moments
+    miss.
+    """
+    from scipy.optimize import minimize
+    from scipy.special import logsumexp
+
+    orders = range(1, 5)
+    H = np.stack([hermeval(z, np.eye(5)[k]) / np.sqrt(factorial(k)) for k in orders])
+    target = np.array([0, 0, skewness / np.sqrt(6), excess / np.sqrt(24)])
+    weight = np.log(np.gradient(z))
+    weight[[0, -1]] -= np.log(2)  # the trapezoidal rule
+    base = weight - z**2 / 2
+
+    def expected(c: Array) -> tuple[Array, float]:
+        logs = base + c @ H
+        total = float(logsumexp(logs))
+        return np.exp(logs - total), total
+
+    def dual(c: Array) -> tuple[float, Array]:
+        p, total = expected(c)
+        return total - float(c @ target), H @ p - target
+
+    def curvature(c: Array) -> Array:
+        p, _ = expected(c)
+        centred = H - (H @ p)[:, None]
+        return np.asarray((centred * p) @ centred.T)
+
+    found = minimize(
+        dual, np.zeros(4), jac=True, hess=curvature, method="trust-exact", options={"gtol": 1e-10}
+    )
+    c = np.asarray(found.x)
+    p, total = expected(c)
+    logs = -(z**2) / 2 + c @ H - total
+    return logs, float(np.abs(H @ p - target).max())

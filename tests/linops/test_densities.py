@@ -1,0 +1,57 @@
+"""The density of largest entropy: its moments, and families of which it is a member."""
+
+import numpy as np
+import pytest
+
+from jacobian_lab import ConvergenceWarning, InputError, PosteriorMoments, maximum_entropy
+
+
+def moments(mean, variance, skewness, kurtosis):
+    s = np.sqrt(variance)
+    return PosteriorMoments(mean, variance, skewness * s**3, kurtosis * s**4, (0.0,) * 4, 0)
+
+
+def moments_of(density):
+    y, p = density.points, density.values
+    total, mean = np.trapezoid(p, y), np.trapezoid(y * p, y)
+    central = [np.trapezoid((y - mean) ** k * p, y) for k in (2, 3, 4)]
+    return np.array([total, mean, *central])
+
+
+@pytest.mark.parametrize(
+    ("skewness", "kurtosis"), [(0, 3), (0, 1.5), (0.5, 2.5), (-1.0, 4.0), (0, 4), (1.5, 6)]
+)
+def test_it_has_the_moments_that_were_given(skewness, kurtosis):
+    given = moments(2.0, 0.25, skewness, kurtosis)
+    found = maximum_entropy(given)
+    assert found.converged
+    expected = [1, 2, 0.25, given.third, given.fourth]
+    np.testing.assert_allclose(moments_of(found), expected, atol=2e-6)
+
+
+def test_two_moments_give_the_gaussian():
+    found = maximum_entropy(moments(-1.0, 4.0, 0, 3))
+    gauss = np.exp(-((found.points + 1) ** 2) / 8) / np.sqrt(8 * np.pi)
+    np.testing.assert_allclose(found.values, gauss, atol=1e-9)
+    assert found.modes == pytest.approx([-1.0], abs=0.01)
+    assert found(100.0) == 0
+    assert found.log(-1.0) == pytest.approx(-np.log(np.sqrt(8 * np.pi)))
+
+
+def test_a_quartic_exponential_is_found_again_with_its_two_modes():
+    y = np.linspace(-8, 8, 20001)
+    p = np.exp(-(y**4) / 4 + 2 * y**2 + 0.1 * y)
+    p /= np.trapezoid(p, y)
+    mean = np.trapezoid(y * p, y)
+    central = [float(np.trapezoid((y - mean) ** k * p, y)) for k in (2, 3, 4)]
+    found = maximum_entropy(PosteriorMoments(float(mean), *central, (0.0,) * 4, 0))
+    np.testing.assert_allclose(found(y), p, atol=2e-4 * p.max())
+    at = np.sort(np.roots([-1, 0, 4, 0.1]).real)[[0, 2]]  # zeros of the exponent's derivative
+    assert found.modes == pytest.approx(at, abs=0.01)
+
+
+def test_impossible_moments_are_refused_and_heavy_tails_warned_of():
+    with pytest.raises(InputError, match="no distribution has skewness 2"):
+        maximum_entropy(moments(0.0, 1.0, 2.0, 4.9))
+    with pytest.warns(ConvergenceWarning, match="misses its moments"):
+        maximum_entropy(moments(0.0, 1.0, 0.0, 100.0))  # beyond the interval's 64

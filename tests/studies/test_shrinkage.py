@@ -1,0 +1,78 @@
+"""Shrinkage factors and pairs of denoisers, where they are known."""
+
+import numpy as np
+import pytest
+import torch
+
+from jacobian_lab import DiscreteSchedule, gaussian
+from mnist.oracle import RIDGE
+from studies.claims.shrinkage import (
+    BATCH,
+    linear_denoiser,
+    oracle_misses_at,
+    pair_agreement,
+    repeated,
+    shrinks,
+)
+from studies.claims.shrinkage_table import psnr
+
+
+def test_factors_rank_and_homogeneity_of_a_gaussian_are_those_in_closed_form():
+    found = oracle_misses_at(500)
+    assert found["factor_error"] < 1e-12
+    assert found["miss"] < 1e-11
+    assert found["rank_error"] == 0
+    assert found["same"] == pytest.approx(1)
+
+
+def test_a_constant_part_of_the_denoiser_is_what_homogeneity_misses():
+    n, t = 256, 500
+    schedule = DiscreteSchedule.linear()
+    mean, image = torch.full((n,), -1.0).double(), torch.zeros(1, 16, 16).double()
+    prior = gaussian(mean, 0.5 * torch.eye(n).double(), schedule, (1, 16, 16))
+    found = shrinks(prior.denoiser(), image, t, 0)
+    assert found["miss_from_black"] < 1e-12  # the mean is black: from there D = J x
+    assert found["miss"] > 0.1
+    a, s = map(float, schedule(t))
+    np.testing.assert_allclose(found["factor"], 0.5 * a**2 / (0.5 * a**2 + s**2))
+    assert found["rank"] == np.ceil(0.99 * n)
+
+
+def test_denoisers_of_orthogonal_covariances_share_no_eigenvector():
+    variances = torch.full((2, 256), 1e-6).double()
+    variances[0, :10], variances[1, 10:20] = 1.0, 1.0
+    schedule, image = DiscreteSchedule.linear(), torch.zeros(1, 16, 16).double()
+    first, second = (
+        gaussian(torch.zeros(256).double(), torch.diag(v), schedule, (1, 16, 16)).denoiser()
+        for v in variances
+    )
+    apart = pair_agreement(first, second, image, 300, 0)
+    assert apart["overlap"] < 1e-12
+    assert apart["difference"] > 0
+    same = pair_agreement(first, first, image, 300, 0)
+    assert same["difference"] == 0
+    assert same["overlap"] == pytest.approx(1)
+
+
+def test_the_linear_denoiser_has_the_digits_mean_and_covariance():
+    digits = torch.randn(40, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    oracle = linear_denoiser(digits).network.oracle
+    torch.testing.assert_close(oracle.means[0], digits.double().flatten(1).mean(0))
+    variance = float(digits.double().flatten(1).var(0).sum()) + 256 * RIDGE
+    assert float(oracle.eigenvalues.sum()) == pytest.approx(variance)
+
+
+def test_few_digits_fill_a_batch_and_psnr_is_of_the_peak():
+    assert len(repeated(torch.zeros(10, 1, 16, 16))) == 70 >= BATCH
+    assert len(repeated(torch.zeros(100, 1, 16, 16))) == 100
+    assert psnr(np.array(4.0)) == 0
+    assert psnr(np.array(0.04)) == pytest.approx(20)
+
+
+@pytest.mark.slow
+def test_the_command_trains_pairs_on_disjoint_digits(run):
+    words = ("--updates", "10", "--tested", "2", "--times", "500", "--sizes", "10", "40")
+    data, rows, _ = run("shrinkage", *words)
+    assert data["size"].tolist() == [10, 40]
+    assert (data["network_difference"] > 0).all()
+    assert {row["denoiser"] for row in rows} == {"model", "network", "linear"}
