@@ -145,13 +145,13 @@ def flipd(denoiser: Denoiser, x: Tensor, t: int | float, seed: int) -> Arrays:
     alpha_t = float(denoiser.schedule(t)[0])
     total = trace(JacobianOperator(denoiser, x, t), seed=seed)
     return _scaled("trace", alpha_t, total) | {
-        "misfit": np.array(misfit(denoiser, x, t)),
+        "misfit": np.array(noise_energy(denoiser, x, t)),
         "trace_reach": np.array(alpha_t * np.ptp(total.interval()) / 2),
     }
 
 
 @torch.no_grad()
-def misfit(denoiser: Denoiser, x: Tensor, t: int | float) -> float:
+def noise_energy(denoiser: Denoiser, x: Tensor, t: int | float) -> float:
     """Return `|x_t - alpha D|^2 / sigma^2`, the squared length of the noise that is seen."""
     alpha_t, sigma_t = map(float, denoiser.schedule(t))
     return float((x - alpha_t * denoiser(x, t)).double().square().sum()) / sigma_t**2

@@ -70,7 +70,9 @@ def rank_correlation(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
     return np.asarray((x * y).sum(-1) / np.sqrt((x * x).sum(-1) * (y * y).sum(-1)))
 
 
-def resampled(statistic: Callable[[NDArray[Any]], NDArray[Any]], groups: NDArray[Any]) -> Interval:
+def bootstrap_in_groups(
+    statistic: Callable[[NDArray[Any]], NDArray[Any]], groups: NDArray[Any]
+) -> Interval:
     """Return a statistic of indices, (..., N) -> (...), and its 95 % interval by the bootstrap
     within groups.
     """
@@ -91,7 +93,7 @@ def correlation(arrays: Arrays, time: int | None = None) -> Interval:
     def statistic(index: NDArray[Any]) -> NDArray[Any]:
         return np.mean([rank_correlation(v[index], png[index]) for v in chosen], axis=0)
 
-    return resampled(statistic, np.zeros(len(png)))
+    return bootstrap_in_groups(statistic, np.zeros(len(png)))
 
 
 def ones_below(arrays: Arrays, time: int | None = None) -> Interval:
@@ -110,7 +112,7 @@ def ones_below(arrays: Arrays, time: int | None = None) -> Interval:
         )
         return np.asarray(np.delete(means, 1, axis=0).min(0) - means[1])
 
-    return resampled(statistic, label)
+    return bootstrap_in_groups(statistic, label)
 
 
 def table(arrays: Arrays) -> list[Row]:
@@ -166,54 +168,66 @@ def _digits(arrays: Arrays, k: int) -> list[tuple[str, Interval | float, bool]]:
 
 
 def findings(arrays: Arrays) -> list[Finding]:
-    """Return what is found of FLIPD as a measure of complexity, of the gap, of ones, and of its
-    sign.
+    """Return what is found of FLIPD as a measure of complexity, of ones, of the gap, and of the
+    sign of FLIPD.
     """
-    right, flipd = inside(arrays), _flipd(arrays)
-    known = {method: _known(arrays, method, hits) for method, hits in right.items()}
+    right = inside(arrays)
+    oracle, passed = _known(arrays, "FLIPD", right["FLIPD"])
     ranks, ones = correlation(arrays), ones_below(arrays)
-    times = ", ".join(f"{t:g}" for t in arrays["time"].tolist())
-    read = readings(arrays)
-    apart = mean_interval((read["before the largest gap"] - read["FLIPD"]).mean(0))
-    both = f"{known['FLIPD'][0]}; {known['gap'][0]}", known["FLIPD"][1] and known["gap"][1]
-    least = float(arrays["mixture_flipd"].min())
-    below = rate_interval(int((flipd < 0).any(0).sum()), flipd.shape[1])
+    over = f"mean of t = {', '.join(f'{t:g}' for t in arrays['time'].tolist())}"
     return [
         Finding(
             f"FLIPD ranks images as their size as PNG does, rank correlation above {RANKS:g}",
             FLIPD,
-            *known["FLIPD"],
-            f"Spearman's rank correlation over {flipd.shape[1]} digits, mean of t = {times}",
+            oracle,
+            passed,
+            f"Spearman's rank correlation over {arrays['png'].size} digits, {over}",
             ranks,
             verdict_of(ranks, low=RANKS),
         ),
         Finding(
             "Ones have the lowest dimension of the ten classes",
             FLIPD,
-            *known["FLIPD"],
-            f"mean FLIPD of the next class less that of ones, dimensions, mean of t = {times}",
+            oracle,
+            passed,
+            f"mean FLIPD of the next class less that of ones, dimensions, {over}",
             ones,
             verdict_of(ones, low=0),
         ),
-        Finding(
-            f"The largest gap in the spectrum shows FLIPD's dimension, within {NEAR:g}",
-            GAP,
-            *both,
-            f"eigenvalues before the gap less FLIPD, over {len(arrays['background'])} digits,"
-            f" mean of t = {times}",
-            apart,
-            verdict_of(apart, -NEAR, NEAR),
-        ),
-        Finding(
-            "FLIPD is a dimension, and not negative",
-            FLIPD,
-            f"the posterior mean of ten Gaussians on the same digits: FLIPD at least {least:.1f}",
-            least >= 0,
-            f"share of digits with a negative FLIPD at one of t = {times}",
-            below,
-            Standing.FAILS if below[0] > 0 else Standing.HOLDS,
-        ),
+        _finding_of_gap(arrays, (oracle, passed), _known(arrays, "gap", right["gap"]), over),
+        _finding_of_sign(arrays),
     ]
+
+
+def _finding_of_gap(
+    arrays: Arrays, flipd: tuple[str, bool], gap: tuple[str, bool], over: str
+) -> Finding:
+    read = readings(arrays)
+    apart = mean_interval((read["before the largest gap"] - read["FLIPD"]).mean(0))
+    return Finding(
+        f"The largest gap in the spectrum shows FLIPD's dimension, within {NEAR:g}",
+        GAP,
+        f"{flipd[0]}; {gap[0]}",
+        flipd[1] and gap[1],
+        f"eigenvalues before the gap less FLIPD, over {len(arrays['background'])} digits, {over}",
+        apart,
+        verdict_of(apart, -NEAR, NEAR),
+    )
+
+
+def _finding_of_sign(arrays: Arrays) -> Finding:
+    least, negative = float(arrays["mixture_flipd"].min()), _flipd(arrays) < 0
+    times = ", ".join(f"{t:g}" for t in arrays["time"].tolist())
+    below = rate_interval(int(negative.any(0).sum()), negative.shape[1])
+    return Finding(
+        "FLIPD is a dimension, and not negative",
+        FLIPD,
+        f"the posterior mean of ten Gaussians on the same digits: FLIPD at least {least:.1f}",
+        least >= 0,
+        f"share of digits with a negative FLIPD at one of t = {times}",
+        below,
+        Standing.FAILS if below[0] > 0 else Standing.HOLDS,
+    )
 
 
 def _known(arrays: Arrays, method: str, right: NDArray[Any]) -> tuple[str, bool]:

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from studies.claims.risk_table import Samples, crossing, relative_deviation, samples
+from studies.claims.risk_table import RiskSamples, crossing, relative_deviation, samples
 from studies.frame.figure_text import write_subject
 from studies.frame.statistics import Interval, mean_interval, ratio_interval
 from studies.frame.study import Arrays
@@ -30,7 +30,7 @@ def plot(arrays: Arrays) -> Figure:
     return figure
 
 
-def _plot_each(axes: Axes, times: NDArray[Any], s: Samples) -> None:
+def _plot_each(axes: Axes, times: NDArray[Any], s: RiskSamples) -> None:
     """Draw SURE of each digit against its error, at the lowest noise and past the crossing."""
     deviation = relative_deviation(s)
     drowned = np.flatnonzero(deviation > 2)
@@ -47,7 +47,7 @@ def _plot_each(axes: Axes, times: NDArray[Any], s: Samples) -> None:
     axes.legend()
 
 
-def _plot_ratios(axes: Axes, times: NDArray[Any], s: Samples) -> None:
+def _plot_ratios(axes: Axes, times: NDArray[Any], s: RiskSamples) -> None:
     """Draw the means of SURE and of Tweedie's estimate over that of the error."""
     pairs = (
         (s.loss + s.controlled, ORANGE, r"SURE $-\ \tau^2(|\epsilon|^2 - n)$"),
@@ -69,7 +69,7 @@ def _plot_ratios(axes: Axes, times: NDArray[Any], s: Samples) -> None:
     axes.legend(loc="upper left")
 
 
-def _plot_deviation(axes: Axes, times: NDArray[Any], s: Samples) -> None:
+def _plot_deviation(axes: Axes, times: NDArray[Any], s: RiskSamples) -> None:
     """Draw the deviation of one SURE from its error over the risk, and what is predicted."""
     risk = s.loss.mean(1)
     predicted = np.sqrt(s.variance.mean(1)) / risk
@@ -90,7 +90,7 @@ def _plot_deviation(axes: Axes, times: NDArray[Any], s: Samples) -> None:
     axes.legend(loc="lower right")
 
 
-def _plot_freedom(axes: Axes, times: NDArray[Any], s: Samples) -> None:
+def _plot_freedom(axes: Axes, times: NDArray[Any], s: RiskSamples) -> None:
     """Draw the degrees of freedom."""
     mean, low, high = _intervals([mean_interval(v) for v in s.df])
     axes.errorbar(times, mean, (mean - low, high - mean), color=GREEN, fmt="o-")

@@ -25,8 +25,8 @@ RESAMPLES = 1000
 STEIN = "Stein 1981; Soltanayev, Chun 2018, arXiv 1803.01314"
 
 
-class Samples(NamedTuple):
-    """Samples at all noise levels, each (levels, samples), and what follows from them."""
+class RiskSamples(NamedTuple):
+    """RiskSamples at all noise levels, each (levels, samples), and what follows from them."""
 
     loss: Array
     residual: Array
@@ -61,7 +61,7 @@ class Samples(NamedTuple):
         """What the formula predicts of the square of `controlled`."""
         return 4 * self.tau2 * (self.loss + self.tau2 * (self.squared + self.df_variance))
 
-    def at(self, index: Array) -> Samples:
+    def at(self, index: Array) -> RiskSamples:
         """Return some of the samples."""
         return self._replace(**{name: getattr(self, name)[:, index] for name in PARTS})
 
@@ -69,14 +69,14 @@ class Samples(NamedTuple):
 PARTS = ("loss", "residual", "noise", "df", "df_variance", "squared")
 
 
-def samples(arrays: Arrays, prefix: str = "") -> Samples:
+def samples(arrays: Arrays, prefix: str = "") -> RiskSamples:
     """Return the samples of digits, or with the prefix "known_" of the mixture."""
     parts = {name: arrays[prefix + name] for name in PARTS}
     tau2, n = arrays[f"{prefix}ratio"][:, None] ** 2, int(arrays[f"{prefix}n"])
-    return Samples(**parts, tau2=tau2, n=n)
+    return RiskSamples(**parts, tau2=tau2, n=n)
 
 
-def bias(s: Samples) -> Interval:
+def bias(s: RiskSamples) -> Interval:
     """Return the mean of SURE less the error, relative to the risk: over all levels, each weighted
     by the inverse of its variance, and without the part of the mean 0.
     """
@@ -85,7 +85,7 @@ def bias(s: Samples) -> Interval:
     return mean_interval((weight * s.controlled).sum(0) / (weight * risk).sum())
 
 
-def tweedie(s: Samples) -> Interval:
+def tweedie(s: RiskSamples) -> Interval:
     """Return tau^2 df over the squared error: the mean over the levels of the ratios of means."""
     risk = s.loss.mean(1, keepdims=True)
     ratio = (s.tau2 * s.df).mean(1, keepdims=True) / risk
@@ -94,19 +94,19 @@ def tweedie(s: Samples) -> Interval:
     return value, value + low, value + high
 
 
-def spread_ratio(s: Samples) -> Interval:
+def spread_ratio(s: RiskSamples) -> Interval:
     """Return the mean square of SURE less the error over the predicted variance: the mean over the
     levels.
     """
     return mean_interval((s.excess**2 / s.variance.mean(1, keepdims=True)).mean(0))
 
 
-def relative_deviation(s: Samples) -> Array:
+def relative_deviation(s: RiskSamples) -> Array:
     """Return the root mean square of SURE less the error over the risk, (levels,)."""
     return np.asarray(np.sqrt((s.excess**2).mean(1)) / s.loss.mean(1))
 
 
-def crossing(s: Samples, times: Array) -> tuple[float, float]:
+def crossing(s: RiskSamples, times: Array) -> tuple[float, float]:
     """Return the time at which SURE of one image is off by the risk, and df there; NaN if there is
     none, interpolated between the times.
     """
@@ -121,7 +121,7 @@ def crossing(s: Samples, times: Array) -> tuple[float, float]:
     return float(at[k] + share * (at[k + 1] - at[k])), float(df[k] + share * (df[k + 1] - df[k]))
 
 
-def drowned(s: Samples, times: Array) -> tuple[Interval, Interval]:
+def drowned(s: RiskSamples, times: Array) -> tuple[Interval, Interval]:
     """Return the time and df of the crossing with 95 % intervals by the bootstrap over digits."""
     rng, count = np.random.default_rng(0), s.loss.shape[1]
     indices = rng.integers(count, size=(RESAMPLES, count))
@@ -143,7 +143,7 @@ def table(arrays: Arrays) -> list[Row]:
     ]
 
 
-def _rows(of: str, times: Array, s: Samples) -> list[Row]:
+def _rows(of: str, times: Array, s: RiskSamples) -> list[Row]:
     rows: list[Row] = []
     for k, t in enumerate(times.tolist()):
         loss, excess, risk = s.loss[k], s.excess[k], float(s.loss[k].mean())
@@ -173,7 +173,7 @@ def _rows(of: str, times: Array, s: Samples) -> list[Row]:
     return rows
 
 
-def known(arrays: Arrays) -> dict[str, tuple[str, bool]]:
+def on_known(arrays: Arrays) -> dict[str, tuple[str, bool]]:
     """Return the assertions on the mixture, in words, and whether they are true."""
     s, exact = samples(arrays, "known_"), arrays["known_covariance"]
     count, levels = s.loss.shape[1], len(s.loss)
@@ -202,19 +202,15 @@ def findings(arrays: Arrays) -> list[Finding]:
     """Return what is found of the bias of SURE, of Tweedie's identity, of the variance, and of
     where it drowns SURE.
     """
-    s, oracle = samples(arrays), known(arrays)
+    s, oracle = samples(arrays), on_known(arrays)
     off, identity, spread = bias(s), tweedie(s), spread_ratio(s)
-    (time, *_), df = drowned(s, arrays["time"])
-    limit = (2 * s.n) ** 0.5
-    share: Interval = (df[0] / limit, df[1] / limit, df[2] / limit)
-    images, levels = s.loss.shape[1], len(s.loss)
-    of = f"over {images} digits and {levels} levels"
+    over = f"over {s.loss.shape[1]} digits and {len(s.loss)} levels"
     return [
         Finding(
             f"SURE of a deep denoiser is unbiased, to {UNBIASED:.0%} of the risk",
             STEIN,
             *oracle["sure"],
-            f"mean of SURE less the error over the risk, by inverse variance, {of}",
+            f"mean of SURE less the error over the risk, by inverse variance, {over}",
             off,
             verdict_of(off, -UNBIASED, UNBIASED),
         ),
@@ -222,7 +218,7 @@ def findings(arrays: Arrays) -> list[Finding]:
             f"The trace of J is the error, tau^2 alpha tr J = E |D - x0|^2, to {UNBIASED:.0%}",
             "Tweedie's second order; Efron 2011",
             *oracle["tweedie"],
-            f"tau^2 alpha tr J over the squared error, mean {of}",
+            f"tau^2 alpha tr J over the squared error, mean {over}",
             identity,
             verdict_of(identity, 1 - UNBIASED, 1 + UNBIASED),
         ),
@@ -230,16 +226,24 @@ def findings(arrays: Arrays) -> list[Finding]:
             f"The second-order formula gives the variance of SURE, to {ALIKE:.0%}",
             "Bellec, Zhang 2021, arXiv 1811.04121",
             *oracle["variance"],
-            f"measured variance over the predicted one, mean {of}",
+            f"measured variance over the predicted one, mean {over}",
             spread,
             verdict_of(spread, 1 - ALIKE, 1 + ALIKE),
         ),
-        Finding(
-            f"SURE of one image drowns where alpha tr J falls below sqrt(2 n) = {limit:.0f}",
-            "Stein 1981, by the variance of |eps|^2",
-            *oracle["variance"],
-            f"alpha tr J over sqrt(2 n) where SURE is off by the risk, at t = {time:.0f}",
-            share,
-            verdict_of(share, 0.8, 1.25),
-        ),
+        _finding_of_drowning(s, arrays["time"], oracle["variance"]),
     ]
+
+
+def _finding_of_drowning(s: RiskSamples, times: Array, oracle: tuple[str, bool]) -> Finding:
+    """Return whether SURE of one image is off by the risk where df is sqrt(2 n)."""
+    (time, *_), df = drowned(s, times)
+    limit = (2 * s.n) ** 0.5
+    share: Interval = (df[0] / limit, df[1] / limit, df[2] / limit)
+    return Finding(
+        f"SURE of one image drowns where alpha tr J falls below sqrt(2 n) = {limit:.0f}",
+        "Stein 1981, by the variance of |eps|^2",
+        *oracle,
+        f"alpha tr J over sqrt(2 n) where SURE is off by the risk, at t = {time:.0f}",
+        share,
+        verdict_of(share, 0.8, 1.25),
+    )

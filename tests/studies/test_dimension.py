@@ -14,19 +14,19 @@ from studies.claims.dimension import (
     SHARES,
     background,
     flipd,
-    misfit,
     mixture_flipd,
+    noise_energy,
     on_manifold,
     png_size,
     symmetric_spectrum,
 )
 from studies.claims.dimension_table import (
+    bootstrap_in_groups,
     findings,
     inside,
     largest_gap,
     ones_below,
     rank_correlation,
-    resampled,
     stated,
 )
 from studies.claims.manifolds import torus
@@ -51,7 +51,7 @@ def test_flipd_is_the_derivative_of_the_log_density():
     alpha_t, sigma_t = map(float, oracle.schedule(t))
     y = oracle.sample(1, torch.Generator().manual_seed(0))
     J = JacobianOperator(denoiser, alpha_t * y, t).dense()
-    value = alpha_t * np.trace(J) + misfit(denoiser, alpha_t * y, t)
+    value = alpha_t * np.trace(J) + noise_energy(denoiser, alpha_t * y, t)
 
     def log_density(log_tau):
         covariances = (oracle.eigenvectors * oracle.eigenvalues[:, None]) @ oracle.eigenvectors.mT
@@ -87,7 +87,9 @@ def test_flipd_of_a_mixture_is_that_of_its_denoiser():
     exact, alpha_t = mixture_flipd(oracle, x0, 300), float(oracle.schedule(300)[0])
     for x, value in zip(alpha_t * x0, exact, strict=True):
         total = np.trace(JacobianOperator(oracle.denoiser(), x, 300).dense())
-        assert alpha_t * total + misfit(oracle.denoiser(), x, 300) == pytest.approx(float(value))
+        assert alpha_t * total + noise_energy(oracle.denoiser(), x, 300) == pytest.approx(
+            float(value)
+        )
 
 
 def test_gap_background_and_png():
@@ -109,7 +111,7 @@ def test_rank_correlation_and_its_interval():
     expected = [spearmanr(x, y).statistic for x, y in zip(a, b, strict=True)]
     np.testing.assert_allclose(rank_correlation(a, b), expected)
     x = rng.standard_normal(400)
-    value, low, high = resampled(lambda index: x[index].mean(-1), np.zeros(400))
+    value, low, high = bootstrap_in_groups(lambda index: x[index].mean(-1), np.zeros(400))
     assert value == pytest.approx(x.mean())
     assert high - low == pytest.approx(2 * 1.96 * x.std() / 20, rel=0.1)
 

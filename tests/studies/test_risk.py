@@ -8,11 +8,11 @@ from jacobian_lab import DiscreteSchedule, JacobianOperator
 from studies.claims.risk import LEVELS, Risk, known_mixture, measured, on_known_mixture
 from studies.claims.risk_table import (
     PARTS,
-    Samples,
+    RiskSamples,
     bias,
     crossing,
     drowned,
-    known,
+    on_known,
     relative_deviation,
     samples,
     spread_ratio,
@@ -25,7 +25,7 @@ DRAWS = 3000
 
 
 def shrinkage(draws=DRAWS, t=400, scale=1.0):
-    """Samples of the linear denoiser of N(0, S), in 12 dimensions, at one level; `scale` makes
+    """RiskSamples of the linear denoiser of N(0, S), in 12 dimensions, at one level; `scale` makes
     another linear denoiser of it, which is no posterior mean.
     """
     schedule, n = DiscreteSchedule.linear(), 12
@@ -39,7 +39,7 @@ def shrinkage(draws=DRAWS, t=400, scale=1.0):
     D = y @ J.T
     square = lambda a: np.square(a).sum(1)[None]  # noqa: E731
     ones = np.ones((1, draws))
-    return Samples(
+    return RiskSamples(
         loss=square(D - x0),
         residual=square(D - y),
         noise=square(eps),
@@ -106,11 +106,11 @@ def test_the_mixture_passes_and_a_wrong_trace_does_not():
     arrays = {f"known_{name}": value[None] for name, value in found.items()}
     alpha, sigma = map(float, DiscreteSchedule.linear()(100))
     arrays |= {"known_ratio": np.array([sigma / alpha]), "known_n": np.array(64)}
-    good = known(arrays)
+    good = on_known(arrays)
     assert good["sure"][1]
     assert good["tweedie"][1]
     arrays["known_df"] = 1.1 * arrays["known_df"]
-    bad = known(arrays)
+    bad = on_known(arrays)
     assert not bad["sure"][1]
     assert not bad["tweedie"][1]
 
@@ -118,7 +118,7 @@ def test_the_mixture_passes_and_a_wrong_trace_does_not():
 def test_the_crossing_is_where_the_deviation_is_the_risk():
     one = shrinkage()
     parts = {name: np.repeat(getattr(one, name), 2, 0) for name in PARTS}
-    two = Samples(**parts, tau2=np.repeat(one.tau2, 2, 0), n=12)
+    two = RiskSamples(**parts, tau2=np.repeat(one.tau2, 2, 0), n=12)
     two.loss[0] *= 10 * relative_deviation(two)[0]  # far below its risk
     two.residual[0] += two.loss[0] - one.loss[0]
     ratio = relative_deviation(two)
