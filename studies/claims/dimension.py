@@ -23,10 +23,11 @@ Three results on digits need an explanation.
 * FLIPD is negative, because tr J is. For a posterior mean J is a covariance, and tr J is not
   negative: ten Gaussians on the same digits show it. But at the noiseless input the network is no
   posterior mean, because it never saw so little noise at that time. In the background it has to
-  return the noise, so that the slope of its `eps = (x_t - alpha D) / sigma` has to be 1 / sigma all
-  over the range of the noise. In the middle of that range the slope is up to a sixth too large, and
-  alpha J_ii is negative by the same share, in each of 600 to 800 pixels. With the noise in place
-  tr J is positive, and background pixels hold almost nothing of it.
+  return the noise by `eps = (x_t - alpha D) / sigma`, whose slope has to be 1 / sigma. Without
+  noise the slope is up to a sixth too large, so that alpha J_ii is negative by that share, in each
+  of 600 to 800 pixels. The slope depends on the noise of the whole image, as the network's
+  normalisation over all pixels suggests: noise in the other half of the image alone halves the
+  excess. With all the noise tr J is positive, and background pixels hold almost nothing of it.
 * With the noise in place FLIPD says nothing of a dimension: `p (div s + |s|^2)` is a divergence,
   whose integral is 0, so that the mean of FLIPD over x_t is n = 1,024 for every distribution.
 * The spectrum on digits decays without a gap. The largest gap lies behind the first few
@@ -56,6 +57,7 @@ from jacobian_lab import (
     restriction,
     trace,
 )
+from mnist.data import SHAPE
 from mnist.evaluate import noisy_digit
 from mnist.oracle import load_oracle
 from studies.claims.dimension_plot import plot
@@ -74,6 +76,10 @@ LEVELS = (50, 100)
 """Times on the manifolds: sigma / alpha is 0.18 and 0.34, where pixels are of size 1."""
 LEADING = 32
 """Eigenvalues that are kept of those on manifolds."""
+PROBES = {"sketch": 0, "probes": 16}
+"""Of the trace on digits: without noise J is far from a low rank, and a sketch would be wasted."""
+MIDDLE = SHAPE[-1] // 2
+"""Column at which an image is halved."""
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 """Of the noise, from the noiseless input of FLIPD to x_t."""
 
@@ -114,9 +120,15 @@ def compute(config: Dimension, pieces: Pieces) -> Arrays:
     denoiser = load_model(config.model, config.device)
     numbers = range(config.digit, config.digit + config.digits)
     images = mnist.digits("held-out")[0][list(numbers)]
-    at = partial(_at_digit, config, denoiser, images)
-    count = [range(config.digits), range(config.spectra)]
-    noiseless = collect(pieces, "digits", at, time=config.times, digit=count[0])
+    alpha = {t: float(denoiser.schedule(t)[0]) for t in config.times}
+    clean, count = images.to(config.device), [range(config.digits), range(config.spectra)]
+    noiseless = collect(
+        pieces,
+        "digits",
+        lambda t, k: flipd(denoiser, alpha[t] * clean[k], t, numbers[k], **PROBES),
+        time=config.times,
+        digit=count[0],
+    )
     near = partial(_with_noise, config, denoiser, images)
     noisy = collect(pieces, "spectra", near, time=config.times, digit=count[1])
     mixture = pieces("mixture", lambda: on_mixture(denoiser, images, config.times))
@@ -135,15 +147,18 @@ def compute(config: Dimension, pieces: Pieces) -> Arrays:
         "label": np.array([number % 10 for number in numbers]),
         "png": np.array([png_size(image) for image in images]),
         "background": background(first).sum((1, 2, 3)).numpy(),
+        "far": (background(first) & far()).sum((1, 2, 3)).numpy(),
     }
 
 
-def flipd(denoiser: Denoiser, x: Tensor, t: int | float, seed: int) -> Arrays:
+def flipd(
+    denoiser: Denoiser, x: Tensor, t: int | float, seed: int, sketch: int = 16, probes: int = 32
+) -> Arrays:
     """Return the parts of FLIPD at an input, (1, 32, 32): `alpha tr J` with its standard error, by
     the random vectors of a seed, and `|x - alpha D|^2 / sigma^2`.
     """
     alpha_t = float(denoiser.schedule(t)[0])
-    total = trace(JacobianOperator(denoiser, x, t), seed=seed)
+    total = trace(JacobianOperator(denoiser, x, t), sketch=sketch, probes=probes, seed=seed)
     return _scaled("trace", alpha_t, total) | {
         "misfit": np.array(noise_energy(denoiser, x, t)),
         "trace_reach": np.array(alpha_t * np.ptp(total.interval()) / 2),
@@ -180,15 +195,6 @@ def on_manifold(kind: str, dimension: int, drawn: int) -> Arrays:
     return {name: np.array(values) for name, values in found.items()} | {"leading": leading}
 
 
-def _at_digit(
-    config: Dimension, denoiser: Denoiser, images: Tensor, t: int | float, digit: int
-) -> Arrays:
-    """Return the parts of FLIPD at a noiseless digit."""
-    alpha_t = float(denoiser.schedule(t)[0])
-    clean = alpha_t * images[digit].to(config.device)
-    return flipd(denoiser, clean, t, config.digit + digit)
-
-
 def _with_noise(
     config: Dimension, denoiser: Denoiser, images: Tensor, t: int | float, digit: int
 ) -> Arrays:
@@ -200,13 +206,18 @@ def _with_noise(
     clean = alpha_t * image
     x_t = noisy_digit(denoiser, image, t, config.seed, number)[0]
     dense = JacobianOperator(denoiser, x_t, t).dense()
-    parts = [flipd(denoiser, clean + share * (x_t - clean), t, number) for share in SHARES]
-    inside = background(images[digit][None]).flatten()
+    parts = [
+        flipd(denoiser, clean + share * (x_t - clean), t, number, **PROBES) for share in SHARES
+    ]
+    inside = background(images[digit][None])[0]
     without = restriction(JacobianOperator(denoiser, clean, t), inside)
+    half = torch.cat([x_t[..., :MIDDLE], clean[..., MIDDLE:]], dim=-1)
+    beside = restriction(JacobianOperator(denoiser, half, t), inside & far())
     return {
         "spectrum": symmetric_spectrum(denoiser, dense, t),
-        "background_noisy": alpha_t * np.diag(dense)[inside.numpy()].sum(),
-        **_scaled("background_trace", alpha_t, trace(without, seed=number)),
+        "background_noisy": alpha_t * np.diag(dense)[inside.flatten().numpy()].sum(),
+        **_scaled("background_trace", alpha_t, trace(without, seed=number, **PROBES)),
+        **_scaled("far_trace", alpha_t, trace(beside, seed=number, **PROBES)),
         **{f"share_{name}": np.array([part[name] for part in parts]) for name in parts[0]},
     }
 
@@ -214,6 +225,11 @@ def _with_noise(
 def background(images: Tensor) -> Tensor:
     """Return where an image, (N, 1, 32, 32), is black two pixels around: bool."""
     return max_pool2d(images, 5, 1, 2) <= -1
+
+
+def far() -> Tensor:
+    """Return the pixels that are six or more beyond the middle column, (1, 32, 32): bool."""
+    return (torch.arange(SHAPE[-1]) >= MIDDLE + 6).expand(SHAPE)
 
 
 def png_size(image: Tensor) -> int:
@@ -284,6 +300,9 @@ VARIABLES = {
     "background": Variable("spectrum_digit", "pixels that are black two pixels around"),
     "background_trace": Variable(AT, "part of alpha tr J in the background, without noise"),
     "background_trace_error": Variable(AT, "its standard error"),
+    "far": Variable("spectrum_digit", "pixels of the background six beyond the middle column"),
+    "far_trace": Variable(AT, "part of alpha tr J in them, with noise in the other half alone"),
+    "far_trace_error": Variable(AT, "its standard error"),
     "background_noisy": Variable(AT, "part of alpha tr J in the background, with noise"),
 }
 STUDY = Study(

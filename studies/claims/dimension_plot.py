@@ -54,6 +54,7 @@ def _plot_manifolds(axes: Axes, arrays: Arrays) -> None:
         ylabel="half-width and |FLIPD $- d$|",
         xticks=range(error.shape[1]),
         xticklabels=arrays["dimension"].tolist(),
+        ylim=(SMALLEST / 10, 1),
         title="Known manifolds: error below the stated half-width",
     )
     axes.legend(ncols=2, fontsize=7, columnspacing=1, handletextpad=0.2, loc="lower right")

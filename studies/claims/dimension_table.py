@@ -158,10 +158,13 @@ def _digits(arrays: Arrays, k: int) -> list[tuple[str, Interval | float, bool]]:
     for s, share in enumerate(arrays["share"].tolist()):
         found.append((f"alpha tr J, noise share {share:g}", mean_interval(total[:, s]), True))
     found.append(("FLIPD with the noise", mean_interval((total + missed)[:, -1]), True))
-    pixels = arrays["background"]
-    for name, part in (("background", "trace"), ("background, with noise", "noisy")):
-        each = mean_interval(arrays[f"background_{part}"][k] / pixels)
-        found.append((f"alpha J_ii, {name}", each, True))
+    places = {
+        "background": ("background_trace", "background"),
+        "background, noise in the other half": ("far_trace", "far"),
+        "background, with noise": ("background_noisy", "background"),
+    }
+    for name, (part, pixels) in places.items():
+        found.append((f"alpha J_ii, {name}", mean_interval(arrays[part][k] / arrays[pixels]), True))
     for c in range(10):
         found.append((f"FLIPD, class {c}", mean_interval(flipd[label == c]), False))
     return found
