@@ -12,6 +12,7 @@ from studies.claims.risk_table import (
     bias,
     crossing,
     drowned,
+    findings,
     on_known,
     relative_deviation,
     samples,
@@ -66,10 +67,26 @@ def test_sure_is_unbiased_for_every_denoiser_and_its_variance_is_predicted(scale
 
 
 def test_tweedie_holds_for_the_posterior_mean_alone():
-    _, low, high = tweedie(shrinkage())
+    worst, [(_, low, high)] = tweedie(shrinkage())
+    assert worst == 0
     assert low < 1 < high
     assert high - low < 0.1
-    assert tweedie(shrinkage(scale=0.6))[2] < 0.9
+    assert tweedie(shrinkage(scale=0.6))[1][0][2] < 0.9
+
+
+def test_what_the_gap_costs_is_what_the_best_correction_gains():
+    s, schedule = shrinkage(scale=0.8), DiscreteSchedule.linear()
+    gap = (s.loss - s.tau2 * s.df).mean()  # E <x0 - D, y - D>
+    # in closed form, with D = J y: the risk of D + c (y - D) at its best c
+    alpha, sigma = map(float, schedule(400))
+    S, tau2 = np.linspace(0.1, 2, 12), (sigma / alpha) ** 2
+    J = 0.8 * S / (S + tau2)
+    correlation = ((1 - J) * (S - J * (S + tau2))).sum()
+    assert gap == pytest.approx(correlation, rel=0.1)
+    risk = lambda c: ((1 - J - c * (1 - J)) ** 2 * S + tau2 * (J + c * (1 - J)) ** 2).sum()  # noqa: E731
+    apart = ((1 - J) ** 2 * (S + tau2)).sum()
+    best = correlation / apart
+    assert risk(0) - risk(best) == pytest.approx(correlation**2 / apart)
 
 
 def test_what_is_measured_is_the_dense_jacobian():
@@ -134,9 +151,11 @@ def test_the_crossing_is_where_the_deviation_is_the_risk():
 
 @pytest.mark.slow
 def test_risk(run):
-    data, rows, _ = run("risk", "--digits", "40", "--times", "50", "--draws", "256")
+    data, rows, _ = run("risk", "--digits", "40", "--times", "50", "--draws", "1024")
+    assert len(findings(data)) == 3  # at one time nothing is said of the crossing
+    assert all(finding.passed for finding in findings(data)[:2])
     assert data["loss"].shape == (1, 40)
-    assert data["known_loss"].shape == (len(LEVELS), 256)
+    assert data["known_loss"].shape == (len(LEVELS), 1024)
     s = samples(data)
     assert [row["of"] for row in rows] == ["mixture"] * len(LEVELS) + ["digits"]
     np.testing.assert_allclose(float(rows[-1]["risk"]), s.loss.mean(), rtol=1e-4)
