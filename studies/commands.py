@@ -90,6 +90,12 @@ COMMANDS: dict[str, dict[str, Command]] = {
             "Claims",
             "tell_claims",
         ),
+        "dimension": Command(
+            "studies.claims.dimension", "Estimate the local dimension of digits from J."
+        ),
+        "risk": Command(
+            "studies.claims.risk", "Estimate the error of a denoiser without the truth."
+        ),
     },
     "In the browser": {
         "explore": Command(
