@@ -75,6 +75,10 @@ COMMANDS: dict[str, dict[str, Command]] = {
             "Claims",
             "tell_claims",
         ),
+        "quality": Command(
+            "studies.claims.quality",
+            "Ask whether better denoisers have larger leading eigenvalues.",
+        ),
     },
     "In the browser": {
         "explore": Command(
