@@ -79,6 +79,12 @@ COMMANDS: dict[str, dict[str, Command]] = {
             "studies.claims.quality",
             "Ask whether better denoisers have larger leading eigenvalues.",
         ),
+        "memorisation": Command(
+            "studies.claims.memorisation", "Ask what J tells of memorised digits."
+        ),
+        "skewness": Command(
+            "studies.claims.skewness", "Ask how much of a denoiser's error is skew."
+        ),
     },
     "In the browser": {
         "explore": Command(

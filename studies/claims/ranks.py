@@ -24,7 +24,8 @@ def rank_correlation(values: ArrayLike, others: ArrayLike) -> float:
 
 
 def bootstrap_interval(statistic: Callable[..., float], *counts: int, seed: int = 0) -> Interval:
-    """Return a statistic and its 95 % interval by the percentile bootstrap: (value, low, high).
+    """Return a statistic and its 95 % interval by the percentile bootstrap, (value, low,
+    high), from the resamples in which it is a number.
 
     Parameters
     ----------
@@ -39,5 +40,6 @@ def bootstrap_interval(statistic: Callable[..., float], *counts: int, seed: int 
     drawn = [
         statistic(*(rng.integers(count, size=count) for count in counts)) for _ in range(DRAWS)
     ]
-    low, high = np.nanquantile(drawn, [0.025, 0.975])
+    known = [draw for draw in drawn if np.isfinite(draw)]
+    low, high = np.quantile(known, [0.025, 0.975]) if known else (float("nan"), float("nan"))
     return value, float(low), float(high)
