@@ -56,6 +56,8 @@ def table(arrays: Arrays) -> list[Row]:
         row |= _with("asymmetry", mean_interval(arrays["same"][m]))
         row |= _with("asymmetry_shifted", mean_interval(arrays["shifted"][m]))
         row |= _with("inflation", mean_interval(arrays["shifted"][m] / arrays["same"][m] - 1))
+        leading = arrays["leading_shifted"][m] / arrays["leading_same"][m] - 1
+        row |= _with("leading_inflation", mean_interval(leading))
         rows.append(row)
     names = list(dict.fromkeys(name for row in rows for name in row))
     return [{name: row.get(name, "") for name in names} for row in rows]
@@ -149,6 +151,7 @@ def _of_loss(arrays: Arrays, loss: str, claim: str, oracle: str, passed: bool) -
 def _of_shift(arrays: Arrays, m: int, t: int, oracle: str, passed: bool) -> Finding:
     """Return the finding on J^T one time step below, at one noise level."""
     value = mean_interval(arrays["shifted"][m] / arrays["same"][m] - 1)
+    leading = mean_interval(arrays["leading_shifted"][m] / arrays["leading_same"][m] - 1)
     low, high = INFLATION[t]
     return Finding(
         f"Taking J^T at t - 1 raises the asymmetry by {low:.1%} to {high:.1%} at t = {t}.",
@@ -156,13 +159,16 @@ def _of_shift(arrays: Arrays, m: int, t: int, oracle: str, passed: bool) -> Find
         oracle,
         passed,
         f"digits: |J(t) - J(t-1)^T| / |J(t) + J(t-1)^T| over that of one time, less 1, t = {t};"
-        f" asymmetry {arrays['same'][m].mean():.3f}",
+        f" asymmetry {arrays['same'][m].mean():.3f}; of the skew part's largest |eigenvalue|:"
+        f" {leading[0]:.4f} [{leading[1]:.4f}, {leading[2]:.4f}]",
         value,
         verdict_of(value, low, high),
     )
 
 
 ANSWER = Answer(
-    ("of", "loss", "time", "error", "jacobian_error", "skew_share_of_J_error", "share_no_gradient")
-    + ("asymmetry", "inflation"),
+    (
+        *("of", "loss", "time", "error", "jacobian_error", "skew_share_of_J_error"),
+        *("share_no_gradient", "asymmetry", "inflation", "leading_inflation"),
+    ),
 )
