@@ -96,6 +96,16 @@ COMMANDS: dict[str, dict[str, Command]] = {
         "risk": Command(
             "studies.claims.risk", "Estimate the error of a denoiser without the truth."
         ),
+        "quality": Command(
+            "studies.claims.quality",
+            "Ask whether better denoisers have larger leading eigenvalues.",
+        ),
+        "memorisation": Command(
+            "studies.claims.memorisation", "Ask what J tells of memorised digits."
+        ),
+        "skewness": Command(
+            "studies.claims.skewness", "Ask how much of a denoiser's error is skew."
+        ),
     },
     "In the browser": {
         "explore": Command(

@@ -6,6 +6,7 @@ its value on digits says something. `Study.findings` turns a run's arrays into f
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import Enum
 
@@ -88,5 +89,7 @@ def findings_in_words(findings: list[Finding]) -> str:
 
 def value_in_words(value: Interval) -> str:
     """Return a value with its interval as a table shows it."""
+    if math.isnan(value[0]):
+        return "no number"
     row: Row = dict(zip(("value", "low", "high"), map(float, value), strict=True))
     return terminal_table([row]).splitlines()[1]
