@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
+from studies.claims.ranks import rank_correlation
 from studies.frame.answer import Row
 from studies.frame.findings import Finding, Standing, verdict_of
 from studies.frame.statistics import Interval, mean_interval, rate_interval
@@ -38,7 +38,7 @@ def stated(arrays: Arrays) -> tuple[NDArray[Any], NDArray[Any]]:
     return first - correction, np.abs(correction) + arrays["known_trace_reach"].max(-1)
 
 
-def largest_gap(values: NDArray[Any]) -> NDArray[Any]:
+def count_before_gap(values: NDArray[Any]) -> NDArray[Any]:
     """Return how many eigenvalues, falling along the last axis, lie before the largest gap."""
     return np.asarray(np.argmin(np.diff(values), axis=-1) + 1)
 
@@ -49,7 +49,7 @@ def inside(arrays: Arrays) -> dict[str, NDArray[Any]]:
     value, half = stated(arrays)
     return {
         "FLIPD": np.abs(value - true) <= half,
-        "gap": largest_gap(arrays["leading"]) == true,
+        "gap": count_before_gap(arrays["leading"]) == true,
     }
 
 
@@ -57,17 +57,10 @@ def readings(arrays: Arrays) -> dict[str, NDArray[Any]]:
     """Return what is read as a dimension of the digits whose spectrum is known, (time, digit)."""
     return {
         "FLIPD": _flipd(arrays)[:, : arrays["spectrum"].shape[1]],
-        "before the largest gap": largest_gap(arrays["spectrum"]),
+        "before the largest gap": count_before_gap(arrays["spectrum"]),
         "above 1/2": (arrays["spectrum"] > 0.5).sum(-1),
         "alpha tr J, with noise": arrays["spectrum"].sum(-1),
     }
-
-
-def rank_correlation(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
-    """Return Spearman's rank correlation along the last axis."""
-    ranks = [rankdata(values, axis=-1) for values in (a, b)]
-    x, y = (r - r.mean(-1, keepdims=True) for r in ranks)
-    return np.asarray((x * y).sum(-1) / np.sqrt((x * x).sum(-1) * (y * y).sum(-1)))
 
 
 def bootstrap_in_groups(

@@ -44,6 +44,7 @@ from studies.claims.point_masses import PointMasses
 from studies.claims.small_models import (
     SMALL,
     Trains,
+    filling,
     small_denoiser,
     small_recipe,
     trained,
@@ -96,7 +97,7 @@ def compute(config: Memorisation, pieces: Pieces) -> Arrays:
     recipe = small_recipe(config)
     sets = {str(size): images[:size] for size in sizes} | {"half": half_memorised(images)}
     work = {
-        f"training-{name}": partial(trained, recipe, repeated(chosen, recipe.batch_size))
+        f"training-{name}": partial(trained, recipe, filling(chosen, recipe.batch_size))
         for name, chosen in sets.items()
     }
     weights = dict(zip(sets, pieces.each("training", work), strict=True))
@@ -119,11 +120,6 @@ def compute(config: Memorisation, pieces: Pieces) -> Arrays:
             ),
         }
     )
-
-
-def repeated(images: Tensor, batch_size: int) -> Tensor:
-    """Return the images as often as fills a batch."""
-    return images.repeat(-(-batch_size // len(images)), 1, 1, 1)
 
 
 def half_memorised(images: Tensor) -> Tensor:

@@ -127,7 +127,7 @@ def _of_samples(arrays: Arrays, oracle: str, passed: bool) -> Finding:
     flat = flat_directions(arrays["spectrum"]).mean(1)
     ratio = arrays["ratio"][:, : flat.shape[1]]
     x, y = ratio.ravel(), flat.ravel()
-    value = bootstrap_interval(lambda k: rank_correlation(x[k], y[k]), len(x))
+    value = bootstrap_interval(lambda k: float(rank_correlation(x[k], y[k])), len(x))
     within = ", ".join(
         f"{size}: {rank_correlation(a, b):.2f}"
         for size, a, b in zip(arrays["size"], ratio, flat, strict=True)

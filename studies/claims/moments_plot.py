@@ -114,10 +114,12 @@ def draw_interval(axes: Axes, times: Any, values: Any, style: str, colour: str, 
 def draw_errors(axes: Axes, arrays: Arrays) -> None:
     """Draw the true error of the fourth moment against the stated one, relative."""
     for prefix, source in (("oracle_", "three Gaussians"), ("", "ten Gaussians")):
-        pick = (lambda a: a) if prefix else (lambda a: a[1])
-        exact = pick(arrays[f"{prefix}exact_moments"])[..., 3]
-        true = np.abs(pick(arrays[f"{prefix}moments"])[..., 3] - exact) / exact
-        stated = pick(arrays[f"{prefix}errors"])[..., 3] / exact
+        exact, found, stated = (
+            arrays[f"{prefix}{name}"] if prefix else arrays[name][1]
+            for name in ("exact_moments", "moments", "errors")
+        )
+        exact, found, stated = exact[..., 3], found[..., 3], stated[..., 3]
+        true, stated = np.abs(found - exact) / exact, stated / exact
         axes.loglog(
             stated.ravel(),
             true.ravel().clip(1e-17),

@@ -154,7 +154,7 @@ def compute(config: Quality, pieces: Pieces) -> Arrays:
     )
 
     def at(k: int) -> Arrays:
-        return measured(config, with_weights(plans[k].build(plans[k].recipe), weights[k]))
+        return quality_of(config, with_weights(plans[k].build(plans[k].recipe), weights[k]))
 
     found = collect(pieces, "measuring", at, model=range(len(plans)))
     test, judge = doubled(config.test_digits[: config.samples]), mnist.load_classifier()
@@ -174,7 +174,7 @@ def compute(config: Quality, pieces: Pieces) -> Arrays:
     )
 
 
-def measured(config: Quality, denoiser: Denoiser) -> Arrays:
+def quality_of(config: Quality, denoiser: Denoiser) -> Arrays:
     """Return the quality of a denoiser and the spectrum of its J by time and digit."""
     samples = ddim_samples(denoiser, range(config.samples), config.steps)
     real = doubled(config.test_digits[: config.samples])

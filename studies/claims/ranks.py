@@ -14,13 +14,18 @@ DRAWS = 1000
 Indices = NDArray[np.int64]
 
 
-def rank_correlation(values: ArrayLike, others: ArrayLike) -> float:
-    """Return Spearman's rank correlation, with mean ranks of ties; NaN if one is constant."""
+def rank_correlation(values: ArrayLike, others: ArrayLike) -> NDArray[np.float64]:
+    """Return Spearman's rank correlation along the last axis, with mean ranks of ties; NaN where
+    one is constant.
+    """
     from scipy.stats import rankdata
 
-    ranks = [rankdata(np.asarray(given)) - (np.size(given) + 1) / 2 for given in (values, others)]
-    sizes = np.prod([np.linalg.norm(r) for r in ranks])
-    return float(ranks[0] @ ranks[1] / sizes) if sizes else float("nan")
+    x, y = (
+        ranks - ranks.mean(-1, keepdims=True)
+        for ranks in (rankdata(given, axis=-1) for given in (values, others))
+    )
+    sizes = np.sqrt((x * x).sum(-1) * (y * y).sum(-1))
+    return np.asarray((x * y).sum(-1) / np.where(sizes > 0, sizes, np.nan))
 
 
 def bootstrap_interval(statistic: Callable[..., float], *counts: int, seed: int = 0) -> Interval:

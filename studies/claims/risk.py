@@ -108,7 +108,7 @@ def compute(config: Risk, pieces: Pieces) -> Arrays:
     }
 
 
-def measured(
+def terms_of_risk(
     denoiser: Denoiser, x0: Tensor, x_t: Tensor, t: int | float, seeds: list[int], probes: int
 ) -> Arrays:
     """Return for each sample of a batch its squared error, `|D - y|^2`, `|eps|^2`, and estimates
@@ -161,7 +161,7 @@ def _on_digits(config: Risk, denoiser: Denoiser, t: int | float) -> Arrays:
         # other noise at each time, so that the times are independent
         seeds = config.seed, round(1000 * t)
         x_t = torch.cat([noisy_digit(denoiser, x, t, *seeds, k) for x, k in pairs])
-        found.append(measured(denoiser, x0, x_t, t, numbers, config.probes))
+        found.append(terms_of_risk(denoiser, x0, x_t, t, numbers, config.probes))
     return _joined_batches(found)
 
 
@@ -190,7 +190,7 @@ def on_known_mixture(config: Risk, t: int) -> Arrays:
         mean = torch.einsum("bk,bki->bi", weights, means)
         spread = (means - mean[:, None]).square().sum(-1)
         covariance = (weights * (variances.sum(-1) + spread)).sum(1)
-        parts = measured(denoiser, x0, x_t, t, seeds, config.probes)
+        parts = terms_of_risk(denoiser, x0, x_t, t, seeds, config.probes)
         found.append(parts | {"covariance": covariance.numpy()})
     return _joined_batches(found)
 

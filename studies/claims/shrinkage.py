@@ -41,6 +41,7 @@ from studies.claims.shrinkage_table import ANSWER, VARIABLES, findings, table
 from studies.claims.small_models import (
     SMALL,
     Trains,
+    filling,
     small_denoiser,
     small_recipe,
     trained,
@@ -135,7 +136,7 @@ def shrinks(denoiser: Denoiser, image: Tensor, t: int | float, *seeds: int) -> A
     J = JacobianOperator(denoiser, noisy_digit(denoiser, image, t, *seeds), t)
     x, D = (part.double().cpu().numpy().ravel() for part in (J.products.x, J.products.d))
     dense = J.dense().astype(np.float64)
-    values, vectors = symmetric_spectrum(dense)
+    values, vectors = eigenbasis(dense)
     energy = np.cumsum(np.linalg.svd(dense, compute_uv=False) ** 2)
     light, D_light = x + J.alpha_t, D + 1
     return {
@@ -150,7 +151,7 @@ def shrinks(denoiser: Denoiser, image: Tensor, t: int | float, *seeds: int) -> A
     }
 
 
-def symmetric_spectrum(dense: Array) -> tuple[Array, Array]:
+def eigenbasis(dense: Array) -> tuple[Array, Array]:
     """Return eigenvalues, falling, and eigenvectors of the symmetric part."""
     values, vectors = np.linalg.eigh((dense + dense.T) / 2)
     return values[::-1], vectors[:, ::-1]
@@ -175,7 +176,7 @@ class Pairs:
         if size not in self._known:
             recipes = [small_recipe(self.config, seed=2 * self.config.seed + k) for k in range(2)]
             work = {
-                f"training-{size}-{k}": partial(trained, recipe, repeated(digits))
+                f"training-{size}-{k}": partial(trained, recipe, filling(digits, BATCH))
                 for k, (recipe, digits) in enumerate(
                     zip(recipes, self.digits_of(size), strict=True)
                 )
@@ -192,11 +193,6 @@ class Pairs:
         """Return the Wiener filters of the two sets of digits."""
         first, second = (linear_denoiser(digits) for digits in self.digits_of(size))
         return first, second
-
-
-def repeated(digits: Tensor) -> Tensor:
-    """Return digits, repeated until they fill a batch."""
-    return digits.repeat(-(-BATCH // len(digits)), 1, 1, 1)
 
 
 def linear_denoiser(digits: Tensor) -> Denoiser:
@@ -234,7 +230,7 @@ def pair_agreement(
     noisy = noisy_digit(first, clean, t, *seeds)
     Js = [JacobianOperator(denoiser, noisy, t) for denoiser in (first, second)]
     D1, D2 = (J.products.d[0].double() for J in Js)
-    U, V = (symmetric_spectrum(J.dense().astype(np.float64))[1][:, :LEADING] for J in Js)
+    U, V = (eigenbasis(J.dense().astype(np.float64))[1][:, :LEADING] for J in Js)
     errors = [float((D - clean).square().mean()) for D in (D1, D2)]
     return {
         "difference": np.array(float((D1 - D2).square().mean())),

@@ -95,6 +95,11 @@ def training_digits(folder: Path | None, download: bool) -> tuple[Tensor, Tensor
     return images[:TRAINED_ON], labels[:TRAINED_ON]
 
 
+def filling(images: Tensor, batch_size: int) -> Tensor:
+    """Return the images as often as fills a batch."""
+    return images.repeat(-(-batch_size // len(images)), 1, 1, 1)
+
+
 def small_recipe(config: Trains, **changes: object) -> DenoiserRecipe:
     """Return the recipe of a small denoiser: 0.3 M parameters, float32."""
     given = {

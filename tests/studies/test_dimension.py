@@ -22,14 +22,14 @@ from studies.claims.dimension import (
 )
 from studies.claims.dimension_table import (
     bootstrap_in_groups,
+    count_before_gap,
     findings,
     inside,
-    largest_gap,
     ones_below,
-    rank_correlation,
     stated,
 )
 from studies.claims.manifolds import torus
+from studies.claims.ranks import rank_correlation
 from studies.frame.findings import Standing
 
 from conftest import make_mixture
@@ -93,7 +93,10 @@ def test_flipd_of_a_mixture_is_that_of_its_denoiser():
 
 
 def test_gap_background_and_png():
-    assert largest_gap(np.array([[1.0, 0.9, 0.1, 0.0], [1.5, 0.4, 0.1, 0.0]])).tolist() == [2, 1]
+    assert count_before_gap(np.array([[1.0, 0.9, 0.1, 0.0], [1.5, 0.4, 0.1, 0.0]])).tolist() == [
+        2,
+        1,
+    ]
     A = np.array([[1.0, 2.0], [0.0, 1.0]])
     alpha_t = float(torus(1, 0)[0].schedule(500)[0])
     values = symmetric_spectrum(torus(1, 0)[0], A, 500)

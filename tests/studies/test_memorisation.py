@@ -12,12 +12,11 @@ from studies.claims.memorisation import (
     half_memorised,
     known_masses,
     nearness,
-    repeated,
     spectra_at,
 )
 from studies.claims.memorisation_table import areas, findings, flat_directions, largest_gap
 from studies.claims.point_masses import PointMasses
-from studies.claims.small_models import SMALL
+from studies.claims.small_models import SMALL, filling
 from studies.frame.findings import Standing
 from studies.frame.study import figures, labelled
 
@@ -63,7 +62,7 @@ def test_half_memorised_digits_have_few_upper_halves():
     assert found.shape == given.shape
     assert len(found[:, :, :8].flatten(1).unique(dim=0)) == 10
     assert torch.equal(found[:, :, 8:], given[:, :, 8:])
-    assert len(repeated(images(10), 64)) == 70
+    assert len(filling(images(10), 64)) == 70
 
 
 def test_the_area_is_one_where_the_upper_half_collapses():

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from jacobian_lab import DiscreteSchedule, JacobianOperator
-from studies.claims.risk import LEVELS, Risk, known_mixture, measured, on_known_mixture
+from studies.claims.risk import LEVELS, Risk, known_mixture, on_known_mixture, terms_of_risk
 from studies.claims.risk_table import (
     PARTS,
     RiskSamples,
@@ -95,7 +95,7 @@ def test_what_is_measured_is_the_dense_jacobian():
     x0 = oracle.sample(2, g)
     noise = torch.randn(x0.shape, generator=g, dtype=x0.dtype)
     x_t = oracle.schedule.add_noise(x0, t, noise)
-    found = measured(denoiser, x0, x_t, t, [0, 1], 150)
+    found = terms_of_risk(denoiser, x0, x_t, t, [0, 1], 150)
     alpha = float(oracle.schedule(t)[0])
     for k in range(2):
         J = alpha * JacobianOperator(denoiser, x_t[k], t).dense()
@@ -113,8 +113,8 @@ def test_what_is_measured_is_the_dense_jacobian():
 def test_random_signs_depend_on_the_sample_alone():
     oracle = known_mixture()
     x0 = oracle.sample(3, torch.Generator().manual_seed(0))
-    together = measured(oracle.denoiser(), x0, x0, 100, [4, 5, 6], 2)
-    alone = measured(oracle.denoiser(), x0[1:2], x0[1:2], 100, [5], 2)
+    together = terms_of_risk(oracle.denoiser(), x0, x0, 100, [4, 5, 6], 2)
+    alone = terms_of_risk(oracle.denoiser(), x0[1:2], x0[1:2], 100, [5], 2)
     np.testing.assert_allclose(alone["df"], together["df"][1:2])
 
 

@@ -11,10 +11,10 @@ from studies.claims.shrinkage import (
     linear_denoiser,
     oracle_misses_at,
     pair_agreement,
-    repeated,
     shrinks,
 )
 from studies.claims.shrinkage_table import psnr
+from studies.claims.small_models import filling
 
 
 def test_factors_rank_and_homogeneity_of_a_gaussian_are_those_in_closed_form():
@@ -63,8 +63,8 @@ def test_the_linear_denoiser_has_the_digits_mean_and_covariance():
 
 
 def test_few_digits_fill_a_batch_and_psnr_is_of_the_peak():
-    assert len(repeated(torch.zeros(10, 1, 16, 16))) == 70 >= BATCH
-    assert len(repeated(torch.zeros(100, 1, 16, 16))) == 100
+    assert len(filling(torch.zeros(10, 1, 16, 16), BATCH)) == 70 >= BATCH
+    assert len(filling(torch.zeros(100, 1, 16, 16), BATCH)) == 100
     assert psnr(np.array(4.0)) == 0
     assert psnr(np.array(0.04)) == pytest.approx(20)
 
