@@ -27,7 +27,7 @@ from studies.cli import named, parsed
 from studies.commands import study_of
 from studies.frame.answer import markdown_table
 from studies.frame.dataset import arrays_of, read_dataset
-from studies.frame.provenance import claim_of
+from studies.frame.provenance import OUTSIDE, claim_of
 from studies.frame.study import Options, Study, figures, perform
 
 DOCUMENT = Path(__file__).with_name("RESULTS.md")
@@ -167,7 +167,9 @@ def _in_todays_words(found: Claim, study: Study[Any], claim: Claim) -> Claim:
         for name, field in known.items()
         if name in claim
     }
-    told = {key: value for key, value in found.items() if key in claim or value}
+    told = {
+        key: value for key, value in found.items() if key in claim or (value and key not in OUTSIDE)
+    }
     return dict(json.loads(json.dumps(defaults, default=str))) | told | {"code": claim["code"]}
 
 
