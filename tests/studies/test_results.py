@@ -142,7 +142,7 @@ def test_an_unknown_name_and_a_missing_document_are_refused(monkeypatch, capsys,
 
 
 def test_the_markers_of_our_results_name_studies_with_options_of_today():
-    sections = sections_of(DOCUMENT.read_text())
+    sections = [s for s in sections_of(DOCUMENT.read_text()) if s.command != "claims"]
     claims = [(study.name, str(options)) for study, options in (s.study() for s in sections)]
     assert len(set(claims)) == len(claims) >= 15
 
