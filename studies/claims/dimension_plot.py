@@ -24,7 +24,7 @@ def plot(arrays: Arrays) -> Figure:
     spectra, and the readings by time.
     """
     figure = Figure(figsize=(7.2, 6.6))
-    digits, spectra = arrays["png"].size, arrays["background"].size
+    digits, spectra = arrays["png"].size, arrays["far"].size
     write_subject(
         figure, arrays, f"{digits} digits, spectra of {spectra}; bars: 95 % intervals of the mean"
     )

@@ -80,13 +80,30 @@ def correlation(arrays: Arrays, time: int | None = None) -> Interval:
     """Return the rank correlation of FLIPD with the size as PNG, at a time or its mean over the
     times.
     """
-    values, png = _flipd(arrays), arrays["png"]
-    chosen = values if time is None else values[[time]]
+    values = _flipd(arrays)
+    return _correlation(values if time is None else values[[time]], arrays["png"])
+
+
+def _correlation(values: NDArray[Any], other: NDArray[Any], given: Any = None) -> Interval:
+    """Return the mean over rows of the rank correlation with `other`, of what is left of both
+    after `given` if there is one.
+    """
 
     def statistic(index: NDArray[Any]) -> NDArray[Any]:
-        return np.mean([rank_correlation(v[index], png[index]) for v in chosen], axis=0)
+        y = other[index]
+        found = np.array([rank_correlation(v[index], y) for v in values])
+        if given is not None:
+            z = given[index]
+            by = np.array([rank_correlation(v[index], z) for v in values])
+            found = partial_correlation(found, by, rank_correlation(y, z))
+        return np.asarray(found.mean(0))
 
-    return bootstrap_in_groups(statistic, np.zeros(len(png)))
+    return bootstrap_in_groups(statistic, np.zeros(len(other)))
+
+
+def partial_correlation(xy: NDArray[Any], xz: NDArray[Any], yz: NDArray[Any]) -> NDArray[Any]:
+    """Return the correlation of x and y for equal z, from those of the pairs."""
+    return np.asarray((xy - xz * yz) / np.sqrt((1 - xz**2) * (1 - yz**2)))
 
 
 def ones_below(arrays: Arrays, time: int | None = None) -> Interval:
@@ -135,7 +152,8 @@ def _manifolds(arrays: Arrays) -> list[Row]:
 def _digits(arrays: Arrays, k: int) -> list[tuple[str, Interval | float, bool]]:
     """Return quantity, value and whether it belongs to the answer, at one time."""
     flipd, label = _flipd(arrays)[k], arrays["label"]
-    negative = int((flipd < 0).sum())
+    negative, mixture = int((flipd < 0).sum()), arrays["mixture_flipd"][[k]]
+    png, black = arrays["png"], arrays["background"]
     found: list[tuple[str, Interval | float, bool]] = [
         ("sigma / alpha", float(arrays["ratio"][k]), True),
         ("FLIPD", mean_interval(flipd), True),
@@ -143,6 +161,9 @@ def _digits(arrays: Arrays, k: int) -> list[tuple[str, Interval | float, bool]]:
         ("FLIPD, share below 0", rate_interval(negative, len(flipd)), True),
         ("FLIPD of ten Gaussians", mean_interval(arrays["mixture_flipd"][k]), True),
         ("rank correlation of FLIPD and PNG", correlation(arrays, k), True),
+        ("... of ten Gaussians' FLIPD and PNG", _correlation(mixture, png), True),
+        ("... of FLIPD and background pixels", _correlation(flipd[None], black), True),
+        ("... of FLIPD and PNG at equal background", _correlation(flipd[None], png, black), True),
         ("ones below the next class", ones_below(arrays, k), True),
     ]
     for name, values in list(readings(arrays).items())[1:]:
@@ -157,7 +178,8 @@ def _digits(arrays: Arrays, k: int) -> list[tuple[str, Interval | float, bool]]:
         "background, with noise": ("background_noisy", "background"),
     }
     for name, (part, pixels) in places.items():
-        found.append((f"alpha J_ii, {name}", mean_interval(arrays[part][k] / arrays[pixels]), True))
+        count = arrays[pixels][: arrays[part].shape[1]]
+        found.append((f"alpha J_ii, {name}", mean_interval(arrays[part][k] / count), True))
     for c in range(10):
         found.append((f"FLIPD, class {c}", mean_interval(flipd[label == c]), False))
     return found
@@ -170,6 +192,7 @@ def findings(arrays: Arrays) -> list[Finding]:
     right = inside(arrays)
     oracle, passed = _known(arrays, "FLIPD", right["FLIPD"])
     ranks, ones = correlation(arrays), ones_below(arrays)
+    beyond = _correlation(_flipd(arrays), arrays["png"], arrays["background"])
     over = f"mean of t = {', '.join(f'{t:g}' for t in arrays['time'].tolist())}"
     return [
         Finding(
@@ -180,6 +203,15 @@ def findings(arrays: Arrays) -> list[Finding]:
             f"Spearman's rank correlation over {arrays['png'].size} digits, {over}",
             ranks,
             verdict_of(ranks, low=RANKS),
+        ),
+        Finding(
+            "FLIPD measures complexity, and not the area of the background",
+            f"{FLIPD}, a control of the claim above",
+            oracle,
+            passed,
+            f"the same for digits of equal background (partial correlation), {over}",
+            beyond,
+            verdict_of(beyond, low=0),
         ),
         Finding(
             "Ones have the lowest dimension of the ten classes",
@@ -205,7 +237,7 @@ def _finding_of_gap(
         GAP,
         f"{flipd[0]}; {gap[0]}",
         flipd[1] and gap[1],
-        f"eigenvalues before the gap less FLIPD, over {len(arrays['background'])} digits, {over}",
+        f"eigenvalues before the gap less FLIPD, over {len(arrays['far'])} digits, {over}",
         apart,
         verdict_of(apart, -NEAR, NEAR),
     )

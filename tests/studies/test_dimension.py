@@ -26,6 +26,7 @@ from studies.claims.dimension_table import (
     findings,
     inside,
     ones_below,
+    partial_correlation,
     stated,
 )
 from studies.claims.manifolds import torus
@@ -113,6 +114,11 @@ def test_rank_correlation_and_its_interval():
     a, b = rng.integers(0, 9, (3, 40)), rng.integers(0, 9, (3, 40))
     expected = [spearmanr(x, y).statistic for x, y in zip(a, b, strict=True)]
     np.testing.assert_allclose(rank_correlation(a, b), expected)
+    z = rng.standard_normal((5000, 3))
+    x, y = z[:, 0] + z[:, 2], z[:, 1] + z[:, 2]  # alike by what they share alone
+    r = np.corrcoef([x, y, z[:, 2]])
+    assert r[0, 1] > 0.4
+    assert abs(partial_correlation(r[0, 1], r[0, 2], r[1, 2])) < 0.05
     x = rng.standard_normal(400)
     value, low, high = bootstrap_in_groups(lambda index: x[index].mean(-1), np.zeros(400))
     assert value == pytest.approx(x.mean())
@@ -141,6 +147,6 @@ def test_dimension(run):
     assert (apart < 4 * data["share_trace_error"][0, :, -1]).all()
     assert {row["of"] for row in rows} >= {"torus, d = 10", "digits, t = 200"}
     found = findings(data)
-    assert [finding.passed for finding in found] == [True] * 4
+    assert [finding.passed for finding in found] == [True] * 5
     assert found[-1].verdict is Standing.FAILS
     assert found[-1].value[0] == 1
