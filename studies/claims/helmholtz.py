@@ -1,9 +1,19 @@
-r"""The part of a vector field that is no gradient, from samples: the solenoidal part of a Helmholtz
-decomposition that is orthogonal in the mean over their density p.
+r"""How much of a vector field is no gradient, from samples: bounds of the solenoidal part of the
+Helmholtz decomposition that is orthogonal in the mean over the samples' density p.
 
-The gradient that is nearest to e in L^2(p) leaves a rest u with `div(p u) = 0`, which moves no
-density. The potentials tried here are all quadratic ones and random Fourier features at three
-scales; a richer set would explain more, so that what is left is an upper bound.
+    e = grad phi + u,   div(p u) = 0,   E <grad phi, u> = 0
+
+A field u with div(p u) = 0 moves no density. Of the share E|u|^2 / E|e|^2
+
+* what is left of e by the nearest gradient of many potentials is an upper bound: more potentials
+  would leave less;
+* what the nearest of many fields with div(p u) = 0 explains is a lower bound. For a skew matrix S
+  and a function f they are `u = S (grad f + f s)`, s = grad log p the score, since
+  `p u = S grad(f p)`, whose divergence is zero.
+
+Functions and potentials are linear, quadratic, and random Fourier features at three scales. Fields
+are fitted to one half of the samples and tried on the other, so that neither bound is a product of
+the fit: each is off by the sampling error only.
 """
 
 from __future__ import annotations
@@ -11,42 +21,74 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-SCALES, EACH = (0.3, 0.7, 1.5), 120
-"""Standard deviations of the random frequencies, and how many there are of each."""
+SCALES = (0.3, 0.7, 1.5)
+"""Standard deviations of the random frequencies."""
+POTENTIALS, FUNCTIONS = 120, 6
+"""Frequencies of each scale: of potentials, and of the functions of each plane of rotation."""
 RIDGE = 1e-6
-"""Of the fit, relative to the mean square of the features."""
+"""Of the fit, relative to the mean square of the fields."""
 
 
-def gradient_residual(x: Tensor, field: Tensor, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Fit a gradient to the first half of the samples; return the squares of what it leaves of the
-    field at the second half, and of the field there, (N / 2,) each.
+def gradient_residual(x: Tensor, field: Tensor) -> Tensor:
+    """Return |field - gradient|^2 at the second half of the samples, (N / 2,), for the gradient
+    that is fitted to the first.
 
     Parameters
     ----------
     x, field : Tensor, shape (N, n)
         Samples, and the field there.
-    seed : int
-        Of the frequencies.
     """
-    half = len(x) // 2
-    gradients = potential_gradients(x, seed)  # (N, n, F)
-    A, b = gradients[:half].flatten(0, 1), field[:half].flatten()
+    _, gradients = potentials(x, POTENTIALS)
+    return _rest(gradients, field).square().sum(1)
+
+
+def solenoidal_residual(x: Tensor, field: Tensor, score: Tensor) -> Tensor:
+    """Return the same for the nearest field with div(p u) = 0; `score` is grad log p at x."""
+    return _rest(solenoidal_fields(x, score), field).square().sum(1)
+
+
+def solenoidal_fields(x: Tensor, score: Tensor) -> Tensor:
+    """Return fields with div(p u) = 0 at samples, (N, n, F): one for each function and plane."""
+    n = x.shape[1]
+    functions, gradients = potentials(x, FUNCTIONS, quadratic=False)
+    given = gradients + functions[:, None] * score[:, :, None]
+    rows, columns = torch.triu_indices(n, n, 1)
+    identity = torch.eye(n).to(x)
+    # S e_b = e_a and S e_a = -e_b, of the plane (a, b)
+    fields = identity[:, rows, None] * given[:, None, columns]
+    fields = fields - identity[:, columns, None] * given[:, None, rows]
+    return fields.flatten(2)
+
+
+def potentials(x: Tensor, count: int, quadratic: bool = True) -> tuple[Tensor, Tensor]:
+    """Return functions at samples, (N, F), and their gradients, (N, n, F): `count` waves of each
+    scale, linear ones, and either quadratic ones or a constant.
+    """
+    number, n = x.shape
+    g = torch.Generator().manual_seed(0)
+    frequencies = torch.cat([s * torch.randn(count, n, generator=g) for s in SCALES]).to(x)
+    angles = x @ frequencies.T + (2 * torch.pi * torch.rand(len(frequencies), generator=g)).to(x)
+    identity = torch.eye(n).to(x)
+    rows, columns = torch.triu_indices(n, n)
+    products = x[:, None, rows] * identity[:, columns] + x[:, None, columns] * identity[:, rows]
+    more = (x[:, rows] * x[:, columns], products)
+    constant = (torch.ones(number, 1).to(x), torch.zeros(number, n, 1).to(x))
+    values, gradients = more if quadratic else constant
+    waves = -torch.sin(angles)[:, None] * frequencies.T
+    return (
+        torch.cat([torch.cos(angles), x, values], dim=1),
+        torch.cat([waves, identity.expand(number, n, n), gradients], dim=2),
+    )
+
+
+def _rest(fields: Tensor, field: Tensor) -> Tensor:
+    """Return what the best combination of fields, fitted to the first half, leaves of the second
+    half of a field.
+    """
+    half = len(field) // 2
+    A, b = fields[:half].flatten(0, 1), field[:half].flatten()
     scale = A.square().mean(0).sqrt()
     A = A / scale
     normal = A.T @ A + RIDGE * len(A) * torch.eye(A.shape[1]).to(A)
     weights = torch.linalg.solve(normal, A.T @ b) / scale
-    rest = field[half:] - gradients[half:] @ weights
-    return rest.square().sum(1), field[half:].square().sum(1)
-
-
-def potential_gradients(x: Tensor, seed: int) -> Tensor:
-    """Return the gradients of all potentials at samples, (N, n, F)."""
-    count, n = x.shape
-    g = torch.Generator().manual_seed(seed)
-    frequencies = torch.cat([s * torch.randn(EACH, n, generator=g) for s in SCALES]).to(x)
-    phases = (2 * torch.pi * torch.rand(len(frequencies), generator=g)).to(x)
-    waves = -torch.sin(x @ frequencies.T + phases)[:, None] * frequencies.T
-    identity = torch.eye(n).to(x)
-    rows, columns = torch.triu_indices(n, n)
-    products = x[:, None, rows] * identity[:, columns] + x[:, None, columns] * identity[:, rows]
-    return torch.cat([waves, products, identity.expand(count, n, n)], dim=2)
+    return field[half:] - fields[half:] @ weights

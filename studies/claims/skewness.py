@@ -8,11 +8,10 @@ perceptron from samples. Two questions have an answer there:
 
     share of J    |skew(J)|_F^2 / |J - J_true|_F^2: J_true is symmetric, so that the symmetric and
                   the skew part of the error are orthogonal (Pythagoras)
-    share of D    1 - |grad phi|^2 / |D - truth|^2 over noisy samples, grad phi the best gradient of
-                  random Fourier features, measured on samples that did not fit it
+    share of D    E|u|^2 / E|D - truth|^2 with u the solenoidal part, between two bounds over noisy
+                  samples: see `studies.claims.helmholtz`
 
-Among random matrices of n = 8 the skew share is (n - 1) / (2 n) = 0.44. The second share is at most
-an upper bound: a richer basis of gradients would leave less.
+Among random matrices of n = 8 the share of J is (n - 1) / (2 n) = 0.44.
 
 Then the same network is trained with w |(J - J^T) v|^2 / n, and with the regulariser of `quality`,
 inputs moved along the error; errors and shares with and without.
@@ -39,7 +38,7 @@ from jacobian_lab import Denoiser, DiscreteSchedule, GaussianMixture, InputError
 from mnist.evaluate import noisy_digit
 from mnist.recipe import DenoiserRecipe
 from mnist.tasks import Loss, denoising_loss
-from studies.claims.helmholtz import gradient_residual
+from studies.claims.helmholtz import gradient_residual, solenoidal_residual
 from studies.claims.perceptron import dense_jacobians, learned, noisy_samples, perceptron_denoiser
 from studies.claims.regularisers import shifted_loss, symmetric_loss
 from studies.claims.skewness_plot import plot
@@ -166,21 +165,24 @@ def recipe_of(config: Skewness, seed: int) -> DenoiserRecipe:
 def errors_at(
     oracle: GaussianMixture, denoiser: Denoiser, x: Tensor, t: int, truth: NDArray[np.float64]
 ) -> Arrays:
-    """Return |D - truth|^2 at each sample, the squared norms of the error of J and of its skew
-    part, and what of |D - truth|^2 no gradient explains, at other samples.
+    """Return |D - truth|^2 at each sample, the squared norms of the error of J and of its parts;
+    and at other samples what gradients and what solenoidal fields leave of |D - truth|^2.
     """
     J = dense_jacobians(denoiser, x, t)
     skew = (J - J.swapaxes(-1, -2)) / 2
     more = noisy_samples(oracle, t, 2 * FITTED, seed=t)
-    apart = (denoiser(more, t) - oracle.mean(more, t)).flatten(1)
-    residual, whole = gradient_residual(more.flatten(1), apart)
+    mean, flat = oracle.mean(more, t).flatten(1), more.flatten(1)
+    apart = denoiser(more, t).flatten(1) - mean
+    alpha, sigma = (c.to(mean) for c in oracle.schedule(t))
+    score = (alpha * mean - flat) / sigma**2
     return {
         "error": (denoiser(x, t) - oracle.mean(x, t)).square().flatten(1).sum(1).numpy(),
         "jacobian_error": np.square(J - truth).sum((-2, -1)),
         "symmetric_error": np.square(J - skew - truth).sum((-2, -1)),
         "skew_error": np.square(skew).sum((-2, -1)),
-        "solenoidal": residual.numpy(),
-        "tried": whole.numpy(),
+        "no_gradient": gradient_residual(flat, apart).numpy(),
+        "no_solenoidal": solenoidal_residual(flat, apart, score).numpy(),
+        "tried": apart[FITTED:].square().sum(1).numpy(),
     }
 
 
@@ -225,8 +227,11 @@ VARIABLES = {
     "jacobian_error": Variable("loss training time sample", "|J - truth|_F^2"),
     "symmetric_error": Variable("loss training time sample", "that of the symmetric part"),
     "skew_error": Variable("loss training time sample", "|J - J^T|_F^2 / 4, of the skew part"),
-    "solenoidal": Variable(
+    "no_gradient": Variable(
         "loss training time trial", "|D - truth - gradient|^2, the gradient fitted at others"
+    ),
+    "no_solenoidal": Variable(
+        "loss training time trial", "the same of a field that moves no density"
     ),
     "tried": Variable("loss training time trial", "|D - truth|^2 at the same samples"),
     "product_error": Variable("", "|J - truth|_F / |truth|_F of the mixture by products"),

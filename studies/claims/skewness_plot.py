@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from studies.claims.skewness_table import over_samples, share_interval
+from studies.claims.skewness_table import over_samples, share_interval, solenoidal_bounds
 from studies.frame.figure_text import write_subject
 from studies.frame.statistics import Interval, mean_interval
 from studies.frame.study import Arrays
@@ -38,16 +38,18 @@ def plot(arrays: Arrays) -> Figure:
     n = int(arrays["size"])
     skew.axhline((n - 1) / (2 * n), color="#777777", linestyle=":", label="random matrix")
     skew.set(ylim=(0, None), ylabel=r"$|skew(J)|_F^2 \,/\, |J - J^*|_F^2$", title="Skew share")
-    _plot_by_loss(
-        solenoidal, arrays, lambda k, m: share_interval(arrays, "solenoidal", "tried", k, m)
-    )
-    solenoidal.set(ylim=(0, 1), ylabel=r"share of $|D - D^*|^2$", title="Explained by no gradient")
+    _plot_by_loss(solenoidal, arrays, lambda k, m: solenoidal_bounds(arrays, k, m)[0])
+    _plot_by_loss(solenoidal, arrays, lambda k, m: solenoidal_bounds(arrays, k, m)[1], "--")
+    solenoidal.set(ylim=(0, 1), ylabel=r"share of $|D - D^*|^2$")
+    solenoidal.set_title("Solenoidal: at least (-), at most (- -)")
     _plot_model(model, inflation, arrays)
     figure.legend(*skew.get_legend_handles_labels(), loc="outside lower center", ncols=5)
     return figure
 
 
-def _plot_by_loss(axes: Axes, arrays: Arrays, at: Callable[[int, int], Interval]) -> None:
+def _plot_by_loss(
+    axes: Axes, arrays: Arrays, at: Callable[[int, int], Interval], line: str = "-"
+) -> None:
     """Draw a quantity against the noise level for each loss."""
     times = arrays["time"]
     shifts = 0.01 * np.ptp(times) * np.linspace(-1, 1, len(arrays["loss"]))
@@ -56,7 +58,13 @@ def _plot_by_loss(axes: Axes, arrays: Arrays, at: Callable[[int, int], Interval]
         reach = np.abs(values[:, 1:] - values[:, :1]).T
         colour, marker = COLOURS[loss]
         axes.errorbar(
-            times + shifts[k], values[:, 0], reach, color=colour, marker=marker, label=loss
+            times + shifts[k],
+            values[:, 0],
+            reach,
+            color=colour,
+            marker=marker,
+            label=loss,
+            linestyle=line,
         )
     axes.set(xlabel="time $t$")
 

@@ -1,42 +1,69 @@
-"""What no gradient explains, of fields whose parts are known."""
+"""What no gradient explains, and what solenoidal fields explain, of fields whose parts are
+known.
+"""
 
 import pytest
 import torch
 
-from studies.claims.helmholtz import gradient_residual, potential_gradients
+from studies.claims.helmholtz import (
+    gradient_residual,
+    potentials,
+    solenoidal_fields,
+    solenoidal_residual,
+)
 
 N = 4
 
 
 @pytest.fixture(scope="module")
 def x():
+    """Samples of N(0, I), whose score is -x."""
     g = torch.Generator().manual_seed(0)
     return torch.randn(3000, N, generator=g, dtype=torch.float64)
 
 
-def share(x, field):
-    rest, whole = gradient_residual(x, field)
-    assert rest.shape == whole.shape == (len(x) // 2,)
-    return float(rest.sum() / whole.sum())
+@pytest.fixture(scope="module")
+def A():
+    return torch.randn(N, N, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
 
 
-def test_a_gradient_leaves_nothing_and_a_rotation_leaves_all(x):
-    g = torch.Generator().manual_seed(1)
-    A = torch.randn(N, N, generator=g, dtype=torch.float64)
-    symmetric, skew = x @ (A + A.T), x @ (A - A.T)
-    assert share(x, symmetric) < 1e-6
-    assert share(x, torch.cos(x)) < 0.01  # the gradient of the sum of sines
-    # of x ~ N(0, I) a rotation moves no density: div(p u) = 0
-    assert share(x, skew) == pytest.approx(1, abs=0.2)
-    both = share(x, symmetric + skew)
-    expected = (A - A.T).square().sum() / (4 * A.square().sum())
-    assert both == pytest.approx(float(expected), abs=0.1)
+def bounds(x, field):
+    """The lower and the upper bound of the solenoidal share."""
+    whole = field[len(x) // 2 :].square().sum()
+    upper = gradient_residual(x, field).sum() / whole
+    lower = 1 - solenoidal_residual(x, field, -x).sum() / whole
+    return float(lower), float(upper)
 
 
-def test_the_gradients_have_symmetric_jacobians(x):
-    def field(point):
-        return potential_gradients(point[None], seed=3)[0].sum(1)
+def test_a_gradient_has_no_solenoidal_part_and_a_rotation_no_other(x, A):
+    for gradient in (x @ (A + A.T), torch.cos(x)):  # the latter of the sum of sines
+        lower, upper = bounds(x, gradient)
+        assert lower < 0.02
+        assert upper < 0.01
+    lower, upper = bounds(x, x @ (A - A.T))  # div(p u) = 0 for p = N(0, I)
+    assert lower > 0.99
+    assert upper > 0.9
 
-    J = torch.autograd.functional.jacobian(field, x[0])
+
+def test_the_bounds_enclose_the_share_of_a_mixed_field(x, A):
+    share = float((A - A.T).square().sum() / (4 * A.square().sum()))
+    lower, upper = bounds(x, 2 * x @ A)
+    assert lower == pytest.approx(share, abs=0.06)
+    assert upper == pytest.approx(share, abs=0.06)
+
+
+def test_gradients_have_symmetric_jacobians_and_solenoidal_fields_no_divergence(x):
+    J = torch.autograd.functional.jacobian(lambda p: potentials(p[None], 5)[1][0].sum(1), x[0])
     torch.testing.assert_close(J, J.T)
     assert J.abs().max() > 1
+
+    def moved(point):
+        """p u, up to a constant, for all fields."""
+        return (
+            torch.exp(-point.square().sum() / 2) * solenoidal_fields(point[None], -point[None])[0]
+        )
+
+    J = torch.autograd.functional.jacobian(moved, x[1])  # (n, F, n)
+    divergence = torch.einsum("ifi->f", J)
+    assert J.abs().max() > 0.1
+    assert divergence.abs().max() < 1e-12
