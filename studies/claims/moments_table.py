@@ -162,10 +162,10 @@ def findings(arrays: Arrays) -> list[Finding]:
         (modes_on_oracle(arrays), by_digit(two), (0.01, np.inf)),
     )
     seen = (
-        f"{count}, the worst noise level ({by_time(arrays, stated)})",
-        f"{count}, the worst noise level ({by_time(arrays, impossible)})",
-        f"{count} ({by_time(arrays, arrays['gain'][0])})",
-        f"{count} ({by_time(arrays, two)})",
+        f"{count}, the worst noise level ({means_by_time(arrays, stated)})",
+        f"{count}, the worst noise level ({means_by_time(arrays, impossible)})",
+        f"{count} ({means_by_time(arrays, arrays['gain'][0])})",
+        f"{count} ({means_by_time(arrays, two)})",
     )
     return [
         Finding(
@@ -177,7 +177,7 @@ def findings(arrays: Arrays) -> list[Finding]:
     ]
 
 
-def by_time(arrays: Arrays, values: Array) -> str:
+def means_by_time(arrays: Arrays, values: Array) -> str:
     """Return the means of (times, samples) at the noise levels in words, as far as known."""
     means = zip(arrays["time"].tolist(), values, strict=True)
     return ", ".join(f"t = {t}: {np.nanmean(v):.2g}" for t, v in means if np.isfinite(v).any())
