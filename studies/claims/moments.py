@@ -10,6 +10,10 @@ digit is one sample of its posterior: a density that says more than the Gaussian
 and variance must give the clean digits a larger likelihood, on average. The same digits under ten
 Gaussians, whose posterior is known, show how much the density loses by knowing four moments only.
 
+At high noise the network's moments are often those of no distribution: v^T D along v is then no
+derivative of a log-partition function, as the mean of a posterior would be, and g has structure
+that is much finer than the posterior is wide.
+
 References
 ----------
 Manor, Michaeli (2024), *On the posterior distribution in denoising: application to uncertainty
@@ -77,7 +81,7 @@ class Moments(Survey):
     moments --digits 5 --times 500.
     """
 
-    digits: int = 50
+    digits: int = 40
     """Digits of the survey: this many, from `digit` on."""
     times: tuple[int | float, ...] = (300, 500, 700)
     """Noise levels of the survey, 0 (clean) to 999 (noise); a flow takes sigma, up to 1."""

@@ -8,6 +8,7 @@ from scipy.linalg import toeplitz
 from jacobian_lab import Denoiser, DiscreteSchedule
 from mnist.unet import UNet
 from studies.claims.locality import (
+    PIXELS,
     best_bumps,
     bumps,
     cosines,
@@ -17,6 +18,8 @@ from studies.claims.locality import (
     width_of,
     wiener,
 )
+from studies.claims.locality_table import advantage, farthest, findings
+from studies.frame.findings import Standing
 from studies.frame.statistics import mean_interval
 
 MIDDLE = np.array([(8, 8), (7, 9)])
@@ -46,8 +49,6 @@ def test_a_bump_has_its_width_and_is_found_again(width):
     # the square of a Gaussian of width w in the plane has the mean square distance w^2
     assert width_of(fields, 17, MIDDLE) == pytest.approx(width, rel=0.01)
     np.testing.assert_allclose(cosines(fields, 3 * fields), 1)
-    from studies.claims.locality import PIXELS
-
     wide = bumps(width)
     assert len(wide) == len(PIXELS)
     assert cosines(best_bumps(wide), wide).min() > 0.999
@@ -72,6 +73,33 @@ def test_an_untrained_network_has_other_weights_and_the_first_stays():
     assert (bare(x, 500) - denoiser(x, 500)).norm() > 1e-3
     torch.testing.assert_close(bare(x, 500), again(x, 500))
     assert all(torch.equal(kept[name], value) for name, value in network.state_dict().items())
+
+
+def test_a_claim_is_judged_at_the_noise_level_where_it_fares_worst():
+    assert farthest(np.array([0.9, 0.6, 0.8]), 0.7, np.inf) == 1
+    assert farthest(np.array([0.9, 1.0, 1.3]), 0.8, 1.25) == 2
+    assert farthest(np.array([0.9, 0.95, 1.0]), 0.8, 1.25) == 0
+    cosine = np.zeros((2, 2, 4, 3))
+    cosine[:, :, 0] = 0.9, 0.8, 0.85
+    cosine[0, 0, 2], cosine[1, 0, 1] = 0.95, 0.2
+    arrays = {
+        "time": np.array([100, 500]),
+        "sample": np.array(["a", "b", "c"]),
+        "cosine": cosine,
+        "width": np.full((2, 2, 3), 2.0) + np.array([0, 0.01, 0.02]),
+        "filter_width": np.full((2, 4), 2.0),
+        "oracle_error": np.array([1e-13, 1e-12]),
+    }
+    np.testing.assert_allclose(advantage(arrays)[0], np.array([0.9, 0.8, 0.85]) - 0.95)
+    shape, cause, width = findings(arrays)
+    assert "t = 100" in cause.quantity
+    assert [f.verdict for f in (shape, cause, width)] == [
+        Standing.HOLDS,
+        Standing.OPEN,  # the interval of three digits holds 0
+        Standing.HOLDS,
+    ]
+    assert shape.passed
+    assert not findings(arrays | {"oracle_error": np.array([1e-13, 1e-6])})[0].passed
 
 
 @pytest.mark.slow

@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 
 from studies.claims.moments import Mixture, case, moments_along, posterior_along, three_gaussians
-from studies.claims.moments_table import WANTED, is_bimodal, relative_errors, within_stated
+from studies.claims.moments_table import (
+    WANTED,
+    findings,
+    is_bimodal,
+    kurtosis_errors,
+    relative_errors,
+    within_stated,
+)
+from studies.frame.findings import Standing
 
 
 def test_a_mixture_on_the_line_has_the_moments_of_its_density():
@@ -37,6 +45,22 @@ def test_the_posterior_along_a_direction_has_the_oracles_variance():
     found = moments_along(oracle.denoiser(), x_t, 500, v, float(truth[0]))
     assert found["clean"] == pytest.approx(0, abs=1e-9)
     assert np.isnan(found["exact_moments"]).all()
+
+
+def test_findings_of_three_gaussians_taken_for_a_model():
+    cases = [case(550, k) for k in range(8)]
+    stacked = {name: np.stack([c[name] for c in cases]) for name in cases[0]}
+    arrays = {f"oracle_{name}": values[None] for name, values in stacked.items()}
+    arrays |= {name: np.stack([values[None]] * 2) for name, values in stacked.items()}
+    arrays["possible"] = np.ones((2, 1, 8), dtype=bool)
+    arrays |= {"time": np.array([550]), "z": np.linspace(-5, 5, 401)}
+    exact, possible, density, two = findings(arrays)
+    assert all(finding.passed for finding in (exact, possible, density, two))
+    assert [f.verdict for f in (exact, possible, density)] == [Standing.HOLDS] * 3
+    assert two.value[0] == (stacked["modes"] > 1).mean() > 0
+    assert kurtosis_errors(stacked["errors"], stacked["moments"]).max() < 1e-6
+    arrays["possible"][0, 0, :6] = False
+    assert findings(arrays)[1].verdict is Standing.FAILS
 
 
 @pytest.mark.slow

@@ -13,8 +13,9 @@ from studies.claims.shrinkage import (
     pair_agreement,
     shrinks,
 )
-from studies.claims.shrinkage_table import psnr
+from studies.claims.shrinkage_table import of_two_halves, psnr
 from studies.claims.small_models import filling
+from studies.frame.findings import Standing
 
 
 def test_factors_rank_and_homogeneity_of_a_gaussian_are_those_in_closed_form():
@@ -67,6 +68,29 @@ def test_few_digits_fill_a_batch_and_psnr_is_of_the_peak():
     assert len(filling(torch.zeros(100, 1, 16, 16), BATCH)) == 100
     assert psnr(np.array(4.0)) == 0
     assert psnr(np.array(0.04)) == pytest.approx(20)
+
+
+@pytest.mark.parametrize(
+    ("difference", "error", "verdict"),
+    [
+        (0.01, 0.2, Standing.HOLDS),
+        (0.2, 0.2, Standing.FAILS),
+        (0.01, 0.5, Standing.OPEN),  # worse than linear: nothing was learnt that could differ
+    ],
+)
+def test_two_halves_are_one_where_they_differ_by_little_of_their_error(difference, error, verdict):
+    spread = np.array([0.98, 1.0, 1.02])
+    arrays = {
+        "size": np.array([10, 1000]),
+        "network_difference": np.stack([np.full((1, 3), 0.4), difference * spread[None]]),
+        "network_error": np.full((2, 1, 3), error) * spread,
+        "linear_error": np.full((2, 1, 3), 0.3),
+        "oracle_same": np.ones(3),
+    }
+    found = of_two_halves(arrays, "3 digits")
+    assert found.verdict is verdict
+    assert found.passed
+    assert found.value[0] == pytest.approx(difference / 2 / error)
 
 
 @pytest.mark.slow
