@@ -212,7 +212,7 @@ def findings(arrays: Arrays) -> list[Finding]:
             verdict_of(ranks, low=RANKS),
         ),
         Finding(
-            "FLIPD measures complexity, and not the area of the background",
+            "Some rank correlation with PNG is left among digits of equal background",
             f"{FLIPD}, a control of the claim above",
             oracle,
             passed,
