@@ -23,10 +23,10 @@ Four results on digits need an explanation.
   negative: ten Gaussians on the same digits show it. But at the noiseless input the network is no
   posterior mean, because it never saw so little noise at that time. In the background it has to
   return the noise by `eps = (x_t - alpha D) / sigma`, whose slope has to be 1 / sigma. Without
-  noise the slope is up to a sixth too large, so that alpha J_ii is negative by that share, in each
+  noise the slope is up to a fifth too large, so that alpha J_ii is negative by that share, in each
   of 600 to 800 pixels. The slope depends on the noise of the whole image, as the network's
-  normalisation over all pixels suggests: noise in the other half of the image alone halves the
-  excess. With all the noise tr J is positive, and background pixels hold almost nothing of it.
+  normalisation over all pixels suggests: noise in the other half alone more than halves
+  the excess. With all the noise tr J is positive, and background pixels add nothing to it.
 * The rank correlation with PNG owes to the same: with fewer pixels of background less is
   subtracted, and the file is larger. The table has it also for digits of equal background.
 * With the noise in place FLIPD says nothing of a dimension: `p (div s + |s|^2)` is a divergence,

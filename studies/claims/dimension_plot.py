@@ -25,9 +25,7 @@ def plot(arrays: Arrays) -> Figure:
     """
     figure = Figure(figsize=(7.2, 6.6))
     digits, spectra = arrays["png"].size, arrays["far"].size
-    write_subject(
-        figure, arrays, f"{digits} digits, spectra of {spectra}; bars: 95 % intervals of the mean"
-    )
+    write_subject(figure, arrays, f"{digits} digits, spectra of {spectra}; bars: 95 % intervals")
     axes = figure.subplots(3, 2).ravel()
     k = len(arrays["time"]) // 3  # 100 of the default times
     _plot_manifolds(axes[0], arrays)
@@ -120,7 +118,7 @@ def _plot_spectra(axes: Axes, arrays: Arrays) -> None:
         ylabel=r"eigenvalue of $\alpha\,(J + J^T)\,/\,2$",
         title="With noise: a torus has a gap, digits have none",
     )
-    axes.legend()
+    axes.legend(loc="upper right", fontsize=7)
 
 
 def _plot_readings(axes: Axes, arrays: Arrays) -> None:
@@ -134,7 +132,8 @@ def _plot_readings(axes: Axes, arrays: Arrays) -> None:
         axes.errorbar(times, mean, (mean - low, high - mean), color=colour, label=label)
     axes.axhline(0, color=GRAY, linewidth=0.6)
     axes.set(xlabel="time $t$", ylabel="dimension", title="Four readings of the same digits")
-    axes.legend(fontsize=7)
+    axes.set_ylim(axes.get_ylim()[0] - np.ptp(axes.get_ylim()) / 2)  # room for the legend
+    axes.legend(loc="lower right", fontsize=7)
 
 
 def _bar(axes: Axes, at: float, values: NDArray[Any], colour: str) -> None:

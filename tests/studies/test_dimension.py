@@ -119,6 +119,8 @@ def test_rank_correlation_and_its_interval():
     r = np.corrcoef([x, y, z[:, 2]])
     assert r[0, 1] > 0.4
     assert abs(partial_correlation(r[0, 1], r[0, 2], r[1, 2])) < 0.05
+    one = np.ones(1)
+    assert partial_correlation(0.5 * one, -one, -0.5 * one) == 0
     x = rng.standard_normal(400)
     value, low, high = bootstrap_in_groups(lambda index: x[index].mean(-1), np.zeros(400))
     assert value == pytest.approx(x.mean())
