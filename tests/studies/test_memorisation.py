@@ -110,7 +110,7 @@ def made():
 def test_findings_hold_where_they_should():
     found = findings(made())
     assert all(f.passed for f in found)
-    assert [f.verdict for f in found] == [Standing.HOLDS] * 6
+    assert [f.verdict for f in found] == [Standing.HOLDS] * 7
     arrays = made()
     arrays["spectrum"] = arrays["spectrum"][::-1]
     arrays["half_diagonal"], arrays["whole_diagonal"] = (
