@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from enum import Enum
+from math import isnan
 
 from studies.frame.answer import Row, terminal_table
 from studies.frame.statistics import Interval
@@ -19,7 +20,7 @@ class Standing(Enum):
 
     HOLDS = "holds"
     FAILS = "does not hold"
-    OPEN = "open: the interval holds both"
+    OPEN = "open"
 
 
 @dataclass(frozen=True)
@@ -88,8 +89,6 @@ def findings_in_words(findings: list[Finding]) -> str:
 
 
 def value_in_words(value: Interval) -> str:
-    """Return a value with its interval as a table shows it."""
-    if math.isnan(value[0]):
-        return "no number"
+    """Return a value with its interval as a table shows it; "no number" of NaN."""
     row: Row = dict(zip(("value", "low", "high"), map(float, value), strict=True))
-    return terminal_table([row]).splitlines()[1]
+    return "no number" if isnan(value[0]) else terminal_table([row]).splitlines()[1]

@@ -2,7 +2,13 @@
 
 import pytest
 
-from studies.frame.findings import Finding, Standing, findings_in_words, verdict_of
+from studies.frame.findings import (
+    Finding,
+    Standing,
+    findings_in_words,
+    value_in_words,
+    verdict_of,
+)
 
 
 @pytest.mark.parametrize(
@@ -35,3 +41,9 @@ def test_a_finding_says_claim_source_oracle_value_and_verdict():
         "  here    holds",
     ]
     assert finding(False).row()["oracle"].startswith("FAILED: ")
+
+
+def test_what_is_no_number_is_said():
+    nan = float("nan")
+    assert value_in_words((nan, nan, nan)) == "no number"
+    assert value_in_words((0.25, nan, nan)) == "0.25"
