@@ -6,7 +6,6 @@ its value on digits says something. `Study.findings` turns a run's arrays into f
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from enum import Enum
 from math import isnan
