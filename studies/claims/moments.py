@@ -67,6 +67,7 @@ CASE = (
     "exact_moments",
     "skewness",
     "kurtosis",
+    "possible",
     "modes",
     "density",
     "exact_density",

@@ -116,7 +116,7 @@ def quantity_rows(source: str, t: int | float, at: Arrays, z: Array) -> list[Row
         "no density": (at["modes"] < 0).astype(float),
         "gain": at["gain"][np.isfinite(at["gain"])],
         "TV to Gaussian": distance(at["density"], gauss, z)[at["modes"] >= 0],
-        "no distribution": (~at["possible"]).astype(float),
+        "no distribution": (~at["possible"].astype(bool)).astype(float),
         "stated error of kurtosis": kurtosis_errors(at["errors"], at["moments"]),
     }
     if np.isfinite(at["exact_moments"]).all():
@@ -199,10 +199,10 @@ def possible_on_oracle(arrays: Arrays) -> tuple[str, bool]:
     none.
     """
     ten = int((~arrays["possible"][1].astype(bool)).sum())
-    three = int((arrays["oracle_modes"] < 0).sum())
+    three = int((~arrays["oracle_possible"].astype(bool)).sum())
     told = (
-        f"three Gaussians: no density in {three} of {arrays['oracle_modes'].size}; ten Gaussians:"
-        f" in {ten} of {arrays['possible'][1].size} noisy digits"
+        f"three Gaussians: {three} of {arrays['oracle_possible'].size}; ten Gaussians: {ten} of"
+        f" {arrays['possible'][1].size} noisy digits"
     )
     return told, ten + three == 0
 

@@ -14,7 +14,8 @@ Then small denoisers are trained on disjoint sets of N digits, two of each size 
 weights, and compared on digits that neither has seen: the mean squared difference of their
 outputs, over the mean of their squared errors, says which part of the error is due to the digits
 and weights that training happened to have; the leading eigenvectors of their J, how far they share
-a basis. Two Wiener filters of the same digits are the linear counterpart.
+a basis. Two Wiener filters of the same digits are the linear counterpart: networks that are no
+better than they have not learnt what could differ, and nothing is concluded from them.
 
 References
 ----------
@@ -71,7 +72,7 @@ class Shrinkage(Trains):
     jacobian-lab shrinkage --updates 100 --tested 2 --sizes 10 100.
     """
 
-    updates: int = 800
+    updates: int = 2_000
     """Updates of the weights of each denoiser, by AdamW."""
     model: str = "mnist"
     """mnist, mnist-flow, oracle or the path of a denoiser that you trained, for the factors."""

@@ -67,18 +67,18 @@ def findings(arrays: Arrays) -> list[Finding]:
     n = arrays["factor"].shape[-1]
     factor_error, miss = arrays["oracle_factor_error"].max(), arrays["oracle_miss"].max()
     exact = np.abs(arrays["oracle_rank_error"]).max() == 0
-    share = mean_interval(arrays["rank"].mean(0) / n)
-    missed = mean_interval(arrays["miss_from_black"].mean(0))
-    where = f"{arrays['rank'].shape[1]} noisy digits, {len(arrays['time'])} noise levels"
+    share, at_share = worst_level(arrays, arrays["rank"] / n)
+    missed, at_missed = worst_level(arrays, arrays["miss_from_black"])
+    where = f"{arrays['rank'].shape[1]} noisy digits"
     return [
         Finding(
             "A denoiser shrinks in an adaptive basis of few vectors: fewer than a tenth of n hold"
-            " 99 % of |J|_F^2.",
+            " 99 % of |J|_F^2 at every noise level.",
             SOURCE,
             f"Gaussian prior: factors to {factor_error:.1g} (asked {ROUNDING:g}), effective rank"
             f" {'exact' if exact else 'not exact'}",
             bool(factor_error <= ROUNDING and exact),
-            f"effective rank over n = {n}, {where}",
+            f"effective rank over n = {n}, {where}, {at_share}",
             share,
             verdict_of(share, high=SPARSE),
         ),
@@ -87,7 +87,8 @@ def findings(arrays: Arrays) -> list[Finding]:
             SOURCE,
             f"Gaussian prior of zero mean: |J x - D| / |D| at most {miss:.1g} (asked {ROUNDING:g})",
             bool(miss <= ROUNDING),
-            f"|J x - D| / |D| with pixels from black, on a network with biases, {where}",
+            f"|J x - D| / |D| with pixels from black, of a network with biases, {where},"
+            f" {at_missed}",
             missed,
             verdict_of(missed, high=ALIKE),
         ),
@@ -95,17 +96,31 @@ def findings(arrays: Arrays) -> list[Finding]:
     ]
 
 
+def worst_level(arrays: Arrays, values: NDArray[np.float64]) -> tuple[Interval, str]:
+    """Return the largest mean over noise levels of (times, samples) with its interval, and where it
+    is, in words.
+    """
+    times, means = arrays["time"].tolist(), values.mean(1)
+    listed = ", ".join(f"{t}: {mean:.2g}" for t, mean in zip(times, means, strict=True))
+    k = int(means.argmax())
+    return mean_interval(values[k]), f"the worst noise level, t = {times[k]} ({listed})"
+
+
 def of_two_halves(arrays: Arrays, where: str) -> Finding:
     """Return what is found of two denoisers of disjoint digits; nothing if both are worse than
     Wiener filters, since networks agree before they have learnt anything.
     """
-    sizes = arrays["size"].tolist()
+    sizes, times = arrays["size"].tolist(), arrays["time"].tolist()
     first, last = (
-        ratio_interval(
-            arrays["network_difference"][i].mean(0) / 2, arrays["network_error"][i].mean(0)
-        )
+        [
+            ratio_interval(difference / 2, error)
+            for difference, error in zip(
+                arrays["network_difference"][i], arrays["network_error"][i], strict=True
+            )
+        ]
         for i in (0, -1)
     )
+    k = max(range(len(times)), key=lambda k: last[k][0])
     error, linear = (float(arrays[f"{kind}_error"][-1].mean()) for kind in KINDS)
     same = float(np.abs(arrays["oracle_same"] - 1).max())
     return Finding(
@@ -114,10 +129,11 @@ def of_two_halves(arrays: Arrays, where: str) -> Finding:
         SOURCE,
         f"a Gaussian prior's denoiser and itself: eigenvectors overlap to {same:.1g} of 1",
         bool(same <= ROUNDING),
-        f"half the squared difference over the error at {sizes[-1]:,} digits each (at {sizes[0]}:"
-        f" {first[0]:.2f}; squared error {error:.3f}, of Wiener filters {linear:.3f}), {where}",
-        last,
-        verdict_of(last, high=ALIKE) if error < linear else Standing.OPEN,
+        f"half the squared difference over the error at {sizes[-1]:,} digits each, {where}, the"
+        f" worst noise level, t = {times[k]} (at {sizes[0]} digits: {first[k][0]:.2f}; squared"
+        f" error at all levels {error:.3f}, of Wiener filters {linear:.3f})",
+        last[k],
+        verdict_of(last[k], high=ALIKE) if error < linear else Standing.OPEN,
     )
 
 

@@ -10,6 +10,7 @@ from studies.claims.moments_table import (
     is_bimodal,
     kurtosis_errors,
     relative_errors,
+    table,
     within_stated,
 )
 from studies.frame.findings import Standing
@@ -54,11 +55,15 @@ def test_findings_of_three_gaussians_taken_for_a_model():
     arrays |= {name: np.stack([values[None]] * 2) for name, values in stacked.items()}
     arrays["possible"] = np.ones((2, 1, 8), dtype=bool)
     arrays |= {"time": np.array([550]), "z": np.linspace(-5, 5, 401)}
+    arrays |= {"oracle_time": np.array([550]), "source": np.array(["model", "ten Gaussians"])}
     exact, possible, density, two = findings(arrays)
     assert all(finding.passed for finding in (exact, possible, density, two))
     assert [f.verdict for f in (exact, possible, density)] == [Standing.HOLDS] * 3
     assert two.value[0] == (stacked["modes"] > 1).mean() > 0
     assert kurtosis_errors(stacked["errors"], stacked["moments"]).max() < 1e-6
+    rows = table(arrays | {"clean": np.ones((2, 1, 8))})
+    assert {row["source"] for row in rows} == {"model", "ten Gaussians", "three Gaussians"}
+    assert max(row["mean"] for row in rows if row["quantity"] == "no distribution") == 0
     arrays["possible"][0, 0, :6] = False
     assert findings(arrays)[1].verdict is Standing.FAILS
 

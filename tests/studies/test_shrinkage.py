@@ -82,6 +82,7 @@ def test_two_halves_are_one_where_they_differ_by_little_of_their_error(differenc
     spread = np.array([0.98, 1.0, 1.02])
     arrays = {
         "size": np.array([10, 1000]),
+        "time": np.array([500]),
         "network_difference": np.stack([np.full((1, 3), 0.4), difference * spread[None]]),
         "network_error": np.full((2, 1, 3), error) * spread,
         "linear_error": np.full((2, 1, 3), 0.3),
