@@ -53,7 +53,7 @@ def findings(arrays: Arrays) -> list[Finding]:
     apart = float((np.abs(products - exact) / exact).max())
     known = f"J of eight Gaussians by products, leading eigenvalue: error {apart:.1e} (rounding)"
     errors = arrays["toy_error"].mean((0, 2, 3))
-    falls = " > ".join(f"{error:.2g}" for error in errors)
+    falls = ", ".join(f"{error:.2g}" for error in errors)
     learns = f"mean |D - truth|^2 of perceptrons by length: {falls}"
     return [
         _of_quality(arrays, known, apart < 1e-9),

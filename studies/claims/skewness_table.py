@@ -170,7 +170,7 @@ def _of_shift(arrays: Arrays, m: int, t: int, oracle: str, passed: bool) -> Find
     low, high = INFLATION[t]
     return Finding(
         f"Taking J^T at t - 1 raises the asymmetry by {low:.1%} to {high:.1%} at t = {t}.",
-        "issue 19, of the published Stable Diffusion numbers",
+        "a trial of ours, of the published Stable Diffusion notebooks",
         oracle,
         passed,
         f"digits: |J(t) - J(t-1)^T| / |J(t) + J(t-1)^T| over that of one time, less 1, t = {t};"
