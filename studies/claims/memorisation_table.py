@@ -175,18 +175,14 @@ def _of_maps(arrays: Arrays, oracle: str, passed: bool) -> list[Finding]:
 
 def _of_phases(arrays: Arrays, oracle: str, passed: bool) -> list[Finding]:
     """Return the findings on the noise levels at which directions open and close."""
-    flat = flat_directions(arrays["spectrum"])
-    times = arrays["time"]
+    flat, times = flat_directions(arrays["spectrum"]), arrays["time"]
     opened = mean_interval(flat[-1, 0] - flat[-1, -1])
     most = int(flat[0].mean(1).argmax())
     closed = mean_interval(flat[0, 0] - flat[0, most])
     gaps, above = largest_gap(arrays["spectrum"])
-    told = ", ".join(
-        f"t = {t}: {gap:.2f} after {n:.0f}"
-        for t, gap, n in zip(times, gaps[-1].mean(1), np.median(above[-1], axis=1), strict=True)
-    )
-    between = above[-1, 0] == flat[-1, 0]
-    gap = rate_interval(int(between.sum()), len(between))
+    places = zip(times, gaps[-1].mean(1), np.median(above[-1], axis=1), strict=True)
+    told = ", ".join(f"t = {t}: {gap:.2f} after {n:.0f}" for t, gap, n in places)
+    gap = rate_interval(int((above[-1, 0] == flat[-1, 0]).sum()), len(flat[-1, 0]))
     of_most = f"denoiser of {arrays['size'][-1]} digits"
     return [
         Finding(
