@@ -11,7 +11,8 @@ perceptron from samples. Two questions have an answer there:
     share of D    E|u|^2 / E|D - truth|^2 with u the solenoidal part, between two bounds over noisy
                   samples: see `studies.claims.helmholtz`
 
-Among random matrices of n = 8 the share of J is (n - 1) / (2 n) = 0.44.
+A lower bound below zero says that the fields fitted do worse than none on other samples: nothing is
+known from below there. Among random matrices of n = 8 the share of J is (n - 1) / (2 n) = 0.44.
 
 Then the same network is trained with w |(J - J^T) v|^2 / n, and with the regulariser of `quality`,
 inputs moved along the error; errors and shares with and without.

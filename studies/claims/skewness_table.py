@@ -111,6 +111,11 @@ def _of_shares(arrays: Arrays, oracle: str, passed: bool) -> list[Finding]:
         f"t = {t}: {share_interval(arrays, 'skew_error', 'jacobian_error', plain, m)[0]:.2f}"
         for m, t in enumerate(arrays["time"])
     )
+    bounds = ", ".join(
+        f"t = {t}: {bound:.2f} [{low:.2f}, {high:.2f}]"
+        for m, t in enumerate(arrays["time"])
+        for bound, low, high in (solenoidal_bounds(arrays, plain, m)[0],)
+    )
     return [
         Finding(
             "The error of a learned score has a solenoidal part, which the densities do not see.",
@@ -118,7 +123,7 @@ def _of_shares(arrays: Arrays, oracle: str, passed: bool) -> list[Finding]:
             oracle,
             passed,
             "mixture, not digits: solenoidal share of |D - truth|^2, a lower bound; upper bound"
-            f" {most[0]:.3f} [{most[1]:.3f}, {most[2]:.3f}]",
+            f" {most[0]:.3f} [{most[1]:.3f}, {most[2]:.3f}]; lower bound by noise level: {bounds}",
             of_d,
             verdict_of(of_d, LEAST),
         ),

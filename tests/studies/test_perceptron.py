@@ -25,7 +25,7 @@ def trained_one():
     return oracle, with_weights(perceptron_denoiser(oracle, 0), learned(oracle, recipe(600)))
 
 
-@pytest.mark.parametrize("t", [200, 400])
+@pytest.mark.parametrize("t", [300, 450])
 def test_it_comes_near_the_posterior_mean(trained_one, t):
     oracle, denoiser = trained_one
     x_t = noisy_samples(oracle, t, 400, seed=1)
