@@ -89,18 +89,18 @@ def test_of_a_checkpoint(tmp_path):
     state.losses = torch.rand(1)
     state.save()
     told = f"{checkpoint} is damaged.*Remove it, and the same command trains from the start"
-    assert not unnoticed(checkpoint, state.load, told, 300)
+    assert not unnoticed(checkpoint, lambda: state.load(checkpoint), told, 300)
     before = network.weight.clone()
     torch.nn.init.zeros_(network.weight)
-    state.load()
+    state.load(checkpoint)
     assert torch.equal(network.weight, before)
     torch.save({"network": network.state_dict()}, checkpoint)
     with pytest.raises(InputError, match="is damaged, or this version did not write it"):
-        state.load()
+        state.load(checkpoint)
     for content in ({"network": {}}, {"network": network.state_dict()}, [1], "text", Path("code")):
         write_archive(checkpoint, lambda file, content=content: torch.save(content, file))
         with pytest.raises(InputError, match=r"is no checkpoint of this run"):
-            state.load()
+            state.load(checkpoint)
 
 
 def test_of_an_arnoldi_factorisation(tmp_path):

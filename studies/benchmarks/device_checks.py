@@ -68,12 +68,20 @@ class Reading(NamedTuple):
 def tf32(allowed: bool) -> Iterator[None]:
     """Let matrix products and convolutions on a GPU take TF32 inside, or forbid it."""
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
-    before = matmul.allow_tf32, cudnn.allow_tf32
-    matmul.allow_tf32 = cudnn.allow_tf32 = allowed
+    before = matmul.allow_tf32
+    matmul.allow_tf32 = allowed
     try:
-        yield
+        # the others as they are: flags() sets them all
+        with cudnn.flags(
+            cudnn.enabled,
+            cudnn.benchmark,
+            cudnn.benchmark_limit,
+            cudnn.deterministic,
+            allow_tf32=allowed,
+        ):
+            yield
     finally:
-        matmul.allow_tf32, cudnn.allow_tf32 = before
+        matmul.allow_tf32 = before
 
 
 class Truth:

@@ -217,6 +217,17 @@ benchmark memory --batches 10
 benchmark sampler --batches 2 --times 1 --rounds 2
 benchmark full-size
 benchmark growth --sides 32 --tokens 64 256 --rounds 1
+benchmark training --batch 1 --rounds 1
+benchmark cuda
+quality --updates 27 --points 2 --samples 40 --steps 2 --times 500
+memorisation --updates 20 --sizes 10 4000 --samples 8 --points 2 --steps 2 --times 100 500
+skewness --updates 30 --trainings 2 --samples 20 --digits 2 --times 500 --model-times 300
+risk --digits 40 --times 50 --draws 1024
+dimension --digits 20 --spectra 2 --seeds 1 --times 200
+shrinkage --updates 10 --tested 2 --times 500 --sizes 10 40
+locality --digits 3 --times 900
+moments --digits 2 --times 500
+editing --digits 2 --times 500
 benchmark contest --tasks half --methods DDIM --digits 4 --searched 2 --again 2 --budgets 6 12
 """
 
