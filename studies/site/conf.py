@@ -42,6 +42,7 @@ suppress_warnings = ["myst.xref_missing"]  # links of RESULTS.md into the reposi
 STATIONS = {
     "diffusion": "Models",
     "linops": "The Jacobian",
+    "derivative": "Products inside a loss",
     "krylov": "Spectra, estimates, solvers",
     "constraints": "Constraints",
     "sampling": "Newton steps and sampling",
