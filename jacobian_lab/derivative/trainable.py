@@ -37,7 +37,7 @@ class Linearised:
 
     Attributes
     ----------
-    value : Tensor, shape (B, *anything)
+    value : Tensor, shape (B, ...)
         The function at x.
     error : float
         Distance of the first `J v` to central differences, relative to it; NaN where it was not
@@ -118,7 +118,7 @@ def linearise(function: Callable[[Tensor], Tensor], x: Tensor, *, check: bool = 
     Parameters
     ----------
     function : callable
-        From (B, *shape) to (B, *anything), such as `lambda x: denoiser(x, t)`, in whatever mode it
+        From ``(B, *shape)`` to ``(B, *anything)``, such as `lambda x: denoiser(x, t)`, in whatever mode it
         is trained. J is that of the whole batch: v has the shape of x.
     x : Tensor, shape (B, *shape)
         If it requires gradients, they flow into it as well.

@@ -32,7 +32,7 @@ class FunctionOperator(Operator):
 
     Attributes
     ----------
-    value : Tensor, shape (1, *anything)
+    value : Tensor, shape (1, ...)
         The function at x, of m entries.
     path, reason : str
         How `A v` is computed, and why; see `JacobianOperator`.
@@ -95,7 +95,7 @@ def operator_of(
     Parameters
     ----------
     function : callable
-        From (B, *shape) to (B, *anything), samples that do not see each other; in evaluation mode.
+        From ``(B, *shape)`` to ``(B, *anything)``, samples that do not see each other; in evaluation mode.
         Such as `lambda x: denoiser(x, t)`, `lambda x: decode(denoiser(x, t))`, or what
         `inner_layer` returns.
     x : Tensor, shape (1, *shape)
