@@ -118,8 +118,8 @@ def linearise(function: Callable[[Tensor], Tensor], x: Tensor, *, check: bool = 
     Parameters
     ----------
     function : callable
-        From ``(B, *shape)`` to ``(B, *anything)``, such as `lambda x: denoiser(x, t)`, in whatever mode it
-        is trained. J is that of the whole batch: v has the shape of x.
+        From ``(B, *shape)`` to ``(B, *anything)``, such as `lambda x: denoiser(x, t)`, in
+        whatever mode it is trained. J is that of the whole batch: v has the shape of x.
     x : Tensor, shape (B, *shape)
         If it requires gradients, they flow into it as well.
     check : bool

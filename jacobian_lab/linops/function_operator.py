@@ -95,9 +95,9 @@ def operator_of(
     Parameters
     ----------
     function : callable
-        From ``(B, *shape)`` to ``(B, *anything)``, samples that do not see each other; in evaluation mode.
-        Such as `lambda x: denoiser(x, t)`, `lambda x: decode(denoiser(x, t))`, or what
-        `inner_layer` returns.
+        From ``(B, *shape)`` to ``(B, *anything)``, samples that do not see each other; in
+        evaluation mode. Such as `lambda x: denoiser(x, t)`, `lambda x: decode(denoiser(x, t))`,
+        or what `inner_layer` returns.
     x : Tensor, shape (1, *shape)
         Sets device and precision.
     memory : int, optional
