@@ -24,11 +24,13 @@ from torch import Tensor
 
 from jacobian_lab import _require
 from jacobian_lab.derivative.agreement import Comparison
-from jacobian_lab.derivative.any_function import AnyFunction
 from jacobian_lab.derivative.guards import is_repeated
 from jacobian_lab.derivative.precision import observed
 from jacobian_lab.derivative.settings import MATH_ATTENTION
 from jacobian_lab.errors import InputError
+
+TINY = 1e-300
+"""Takes the place of a divisor 0."""
 
 
 class Linearised:
@@ -40,7 +42,7 @@ class Linearised:
     value : Tensor, shape (B, ...)
         The function at x.
     error : float
-        Distance of the first `J v` to central differences, relative to it; NaN where it was not
+        Distance of the first product to central differences, relative to it; NaN where it was not
         checked.
     """
 
@@ -78,10 +80,23 @@ class Linearised:
         return found
 
     def vjp(self, u: Tensor) -> Tensor:
-        """Return `J^T u`, of the shape of x, for u of the shape of the value."""
+        """Return `J^T u`, of the shape of x, for u of the shape of the value; it is checked if it
+        is the first product.
+
+        Raises
+        ------
+        InputError
+            If it disagrees with differences of the function.
+        """
         _require.tensor("u", u, self.value.shape)
         with torch.enable_grad(), MATH_ATTENTION:
-            return self._gradient(self.value, self._x, u)
+            found = self._gradient(self.value, self._x, u)
+        if self._checks:
+            self._checks = False
+            v = found.detach()  # along which an error of J^T u shows most
+            along = v.double().square().sum() / u.double().norm().clamp(min=TINY)
+            self._check(v, along.reshape(1, 1), u.detach())
+        return found
 
     def _gradient(self, output: Tensor, source: Tensor, vectors: Tensor) -> Tensor:
         found = torch.autograd.grad(
@@ -89,26 +104,34 @@ class Linearised:
         )
         return found[0]
 
-    def _check(self, v: Tensor, products: Tensor) -> None:
-        """Compare `J v` with central differences of the function, at all samples."""
+    def _check(self, v: Tensor, product: Tensor, onto: Tensor | None = None) -> None:
+        """Compare `J v`, or its component along `onto`, with central differences of the function at
+        the whole batch: its samples may see each other, as in batch normalisation.
+        """
         if not bool(v.any()):
             return  # zero, right or wrong
-        x, shaped = self._x.detach(), AnyFunction(self._function, self._x.detach()[:1])
+        shape, whole = self._x.shape, self._x.detach().reshape(1, -1)
+
+        def function(x: Tensor) -> Tensor:
+            return self._function(x.reshape(shape)).reshape(1, -1)
+
         with torch.no_grad():
-            value, eps, _ = observed(lambda y: shaped.output(y, 0), x)
-            size = float(shaped.size)
-            compared = Comparison(lambda y: shaped.output(y, 0), x, v, eps, size, most=len(x))
+            value, eps, _ = observed(function, whole)
+            size = float(whole.square().mean().sqrt()) or 1.0
+            apart = None if onto is None else onto.reshape(1, -1)
+            compared = Comparison(function, whole, v.reshape(1, -1), eps, size, apart, most=1)
             if not is_repeated(compared.value, value, eps):
                 raise InputError(
-                    "the function gives another value at each call (dropout, noise), and J v cannot"
-                    " be checked: fix its noise, or pass check=False"
+                    "the function gives another value at each call (dropout, noise), and its"
+                    " derivative cannot be checked: fix its noise, or pass check=False"
                 )
-            verdict = compared.verdict(products.reshape(value.shape))
+            verdict = compared.verdict(product.reshape(1, -1))
         self.error = verdict.error
         if not verdict.agrees:
             raise InputError(
-                f"J v disagrees with differences of the function by {verdict.error:.1e}: PyTorch's"
-                " graph misses what it computes (a detach, a no_grad, a number read out)"
+                f"PyTorch's derivative disagrees with differences of the function by"
+                f" {verdict.error:.1e}: its graph misses what is computed (a detach, a no_grad, a"
+                " number read out)"
             )
 
 
@@ -123,8 +146,9 @@ def linearise(function: Callable[[Tensor], Tensor], x: Tensor, *, check: bool = 
     x : Tensor, shape (B, *shape)
         If it requires gradients, they flow into it as well.
     check : bool
-        Compare the first `J v` with central differences: three more evaluations. Leave it on for
-        the first step of a training, at least.
+        Compare the first product with central differences: four more evaluations, by which running
+        averages of a batch normalisation move. Leave it on for the first step of a training, at
+        least.
 
     Returns
     -------
@@ -134,8 +158,8 @@ def linearise(function: Callable[[Tensor], Tensor], x: Tensor, *, check: bool = 
     Raises
     ------
     InputError
-        If the value has no graph; or with the first `J v` if it disagrees with differences, or the
-        function gives another value at each call.
+        If the value has no graph; or with the first product if it disagrees with differences, or
+        the function gives another value at each call.
     """
     _require.function("function", function, "(B, *shape) -> (B, *anything)")
     _require.finite("x", _require.tensor("x", x))

@@ -131,10 +131,22 @@ def test_a_unet_in_half_of_its_precision_is_checked_at_that_precision():
         (lambda x: x.detach(), "has no graph"),
     ],
 )
-def test_what_the_graph_misses_is_found(function, message):
+@pytest.mark.parametrize("product", ["jvp", "vjp"])
+def test_what_the_graph_misses_is_found(function, message, product):
     x = points(2, 3)
     with pytest.raises(InputError, match=message):
-        linearise(function, x).jvp(torch.ones_like(x))
+        getattr(linearise(function, x), product)(torch.ones_like(x))
+
+
+@pytest.mark.parametrize("product", ["jvp", "vjp"])
+def test_samples_that_see_each_other_are_one_function(product):
+    network = nn.BatchNorm1d(3).double().train()
+    x, w = points(4, 3), points(4, 3).roll(1, 0)
+    linear = linearise(network, x)
+    J = torch.autograd.functional.jacobian(nn.BatchNorm1d(3).double().train(), x).reshape(12, 12)
+    truth = (J if product == "jvp" else J.T) @ w.flatten()
+    torch.testing.assert_close(getattr(linear, product)(w).flatten(), truth)
+    assert linear.error < 1e-7
 
 
 def test_a_dropout_in_training_has_products_without_the_check():
