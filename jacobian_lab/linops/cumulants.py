@@ -88,10 +88,14 @@ class PosteriorMoments:
         return self.excess_kurtosis + 2 >= self.skewness**2
 
     def __repr__(self) -> str:
+        names = ("mean", "variance", "third", "fourth")
+        parts = [
+            f"{name} {getattr(self, name):.4g} +- {error:.1g}"
+            for name, error in zip(names, self.errors, strict=True)
+        ]
         return (
-            f"PosteriorMoments: mean {self.mean:.4g}, deviation {self.deviation:.4g}, skewness"
-            f" {self.skewness:.3g}, excess kurtosis {self.excess_kurtosis:.3g} ({self.products}"
-            " products)"
+            f"PosteriorMoments: {', '.join(parts)}; skewness {self.skewness:.3g}, excess kurtosis"
+            f" {self.excess_kurtosis:.3g} ({self.products} products)"
         )
 
 
@@ -123,6 +127,7 @@ def posterior_moments(
     One product at x_t, and one at each of 12 points beside it, as a batch; up to 36 where g
     changes within a small part of the posterior's deviation.
     """
+    _require.instance("denoiser", denoiser, Denoiser)
     x = denoiser.batched(x_t)
     v, flat = _unit(direction, x)
     a, s = (float(c) for c in denoiser.schedule(t))

@@ -87,6 +87,6 @@ def draw_density(axes: Axes, arrays: Arrays, k: int) -> None:
     if "density" in arrays:
         axes.plot(z, arrays["density"][k], color="#0072b2", linewidth=1)
         if not np.isfinite(arrays["density"][k]).all():
-            axes.text(0, 0.02, "none has\nits moments", ha="center", va="bottom", fontsize=6)
+            axes.text(0, 0.02, "no density\nhas its moments", ha="center", va="bottom", fontsize=6)
     axes.set(xticks=(-2, 0, 2), xticklabels=(), yticks=(), xlim=(-3.5, 3.5), ylim=(0, None))
     axes.spines["left"].set_visible(False)
