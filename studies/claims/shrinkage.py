@@ -124,7 +124,8 @@ def compute(config: Shrinkage, pieces: Pieces) -> Arrays:
         "size": np.array(sizes),
         "drawn": np.array(DRAWN),
         "training": np.array(
-            f"{config.hashes['digits']}, {config.updates:,} updates each of {SMALL[1]}x{SMALL[2]}"
+            f"{len(images):,} training digits, {config.updates:,} updates each of"
+            f" {SMALL[1]}x{SMALL[2]}"
         ),
         **subject(config),
     }

@@ -12,6 +12,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 
 import torch
@@ -57,7 +58,8 @@ class Trains(Config):
         if self.updates < 1:
             raise InputError(f"--updates must be at least 1: got {self.updates}")
         images, _ = self.digits()
-        self.hashes["digits"] = f"{len(images)} training digits"
+        digest = sha256(images.numpy().tobytes()).hexdigest()
+        self.hashes["digits"] = f"{len(images)} training digits, SHA-256 {digest[:16]}"
 
     def digits(self) -> tuple[Tensor, Tensor]:
         """Return the training digits at half size and their labels: MNIST's where it is at hand."""

@@ -37,12 +37,20 @@ def test_without_mnist_there_are_4000_digits_and_another_1000_to_test(no_mnist, 
     assert images.shape == (4000, *SMALL)
     assert config.test_digits.shape == (1000, *SMALL)
     assert labels[:12].tolist() == [*range(10), 0, 1]
-    assert config.hashes == {"digits": "4000 training digits"}
+    assert config.hashes["digits"].startswith("4000 training digits, SHA-256 ")
     assert "--data-folder" in capsys.readouterr().err
     with pytest.raises(InputError, match="not found"):
         Trains(data_folder=tmp_path)
     with pytest.raises(InputError, match="--updates must be at least 1"):
         Trains(updates=0)
+
+
+def test_other_digits_of_the_same_number_are_another_run(monkeypatch):
+    images, labels = torch.zeros(6, 1, 32, 32), torch.arange(6)
+    monkeypatch.setattr("mnist.digits", lambda *_: (images, labels))
+    first = Trains().hashes
+    images[3, 0, 5, 5] = 0.5
+    assert Trains().hashes != first
 
 
 def test_halving_takes_means_and_doubling_keeps_the_range():
