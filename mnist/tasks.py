@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.transforms import v2
 
-from jacobian_lab import Denoiser, DiscreteSchedule
+from jacobian_lab import Denoiser, DiscreteSchedule, Schedule
 from mnist.classifier import Classifier, accuracy
 from mnist.data import digits
 from mnist.recipe import ClassifierRecipe, DenoiserRecipe
@@ -77,19 +77,21 @@ def denoising_loss(denoiser: Denoiser) -> Loss:
     """
     schedule = denoiser.schedule
 
-    def times(batch: int) -> Tensor:
-        spread = torch.arange(batch) + torch.rand(batch)  # in [0, batch]: 127.99... rounds up
-        if not isinstance(schedule, DiscreteSchedule):
-            return (spread / batch).clamp(1e-3, 1)
-        return (spread * (schedule.steps / batch)).long().clamp(max=schedule.steps - 1)
-
     def loss(network: nn.Module, images: Tensor, _labels: Tensor) -> Tensor:
-        t = times(len(images))
+        t = stratified_times(schedule, len(images))
         noise = torch.randn(images.shape).to(images.device)
         x_t = schedule.add_noise(images, t, noise)
         return F.mse_loss(network(x_t, t.to(images.device)).float(), denoiser.raw(images, x_t, t))
 
     return loss
+
+
+def stratified_times(schedule: Schedule, batch: int) -> Tensor:
+    """Return random times, (batch,), one in each of as many equal parts of the schedule."""
+    spread = torch.arange(batch) + torch.rand(batch)  # in [0, batch]: 127.99... rounds up
+    if not isinstance(schedule, DiscreteSchedule):
+        return (spread / batch).clamp(1e-3, 1)
+    return (spread * (schedule.steps / batch)).long().clamp(max=schedule.steps - 1)
 
 
 def classification_loss(network: nn.Module, images: Tensor, labels: Tensor) -> Tensor:

@@ -16,8 +16,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from jacobian_lab import Denoiser, DiscreteSchedule
-from mnist.tasks import Loss
+from jacobian_lab import Denoiser, linearise
+from mnist.tasks import Loss, stratified_times
 
 STEP = 1e-2
 """Of the differences: v has entries of size 1, and so has x_t."""
@@ -72,17 +72,9 @@ def symmetric_loss(denoiser: Denoiser, weight: float) -> Loss:
 
 
 def skew_product(denoiser: Denoiser, x_t: Tensor, t: Tensor) -> Tensor:
-    """Return (J - J^T) v at each sample for v of unit variance, with a graph of the weights.
-
-    J v is the derivative of <J^T u, v> by u, which asks for no forward-mode derivative.
-    """
-    x_t = x_t.detach().requires_grad_()
-    clean, v = denoiser(x_t, t), torch.randn_like(x_t)
-    u = torch.zeros_like(v, requires_grad=True)
-    (left,) = torch.autograd.grad(clean, x_t, u, create_graph=True)
-    (right,) = torch.autograd.grad(left, u, v, create_graph=True)
-    (left,) = torch.autograd.grad(clean, x_t, v, create_graph=True)
-    return right - left
+    """Return (J - J^T) v at each sample for v of unit variance, with a graph of the weights."""
+    linear, v = linearise(lambda x: denoiser(x, t), x_t, check=False), torch.randn_like(x_t)
+    return linear.jvp(v) - linear.vjp(v)
 
 
 def raw_error(denoiser: Denoiser, clean: Tensor, images: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
@@ -92,11 +84,6 @@ def raw_error(denoiser: Denoiser, clean: Tensor, images: Tensor, x_t: Tensor, t:
 
 
 def noised(denoiser: Denoiser, images: Tensor) -> tuple[Tensor, Tensor]:
-    """Return noisy samples and their times, stratified over the schedule as in the denoising
-    loss.
-    """
-    assert isinstance(denoiser.schedule, DiscreteSchedule)
-    batch, steps = len(images), denoiser.schedule.steps
-    spread = torch.arange(batch) + torch.rand(batch)  # in [0, batch]
-    t = (spread * (steps / batch)).long().clamp(max=steps - 1).to(images.device)
+    """Return noisy samples and their times, as in the denoising loss."""
+    t = stratified_times(denoiser.schedule, len(images)).to(images.device)
     return denoiser.schedule.add_noise(images, t, torch.randn(images.shape).to(images.device)), t
