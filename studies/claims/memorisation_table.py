@@ -14,8 +14,6 @@ from studies.frame.study import Arrays
 JEON = "Jeon, Kim, No 2024, arXiv 2412.04140"
 KIM = "Kim, Lee 2026, arXiv 2605.26756"
 VENTURA = "Ventura et al. 2024, arXiv 2410.05898"
-LEAST = 1e-6
-"""What counts as more or less: equal is neither."""
 FLAT = 0.5
 """Eigenvalues of alpha J above which a direction is flat: more signal than noise."""
 
@@ -118,7 +116,7 @@ def _of_sharpness(arrays: Arrays, oracle: str, passed: bool) -> Finding:
         f" {arrays['size'][-1]}, mean over noise levels; share nearer to training than to held-out"
         f" digits: {shares}",
         value,
-        verdict_of(value, 0.0, 1.0 - LEAST),
+        verdict_of(value, high=1.0),
     )
 
 
@@ -140,7 +138,7 @@ def _of_samples(arrays: Arrays, oracle: str, passed: bool) -> Finding:
         "rank correlation of the distance to the nearest training digit over the second and the"
         f" flat directions, samples of all denoisers; within one (few points): {within}",
         value,
-        verdict_of(value, LEAST),
+        verdict_of(value, low=0.0),
     )
 
 
@@ -168,7 +166,7 @@ def _of_maps(arrays: Arrays, oracle: str, passed: bool) -> list[Finding]:
             passed,
             f"area of the difference less that of -diag J, {alone.mean():.3f}; {truth}",
             gain,
-            verdict_of(gain, LEAST),
+            verdict_of(gain, low=0.0),
         ),
     ]
 
@@ -188,7 +186,7 @@ def _of_phases(arrays: Arrays, oracle: str, passed: bool) -> list[Finding]:
             passed,
             f"flat directions at t = {times[0]} less those at {times[-1]}, {of_most}",
             opened,
-            verdict_of(opened, LEAST),
+            verdict_of(opened, low=0.0),
         ),
         _of_gap(arrays, of_most, oracle, passed),
         Finding(
@@ -199,7 +197,7 @@ def _of_phases(arrays: Arrays, oracle: str, passed: bool) -> list[Finding]:
             f"flat directions at t = {times[0]} less those where they are most, t = {times[most]},"
             f" denoiser of {arrays['size'][0]} digits",
             closed,
-            verdict_of(closed, high=-LEAST),
+            verdict_of(closed, high=0.0),
         ),
     ]
 

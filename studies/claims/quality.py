@@ -9,7 +9,9 @@ digits, in the judge's features) and the leading eigenvalue of the dense J by no
 
 Training against J: their regulariser moves inputs along the error. Its text and code were not at
 hand, so that both signs are trained: x_t + s alpha_t (D - x_0), s = -0.5 (towards x_0) and 0.5
-(away), in half of the loss; and a direct penalty w |J v|^2 / n. See `studies.claims.regularisers`.
+(away), in half of the loss. Beside it stand a penalty w |J v|^2 / n and one on the skew part,
+w |(J - J^T) v|^2 / n (Khelifa, Turner, Venkataramanan 2026, arXiv 2606.06179), each on the same
+network from the same seed. See `studies.claims.regularisers`.
 
 The oracle is eight Gaussians on a circle, whose J is known: products of its denoiser must have the
 closed form's eigenvalues, and a perceptron trained longer must come nearer to its mean. Its leading
@@ -49,7 +51,7 @@ from studies.claims.perceptron import (
 )
 from studies.claims.quality_plot import plot
 from studies.claims.quality_table import ANSWER, findings, table
-from studies.claims.regularisers import contracting_loss, shifted_loss
+from studies.claims.regularisers import contracting_loss, shifted_loss, symmetric_loss
 from studies.claims.small_models import (
     Trains,
     doubled,
@@ -89,6 +91,8 @@ class Quality(Trains):
     """How far inputs move along alpha_t times the error."""
     weight: float = 0.3
     """Weight of the direct penalty |J v|^2 / n."""
+    symmetry_weight: float = 1.0
+    """Weight of the penalty |(J - J^T) v|^2 / n."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -142,6 +146,7 @@ def trainings(config: Quality) -> list[Training]:
         "towards": partial(shifted_loss, strength=-config.shift),
         "away": partial(shifted_loss, strength=config.shift),
         "penalty": partial(contracting_loss, weight=config.weight),
+        "symmetric": partial(symmetric_loss, weight=config.symmetry_weight),
     }
     return plain + [
         Training("U-Net 32", name, made(short[-1]), small_denoiser, loss)

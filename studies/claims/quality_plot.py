@@ -20,6 +20,7 @@ LOSSES = {
     "towards": ("#0072b2", "v"),
     "away": ("#d55e00", "^"),
     "penalty": ("#009e73", "s"),
+    "symmetric": ("#cc79a7", "D"),
 }
 
 
@@ -66,7 +67,7 @@ def _plot_quality(axes: Axes, arrays: Arrays, t: int) -> None:
 
 def _plot_losses(axes: Axes, arrays: Arrays, name: str, label: str) -> None:
     """Draw a quantity against the noise level for each loss, of the same network and length."""
-    (last,) = np.flatnonzero(arrays["loss"] == "penalty")
+    (last,) = np.flatnonzero(arrays["loss"] == "symmetric")
     same = (arrays["network"] == arrays["network"][last]) & (
         arrays["updates"] == arrays["updates"][last]
     )

@@ -164,7 +164,7 @@ def _of_loss(arrays: Arrays, loss: str, claim: str, oracle: str, passed: bool) -
         f" noise level, from t = {arrays['time'][0]}: {times});"
         f" |J - truth|_F^2: {jacobian / before:.2f}; skew share {shares[0]:.2f} / {shares[1]:.2f}",
         value,
-        verdict_of(value, 0.0, 1.0 - LEAST),
+        verdict_of(value, high=1.0),
     )
 
 

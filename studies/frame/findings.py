@@ -67,13 +67,13 @@ class Finding:
 
 
 def verdict_of(value: Interval, low: float = -float("inf"), high: float = float("inf")) -> Standing:
-    """Return whether a value with its interval lies in [low, high], which the claim says; open if
-    the interval lies partly in it.
+    """Return whether a value with its interval lies between low and high, as the claim says, and
+    touches neither; open if the interval lies partly there.
     """
     _, least, most = value
-    if low <= least and most <= high:
+    if low < least and most < high:
         return Standing.HOLDS
-    return Standing.FAILS if most < low or least > high else Standing.OPEN
+    return Standing.FAILS if most <= low or least >= high else Standing.OPEN
 
 
 def findings_in_words(findings: list[Finding]) -> str:

@@ -19,6 +19,10 @@ from studies.frame.findings import (
         ((2.0, 1.5, 2.5), {"low": 3}, Standing.FAILS),
         ((2.0, 1.5, 2.5), {"high": 1}, Standing.FAILS),
         ((2.0, 1.5, 2.5), {"low": 1, "high": 2}, Standing.OPEN),
+        ((0.0, 0.0, 0.0), {"low": 0}, Standing.FAILS),
+        ((1.0, 1.0, 1.0), {"high": 1}, Standing.FAILS),
+        ((2.0, 1.5, 2.5), {"low": 1.5}, Standing.OPEN),
+        ((0.0, 0.0, 0.3), {"high": 0.5}, Standing.HOLDS),
         ((2.0, float("nan"), float("nan")), {"low": 1}, Standing.OPEN),
     ],
 )

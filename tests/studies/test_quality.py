@@ -88,6 +88,11 @@ def test_findings_say_whether_better_is_larger(slope, standing):
     towards, plain = model_of(arrays, "towards")
     expected = arrays["leading"][towards].mean() / arrays["leading"][plain].mean()
     assert regularised[0].value[0] == pytest.approx(expected)
+    skew, error = regularised[3:]
+    symmetric, plain = model_of(arrays, "symmetric")
+    expected = arrays["asymmetry"][symmetric].mean() / arrays["asymmetry"][plain].mean()
+    assert skew.value[0] == pytest.approx(expected)
+    assert error.value == pytest.approx((1, 1, 1))
 
 
 def test_an_oracle_that_is_missed_is_told():
@@ -102,7 +107,7 @@ def test_arrays_are_described_and_drawn():
     arrays = made(1)
     data = labelled(STUDY, arrays, {"code": {}})
     assert set(data.variables) == set(arrays)
-    assert len(STUDY.table(arrays)) == 13 * 3 + 4 * 3
+    assert len(STUDY.table(arrays)) == 14 * 3 + 4 * 3
     assert len(figures(STUDY, arrays, ["png"])["png"]) > 10_000
 
 
@@ -117,8 +122,8 @@ def test_the_toy_stands_beside_its_closed_form(tmp_path):
 def test_quality(run, tmp_path):
     words = ("--updates", "27", "--points", "2", "--samples", "40", "--steps", "2")
     data, _, _ = run("quality", *words, "--times", "500")
-    assert data["leading"].shape == (13, 1, 2)
+    assert data["leading"].shape == (14, 1, 2)
     assert np.isfinite(data["frechet"]).all()
     told = list(csv.DictReader((tmp_path / "run" / "findings.csv").read_text().splitlines()))
-    assert len(told) == 5
-    assert all(row["oracle"].startswith("passed") for row in told[:4])
+    assert len(told) == 7
+    assert all(row["oracle"].startswith("passed") for row in told[:6])
