@@ -77,7 +77,9 @@ def named(words: list[str]) -> tuple[str, Command, list[str]]:
 def _perform(name: str, command: Command, words: list[str]) -> int:
     """Run a command; return its exit status, after one line about what went wrong."""
     from jacobian_lab import InputError
+    from studies.frame.allocator import keep_freed_memory
 
+    keep_freed_memory()
     try:
         options: Any = words if command.reads_words else parsed(command, name, words)
         if command.function:

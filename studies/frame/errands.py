@@ -18,6 +18,8 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, NamedTuple
 
+from studies.frame.allocator import keep_freed_memory
+
 ONE_AT_A_TIME = Lock()
 """Folder, threads and filters of warnings belong to a process, which may have several threads."""
 
@@ -41,6 +43,7 @@ class Errand(NamedTuple):
 def dask_setup(_worker: Any) -> None:
     """Prepare a local worker: Ctrl-C is for the command, which ends its workers."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    keep_freed_memory()
 
 
 def run_errand(errand: Errand, arguments: bytes) -> Any:
