@@ -26,4 +26,4 @@ def keep_freed_memory() -> bool:
     if any(name.startswith("MALLOC_") for name in os.environ):
         return False
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
-    return mallopt is not None and all([mallopt(*setting) for setting in SETTINGS])
+    return mallopt is not None and all(mallopt(*each) for each in SETTINGS)
