@@ -57,11 +57,12 @@ def trace(
     """
     operator, Q, AQ, _ = split(A, sketch, probes, rtol, seed, both=False)
 
-    def sample(G: Array) -> Array:
+    def sample(G: Array, signs: Array) -> Array:
         AG = operator @ G
-        return np.stack([np.einsum("ik,ik->k", G, AG), np.square(AG).sum(0)], axis=1)
+        variance = variances(signs, AG - Q @ (Q.T @ AG))
+        return np.stack([np.einsum("ik,ik->k", G, AG), np.square(AG).sum(0), variance], axis=1)
 
-    fixed = np.array([float(np.einsum("ij,ij->", Q, AQ)), np.square(AQ).sum()])
+    fixed = np.array([float(np.einsum("ij,ij->", Q, AQ)), np.square(AQ).sum(), 0.0])
     return from_samples(
         operator,
         Q,
@@ -75,8 +76,24 @@ def trace(
             influence=lambda z, _: z[:, 0],
             bound=lambda z, _: np.sqrt(2 * z[:, 1].mean()),
             scale=lambda m: np.sqrt(m[1]),
+            steady=lambda z: np.sqrt(max(z[:, 2].mean(), 0.0)),
         ),
     )
+
+
+def variances(G: Array, BG: Array) -> Array:
+    """Return numbers whose mean is the variance of `g^T B g` over Rademacher g, from the columns of
+    G, (n, b), and of B G.
+
+    It is `sum_{i != j} B_ij^2 + B_ij B_ji`: twice `sum_i Var g_i (B g)_i`, less the mean of
+    `(g^T B h - h^T B g)^2 / 2` over independent g and h.
+    """
+    count = G.shape[1]
+    if count == 1:  # nothing to compare with: no less than it is
+        return np.asarray(2 * np.square(BG).sum(0))
+    entries, among = G * BG, G.T @ BG
+    apart = np.square(entries - np.roll(entries, 1, axis=1)).sum(0)
+    return np.asarray(apart - np.square(among - among.T).sum(0) / (2 * (count - 1)))
 
 
 def diagonal(
@@ -106,7 +123,7 @@ def diagonal(
     """
     operator, Q, AQ, _ = split(A, sketch, probes, rtol, seed, both=False, transposed=True)
 
-    def sample(G: Array) -> Array:
+    def sample(G: Array, _: Array) -> Array:
         return np.asarray((G * (operator @ G)).T)
 
     return from_samples(
@@ -145,7 +162,7 @@ def frobenius_norm(
     """
     operator, Q, AQ, _ = split(A, sketch, probes, rtol, seed, both=False, transposed=True)
 
-    def sample(G: Array) -> Array:
+    def sample(G: Array, _: Array) -> Array:
         return np.square(operator @ G).sum(0)[:, None]
 
     return from_samples(
@@ -185,7 +202,7 @@ def asymmetry(
     """
     operator, Q, AQ, AtQ = split(A, sketch, probes, rtol, seed, both=True)
 
-    def sample(G: Array) -> Array:
+    def sample(G: Array, _: Array) -> Array:
         AG, AtG = operator @ G, operator.T @ G
         return np.stack([np.square(AG - AtG).sum(0), np.square(AG + AtG).sum(0)], axis=1)
 

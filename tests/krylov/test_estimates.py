@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from jacobian_lab import ConvergenceWarning, InputError
-from jacobian_lab.krylov.estimates import asymmetry, diagonal, frobenius_norm, trace
+from jacobian_lab.krylov.estimates import asymmetry, diagonal, frobenius_norm, trace, variances
 from jacobian_lab.krylov.operators import Operator
 
 import matrices
@@ -208,3 +208,25 @@ def test_provenance_and_known_rounding_reach_the_estimate():
         assert np.linalg.norm(estimate.standard_error) >= 1e-4 * np.linalg.norm(estimate.value) * (
             1 - 1e-12
         )
+
+
+def test_a_low_mean_of_skewed_samples_has_no_small_error():
+    # one large eigenvalue: samples are nearly chi-squared, and a low mean has a low spread
+    Q = np.linalg.qr(np.random.default_rng(7).standard_normal((128, 128)))[0]
+    A = (Q * np.r_[1, np.full(127, 1e-3)]) @ Q.T
+    found = [trace(A, sketch=0, seed=seed) for seed in range(1000)]
+    z = np.array([(e.value - np.trace(A)) / e.standard_error for e in found])
+    assert np.abs(z).max() < 5
+    assert 0.9 < z.std() < 1.05
+
+
+@pytest.mark.parametrize("name", MATRICES)
+def test_the_variance_of_a_trace_is_known_from_products(name):
+    B, rng = MATRICES[name], np.random.default_rng(0)
+    off = B - np.diag(np.diag(B))
+    exact = np.square(off).sum() + (off * off.T).sum()
+    G = rng.choice([-1.0, 1.0], size=(150, 4000))
+    found = np.concatenate([variances(g, B @ g) for g in np.split(G, 250, axis=1)])
+    error = found.reshape(250, -1).mean(1).std() / np.sqrt(250)
+    assert abs(found.mean() - exact) < 4 * error
+    assert np.var(np.einsum("ik,ik->k", G, B @ G)) == pytest.approx(exact, rel=0.2)

@@ -35,7 +35,7 @@ def test_samples_lie_outside_of_the_sketch_and_their_mean_is_added():
     operator, Q, *_ = split(A, 8, 10, None, 0, both=False)
     seen = []
 
-    def sample(G):
+    def sample(G, _):
         seen.append(G)
         return np.arange(G.shape[1], dtype=float)[:, None]
 
@@ -54,7 +54,7 @@ def test_an_accuracy_out_of_reach_ends_with_the_space():
             operator,
             Q,
             np.zeros(1),
-            lambda G: 1 + 5 * rng.standard_normal((G.shape[1], 1)),
+            lambda G, _: 1 + 5 * rng.standard_normal((G.shape[1], 1)),
             2,
             0.01,
             0,
@@ -67,7 +67,14 @@ def test_a_product_that_is_not_finite_is_named():
     operator, Q, *_ = split(A, 0, 2, None, 0, both=False)
     with pytest.raises(InputError, match=r"not finite \(NaN or infinite\): audit the operator"):
         from_samples(
-            operator, Q, np.zeros(1), lambda G: np.full((G.shape[1], 1), np.nan), 2, None, 0, MEAN
+            operator,
+            Q,
+            np.zeros(1),
+            lambda G, _: np.full((G.shape[1], 1), np.nan),
+            2,
+            None,
+            0,
+            MEAN,
         )
 
 
