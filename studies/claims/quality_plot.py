@@ -29,7 +29,7 @@ def plot(arrays: Arrays) -> Figure:
     below.
     """
     count = len(arrays["time"])
-    figure = Figure(figsize=(2.4 * max(3, count), 5.6))
+    figure = Figure(figsize=(2.4 * max(3, count), 6.0))
     write_subject(figure, arrays, "bars: 95 % intervals over digits (toy: over trainings)")
     above, below = figure.subfigures(2, 1, squeeze=False)[:, 0]
     for t, axes in enumerate(above.subplots(1, count, sharex=True, squeeze=False)[0]):
@@ -40,7 +40,12 @@ def plot(arrays: Arrays) -> Figure:
     _plot_losses(left, arrays, "leading", "largest |eigenvalue| of $J$")
     _plot_losses(middle, arrays, "asymmetry", r"$|J - J^T|_F \,/\, |J + J^T|_F$")
     _plot_toy(right, arrays)
-    left.legend(title="loss (Frechet)", fontsize=7, title_fontsize=7)
+    below.legend(
+        *left.get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=len(LOSSES),
+        title="loss (Frechet distance)",
+    )
     return figure
 
 
@@ -106,4 +111,5 @@ def _plot_toy(axes: Axes, arrays: Arrays) -> None:
     axes.set(xscale="log", xlabel="updates", title="Eight Gaussians, a perceptron")
     axes.set_ylabel("largest |eigenvalue| / exact")
     plain_ticks(axes.xaxis)
-    axes.legend(fontsize=7)
+    axes.set_ylim(top=1.25 * axes.get_ylim()[1])
+    axes.legend(fontsize=7, loc="upper center", ncols=3, columnspacing=0.8, handlelength=1.2)
