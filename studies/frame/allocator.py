@@ -1,7 +1,8 @@
 """glibc's allocator, told to keep what is freed for the next tensor.
 
 PyTorch takes tensors on the CPU from it. By default it hands the memory of large ones back to the
-system, which clears it page by page at the next use: a sixth of a forward pass of 100 digits.
+system, which clears it page by page at the next use: a sixth of a forward pass of 100 digits in a
+new process, less once glibc has adapted its own thresholds.
 """
 
 from __future__ import annotations
