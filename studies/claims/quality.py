@@ -67,6 +67,8 @@ from studies.frame.survey import collect
 
 TOY_SEEDS, TOY_SAMPLES = 3, 200
 """Trainings of a perceptron of each length, and noisy samples at which its J is taken."""
+DRAWN = 4
+"""Eigenvectors of the first digit that are drawn."""
 
 
 @dataclass(frozen=True)
@@ -191,7 +193,10 @@ def quality_of(config: Quality, denoiser: Denoiser) -> Arrays:
     """Return the quality of a denoiser and the spectrum of its J by time and digit."""
     samples = ddim_samples(denoiser, range(config.samples), config.steps)
     real = doubled(config.test_digits[: config.samples])
-    digits = config.test_digits[: config.points]
+    digits, middle = config.test_digits[: config.points], config.times[len(config.times) // 2]
+    drawn = leading_vectors(
+        denoiser, noisy_digit(denoiser, digits[0], middle, config.seed, 0), middle
+    )
     spectra = [
         [
             spectrum_at(denoiser, noisy_digit(denoiser, d, t, config.seed, k), t)
@@ -207,7 +212,22 @@ def quality_of(config: Quality, denoiser: Denoiser) -> Arrays:
         "leading": leading,
         "leading_symmetric": symmetric,
         "asymmetry": skew,
+        "drawn_value": drawn[0],
+        "vector": drawn[1],
     }
+
+
+def leading_vectors(
+    denoiser: Denoiser, x_t: Tensor, t: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the largest eigenvalues of the symmetric part of J, falling, shape (DRAWN,), and their
+    eigenvectors, (DRAWN, n), whose largest entry is positive.
+    """
+    J = JacobianOperator(denoiser, x_t, t).dense().astype(np.float64)
+    values, vectors = np.linalg.eigh((J + J.T) / 2)
+    rows = vectors.T[: -DRAWN - 1 : -1]
+    largest = np.take_along_axis(rows, np.abs(rows).argmax(1)[:, None], axis=1)
+    return values[: -DRAWN - 1 : -1], rows * np.sign(largest)
 
 
 def spectrum_at(denoiser: Denoiser, x_t: Tensor, t: int) -> tuple[float, float, float]:
@@ -266,6 +286,8 @@ VARIABLES = {
     "leading": Variable("denoiser time point", "largest |eigenvalue| of J"),
     "leading_symmetric": Variable("denoiser time point", "largest eigenvalue of (J + J^T) / 2"),
     "asymmetry": Variable("denoiser time point", "|J - J^T|_F / |J + J^T|_F"),
+    "drawn_value": Variable("denoiser drawn", "largest eigenvalues of (J + J^T) / 2, first digit"),
+    "vector": Variable("denoiser drawn pixel", "their eigenvectors, at the middle noise level"),
     "length": Variable("length", "updates of a perceptron on eight Gaussians"),
     "toy_error": Variable("training length time sample", "|D - truth|^2 of a perceptron"),
     "toy_leading": Variable("training length time sample", "largest |eigenvalue| of its J"),

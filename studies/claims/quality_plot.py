@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from studies.frame.figure_style import show
 from studies.frame.figure_text import plain_ticks, write_subject
 from studies.frame.statistics import mean_interval
 from studies.frame.study import Arrays
@@ -25,13 +28,18 @@ LOSSES = {
 
 
 def plot(arrays: Arrays) -> Figure:
-    """Draw a panel for each noise level, above; the spectra under regularisers and the toy,
-    below.
+    """Draw a panel for each noise level, above; leading eigenvectors of each kind of network; the
+    spectra under regularisers and the toy, below.
     """
     count = len(arrays["time"])
-    figure = Figure(figsize=(2.4 * max(3, count), 6.0))
-    write_subject(figure, arrays, "bars: 95 % intervals over digits (toy: over trainings)")
-    above, below = figure.subfigures(2, 1, squeeze=False)[:, 0]
+    figure = Figure(figsize=(2.4 * max(3, count), 7.2))
+    words = "bars: 95 % intervals over digits (toy: over trainings)"
+    write_subject(
+        figure, arrays, f"{words}; centre: eigenvectors and eigenvalues of $(J + J^T)/2$, digit 0"
+    )
+    parts = figure.subfigures(3, 1, squeeze=False, height_ratios=(1, 0.45, 1.05))
+    above, middle, below = parts[:, 0]
+    _draw_vectors(middle, arrays)
     for t, axes in enumerate(above.subplots(1, count, sharex=True, squeeze=False)[0]):
         _plot_quality(axes, arrays, t)
     above.axes[0].set_ylabel("largest |eigenvalue| of $J$")
@@ -68,6 +76,22 @@ def _plot_quality(axes: Axes, arrays: Arrays, t: int) -> None:
     axes.axvline(float(arrays["real_frechet"]), color="#777777", linestyle=":", label="real digits")
     axes.set(xscale="log", xlabel="Frechet distance", title=f"$t$ = {arrays['time'][t]}")
     plain_ticks(axes.xaxis)
+
+
+def _draw_vectors(figure: Any, arrays: Arrays) -> None:
+    """Show the leading eigenvectors of the longest plain training of each kind of network."""
+    side = round(arrays["vector"].shape[-1] ** 0.5)
+    time = arrays["time"][len(arrays["time"]) // 2]
+    for part, network in zip(figure.subfigures(1, len(NETWORKS)), NETWORKS, strict=True):
+        plain = (arrays["network"] == network) & (arrays["loss"] == "plain")
+        m = np.flatnonzero(plain)[-1]
+        part.suptitle(f"{network}, {arrays['updates'][m]} updates, $t$ = {time}", fontsize=8)
+        panels = part.subplots(1, arrays["vector"].shape[1])
+        for axes, v, value in zip(
+            panels, arrays["vector"][m], arrays["drawn_value"][m], strict=True
+        ):
+            image = v.reshape(1, side, side)
+            show(axes, image, f"{value:.2f}", float(np.abs(image).max()))
 
 
 def _plot_losses(axes: Axes, arrays: Arrays, name: str, label: str) -> None:

@@ -10,7 +10,7 @@ import torch
 
 from jacobian_lab import Denoiser, DiscreteSchedule
 from studies.claims import quality, ranks
-from studies.claims.quality import STUDY, Quality, spectrum_at, toy, trainings
+from studies.claims.quality import STUDY, Quality, leading_vectors, spectrum_at, toy, trainings
 from studies.claims.quality_table import correlation_of, findings, model_of
 from studies.claims.small_models import SMALL
 from studies.frame.findings import Standing
@@ -45,6 +45,16 @@ def test_the_spectrum_is_that_of_the_matrix():
     assert skew == pytest.approx(((A - A.T).norm() / (A + A.T).norm()).item())
 
 
+def test_the_eigenvectors_drawn_are_the_leading_ones_of_the_symmetric_part():
+    A = 0.1 * torch.randn(256, 256, generator=torch.Generator().manual_seed(0)).double()
+    denoiser = Denoiser(Matrix(A), DiscreteSchedule.linear(), "sample", SMALL).eval()
+    values, vectors = leading_vectors(denoiser, torch.zeros(1, *SMALL).double(), 300)
+    S = ((A + A.T) / 2).numpy()
+    assert values == pytest.approx(np.linalg.eigvalsh(S)[:-5:-1])
+    assert np.linalg.norm(S @ vectors.T - vectors.T * values) < 1e-12
+    assert (vectors.max(1) == np.abs(vectors).max(1)).all()
+
+
 def made(slope, seed=0):
     """Arrays of a study in which the leading eigenvalue is `slope` times the quality."""
     rng = np.random.default_rng(seed)
@@ -68,6 +78,8 @@ def made(slope, seed=0):
         "leading_symmetric": leading,
         "asymmetry": 0.1 + 0.01 * rng.random(leading.shape),
         "error": np.ones_like(leading),
+        "drawn_value": np.ones((models, 4)),
+        "vector": rng.standard_normal((models, 4, 256)),
         "length": np.array(Quality().lengths),
         "toy_error": (1 - toys) + 0.1,
         "toy_leading": toys + 1e-4 * rng.random(toys.shape),
