@@ -64,13 +64,13 @@ class Editing(Survey):
     """Digits of the survey: this many, from `digit` on."""
     times: tuple[int | float, ...] = (300, 500, 700)
     """Noise levels of the survey, 0 (clean) to 999 (noise); a flow takes sigma, up to 1."""
-    share: float = 0.99
+    energy: float = 0.99
     """Share of |B|_F^2 that the singular vectors hold which are projected out."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 < self.share < 1:
-            raise InputError(f"--share must lie between 0 and 1: got {self.share:g}")
+        if not 0 < self.energy < 1:
+            raise InputError(f"--energy must lie between 0 and 1: got {self.energy:g}")
 
 
 def region_of(shape: tuple[int, ...]) -> NDArray[np.bool_]:
@@ -186,7 +186,7 @@ def compute(config: Editing, pieces: Pieces) -> Arrays:
     found = collect(
         pieces,
         "editing",
-        lambda t, sample: edited(points, config.share, t, sample),
+        lambda t, sample: edited(points, config.energy, t, sample),
         time=config.times,
         sample=range(len(points.samples)),
     )

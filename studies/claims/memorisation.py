@@ -76,7 +76,7 @@ class Memorisation(Trains):
     """Samples of each denoiser, by DDIM."""
     steps: int = 30
     """Steps of DDIM for each sample."""
-    points: int = 10
+    tested: int = 10
     """Samples at which J is taken."""
 
     def __post_init__(self) -> None:
@@ -86,9 +86,9 @@ class Memorisation(Trains):
             raise InputError(f"--sizes must be two or more rising numbers from 3: got {self.sizes}")
         if list(self.times) != sorted(self.times):
             raise InputError(f"--times must rise: got {self.times}")
-        if not 2 <= self.points <= self.samples:
+        if not 2 <= self.tested <= self.samples:
             raise InputError(
-                f"--points must lie from 2 to --samples, {self.samples}: got {self.points}"
+                f"--tested must lie from 2 to --samples, {self.samples}: got {self.tested}"
             )
 
 
@@ -118,7 +118,7 @@ def compute(config: Memorisation, pieces: Pieces) -> Arrays:
             "time": np.array(config.times),
             "subject": np.array(
                 f"denoisers of digits at 16x16, {config.updates} updates each, J at"
-                f" {config.points} of their samples, seed {config.seed}"
+                f" {config.tested} of their samples, seed {config.seed}"
             ),
         }
     )
@@ -138,7 +138,7 @@ def measured_on(config: Memorisation, denoiser: Denoiser, training: Tensor) -> A
     samples = ddim_samples(denoiser, range(config.samples), config.steps)
     ideal = PointMasses(training.double(), denoiser.schedule)
     found = [
-        [spectra_at(config, denoiser, ideal, samples[k], t, k) for k in range(config.points)]
+        [spectra_at(config, denoiser, ideal, samples[k], t, k) for k in range(config.tested)]
         for t in config.times
     ]
     spectra = {key: np.array([[f[key] for f in row] for row in found]) for key in found[0][0]}
@@ -179,7 +179,7 @@ def mapped(config: Memorisation, half: Denoiser, whole: Denoiser) -> Arrays:
     """Return diag J of the denoiser of half-memorised digits, and of the one of most digits, at
     noisy samples of the former, (times, points, 16, 16).
     """
-    samples = ddim_samples(half, range(config.points), config.steps)
+    samples = ddim_samples(half, range(config.tested), config.steps)
 
     def diagonal_of(denoiser: Denoiser) -> np.ndarray:
         points = [

@@ -74,14 +74,14 @@ DRAWN = 4
 @dataclass(frozen=True)
 class Quality(Trains):
     """Ask whether better denoisers have larger leading eigenvalues. Example: jacobian-lab quality
-    --updates 900 --points 4.
+    --updates 900 --tested 4.
     """
 
     updates: int = 1_800
     """Updates of the longest training of the narrow U-Net; others take a third of it, a ninth, and
     a twenty-seventh.
     """
-    points: int = 12
+    tested: int = 12
     """Held-out digits at which J is taken."""
     times: tuple[int, ...] = (300, 500, 700)
     """Noise levels, 0 (clean) to 999 (noise)."""
@@ -91,7 +91,7 @@ class Quality(Trains):
     """Steps of DDIM for each sample."""
     shift: float = 0.5
     """How far inputs move along alpha_t times the error."""
-    weight: float = 0.3
+    contraction_weight: float = 0.3
     """Weight of the direct penalty |J v|^2 / n."""
     symmetry_weight: float = 1.0
     """Weight of the penalty |(J - J^T) v|^2 / n."""
@@ -101,7 +101,7 @@ class Quality(Trains):
         check_times(self.times)
         if self.updates < 27:
             raise InputError(f"--updates must be at least 27: got {self.updates}")
-        for name, least, most in (("points", 2, 1000), ("samples", 2, 1000), ("steps", 1, 1000)):
+        for name, least, most in (("tested", 2, 1000), ("samples", 2, 1000), ("steps", 1, 1000)):
             if not least <= getattr(self, name) <= most:
                 raise InputError(
                     f"--{name} must lie from {least} to {most}: got {getattr(self, name)}"
@@ -147,7 +147,7 @@ def trainings(config: Quality) -> list[Training]:
     losses: dict[str, Callable[[Denoiser], Loss]] = {
         "towards": partial(shifted_loss, strength=-config.shift),
         "away": partial(shifted_loss, strength=config.shift),
-        "penalty": partial(contracting_loss, weight=config.weight),
+        "penalty": partial(contracting_loss, weight=config.contraction_weight),
         "symmetric": partial(symmetric_loss, weight=config.symmetry_weight),
     }
     return plain + [
@@ -174,7 +174,7 @@ def compute(config: Quality, pieces: Pieces) -> Arrays:
     found = collect(pieces, "measuring", at, model=range(len(plans)))
     test, judge = doubled(config.test_digits[: config.samples]), mnist.load_classifier()
     real = distances(judge, doubled(images[-config.samples :]), test)["frechet"]
-    words = f"denoisers of {len(images):,} digits at 16x16, {config.points} held-out digits"
+    words = f"denoisers of {len(images):,} digits at 16x16, {config.tested} held-out digits"
     return (
         found
         | toy(config, pieces)
@@ -193,7 +193,7 @@ def quality_of(config: Quality, denoiser: Denoiser) -> Arrays:
     """Return the quality of a denoiser and the spectrum of its J by time and digit."""
     samples = ddim_samples(denoiser, range(config.samples), config.steps)
     real = doubled(config.test_digits[: config.samples])
-    digits, middle = config.test_digits[: config.points], config.times[len(config.times) // 2]
+    digits, middle = config.test_digits[: config.tested], config.times[len(config.times) // 2]
     drawn = leading_vectors(
         denoiser, noisy_digit(denoiser, digits[0], middle, config.seed, 0), middle
     )

@@ -69,7 +69,7 @@ class Skewness(Config):
     """Noise levels of the mixture, 0 (clean) to 999 (noise)."""
     samples: int = 200
     """Noisy samples of the mixture at which J is taken."""
-    weight: float = 1.0
+    symmetry_weight: float = 1.0
     """Weight of the penalty |(J - J^T) v|^2 / n."""
     shift: float = 0.5
     """How far inputs move along alpha_t times the error, in the regulariser of quality."""
@@ -95,7 +95,7 @@ class Skewness(Config):
         """Name -> loss of a training."""
         return {
             "plain": denoising_loss,
-            "symmetric": partial(symmetric_loss, weight=self.weight),
+            "symmetric": partial(symmetric_loss, weight=self.symmetry_weight),
             "towards": partial(shifted_loss, strength=-self.shift),
             "away": partial(shifted_loss, strength=self.shift),
         }

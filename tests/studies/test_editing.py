@@ -68,9 +68,9 @@ def test_table_and_findings_have_each_claim(arrays):
     assert found[0].value[0] == pytest.approx((less[:, 1] - less[:, 0]).mean())
 
 
-def test_a_share_outside_of_its_range_is_refused():
-    with pytest.raises(InputError, match="--share must lie between 0 and 1"):
-        Editing(share=1.0)
+def test_an_energy_outside_of_its_range_is_refused():
+    with pytest.raises(InputError, match="--energy must lie between 0 and 1"):
+        Editing(energy=1.0)
 
 
 def test_a_network_without_a_bottleneck_has_no_finding_of_it(arrays):

@@ -130,7 +130,7 @@ def test_arrays_are_described_and_drawn():
 
 @pytest.mark.slow
 def test_memorisation(run):
-    words = ("--updates", "20", "--sizes", "10", "4000", "--samples", "8", "--points", "2")
+    words = ("--updates", "20", "--sizes", "10", "4000", "--samples", "8", "--tested", "2")
     data, rows, _ = run("memorisation", *words, "--steps", "2", "--times", "100", "500")
     assert data["spectrum"].shape == (2, 2, 2, 256)
     assert len(rows) == 8

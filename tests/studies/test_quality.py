@@ -132,7 +132,7 @@ def test_the_toy_stands_beside_its_closed_form(tmp_path):
 
 @pytest.mark.slow
 def test_quality(run, tmp_path):
-    words = ("--updates", "27", "--points", "2", "--samples", "40", "--steps", "2")
+    words = ("--updates", "27", "--tested", "2", "--samples", "40", "--steps", "2")
     data, _, _ = run("quality", *words, "--times", "500")
     assert data["leading"].shape == (14, 1, 2)
     assert np.isfinite(data["frechet"]).all()

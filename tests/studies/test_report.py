@@ -219,8 +219,8 @@ benchmark full-size
 benchmark growth --sides 32 --tokens 64 256 --rounds 1
 benchmark training --batch 1 --rounds 1
 benchmark cuda
-quality --updates 27 --points 2 --samples 40 --steps 2 --times 500
-memorisation --updates 20 --sizes 10 4000 --samples 8 --points 2 --steps 2 --times 100 500
+quality --updates 27 --tested 2 --samples 40 --steps 2 --times 500
+memorisation --updates 20 --sizes 10 4000 --samples 8 --tested 2 --steps 2 --times 100 500
 skewness --updates 30 --trainings 2 --samples 20 --digits 2 --times 500 --model-times 300
 risk --digits 40 --times 50 --draws 1024
 dimension --digits 20 --spectra 2 --seeds 1 --times 200
