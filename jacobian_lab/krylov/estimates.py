@@ -54,6 +54,12 @@ def trace(
     -----
     ConvergenceWarning
         If `rtol` was not reached.
+
+    Notes
+    -----
+    Where one eigenvalue outside of Q is large, the samples are skewed, and a mean that is too low
+    comes with a spread that is too small. So the standard error follows, if that is more, from the
+    variance of single entries of `g * A g`, which falls less.
     """
     operator, Q, AQ, _ = split(A, sketch, probes, rtol, seed, both=False)
 
