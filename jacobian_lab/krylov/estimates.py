@@ -165,6 +165,12 @@ def frobenius_norm(
         In (0, 1): go on until the standard error is below rtol times the value, or `n` probes are
         spent.
     seed : int
+
+    Notes
+    -----
+    Where one singular value outside of Q is large, the samples are skewed, and a value that is far
+    too low comes with a standard error that is too small: in 1,000 trials of 32 samples on each of
+    four spectra it was off by up to 6 of them.
     """
     operator, Q, AQ, _ = split(A, sketch, probes, rtol, seed, both=False, transposed=True)
 

@@ -52,6 +52,7 @@ from studies.claims.perceptron import (
 from studies.claims.quality_plot import plot
 from studies.claims.quality_table import ANSWER, findings, table
 from studies.claims.regularisers import contracting_loss, shifted_loss, symmetric_loss
+from studies.claims.shrinkage import eigenbasis
 from studies.claims.small_models import (
     Trains,
     doubled,
@@ -224,10 +225,10 @@ def leading_vectors(
     eigenvectors, (DRAWN, n), whose largest entry is positive.
     """
     J = JacobianOperator(denoiser, x_t, t).dense().astype(np.float64)
-    values, vectors = np.linalg.eigh((J + J.T) / 2)
-    rows = vectors.T[: -DRAWN - 1 : -1]
+    values, vectors = eigenbasis(J)
+    rows = vectors.T[:DRAWN]
     largest = np.take_along_axis(rows, np.abs(rows).argmax(1)[:, None], axis=1)
-    return values[: -DRAWN - 1 : -1], rows * np.sign(largest)
+    return values[:DRAWN], rows * np.sign(largest)
 
 
 def spectrum_at(denoiser: Denoiser, x_t: Tensor, t: int) -> tuple[float, float, float]:
