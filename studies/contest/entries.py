@@ -30,6 +30,8 @@ from studies.frame.study import Arrays
 FIRST, OTHERS = 2000, 1000  # held-out digits of the contest, and of the search
 STEPS = 4
 """Of the shorter of the two runs that tell what a step costs."""
+FEWEST = 2
+"""Digits of these runs, if each of twice as many costs the same."""
 BATCH = 50
 
 
@@ -124,20 +126,25 @@ def true_features(count: int, device: str) -> Any:
 
 def price(entry: Entry, config: Contest) -> tuple[float, float]:
     """Return the evaluations of a step, and those of a run beside its steps, such as the check of
-    products: by two short runs on the digits of the search, all of them, since the check is of two
-    samples at each time.
+    products, by two short runs.
+
+    Two digits tell the price if each of four costs the same. A check is of some samples at each
+    time, and its share of a digit falls with their number: then the runs are of all digits of the
+    search.
     """
-    few, more = (
-        float(
-            execute(replace(entry, steps=n), config, OTHERS, config.searched, config.seed)[
-                "passes"
-            ].sum()
-        )
-        for n in (STEPS, 2 * STEPS)
-    )
-    step = (more - few) / STEPS
+    few = evaluations(entry, config, STEPS, FEWEST)
+    alike = few == evaluations(entry, config, STEPS, 2 * FEWEST)
+    count = FEWEST if alike else config.searched
+    few = few if alike else evaluations(entry, config, STEPS, count)
+    step = (evaluations(entry, config, 2 * STEPS, count) - few) / STEPS
     # a method may stop early: the longer run then costs no more
     return (step, few - STEPS * step) if step > 0 else (few / STEPS, 0.0)
+
+
+def evaluations(entry: Entry, config: Contest, steps: int, count: int) -> float:
+    """Return the evaluations of a run of some steps on some digits of the search, per digit."""
+    run = execute(replace(entry, steps=steps), config, OTHERS, count, config.seed)
+    return float(run["passes"].sum())
 
 
 def steps_within(budget: float, step: float, once: float) -> int:
