@@ -11,10 +11,8 @@ An interrupted command goes on; it needs the extra `peers`.
 from __future__ import annotations
 
 import json
-import re
 import sys
 from functools import partial
-from typing import Any
 
 import numpy as np
 
@@ -22,27 +20,18 @@ import mnist
 from jacobian_lab import InputError
 from mnist.problems import observation_image, problem
 from studies.contest.calibration import calibrate
+from studies.contest.choices import computed, entries_of, piece_name
 from studies.contest.contest_report import CALIBRATION, VARIABLES, plot, table
-from studies.contest.entries import (
-    FIRST,
-    Entry,
-    at_edge,
-    clock,
-    steps_within,
-    try_parameters,
-    twice,
-)
+from studies.contest.entries import FIRST, Entry, clock, twice
 from studies.contest.limits import measure_limits
-from studies.contest.ours import paper
 from studies.contest.peers import Peer
 from studies.contest.rules import Contest
 from studies.contest.tracks import refusal, track
 from studies.frame.answer import Answer, Row
 from studies.frame.figure_text import subject
-from studies.frame.pieces import Work
 from studies.frame.processes import in_a_process
 from studies.frame.study import Arrays, Pieces, Study
-from studies.frame.workers import by_one_thread, on_processes
+from studies.frame.workers import on_processes
 
 SHOWN, LIMITS = 10, ("agreement", "psnr")
 
@@ -61,7 +50,9 @@ def pairs_of(config: Contest, pieces: Pieces) -> tuple[list[tuple[str, Peer]], l
     """Return the tasks and methods, and those that are left out with their reasons."""
     pairs = [(task, peer) for task in config.tasks for peer in config.peers()]
     track(config.model, config.device)
-    work = {_name("ask", task, peer.name): partial(ask, task, peer, config) for task, peer in pairs}
+    work = {
+        piece_name("ask", task, peer.name): partial(ask, task, peer, config) for task, peer in pairs
+    }
     answers = [str(found["refusal"]) for found in computed(pieces, "methods", work, here=True)]
     kept = [pair for pair, answer in zip(pairs, answers, strict=True) if not answer]
     left_out: list[Row] = [
@@ -76,51 +67,6 @@ def pairs_of(config: Contest, pieces: Pieces) -> tuple[list[tuple[str, Peer]], l
     return kept, left_out
 
 
-def entries_of(
-    config: Contest, pairs: list[tuple[str, Peer]], pieces: Pieces
-) -> dict[str, tuple[Entry, str]]:
-    """Return the runs of the contest by the names of their pieces, those with the authors' settings
-    and, after the search, at each budget, the long ones last; with the parameters whose best value
-    is at an edge of the search.
-    """
-    found = [
-        (
-            Entry(task, peer.name, "authors", dict(peer.defaults), min(peer.steps, config.longest)),
-            "",
-        )
-        for task, peer in pairs
-        if peer.has_authors and "authors" in config.settings
-    ]
-    searched = [
-        (task, peer)
-        for task, peer in pairs
-        if "searched" in config.settings and peer.run is not paper
-    ]
-    work = {
-        _name("search", task, peer.name, str(k)): partial(
-            try_parameters, task, peer.name, parameters, config
-        )
-        for task, peer in searched
-        for k, parameters in enumerate(peer.combinations())
-    }
-    tried = iter(computed(pieces, "search", work))
-    for task, peer in searched:
-        rows = [json.loads(str(next(tried)["row"])) for _ in peer.combinations()]
-        best: dict[str, Any] = min(rows, key=lambda row: row["doubt"])
-        for budget in config.budgets:
-            steps = steps_within(budget, best["step"], best["once"])
-            entry = Entry(task, peer.name, "searched", best["parameters"], steps)
-            found.append((entry, at_edge(peer, best["parameters"])))
-    found.sort(key=lambda pair: pair[0].steps)
-    return {_name("run", e.task, e.method, e.setting, str(e.steps)): (e, edge) for e, edge in found}
-
-
-def computed(pieces: Pieces, what: str, work: Work, *, here: bool = False) -> list[Arrays]:
-    """Return pieces, each by one thread: results do not depend on the number of processes."""
-    alone = {name: partial(by_one_thread, function) for name, function in work.items()}
-    return pieces.each(what, alone, here=here)
-
-
 def compute(config: Contest, pieces: Pieces) -> Arrays:
     """Return the entries as JSON, their scores, passes and shown images, and the limits."""
     with on_processes(pieces, config.processes):
@@ -131,7 +77,7 @@ def hold(config: Contest, pieces: Pieces) -> Arrays:
     """Hold the contest; see `compute`."""
     pairs, left_out = pairs_of(config, pieces)
     work = {
-        _name("limit", task): partial(measure_limits, task, FIRST, config.seed, config.device)
+        piece_name("limit", task): partial(measure_limits, task, FIRST, config.seed, config.device)
         for task in config.tasks
     }
     limits = computed(pieces, "limits", work)
@@ -170,7 +116,7 @@ def _calibrations(
     tasks = list(dict.fromkeys(entry.task for entry in entries))
     order = [[i for i, entry in enumerate(entries) if entry.task == task] for task in tasks]
     work = {
-        _name("calibration", task): partial(
+        piece_name("calibration", task): partial(
             calibrate,
             task,
             np.stack([runs[i]["images"] for i in mine]),
@@ -195,15 +141,12 @@ def _speeds(
     if not config.speed:
         return {}
     work = {
-        _name("speed", task, peer.name): partial(clocked, task, peer.name, config)
+        piece_name("speed", task, peer.name): partial(clocked, task, peer.name, config)
         for task, peer in pairs
     }
     found = dict(zip(work, computed(pieces, "speed and memory", work, here=True), strict=True))
-    return {"speed": np.stack([found[_name("speed", e.task, e.method)]["speed"] for e in entries])}
-
-
-def _name(*words: str) -> str:
-    return "-".join(re.sub(r"\W+", "_", word) for word in words)
+    speeds = [found[piece_name("speed", entry.task, entry.method)]["speed"] for entry in entries]
+    return {"speed": np.stack(speeds)}
 
 
 ANSWER = Answer(

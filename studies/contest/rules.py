@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import csv
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from io import StringIO
+from pathlib import Path
+from typing import Any, Literal
 
 from jacobian_lab import InputError
 from mnist.problems import PLAIN, TASKS
@@ -47,6 +51,10 @@ class Contest(Config):
     """Whose parameters: the authors' with as many steps as they take, most of the whole time, or
     those that were searched, at each of --budgets.
     """
+    parameters_of: Path | None = None
+    """table.csv of a finished contest, whose searched parameters are taken: nothing is searched."""
+    taken: dict[str, dict[str, Any]] = field(init=False, default_factory=dict)
+    """These parameters, "task: method" -> "parameters", "at_edge"."""
     longest: int = 1000
     """Most steps of a run with the authors' own settings."""
     model: str = "mnist"
@@ -86,6 +94,8 @@ class Contest(Config):
                 "--budgets, --longest and --processes must be at least 1: got"
                 f" {self.budgets}, {self.longest}, {self.processes}"
             )
+        if self.parameters_of:
+            self.taken.update(searched_in(self.parameters_of))
 
     def models(self) -> Mapping[str, str]:
         """Return the models with weights, for the manifest."""
@@ -110,3 +120,31 @@ class Contest(Config):
             if any(peer.library.startswith(library) for peer in peers):
                 load()
         return peers
+
+
+def searched_in(path: Path) -> dict[str, dict[str, Any]]:
+    """Return the searched parameters of a contest's table, see `Contest.taken`.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, or is no such table.
+    """
+    try:
+        rows = list(csv.DictReader(StringIO(path.read_text("utf-8"))))
+        found = {
+            f"{row['task']}: {row['method']}": {
+                "parameters": json.loads(row["parameters"]),
+                "at_edge": row["at_edge"],
+            }
+            for row in rows
+            if row["setting"] == "searched"
+        }
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"--parameters-of {path} is not the table.csv of a finished contest:"
+            f" {type(error).__name__}: {error}"
+        ) from error
+    if not found:
+        raise InputError(f"--parameters-of {path} has no row with the setting searched")
+    return found

@@ -27,7 +27,7 @@ from studies.frame.model_files import pipeline_hash
 from studies.frame.user_models import made_hash
 
 PACKAGES = ("jacobian_lab", "mnist", "studies")
-OUTSIDE = ("out", "processes", "data_folder", "download")
+OUTSIDE = ("out", "processes", "data_folder", "download", "parameters_of")
 """Options that change no number."""
 MADE = "made"
 """The kind of a model that a function of the user's makes."""

@@ -23,6 +23,41 @@ def test_bad_options_are_named(options, message):
         Contest(**options)
 
 
+TABLE = """task,method,setting,parameters,at_edge
+half,limit,limit,,
+half,DPS,authors,"{""zeta"": 1.0}",
+half,DPS,searched,"{""zeta"": 3.0}",zeta
+"""
+
+
+def test_parameters_of_a_finished_contest_are_taken_from_its_table(tmp_path):
+    path = tmp_path / "table.csv"
+    path.write_text(TABLE)
+    expected = {"half: DPS": {"parameters": {"zeta": 3.0}, "at_edge": "zeta"}}
+    assert Contest(parameters_of=path).taken == expected
+    for text, said in (
+        (TABLE.replace("at_edge", "edge"), "is not the table.csv of a finished contest: KeyError"),
+        (TABLE.replace("3.0}", "3.0"), "JSONDecodeError"),
+        ("\n".join(TABLE.splitlines()[:3]), "no row with the setting searched"),
+    ):
+        path.write_text(text)
+        with pytest.raises(InputError, match=said):
+            Contest(parameters_of=path)
+    with pytest.raises(InputError, match="No such file"):
+        Contest(parameters_of=tmp_path / "none.csv")
+
+
+def test_a_run_is_the_same_wherever_the_table_of_its_parameters_lies(tmp_path):
+    from studies.contest.contest import STUDY
+
+    paths = tmp_path / "one.csv", tmp_path / "two.csv"
+    for path in paths:
+        path.write_text(TABLE)
+    one, two = (claim_of(STUDY, Contest(parameters_of=path)) for path in paths)
+    assert one == two
+    assert one["taken"] != claim_of(STUDY, Contest())["taken"]
+
+
 def test_methods_are_those_of_the_track():
     of_pixels = {peer.name for peer in Contest().peers()}
     assert of_pixels < set(STANDARD)
