@@ -22,7 +22,7 @@ from torch import Tensor
 from jacobian_lab import _require
 from jacobian_lab.derivative.ladder import Ladder
 from jacobian_lab.derivative.probes import probe
-from jacobian_lab.derivative.settings import differentiable
+from jacobian_lab.derivative.settings import autocast_here, differentiable, under
 from jacobian_lab.diffusion.denoiser import Denoiser
 from jacobian_lab.diffusion.schedule import Time
 from jacobian_lab.errors import InputError
@@ -56,6 +56,8 @@ class Products:
         The point, detached.
     d : Tensor, shape (1, *shape)
         The primal value `D(x_t, t)`.
+    autocast : tuple of (str, dtype)
+        PyTorch's autocast where this was made: the network runs under it whenever it is run.
     path : str
         How `jvp` is computed: "linearised", "double backward", "forward mode", "central
         difference", "forward difference".
@@ -108,6 +110,7 @@ class Products:
         check_step(step, x_t.dtype)
         one_time(denoiser, t)
         self.denoiser, self.t, self.method, self._memory = denoiser, t, method, memory
+        self.autocast = autocast_here()
         with differentiable():
             self.x = denoiser.batched(x_t).detach().clone()
             self._c_x, self._c_out = denoiser.coefficients(self.x, t)
@@ -160,9 +163,10 @@ class Products:
         """
         self._check(u, "u")
         if self.method != "exact":
-            self._exact = self._exact or Products(
-                self.denoiser, self.x, self.t, memory=self._memory
-            )
+            with under(self.autocast):
+                self._exact = self._exact or Products(
+                    self.denoiser, self.x, self.t, memory=self._memory
+                )
             return self._exact.vjp(u)
         with differentiable():
             return self._of_both(u, transposed=True)

@@ -5,21 +5,93 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from typing import Any
+from contextvars import ContextVar
+from functools import wraps
+from typing import Any, TypeAlias
 
 import torch
+from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
+
+Autocast: TypeAlias = tuple[tuple[str, torch.dtype], ...]
+"""Kinds of devices on which autocast is on, each with its precision."""
+KINDS = ("cpu", "cuda", "mps", "xpu")
+_CALLERS: ContextVar[Autocast] = ContextVar(
+    "autocast of whoever called `differentiable`", default=()
+)
+FLOAT32: dict[str, dict[str, Any]] = {
+    "cpu": {
+        "torch.backends.mkldnn.matmul": torch.backends.mkldnn.matmul,
+        "torch.backends.mkldnn.conv": torch.backends.mkldnn.conv,
+    },
+    "cuda": {
+        "torch.backends.cuda.matmul": torch.backends.cuda.matmul,
+        "torch.backends.cudnn.conv": torch.backends.cudnn.conv,
+    },
+}
+"""Where PyTorch is told to compute float32 in TF32 or bfloat16, by kind of device."""
 
 
 @contextmanager
 def differentiable() -> Iterator[None]:
-    """Make derivatives possible inside: gradients on, compiled networks run as they were written.
+    """Make derivatives possible inside: gradients on, compiled networks run as they were written,
+    autocast off, which a network gets back by `as_called` and the rules of a recording must not
+    have.
 
     The caller's settings come back afterwards; those that PyTorch keeps for the whole process, when
     the last thread is out.
     """
-    with torch.inference_mode(False), torch.enable_grad(), _WRITTEN:
+    token = _CALLERS.set(autocast_here())
+    try:
+        with torch.inference_mode(False), torch.enable_grad(), _WRITTEN, under(()):
+            yield
+    finally:
+        _CALLERS.reset(token)
+
+
+def autocast_here() -> Autocast:
+    """Return the autocast of the caller; inside `differentiable` of whoever called that."""
+    found = [kind for kind in KINDS if torch.is_autocast_enabled(kind)]
+    return tuple((kind, torch.get_autocast_dtype(kind)) for kind in found) or _CALLERS.get()
+
+
+@contextmanager
+def under(autocast: Autocast) -> Iterator[None]:
+    """Have this autocast inside, and no other."""
+    wanted, stack = dict(autocast), ExitStack()
+    for kind in KINDS:
+        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
+        if dtype != wanted.get(kind):
+            on = kind in wanted
+            stack.enter_context(torch.autocast(kind, wanted.get(kind), enabled=on))
+    with stack:
         yield
+
+
+def as_called(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """Return a function under the autocast of this place, wherever it is called: its derivative is
+    that of one function, also where it is found later.
+    """
+    autocast = autocast_here()
+
+    @wraps(function)
+    def called(x: Tensor) -> Tensor:
+        with under(autocast):
+            return function(x)
+
+    return called
+
+
+def coarser_float32(kind: str) -> list[str]:
+    """Return the settings by which float32 is computed coarser on a kind of device, such as
+    "torch.backends.cuda.matmul.fp32_precision = tf32".
+    """
+    found = {name: place.fp32_precision for name, place in FLOAT32.get(kind, {}).items()}
+    return [
+        f"{name}.fp32_precision = {value}"
+        for name, value in found.items()
+        if value not in ("none", "ieee")
+    ]
 
 
 class _Setting:

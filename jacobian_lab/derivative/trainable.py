@@ -26,7 +26,7 @@ from jacobian_lab import _require
 from jacobian_lab.derivative.agreement import Comparison
 from jacobian_lab.derivative.guards import is_repeated
 from jacobian_lab.derivative.precision import observed
-from jacobian_lab.derivative.settings import MATH_ATTENTION
+from jacobian_lab.derivative.settings import MATH_ATTENTION, as_called
 from jacobian_lab.errors import InputError
 
 TINY = 1e-300
@@ -47,7 +47,7 @@ class Linearised:
     """
 
     def __init__(self, function: Callable[[Tensor], Tensor], x: Tensor, check: bool) -> None:
-        self._function, self._checks, self.error = function, check, float("nan")
+        self._function, self._checks, self.error = as_called(function), check, float("nan")
         with torch.enable_grad(), MATH_ATTENTION:
             self._x = x if x.requires_grad else x.detach().requires_grad_()
             self.value = function(self._x)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jacobian_lab import _require
-from jacobian_lab.derivative.settings import differentiable
+from jacobian_lab.derivative.settings import differentiable, under
 from jacobian_lab.krylov.estimates import diagonal
 from jacobian_lab.linops.jacobian import JacobianOperator
 from jacobian_lab.linops.network_checks import network_checks
@@ -58,7 +58,7 @@ def audit(J: JacobianOperator, seed: int = 0) -> Report:
     _require.instance("J", J, JacobianOperator, "; an audit compares it with its own network")
     seed = _require.seed(seed)
     subject = Subject(J)
-    with differentiable():
+    with differentiable(), under(J.products.autocast):
         # products first: their cancellation loosens the limits of the network's checks
         products, sweep = product_checks(subject, seed)
         checks = (*network_checks(subject, seed), *products)

@@ -33,7 +33,7 @@ from jacobian_lab.derivative.ladder import Ladder
 from jacobian_lab.derivative.precision import observed
 from jacobian_lab.derivative.products import Method, one_time
 from jacobian_lab.derivative.randomness import deterministic
-from jacobian_lab.derivative.settings import differentiable
+from jacobian_lab.derivative.settings import as_called, autocast_here, differentiable, under
 from jacobian_lab.diffusion.denoiser import Denoiser
 from jacobian_lab.diffusion.schedule import Time
 from jacobian_lab.linops.jacobian import JacobianOperator
@@ -99,9 +99,11 @@ class BatchJacobian:
         )
         self.spent = Spent() if spent is None else spent
         self.eps: float = float(torch.finfo(x_t.dtype).eps) if like is None else like.eps
+        self._eps_known = like is not None
         self._like = None if like is None or like._ladder is None else like._ladder.choice()
         # a method would tie self and the graphs into a cycle
-        self._function: Function = partial(denoiser.output, t=t)
+        self._function: Function = as_called(partial(denoiser.output, t=t))
+        self._autocast = autocast_here()
         self._d: Tensor | None = None
         self._value: Tensor | None = None
         self._ladder: Ladder | None = None
@@ -133,16 +135,22 @@ class BatchJacobian:
             else:
                 self.spent.forward += 1
                 with torch.no_grad():
-                    self._value = self._function(self.x)
+                    self._value = self._first() if not self._eps_known else self._function(self.x)
             c_x, c_out = self._coefficients
             self._d = c_x * self.x + c_out * self._value
         return self._d
+
+    def _first(self) -> Tensor:
+        """Return F(x_t, t), and note the precision inside, which sets the step of differences."""
+        value, eps, _ = observed(self._function, self.x)
+        self.eps, self._eps_known = max(self.eps, eps), True
+        return value
 
     def denoise(self, x: Tensor) -> Tensor:
         """Return D at other points of the same time: one forward pass."""
         self.denoiser.batched(x)
         self.spent.forward += 1
-        with torch.no_grad():
+        with torch.no_grad(), under(self._autocast):
             return self.denoiser(x, self.t)
 
     def jvp(self, v: Tensor) -> Tensor:
@@ -151,8 +159,8 @@ class BatchJacobian:
         c_x, c_out = self._coefficients
         if self.method != "exact":
             self.spent.forward += 1 if self.method == "forward" else 2
-            if self.method == "forward" and self._d is None:
-                _ = self.d  # the difference's other end
+            if self._d is None and (self.method == "forward" or not self._eps_known):
+                _ = self.d  # the difference's other end; and the precision inside
             change = Differences(
                 self._function, self.x, self.method, None, self._value, self.eps
             ).jvp(v)
@@ -262,7 +270,7 @@ class BatchJacobian:
         """Return the ladder of derivatives at the batch; the network runs once for it."""
         if self._ladder is None:
             self.spent.forward += 1
-            with differentiable():
+            with under(self._autocast), differentiable():
                 self._ladder = Ladder(
                     self.denoiser,
                     self.x,

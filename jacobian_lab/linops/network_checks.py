@@ -8,6 +8,7 @@ from torch import Tensor
 
 from jacobian_lab.derivative.guards import in_training, modules_called
 from jacobian_lab.derivative.precision import observed
+from jacobian_lab.derivative.settings import coarser_float32
 from jacobian_lab.linops.report import Check
 from jacobian_lab.linops.subject import Subject, apart
 
@@ -27,9 +28,9 @@ def network_checks(s: Subject, seed: int) -> tuple[Check, ...]:
 def _settings(s: Subject) -> tuple[Check, ...]:
     with torch.no_grad(), modules_called() as called:
         _, _, operations = observed(s.ladder.function, s.x)
-    reasons = sorted(operations) + (
-        _tensor_float() if s.x.device.type == "cuda" and s.x.dtype == torch.float32 else []
-    )
+    reasons = sorted(operations)
+    if s.x.dtype == torch.float32:
+        reasons += coarser_float32(s.x.device.type)
     training = len(in_training(s.denoiser, called))
     return (
         Check(
@@ -107,12 +108,3 @@ def _samples_apart(s: Subject, other: Tensor) -> Check:
         "samples of a batch see each other (batch statistics, attention over the batch): J is"
         " not one sample's",
     )
-
-
-def _tensor_float() -> list[str]:
-    """Name the settings by which CUDA's float32 has TensorFloat-32's ten bits."""
-    settings = {
-        "torch.backends.cuda.matmul": torch.backends.cuda.matmul.allow_tf32,
-        "torch.backends.cudnn": torch.backends.cudnn.allow_tf32,
-    }
-    return [f"{name}.allow_tf32" for name, allowed in settings.items() if allowed]

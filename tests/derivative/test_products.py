@@ -7,8 +7,10 @@ import torch
 from torch import nn
 from torchvision import tv_tensors
 
-from jacobian_lab import Denoiser, DiscreteSchedule, InputError
+from jacobian_lab import Denoiser, DiscreteSchedule, InputError, audit, linearise, operator_of
 from jacobian_lab.derivative.products import Products
+from jacobian_lab.linops.batch_jacobian import BatchJacobian
+from jacobian_lab.linops.jacobian import JacobianOperator
 
 import networks
 from conftest import relative
@@ -121,3 +123,114 @@ def test_outputs_that_are_no_image_are_told(change, got):
     )
     with pytest.raises(InputError, match=f"the network returned {got}: expected one real"):
         wrapped(X, 300)
+
+
+def of_function(model, x):
+    A = operator_of(lambda x: model(x, 300), x)
+    jvp, vjp = (
+        lambda v, f=f: torch.from_numpy(f(v.numpy().ravel())) for f in (A.matvec, A.rmatvec)
+    )
+    return jvp, vjp
+
+
+def in_a_batch(products):
+    def make(model, x):
+        J = BatchJacobian(model, x, 300, products)
+        return J.jvp, J.vjp
+
+    return make
+
+
+def alone(method):
+    def make(model, x):
+        J = Products(model, x, 300, method)
+        return J.jvp, J.vjp
+
+    return make
+
+
+def trainable(model, x):
+    J = linearise(lambda x: model(x, 300), x)
+    return (lambda v: J.jvp(v).detach()), (lambda u: J.vjp(u).detach())
+
+
+MADE = {
+    "exact": alone("exact"),
+    "forward": alone("forward"),
+    "batch": in_a_batch("exact"),
+    "batch, forward": in_a_batch("forward"),
+    "batch, central": in_a_batch("central"),
+    "function": of_function,
+    "trainable": trainable,
+}
+AUTOCAST = torch.autocast("cpu", torch.bfloat16)
+
+
+@pytest.mark.filterwarnings("ignore::jacobian_lab.errors.DerivativeWarning")  # bfloat16 is coarse
+@pytest.mark.parametrize("make", MADE.values(), ids=MADE)
+def test_autocast_around_products_is_that_of_the_place_where_they_were_made(make):
+    """Products on demand run the network again: they must see the same function."""
+    model, x = networks.unet(torch.float32), X.float()
+    v, u = V[:1].float(), V[1:2].float()
+    jvp, vjp = make(model, x)
+    plain = jvp(v), vjp(u)
+    jvp, vjp = make(model, x)
+    with AUTOCAST:
+        inside = jvp(v), vjp(u)
+        coarse_jvp, coarse_vjp = make(model, x)
+    coarse = coarse_jvp(v).float(), coarse_vjp(u).float()
+    with AUTOCAST:
+        jvp, vjp = make(model, x)
+        expected = jvp(v).float(), vjp(u).float()
+    for k in range(2):
+        if make is not trainable:  # PyTorch's own products follow the autocast around them
+            assert torch.equal(plain[k], inside[k])
+            assert torch.equal(coarse[k], expected[k])
+        assert 1e-3 < relative(coarse[k], plain[k].reshape(coarse[k].shape)) < 0.3
+
+
+def test_an_output_in_half_precision_is_recorded_both_ways():
+    model, x = networks.unet(torch.float32), X.float()
+    plain = Products(model, x, 300)
+    for dtype in (torch.bfloat16, torch.float16):
+        network = networks.unet(dtype).network
+        wrapped = denoiser(Wrapped(network, lambda f, x, t, kind=dtype: f(x.to(kind), t)).eval())
+        wrapped.prediction = "v"
+        found = Products(wrapped, x, 300)
+        assert found.d.dtype is torch.float32
+        for vectors in (V.float(), 1e8 * V.float()):
+            assert relative(found.jvp(vectors), plain.jvp(vectors)) < 30 * torch.finfo(dtype).eps
+            assert relative(found.vjp(vectors), plain.vjp(vectors)) < 30 * torch.finfo(dtype).eps
+        assert found.path == found.ladder.choice().transposed == "linearised"
+
+
+def test_an_audit_of_an_operator_made_under_autocast_looks_at_that_network():
+    model, x = networks.unet(torch.float32), X.float()
+    with AUTOCAST:
+        J = JacobianOperator(model, x, 300)
+        inside = audit(J)
+    outside = audit(J)
+    verdicts = [
+        [(check.name, check.passed) for check in report.checks] for report in (inside, outside)
+    ]
+    assert verdicts[0] == verdicts[1]
+    assert [name for name, passed in verdicts[0] if not passed] == ["precision"]
+
+
+@pytest.mark.parametrize("make", [alone("exact"), in_a_batch("exact"), of_function])
+def test_a_precision_of_float32_that_changed_is_told(make):
+    model, x, v = networks.unet(torch.float32), X.float(), V[:1].float()
+    jvp, vjp = make(model, x)
+    expected = jvp(v)
+    place = torch.backends.mkldnn.matmul
+    before = place.fp32_precision
+    try:
+        place.fp32_precision = "bf16"
+        for product in (jvp, vjp):
+            with pytest.raises(
+                InputError, match=r"mkldnn.matmul.fp32_precision = bf16 in place of"
+            ):
+                product(v)
+    finally:
+        place.fp32_precision = before
+    assert torch.equal(jvp(v), expected)
