@@ -1,7 +1,10 @@
 """The front door: what `jacobian_lab` exports, and how its results look at a prompt."""
 
+from contextlib import contextmanager
+
 import numpy as np
 import pytest
+import torch
 
 import jacobian_lab
 from jacobian_lab import (
@@ -14,6 +17,8 @@ from jacobian_lab import (
     singular_values,
     trace,
 )
+
+import networks
 
 
 def test_it_shows_what_it_exports_and_nothing_else():
@@ -79,3 +84,57 @@ def test_numbers_and_solutions_print_a_line():
         assert "\n" not in repr(result)
         assert len(repr(result)) < 120
     assert isinstance(lstsq(A, np.ones(4)), Solution)
+
+
+def everything(denoiser, images):
+    """What a user computes in an afternoon."""
+    noise = jacobian_lab.seeded_noise([1, 2], denoiser.shape)
+    x_t = denoiser.schedule.add_noise(images, 500, noise)
+    J = jacobian_lab.JacobianOperator(denoiser, x_t[0], 500)
+    V = np.random.default_rng(0).standard_normal((J.shape[0], 20)).astype(np.float32)
+    batch = jacobian_lab.BatchJacobian(denoiser, x_t, 500, "exact")
+    A = jacobian_lab.operator_of(lambda x: denoiser(x, 300), x_t[:1])
+    known = jacobian_lab.masks.half(denoiser.shape)
+    times = denoiser.schedule.times(4)
+    newton = jacobian_lab.Newton("inexact", 1, jacobian_lab.Dynamic(0.2))
+    constraint = jacobian_lab.Inpainting(images, known)
+    *_, last = jacobian_lab.sample(denoiser, noise, times, constraint, newton, seeds=[1, 2])
+    found = [J @ V, J.T @ V, J.T @ V[:, 0], A @ V[:, 0], A.T @ V[:, 0], J.dense()]
+    masks = [
+        jacobian_lab.masks.free_form(denoiser.shape),
+        jacobian_lab.masks.random_pixels(denoiser.shape, 0.2),
+    ]
+    tensors = [x_t, batch.d, batch.jvp(noise), batch.vjp(noise), last.x0, *masks]
+    verdict = [bool(jacobian_lab.audit(J)), jacobian_lab.trace(J).value]
+    return [*found, *(tensor.numpy() for tensor in tensors), np.array(verdict)]
+
+
+@contextmanager
+def default_dtype(dtype):
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        lambda: torch.device("meta"),  # stands for a GPU: what is made on it has no values
+        lambda: default_dtype(torch.float64),
+        torch.no_grad,
+        torch.inference_mode,
+        lambda: torch.autocast("cpu", torch.bfloat16, enabled=False),
+    ],
+)
+def test_numbers_do_not_depend_on_the_defaults_of_whoever_asks(setting):
+    denoiser = networks.denoiser(dtype=torch.float32)
+    images = torch.rand(2, *denoiser.shape, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    expected = everything(denoiser, images)
+    with setting():
+        found = everything(denoiser, images)
+    for one, other in zip(expected, found, strict=True):
+        assert one.dtype == other.dtype
+        np.testing.assert_array_equal(one, other)

@@ -178,3 +178,24 @@ def test_functions_fit_on_a_screen():
 def test_files_answer_one_question():
     lines = {module: path.read_text().count("\n") for module, path in MODULES.items()}
     assert not {module: count for module, count in lines.items() if count > 320}  # about 300
+
+
+FACTORIES = {
+    f"torch.{name}"
+    for name in (
+        *("zeros", "ones", "empty", "full", "tensor", "eye", "arange", "linspace", "logspace"),
+        *("rand", "randn", "randint", "randperm", "normal", "scalar_tensor"),
+    )
+}
+
+
+def test_every_new_tensor_of_the_library_names_its_device():
+    """Under another default device it would be on that one."""
+    found = []
+    for module, path in MODULES.items():
+        for node in ast.walk(ast.parse(path.read_text())):
+            name = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
+            if module.startswith("jacobian_lab") and name in FACTORIES:
+                named = {keyword.arg for keyword in node.keywords} & {"device", None}
+                found += [] if named else [f"{module}, line {node.lineno}: {ast.unparse(node)}"]
+    assert not found

@@ -8,6 +8,7 @@ r"""Masks for inpainting: boolean, True where an entry is known; (1, H, W) for i
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Literal
 
 import torch
@@ -21,7 +22,7 @@ from jacobian_lab.errors import InputError
 def half(shape: Shape, known: Literal["left", "right", "top", "bottom"] = "left") -> Tensor:
     """Return the mask that knows one half of the image."""
     height, width = _sides(shape)
-    mask = torch.zeros(1, height, width, dtype=torch.bool)
+    mask = torch.zeros(1, height, width, dtype=torch.bool, device="cpu")
     match known:
         case "left":
             mask[:, :, : width // 2] = True
@@ -43,7 +44,7 @@ def box(shape: Shape, side: int) -> Tensor:
         raise InputError(
             f"the side of the box must lie from 1 to {max(height, width) - 1} pixels: got {side}"
         )
-    mask = torch.ones(1, height, width, dtype=torch.bool)
+    mask = torch.ones(1, height, width, dtype=torch.bool, device="cpu")
     top, left = (max(0, (size - side) // 2) for size in (height, width))
     mask[:, top : top + side, left : left + side] = False
     return mask
@@ -70,8 +71,8 @@ def random_pixels(shape: Shape, share: float, seed: int = 0) -> Tensor:
             f"the share of known pixels must lie in (0, 1] and mark at least one of {total}: got"
             f" {share}"
         )
-    order = torch.randperm(total, generator=torch.Generator().manual_seed(seed))
-    mask = torch.zeros(total, dtype=torch.bool)
+    order = torch.randperm(total, generator=torch.Generator().manual_seed(seed), device="cpu")
+    mask = torch.zeros(total, dtype=torch.bool, device="cpu")
     mask[order[:count]] = True
     return mask.reshape(1, *places) if len(shape) > 1 else mask
 
@@ -94,22 +95,19 @@ def free_form(shape: Shape, strokes: int = 3, thickness: float = 0.1, seed: int 
             f"strokes must be at least 1 and thickness in (0, 1): got {strokes} and {thickness}"
         )
     generator = torch.Generator().manual_seed(seed)
-    rows, columns = torch.meshgrid(
-        torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij"
-    )
-    mask = torch.ones(height, width, dtype=torch.bool)
+    draw = partial(torch.rand, generator=generator, dtype=torch.float32, device="cpu")
+    sides = torch.tensor([height, width], dtype=torch.float32, device="cpu")
+    across, down = (torch.arange(side, device="cpu") + 0.5 for side in (width, height))
+    rows, columns = torch.meshgrid(down, across, indexing="ij")
+    mask = torch.ones(height, width, dtype=torch.bool, device="cpu")
     size, radius = min(height, width), thickness * min(height, width) / 2
     reach = math.ceil(radius) + 1  # of the brush: pixels further away need no test
     for _ in range(strokes):
-        at = torch.rand(2, generator=generator, dtype=torch.float32) * torch.tensor([height, width])
-        angle = 2 * math.pi * float(torch.rand((), generator=generator, dtype=torch.float32))
+        at, angle = draw(2) * sides, 2 * math.pi * float(draw(()))
         for _ in range(4):
-            angle += (
-                float(torch.rand((), generator=generator, dtype=torch.float32)) * math.pi
-                - math.pi / 2
-            )
-            move = size / 4 * torch.tensor([math.sin(angle), math.cos(angle)])
-            for share in torch.linspace(0, 1, 2 * size):
+            angle += float(draw(())) * math.pi - math.pi / 2
+            move = size / 4 * torch.tensor([math.sin(angle), math.cos(angle)], device="cpu")
+            for share in torch.linspace(0, 1, 2 * size, device="cpu"):
                 row, column = (at + share * move).tolist()
                 near = tuple(
                     slice(
@@ -118,7 +116,7 @@ def free_form(shape: Shape, strokes: int = 3, thickness: float = 0.1, seed: int 
                     for middle in (row, column)
                 )
                 mask[near] &= (rows[near] - row) ** 2 + (columns[near] - column) ** 2 > radius**2
-            at = (at + move).clamp(min=0).minimum(torch.tensor([float(height), float(width)]))
+            at = (at + move).clamp(min=0).minimum(sides)
     return mask.unsqueeze(0)
 
 

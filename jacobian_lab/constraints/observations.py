@@ -108,7 +108,7 @@ def dot_test(y: Tensor, forward: Map, adjoint: Map) -> None:
     generator = torch.Generator().manual_seed(0)
 
     def random(like: Tensor) -> Tensor:
-        return torch.randn(like.shape, generator=generator).to(like)
+        return torch.randn(like.shape, generator=generator, device="cpu").to(like)
 
     def dot(a: Tensor, b: Tensor) -> Tensor:
         return (a.double() * b.double()).flatten(1).sum(1)

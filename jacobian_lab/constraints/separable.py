@@ -120,7 +120,7 @@ def resampling(size: int, factor: int, antialias: bool = True) -> Tensor:
     if factor < 1 or size % factor:
         raise InputError(f"the factor must divide the side of the image, {size}: got {factor}")
     # each unit vector as a column image
-    units = torch.eye(size, dtype=torch.float64)[:, None, :, None]
+    units = torch.eye(size, dtype=torch.float64, device="cpu")[:, None, :, None]
     shrunk = F.interpolate(
         units.expand(-1, -1, -1, factor),
         size=(size // factor, factor),
@@ -163,8 +163,10 @@ def blurring(size: int, width: float) -> Tensor:
             f"the width of the blur must be positive and finite, in pixels: got {width}"
         )
     reach = int(np.ceil(4 * width))
-    kernel = torch.exp(-0.5 * (torch.arange(-reach, reach + 1, dtype=torch.float64) / width) ** 2)
-    lines = F.pad(torch.eye(size, dtype=torch.float64)[:, None], (reach, reach), mode="replicate")
+    apart = torch.arange(-reach, reach + 1, dtype=torch.float64, device="cpu")
+    kernel = torch.exp(-0.5 * (apart / width) ** 2)
+    units = torch.eye(size, dtype=torch.float64, device="cpu")[:, None]
+    lines = F.pad(units, (reach, reach), mode="replicate")
     return F.conv1d(lines, (kernel / kernel.sum())[None, None])[:, 0].T
 
 

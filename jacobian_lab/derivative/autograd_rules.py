@@ -218,7 +218,7 @@ def _check(call: Call, linear: TangentMap) -> None:
     generator = torch.Generator().manual_seed(0)
 
     def like(x: Tensor) -> Tensor:
-        return torch.randn(2, *x.shape, generator=generator, dtype=torch.float64).to(
+        return torch.randn(2, *x.shape, generator=generator, dtype=torch.float64, device="cpu").to(
             x.device, x.dtype
         )
 

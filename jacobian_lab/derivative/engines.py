@@ -45,8 +45,6 @@ class Choice:
     together: bool
     step: float | None
     weights: Weights
-    coarser: list[str]
-    """Settings by which float32 was computed coarser."""
 
 
 class Engines:

@@ -55,7 +55,7 @@ class Weights:
     def tensors(self) -> list[Tensor]:
         """All that is watched; nothing in place of what is gone."""
         found = (store.get(name) for store, name in self._places)
-        return [torch.zeros(0) if tensor is None else tensor for tensor in found]
+        return [torch.zeros(0, device="cpu") if tensor is None else tensor for tensor in found]
 
     def check(self) -> None:
         """Raise if a value changed: what is kept of a recording is half of the old network, half of

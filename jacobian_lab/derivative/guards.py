@@ -154,7 +154,7 @@ def _is_rounding(
     as may happen far from the data.
     """
     noise = torch.randn(
-        x.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64
+        x.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64, device="cpu"
     ).to(x)
     # 8 eps: more than the rounding of x itself, and still only its last digit or two
     with torch.no_grad():

@@ -170,7 +170,9 @@ def check_the_same(
 
 def nearby(x: Tensor) -> Tensor:
     """Return x with a small random change."""
-    g = torch.randn(x.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(x)
+    g = torch.randn(
+        x.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64, device="cpu"
+    ).to(x)
     size = x.square().mean().sqrt()
     return x + max(1e-3, 4 * torch.finfo(x.dtype).eps) * torch.where(size > 0, size, 1) * g
 

@@ -30,8 +30,9 @@ from jacobian_lab.derivative.fallbacks import Differences, DoubleBackward
 from jacobian_lab.derivative.fingerprint import Weights
 from jacobian_lab.derivative.guards import check_evaluation_mode, modules_called
 from jacobian_lab.derivative.linearisation import Linearisation
+from jacobian_lab.derivative.precision import promoted
 from jacobian_lab.derivative.probes import probe
-from jacobian_lab.derivative.settings import as_called, coarser_float32
+from jacobian_lab.derivative.settings import Float32, as_called
 from jacobian_lab.derivative.verification import Verification, warn_of
 from jacobian_lab.diffusion.denoiser import Denoiser
 from jacobian_lab.diffusion.schedule import Time
@@ -100,10 +101,9 @@ class Ladder:
         self.scale = float(sum(c.square().max() for c in denoiser.schedule(t)) ** 0.5)
         self._forward: Engine | None = None
         self._reverse: Engine | None = None
-        self._coarser = coarser_float32(x.device.type)
-        alike = like is not None and like.t == t and like.coarser == self._coarser
-        like = like if alike else None
-        self.function = as_called(partial(_output, denoiser, t))
+        like = like if like is not None and like.t == t else None
+        self.function = as_called(promoted(partial(denoiser.output, t=t)))
+        self._float32 = Float32(x.device.type)
         known = [*denoiser.parameters(), *denoiser.buffers()]
         self._engines = Engines(self.function, x, known, memory)
         with modules_called() as called:
@@ -191,21 +191,14 @@ class Ladder:
             recorded = isinstance(self._reverse, Linearisation)
             transposed = "linearised" if recorded else "double backward"
         paths = self.path, self.reason, transposed
-        found = self.error, self.eps, self.together, self.step, self._weights, self._coarser
-        return Choice(self.t, *paths, *found)
+        return Choice(self.t, *paths, self.error, self.eps, self.together, self.step, self._weights)
 
     def check_weights(self) -> None:
         """Raise if the network's weights changed, or the precision of float32: call it before
         products at a point that is kept.
         """
         self._weights.check()
-        now = coarser_float32(self.x.device.type)
-        if now != self._coarser:
-            before, after = (", ".join(found) or "full precision" for found in (self._coarser, now))
-            raise InputError(
-                f"float32 is computed otherwise than when this operator was made, {after} in place"
-                f" of {before}: set that back, or make the operator anew"
-            )
+        self._float32.check()
 
     def forget(self) -> None:
         """Free the graphs that the fallbacks keep."""
@@ -319,11 +312,3 @@ class Ladder:
             f"J^T u needs a derivative, and {'; '.join(problems)}; J v by"
             f" {self.path or 'differences'}{self.reason and ': '}{self.reason}"
         )
-
-
-def _output(denoiser: Denoiser | AnyFunction, t: Time, x: Tensor) -> Tensor:
-    """Return F(x, t); where it is in a lower precision than x, in that of x, in which vectors are
-    on both sides.
-    """
-    raw = denoiser.output(x, t)
-    return raw.to(torch.promote_types(raw.dtype, x.dtype))

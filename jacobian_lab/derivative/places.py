@@ -112,7 +112,7 @@ def _reals(t: Tensor) -> Tensor:
 def covers(base: Place, part: Place) -> bool:
     """Whether each entry of `part` is one of `base`, whose entries are all different."""
     flat = Flat(base, part)
-    mask = torch.zeros(1, flat.size, dtype=torch.bool)
+    mask = torch.zeros(1, flat.size, dtype=torch.bool, device="cpu")
     flat.view(mask, base).fill_(True)
     return int(mask.sum()) == flat.view(mask, base).numel() and bool(flat.view(mask, part).all())
 
@@ -123,7 +123,7 @@ def overlap(p: Place, q: Place) -> bool:
     if real_type(p) != real_type(q):
         return True
     flat = Flat(p, q)
-    mask = torch.zeros(1, flat.size, dtype=torch.bool)
+    mask = torch.zeros(1, flat.size, dtype=torch.bool, device="cpu")
     flat.view(mask, p).fill_(True)
     return bool(flat.view(mask, q).any())
 

@@ -60,3 +60,15 @@ class CoarsestPrecision(TorchDispatchMode):  # type: ignore[no-untyped-call]
                             f" {str(tensor.dtype).removeprefix('torch.')}"
                         )
         return out
+
+
+def promoted(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """Return a function whose value is in no lower precision than its argument: vectors on both
+    sides of J are then in that of x.
+    """
+
+    def value(x: Tensor) -> Tensor:
+        raw = function(x)
+        return raw.to(torch.promote_types(raw.dtype, x.dtype))
+
+    return value

@@ -25,7 +25,7 @@ def probe(x: Tensor) -> Tensor:
     the direction mixes these with noise.
     """
     noise = torch.randn(
-        x.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64
+        x.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64, device="cpu"
     ).to(x.device)
     along = torch.linspace(-1, 1, x.shape[-1], dtype=torch.float64, device=x.device).expand(x.shape)
     parts = (noise, x.double(), torch.ones_like(along), along, along.square())

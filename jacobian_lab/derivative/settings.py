@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from jacobian_lab.errors import InputError
+
 Autocast: TypeAlias = tuple[tuple[str, torch.dtype], ...]
 """Kinds of devices on which autocast is on, each with its precision."""
 KINDS = ("cpu", "cuda", "mps", "xpu")
@@ -92,6 +94,25 @@ def coarser_float32(kind: str) -> list[str]:
         for name, value in found.items()
         if value not in ("none", "ieee")
     ]
+
+
+class Float32:
+    """How float32 is computed on a kind of device now, to be compared with how it is later."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind, self.coarser = kind, coarser_float32(kind)
+
+    def check(self) -> None:
+        """Raise if that changed: the products of an operator would be of another precision than the
+        one that was checked.
+        """
+        now = coarser_float32(self.kind)
+        if now != self.coarser:
+            after, before = (", ".join(found) or "in full" for found in (now, self.coarser))
+            raise InputError(
+                f"float32 is computed otherwise than when this operator was made: {after}; then it"
+                f" was {before}. Set that back, or make the operator anew"
+            )
 
 
 class _Setting:

@@ -138,7 +138,7 @@ class Verification:
         #    cancel to nothing where J is right.
         v, y = (None, u) if self.checked is None else self.checked
         noise = torch.randn(
-            y.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64
+            y.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64, device="cpu"
         ).to(y)
         parts = [_unit(y), _unit(self.value.expand(y.shape)), _unit(noise)]
         if v is None:  # along J^T w, where an error shows most

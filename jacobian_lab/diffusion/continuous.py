@@ -57,7 +57,7 @@ class ContinuousSchedule(Schedule):
         for what, function in (("alpha", alpha), ("sigma", sigma)):
             _require.function(what, function, "of times")
         self._alpha, self._sigma = alpha, sigma
-        grid = torch.linspace(0, self.last, GRID, dtype=torch.float64)[1:]
+        grid = torch.linspace(0, self.last, GRID, dtype=torch.float64, device="cpu")[1:]
         alpha_t, sigma_t = self._coefficients(grid)
         for what, level, least in (("alpha", alpha_t, 0.0), ("sigma", sigma_t, 5e-324)):
             bad = ~(level.isfinite() & (level >= least))
@@ -81,7 +81,7 @@ class ContinuousSchedule(Schedule):
         if time.is_complex() or time.dtype == torch.bool:
             raise InputError(f"{wanted}: got {t!r} ({time.dtype})")
         if not isinstance(t, Tensor):
-            time = torch.as_tensor(t, dtype=torch.float64)  # not through float32
+            time = torch.as_tensor(t, dtype=torch.float64, device="cpu")  # not through float32
         if not time.is_floating_point():
             time = time.double()
         if time.ndim > 1:
@@ -103,7 +103,7 @@ class ContinuousSchedule(Schedule):
 
     def time_of(self, ratio: float | Tensor) -> Tensor:
         """Return the time by bisection; see `Schedule.time_of`."""
-        angle = torch.as_tensor(ratio, dtype=torch.float64).cpu().atan()
+        angle = as_tensor(ratio).cpu().double().atan()
         low, high = torch.zeros_like(angle), torch.full_like(angle, self.last)
         for _ in range(HALVINGS):
             middle = (low + high) / 2

@@ -48,8 +48,8 @@ class Latent:
         # one number for all channels, or, as in some of SDXL's kin, one for each
         mean, std = config.get("latents_mean"), config.get("latents_std")
         shift = [float(config.get("shift_factor") or 0.0)] if mean is None else mean
-        self._shift = torch.tensor(shift, dtype=torch.float64).reshape(-1, 1, 1)
-        spread = torch.tensor([1.0] if std is None else std, dtype=torch.float64)
+        self._shift = torch.tensor(shift, dtype=torch.float64, device="cpu").reshape(-1, 1, 1)
+        spread = torch.tensor([1.0] if std is None else std, dtype=torch.float64, device="cpu")
         self._scale = float(config.scaling_factor) / spread.reshape(-1, 1, 1)
         _, h, w = denoiser.shape
         self.image_shape = (int(config.in_channels), h * factor, w * factor)

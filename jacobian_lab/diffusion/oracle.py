@@ -64,7 +64,9 @@ class GaussianMixture(nn.Module):
             _require.sizes("shape", shape)
         means, eigenvalues, eigenvectors = _diagonalised(means, covariances)
         count, n = means.shape
-        weights = torch.ones(count).to(means) if weights is None else weights.to(means)
+        weights = (
+            torch.ones(count, device="cpu").to(means) if weights is None else weights.to(means)
+        )
         if weights.shape != (count,) or not (weights > 0).all():
             raise InputError(f"weights must be {count} positive numbers: got {weights}")
         self.schedule = schedule
@@ -158,9 +160,9 @@ class GaussianMixture(nn.Module):
             means.device
         )
         b = torch.arange(len(k), device=means.device)
-        noise = torch.randn(means[b, k].shape, generator=generator, dtype=means.dtype).to(
-            means.device
-        )
+        noise = torch.randn(
+            means[b, k].shape, generator=generator, dtype=means.dtype, device="cpu"
+        ).to(means.device)
         x = means[b, k] + torch.einsum(
             "bij,bj->bi", self.eigenvectors[k], variances[b, k].sqrt() * noise
         )
@@ -202,7 +204,9 @@ class GaussianMixture(nn.Module):
         A, y = A.to(self.means), y.to(self.means)
         covariances = (self.eigenvectors * self.eigenvalues[:, None]) @ self.eigenvectors.mT
         seen = A @ covariances  # Cov[A x_0, x_0], (K, m, n)
-        factor, failed = torch.linalg.cholesky_ex(seen @ A.T + sigma**2 * torch.eye(len(y)).to(y))
+        factor, failed = torch.linalg.cholesky_ex(
+            seen @ A.T + sigma**2 * torch.eye(len(y), device="cpu").to(y)
+        )
         if failed.any():
             raise InputError(
                 f"A S A^T + sigma^2 I is singular for component {int(failed.nonzero()[0])} and"

@@ -105,7 +105,7 @@ class Schedule(ABC):
 def as_tensor(t: Any) -> Tensor:
     """Return times as a tensor, or raise."""
     try:
-        return torch.as_tensor(t)
+        return t if isinstance(t, Tensor) else torch.as_tensor(t, device="cpu")
     except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(
             f"a time is a number, or a tensor of a number for each sample: got {_require.shown(t)}"
@@ -119,7 +119,7 @@ def _even(start: float, end: float, steps: int, power: float = 1.0) -> Tensor:
         _require.real(name, beta, "[0, 1)")
         for name, beta in (("beta_start", start), ("beta_end", end))
     )
-    return torch.linspace(start**power, end**power, steps, dtype=torch.float64)
+    return torch.linspace(start**power, end**power, steps, dtype=torch.float64, device="cpu")
 
 
 def per_sample(coefficient: Tensor, x: Tensor) -> Tensor:
@@ -237,7 +237,7 @@ class DiscreteSchedule(Schedule):
         steps = _require.integer("steps", steps, 1, MOST)
         offset = _require.real("offset", offset, "[0, inf)")
         largest_beta = _require.real("largest_beta", largest_beta, "(0, 1]")
-        times = torch.linspace(0, 1, steps + 1, dtype=torch.float64)
+        times = torch.linspace(0, 1, steps + 1, dtype=torch.float64, device="cpu")
         alpha_bar = torch.cos((times + offset) / (1 + offset) * (math.pi / 2)) ** 2
         return cls.from_betas((1 - alpha_bar[1:] / alpha_bar[:-1]).clamp(max=largest_beta))
 
@@ -285,8 +285,8 @@ class DiscreteSchedule(Schedule):
 
     def time_of(self, ratio: float | Tensor) -> Tensor:
         """Return the nearest time of the table; see `Schedule.time_of`."""
-        alpha, sigma = self(torch.arange(self.steps))
-        angle = torch.as_tensor(ratio, dtype=torch.float64).cpu().atan()
+        alpha, sigma = self(torch.arange(self.steps, device="cpu"))
+        angle = as_tensor(ratio).cpu().double().atan()
         return (sigma.atan2(alpha) - angle.unsqueeze(-1)).abs().argmin(-1)
 
     def _coefficients(self, t: Tensor) -> tuple[Tensor, Tensor]:

@@ -134,7 +134,7 @@ def check_convention(
     if not clean[:FEW].std() > 0:
         raise InputError(f"the samples are {float(clean.min()):g} everywhere: nothing to denoise")
     generator = torch.Generator().manual_seed(_require.seed(seed))
-    noise = torch.randn(clean.shape, generator=generator).to(clean)
+    noise = torch.randn(clean.shape, generator=generator, device="cpu").to(clean)
     levels = [
         level for ratio in RATIOS if (level := _level(denoiser, clean, noise, ratio)) is not None
     ]
@@ -244,7 +244,8 @@ def _traces(
     alpha_t, sigma_t = (float(c) for c in denoiser.schedule(t))
     J = BatchJacobian(denoiser, alpha_t * clean + sigma_t * noise, t, "central")
     probes = [
-        (2 * torch.randint(0, 2, clean.shape, generator=generator) - 1).to(clean) for _ in range(4)
+        (2 * torch.randint(0, 2, clean.shape, generator=generator, device="cpu") - 1).to(clean)
+        for _ in range(4)
     ]
     traces = torch.stack([(g * J.jvp(g)).flatten(1).sum(1) for g in probes]).mean(0).double()
     wanted = alpha_t / sigma_t**2 * (J.d - clean).flatten(1).square().sum(1).double()

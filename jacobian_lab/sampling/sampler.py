@@ -99,7 +99,9 @@ def seeded_noise(
     _require.device(device)
     _require.precision(dtype)
     samples = [
-        torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float32)
+        torch.randn(
+            shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float32, device="cpu"
+        )
         for seed in numbers
     ]
     return torch.stack(samples).to(device, dtype)

@@ -42,7 +42,7 @@ def entries_of(
         if peer.has_authors and "authors" in config.settings
     ]
     if "searched" in config.settings:
-        chosen = taken if config.taken else searched
+        chosen = found_before if config.taken else searched
         for task, peer, best in chosen(config, pairs, pieces):
             for budget in config.budgets:
                 steps = steps_within(budget, best["step"], best["once"])
@@ -77,7 +77,7 @@ def searched(config: Contest, pairs: list[tuple[str, Peer]], pieces: Pieces) -> 
     return found
 
 
-def taken(config: Contest, pairs: list[tuple[str, Peer]], pieces: Pieces) -> list[Chosen]:
+def found_before(config: Contest, pairs: list[tuple[str, Peer]], pieces: Pieces) -> list[Chosen]:
     """Return the parameters that an earlier contest found, and what a step costs with them."""
     named = {f"{task}: {peer.name}": (task, peer) for task, peer in pairs if peer.run is not paper}
     if missing := named.keys() - config.taken.keys():

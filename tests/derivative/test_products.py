@@ -228,7 +228,7 @@ def test_a_precision_of_float32_that_changed_is_told(make):
         place.fp32_precision = "bf16"
         for product in (jvp, vjp):
             with pytest.raises(
-                InputError, match=r"mkldnn.matmul.fp32_precision = bf16 in place of"
+                InputError, match=r"mkldnn.matmul.fp32_precision = bf16; then it was in full"
             ):
                 product(v)
     finally:

@@ -143,7 +143,9 @@ class Packed(nn.Module):
         """Return the network's output, (B, C, h, w), in a tuple."""
         b, c, h, w = x.shape
         patches = x.reshape(b, c, h // 2, 2, w // 2, 2).permute(0, 2, 4, 1, 3, 5)
-        rows, columns = torch.meshgrid(torch.arange(h // 2), torch.arange(w // 2), indexing="ij")
+        rows, columns = torch.meshgrid(
+            torch.arange(h // 2, device="cpu"), torch.arange(w // 2, device="cpu"), indexing="ij"
+        )
         positions = torch.stack([torch.zeros_like(rows), rows, columns], dim=-1).reshape(-1, 3)
         out = self.network(
             patches.reshape(b, h * w // 4, 4 * c),

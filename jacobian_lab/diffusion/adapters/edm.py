@@ -59,7 +59,7 @@ def load_edm(source: Any, *, label: int | None = None, shape: Shape | None = Non
     classes_known = int(getattr(source, "label_dim", 0) or 0)
     row: Tensor | None = None
     if classes_known:
-        row = torch.zeros(classes_known)
+        row = torch.zeros(classes_known, device="cpu")
         if label is not None:
             row[label_of(label, classes_known)] = 1
     else:
@@ -81,7 +81,9 @@ def load_edm(source: Any, *, label: int | None = None, shape: Shape | None = Non
 def _check_call(source: nn.Module, denoiser: Denoiser, row: Tensor | None) -> None:
     """Raise unless D is the object's own call at a random point: it may have other scalings."""
     weight = next(source.parameters())
-    x = torch.randn(1, *denoiser.shape, generator=torch.Generator().manual_seed(0)).to(weight)
+    x = torch.randn(
+        1, *denoiser.shape, generator=torch.Generator().manual_seed(0), device="cpu"
+    ).to(weight)
     labels = None if row is None else row[None].to(weight.device)
     theirs = source(x, torch.ones(1, device=weight.device), labels)
     off = float((denoiser(x, 1.0) - theirs).norm() / theirs.norm())

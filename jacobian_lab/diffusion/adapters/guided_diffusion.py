@@ -54,7 +54,7 @@ def load_guided_diffusion(
     Dhariwal, Nichol (2021), *Diffusion models beat GANs on image synthesis*.
     """
     model, diffusion = source if isinstance(source, tuple) else (source, None)
-    prediction, times = MEANS["EPSILON"], torch.empty(0)
+    prediction, times = MEANS["EPSILON"], torch.empty(0, device="cpu")
     if diffusion is not None:
         if schedule is not None:
             raise InputError("the diffusion object has a schedule of its own: leave schedule out")
@@ -78,11 +78,12 @@ def load_guided_diffusion(
 
 def _times(diffusion: Any, steps: int) -> Tensor:
     """Return the times of the network at the indices of a table; empty where they are the same."""
-    times = torch.as_tensor(getattr(diffusion, "timestep_map", range(steps)))
+    times = torch.as_tensor(getattr(diffusion, "timestep_map", range(steps)), device="cpu")
     if getattr(diffusion, "rescale_timesteps", False):
         original = getattr(diffusion, "original_num_steps", steps)
         return times.float() * (1000.0 / original)
-    return times if not torch.equal(times, torch.arange(steps)) else torch.empty(0)
+    whole = torch.equal(times, torch.arange(steps, device="cpu"))
+    return torch.empty(0, device="cpu") if whole else times
 
 
 class Timed(nn.Module):

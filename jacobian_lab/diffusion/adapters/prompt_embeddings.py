@@ -109,7 +109,7 @@ def _text_pooled_and_guidance(pipeline: Any, asked: Asked) -> list[Held]:
         tokens, pooled, _ = pipeline.encode_prompt(text, None, pipeline._execution_device)
         told = {}
         if pipeline.transformer.config.guidance_embeds:
-            told = {"guidance": torch.full((1,), asked.embedded_guidance).to(tokens)}
+            told = {"guidance": torch.full((1,), asked.embedded_guidance, device="cpu").to(tokens)}
         held.append({"encoder_hidden_states": tokens, "pooled_projections": pooled, **told})
     return held
 
