@@ -1,6 +1,7 @@
 """The prices of the products."""
 
 import csv
+import re
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from conftest import call
 @pytest.mark.filterwarnings("default::UserWarning")
 @pytest.mark.filterwarnings("default::FutureWarning")
 def test_the_table_names_our_ways_and_pytorchs(monkeypatch, capsys, tmp_path):
-    words = ("products", "--batches", "1", "--rounds", "1", "--out", tmp_path / "run")
+    words = ("products", "--batches", "1", "--rounds", "1", "--bfloat16", "--out", tmp_path / "run")
     status, out, _ = call(monkeypatch, capsys, "benchmark", *words)
     assert status == 0
     for line in ("J v, torch.func.jvp", "set-up, once for x_t"):
@@ -24,6 +25,10 @@ def test_the_table_names_our_ways_and_pytorchs(monkeypatch, capsys, tmp_path):
     assert [row["forward_passes"] for row in unit] == ["1"]
     assert float(unit[0]["milliseconds"]) > 0
     assert all(float(row["forward_passes"]) > 0 for row in rows)
+    coarse = [re.findall(r"bfloat16, off by (.*), stated (.*)", row["way"]) for row in rows]
+    for ((off, stated),) in filter(None, coarse):
+        assert 1e-3 < float(off) < float(stated)
+    assert sum(map(len, coarse)) == 2
 
 
 def test_ways_take_turns_and_the_first_turn_only_warms_up():
