@@ -49,7 +49,7 @@ class Linearised:
     def __init__(self, function: Callable[[Tensor], Tensor], x: Tensor, check: bool) -> None:
         self._function, self._checks, self.error = as_called(function), check, float("nan")
         with torch.enable_grad(), MATH_ATTENTION:
-            self._x = x if x.requires_grad else x.detach().requires_grad_()
+            self._x = x if x.requires_grad else x.detach().clone().requires_grad_()
             self.value = function(self._x)
         if not self.value.requires_grad:
             raise InputError(

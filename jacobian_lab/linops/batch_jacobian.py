@@ -92,7 +92,7 @@ class BatchJacobian:
             _require.finite("x_t", x_t)
         self.denoiser, self.x, self.t, self.method, self.graph = (
             denoiser,
-            denoiser.batched(x_t).detach(),
+            denoiser.batched(x_t).detach().clone(),  # which the caller may write into
             t,
             products,
             graph,

@@ -189,6 +189,17 @@ def test_autocast_around_products_is_that_of_the_place_where_they_were_made(make
         assert 1e-3 < relative(coarse[k], plain[k].reshape(coarse[k].shape)) < 0.3
 
 
+@pytest.mark.parametrize("make", MADE.values(), ids=MADE)
+def test_what_the_caller_writes_into_x_afterwards_changes_nothing(make):
+    model, x, v = networks.unet(), X.clone(), V[:1]
+    jvp, vjp = make(model, X)
+    expected = jvp(v), vjp(v)
+    jvp, vjp = make(model, x)
+    x.mul_(2)
+    assert torch.equal(jvp(v), expected[0])
+    assert torch.equal(vjp(v), expected[1])
+
+
 def test_an_output_in_half_precision_is_recorded_both_ways():
     model, x = networks.unet(torch.float32), X.float()
     plain = Products(model, x, 300)
