@@ -50,6 +50,8 @@ class Outcome(NamedTuple):
     """ "computed", "resumed with 10 pieces" or "reused"."""
     answer: str = ""
     """What it found, as a table for a terminal."""
+    failures: tuple[str, ...] = ()
+    """Checks that it makes where the answer is known and that failed, a line each."""
 
 
 @dataclass(frozen=True)

@@ -85,8 +85,7 @@ def _perform(name: str, command: Command, words: list[str]) -> int:
         if command.function:
             function = getattr(import_module(command.module), command.function)
             return int(function(options) is False)
-        _report(study_of(command), options)
-        return 0
+        return int(not _report(study_of(command), options))
     except (InputError, OSError) as error:  # such as a full disk, a folder that may not be written
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -128,8 +127,8 @@ def parsed(command: Command, name: str, words: list[str]) -> Any:
     return kind(**{name: getattr(parsed, name) for name in annotations if name in typed})
 
 
-def _report(study: Study[Any], config: Options) -> None:
-    """Run a study; print its answer, and where its files are."""
+def _report(study: Study[Any], config: Options) -> bool:
+    """Run a study; print its answer, and where its files are; return whether its checks passed."""
     from studies.frame.study import perform
 
     outcome = perform(study, config)
@@ -138,6 +137,9 @@ def _report(study: Study[Any], config: Options) -> None:
         f"{outcome.answer}\n\n{outcome.folder}/: {drawn}table.csv, data.nc, config.json,"
         f" manifest.json\n{outcome.how}"
     )
+    for line in outcome.failures:
+        print(f"failed where the answer is known: {line}", file=sys.stderr)
+    return not outcome.failures
 
 
 if __name__ == "__main__":

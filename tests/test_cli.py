@@ -2,6 +2,7 @@ import csv
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import torch
 
 import mnist.weights
 from jacobian_lab import __version__
+from mnist.runs import Outcome
 from studies import commands
 from studies.jacobian import (
     directions,
@@ -363,3 +365,14 @@ def test_evaluate_scores_and_records(monkeypatch, capsys, tmp_path, model):
 def test_configs_are_checked_in_python_too():
     with pytest.raises(ValueError, match="is not a held-out digit"):
         Directions(digit=-1)
+
+
+def test_a_check_that_failed_is_told_and_is_the_exit_status(monkeypatch, capsys):
+    outcome = Outcome(Path("run"), "computed", "the answer", ("2 = 3",))
+    monkeypatch.setattr("studies.frame.study.perform", lambda *_: outcome)
+    status, out, err = call(monkeypatch, capsys, "risk")
+    assert status == 1
+    assert out.startswith("the answer")
+    assert err == "failed where the answer is known: 2 = 3\n"
+    monkeypatch.setattr("studies.frame.study.perform", lambda *_: outcome._replace(failures=()))
+    assert call(monkeypatch, capsys, "risk")[0] == 0

@@ -242,6 +242,15 @@ def table(arrays: Arrays) -> list[Row]:
     ]
 
 
+def failures(arrays: Arrays) -> list[str]:
+    """Return the checks that are not right."""
+    return [
+        f"{row['part']}, {row['quantity']}: {row['value']:.1e}, at most {row['limit']:.1e}"
+        for row in table(arrays)
+        if row["right"] == "NO"
+    ]
+
+
 VARIABLES = {
     "subject": Variable("", "the device and its name"),
     "part": Variable("entry", "dry, the precision of a check, or what is timed", coordinate=True),
@@ -261,4 +270,5 @@ CUDA = Study(
     measures_anew=True,
     variables=VARIABLES,
     answer=Answer(("part", "quantity", "value", "units", "passes", "limit", "right")),
+    failures=failures,
 )

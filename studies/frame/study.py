@@ -114,6 +114,10 @@ class Study(Generic[C]):
     """Whether each run measures again, as times and memory have to be."""
     findings: Callable[[Arrays], list[Finding]] | None = None
     """What it says of published claims, which is printed below the answer."""
+    failures: Callable[[Arrays], list[str]] | None = None
+    """Which of its checks failed, a line each, besides the assertions of findings: a command then
+    ends with exit status 1.
+    """
 
 
 def run(study: Study[C], config: C) -> Path:
@@ -155,15 +159,15 @@ def perform(
                 " another --out"
             )
         if place.finished:
-            answer = draw(study, arrays_of(read_dataset(place.folder)), place.folder)
+            drawn = draw(study, arrays_of(read_dataset(place.folder)), place.folder)
             how = f"reused: table and figures drawn anew from {DATA}"
-            return Outcome(place.folder, how + other_threads(place.folder), answer)
+            return Outcome(place.folder, how + other_threads(place.folder), *drawn)
         needs = Needs(claim["code"], claim["weights"], dict(study.models(config)))
         started, pieces = time.time(), Pieces(place.partial, needs)
         prepare(pieces)
         arrays = study.compute(config, pieces)
         write_dataset(place.partial, labelled(study, arrays, claim))
-        answer = draw(study, arrays, place.partial)
+        drawn = draw(study, arrays, place.partial)
         write_whole(
             place.partial / "manifest.json",
             json_bytes(manifest(study, config, claim, started, pieces.found)),
@@ -172,7 +176,7 @@ def perform(
         for name in pieces.names:
             (place.folder / name).unlink(missing_ok=True)
     found = f"resumed with {pieces.found} piece{'s' * (pieces.found > 1)}"
-    return Outcome(place.folder, found if pieces.found else "computed", answer)
+    return Outcome(place.folder, found if pieces.found else "computed", *drawn)
 
 
 def check_times(times: tuple[int | float, ...]) -> None:
@@ -199,18 +203,22 @@ def labelled(study: Study[C], arrays: Arrays, claim: Claim) -> xarray.Dataset:
     )
 
 
-def draw(study: Study[C], arrays: Arrays, folder: Path) -> str:
-    """Write the table and the figure of the arrays into the folder; return the answer."""
+def draw(study: Study[C], arrays: Arrays, folder: Path) -> tuple[str, tuple[str, ...]]:
+    """Write the table and the figure of the arrays into the folder; return the answer, and which
+    checks failed.
+    """
     rows = study.table(arrays)
     write_whole(folder / "table.csv", csv_of(rows))
     for ending, image in figures(study, arrays).items():
         write_whole(folder / f"figure.{ending}", image)
     answer = terminal_table(study.answer(rows))
-    if study.findings is None:
-        return answer
-    findings = study.findings(arrays)
-    write_whole(folder / "findings.csv", csv_of([finding.row() for finding in findings]))
-    return f"{answer}\n\n{findings_in_words(findings)}"
+    failures = study.failures(arrays) if study.failures else []
+    if study.findings:
+        findings = study.findings(arrays)
+        write_whole(folder / "findings.csv", csv_of([finding.row() for finding in findings]))
+        answer = f"{answer}\n\n{findings_in_words(findings)}"
+        failures += [finding.oracle for finding in findings if not finding.passed]
+    return answer, tuple(failures)
 
 
 def figures(

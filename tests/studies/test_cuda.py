@@ -6,7 +6,15 @@ import pytest
 import mnist
 from jacobian_lab import InputError
 from mnist.evaluate import noisy_digit
-from studies.benchmarks.cuda import UNIT, CudaBenchmark, compute, has_device, product_ways, table
+from studies.benchmarks.cuda import (
+    UNIT,
+    CudaBenchmark,
+    compute,
+    failures,
+    has_device,
+    product_ways,
+    table,
+)
 
 
 def test_without_a_gpu_what_needs_none_is_counted_and_that_is_said(monkeypatch, capsys):
@@ -37,6 +45,7 @@ def test_a_row_says_whether_a_check_is_right():
     rows = table(arrays)
     assert [row["right"] for row in rows] == ["yes", "NO", ""]
     assert [row["passes"] for row in rows] == ["", "", 1.0]
+    assert failures(arrays) == ["float32, J^T u: 1.0e+00, at most 1.0e-06"]
 
 
 def test_products_are_timed_beside_pytorch_s():

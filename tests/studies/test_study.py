@@ -11,6 +11,7 @@ from jacobian_lab import InputError
 from studies.frame import provenance
 from studies.frame import study as frame
 from studies.frame.answer import Answer
+from studies.frame.findings import Finding
 from studies.frame.study import perform, run
 
 from conftest import stored
@@ -24,6 +25,21 @@ def test_a_run_hands_out_its_answer_computed_or_reused(tmp_path):
     assert perform(Squares().study(), Options(out=tmp_path / "run")).answer == whole.answer
     short = replace(Squares().study(), answer=Answer(("square",), lambda row: row["i"] == 2))
     assert perform(short, Options(out=tmp_path / "run")).answer == "square\n1.33"
+
+
+def test_checks_that_failed_are_handed_out_computed_or_reused(tmp_path):
+    right = Finding("a claim", "a source", "2 = 2", True, "a length", (1.0, 0.0, 2.0), "holds")
+    wrong = replace(right, oracle="2 = 3", passed=False)
+    study = replace(
+        Squares().study(),
+        failures=lambda arrays: [f"{len(arrays['squares'])} squares"],
+        findings=lambda _: [right, wrong],
+    )
+    for _ in range(2):
+        outcome = perform(study, Options(out=tmp_path / "run"))
+        assert outcome.failures == ("3 squares", "2 = 3")
+        assert outcome.answer.split()[0] == "i"
+    assert perform(Squares().study(), Options(out=tmp_path / "run")).failures == ()
 
 
 def test_a_run_writes_its_folder(tmp_path):
