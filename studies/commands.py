@@ -181,7 +181,7 @@ COMMANDS: dict[str, dict[str, Command]] = {
             study="CUDA",
         ),
         "benchmark contest": Command("studies.contest.contest", "Contest on inverse problems."),
-        "benchmark contests": Command("studies.contest.joined", "Join contests that were held."),
+        "benchmark contests": Command("studies.contest.joined", "Join finished contests."),
     },
     "Many runs": {
         "list": Command(
