@@ -28,7 +28,9 @@ def test_a_run_hands_out_its_answer_computed_or_reused(tmp_path):
 
 
 def test_checks_that_failed_are_handed_out_computed_or_reused(tmp_path):
-    right = Finding("a claim", "a source", "2 = 2", True, "a length", (1.0, 0.0, 2.0), Standing.HOLDS)
+    right = Finding(
+        "a claim", "a source", "2 = 2", True, "a length", (1.0, 0.0, 2.0), Standing.HOLDS
+    )
     wrong = replace(right, oracle="2 = 3", passed=False)
     study = replace(
         Squares().study(),
