@@ -495,6 +495,7 @@ BAD = {
     "Dynamic({})": ["0", "-1", "nan", "inf", "None", "'a'"],
     "Dynamic(0.2, {})": ["-1", "nan", "'a'", "inf"],
     "Secant({})": ["0", "nan", "None", "'a'"],
+    "PerError({})": ["0", "nan", "None", "'a'"],
     "Fixed({})": ["0", "-1", "nan", "inf", "None", "'a'"],
     "Spectral({})": ["0", "nan", "None", "'a'", "inf"],
     "Spectral(1.0, {})": ["0", "2.5", "None", "'a'"],

@@ -81,6 +81,11 @@ class JacobianOperator(Operator):
     -----
     The dtype is float64 for a float64 network and float32 otherwise. ARPACK's default `tol=0` then
     means the rounding of that dtype.
+
+    PyTorch's autocast belongs to the place where the operator is made, wherever it is used: under
+    `torch.autocast("cpu", torch.bfloat16)` it is the Jacobian of the network as it computes there,
+    whose products take half the time on a CPU with AMX; they are off by about a percent, and
+    `product_error` says how far differences can tell.
     """
 
     def __init__(

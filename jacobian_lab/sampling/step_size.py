@@ -2,6 +2,7 @@ r"""How far to go along a Newton direction g: lambda for each sample, `x_t <- x_
 
     Dynamic(c)          c / max |g|, the paper's: no entry moves by more than c        nothing
     Secant(c)           the same, but no further than where e would be zero            nothing
+    PerError(c)         c / |e|, that of DPS, but no further than where e would be 0   nothing
     Fixed(size)         the same for all                                               nothing
     Spectral(c)         c / mu^2, mu the largest |eigenvalue| of J by Arnoldi     `steps` products
     ExactMinimiser()    the minimum of |e - lambda J g|, as the constraint sees it     one product
@@ -101,6 +102,33 @@ class Secant:
     ) -> Tensor:
         """Return the smaller of the two; see `StepSize`."""
         return torch.minimum(_over_largest(self.c, J, g), _ratio(e, constraint.seen(g)) ** 2)
+
+
+@dataclass(frozen=True)
+class PerError:
+    """`lambda = min(c / |e|, r^2)`, r as in `Secant`: x_t moves by c times J on the direction of e,
+    and so further where J passes more of it.
+
+    References
+    ----------
+    Chung, Kim, McCann, Klasky, Ye (2023), *Diffusion posterior sampling for general noisy inverse
+    problems*, whose step along J^T e is zeta / |e|; the brake is not theirs.
+    """
+
+    c: float = 4.0
+    """Length of the change of x_t where |J e| = |e|, for x_t of size 1."""
+
+    def __post_init__(self) -> None:
+        _require.real("c", self.c, "(0, inf)")
+
+    def __call__(
+        self, J: BatchJacobian, e: Tensor, g: Tensor, constraint: Constraint, progress: float
+    ) -> Tensor:
+        """Return the smaller of the two; see `StepSize`."""
+        # J e is the smaller, the larger x_t is
+        c, size = self.c * float(J.denoiser.schedule.scale(J.t)) ** 2, e.flatten(1).norm(dim=1)
+        step = torch.where(size > 0, c / size.clamp(min=torch.finfo(e.dtype).tiny), 0)
+        return torch.minimum(step, _ratio(e, constraint.seen(g)) ** 2)
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,14 @@ from jacobian_lab import (
     sample,
     seeded_noise,
 )
-from jacobian_lab.sampling.step_size import Backtracking, Dynamic, ExactMinimiser, Secant, Spectral
+from jacobian_lab.sampling.step_size import (
+    Backtracking,
+    Dynamic,
+    ExactMinimiser,
+    PerError,
+    Secant,
+    Spectral,
+)
 
 from conftest import random_covariance, relative
 
@@ -104,7 +111,15 @@ def test_schedules_are_pickled(schedule):
     assert again(0.3) == schedule(0.3)
 
 
-RULES = [Dynamic(0.3), Dynamic(0.5, 0.1), Secant(0.3), Spectral(), ExactMinimiser(), Backtracking()]
+RULES = [
+    Dynamic(0.3),
+    Dynamic(0.5, 0.1),
+    Secant(0.3),
+    PerError(4.0),
+    Spectral(),
+    ExactMinimiser(),
+    Backtracking(),
+]
 
 
 @pytest.mark.parametrize("eta", [0.0, 0.7])

@@ -5,9 +5,18 @@ import torch
 
 from jacobian_lab.constraints.linear import Inpainting
 from jacobian_lab.constraints.masks import half
+from jacobian_lab.linops.batch_jacobian import BatchJacobian
 from jacobian_lab.sampling.newton import Newton
 from jacobian_lab.sampling.sampler import sample, seeded_noise
-from jacobian_lab.sampling.step_size import Backtracking, Dynamic, ExactMinimiser, Fixed, Spectral
+from jacobian_lab.sampling.step_size import (
+    Backtracking,
+    Dynamic,
+    ExactMinimiser,
+    Fixed,
+    PerError,
+    Secant,
+    Spectral,
+)
 
 import networks
 from conftest import relative
@@ -16,6 +25,7 @@ RULES = (
     Dynamic(0.3),
     Dynamic(0.3, 0.1),
     Fixed(0.1),
+    PerError(4.0),
     Spectral(1.0, 6),
     ExactMinimiser(),
     Backtracking(),
@@ -81,3 +91,19 @@ def test_samples_do_not_influence_each_other(rule, flow):
     )
     assert relative(alone.x0[0], together.x0[1]) < 1e-9
     assert alone.residual[0] == pytest.approx(float(together.residual[1]), rel=1e-9)
+
+
+def test_a_step_per_error_has_that_length_and_does_not_overshoot():
+    denoiser = networks.denoiser()
+    x_t = seeded_noise(range(2), denoiser.shape, dtype=torch.float64)
+    J = BatchJacobian(denoiser, x_t, 500, "exact")
+    constraint = Inpainting(torch.zeros_like(x_t), half(denoiser.shape))
+    e = constraint.error(J.d)
+    g = J.jvp(e)
+    short, long = (PerError(c)(J, e, g, constraint, 0.0) for c in (1e-6, 1e6))
+    assert (
+        relative(short * e.flatten(1).norm(dim=1), torch.full((2,), 1e-6, dtype=torch.float64))
+        < 1e-12
+    )
+    assert torch.equal(long, Secant(1e6)(J, e, g, constraint, 0.0))
+    assert PerError(1.0)(J, 0 * e, g, constraint, 0.0).tolist() == [0, 0]
