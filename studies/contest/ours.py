@@ -25,7 +25,7 @@ from jacobian_lab import Denoiser
 from jacobian_lab.constraints.base import LinearConstraint
 from jacobian_lab.sampling.newton import Newton
 from jacobian_lab.sampling.sampler import sample, seeded_noise
-from jacobian_lab.sampling.step_size import Dynamic, Secant
+from jacobian_lab.sampling.step_size import Dynamic, PerError, Secant
 from mnist.problems import Measured, Quantised
 from studies.contest.peers import PEERS, Passes, Peer
 
@@ -51,14 +51,17 @@ def inexact(
     travel: float = 20.0,
     newton_steps: int = 1,
     temperature: float = 0.5,
+    per_error: int = 0,
 ) -> Tensor:
-    """Return samples by inexact Newton with the step that brakes, fresh noise, and the projection
+    """Return samples by inexact Newton with a step that brakes, fresh noise, and the projection
     where y has no noise.
 
     `travel` is the way that all steps together may take a pixel of x_t: what suits does not depend
-    on their number.
+    on their number. With `per_error` it is the way of x_t as a whole, ten times as long, where J
+    passes all of e, and less where it does not.
     """
-    rule = Secant(travel / (steps * newton_steps))
+    size = travel / (steps * newton_steps)
+    rule = PerError(10 * size) if per_error else Secant(size)
     newton = Newton("inexact", newton_steps, rule, refresh=False)
     times = _down(denoiser, steps)
     return _sampled(denoiser, problem, seeds, times, newton, temperature=temperature, project=True)
@@ -72,11 +75,13 @@ def gradient(
     travel: float = 20.0,
     newton_steps: int = 1,
     temperature: float = 0.5,
+    per_error: int = 0,
 ) -> Tensor:
-    """Return samples as `inexact` does, along J^T e; its step cannot be told from g alone and is
-    the dynamic one.
+    """Return samples as `inexact` does, along J^T e; where its step is told from g alone, it is the
+    dynamic one.
     """
-    rule = Dynamic(travel / (steps * newton_steps))
+    size = travel / (steps * newton_steps)
+    rule = PerError(10 * size) if per_error else Dynamic(size)
     newton = Newton("gradient", newton_steps, rule, refresh=False)
     times = _down(denoiser, steps)
     return _sampled(denoiser, problem, seeds, times, newton, temperature=temperature, project=True)
@@ -127,14 +132,24 @@ def _sampled(
     return last.x0
 
 
-DEFAULTS = {"travel": 20.0, "newton_steps": 1, "temperature": 0.5}
+DEFAULTS = {"travel": 20.0, "newton_steps": 1, "temperature": 0.5, "per_error": 0}
 STEPS: dict[str, tuple[float, ...]] = {
     "travel": (10.0, 20.0, 40.0, 80.0),
     "newton_steps": (1, 2),
-    "temperature": (0.25, 0.5, 1.0),
+    "temperature": (0.1, 0.25, 0.5, 1.0),
+    "per_error": (0, 1),
 }
 CONTESTANTS = (
-    Peer("inexact Newton", "jacobian-lab", inexact, DEFAULTS, STEPS, Passes(2), 50, "this project"),
+    Peer(
+        "inexact Newton",
+        "jacobian-lab",
+        inexact,
+        DEFAULTS,
+        STEPS,
+        Passes(2),
+        50,
+        "this project",
+    ),
     Peer(
         "gradient descent",
         "jacobian-lab",
