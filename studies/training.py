@@ -13,7 +13,8 @@ from mnist.train import train_or_resume
 
 def report_training(recipe: Recipe) -> None:
     """Train a model; print where it is, and how it is used."""
-    folder, how, _ = train_or_resume(recipe)
+    outcome = train_or_resume(recipe)
+    folder, how = outcome.folder, outcome.how
     path = folder / recipe.kind
     use = {
         "autoencoder": f"jacobian-lab train latent --autoencoder {path}",
