@@ -233,6 +233,7 @@ class BatchJacobian:
             If it is in training mode, returns something else at each call, or couples the samples
             of a batch.
         """
+        self._eps_known = True  # from one sample, below
         _ = self.d
         last = self.x[-1:]
         again = partial(self._function, last)

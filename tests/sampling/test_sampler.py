@@ -205,7 +205,7 @@ def test_differences_of_a_network_in_half_precision_take_steps_that_it_resolves(
     first.guard()
     e = seeded_noise([7, 8], model.shape)
     exact = BatchJacobian(model, noise, 500, "exact").jvp(e)
-    # the step of float32 drowns in rounding: relative(...) was 7
+    # the step of float32 would drown in rounding: 7
     assert relative(BatchJacobian(rough, noise, 500).jvp(e), exact) < 0.5
     assert relative(first.jvp(e), exact) < 0.5
     assert relative(BatchJacobian(rough, noise, 499, like=first).jvp(e), exact) < 0.5
