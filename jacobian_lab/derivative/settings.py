@@ -21,14 +21,15 @@ KINDS = ("cpu", "cuda", "mps", "xpu")
 _CALLERS: ContextVar[Autocast] = ContextVar(
     "autocast of whoever called `differentiable`", default=()
 )
+_BACKENDS: Any = torch.backends
 FLOAT32: dict[str, dict[str, Any]] = {
     "cpu": {
-        "torch.backends.mkldnn.matmul": torch.backends.mkldnn.matmul,
-        "torch.backends.mkldnn.conv": torch.backends.mkldnn.conv,
+        "torch.backends.mkldnn.matmul": _BACKENDS.mkldnn.matmul,
+        "torch.backends.mkldnn.conv": _BACKENDS.mkldnn.conv,
     },
     "cuda": {
-        "torch.backends.cuda.matmul": torch.backends.cuda.matmul,
-        "torch.backends.cudnn.conv": torch.backends.cudnn.conv,
+        "torch.backends.cuda.matmul": _BACKENDS.cuda.matmul,
+        "torch.backends.cudnn.conv": _BACKENDS.cudnn.conv,
     },
 }
 """Where PyTorch is told to compute float32 in TF32 or bfloat16, by kind of device."""

@@ -126,7 +126,7 @@ def test_a_digit_is_the_same_alone_and_in_a_batch(run, model):
         out="alone",
     )
     np.testing.assert_array_equal(together["observed"][1], alone["observed"][0])
-    np.testing.assert_allclose(together["images"][:, 1], alone["images"][:, 0], atol=1e-4)
+    np.testing.assert_allclose(together["images"][:, 1], alone["images"][:, 0], atol=1e-3)
     assert relative(together["images"][0, 0], together["images"][0, 1]) > 0.1
 
 
