@@ -16,6 +16,7 @@ from jacobian_lab.derivative.guards import is_repeated
 from jacobian_lab.derivative.linearisation import Linearisation
 from jacobian_lab.derivative.precision import observed
 from jacobian_lab.derivative.probes import foreign
+from jacobian_lab.derivative.settings import Float32
 from jacobian_lab.diffusion.schedule import Time
 
 Engine: TypeAlias = Linearisation | DoubleBackward
@@ -44,7 +45,8 @@ class Choice:
     eps: float
     together: bool
     step: float | None
-    weights: Weights
+    kept: tuple[Weights, Float32]
+    """What must not have changed since."""
 
 
 class Engines:

@@ -103,7 +103,6 @@ class Ladder:
         self._reverse: Engine | None = None
         like = like if like is not None and like.t == t else None
         self.function = as_called(promoted(partial(denoiser.output, t=t)))
-        self._float32 = Float32(x.device.type)
         known = [*denoiser.parameters(), *denoiser.buffers()]
         self._engines = Engines(self.function, x, known, memory)
         with modules_called() as called:
@@ -119,7 +118,10 @@ class Ladder:
             "the precision, and that t is on the network's own scale"
         )
         _require.finite("the network's output F(x_t, t)", self.value, remedy)
-        self._weights = Weights(self.modules) if like is None else like.weights
+        if like is None:
+            self._kept = Weights(self.modules), Float32(x.device.type)
+        else:
+            self._kept = like.kept
         if like is not None:
             self._follow(like)
 
@@ -191,15 +193,16 @@ class Ladder:
             recorded = isinstance(self._reverse, Linearisation)
             transposed = "linearised" if recorded else "double backward"
         paths = self.path, self.reason, transposed
-        return Choice(self.t, *paths, self.error, self.eps, self.together, self.step, self._weights)
+        return Choice(self.t, *paths, self.error, self.eps, self.together, self.step, self._kept)
 
     def check_weights(self) -> None:
         """Raise if the network's weights changed, or the precision of float32: call it before
         products at a point that is kept.
         """
-        self._weights.check()
+        weights, float32 = self._kept
+        weights.check()
         if self.eps > torch.finfo(torch.float64).eps:
-            self._float32.check()
+            float32.check()
 
     def forget(self) -> None:
         """Free the graphs that the fallbacks keep."""

@@ -163,6 +163,7 @@ class Products:
         """
         self._check(u, "u")
         if self.method != "exact":
+            self.ladder.check_weights()
             with under(self.autocast):
                 self._exact = self._exact or Products(
                     self.denoiser, self.x, self.t, memory=self._memory

@@ -85,6 +85,12 @@ def as_called(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor
     return called
 
 
+def made_under(autocast: Autocast, make: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+    """Make something where the autocast is this one: how what was pickled is made anew."""
+    with under(autocast):
+        return make(*arguments)
+
+
 def coarser_float32(kind: str) -> list[str]:
     """Return the settings by which float32 is computed coarser on a kind of device, such as
     "torch.backends.cuda.matmul.fp32_precision = tf32".

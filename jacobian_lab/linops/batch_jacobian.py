@@ -33,7 +33,14 @@ from jacobian_lab.derivative.ladder import Ladder
 from jacobian_lab.derivative.precision import observed
 from jacobian_lab.derivative.products import Method, one_time
 from jacobian_lab.derivative.randomness import deterministic
-from jacobian_lab.derivative.settings import as_called, autocast_here, differentiable, under
+from jacobian_lab.derivative.settings import (
+    Float32,
+    as_called,
+    autocast_here,
+    differentiable,
+    made_under,
+    under,
+)
 from jacobian_lab.diffusion.denoiser import Denoiser
 from jacobian_lab.diffusion.schedule import Time
 from jacobian_lab.linops.jacobian import JacobianOperator
@@ -104,6 +111,7 @@ class BatchJacobian:
         # a method would tie self and the graphs into a cycle
         self._function: Function = as_called(partial(denoiser.output, t=t))
         self._autocast = autocast_here()
+        self._float32: Float32 = Float32(self.x.device.type) if like is None else like._float32
         self._d: Tensor | None = None
         self._value: Tensor | None = None
         self._ladder: Ladder | None = None
@@ -158,6 +166,7 @@ class BatchJacobian:
         _require.tensor("v", v, self.x.shape)
         c_x, c_out = self._coefficients
         if self.method != "exact":
+            self._check_float32()
             self.spent.forward += 1 if self.method == "forward" else 2
             if self._d is None and (self.method == "forward" or not self._eps_known):
                 _ = self.d  # the difference's other end; and the precision inside
@@ -194,9 +203,10 @@ class BatchJacobian:
         known and an own count of passes; what was recorded is recorded anew if it is needed.
         """
         index = index.to(self.x.device)
-        chosen = BatchJacobian(
-            self.denoiser, self.x[index], self.t, self.method, self.graph, like=self
-        )
+        with under(self._autocast):
+            chosen = BatchJacobian(
+                self.denoiser, self.x[index], self.t, self.method, self.graph, like=self
+            )
         if self._d is not None and self._value is not None:
             chosen._d, chosen._value = self._d[index], self._value[index]
         return chosen
@@ -206,7 +216,8 @@ class BatchJacobian:
         they are of one sample.
         """
         i = _require.integer("the sample's number", i, 0, len(self.x) - 1)
-        return JacobianOperator(self.denoiser, self.x[i : i + 1], self.t)
+        with under(self._autocast):
+            return JacobianOperator(self.denoiser, self.x[i : i + 1], self.t)
 
     def on_arrays(self, v: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return `J_b v_b` for numpy vectors, (B, n): what `jacobian_lab.krylov.many_systems` works
@@ -246,11 +257,9 @@ class BatchJacobian:
 
     def __reduce__(self) -> Any:
         """Pickle what it was made of: its recording, and D, are made anew at the other side."""
-        return (
-            type(self),
-            (self.denoiser, self.x, self.t, self.method, self.graph, self.spent.copy()),
-            {"eps": self.eps},
-        )
+        made_of = self.denoiser, self.x, self.t, self.method, self.graph, self.spent.copy()
+        known = {"eps": self.eps, "_eps_known": self._eps_known}
+        return made_under, (self._autocast, type(self), made_of), known
 
     def _at_time(self, like: BatchJacobian | None) -> tuple[Tensor, Tensor]:
         """Return the coefficients of D; at a sampler's next step at one time, a number, nothing of
@@ -267,9 +276,14 @@ class BatchJacobian:
         one_time(self.denoiser, self.t)
         return self.denoiser.coefficients(self.x, self.t)
 
+    def _check_float32(self) -> None:
+        if self.eps > torch.finfo(torch.float64).eps:
+            self._float32.check()
+
     def _climbed(self) -> Ladder:
         """Return the ladder of derivatives at the batch; the network runs once for it."""
         if self._ladder is None:
+            self._check_float32()
             self.spent.forward += 1
             with under(self._autocast), differentiable():
                 self._ladder = Ladder(

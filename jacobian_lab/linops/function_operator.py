@@ -20,7 +20,7 @@ from jacobian_lab import _require
 from jacobian_lab.derivative.any_function import AnyFunction
 from jacobian_lab.derivative.ladder import Ladder
 from jacobian_lab.derivative.probes import probe
-from jacobian_lab.derivative.settings import differentiable
+from jacobian_lab.derivative.settings import autocast_here, differentiable, made_under
 from jacobian_lab.diffusion.denoiser import Denoiser
 from jacobian_lab.diffusion.schedule import Time
 from jacobian_lab.errors import InputError
@@ -59,7 +59,7 @@ class FunctionOperator(Operator):
             _on_columns(self.ladder.vjp, self.ladder, value),
             path=self.ladder.path,
             rounding=self.ladder.error if rough else eps,
-            made_by=(FunctionOperator, (function, x, memory)),
+            made_by=(made_under, (autocast_here(), FunctionOperator, (function, x, memory))),
         )
 
     @property

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from jacobian_lab import _require
 from jacobian_lab.derivative.products import Method, Products
+from jacobian_lab.derivative.settings import made_under
 from jacobian_lab.diffusion.denoiser import Denoiser
 from jacobian_lab.diffusion.schedule import Time
 from jacobian_lab.errors import InputError
@@ -102,6 +103,7 @@ class JacobianOperator(Operator):
         self.alpha_t, self.sigma_t = (float(c) for c in denoiser.schedule(t))
         n = self.products.x.numel()
         dtype = np.float64 if self.products.x.dtype == torch.float64 else np.float32
+        made_of = denoiser, self.products.x, t, products, step, memory
         super().__init__(
             (n, n),
             dtype,
@@ -110,7 +112,7 @@ class JacobianOperator(Operator):
             path=self.products.path,
             rounding=self.products.rounding,
             # a recording is closures: it is made, and checked, anew where J is unpickled
-            made_by=(type(self), (denoiser, self.products.x, t, products, step, memory)),
+            made_by=(made_under, (self.products.autocast, type(self), made_of)),
         )
 
     @property

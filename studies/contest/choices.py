@@ -86,6 +86,12 @@ def found_before(config: Contest, pairs: list[tuple[str, Peer]], pieces: Pieces)
             " leave it out, or search without --parameters-of"
         )
     known = [(*pair, config.taken[name]) for name, pair in named.items()]
+    for task, peer, best in known:
+        if unknown := best["parameters"].keys() - peer.defaults.keys():
+            raise InputError(
+                f"--parameters-of {config.parameters_of}: {peer.name} on {task} has no parameter"
+                f" {', '.join(sorted(unknown))}: it has {', '.join(peer.defaults) or 'none'}"
+            )
     work = {
         piece_name("price", task, peer.name): partial(
             priced, Entry(task, peer.name, "searched", best["parameters"], 1), config

@@ -132,7 +132,7 @@ def price(entry: Entry, config: Contest) -> tuple[float, float]:
     time, and its share of a digit falls with their number: then the runs are of all digits of the
     search.
     """
-    few = evaluations(entry, config, STEPS, FEWEST)
+    few = evaluations(entry, config, STEPS, FEWEST)  # halves and quarters add up exactly
     alike = few == evaluations(entry, config, STEPS, 2 * FEWEST)
     count = FEWEST if alike else config.searched
     few = few if alike else evaluations(entry, config, STEPS, count)

@@ -50,7 +50,7 @@ class Contests(Options):
         for run, claim in zip(self.runs, claims, strict=True):
             if claim.get("study") != CONTEST:
                 raise InputError(f"{run} is no run of jacobian-lab benchmark contest")
-            if unlike := [key for key in ALIKE if claim[key] != claims[0][key]]:
+            if unlike := [key for key in ALIKE if claim.get(key) != claims[0].get(key)]:
                 raise InputError(
                     f"{run} and {self.runs[0]} differ in {', '.join(unlike)}: join contests of one"
                     " model, with the same digits and seeds"
@@ -66,12 +66,12 @@ def compute(config: Contests, _: Pieces) -> Arrays:
 
 def joined(parts: list[Arrays]) -> Arrays:
     """Return contests on the same digits as one, from what they stored."""
-    along = {name: VARIABLES[name].dims.split()[:1] for name in parts[0]}
+    along = {name: VARIABLES[name].dims.split()[:1] for name in parts[0] if name in VARIABLES}
     found = {
         name: np.concatenate([part[name] for part in parts])
         if along[name] in (["entry"], ["task"], ["own"])
         else parts[0][name]
-        for name in set.intersection(*(set(part) for part in parts))
+        for name in along.keys() & set.intersection(*(set(part) for part in parts))
     }
     kept = {
         "entry": _first([_key(entry) for entry in found["entries"]]),

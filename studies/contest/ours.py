@@ -140,16 +140,7 @@ STEPS: dict[str, tuple[float, ...]] = {
     "per_error": (0, 1),
 }
 CONTESTANTS = (
-    Peer(
-        "inexact Newton",
-        "jacobian-lab",
-        inexact,
-        DEFAULTS,
-        STEPS,
-        Passes(2),
-        50,
-        "this project",
-    ),
+    Peer("inexact Newton", "jacobian-lab", inexact, DEFAULTS, STEPS, Passes(2), 50, "this project"),
     Peer(
         "gradient descent",
         "jacobian-lab",

@@ -94,6 +94,8 @@ class Contest(Config):
                 "--budgets, --longest and --processes must be at least 1: got"
                 f" {self.budgets}, {self.longest}, {self.processes}"
             )
+        if self.parameters_of and "searched" not in self.settings:
+            raise InputError("--parameters-of is for --settings searched: add it, or leave it out")
         if self.parameters_of:
             self.taken.update(searched_in(self.parameters_of))
 

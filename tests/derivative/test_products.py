@@ -1,5 +1,7 @@
 """Products with J: their memory, layout and precision, and the outputs that networks return."""
 
+import pickle
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
@@ -215,6 +217,27 @@ def test_an_output_in_half_precision_is_recorded_both_ways():
         assert found.path == found.ladder.choice().transposed == "linearised"
 
 
+@pytest.mark.filterwarnings("ignore::jacobian_lab.errors.DerivativeWarning")
+@pytest.mark.parametrize("inside", [False, True])
+def test_what_is_made_of_an_operator_elsewhere_has_its_autocast(inside):
+    """Unpickled, selected or a block: all run the network where the first one was made."""
+    model, x, v = networks.unet(torch.float32), X.float().repeat(2, 1, 1, 1), V[:2].float()
+    here, elsewhere = (AUTOCAST, nullcontext()) if inside else (nullcontext(), AUTOCAST)
+    with here:
+        J = JacobianOperator(model, x[:1], 300)
+        batches = [BatchJacobian(model, x, 300, kind) for kind in ("exact", "forward")]
+    with elsewhere:
+        again = pickle.loads(pickle.dumps(J))
+        assert torch.equal(again.products.jvp(v), J.products.jvp(v))
+        assert torch.equal(again.products.vjp(v), J.products.vjp(v))
+        for batch in batches:
+            expected = batch.jvp(v)
+            assert torch.equal(pickle.loads(pickle.dumps(batch)).jvp(v), expected)
+            assert torch.equal(batch.block(0).products.jvp(v[:1]), J.products.jvp(v[:1]))
+            some = batch.select(torch.tensor([True, True]))
+            assert torch.equal(some.jvp(v), expected)
+
+
 def test_an_audit_of_an_operator_made_under_autocast_looks_at_that_network():
     model, x = networks.unet(torch.float32), X.float()
     with AUTOCAST:
@@ -228,7 +251,7 @@ def test_an_audit_of_an_operator_made_under_autocast_looks_at_that_network():
     assert [name for name, passed in verdicts[0] if not passed] == ["precision"]
 
 
-@pytest.mark.parametrize("make", [alone("exact"), in_a_batch("exact"), of_function])
+@pytest.mark.parametrize("make", [make for name, make in MADE.items() if make is not trainable])
 def test_a_precision_of_float32_that_changed_is_told(make):
     model, x, v = networks.unet(torch.float32), X.float(), V[:1].float()
     jvp, vjp = make(model, x)

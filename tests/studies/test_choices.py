@@ -36,3 +36,7 @@ def test_a_method_without_parameters_in_the_table_is_named(tmp_path, monkeypatch
     config = Contest(methods=methods, parameters_of=path, out=tmp_path / "run", **TINY)
     with pytest.raises(InputError, match=r"has nothing of half: DDNM: leave it out, or search"):
         run(STUDY, config)
+    path.write_text(path.read_text().replace("{}", '{""eta"": 1}'))
+    config = Contest(methods=("DPS",), parameters_of=path, out=tmp_path / "other", **TINY)
+    with pytest.raises(InputError, match=r"DPS on half has no parameter eta: it has zeta"):
+        run(STUDY, config)

@@ -103,6 +103,8 @@ def test_a_digit_is_the_same_alone_and_in_a_batch(run, model):
         "--digits",
         "3",
         *FAST,
+        "--change",  # short steps: a forward difference in float32 is off by 1e-4 of a step
+        "0.05",
         "--model",
         model,
         "--mask",
@@ -117,6 +119,8 @@ def test_a_digit_is_the_same_alone_and_in_a_batch(run, model):
         "--digits",
         "1",
         *FAST,
+        "--change",
+        "0.05",
         "--model",
         model,
         "--mask",
@@ -126,7 +130,7 @@ def test_a_digit_is_the_same_alone_and_in_a_batch(run, model):
         out="alone",
     )
     np.testing.assert_array_equal(together["observed"][1], alone["observed"][0])
-    np.testing.assert_allclose(together["images"][:, 1], alone["images"][:, 0], atol=1e-3)
+    np.testing.assert_allclose(together["images"][:, 1], alone["images"][:, 0], atol=1e-4)
     assert relative(together["images"][0, 0], together["images"][0, 1]) > 0.1
 
 

@@ -1,5 +1,7 @@
 """Options of the contest: bad ones are named, and methods are those of the track."""
 
+from pathlib import Path
+
 import pytest
 
 from jacobian_lab import InputError
@@ -16,6 +18,10 @@ from studies.frame.provenance import claim_of
         ({"again": 300}, "--again from 2 to --digits"),
         ({"budgets": ()}, "--budgets, --longest and --processes must be at least 1"),
         ({"processes": 0}, "--processes must be at least 1"),
+        (
+            {"parameters_of": Path("table.csv"), "settings": ("authors",)},
+            "--parameters-of is for --settings searched",
+        ),
     ],
 )
 def test_bad_options_are_named(options, message):
