@@ -103,7 +103,7 @@ class ContinuousSchedule(Schedule):
 
     def time_of(self, ratio: float | Tensor) -> Tensor:
         """Return the time by bisection; see `Schedule.time_of`."""
-        angle = as_tensor(ratio).cpu().double().atan()
+        angle = torch.as_tensor(ratio, dtype=torch.float64, device="cpu").atan()
         low, high = torch.zeros_like(angle), torch.full_like(angle, self.last)
         for _ in range(HALVINGS):
             middle = (low + high) / 2

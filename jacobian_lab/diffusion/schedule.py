@@ -286,7 +286,7 @@ class DiscreteSchedule(Schedule):
     def time_of(self, ratio: float | Tensor) -> Tensor:
         """Return the nearest time of the table; see `Schedule.time_of`."""
         alpha, sigma = self(torch.arange(self.steps, device="cpu"))
-        angle = as_tensor(ratio).cpu().double().atan()
+        angle = torch.as_tensor(ratio, dtype=torch.float64, device="cpu").atan()
         return (sigma.atan2(alpha) - angle.unsqueeze(-1)).abs().argmin(-1)
 
     def _coefficients(self, t: Tensor) -> tuple[Tensor, Tensor]:

@@ -148,6 +148,8 @@ def test_the_time_of_a_noise_level_has_it(schedule):
     alpha_t, sigma_t = schedule(schedule.time_of(ratios))
     torch.testing.assert_close(sigma_t / alpha_t, ratios, rtol=1e-12, atol=0)
     assert schedule.time_of(1.0).shape == ()
+    double = torch.tensor(0.3, dtype=torch.float64)
+    assert schedule.time_of(0.3) == schedule.time_of(double)  # not through float32
 
 
 def test_a_run_from_sigma_80_in_half_precision_stays_in_bounds():
