@@ -113,7 +113,9 @@ def test_a_model_is_opened_once_in_a_worker(address, images, monkeypatch, capsys
 
 
 def test_a_piece_that_fails_fails_its_run_and_no_other(address, images, monkeypatch, capsys):
-    words = ["sweep", "eigenvalues", *images, *TIMES, "--scheduler", address]
+    # one piece fails, so that one of the two workers is left for the others
+    np.save("images.npy", np.load("images.npy")[:1])
+    words = ["sweep", "eigenvalues", *images, *TIMES, "--seeds", "0:1", "--scheduler", address]
     names = [f"{FILE}:broken", f"{FILE}:make"]
     status, out, err = call(monkeypatch, capsys, *words, "--model", *names)
     assert status == 2
