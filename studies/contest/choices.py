@@ -6,13 +6,22 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import dataclass
 from functools import partial
+from math import ceil
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from jacobian_lab import InputError
-from studies.contest.entries import Entry, at_edge, price, steps_within, try_parameters
+from studies.contest.entries import (
+    PRICED,
+    Entry,
+    at_edge,
+    price,
+    steps_within,
+    try_parameters,
+)
 from studies.contest.ours import paper
 from studies.contest.peers import Peer
 from studies.contest.rules import Contest
@@ -24,6 +33,8 @@ Chosen: TypeAlias = tuple[str, Peer, dict[str, Any]]
 """A task and a method, with its parameters, the evaluations of a step, "step", and beside the
 steps, "once", and the parameters at an edge of the search, "at_edge".
 """
+MORE, FEWEST_KEPT = 3, 2
+"""Of a round of the search, a third of the parameters is kept, but at least two."""
 
 
 def entries_of(
@@ -57,24 +68,67 @@ def entries_of(
 
 def searched(config: Contest, pairs: list[tuple[str, Peer]], pieces: Pieces) -> list[Chosen]:
     """Return the parameters that are best of those that are tried, and what a step costs with
-    them.
+    them: by successive halving, see `rounds`.
     """
-    work = {
-        piece_name("search", task, peer.name, str(k)): partial(
-            try_parameters, task, peer.name, parameters, config
+    pairs = [(task, peer) for task, peer in pairs if peer.run is not paper]
+    left: list[list[Tried]] = [
+        [Tried(k, parameters) for k, parameters in enumerate(peer.combinations())]
+        for _, peer in pairs
+    ]
+    for part in rounds(config.searched):
+        work = {
+            piece_name("search", task, peer.name, str(tried.number), str(part.stop)): partial(
+                try_parameters, task, peer.name, tried.parameters, config, part
+            )
+            for (task, peer), some in zip(pairs, left, strict=True)
+            for tried in some
+        }
+        rows = computed(pieces, f"search, {part.stop} digits", work)
+        for tried, row in zip((tried for some in left for tried in some), rows, strict=True):
+            tried.add(json.loads(str(row["row"])))
+        left = [
+            sorted(some, key=lambda tried: tried.doubt)[: max(FEWEST_KEPT, ceil(len(some) / MORE))]
+            for some in left
+        ]
+    return [
+        (
+            task,
+            peer,
+            {"parameters": best.parameters, "step": best.step, "once": best.once}
+            | {"at_edge": at_edge(peer, best.parameters)},
         )
-        for task, peer in pairs
-        if peer.run is not paper
-        for k, parameters in enumerate(peer.combinations())
-    }
-    tried = iter(computed(pieces, "search", work))
-    found = []
-    for task, peer in pairs:
-        if peer.run is not paper:
-            rows = [json.loads(str(next(tried)["row"])) for _ in peer.combinations()]
-            best: dict[str, Any] = min(rows, key=lambda row: row["doubt"])
-            found.append((task, peer, best | {"at_edge": at_edge(peer, best["parameters"])}))
-    return found
+        for (task, peer), (best, *_) in zip(pairs, left, strict=True)
+    ]
+
+
+@dataclass
+class Tried:
+    """Parameters that are tried, and what they got so far."""
+
+    number: int
+    parameters: dict[str, float]
+    doubt: float = 0.0
+    """Sum over the digits so far."""
+    step: float = 0.0
+    once: float = 0.0
+
+    def add(self, row: dict[str, float]) -> None:
+        """Take the results of a round; see `try_parameters`."""
+        self.doubt += row["doubt"]
+        self.step, self.once = row["step"], row["once"]
+
+
+def rounds(count: int) -> list[range]:
+    """Return the digits of each round of a search that ends with `count` of them: a round has three
+    times as many in all as the one before, for the best third of the parameters. Few digits tell
+    bad parameters, and many are needed only to choose among good ones.
+
+    Source: Jamieson and Talwalkar 2016, arXiv 1502.07943.
+    """
+    ends = [count]
+    while ends[0] >= MORE * PRICED:
+        ends.insert(0, ends[0] // MORE)
+    return [range(first, end) for first, end in zip([0, *ends], ends, strict=False)]
 
 
 def found_before(config: Contest, pairs: list[tuple[str, Peer]], pieces: Pieces) -> list[Chosen]:

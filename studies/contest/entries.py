@@ -30,8 +30,8 @@ from studies.frame.study import Arrays
 FIRST, OTHERS = 2000, 1000  # held-out digits of the contest, and of the search
 STEPS = 4
 """Of the shorter of the two runs that tell what a step costs."""
-FEWEST = 2
-"""Digits of these runs, if each of twice as many costs the same."""
+FEWEST, PRICED = 2, 10
+"""Digits of these runs, if each of twice as many costs the same, and if not."""
 BATCH = 50
 
 
@@ -129,12 +129,11 @@ def price(entry: Entry, config: Contest) -> tuple[float, float]:
     products, by two short runs.
 
     Two digits tell the price if each of four costs the same. A check is of some samples at each
-    time, and its share of a digit falls with their number: then the runs are of all digits of the
-    search.
+    time, and its share of a digit falls with their number: then the runs are of ten.
     """
     few = evaluations(entry, config, STEPS, FEWEST)  # halves and quarters add up exactly
     alike = few == evaluations(entry, config, STEPS, 2 * FEWEST)
-    count = FEWEST if alike else config.searched
+    count = FEWEST if alike else PRICED
     few = few if alike else evaluations(entry, config, STEPS, count)
     step = (evaluations(entry, config, 2 * STEPS, count) - few) / STEPS
     # a method may stop early: the longer run then costs no more
@@ -152,22 +151,19 @@ def steps_within(budget: float, step: float, once: float) -> int:
     return max(2, round((budget - once) / step))
 
 
-def try_parameters(task: str, method: str, parameters: dict[str, float], config: Contest) -> Arrays:
-    """Return what some parameters got on the digits of the search, with half of the largest budget,
-    as JSON: "doubt", the judge's, by which they are chosen, and the `price`, "step" and "once".
+def try_parameters(
+    task: str, method: str, parameters: dict[str, float], config: Contest, part: range
+) -> Arrays:
+    """Return what some parameters got on a part of the digits of the search, with half of the
+    largest budget, as JSON: "doubt", the judge's, by which they are chosen, its sum, and the
+    `price`, "step" and "once".
     """
     entry = Entry(task, method, "searched", parameters, 1)
     step, once = price(entry, config)
     entry = replace(entry, steps=steps_within(max(config.budgets) / 2, step, once))
-    found = execute(entry, config, OTHERS, config.searched, config.seed)
-    row = {
-        "parameters": parameters,
-        "doubt": float(np.nan_to_num(found["doubt"], nan=100.0).mean()),
-        "step": step,
-        "once": once,
-        "residual": float(found["residual"].mean()),
-    }
-    return {"row": np.array(json.dumps(row))}
+    found = execute(entry, config, OTHERS + part.start, len(part), config.seed)
+    doubt = float(np.nan_to_num(found["doubt"], nan=100.0).sum())
+    return {"row": np.array(json.dumps({"doubt": doubt, "step": step, "once": once}))}
 
 
 def at_edge(peer: Peer, parameters: dict[str, float]) -> str:

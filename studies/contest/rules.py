@@ -39,8 +39,10 @@ class Contest(Config):
     """
     digits: int = 200
     """Held-out digits, from 2000 on."""
-    searched: int = 30
-    """Held-out digits of the search, from 1000 on."""
+    searched: int = 90
+    """Held-out digits of the search, from 1000 on, for its last parameters; for the others a third
+    or a ninth.
+    """
     again: int = 20
     """Digits that are drawn a second time with other seeds, for the diversity."""
     budgets: tuple[int, ...] = (25, 50, 100, 200)

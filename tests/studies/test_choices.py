@@ -2,11 +2,15 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from jacobian_lab import InputError
-from studies.contest import limits
+from studies.contest import choices, limits
+from studies.contest.choices import rounds, searched
 from studies.contest.contest import STUDY, Contest
+from studies.contest.peers import Peer
+from studies.frame.pieces import Pieces
 from studies.frame.study import run
 
 from conftest import stored
@@ -40,3 +44,33 @@ def test_a_method_without_parameters_in_the_table_is_named(tmp_path, monkeypatch
     config = Contest(methods=("DPS",), parameters_of=path, out=tmp_path / "other", **TINY)
     with pytest.raises(InputError, match=r"DPS on half has no parameter eta: it has zeta"):
         run(STUDY, config)
+
+
+@pytest.mark.parametrize(
+    ("count", "expected"),
+    [(1, [1]), (29, [29]), (30, [10, 30]), (90, [10, 30, 90]), (100, [11, 33, 100])],
+)
+def test_a_round_has_three_times_the_digits_of_the_one_before(count, expected):
+    found = rounds(count)
+    assert [part.stop for part in found] == expected
+    assert [i for part in found for i in part] == list(range(count))
+
+
+def test_a_search_keeps_the_best_third_and_sums_over_all_digits(tmp_path, monkeypatch):
+    seen = []
+    bad_at_first = {3: 0.5, 4: -1.0}  # 4 is the best of 10 digits, and 3 of 90
+
+    def tried(task, method, parameters, config, part):
+        number = parameters["number"]
+        seen.append((number, part))
+        doubt = abs(number - 3) * len(part)
+        doubt += bad_at_first.get(number, 0) * len(part) * (part.start == 0)
+        return {"row": np.array(json.dumps({"doubt": doubt, "step": number, "once": 1.0}))}
+
+    monkeypatch.setattr(choices, "try_parameters", tried)
+    method = Peer("tried", "", None, {}, {"number": tuple(range(9))}, None, 1, "")
+    ((task, _, best),) = searched(Contest(), [("half", method)], Pieces(tmp_path))
+    assert (task, best["parameters"], best["step"]) == ("half", {"number": 3}, 3)
+    assert best["at_edge"] == ""
+    counts = {len(part): [n for n, p in seen if p == part] for _, part in seen}
+    assert counts == {10: list(range(9)), 20: [4, 3, 2], 60: [3, 4]}
