@@ -20,10 +20,11 @@ from typing import Any, get_args
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from jacobian_lab import _require
 from jacobian_lab.derivative.fallbacks import Differences, Function
+from jacobian_lab.derivative.fingerprint import Weights
 from jacobian_lab.derivative.guards import (
     check_apart,
     check_evaluation_mode,
@@ -112,6 +113,7 @@ class BatchJacobian:
         self._function: Function = as_called(partial(denoiser.output, t=t))
         self._autocast = autocast_here()
         self._float32: Float32 = Float32(self.x.device.type) if like is None else like._float32
+        self._weights: Weights | None = None if like is None else like._weights
         self._d: Tensor | None = None
         self._value: Tensor | None = None
         self._ladder: Ladder | None = None
@@ -150,9 +152,18 @@ class BatchJacobian:
 
     def _first(self) -> Tensor:
         """Return F(x_t, t), and note the precision inside, which sets the step of differences."""
-        value, eps, _ = observed(self._function, self.x)
+        with modules_called() as called:
+            value, eps, _ = observed(self._function, self.x)
         self.eps, self._eps_known = max(self.eps, eps), True
+        self._watch(called)
         return value
+
+    def _watch(self, called: list[nn.Module]) -> None:
+        """Have differences refused once the weights are others than at D: half of a difference
+        would be of either network.
+        """
+        modules = {id(module): module for module in [*called, *self.denoiser.modules()]}
+        self._weights = Weights(modules.values())
 
     def denoise(self, x: Tensor) -> Tensor:
         """Return D at other points of the same time: one forward pass."""
@@ -166,7 +177,7 @@ class BatchJacobian:
         _require.tensor("v", v, self.x.shape)
         c_x, c_out = self._coefficients
         if self.method != "exact":
-            self._check_float32()
+            self._check_kept()
             self.spent.forward += 1 if self.method == "forward" else 2
             if self._d is None and (self.method == "forward" or not self._eps_known):
                 _ = self.d  # the difference's other end; and the precision inside
@@ -251,6 +262,7 @@ class BatchJacobian:
         with differentiable(), torch.no_grad(), deterministic(again), modules_called() as called:
             alone, eps, _ = observed(self._function, last)
             check_evaluation_mode(self.denoiser, called)
+        self._watch(called)
         self.eps = max(self.eps, eps)
         assert self._value is not None
         check_apart(self._function, self.x, self._value, alone, self.eps)
@@ -258,8 +270,7 @@ class BatchJacobian:
     def __reduce__(self) -> Any:
         """Pickle what it was made of: its recording, and D, are made anew at the other side."""
         made_of = self.denoiser, self.x, self.t, self.method, self.graph, self.spent.copy()
-        known = {"eps": self.eps, "_eps_known": self._eps_known}
-        return made_under, (self._autocast, type(self), made_of), known
+        return made_under, (self._autocast, type(self), made_of), {"eps": self.eps}
 
     def _at_time(self, like: BatchJacobian | None) -> tuple[Tensor, Tensor]:
         """Return the coefficients of D; at a sampler's next step at one time, a number, nothing of
@@ -276,14 +287,19 @@ class BatchJacobian:
         one_time(self.denoiser, self.t)
         return self.denoiser.coefficients(self.x, self.t)
 
-    def _check_float32(self) -> None:
+    def _check_kept(self) -> None:
+        """Raise if the weights are others than at D, or float32 is computed otherwise."""
+        if self._weights is not None:
+            self._weights.check()
+        if self._ladder is not None:
+            self._ladder.check_weights()
         if self.eps > torch.finfo(torch.float64).eps:
             self._float32.check()
 
     def _climbed(self) -> Ladder:
         """Return the ladder of derivatives at the batch; the network runs once for it."""
         if self._ladder is None:
-            self._check_float32()
+            self._check_kept()
             self.spent.forward += 1
             with under(self._autocast), differentiable():
                 self._ladder = Ladder(

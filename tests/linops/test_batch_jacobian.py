@@ -1,6 +1,7 @@
 """Krylov methods for many operators, and the Jacobian of a batch, against one at a time."""
 
 import gc
+import pickle
 import weakref
 
 import pytest
@@ -221,3 +222,25 @@ def test_what_the_schedule_says_is_taken_over_only_at_the_same_time_of_the_same_
     first = BatchJacobian(denoiser, x_t, moving)
     moving += 100
     assert torch.equal(BatchJacobian(denoiser, x_t, moving, like=first).d, denoiser(x_t, 500))
+
+
+@pytest.mark.parametrize("how", ["new", "graph", "sampler", "chosen", "pickled"])
+@pytest.mark.parametrize("method", ["forward", "central"])
+def test_differences_are_of_one_network(how, method):
+    denoiser = networks.unet()
+    x_t = torch.randn(2, *denoiser.shape, dtype=torch.float64)
+    J = BatchJacobian(denoiser, x_t, 400, method, graph=how == "graph")
+    if how == "sampler":
+        J.guard()
+        J = BatchJacobian(denoiser, x_t, 399, method, like=J)
+    if how == "pickled":
+        J = pickle.loads(pickle.dumps(J))
+        denoiser = J.denoiser
+    _ = J.d
+    if how == "chosen":
+        J = J.select(torch.tensor([True, False]))
+    J.jvp(J.x)
+    with torch.no_grad():
+        next(denoiser.parameters()).mul_(1.01)
+    with pytest.raises(InputError, match="weights changed since this operator was made"):
+        J.jvp(J.x)
