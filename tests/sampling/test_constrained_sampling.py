@@ -95,7 +95,7 @@ def test_without_refresh_a_time_costs_a_pass_less_and_the_last_one_does_not():
 
 def test_ancestral_samples_of_a_gaussian_have_its_moments():
     oracle = make_gaussian(DiscreteSchedule.linear())
-    seeds = range(2000)
+    seeds = range(1000)
     noise = seeded_noise(seeds, oracle.shape, dtype=torch.float64)
     x = last(oracle.denoiser(), noise, oracle.schedule.times(200), eta=1.0, seeds=seeds).x0.flatten(
         1

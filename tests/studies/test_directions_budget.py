@@ -32,7 +32,7 @@ def test_a_run_spends_its_budgets_and_measures_the_samples(monkeypatch, capsys, 
         "--exact-digits",
         "1",
         "--exact-times",
-        "2",
+        "1",
         "--rconds",
         "0.5",
         "--task",
@@ -59,7 +59,7 @@ def test_a_run_spends_its_budgets_and_measures_the_samples(monkeypatch, capsys, 
             int(row["times"]) * newton.steps if row["direction"] == "gradient" else 0
         )
     (exact,) = [row for row in rows if row["part"] == "outside the budget"]
-    assert (exact["forward"], exact["vjp"], exact["digits"]) == ("3", "2048", "1")
+    assert (exact["forward"], exact["vjp"], exact["digits"]) == ("2", "1024", "1")
     data = stored(tmp_path / "run")
     seeds, denoiser, images = (
         [seed_of(5, i) for i in (4, 5, 6)],
