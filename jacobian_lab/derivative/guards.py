@@ -2,6 +2,7 @@
 
 check_evaluation_mode   no module in training mode, not even one that a closure hides
 check_apart             the same output at each call, and alone as in a batch
+check_base              the same output now as when a forward difference's other end was computed
 """
 
 from __future__ import annotations
@@ -105,6 +106,59 @@ def is_repeated(again: Tensor, value: Tensor, eps: float) -> bool:
     """
     apart, size = ((a.double().flatten(1).norm(dim=1)) for a in (again - value, value))
     return bool((apart <= max(ROUNDING * torch.finfo(value.dtype).eps, 4 * eps) * size).all())
+
+
+GAIN = 4.0
+"""|J v| / |v| above which a forward difference is looked into. Few posterior covariances reach it;
+in float32 a change of what the network keeps does by moving its output by 0.3 %.
+"""
+
+
+@torch.no_grad()
+def check_base(
+    function: Callable[[Tensor], Tensor],
+    x: Tensor,
+    value: Tensor,
+    eps: float,
+    v: Tensor,
+    product: Tensor,
+    gain: float = GAIN,
+) -> float:
+    """Raise if a forward difference is large because the network is not what it was at its other
+    end: somebody changed a guidance scale, a prompt, or what else it keeps. One pass, where the
+    difference is large; none elsewhere.
+
+    Parameters
+    ----------
+    function : callable
+    x, value : Tensor, shape (B, ...)
+        A point, and what the function gave for it.
+    eps : float
+        Of the coarsest precision inside.
+    v, product : Tensor, shape (K, ...)
+        Vectors, and differences for J v.
+    gain : float
+        |J v| / |v| up to which differences are known to be right.
+
+    Returns
+    -------
+    float
+        The same, for the next ones.
+    """
+    size, length = (a.flatten(1).norm(dim=1) for a in (product, v))
+    large = (size > gain * length) & size.isfinite()
+    if not large.any():
+        return gain
+    again, found = (a[large] if len(a) == len(v) else a for a in (function(x), value))
+    if not is_repeated(again, found, eps) and found.isfinite().all():
+        gap = float((again - found).norm() / found.norm())
+        raise InputError(
+            "the network returns something else at x_t than when D(x_t) was computed, by"
+            f" {gap:.1e} of its output: what it keeps was changed, such as a guidance scale or a"
+            " prompt. Make the operator anew after such a change; in a sampler, sample with one"
+            " network"
+        )
+    return 2 * float((size / length.clamp(min=torch.finfo(v.dtype).tiny))[large].max())
 
 
 def check_apart(

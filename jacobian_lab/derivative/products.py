@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from jacobian_lab import _require
+from jacobian_lab.derivative.guards import GAIN, check_base
 from jacobian_lab.derivative.ladder import Ladder
 from jacobian_lab.derivative.probes import probe
 from jacobian_lab.derivative.settings import autocast_here, differentiable, under
@@ -118,6 +119,7 @@ class Products:
             self.d = self._c_x * self.x + self._c_out * self.ladder.value
             self._start()
         self._exact: Products | None = None
+        self._gain = GAIN
 
     @property
     def path(self) -> str:
@@ -212,7 +214,11 @@ class Products:
         """Return `c_x w + c_out F' w` for each vector w, with F' or its transpose."""
         self.ladder.check_weights()
         product = self.ladder.vjp if transposed else self.ladder.jvp
-        return self._c_x * vectors + self._c_out * product(vectors.unsqueeze(1)).squeeze(1)
+        found = self._c_x * vectors + self._c_out * product(vectors.unsqueeze(1)).squeeze(1)
+        if self.path == "forward difference" and not transposed:
+            at = self.ladder.function, self.x, self.ladder.value, self.ladder.eps
+            self._gain = check_base(*at, vectors, found, self._gain)
+        return found
 
 
 def check_step(step: float | None, dtype: torch.dtype) -> None:

@@ -20,11 +20,10 @@ from typing import Any, get_args
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from jacobian_lab import _require
 from jacobian_lab.derivative.fallbacks import Differences, Function
-from jacobian_lab.derivative.fingerprint import Weights
 from jacobian_lab.derivative.guards import (
     check_apart,
     check_evaluation_mode,
@@ -35,7 +34,6 @@ from jacobian_lab.derivative.precision import observed
 from jacobian_lab.derivative.products import Method, one_time
 from jacobian_lab.derivative.randomness import deterministic
 from jacobian_lab.derivative.settings import (
-    Float32,
     as_called,
     autocast_here,
     differentiable,
@@ -45,6 +43,7 @@ from jacobian_lab.derivative.settings import (
 from jacobian_lab.diffusion.denoiser import Denoiser
 from jacobian_lab.diffusion.schedule import Time
 from jacobian_lab.linops.jacobian import JacobianOperator
+from jacobian_lab.linops.one_network import OneNetwork
 from jacobian_lab.linops.spent import Spent
 
 
@@ -98,13 +97,8 @@ class BatchJacobian:
         denoiser.batched(x_t)
         if like is None:  # else a sampler's, which tells itself where x_t left all bounds
             _require.finite("x_t", x_t)
-        self.denoiser, self.x, self.t, self.method, self.graph = (
-            denoiser,
-            denoiser.batched(x_t).detach().clone(),  # which the caller may write into
-            t,
-            products,
-            graph,
-        )
+        self.denoiser, self.t, self.method, self.graph = denoiser, t, products, graph
+        self.x = denoiser.batched(x_t).detach().clone()  # which the caller may write into
         self.spent = Spent() if spent is None else spent
         self.eps: float = float(torch.finfo(x_t.dtype).eps) if like is None else like.eps
         self._eps_known = like is not None
@@ -112,8 +106,7 @@ class BatchJacobian:
         # a method would tie self and the graphs into a cycle
         self._function: Function = as_called(partial(denoiser.output, t=t))
         self._autocast = autocast_here()
-        self._float32: Float32 = Float32(self.x.device.type) if like is None else like._float32
-        self._weights: Weights | None = None if like is None else like._weights
+        self.one: OneNetwork = OneNetwork(self.x.device.type) if like is None else like.one
         self._d: Tensor | None = None
         self._value: Tensor | None = None
         self._ladder: Ladder | None = None
@@ -155,15 +148,8 @@ class BatchJacobian:
         with modules_called() as called:
             value, eps, _ = observed(self._function, self.x)
         self.eps, self._eps_known = max(self.eps, eps), True
-        self._watch(called)
+        self.one.watch([*called, *self.denoiser.modules()])
         return value
-
-    def _watch(self, called: list[nn.Module]) -> None:
-        """Have differences refused once the weights are others than at D: half of a difference
-        would be of either network.
-        """
-        modules = {id(module): module for module in [*called, *self.denoiser.modules()]}
-        self._weights = Weights(modules.values())
 
     def denoise(self, x: Tensor) -> Tensor:
         """Return D at other points of the same time: one forward pass."""
@@ -184,7 +170,11 @@ class BatchJacobian:
             change = Differences(
                 self._function, self.x, self.method, None, self._value, self.eps
             ).jvp(v)
-            return c_x * v + c_out * change
+            product = c_x * v + c_out * change
+            if self.method == "forward" and self._value is not None:
+                at = self._function, self.x, self._value, self.eps
+                self.spent.forward += self.one.note(*at, v, product)
+            return product
         ladder = self._climbed()
         self.spent.jvp += 1
         with differentiable():
@@ -262,7 +252,7 @@ class BatchJacobian:
         with differentiable(), torch.no_grad(), deterministic(again), modules_called() as called:
             alone, eps, _ = observed(self._function, last)
             check_evaluation_mode(self.denoiser, called)
-        self._watch(called)
+        self.one.watch([*called, *self.denoiser.modules()])
         self.eps = max(self.eps, eps)
         assert self._value is not None
         check_apart(self._function, self.x, self._value, alone, self.eps)
@@ -289,12 +279,9 @@ class BatchJacobian:
 
     def _check_kept(self) -> None:
         """Raise if the weights are others than at D, or float32 is computed otherwise."""
-        if self._weights is not None:
-            self._weights.check()
+        self.one.check(self.eps)
         if self._ladder is not None:
             self._ladder.check_weights()
-        if self.eps > torch.finfo(torch.float64).eps:
-            self._float32.check()
 
     def _climbed(self) -> Ladder:
         """Return the ladder of derivatives at the batch; the network runs once for it."""

@@ -125,6 +125,9 @@ class Batch:
         self._trace.append((float(self.t), self.residual))
         if not some.none:
             self._judge(some)
+            assert self._J is not None
+            self._J.spent.forward += self._J.one.settle()  # the device has been waited for
+            self._count(self._J, some)
 
     def step(self, progress: float) -> None:
         """Take a Newton step with those that have not met the constraint; the others rest until

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from jacobian_lab import (
+    Denoiser,
     DiscreteSchedule,
     InputError,
     JacobianOperator,
@@ -16,7 +17,7 @@ from jacobian_lab import (
 from jacobian_lab.constraints.linear import Inpainting
 from jacobian_lab.constraints.masks import half
 from jacobian_lab.linops.batch_jacobian import BatchJacobian
-from jacobian_lab.sampling.sampler import seeded_noise
+from jacobian_lab.sampling.sampler import sample, seeded_noise
 from jacobian_lab.sampling.step_size import Backtracking, Dynamic, ExactMinimiser, Fixed, Spectral
 
 import networks
@@ -244,3 +245,68 @@ def test_differences_are_of_one_network(how, method):
         next(denoiser.parameters()).mul_(1.01)
     with pytest.raises(InputError, match="weights changed since this operator was made"):
         J.jvp(J.x)
+
+
+class Guided(torch.nn.Module):
+    """A network with a scale that its owner may change at any moment."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale, self.calls = 1.0, 0
+
+    def forward(self, x, t):
+        self.calls += 1
+        return torch.tanh(x) + (self.scale - 1) * torch.sin(3 * x)
+
+
+@pytest.fixture
+def guided():
+    network = Guided().eval()
+    denoiser = Denoiser(network, DiscreteSchedule.linear(), "epsilon", (1, 8, 8))
+    return network, denoiser, torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+
+
+def test_a_forward_difference_is_refused_where_what_the_network_keeps_was_changed(guided):
+    network, denoiser, x_t = guided
+    J = BatchJacobian(denoiser, x_t, 500)
+    before = J.jvp(x_t)
+    assert J.spent.forward == 2
+    network.scale = 1.1
+    with pytest.raises(InputError, match="something else at x_t than when D"):
+        J.jvp(x_t)
+    network.scale = 1.0
+    assert torch.equal(J.jvp(x_t), before)
+    operator = JacobianOperator(denoiser, x_t[:1], 500, products="forward")
+    v = x_t[0].flatten().numpy()
+    before = operator @ v
+    network.scale = 1.1
+    with pytest.raises(InputError, match="something else at x_t than when D"):
+        operator @ v
+    network.scale = 1.0
+    assert (operator @ v == before).all()
+
+
+def test_a_large_product_of_the_same_network_is_looked_into_once(guided):
+    network, denoiser, x_t = guided
+    network.scale = 30.0
+    J = BatchJacobian(denoiser, x_t, 500)
+    J.guard()
+    exact = BatchJacobian(denoiser, x_t, 500, "exact").jvp(x_t)
+    assert exact.norm() > 5 * x_t.norm()
+    network.calls = J.spent.forward = 0
+    for _ in range(3):
+        assert relative(J.jvp(x_t), exact) < 0.01
+    assert J.spent.forward == network.calls == 4
+    next_one = BatchJacobian(denoiser, x_t, 500, like=J)
+    assert relative(next_one.jvp(x_t), exact) < 0.01
+    assert next_one.spent.forward == 2
+
+
+def test_a_sampler_s_network_may_not_change_between_two_states(guided):
+    network, denoiser, x_t = guided
+    constraint = Inpainting(x_t, half(denoiser.shape))
+    states = sample(denoiser, seeded_noise([0, 1], (1, 8, 8)), [900, 500, 100], constraint)
+    next(states)
+    network.scale = 1.3
+    with pytest.raises(InputError, match="in a sampler, sample with one network"):
+        list(states)
