@@ -33,6 +33,7 @@ Chosen: TypeAlias = tuple[str, Peer, dict[str, Any]]
 """A task and a method, with its parameters, the evaluations of a step, "step", and beside the
 steps, "once", and the parameters at an edge of the search, "at_edge".
 """
+PRICE = "step", "once"
 MORE, FEWEST_KEPT = 3, 2
 """Of a round of the search, a third of the parameters is kept, but at least two."""
 
@@ -78,7 +79,7 @@ def searched(config: Contest, pairs: list[tuple[str, Peer]], pieces: Pieces) -> 
     for part in rounds(config.searched):
         work = {
             piece_name("search", task, peer.name, str(tried.number), str(part.stop)): partial(
-                try_parameters, task, peer.name, tried.parameters, config, part
+                try_parameters, task, peer.name, tried.parameters, config, part, tried.price
             )
             for (task, peer), some in zip(pairs, left, strict=True)
             for tried in some
@@ -94,7 +95,7 @@ def searched(config: Contest, pairs: list[tuple[str, Peer]], pieces: Pieces) -> 
         (
             task,
             peer,
-            {"parameters": best.parameters, "step": best.step, "once": best.once}
+            {"parameters": best.parameters, **dict(zip(PRICE, best.price or (), strict=True))}
             | {"at_edge": at_edge(peer, best.parameters)},
         )
         for (task, peer), (best, *_) in zip(pairs, left, strict=True)
@@ -109,13 +110,13 @@ class Tried:
     parameters: dict[str, float]
     doubt: float = 0.0
     """Sum over the digits so far."""
-    step: float = 0.0
-    once: float = 0.0
+    price: tuple[float, float] | None = None
+    """After the first round."""
 
     def add(self, row: dict[str, float]) -> None:
         """Take the results of a round; see `try_parameters`."""
         self.doubt += row["doubt"]
-        self.step, self.once = row["step"], row["once"]
+        self.price = row["step"], row["once"]
 
 
 def rounds(count: int) -> list[range]:

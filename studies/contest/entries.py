@@ -152,14 +152,19 @@ def steps_within(budget: float, step: float, once: float) -> int:
 
 
 def try_parameters(
-    task: str, method: str, parameters: dict[str, float], config: Contest, part: range
+    task: str,
+    method: str,
+    parameters: dict[str, float],
+    config: Contest,
+    part: range,
+    known: tuple[float, float] | None = None,
 ) -> Arrays:
     """Return what some parameters got on a part of the digits of the search, with half of the
     largest budget, as JSON: "doubt", the judge's, by which they are chosen, its sum, and the
-    `price`, "step" and "once".
+    `price`, "step" and "once", unless it is `known`.
     """
     entry = Entry(task, method, "searched", parameters, 1)
-    step, once = price(entry, config)
+    step, once = known or price(entry, config)
     entry = replace(entry, steps=steps_within(max(config.budgets) / 2, step, once))
     found = execute(entry, config, OTHERS + part.start, len(part), config.seed)
     doubt = float(np.nan_to_num(found["doubt"], nan=100.0).sum())

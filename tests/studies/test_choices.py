@@ -60,7 +60,8 @@ def test_a_search_keeps_the_best_third_and_sums_over_all_digits(tmp_path, monkey
     seen = []
     bad_at_first = {3: 0.5, 4: -1.0}  # 4 is the best of 10 digits, and 3 of 90
 
-    def tried(task, method, parameters, config, part):
+    def tried(task, method, parameters, config, part, known):
+        assert (known is None) == (part.start == 0)
         number = parameters["number"]
         seen.append((number, part))
         doubt = abs(number - 3) * len(part)
