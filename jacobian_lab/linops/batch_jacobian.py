@@ -71,6 +71,7 @@ class BatchJacobian:
     InputError
         With exact products or `J^T u`: if the network is in training mode, returns something else
         at each call, couples the samples of a batch, or has no derivative that passes the check.
+        With any: if the network was changed since D was computed, as far as that is seen.
     """
 
     def __init__(

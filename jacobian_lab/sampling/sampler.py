@@ -160,7 +160,8 @@ def sample(
     ------
     InputError
         If times do not decrease, or eta wants seeds; if the network is in training mode, returns
-        something else at each call or couples the samples of a batch.
+        something else at each call, couples the samples of a batch, or is changed between two
+        states.
     DivergenceError
         If x_t of every sample grows out of all bounds, or is not finite; its `trace` has the
         residuals so far.
