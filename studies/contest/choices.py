@@ -4,9 +4,8 @@ search finds or has found.
 
 from __future__ import annotations
 
-import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from math import ceil
 from typing import Any, TypeAlias
@@ -14,28 +13,21 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from jacobian_lab import InputError
-from studies.contest.entries import (
-    PRICED,
-    Entry,
-    at_edge,
-    price,
-    steps_within,
-    try_parameters,
-)
+from studies.contest.entries import OTHERS, Entry, at_edge, execute
 from studies.contest.ours import paper
 from studies.contest.peers import Peer
+from studies.contest.price import steps_for
 from studies.contest.rules import Contest
 from studies.frame.pieces import Work
 from studies.frame.study import Arrays, Pieces
 from studies.frame.workers import by_one_thread
 
 Chosen: TypeAlias = tuple[str, Peer, dict[str, Any]]
-"""A task and a method, with its parameters, the evaluations of a step, "step", and beside the
-steps, "once", and the parameters at an edge of the search, "at_edge".
+"""A task and a method, with its "parameters", and those at an edge of the search, "at_edge"."""
+MORE, FEWEST_KEPT, FIRST_ROUND = 3, 2, 10
+"""Of a round of the search, a third of the parameters is kept, but at least two; the first has at
+least ten digits.
 """
-PRICE = "step", "once"
-MORE, FEWEST_KEPT = 3, 2
-"""Of a round of the search, a third of the parameters is kept, but at least two."""
 
 
 def entries_of(
@@ -54,12 +46,7 @@ def entries_of(
         if peer.has_authors and "authors" in config.settings
     ]
     if "searched" in config.settings:
-        chosen = found_before if config.taken else searched
-        for task, peer, best in chosen(config, pairs, pieces):
-            for budget in config.budgets:
-                steps = steps_within(budget, best["step"], best["once"])
-                entry = Entry(task, peer.name, "searched", best["parameters"], steps)
-                found.append((entry, best["at_edge"]))
+        found += _entries_at_budgets(config, pairs, pieces)
     found.sort(key=lambda pair: pair[0].steps)
     return {
         piece_name("run", entry.task, entry.method, entry.setting, str(entry.steps)): (entry, edge)
@@ -67,9 +54,31 @@ def entries_of(
     }
 
 
+def _entries_at_budgets(
+    config: Contest, pairs: list[tuple[str, Peer]], pieces: Pieces
+) -> list[tuple[Entry, str]]:
+    chosen = found_before(config, pairs) if config.taken else searched(config, pairs, pieces)
+    entries = [
+        (budget, Entry(task, peer.name, "searched", best["parameters"], 1), best["at_edge"])
+        for task, peer, best in chosen
+        for budget in config.budgets
+    ]
+    work = {
+        piece_name("steps", entry.task, entry.method, str(budget)): partial(
+            counted, entry, config, budget
+        )
+        for budget, entry, _ in entries
+    }
+    steps = [int(piece["steps"]) for piece in computed(pieces, "numbers of steps", work)]
+    return [
+        (replace(entry, steps=count), edge)
+        for count, (_, entry, edge) in zip(steps, entries, strict=True)
+    ]
+
+
 def searched(config: Contest, pairs: list[tuple[str, Peer]], pieces: Pieces) -> list[Chosen]:
-    """Return the parameters that are best of those that are tried, and what a step costs with
-    them: by successive halving, see `rounds`.
+    """Return the parameters that are best of those that are tried, by successive halving: see
+    `rounds`.
     """
     pairs = [(task, peer) for task, peer in pairs if peer.run is not paper]
     left: list[list[Tried]] = [
@@ -79,14 +88,14 @@ def searched(config: Contest, pairs: list[tuple[str, Peer]], pieces: Pieces) -> 
     for part in rounds(config.searched):
         work = {
             piece_name("search", task, peer.name, str(tried.number), str(part.stop)): partial(
-                try_parameters, task, peer.name, tried.parameters, config, part, tried.price
+                try_parameters, task, peer.name, tried.parameters, config, part, tried.steps
             )
             for (task, peer), some in zip(pairs, left, strict=True)
             for tried in some
         }
         rows = computed(pieces, f"search, {part.stop} digits", work)
         for tried, row in zip((tried for some in left for tried in some), rows, strict=True):
-            tried.add(json.loads(str(row["row"])))
+            tried.add(row)
         left = [
             sorted(some, key=lambda tried: tried.doubt)[: max(FEWEST_KEPT, ceil(len(some) / MORE))]
             for some in left
@@ -95,8 +104,7 @@ def searched(config: Contest, pairs: list[tuple[str, Peer]], pieces: Pieces) -> 
         (
             task,
             peer,
-            {"parameters": best.parameters, **dict(zip(PRICE, best.price or (), strict=True))}
-            | {"at_edge": at_edge(peer, best.parameters)},
+            {"parameters": best.parameters, "at_edge": at_edge(peer, best.parameters)},
         )
         for (task, peer), (best, *_) in zip(pairs, left, strict=True)
     ]
@@ -110,13 +118,13 @@ class Tried:
     parameters: dict[str, float]
     doubt: float = 0.0
     """Sum over the digits so far."""
-    price: tuple[float, float] | None = None
+    steps: int | None = None
     """After the first round."""
 
-    def add(self, row: dict[str, float]) -> None:
+    def add(self, found: Arrays) -> None:
         """Take the results of a round; see `try_parameters`."""
-        self.doubt += row["doubt"]
-        self.price = row["step"], row["once"]
+        self.doubt += float(found["doubt"])
+        self.steps = int(found["steps"])
 
 
 def rounds(count: int) -> list[range]:
@@ -127,13 +135,13 @@ def rounds(count: int) -> list[range]:
     Source: Jamieson and Talwalkar 2016, arXiv 1502.07943.
     """
     ends = [count]
-    while ends[0] >= MORE * PRICED:
+    while ends[0] >= MORE * FIRST_ROUND:
         ends.insert(0, ends[0] // MORE)
     return [range(first, end) for first, end in zip([0, *ends], ends, strict=False)]
 
 
-def found_before(config: Contest, pairs: list[tuple[str, Peer]], pieces: Pieces) -> list[Chosen]:
-    """Return the parameters that an earlier contest found, and what a step costs with them."""
+def found_before(config: Contest, pairs: list[tuple[str, Peer]]) -> list[Chosen]:
+    """Return the parameters that an earlier contest found."""
     named = {f"{task}: {peer.name}": (task, peer) for task, peer in pairs if peer.run is not paper}
     if missing := named.keys() - config.taken.keys():
         raise InputError(
@@ -147,22 +155,32 @@ def found_before(config: Contest, pairs: list[tuple[str, Peer]], pieces: Pieces)
                 f"--parameters-of {config.parameters_of}: {peer.name} on {task} has no parameter"
                 f" {', '.join(sorted(unknown))}: it has {', '.join(peer.defaults) or 'none'}"
             )
-    work = {
-        piece_name("price", task, peer.name): partial(
-            priced, Entry(task, peer.name, "searched", best["parameters"], 1), config
-        )
-        for task, peer, best in known
-    }
-    prices = [piece["price"].tolist() for piece in computed(pieces, "prices", work)]
-    return [
-        (task, peer, best | {"step": step, "once": once})
-        for (task, peer, best), (step, once) in zip(known, prices, strict=True)
-    ]
+    return known
 
 
-def priced(entry: Entry, config: Contest) -> Arrays:
-    """Return `price`."""
-    return {"price": np.array(price(entry, config))}
+def counted(entry: Entry, config: Contest, budget: float) -> Arrays:
+    """Return `steps_for`."""
+    return {"steps": np.array(steps_for(entry, config, budget))}
+
+
+def try_parameters(
+    task: str,
+    method: str,
+    parameters: dict[str, float],
+    config: Contest,
+    part: range,
+    steps: int | None = None,
+) -> Arrays:
+    """Return what some parameters got on a part of the digits of the search, with half of the
+    largest budget: the sum of the judge's doubt, by which they are chosen, and how many steps that
+    were, unless it is known.
+    """
+    entry = Entry(task, method, "searched", parameters, steps or 1)
+    if steps is None:
+        entry = replace(entry, steps=steps_for(entry, config, max(config.budgets) / 2))
+    found = execute(entry, config, OTHERS + part.start, len(part), config.seed)
+    doubt = np.nan_to_num(found["doubt"], nan=100.0).sum()
+    return {"doubt": np.array(doubt), "steps": np.array(entry.steps)}
 
 
 def computed(pieces: Pieces, what: str, work: Work, *, here: bool = False) -> list[Arrays]:

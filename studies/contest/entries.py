@@ -4,10 +4,9 @@ worth, and the search for the parameters.
 
 from __future__ import annotations
 
-import json
 import time
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -28,10 +27,6 @@ from studies.frame.statistics import scores
 from studies.frame.study import Arrays
 
 FIRST, OTHERS = 2000, 1000  # held-out digits of the contest, and of the search
-STEPS = 4
-"""Of the shorter of the two runs that tell what a step costs."""
-FEWEST, PRICED = 2, 10
-"""Digits of these runs, if each of twice as many costs the same, and if not."""
 BATCH = 50
 
 
@@ -122,53 +117,6 @@ def true_features(count: int, device: str) -> Any:
     """Return the judge's features of the contest's digits, (count, k)."""
     images = digits("held-out")[0][FIRST : FIRST + count].to(device)
     return mnist.load_classifier(device=device).features(images).cpu().numpy()
-
-
-def price(entry: Entry, config: Contest) -> tuple[float, float]:
-    """Return the evaluations of a step, and those of a run beside its steps, such as the check of
-    products, by two short runs.
-
-    Two digits tell the price if each of four costs the same. A check is of some samples at each
-    time, and its share of a digit falls with their number: then the runs are of ten.
-    """
-    few = evaluations(entry, config, STEPS, FEWEST)  # halves and quarters add up exactly
-    alike = few == evaluations(entry, config, STEPS, 2 * FEWEST)
-    count = FEWEST if alike else PRICED
-    few = few if alike else evaluations(entry, config, STEPS, count)
-    step = (evaluations(entry, config, 2 * STEPS, count) - few) / STEPS
-    # a method may stop early: the longer run then costs no more
-    return (step, few - STEPS * step) if step > 0 else (few / STEPS, 0.0)
-
-
-def evaluations(entry: Entry, config: Contest, steps: int, count: int) -> float:
-    """Return the evaluations of a run of some steps on some digits of the search, per digit."""
-    run = execute(replace(entry, steps=steps), config, OTHERS, count, config.seed)
-    return float(run["passes"].sum())
-
-
-def steps_within(budget: float, step: float, once: float) -> int:
-    """Return how many steps a budget of evaluations pays for, at least 2; see `price`."""
-    return max(2, round((budget - once) / step))
-
-
-def try_parameters(
-    task: str,
-    method: str,
-    parameters: dict[str, float],
-    config: Contest,
-    part: range,
-    known: tuple[float, float] | None = None,
-) -> Arrays:
-    """Return what some parameters got on a part of the digits of the search, with half of the
-    largest budget, as JSON: "doubt", the judge's, by which they are chosen, its sum, and the
-    `price`, "step" and "once", unless it is `known`.
-    """
-    entry = Entry(task, method, "searched", parameters, 1)
-    step, once = known or price(entry, config)
-    entry = replace(entry, steps=steps_within(max(config.budgets) / 2, step, once))
-    found = execute(entry, config, OTHERS + part.start, len(part), config.seed)
-    doubt = float(np.nan_to_num(found["doubt"], nan=100.0).sum())
-    return {"row": np.array(json.dumps({"doubt": doubt, "step": step, "once": once}))}
 
 
 def at_edge(peer: Peer, parameters: dict[str, float]) -> str:

@@ -2,13 +2,18 @@
 
 import json
 
+import contestants
 import numpy as np
 import pytest
+import torch
 
+import mnist
 from jacobian_lab import InputError
+from mnist.problems import problem
 from studies.contest import choices, limits
-from studies.contest.choices import rounds, searched
+from studies.contest.choices import rounds, searched, try_parameters
 from studies.contest.contest import STUDY, Contest
+from studies.contest.entries import OTHERS
 from studies.contest.peers import Peer
 from studies.frame.pieces import Pieces
 from studies.frame.study import run
@@ -66,12 +71,36 @@ def test_a_search_keeps_the_best_third_and_sums_over_all_digits(tmp_path, monkey
         seen.append((number, part))
         doubt = abs(number - 3) * len(part)
         doubt += bad_at_first.get(number, 0) * len(part) * (part.start == 0)
-        return {"row": np.array(json.dumps({"doubt": doubt, "step": number, "once": 1.0}))}
+        return {"doubt": np.array(doubt), "steps": np.array(number)}
 
     monkeypatch.setattr(choices, "try_parameters", tried)
     method = Peer("tried", "", None, {}, {"number": tuple(range(9))}, None, 1, "")
     ((task, _, best),) = searched(Contest(), [("half", method)], Pieces(tmp_path))
-    assert (task, best["parameters"], best["step"]) == ("half", {"number": 3}, 3)
+    assert (task, best["parameters"]) == ("half", {"number": 3})
     assert best["at_edge"] == ""
     counts = {len(part): [n for n, p in seen if p == part] for _, part in seen}
     assert counts == {10: list(range(9)), 20: [4, 3, 2], 60: [3, 4]}
+
+
+def test_parameters_are_tried_on_other_digits_with_half_of_the_largest_budget(monkeypatch):
+    seen = []
+
+    def scaled(denoiser, constraint, seeds, steps, scale):
+        for t in denoiser.schedule.times(steps):
+            D = denoiser(torch.zeros(len(seeds), *denoiser.shape), t)
+        seen.append((constraint.y, steps))
+        return scale * mnist.digits("held-out")[0][OTHERS + 2 : OTHERS + 2 + len(seeds)] + 0 * D
+
+    contestants.enter(monkeypatch, scaled, {"scale": (1.0, 0.5, -1.0)})
+    config, part = Contest(budgets=(5, 20)), range(2, 5)
+    good, bad = (
+        try_parameters("half", "tried", {"scale": scale}, config, part) for scale in (1.0, -1.0)
+    )
+    assert torch.equal(seen[3][0], problem("half", OTHERS + 2, 3, 0)[0].y)
+    price = [(2, 4), (8, 4), (2, 8)]
+    assert [(len(y), steps) for y, steps in seen] == 2 * [*price, (3, 10)]
+    assert good["steps"] == 10
+    assert good["doubt"] < bad["doubt"]
+    seen.clear()
+    again = try_parameters("half", "tried", {"scale": 1.0}, config, part, 10)
+    assert (again["doubt"], len(seen)) == (good["doubt"], 1)

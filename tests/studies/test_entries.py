@@ -2,8 +2,9 @@
 on other digits.
 """
 
-import json
+from functools import partial
 
+import contestants
 import numpy as np
 import pytest
 import torch
@@ -13,10 +14,7 @@ from jacobian_lab.constraints.decoded import Decoded
 from jacobian_lab.errors import DivergenceError
 from jacobian_lab.sampling.sampler import seed_of
 from mnist.problems import problem
-from studies.contest import (
-    entries,
-    tracks,
-)
+from studies.contest import entries
 from studies.contest.entries import (
     FIRST,
     OTHERS,
@@ -24,33 +22,16 @@ from studies.contest.entries import (
     at_edge,
     execute,
     kernel_distance,
-    price,
-    steps_within,
     true_features,
-    try_parameters,
     twice,
 )
-from studies.contest.peers import Passes, Peer
 from studies.contest.rules import Contest
-
-
-def peer(run, search=None):
-    """Return a contestant of no parameters but those of its search."""
-    defaults = {name: values[0] for name, values in (search or {}).items()}
-    return Peer("tried", "none", run, defaults, search or {}, Passes(1), 1, "nobody")
 
 
 @pytest.fixture
 def enter(monkeypatch):
     """Return a function that makes one method the only contestant, on every track."""
-
-    def only(run, search=None):
-        contestant = peer(run, search)
-        for module in (tracks, entries):
-            monkeypatch.setattr(module, "contestants", lambda model: (contestant,))
-        return contestant
-
-    return only
+    return partial(contestants.enter, monkeypatch)
 
 
 def test_a_run_does_not_depend_on_how_many_digits_it_has():
@@ -108,65 +89,9 @@ def test_distance_and_diversity_are_of_what_did_not_fail(monkeypatch, enter):
     assert "features" not in found
 
 
-def test_parameters_are_tried_on_other_digits_with_half_of_the_largest_budget(enter):
-    seen = []
-
-    def scaled(denoiser, constraint, seeds, steps, scale):
-        for t in denoiser.schedule.times(steps):
-            D = denoiser(torch.zeros(len(seeds), *denoiser.shape), t)
-        seen.append((constraint.y, steps))
-        return scale * mnist.digits("held-out")[0][OTHERS + 2 : OTHERS + 2 + len(seeds)] + 0 * D
-
-    enter(scaled, {"scale": (1.0, 0.5, -1.0)})
-    config, part = Contest(budgets=(5, 20)), range(2, 5)
-    rows = [
-        json.loads(str(try_parameters("half", "tried", {"scale": scale}, config, part)["row"]))
-        for scale in (1.0, -1.0)
-    ]
-    assert torch.equal(seen[3][0], problem("half", OTHERS + 2, 3, 0)[0].y)
-    price = [(2, 4), (4, 4), (2, 8)]
-    assert [(len(y), steps) for y, steps in seen] == 2 * [*price, (3, 10)]
-    assert (rows[0]["step"], rows[0]["once"]) == (1, 0)
-    assert rows[0]["doubt"] < rows[1]["doubt"]
-
-
-@pytest.mark.parametrize(
-    ("passes", "expected"),
-    [
-        (lambda n: 2 * n - 1, (2, -1)),  # DInG
-        (lambda n: 2 * n + 3, (2, 3)),  # a last pass, and a check
-        (lambda n: min(n, 3), (0.75, 0)),  # stops early
-    ],
-)
-def test_the_price_of_a_step_is_apart_from_what_a_run_costs_once(enter, passes, expected):
-    def spends(denoiser, constraint, seeds, steps):
-        for _ in range(passes(steps)):
-            D = denoiser(torch.zeros(len(seeds), *denoiser.shape), 500)
-        return D
-
-    enter(spends)
-    step, once = price(Entry("half", "tried", "searched", {}, 1), Contest())
-    assert (step, once) == pytest.approx(expected)
-    for budget in (25, 100):
-        if expected[0] == 2:
-            assert abs(passes(steps_within(budget, step, once)) - budget) <= 1
-
-
-def test_a_check_of_some_samples_is_priced_on_ten_digits(enter):
-    def checks(denoiser, constraint, seeds, steps):
-        for _ in range(steps):
-            D = denoiser(torch.zeros(len(seeds), *denoiser.shape), 500)
-            denoiser(torch.zeros(min(3, len(seeds)), *denoiser.shape), 500)
-        return D
-
-    enter(checks)
-    entry = Entry("half", "tried", "searched", {}, 1)
-    assert price(entry, Contest()) == pytest.approx((1.3, 0))
-
-
 def test_a_search_that_ends_at_an_edge_is_told():
     grids = {"a": (3.0, 1.0, 10.0), "b": (0.0, 1.0), "c": (1, 2, 4)}
-    tried = peer(None, grids)
+    tried = contestants.peer(None, grids)
     assert at_edge(tried, {"a": 3.0, "b": 1.0, "c": 2}) == ""
     assert at_edge(tried, {"a": 10.0, "b": 1.0, "c": 1}) == "a, c"
 
