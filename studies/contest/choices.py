@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from jacobian_lab import InputError
-from studies.contest.entries import OTHERS, Entry, at_edge, execute
+from studies.contest.entries import BATCH, OTHERS, Entry, at_edge, execute
 from studies.contest.ours import paper
 from studies.contest.peers import Peer
 from studies.contest.price import steps_for
@@ -158,9 +158,38 @@ def found_before(config: Contest, pairs: list[tuple[str, Peer]]) -> list[Chosen]
     return known
 
 
+class Runs:
+    """Runs of a method on the digits of the search, by their steps and digits.
+
+    Parameters
+    ----------
+    entry : Entry
+    config : Contest
+    first : int
+        Of the digits.
+    """
+
+    def __init__(self, entry: Entry, config: Contest, first: int = OTHERS) -> None:
+        self.entry, self.config, self.first = entry, config, first
+        self._known: dict[tuple[int, int], Arrays] = {}
+
+    def __call__(self, steps: int, count: int) -> Arrays:
+        """Return a run."""
+        if (steps, count) not in self._known:
+            self._known[steps, count] = execute(
+                replace(self.entry, steps=steps), self.config, self.first, count, self.config.seed
+            )
+        return self._known[steps, count]
+
+    def cost(self, steps: int, count: int) -> float:
+        """Return the evaluations for each digit."""
+        return float(self(steps, count)["passes"].sum())
+
+
 def counted(entry: Entry, config: Contest, budget: float) -> Arrays:
-    """Return `steps_for`."""
-    return {"steps": np.array(steps_for(entry, config, budget))}
+    """Return how many steps a budget pays for in a batch of the contest."""
+    count = min(BATCH, config.digits)
+    return {"steps": np.array(steps_for(Runs(entry, config).cost, budget, count))}
 
 
 def try_parameters(
@@ -175,12 +204,12 @@ def try_parameters(
     largest budget: the sum of the judge's doubt, by which they are chosen, and how many steps that
     were, unless it is known.
     """
-    entry = Entry(task, method, "searched", parameters, steps or 1)
+    entry = Entry(task, method, "searched", parameters, 1)
+    runs = Runs(entry, config, OTHERS + part.start)
     if steps is None:
-        entry = replace(entry, steps=steps_for(entry, config, max(config.budgets) / 2))
-    found = execute(entry, config, OTHERS + part.start, len(part), config.seed)
-    doubt = np.nan_to_num(found["doubt"], nan=100.0).sum()
-    return {"doubt": np.array(doubt), "steps": np.array(entry.steps)}
+        steps = steps_for(runs.cost, max(config.budgets) / 2, len(part))
+    doubt = np.nan_to_num(runs(steps, len(part))["doubt"], nan=100.0).sum()
+    return {"doubt": np.array(doubt), "steps": np.array(steps)}
 
 
 def computed(pieces: Pieces, what: str, work: Work, *, here: bool = False) -> list[Arrays]:
