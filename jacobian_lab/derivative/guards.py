@@ -158,7 +158,8 @@ def check_base(
             " prompt. Make the operator anew after such a change; in a sampler, sample with one"
             " network"
         )
-    return 2 * float((size / length.clamp(min=torch.finfo(v.dtype).tiny))[large].max())
+    large &= length > 0  # of a zero vector it is rounding, and tells nothing of a gain
+    return max(gain, 2 * float((size[large] / length[large]).max())) if large.any() else gain
 
 
 def check_apart(

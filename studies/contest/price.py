@@ -18,7 +18,8 @@ def steps_for(cost: Callable[[int, int], float], budget: float, count: int) -> i
     Two short runs tell the cost of a step, and what a run costs beside its steps. Where each of
     eight digits costs less than each of two, there are checks of some samples at each time, and
     samples that diverge and cost nothing from then on, by steps that are too long where they are
-    few: then the runs are of all the digits, and the steps that are found are tried.
+    few: then the runs are of all the digits. The steps that are found are tried, and are fewer if
+    they cost more; if less, they are more where digits are not alike: others may stop early.
 
     Parameters
     ----------
@@ -38,9 +39,9 @@ def steps_for(cost: Callable[[int, int], float], budget: float, count: int) -> i
     else:  # a method may stop early: the longer run then costs no more
         step = short / STEPS
     steps = max(2, round((budget - once) / step))
-    for _ in range(0 if alike else TRIES):
+    for _ in range(TRIES):
         spent = cost(steps, count)
-        if abs(spent - budget) <= APART * budget:
+        if spent <= (1 + APART) * budget and (alike or spent >= (1 - APART) * budget):
             break
         steps = max(2, round(steps * budget / spent))
     return steps

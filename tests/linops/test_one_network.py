@@ -54,6 +54,16 @@ def test_a_large_difference_of_one_network_raises_what_is_taken_for_large():
     assert calls == [2, 2]
 
 
+def test_a_zero_vector_does_not_end_the_watch():
+    """Its difference is the rounding of other kernels, or all of what was changed."""
+    one, v = OneNetwork("cpu"), torch.zeros_like(X)
+    assert one.note(lambda x: x, X, X, 1e-7, v, torch.full_like(X, 1e-6)) == 0
+    with pytest.raises(InputError, match="something else at x_t"):
+        one.note(lambda x: 2 * x, X, X, 1e-7, X, 10 * X)
+    with pytest.raises(InputError, match="something else at x_t"):
+        one.note(lambda x: 2 * x, X, X, 1e-7, v, X)
+
+
 def test_samples_that_are_not_finite_are_not_looked_into():
     one, product = OneNetwork("cpu"), X.clone()
     product[0] = torch.inf

@@ -44,5 +44,12 @@ def test_long_steps_that_diverge_do_not_make_the_others_cheap():
     assert len(asked) == 7
 
 
+def test_long_steps_that_diverge_are_told_from_cheap_ones_without_a_check_too():
+    def cost(n, _):
+        return 2.0 * n if n >= 12 else 6.0 + 0.2 * n
+
+    assert cost(steps_for(cost, 100, 50), 50) == pytest.approx(100, rel=0.05)
+
+
 def test_two_steps_are_the_fewest():
     assert steps_for(lambda n, count: 1000.0 * n + 4 / count, 100, 50) == 2
