@@ -26,6 +26,7 @@ from jacobian_lab import _require
 from jacobian_lab.derivative.fallbacks import Differences, Function
 from jacobian_lab.derivative.guards import (
     check_apart,
+    check_base,
     check_evaluation_mode,
     modules_called,
 )
@@ -174,7 +175,8 @@ class BatchJacobian:
             product = c_x * v + c_out * change
             if self.method == "forward" and self._value is not None:
                 at = self._function, self.x, self._value, self.eps
-                self.spent.forward += self.one.note(*at, v, product)
+                check = partial(check_base, *at, v, product)
+                self.spent.forward += self.one.note(check, self.x.device.type)
             return product
         ladder = self._climbed()
         self.spent.jvp += 1

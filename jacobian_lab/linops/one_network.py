@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from functools import partial
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from jacobian_lab.derivative.fingerprint import Weights
-from jacobian_lab.derivative.guards import GAIN, check_base
+from jacobian_lab.derivative.guards import GAIN
 from jacobian_lab.derivative.settings import Float32
 
 
@@ -42,20 +41,18 @@ class OneNetwork:
         if eps > torch.finfo(torch.float64).eps:
             self._float32.check()
 
-    def note(
-        self,
-        function: Callable[[Tensor], Tensor],
-        x: Tensor,
-        value: Tensor,
-        eps: float,
-        v: Tensor,
-        product: Tensor,
-    ) -> int:
-        """Take note of a forward difference; the parameters are those of `check_base`. Return the
-        passes that were spent.
+    def note(self, check: Callable[[float], float], kind: str) -> int:
+        """Take note of a forward difference; return the passes that were spent.
+
+        Parameters
+        ----------
+        check : callable
+            `check_base` of it, but for the gain.
+        kind : str
+            Of the device that it is computed on.
         """
-        self._unsettled = partial(check_base, function, x, value, eps, v, product)
-        return self.settle() if x.device.type == "cpu" else 0
+        self._unsettled = check
+        return self.settle() if kind == "cpu" else 0
 
     def settle(self) -> int:
         """Raise if the last forward difference was not of one network; return the passes spent."""

@@ -1,5 +1,5 @@
-"""The runs of the contest: a method on a task with some parameters and steps, what its images are
-worth, and the search for the parameters.
+"""The runs of the contest: a method on a task with some parameters and steps, and what its images
+are worth.
 """
 
 from __future__ import annotations

@@ -1,6 +1,4 @@
-"""Runs of the contest: they do not depend on how many digits there are, may fail, and are searched
-on other digits.
-"""
+"""Runs of the contest: they do not depend on how many digits there are, and may fail."""
 
 from functools import partial
 
