@@ -39,14 +39,8 @@ def test_a_large_difference_of_one_network_raises_what_is_taken_for_large():
         calls.append(len(x))
         return x
 
-    assert [
-        note(one, same, X, factor * X) for factor in (0.9 * GAIN, 2 * GAIN, 3.9 * GAIN, 4.1 * GAIN)
-    ] == [
-        0,
-        1,
-        0,
-        1,
-    ]
+    factors = 0.9 * GAIN, 2 * GAIN, 3.9 * GAIN, 4.1 * GAIN
+    assert [note(one, same, X, factor * X) for factor in factors] == [0, 1, 0, 1]
     assert calls == [2, 2]
 
 
