@@ -91,6 +91,18 @@ def flow(tmp_path):
     return save_small(tmp_path / "flow", "flow")
 
 
+@pytest.fixture
+def tiny(tmp_path):
+    """A model of samples 1x8x8 in a file, as the command line takes it with so many images."""
+    import tiny_model
+
+    def words(count=1):
+        np.save(tmp_path / "images.npy", tiny_model.images(count))
+        return ("--model", f"{tiny_model.__file__}:make", "--images", tmp_path / "images.npy")
+
+    return words
+
+
 def save_small(path, prediction):
     """Save a small random denoiser; return its path as the command line takes it."""
     from mnist.weights import build_denoiser, save_model
@@ -136,7 +148,12 @@ def stored(folder):
 
 @pytest.fixture
 def run(monkeypatch, capsys, tmp_path):
-    """Run a study; return its arrays, the rows of its table, and the manifest."""
+    """Run a study; return its arrays, the rows of its table, and the manifest. The figure is drawn
+    as PNG alone, since fonts of a PDF take longer than small studies.
+    """
+    from studies.frame import study
+
+    monkeypatch.delitem(study.FIGURES, "pdf")
 
     def command(*words, out="run"):
         folder = tmp_path / out

@@ -76,12 +76,9 @@ def truth(denoiser, x_t, t):
         ).detach()
 
 
-def dense_at_digit(denoiser, digit, t, seed=0):
-    """J in float64 at a noisy held-out digit, (n, n), as the studies draw it."""
-    import mnist
+def dense_at(denoiser, image, t, seed=0, number=0):
+    """J in float64 at a noisy image, the `number`-th of its study, (n, n), as the studies draw it."""
     from mnist.evaluate import noisy_digit
 
-    image = mnist.digits("held-out")[0][digit].double()
-    return truth(
-        denoiser.double(), noisy_digit(denoiser.double(), image, t, seed, digit), t
-    ).numpy()
+    double, image = denoiser.double(), torch.as_tensor(image).double()
+    return truth(double, noisy_digit(double, image, t, seed, number), t).numpy()

@@ -199,19 +199,9 @@ def test_a_missing_weight_file_is_named(monkeypatch, capsys, tmp_path):
     assert not (tmp_path / "run.partial").exists()
 
 
-def test_ctrl_c_exits_with_130_and_the_same_command_goes_on(monkeypatch, capsys, tmp_path, model):
-    words = [
-        "directions",
-        "--model",
-        model,
-        "--digits",
-        "1",
-        "--times",
-        "500",
-        "600",
-        "--out",
-        tmp_path / "run",
-    ]
+def test_ctrl_c_exits_with_130_and_the_same_command_goes_on(monkeypatch, capsys, tmp_path, tiny):
+    shown = ("--times", "500", "600", "--pixel", "3", "4", "--out", tmp_path / "run")
+    words = ["directions", *tiny(), *shown]
     real = directions.truncated_svd
     calls = []
 
@@ -230,7 +220,8 @@ def test_ctrl_c_exits_with_130_and_the_same_command_goes_on(monkeypatch, capsys,
     assert (tmp_path / "run" / "figure.png").is_file()
 
 
-@pytest.mark.parametrize("target", [[], pytest.param(["--target", "7"], marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("target", [[], ["--target", "7"]])
 def test_directions_finds_what_it_says(monkeypatch, capsys, tmp_path, model, target):
     status, out, _ = call(
         monkeypatch,

@@ -1,11 +1,12 @@
-"""A model that a sweep's test names by this file: it notes by whom it is opened, and is as slow as
-the environment says.
+"""A model that tests name by this file, small and with a Jacobian that is not symmetric: it notes by
+whom it is opened, and is as slow as the environment says.
 """
 
 import os
 import time
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -39,6 +40,12 @@ def keeps_pieces():
     """Return whether the broken model's own run has kept a piece at t = 300."""
     claims = [path.parent / "config.json" for path in Path("runs").glob("*.partial/*-300-*.npz")]
     return any("broken" in path.read_text() for path in claims if path.is_file())
+
+
+def images(count=1):
+    """Clean images for it, (count, 1, 8, 8), in [-1, 1]."""
+    values = np.random.default_rng(0).standard_normal((count, 1, 8, 8)).clip(-1, 1)
+    return values.astype(np.float32)
 
 
 def opened(network):

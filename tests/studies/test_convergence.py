@@ -8,33 +8,15 @@ import pytest
 from conftest import call, stored
 
 
-@pytest.mark.parametrize("name", ["model", pytest.param("flow", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", ["tiny", pytest.param("flow", marks=pytest.mark.slow)])
 def test_the_study_runs_and_finds_the_linear_model_right(
     monkeypatch, capsys, tmp_path, request, name
 ):
-    status, _, err = call(
-        monkeypatch,
-        capsys,
-        "convergence",
-        "--model",
-        request.getfixturevalue(name),
-        "--digits",
-        "2",
-        "--steps",
-        "3",
-        "--newton-steps",
-        "1",
-        "--jacobians",
-        "1",
-        "--points",
-        "2",
-        "--spectral",
-        "0.5",
-        "--change",
-        "0.05",
-        "--out",
-        tmp_path / "run",
-    )
+    fixture = request.getfixturevalue(name)
+    model = fixture(2) if name == "tiny" else ("--model", fixture, "--digits", "2")
+    words = ("--steps", "3", "--newton-steps", "1", "--jacobians", "1", "--points", "2")
+    shown = ("--spectral", "0.5", "--change", "0.05", "--out", tmp_path / "run")
+    status, _, err = call(monkeypatch, capsys, "convergence", *model, *words, *shown)
     assert status == 0, err
     data = stored(tmp_path / "run")
     assert data["residual"].shape == (2, 2, 3, 2)

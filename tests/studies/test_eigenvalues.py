@@ -3,18 +3,15 @@
 import numpy as np
 import pytest
 
-import mnist
-
 import networks
+import tiny_model
 from conftest import call
 
 
-def test_eigenvalues(run, model):
-    data, rows, _ = run(
-        "eigenvalues", "--model", model, "--digits", "1", "--seeds", "2", "--times", "900"
-    )
+def test_eigenvalues(run, tiny):
+    data, rows, _ = run("eigenvalues", *tiny(), "--seeds", "2", "--times", "900")
     assert data["largest"].shape == (1, 2, 3)
-    A = networks.dense_at_digit(mnist.load_denoiser(model), 0, 900, seed=1)
+    A = networks.dense_at(tiny_model.make(), tiny_model.images()[0], 900, seed=1)
     expected = [abs(np.linalg.eigvals(B)).max() for B in (A, (A + A.T) / 2, (A - A.T) / 2)]
     assert (np.abs(data["largest"][0, 1] - expected) <= data["error"][0, 1]).all()
     np.testing.assert_allclose(data["truth"], data["largest"][:, 0], rtol=1e-4)

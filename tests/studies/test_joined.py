@@ -29,7 +29,8 @@ def parts(tmp_path_factory):
         ),
     }
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(limits, "HELD_OUT", 500)  # fewer digits for the limits: seconds
+        patch.setattr(limits, "HELD_OUT", 20)  # fewer digits for the limits
+        patch.setattr(limits, "BATCH", 20)
         return {name: run(CONTEST, config) for name, config in held.items()}
 
 

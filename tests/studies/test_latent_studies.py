@@ -96,7 +96,6 @@ def test_symmetry_of_a_latent_pixel(run, folder):
         "--digits",
         "1",
         "--times",
-        "300",
         "600",
         "--shown",
         "600",
@@ -111,11 +110,11 @@ def test_symmetry_of_a_latent_pixel(run, folder):
     assert relative(data["column"][0].reshape(-1), A[:, entry]) < 1e-4
     assert relative(data["row"][0].reshape(-1), A[entry]) < 1e-4
     assert relative(data["skew"][0].reshape(-1), np.linalg.norm(A - A.T, axis=1) / 2) < 1e-4
-    assert data["truth"][1] == pytest.approx(
+    assert data["truth"][0] == pytest.approx(
         np.linalg.norm(A - A.T) / np.linalg.norm(A + A.T), rel=1e-4
     )
     assert data["denoised"].shape == (1, 1, 32, 32)
-    assert sum(row["dense"] != "" for row in rows) == 2
+    assert sum(row["dense"] != "" for row in rows) == 1
 
 
 def test_by_default_the_pixel_is_in_the_middle():
@@ -216,7 +215,10 @@ def test_a_large_j_is_seen_by_products():
 @pytest.mark.parametrize(
     "words",
     [
-        ("eigenvalues", "--digits", "1", "--seeds", "1", "--times", "500"),
+        pytest.param(
+            ("eigenvalues", "--digits", "1", "--seeds", "1", "--times", "500"),
+            marks=pytest.mark.slow,
+        ),
         ("spectrum", "--arnoldi-steps", "12"),
         ("symmetry", "--digits", "1", "--times", "500", "--shown", "500"),
         (
@@ -234,7 +236,10 @@ def test_a_large_j_is_seen_by_products():
             "--spectral",
             "0.5",
         ),
-        ("guidance", "--digits", "1", "--guidances", "0", "2", "--times", "500"),
+        pytest.param(
+            ("guidance", "--digits", "1", "--guidances", "0", "2", "--times", "500"),
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_without_a_dense_truth_studies_do_what_products_allow(run, monkeypatch, folder, words):

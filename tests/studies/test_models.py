@@ -105,7 +105,11 @@ def test_other_weights_or_another_scheduler_in_the_same_folder_are_another_run(t
 
 @pytest.mark.parametrize(
     ("kind", "time"),
-    [("stable diffusion", "500"), ("stable diffusion 3", "0.5"), ("instaflow", "0.5")],
+    [
+        ("stable diffusion", "500"),
+        pytest.param("stable diffusion 3", "0.5", marks=pytest.mark.slow),
+        pytest.param("instaflow", "0.5", marks=pytest.mark.slow),
+    ],
 )
 def test_natural_images_come_from_a_file(monkeypatch, capsys, tmp_path, photo, kind, time):
     if kind == "instaflow":

@@ -3,17 +3,14 @@
 import numpy as np
 import pytest
 
-import mnist
-
 import networks
+import tiny_model
 from conftest import call, relative
 
 
-def test_spectrum(run, model):
-    data, rows, _ = run(
-        "spectrum", "--model", model, "--digit", "2", "--time", "700", "--arnoldi-steps", "12"
-    )
-    A = networks.dense_at_digit(mnist.load_denoiser(model), 2, 700)
+def test_spectrum(run, tiny):
+    data, rows, _ = run("spectrum", *tiny(), "--time", "700", "--arnoldi-steps", "12")
+    A = networks.dense_at(tiny_model.make(), tiny_model.images()[0], 700)
     values = np.linalg.eigvals(A)
     assert relative(np.sort(abs(data["eigenvalues"])), np.sort(abs(values))) < 1e-10
     assert data["ritz"].shape == (12, 12)
@@ -23,7 +20,7 @@ def test_spectrum(run, model):
     assert left - 1e-12 <= inner[0] <= inner[1] <= right + 1e-12
     assert inner[2] <= height + 1e-12
     z = data["grid_x"][40] + 1j * data["grid_y"][30]
-    smallest = np.linalg.svd(z * np.eye(1024) - A, compute_uv=False)[-1]
+    smallest = np.linalg.svd(z * np.eye(64) - A, compute_uv=False)[-1]
     assert data["smallest"][30, 40] >= smallest - 1e-10  # it is an upper bound
     assert left <= values.real.min()
     assert values.real.max() <= right

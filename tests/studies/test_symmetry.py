@@ -3,40 +3,27 @@
 import numpy as np
 import pytest
 
-import mnist
-
 import networks
+import tiny_model
 from conftest import call, relative
 
 
-def test_symmetry(run, model):
-    data, rows, _ = run(
-        "symmetry",
-        "--model",
-        model,
-        "--digits",
-        "2",
-        "--times",
-        "200",
-        "600",
-        "--shown",
-        "600",
-        "--pixel",
-        "3",
-        "9",
-    )
-    A = networks.dense_at_digit(mnist.load_denoiser(model), 0, 600)
+def test_symmetry(run, tiny):
+    times = ("--times", "200", "600", "--shown", "600")
+    data, rows, _ = run("symmetry", *tiny(2), *times, "--pixel", "3", "5")
+    A = networks.dense_at(tiny_model.make(), tiny_model.images()[0], 600)
     truth = np.linalg.norm(A - A.T) / np.linalg.norm(A + A.T)
     assert data["truth"][1] == pytest.approx(truth, rel=1e-4)
     low, high = data["interval"][1, 0]
     assert low - 0.2 * (high - low) < truth < high + 0.2 * (high - low)
-    assert relative(data["column"][0].reshape(-1), A[:, 3 * 32 + 9]) < 1e-4
-    assert relative(data["row"][0].reshape(-1), A[3 * 32 + 9]) < 1e-4
+    assert relative(data["column"][0].reshape(-1), A[:, 3 * 8 + 5]) < 1e-4
+    assert relative(data["row"][0].reshape(-1), A[3 * 8 + 5]) < 1e-4
     assert relative(data["skew"][0].reshape(-1), np.linalg.norm((A - A.T) / 2, axis=1)) < 1e-4
     assert relative(data["symmetric"][0].reshape(-1), np.linalg.norm((A + A.T) / 2, axis=1)) < 1e-4
     assert sum(row["quantity"] == "asymmetry" for row in rows) == 4
 
 
+@pytest.mark.slow
 def test_the_oracle_is_symmetric(run):
     words = ("--digits", "1", "--times", "500", "--shown", "500", "--model", "oracle")
     data, rows, _ = run("symmetry", *words)

@@ -127,6 +127,8 @@ def test_every_study_that_needs_no_judge_runs_on_colour_images_of_the_users(
         assert "agreement" not in rows[0]
         found = {row["method"]: float(row["rmse_of_the_observed_mean"]) for row in rows}
         assert found["projected"] < 1e-6 < found["sampled"] < 0.7 * found["unconstrained"]
+    if study == "symmetry":
+        assert data["value"].max() < 1e-4  # J of a Gaussian
     if study == "eigenvalues":
         np.testing.assert_allclose(data["truth"], data["largest"][:, 0], rtol=1e-4, atol=1e-5)
 
