@@ -148,12 +148,7 @@ def stored(folder):
 
 @pytest.fixture
 def run(monkeypatch, capsys, tmp_path):
-    """Run a study; return its arrays, the rows of its table, and the manifest. The figure is drawn
-    as PNG alone, since fonts of a PDF take longer than small studies.
-    """
-    from studies.frame import study
-
-    monkeypatch.delitem(study.FIGURES, "pdf")
+    """Run a study; return its arrays, the rows of its table, and the manifest."""
 
     def command(*words, out="run"):
         folder = tmp_path / out

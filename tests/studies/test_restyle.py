@@ -6,7 +6,7 @@ from archive_runs import make_run
 from conftest import call
 
 
-def test_a_style_file_changes_the_figure_and_nothing_else(monkeypatch, capsys, tmp_path):
+def test_a_style_file_changes_the_figure_and_nothing_else(monkeypatch, capsys, tmp_path, pdf):
     folder = make_run(tmp_path / "runs")
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     style = tmp_path / "talk.mplstyle"

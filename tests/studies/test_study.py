@@ -17,6 +17,8 @@ from studies.frame.study import perform, run
 from conftest import stored
 from squares import FILES, Options, Squares, names
 
+pytestmark = pytest.mark.usefixtures("pdf")
+
 
 def test_a_run_hands_out_its_answer_computed_or_reused(tmp_path):
     whole = perform(Squares().study(), Options(out=tmp_path / "run"))
