@@ -77,7 +77,7 @@ def truth(denoiser, x_t, t):
 
 
 def dense_at(denoiser, image, t, seed=0, number=0):
-    """J in float64 at a noisy image, the `number`-th of its study, (n, n), as the studies draw it."""
+    """J in float64 at a noisy image, (n, n), as the studies draw it; `number` is the image's."""
     from mnist.evaluate import noisy_digit
 
     double, image = denoiser.double(), torch.as_tensor(image).double()

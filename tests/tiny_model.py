@@ -1,5 +1,5 @@
-"""A model that tests name by this file, small and with a Jacobian that is not symmetric: it notes by
-whom it is opened, and is as slow as the environment says.
+"""A small model that tests name by this file: its Jacobian is not symmetric, it notes by whom it is
+opened, and is as slow as the environment says.
 """
 
 import os
