@@ -1,6 +1,7 @@
 """Shared oracles, in float64, for all schedules and prediction types."""
 
 import csv
+import gc
 import json
 import os
 import sys
@@ -30,6 +31,12 @@ SCHEDULES = {
 PREDICTIONS = ("epsilon", "v", "sample", "flow")
 SHAPE = (1, 3, 4)
 MNIST = Path(__file__).parents[2] / "shared" / "mnist-data"
+
+
+def pytest_collection_finish():
+    """Take what is imported by now out of every later collection of garbage."""
+    gc.collect()
+    gc.freeze()
 
 
 def random_covariance(n, generator, rank=None):

@@ -76,7 +76,11 @@ def test_the_posterior_mean_reproduces_instaflows_published_rule(folders):
 
 @pytest.mark.parametrize(
     ("name", "t"),
-    [("sd1", 500), ("sd3", 0.5), pytest.param("instaflow", 0.5, marks=pytest.mark.slow)],
+    [
+        ("sd1", 500),
+        pytest.param("sd3", 0.5, marks=pytest.mark.slow),
+        pytest.param("instaflow", 0.5, marks=pytest.mark.slow),
+    ],
 )
 def test_the_audit_passes_with_exact_products(folders, name, t):
     latent = load_latent(folders[name], **PROMPTS, guidance=3.0)

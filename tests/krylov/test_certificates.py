@@ -3,7 +3,7 @@ its stated errors.
 
 A trial is a matrix, an operator that hides it, and a question; its seed makes all three. `pytest -m
 exhaustive` asks 4,800, the normal run 200 others. Operators too large for a dense matrix are upper
-bidiagonal, so that their spectrum is known: 800 and 4.
+bidiagonal, so that their spectrum is known: 800 and 2.
 """
 
 import warnings
@@ -482,7 +482,7 @@ def test_no_certificate_of_a_large_operator_is_wrong():
     """Seed 108: near-defective values 1.4e-6 below a wanted one, seen as one 1.4e-4 away. 651: one
     product left to look.
     """
-    assert ask_large([108, 651, 110, 111]) >= 2
+    assert ask_large([108, 651]) >= 1
 
 
 @pytest.mark.exhaustive

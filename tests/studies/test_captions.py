@@ -112,6 +112,7 @@ class TestShipped:
         vae = json.loads((latent.PIPELINE / "vae" / "config.json").read_text())
         assert card["scaling_factor"] == vae["scaling_factor"]
 
+    @pytest.mark.slow
     def test_captions_name_what_is_drawn(self):
         judge = mnist.load_classifier()
         named = []

@@ -58,6 +58,7 @@ def test_one_attention_has_a_rule():
     assert (linear.jvp(v) - expected).norm() < 1e-5 * expected.norm()
 
 
+@pytest.mark.slow
 def test_each_size_has_its_rows(monkeypatch):
     here = {times_of_denoiser, times_of_attention}  # memory is measured as it is, elsewhere
 
