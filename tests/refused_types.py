@@ -21,9 +21,10 @@ def backwards(t: Tensor) -> Tensor:
     return t
 
 
-Denoiser(network, LINEAR, "v", (1, 32, 32))
-Denoiser(backwards, LINEAR, "v", (1, 32, 32))  # type: ignore[arg-type]
-Denoiser(network, LINEAR, "velocity", (1, 32, 32))  # type: ignore[arg-type]
-Denoiser(network, "linear", "v", (1, 32, 32))  # type: ignore[arg-type]
-Denoiser(network, LINEAR, "v", 32)  # type: ignore[arg-type]
-Denoiser(network, LINEAR, "v", ("1", "32", "32"))  # type: ignore[arg-type]
+def calls() -> None:
+    Denoiser(network, LINEAR, "v", (1, 32, 32))
+    Denoiser(backwards, LINEAR, "v", (1, 32, 32))  # type: ignore[arg-type]
+    Denoiser(network, LINEAR, "velocity", (1, 32, 32))  # type: ignore[arg-type]
+    Denoiser(network, "linear", "v", (1, 32, 32))  # type: ignore[arg-type]
+    Denoiser(network, LINEAR, "v", 32)  # type: ignore[arg-type]
+    Denoiser(network, LINEAR, "v", ("1", "32", "32"))  # type: ignore[arg-type]

@@ -6,8 +6,10 @@ import networks
 from conftest import call
 
 
-def test_the_audit_prints_a_table_and_its_verdict_is_the_exit_status(monkeypatch, capsys, model):
-    status, out, _ = call(monkeypatch, capsys, "audit", "--times", "500")
+def test_the_audit_prints_a_table_and_its_verdict_is_the_exit_status(
+    monkeypatch, capsys, model, tiny
+):
+    status, out, _ = call(monkeypatch, capsys, "audit", *tiny(), "--times", "500")
     assert status == 0
     assert "adjoint" in out
     assert "all checks pass" in out

@@ -12,7 +12,6 @@ import time
 import pytest
 import torch
 
-import mnist
 from jacobian_lab import Denoiser, DiscreteSchedule, InputError, RectifiedFlow
 from jacobian_lab.constraints.base import Constraint
 from jacobian_lab.constraints.decoded import Decoded
