@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, TypeAlias
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 from jacobian_lab.derivative.agreement import TOGETHER
 from jacobian_lab.derivative.fallbacks import Differences, DoubleBackward, ForwardMode, Function
 from jacobian_lab.derivative.fingerprint import Weights
-from jacobian_lab.derivative.guards import is_repeated
+from jacobian_lab.derivative.guards import check_run, is_repeated
 from jacobian_lab.derivative.linearisation import Linearisation
 from jacobian_lab.derivative.precision import observed
 from jacobian_lab.derivative.probes import foreign
@@ -88,6 +89,7 @@ class Engines:
         self.graph: DoubleBackward | None = None
         self.failure, self.together, self._separate = "", True, False
         self._linear: Linearisation | None = None
+        self._has_run, self._known = False, 0.0  # distance of runs known to be of one network
 
     @property
     def linear(self) -> Linearisation | None:
@@ -99,6 +101,8 @@ class Engines:
             # an error of the network itself comes again without recording
             except Exception as fault:
                 self.failure = first_line(fault)
+            if self._linear is not None and self._has_run:
+                self._check_run(self._linear.value, self._linear.value.new_zeros(len(self.x)))
         return self._linear
 
     def run(self, exact: bool, graph: bool, eps: float | None) -> None:
@@ -124,7 +128,7 @@ class Engines:
         else:
             with torch.no_grad():
                 value, eps, _ = observed(self.function, self.x)
-        self.value, self.eps = value.detach(), eps
+        self.value, self.eps, self._has_run = value.detach(), eps, True
 
     def at(self, path: str, step: float | None = None) -> Engine | None:
         """Return the engine of a path; None where there is no recording."""
@@ -156,8 +160,10 @@ class Engines:
         -------
         Tensor, shape (K, B, *shape)
         """
-        product: Callable[[Tensor], Tensor] = engine.vjp if transposed else engine.jvp
         recorded = isinstance(engine, Linearisation)
+        product: Callable[[Tensor], Tensor] = engine.vjp if transposed else engine.jvp
+        if isinstance(engine, DoubleBackward):
+            product = partial(self._watched, engine, product)
         if not recorded and len(self.x) > 1:
             return torch.stack([product(one) for one in vectors])
         count = 1 if len(vectors) == 1 else self.chunk(recorded)
@@ -170,6 +176,20 @@ class Engines:
         else:
             found = [product(some.squeeze(1)).unsqueeze(1) for some in parts]
         return found[0] if len(found) == 1 else torch.cat(found)
+
+    def _watched(
+        self, engine: DoubleBackward, product: Callable[[Tensor], Tensor], vectors: Tensor
+    ) -> Tensor:
+        """Return products; raise if the network that ran for them is not what F(x) is of."""
+        found, seen = product(vectors), engine.told()
+        if seen is not None:
+            self._check_run(*seen)
+        return found
+
+    def _check_run(self, seen: Tensor, blur: Tensor) -> None:
+        if not self.x.is_meta:
+            at = self.function, self.x, self.value, self.eps
+            self._known = check_run(*at, seen, blur, self._known)
 
     def chunk(self, recorded: bool) -> int:
         """Return how many vectors fit in the memory of one pass, of the recording or of another

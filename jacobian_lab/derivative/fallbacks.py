@@ -41,6 +41,7 @@ class DoubleBackward:
 
     def __init__(self, function: Function, x: Tensor) -> None:
         self.function, self.x = function, x
+        self._seen: tuple[Tensor, Tensor] | None = None
         self._primal: Graph | None = None
         self._transposed: Graph | None = None
 
@@ -72,6 +73,13 @@ class DoubleBackward:
         with torch.enable_grad():
             return self._graph(count)[1]
 
+    def told(self) -> tuple[Tensor, Tensor] | None:
+        """Return, once, what the last run told of the function's value at x, (K, *shape), and how
+        far that may be off, (K,); None where it did not run, or tells nothing.
+        """
+        seen, self._seen = self._seen, None
+        return seen
+
     def forget(self) -> None:
         """Free the graphs."""
         self._primal = self._transposed = None
@@ -101,7 +109,11 @@ class DoubleBackward:
             self.forget()  # before the new one is made: never two in memory
             x = self.x.expand(count, *self.x.shape[1:]).clone().requires_grad_()
             self._primal = x, self.function(x)
+            self._see(self._primal[1])
         return self._primal
+
+    def _see(self, value: Tensor) -> None:
+        self._seen = value.detach(), value.new_zeros(len(value))
 
 
 class ForwardMode(DoubleBackward):
@@ -118,6 +130,7 @@ class ForwardMode(DoubleBackward):
             warnings.filterwarnings("ignore", category=FutureWarning)  # PyTorch's own, of torch.jit
             dual = forward_ad.make_dual(self.x.expand(len(v), *self.x.shape[1:]).contiguous(), v)  # type: ignore[no-untyped-call]
             value, tangent = forward_ad.unpack_dual(self.function(dual))  # type: ignore[no-untyped-call]
+            self._see(value)
             return torch.zeros_like(value) if tangent is None else tangent
 
 
@@ -175,7 +188,9 @@ class Differences(DoubleBackward):
             if self._value is None:
                 self._value = self.function(self.x)
             return (ahead - self._value) / h
-        return (ahead - self.function(self.x - h * v)) / (2 * h)
+        behind = self.function(self.x - h * v)
+        self._seen = (ahead + behind) / 2, (ahead - behind).flatten(1).norm(dim=1) / 2
+        return (ahead - behind) / (2 * h)
 
 
 def _gradient(output: Tensor, x: Tensor, vectors: Tensor, create_graph: bool = False) -> Tensor:

@@ -3,6 +3,7 @@
 check_evaluation_mode   no module in training mode, not even one that a closure hides
 check_apart             the same output at each call, and alone as in a batch
 check_base              the same output now as when a forward difference's other end was computed
+check_run               the same output in the run behind a product as at first
 """
 
 from __future__ import annotations
@@ -150,16 +151,59 @@ def check_base(
     if not large.any():
         return gain
     again, found = (a[large] if len(a) == len(v) else a for a in (function(x), value))
-    if not is_repeated(again, found, eps) and found.isfinite().all():
-        gap = float((again - found).norm() / found.norm())
+    _check_now(again, found, eps)
+    large &= length > 0  # of a zero vector it is rounding, and tells nothing of a gain
+    return max(gain, 2 * float((size[large] / length[large]).max())) if large.any() else gain
+
+
+@torch.no_grad()
+def check_run(
+    function: Callable[[Tensor], Tensor],
+    x: Tensor,
+    value: Tensor,
+    eps: float,
+    seen: Tensor,
+    blur: Tensor,
+    known: float = 0.0,
+) -> float:
+    """Raise if the run behind a product gave another output at x than was found at first, as in
+    `check_base`. One pass, where the two lie apart by more than rounding and blur.
+
+    Parameters
+    ----------
+    function, x, value, eps
+        As in `check_base`.
+    seen : Tensor, shape (K, ...)
+        The output at x, as the run of K vectors tells.
+    blur : Tensor, shape (K,)
+        How far that may be off.
+    known : float
+        Distance, relative to the output, up to which the two are known to be of one network.
+
+    Returns
+    -------
+    float
+        The same, for the next runs.
+    """
+    gap, size = ((a.flatten(1).double().norm(dim=1)) for a in (seen - value, value.expand_as(seen)))
+    if bool((gap <= torch.maximum(blur.double(), known * size)).all()):
+        return known
+    if is_repeated(seen, value.expand_as(seen), eps) or not bool(seen.isfinite().all()):
+        return known
+    _check_now(function(x), value, eps)
+    return 2 * float((gap / size.clamp(min=torch.finfo(size.dtype).tiny)).max())
+
+
+def _check_now(again: Tensor, value: Tensor, eps: float) -> None:
+    """Raise if the network's output is another one than before."""
+    if not is_repeated(again, value, eps) and value.isfinite().all():
+        gap = float((again - value).norm() / value.norm())
         raise InputError(
             "the network returns something else at x_t than when D(x_t) was computed, by"
             f" {gap:.1e} of its output: what it keeps was changed, such as a guidance scale or a"
             " prompt. Make the operator anew after such a change; in a sampler, sample with one"
             " network"
         )
-    large &= length > 0  # of a zero vector it is rounding, and tells nothing of a gain
-    return max(gain, 2 * float((size[large] / length[large]).max())) if large.any() else gain
 
 
 def check_apart(

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from jacobian_lab import _require
-from jacobian_lab.derivative.guards import GAIN, check_base
+from jacobian_lab.derivative.guards import GAIN, check_base, check_run
 from jacobian_lab.derivative.ladder import Ladder
 from jacobian_lab.derivative.probes import probe
 from jacobian_lab.derivative.settings import autocast_here, differentiable, under
@@ -167,9 +167,7 @@ class Products:
         if self.method != "exact":
             self.ladder.check_weights()
             with under(self.autocast):
-                self._exact = self._exact or Products(
-                    self.denoiser, self.x, self.t, memory=self._memory
-                )
+                self._exact = self._exact or self._of_the_same()
             return self._exact.vjp(u)
         with differentiable():
             return self._of_both(u, transposed=True)
@@ -190,6 +188,13 @@ class Products:
     def forget(self) -> None:
         """Free the graphs that the fallbacks keep."""
         self.ladder.forget()
+
+    def _of_the_same(self) -> Products:
+        """Return exact products; raise if the network is another one than at first."""
+        exact, first = Products(self.denoiser, self.x, self.t, memory=self._memory), self.ladder
+        at, seen = (first.function, self.x, first.value, first.eps), exact.ladder.value
+        check_run(*at, seen, seen.new_zeros(1))
+        return exact
 
     def _start(self) -> None:
         """Choose the path, and find what share of J v comes from the network: an error of F' counts

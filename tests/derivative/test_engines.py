@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from jacobian_lab import Denoiser
+from jacobian_lab import Denoiser, InputError
 from jacobian_lab.derivative.engines import Engines
 from jacobian_lab.derivative.products import Products
 from jacobian_lab.derivative.settings import differentiable
@@ -54,6 +54,38 @@ def test_a_run_gives_the_network_s_value_and_precision(exact, graph):
     assert relative(made.value, networks.denoiser()(x, 300)) < 1e-14
     assert made.eps == torch.finfo(torch.float64).eps
     assert (made.graph is not None) == graph
+
+
+class Guided(torch.nn.Module):
+    """A network that keeps a scale, and counts its runs."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner, self.scale, self.runs = networks.denoiser(), 1.0, 0
+
+    def forward(self, x):
+        self.runs += 1
+        return self.scale * self.inner(x, 300)
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("path", ["double backward", "forward mode", "central difference"])
+def test_a_run_for_products_must_be_of_the_network_that_ran_at_first(path, batch):
+    x, network = weights(batch, *networks.SHAPE), Guided()
+    v = weights(2, batch, *networks.SHAPE, seed=1)
+    made = Engines(network, x, [*network.parameters()])
+    with differentiable():
+        made.run(exact=False, graph=False, eps=None)
+        before = network.runs
+        made.apply(made.at(path), v)
+        assert network.runs - before <= 2 * len(v)  # nothing was looked into
+        network.scale = 1.02
+        with pytest.raises(InputError, match="something else at x_t"):
+            made.apply(made.at(path), v)
+        with pytest.raises(InputError, match="something else at x_t"):
+            _ = made.linear
+        with pytest.raises(InputError, match="something else at x_t"):
+            made.apply(made.at(path), v, transposed=True)
 
 
 def test_what_is_in_the_way_of_a_recording_is_said_and_not_tried_again():

@@ -10,6 +10,7 @@ from torch import nn
 from jacobian_lab import Denoiser, DiscreteSchedule, InputError
 from jacobian_lab.derivative.guards import (
     check_apart,
+    check_run,
     in_training,
     modules_called,
 )
@@ -23,6 +24,28 @@ V = torch.randn(3, *networks.SHAPE, dtype=torch.float64, generator=torch.Generat
 
 def denoiser(network):
     return Denoiser(network, DiscreteSchedule.linear(), "sample", networks.SHAPE)
+
+
+def test_a_run_that_lies_apart_is_looked_into_once():
+    x, calls = torch.randn(2, 8, generator=torch.Generator().manual_seed(0)), []
+    zero = torch.zeros(2)
+
+    def function(x):
+        calls.append(len(x))
+        return 2 * x
+
+    def known(seen, value=2 * x, blur=zero, known=0.0):
+        return check_run(function, x, value, 1e-7, seen, blur, known)
+
+    assert known(2 * x) == 0
+    assert known(2.1 * x, blur=0.1 * x.norm(dim=1) + 1e-6) == 0
+    assert known(torch.full_like(x, torch.nan)) == 0
+    assert calls == []
+    assert known(2.1 * x) == pytest.approx(0.1, rel=1e-3)
+    assert known(2.1 * x, known=0.1) == 0.1
+    assert calls == [2]
+    with pytest.raises(InputError, match="something else at x_t"):
+        known(2 * x, value=2.1 * x)
 
 
 def test_a_network_in_a_closure_must_be_in_evaluation_mode():

@@ -267,3 +267,23 @@ def test_a_precision_of_float32_that_changed_is_told(make):
     finally:
         place.fp32_precision = before
     assert torch.equal(jvp(v), expected)
+
+
+@pytest.mark.parametrize("method", ["forward", "central"])
+def test_a_transpose_beside_differences_is_of_the_network_that_gave_d(method):
+    class Guided(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner, self.scale = networks.denoiser(), 1.0
+
+        def forward(self, x, t):
+            return self.scale * self.inner(x, t)
+
+    network = Guided().eval()
+    J = Products(denoiser(network), X, 300, method=method)
+    network.scale = 1.001
+    for _ in range(2):
+        with pytest.raises(InputError, match="something else at x_t"):
+            J.vjp(V)
+    network.scale = 1.0
+    assert J.vjp(V).shape == V.shape
