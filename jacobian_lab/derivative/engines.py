@@ -123,6 +123,7 @@ class Engines:
                 value, eps, _ = observed(lambda x: both.primal(len(x)), self.x)
             else:
                 value = both.primal(len(self.x))
+            both.told()  # of this run: its first product need not wait for a device
         elif exact and self.linear is not None:
             value, eps = self.linear.value, self.linear.coarsest
         else:

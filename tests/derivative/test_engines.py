@@ -54,6 +54,7 @@ def test_a_run_gives_the_network_s_value_and_precision(exact, graph):
     assert relative(made.value, networks.denoiser()(x, 300)) < 1e-14
     assert made.eps == torch.finfo(torch.float64).eps
     assert (made.graph is not None) == graph
+    assert made.graph is None or made.graph.told() is None
 
 
 class Guided(torch.nn.Module):
