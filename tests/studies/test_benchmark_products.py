@@ -12,6 +12,7 @@ from studies.benchmarks.products import bare, time_in_turns
 from conftest import call
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("default::UserWarning")
 @pytest.mark.filterwarnings("default::FutureWarning")
 def test_the_table_names_our_ways_and_pytorchs(monkeypatch, capsys, tmp_path):

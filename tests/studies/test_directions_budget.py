@@ -17,6 +17,7 @@ from studies.sampling.newton_settings import SEARCH, describe, evaluations_per_t
 from conftest import call, stored
 
 
+@pytest.mark.slow
 def test_a_run_spends_its_budgets_and_measures_the_samples(monkeypatch, capsys, tmp_path, model):
     tried = [(kind, newton) for kind, newtons in SEARCH.items() for newton in newtons[::4]]
     monkeypatch.setattr(directions_budget, "TRIED", tried)

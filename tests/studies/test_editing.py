@@ -50,6 +50,7 @@ def arrays(tmp_path_factory):
     return STUDY.compute(config, Pieces(tmp_path_factory.mktemp("pieces")))
 
 
+@pytest.mark.slow
 def test_first_order_tells_small_steps(arrays):
     assert arrays["leak"].shape == (1, 1, len(STEPS), len(WAYS))
     cosine = arrays["cosine"][0]
@@ -58,6 +59,7 @@ def test_first_order_tells_small_steps(arrays):
     assert (arrays["leak"][..., 1] < arrays["leak"][..., 0]).all()
 
 
+@pytest.mark.slow
 def test_table_and_findings_have_each_claim(arrays):
     rows = table(arrays)
     assert len(rows) == len(STEPS) * len(WAYS)
@@ -73,6 +75,7 @@ def test_an_energy_outside_of_its_range_is_refused():
         Editing(energy=1.0)
 
 
+@pytest.mark.slow
 def test_a_network_without_a_bottleneck_has_no_finding_of_it(arrays):
     without = arrays | {"of_bottleneck": np.full((1, 1), np.nan)}
     assert len(findings(without)) == 2

@@ -13,6 +13,7 @@ from studies.jacobian.eigenvectors import Z, densities
 from conftest import SCHEDULES, call, make_gaussian
 
 
+@pytest.mark.slow
 def test_eigenvectors_are_the_principal_components_of_the_oracles_posterior(run):
     data, rows, _ = run(
         "eigenvectors", "--model", "oracle", "--digit", "3", "--time", "500", "--k", "2"

@@ -306,6 +306,7 @@ def make():
 """
 
 
+@pytest.mark.slow
 def test_a_model_of_coloured_images_waits_for_one_and_answers_a_finger(browser, tmp_path):
     (tmp_path / "net.py").write_text(COLOURED)
     with serving(tmp_path / "log", "--model", f"{tmp_path}/net.py:make") as address:

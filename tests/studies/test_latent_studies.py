@@ -73,6 +73,7 @@ def test_eigenvalues_with_a_prompt_and_guidance_and_the_manifest(run, folder):
     assert float(rows[0]["first_dense"]) == pytest.approx(expected[0], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_spectrum_is_the_dense_one_and_that_of_all_arnoldi_steps(run, folder):
     data, _, _ = run("spectrum", "--model", folder, "--arnoldi-steps", "12")
     config = OnModel(model=str(folder))
