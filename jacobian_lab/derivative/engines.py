@@ -19,6 +19,7 @@ from jacobian_lab.derivative.precision import observed
 from jacobian_lab.derivative.probes import foreign
 from jacobian_lab.derivative.settings import Float32
 from jacobian_lab.diffusion.schedule import Time
+from jacobian_lab.errors import InputError
 
 Engine: TypeAlias = Linearisation | DoubleBackward
 MEMORY = {"cpu": 2**26}
@@ -97,12 +98,14 @@ class Engines:
         if self._linear is None and not self.failure:
             try:
                 memory = self._of_pass(recorded=True)
-                self._linear = Linearisation(self.function, self.x, self.known, memory)
+                found = Linearisation(self.function, self.x, self.known, memory)
             # an error of the network itself comes again without recording
             except Exception as fault:
                 self.failure = first_line(fault)
-            if self._linear is not None and self._has_run:
-                self._check_run(self._linear.value, self._linear.value.new_zeros(len(self.x)))
+                return None
+            if self._has_run:
+                self._check_run(found.value, found.value.new_zeros(len(self.x)))
+            self._linear = found
         return self._linear
 
     def run(self, exact: bool, graph: bool, eps: float | None) -> None:
@@ -184,7 +187,11 @@ class Engines:
         """Return products; raise if the network that ran for them is not what F(x) is of."""
         found, seen = product(vectors), engine.told()
         if seen is not None:
-            self._check_run(*seen)
+            try:
+                self._check_run(*seen)
+            except InputError:
+                engine.forget()  # else the next product would take the other network's graph
+                raise
         return found
 
     def _check_run(self, seen: Tensor, blur: Tensor) -> None:

@@ -150,8 +150,8 @@ def check_base(
     large = (size > gain * length) & size.isfinite()
     if not large.any():
         return gain
-    again, found = (a[large] if len(a) == len(v) else a for a in (function(x), value))
-    _check_now(again, found, eps)
+    there, found = (a[large] if len(a) == len(v) else a for a in (x, value))
+    _check_now(function, there, found, eps)
     large &= length > 0  # of a zero vector it is rounding, and tells nothing of a gain
     return max(gain, 2 * float((size[large] / length[large]).max())) if large.any() else gain
 
@@ -190,13 +190,18 @@ def check_run(
         return known
     if is_repeated(seen, value.expand_as(seen), eps) or not bool(seen.isfinite().all()):
         return known
-    _check_now(function(x), value, eps)
+    _check_now(function, x, value, eps)
     return 2 * float((gap / size.clamp(min=torch.finfo(size.dtype).tiny)).max())
 
 
-def _check_now(again: Tensor, value: Tensor, eps: float) -> None:
-    """Raise if the network's output is another one than before."""
-    if not is_repeated(again, value, eps) and value.isfinite().all():
+def _check_now(function: Callable[[Tensor], Tensor], x: Tensor, value: Tensor, eps: float) -> None:
+    """Raise if the network's output at x is another one than before."""
+    again = function(x)
+    if (
+        not is_repeated(again, value, eps)
+        and value.isfinite().all()
+        and not _is_rounding(function, x, again, value)
+    ):
         gap = float((again - value).norm() / value.norm())
         raise InputError(
             "the network returns something else at x_t than when D(x_t) was computed, by"

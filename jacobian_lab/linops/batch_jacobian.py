@@ -14,6 +14,7 @@ for.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, get_args
 
@@ -28,6 +29,7 @@ from jacobian_lab.derivative.guards import (
     check_apart,
     check_base,
     check_evaluation_mode,
+    check_run,
     modules_called,
 )
 from jacobian_lab.derivative.ladder import Ladder
@@ -169,14 +171,12 @@ class BatchJacobian:
             self.spent.forward += 1 if self.method == "forward" else 2
             if self._d is None and (self.method == "forward" or not self._eps_known):
                 _ = self.d  # the difference's other end; and the precision inside
-            change = Differences(
-                self._function, self.x, self.method, None, self._value, self.eps
-            ).jvp(v)
-            product = c_x * v + c_out * change
-            if self.method == "forward" and self._value is not None:
-                at = self._function, self.x, self._value, self.eps
-                check = partial(check_base, *at, v, product)
-                self.spent.forward += self.one.note(check, self.x.device.type)
+            engine = Differences(self._function, self.x, self.method, None, self._value, self.eps)
+            product = c_x * v + c_out * engine.jvp(v)
+            if self.method == "forward":
+                self._note(check_base, v, product)
+            elif (seen := engine.told()) is not None:
+                self._note(check_run, *seen)
             return product
         ladder = self._climbed()
         self.spent.jvp += 1
@@ -291,16 +291,22 @@ class BatchJacobian:
         if self._ladder is None:
             self._check_kept()
             self.spent.forward += 1
+            graph = self.graph and self.method != "exact"
             with under(self._autocast), differentiable():
-                self._ladder = Ladder(
-                    self.denoiser,
-                    self.x,
-                    self.t,
-                    graph=self.graph and self.method != "exact",
-                    like=self._like,
-                )
+                ladder = Ladder(self.denoiser, self.x, self.t, graph=graph, like=self._like)
+            none = ladder.value.new_zeros(len(self.x))
+            self._note(check_run, ladder.value, none, eps=max(self.eps, ladder.eps))
+            self._ladder = ladder  # of the network of D
         self._ladder.check_weights()
         return self._ladder
+
+    def _note(self, check: Callable[..., float], *of: Tensor, eps: float | None = None) -> None:
+        """Have what a run of the network tells compared with what D was computed from, if it
+        was.
+        """
+        if self._value is not None:
+            at = self._function, self.x, self._value, eps or self.eps
+            self.spent.forward += self.one.note(partial(check, *at, *of), self.x.device.type)
 
 
 def _length(x: Tensor) -> Tensor:

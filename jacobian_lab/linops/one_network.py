@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 
 import torch
 from torch import nn
 
 from jacobian_lab.derivative.fingerprint import Weights
-from jacobian_lab.derivative.guards import GAIN
+from jacobian_lab.derivative.guards import GAIN, check_base, check_run
 from jacobian_lab.derivative.settings import Float32
 
 
@@ -16,8 +17,9 @@ class OneNetwork:
     """What is kept of a network to tell whether it is the same later.
 
     Weights and the precision of float32 are compared before each product. What else the network
-    keeps, such as a guidance scale, shows in the difference itself, see `check_base`: on a CPU at
-    once, elsewhere where `settle` is called, since it waits for the device.
+    keeps, such as a guidance scale, shows in what the network is run for, see `check_base` and
+    `check_run`: on a CPU at once, elsewhere where `settle` is called, since it waits for the
+    device.
 
     Parameters
     ----------
@@ -26,9 +28,10 @@ class OneNetwork:
     """
 
     def __init__(self, kind: str) -> None:
-        self._float32, self._gain = Float32(kind), GAIN
+        self._float32 = Float32(kind)
         self._weights: Weights | None = None
-        self._unsettled: Callable[[float], float] | None = None
+        self._known: dict[Callable[..., float], float] = {check_base: GAIN, check_run: 0.0}
+        self._unsettled: dict[Callable[..., float], partial[float]] = {}
 
     def watch(self, modules: Iterable[nn.Module]) -> None:
         """Keep what tells the weights of these modules from others."""
@@ -41,23 +44,24 @@ class OneNetwork:
         if eps > torch.finfo(torch.float64).eps:
             self._float32.check()
 
-    def note(self, check: Callable[[float], float], kind: str) -> int:
-        """Take note of a forward difference; return the passes that were spent.
+    def note(self, check: partial[float], kind: str) -> int:
+        """Take note of a run of the network; return the passes that were spent.
 
         Parameters
         ----------
-        check : callable
-            `check_base` of it, but for the gain.
+        check : partial
+            `check_base` or `check_run` of it, but for what is known.
         kind : str
             Of the device that it is computed on.
         """
-        self._unsettled = check
+        self._unsettled[check.func] = check
         return self.settle() if kind == "cpu" else 0
 
     def settle(self) -> int:
-        """Raise if the last forward difference was not of one network; return the passes spent."""
-        if self._unsettled is None:
-            return 0
-        check, known, self._unsettled = self._unsettled, self._gain, None
-        self._gain = check(known)
-        return int(self._gain != known)
+        """Raise if the last runs were not of one network; return the passes spent."""
+        unsettled, self._unsettled, spent = self._unsettled, {}, 0
+        for of, check in unsettled.items():
+            known = self._known[of]
+            self._known[of] = check(known)
+            spent += self._known[of] != known
+        return spent

@@ -286,6 +286,35 @@ def test_a_forward_difference_is_refused_where_what_the_network_keeps_was_change
     assert (operator @ v == before).all()
 
 
+@pytest.mark.parametrize(
+    ("products", "asked"), [("forward", "vjp"), ("central", "jvp"), ("central", "vjp")]
+)
+def test_products_whose_network_runs_again_are_of_the_network_of_d(guided, products, asked):
+    network, denoiser, x_t = guided
+    J = BatchJacobian(denoiser, x_t, 500, products)
+    _ = J.d
+    network.scale = 1.02
+    for _ in range(2):
+        with pytest.raises(InputError, match="something else at x_t than when D"):
+            getattr(J, asked)(x_t)
+    network.scale = 1.0
+    exact = getattr(BatchJacobian(denoiser, x_t, 500, "exact"), asked)(x_t)
+    assert relative(getattr(J, asked)(x_t), exact) < 1e-3
+
+
+def test_selected_samples_keep_d_and_are_of_its_network(guided):
+    network, denoiser, x_t = guided
+    J = BatchJacobian(denoiser, x_t, 500, "exact")
+    _, whole = J.d, J.jvp(x_t)
+    network.scale = 1.02
+    some = J.select(torch.tensor([False, True]))
+    for _ in range(2):
+        with pytest.raises(InputError, match="something else at x_t than when D"):
+            some.jvp(x_t[1:])
+    network.scale = 1.0
+    assert relative(some.jvp(x_t[1:]), whole[1:]) < 1e-6
+
+
 def test_a_large_product_of_the_same_network_is_looked_into_once(guided):
     network, denoiser, x_t = guided
     network.scale = 30.0

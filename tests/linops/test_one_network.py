@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from jacobian_lab import InputError
-from jacobian_lab.derivative.guards import GAIN, check_base
+from jacobian_lab.derivative.guards import GAIN, check_base, check_run
 from jacobian_lab.linops.one_network import OneNetwork
 
 X = torch.randn(2, 1, 4, 4, generator=torch.Generator().manual_seed(0))
@@ -42,6 +42,21 @@ def test_a_large_difference_of_one_network_raises_what_is_taken_for_large():
     factors = 0.9 * GAIN, 2 * GAIN, 3.9 * GAIN, 4.1 * GAIN
     assert [note(one, same, X, factor * X) for factor in factors] == [0, 1, 0, 1]
     assert calls == [2, 2]
+
+
+def test_a_run_and_a_difference_are_both_judged_and_each_by_what_is_known_of_its_kind():
+    one = OneNetwork("cpu")
+    seen = partial(check_run, lambda x: x, X, X, 1e-7, 1.1 * X, torch.zeros(2))
+    for _ in range(2):
+        one.note(seen, "cuda")
+        assert note(one, lambda x: x, X, 2 * GAIN * X, kind="cuda") == 0
+    assert one.settle() == 2
+    one.note(seen, "cuda")
+    assert one.settle() == 0  # known
+    one.note(partial(check_run, lambda x: 2 * x, X, X, 1e-7, 2 * X, torch.zeros(2)), "cuda")
+    note(one, lambda x: x, X, X, kind="cuda")
+    with pytest.raises(InputError, match="something else at x_t"):
+        one.settle()
 
 
 def test_a_zero_vector_does_not_end_the_watch():
