@@ -101,7 +101,7 @@ class Figure(NamedTuple, Generic[Value]):
     """The size, in the norm of the value, of which products' rounding is a part."""
     absolute: bool = True
     """Whether the value is in A's units."""
-    steady: Callable[[Array], Any] = lambda _: 0.0
+    steady: Callable[[Array, Array], Any] = lambda _, __: 0.0
     """Another estimate of that standard deviation, which does not fall where the mean falls: the
     samples' spread does, if they are skewed.
     """
@@ -188,7 +188,7 @@ def from_samples(
         spread = np.std(figure.influence(samples - samples.mean(0), mean), axis=0, ddof=1)
         rounding = operator.rounding_with(10) * max(size, figure.scale(mean)) / root
         rounding = rounding if np.isfinite(rounding) else 0.0
-        spread = np.maximum(spread, np.minimum(MOST * spread, figure.steady(samples)))
+        spread = np.maximum(spread, np.minimum(MOST * spread, figure.steady(samples, mean)))
         if len(samples) < FEW:  # which may agree by chance: their spread alone says little
             spread = np.maximum(spread, figure.bound(samples, mean))
         error = np.maximum(spread / np.sqrt(len(samples)), rounding)

@@ -2,7 +2,14 @@ import numpy as np
 import pytest
 
 from jacobian_lab import ConvergenceWarning, InputError
-from jacobian_lab.krylov.estimates import asymmetry, diagonal, frobenius_norm, trace, variances
+from jacobian_lab.krylov.estimates import (
+    among,
+    asymmetry,
+    diagonal,
+    frobenius_norm,
+    trace,
+    variances,
+)
 from jacobian_lab.krylov.operators import Operator
 
 import matrices
@@ -230,3 +237,36 @@ def test_the_variance_of_a_trace_is_known_from_products(name):
     error = found.reshape(250, -1).mean(1).std() / np.sqrt(250)
     assert abs(found.mean() - exact) < 4 * error
     assert np.var(np.einsum("ik,ik->k", G, B @ G)) == pytest.approx(exact, rel=0.2)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [np.r_[1, np.full(127, 1e-3)], np.r_[np.ones(4), np.full(124, 1e-3)], 1 / np.arange(1, 129)],
+    ids=["one", "four", "falling"],
+)
+def test_a_low_norm_of_skewed_samples_has_no_small_error(values):
+    rng = np.random.default_rng(7)
+    P, Q = (np.linalg.qr(rng.standard_normal((128, 128)))[0] for _ in range(2))
+    found = [frobenius_norm((P * values) @ Q.T, sketch=0, seed=seed) for seed in range(1000)]
+    z = np.array([(e.value - np.linalg.norm(values)) / e.standard_error for e in found])
+    assert np.abs(z).max() < 4.5
+    assert 0.9 < z.std() < 1.05
+
+
+@pytest.mark.parametrize("sketch", [0, 16])
+def test_the_norm_of_an_orthogonal_matrix_is_as_exact_as_its_sketch(sketch):
+    A = np.linalg.qr(np.random.default_rng(3).standard_normal((128, 128)))[0]
+    found = [frobenius_norm(A, sketch=sketch, seed=seed) for seed in range(200)]
+    error = np.array([e.value for e in found]) - np.sqrt(128)
+    stated = np.median([e.standard_error for e in found])
+    assert stated < 1e-12 if sketch == 0 else 0.8 < stated / error.std() < 1.3
+
+
+@pytest.mark.parametrize("name", MATRICES)
+def test_the_squared_norm_of_a_product_is_known_from_pairs_of_samples(name):
+    A, rng = MATRICES[name], np.random.default_rng(0)
+    G = rng.choice([-1.0, 1.0], size=(150, 8000))
+    found = np.concatenate([among(A @ g) for g in np.split(G, 500, axis=1)])
+    error = found.reshape(500, -1).mean(1).std() / np.sqrt(500)
+    assert abs(found.mean() - np.linalg.norm(A.T @ A) ** 2) < 4 * error
+    assert among(A[:, :1]) == pytest.approx(np.linalg.norm(A[:, 0]) ** 4)
