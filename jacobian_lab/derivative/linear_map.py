@@ -169,7 +169,7 @@ def images(t: Tensor, shape: Sequence[int], layout: torch.memory_format) -> Tens
         memory_format=torch.channels_last if _is_better_channels_last(merged) else layout
     )
     # a stride that means nothing, from which kernels guess the layout
-    if len(merged) == 1 and layout is torch.channels_last:
+    if layout is torch.channels_last and merged.shape[0] == 1:
         return merged.as_strided(merged.shape, (merged.numel(), *merged.stride()[1:]))
     return merged
 
@@ -188,7 +188,7 @@ def _is_better_channels_last(x: Tensor) -> bool:
     """
     return (
         x.ndim == 4
-        and len(x) >= MANY
+        and x.shape[0] >= MANY
         and x.device.type == "cpu"
         and x.dtype is torch.float32
         and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]

@@ -140,13 +140,12 @@ class Linearisation:
             for i, g in zip(
                 step.inputs, (found,) if isinstance(found, Tensor) else found, strict=True
             ):
+                if scale is None and not scales:
+                    cotangents[i] = cotangents[i] + g if i in cotangents else g
+                    continue
                 both = Scaled(g, scale)
                 if i in cotangents:
-                    both = (
-                        Scaled(cotangents[i], scales.pop(i, None)) + both
-                        if scales or scale is not None
-                        else Scaled(cotangents[i] + g)
-                    )
+                    both = Scaled(cotangents[i], scales.pop(i, None)) + both
                 cotangents[i] = both.tensor
                 if both.scale is not None:
                     scales[i] = both.scale

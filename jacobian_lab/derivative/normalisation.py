@@ -57,22 +57,16 @@ def _group_norm(call: Call) -> list[TangentMap] | None:
         batch, channels, *(1,) * (x.ndim - 2)
     )
 
+    zeros, ones = torch.zeros_like(rstd), torch.ones_like(rstd)
+
     def project(t: Tensor) -> Tensor:
         count, t = len(t), images(t, shape, layout)
-        repeated = images(
-            x_hat.contiguous(memory_format=layout_of(t)).expand(count, *shape), shape, layout
-        )
+        own = [x_hat.contiguous(memory_format=layout_of(t)), zeros, ones]
+        if count > 1:
+            many, *statistics = (a.expand(count, *a.shape) for a in own)
+            own = [images(many, shape, layout), *(a.flatten(0, 1) for a in statistics)]
         return aten.native_group_norm_backward(
-            t,
-            repeated,
-            rstd.new_zeros(len(t), groups),
-            rstd.new_ones(len(t), groups),
-            None,
-            len(t),
-            channels,
-            pixels,
-            groups,
-            [True, False, False],
+            t, *own, None, len(t), channels, pixels, groups, [True, False, False]
         )[0].reshape(-1, *shape)
 
     return _normalised(
