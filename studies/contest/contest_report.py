@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from math import ceil
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,7 @@ REACH = {"agreement": 0.4, "psnr": 6.0}
 FREE = "DDIM"
 """The method that has not heard of the problem: in the table only."""
 ACROSS, BEST, GALLERY = 4, 5, 6
-"""Tasks in a line; peers that have a colour; digits that are drawn."""
+"""Most tasks in a line; peers that have a colour; digits that are drawn."""
 OURS = (COLOURS["inexact"], COLOURS["gradient"], "#56b4e9", "#1a3e6e", "#7fbf7b")
 PEERS = (COLOURS["exact"], COLOURS["krylov"], "#e69f00", "#7b3294", "#8c510a")
 OTHER, LIMIT = "#c8c8c8", "#222222"
@@ -148,7 +149,8 @@ def plot(arrays: Arrays) -> Figure:
     looks = coloured(rows, arrays)
     spent = [float(row["evaluations"]) for row in rows if row["evaluations"] != ""]
     span = 0.8 * min(spent), 1.25 * max(spent)
-    lines = [tasks[at : at + ACROSS] for at in range(0, len(tasks), ACROSS)]
+    across = ceil(len(tasks) / ceil(len(tasks) / ACROSS))
+    lines = [tasks[at : at + across] for at in range(0, len(tasks), across)]
     heights = [*[3.4] * len(lines), 0.55, 0.5 + 0.25 * ((len(looks) + 4) // 2)]
     figure = Figure(figsize=(7.6, sum(heights) + 0.6))
     write_subject(
@@ -159,7 +161,6 @@ def plot(arrays: Arrays) -> Figure:
     )
     parts: Any = figure.subfigures(len(heights), 1, height_ratios=heights)
     for part, some in zip(parts, lines, strict=False):
-        across = min(ACROSS, len(tasks))
         panels = part.subplots(len(SCORES), across, squeeze=False, sharex=True)
         for line, (key, label) in zip(panels, SCORES.items(), strict=True):
             for axes, task in zip(line, some, strict=False):
