@@ -23,8 +23,6 @@ estimation*; Efron (2004), *The estimation of prediction error*, for the degrees
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -151,15 +149,35 @@ def diagonal(
     )
 
 
-def among(V: Array) -> Array:
-    """Return the mean of `(v^T w)^2` over the other columns w, for each column v of V, (n, b).
+def among(V: Array, W: Array) -> Array:
+    """Return the mean of `(v_i^T v_j)(w_i^T w_j)` over the other columns j, for each column i of V
+    and W, (n, b).
 
-    Of a single one, which has nothing to compare with, `|v|^4`, which is no less in the mean.
+    Of a single one, which has nothing to compare with, `|v|^2 |w|^2`.
     """
-    squares = np.square(V.T @ V)
-    if len(squares) == 1:
-        return np.asarray(squares[0])
-    return np.asarray((squares.sum(0) - squares.diagonal()) / (len(squares) - 1))
+    products = (V.T @ V) * (W.T @ W)
+    if len(products) == 1:
+        return np.asarray(products[0])
+    return np.asarray((products.sum(0) - products.diagonal()) / (len(products) - 1))
+
+
+def deviation(trace: float, squares: float, unit: float, n: int, outside: int) -> float:
+    """Return the standard deviation of `g^T M g` over Rademacher g outside of Q, or more.
+
+    The variance is `2 (|M|_F^2 - sum M_ii^2)`, and that sum is `(tr M)^2 / n` or more. |M|_F is
+    told by how far M is from a multiple of the projection outside of Q: what is exact stays so.
+
+    Parameters
+    ----------
+    trace, squares, unit : float
+        tr M, and the means of `(g^T M h)^2` and `(g^T h)^2` over different g and h.
+    n, outside : int
+        Dimension, and that of the space outside of Q.
+    """
+    if not outside:
+        return 0.0
+    off = squares - (trace / outside) ** 2 * unit + trace**2 * (1 / outside - 1 / n)
+    return float(np.sqrt(max(2 * off, 0.0)))
 
 
 def frobenius_norm(
@@ -190,16 +208,11 @@ def frobenius_norm(
 
     def sample(G: Array, _: Array) -> Array:
         AG = operator @ G
-        return np.stack([np.square(AG).sum(0), among(AG), among(G)], axis=1)
+        return np.stack([np.square(AG).sum(0), among(AG, AG), among(G, G)], axis=1)
 
-    def steady(z: Array, m: Array) -> Any:
-        # with M = A^T A outside of Q, the variance is 2 (|M|_F^2 - sum M_ii^2), and that sum is
-        # (tr M)^2 / n or more; |M|_F^2 is told by how far M is from a multiple of the projection
+    def steady(z: Array, m: Array) -> float:
         size, squares, unit = z.mean(0)
-        if not outside or not m[0]:
-            return 0.0
-        off = squares - (size / outside) ** 2 * unit + size**2 * (1 / outside - 1 / n)
-        return np.sqrt(max(2 * off, 0.0) / m[0]) / 2
+        return deviation(size, squares, unit, n, outside) / (2 * np.sqrt(m[0])) if m[0] else 0.0
 
     return from_samples(
         operator,
@@ -236,35 +249,42 @@ def asymmetry(
         spent. Where the ratio is rounding, because A is symmetric, it ends as
         soon as rounding is all that is left.
     seed : int
+
+    Notes
+    -----
+    Of skewed samples as in `frobenius_norm`, with the change that they make in the ratio.
     """
     operator, Q, AQ, AtQ = split(A, sketch, probes, rtol, seed, both=True)
+    n, outside = Q.shape[0], Q.shape[0] - Q.shape[1]
 
     def sample(G: Array, _: Array) -> Array:
         AG, AtG = operator @ G, operator.T @ G
-        return np.stack([np.square(AG - AtG).sum(0), np.square(AG + AtG).sum(0)], axis=1)
+        K, S = AG - AtG, AG + AtG
+        sizes = np.square(K).sum(0), np.square(S).sum(0)
+        return np.stack([*sizes, among(K, K), among(K, S), among(S, S), among(G, G)], axis=1)
 
     def ratio(m: Array) -> float:
-        if not m.any():
+        if not m[:2].any():
             raise InputError("A is zero: its asymmetry is 0 / 0")
         return float(np.sqrt(m[0] / m[1])) if m[1] else np.inf
 
-    def influence(z: Array, m: Array) -> Array:
-        return ratio(m) / 2 * (z[:, 0] / m[0] - z[:, 1] / m[1]) if m.all() else np.zeros(len(z))
+    def weights(m: Array) -> Array:
+        """Return what a change of |K|_F^2 and of |S|_F^2 changes in the ratio."""
+        return ratio(m) / 2 * np.array([1, -1]) / m[:2] if m[:2].all() else np.zeros(2)
 
-    fixed = np.array([np.square(AQ - AtQ).sum(), np.square(AQ + AtQ).sum()])
-    return from_samples(
-        operator,
-        Q,
-        fixed,
-        sample,
-        probes,
-        rtol,
-        seed,
-        Figure(
-            value=ratio,
-            influence=influence,
-            scale=lambda _: 1.0,
-            absolute=False,
-            bound=lambda z, m: ratio(m) * np.sqrt(0.5) * (z.mean(0) / m).sum() if m.all() else 0.0,
-        ),
+    def steady(z: Array, m: Array) -> float:
+        of_K, of_S = weights(m)
+        size_K, size_S, KK, KS, SS, unit = z.mean(0)
+        squares = of_K**2 * KK + 2 * of_K * of_S * KS + of_S**2 * SS
+        return deviation(of_K * size_K + of_S * size_S, squares, unit, n, outside)
+
+    fixed = np.array([np.square(AQ - AtQ).sum(), np.square(AQ + AtQ).sum(), 0, 0, 0, 0])
+    figure = Figure(
+        value=ratio,
+        influence=lambda z, m: z[:, :2] @ weights(m),
+        scale=lambda _: 1.0,
+        absolute=False,
+        bound=lambda z, m: np.sqrt(2) * z[:, :2].mean(0) @ np.abs(weights(m)),
+        steady=steady,
     )
+    return from_samples(operator, Q, fixed, sample, probes, rtol, seed, figure)

@@ -266,7 +266,17 @@ def test_the_norm_of_an_orthogonal_matrix_is_as_exact_as_its_sketch(sketch):
 def test_the_squared_norm_of_a_product_is_known_from_pairs_of_samples(name):
     A, rng = MATRICES[name], np.random.default_rng(0)
     G = rng.choice([-1.0, 1.0], size=(150, 8000))
-    found = np.concatenate([among(A @ g) for g in np.split(G, 500, axis=1)])
+    found = np.concatenate([among(A @ g, A @ g) for g in np.split(G, 500, axis=1)])
     error = found.reshape(500, -1).mean(1).std() / np.sqrt(500)
     assert abs(found.mean() - np.linalg.norm(A.T @ A) ** 2) < 4 * error
-    assert among(A[:, :1]) == pytest.approx(np.linalg.norm(A[:, 0]) ** 4)
+    assert among(A[:, :1], A[:, :1]) == pytest.approx(np.linalg.norm(A[:, 0]) ** 4)
+
+
+def test_the_asymmetry_of_skewed_samples_has_no_small_error():
+    A = 0.01 * np.linalg.qr(np.random.default_rng(7).standard_normal((128, 128)))[0]
+    A[0] += 1
+    truth = TRUTH[asymmetry](A)
+    found = [asymmetry(A, seed=seed) for seed in range(1000)]
+    z = np.array([(e.value - truth) / e.standard_error for e in found])
+    assert np.abs(z).max() < 4.5
+    assert 0.9 < z.std() < 1.12
