@@ -54,7 +54,8 @@ class Counted(ByMatrices):
         """Fix the unit for entries up to `largest`."""
         if largest and np.isfinite(largest):
             self._undecided = False
-            ordinary = float(np.finfo(self.operator.dtype).max) ** 0.25
+            # fourth powers of sums of n entries are taken
+            ordinary = float(np.finfo(self.operator.dtype).max) ** 0.2
             if not 1 / ordinary <= largest <= ordinary:
                 self.unit = float(2.0 ** np.floor(np.log2(largest)))
 

@@ -181,7 +181,7 @@ def _on_columns(product: Callable[[Tensor], Tensor], ladder: Ladder, like: Tenso
     )
 
     def apply(V: Array) -> Array:
-        rows = torch.from_numpy(np.ascontiguousarray(V.T, dtype=own)).to(like.device, like.dtype)
+        rows = torch.from_numpy(np.array(V.T, dtype=own, order="C")).to(like.device, like.dtype)
         ladder.check_weights()
         with differentiable():
             found = product(rows.reshape(-1, *like.shape).contiguous())

@@ -31,6 +31,14 @@ def x_t(denoiser):
     return denoiser.schedule.add_noise(image, 500, torch.randn(image.shape, generator=generator()))
 
 
+@pytest.mark.parametrize("columns", [1, 3])
+def test_a_product_of_the_identity_is_not_the_callers_own_array(columns):
+    A = operator_of(lambda x: x.reshape(x.shape), torch.randn(1, 6, generator=generator()).double())
+    V = np.asfortranarray(np.random.default_rng(0).standard_normal((6, columns)))
+    for product in (A @ V, A.T @ V, A @ V[:, 0], A.T @ V[:, 0]):
+        assert not np.shares_memory(product, V)
+
+
 @pytest.mark.parametrize(("m", "n"), [(3, 8), (8, 3), (5, 5), (1, 6), (6, 1)])
 def test_a_linear_map_of_any_shape_is_its_matrix(m, n):
     W = linear_map(m, n)
