@@ -79,11 +79,19 @@ class DenoiserRecipe(Recipe):
     """
     channels: tuple[int, int, int] = (64, 96, 128)
     """Features at sides 16, 8 and 4; multiples of 32."""
+    symmetry: float = 0.0
+    """Weight of |(F' - F'^T) v|^2 / n of the raw output F beside its squared error: J is then more
+    nearly symmetric, as theory says that it is.
+    """
+    start: str = ""
+    """Path, without ending, of the weights to start from; by default of no training."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if any(c < 32 or c % 32 for c in self.channels):
             raise InputError(f"channels must be positive multiples of 32: got {self.channels}")
+        if self.symmetry < 0:
+            raise InputError(f"symmetry must be at least 0: got {self.symmetry}")
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.transforms import v2
 
-from jacobian_lab import Denoiser, DiscreteSchedule, Schedule
+from jacobian_lab import Denoiser, DiscreteSchedule, InputError, Schedule, linearise
 from mnist.classifier import Classifier, accuracy
 from mnist.data import digits
 from mnist.recipe import ClassifierRecipe, DenoiserRecipe
-from mnist.weights import Card, build_denoiser
+from mnist.weights import Card, build_denoiser, load_weights, read_card
 
 Loss: TypeAlias = Callable[[nn.Module, Tensor, Tensor], Tensor]
+
+SKEW_EVERY = 4
+"""Of so many samples of a batch one has its products with J and J^T taken, which cost more than the
+rest of the step.
+"""
 
 
 @dataclasses.dataclass
@@ -42,17 +47,24 @@ def denoiser_task(recipe: DenoiserRecipe) -> Task:
     flow = recipe.prediction == "flow"
     architecture = {"channels": list(recipe.channels)} | ({"time_scale": 1000.0} if flow else {})
     denoiser = build_denoiser(architecture, recipe.prediction)
-    return Task(
-        denoiser.network,  # type: ignore[arg-type]
-        denoising_loss(denoiser),
-        {
-            "kind": recipe.kind,
-            "architecture": architecture,
-            "prediction": recipe.prediction,
-            "schedule": "rectified flow" if flow else "linear DDPM, T = 1000",
-            "loss": "mean squared error of the raw output, times uniform",
-        },
-    )
+    card: Card = {
+        "kind": recipe.kind,
+        "architecture": architecture,
+        "prediction": recipe.prediction,
+        "schedule": "rectified flow" if flow else "linear DDPM, T = 1000",
+        "loss": "mean squared error of the raw output, times uniform",
+    }
+    if recipe.symmetry:
+        card["loss"] += f", and {recipe.symmetry:g} |(F' - F'^T) v|^2 / n of it"
+    if recipe.start:
+        card["start"] = before = read_card(recipe.start, recipe.kind)
+        asked, known = (
+            {key: of[key] for key in ("architecture", "prediction")} for of in (card, before)
+        )
+        if asked != known:
+            raise InputError(f"--start {recipe.start} holds {known}: {asked} is to be trained")
+        load_weights(recipe.start, before, denoiser.network)  # type: ignore[arg-type]
+    return Task(denoiser.network, denoising_loss(denoiser, recipe.symmetry), card)  # type: ignore[arg-type]
 
 
 def classifier_task(recipe: ClassifierRecipe) -> Task:
@@ -71,19 +83,37 @@ def classifier_task(recipe: ClassifierRecipe) -> Task:
     )
 
 
-def denoising_loss(denoiser: Denoiser) -> Loss:
+def denoising_loss(denoiser: Denoiser, symmetry: float = 0.0) -> Loss:
     """Return the mean squared error of the raw output at stratified uniform times: each batch
     covers all noise levels.
+
+    Parameters
+    ----------
+    denoiser : Denoiser
+    symmetry : float
+        Weight of `|(F' - F'^T) v|^2 / n` of the raw output F, at some samples of the batch.
     """
     schedule = denoiser.schedule
 
     def loss(network: nn.Module, images: Tensor, _labels: Tensor) -> Tensor:
         t = stratified_times(schedule, len(images))
         noise = torch.randn(images.shape).to(images.device)
-        x_t = schedule.add_noise(images, t, noise)
-        return F.mse_loss(network(x_t, t.to(images.device)).float(), denoiser.raw(images, x_t, t))
+        x_t, t = schedule.add_noise(images, t, noise), t.to(images.device)
+        error = F.mse_loss(network(x_t, t).float(), denoiser.raw(images, x_t, t))
+        if not symmetry:
+            return error
+        some = slice(None, None, SKEW_EVERY)
+        with torch.autocast(images.device.type, enabled=False):
+            skew = skew_product(lambda x: network(x, t[some]), x_t[some])
+        return error + symmetry * skew.square().mean()
 
     return loss
+
+
+def skew_product(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """Return (J - J^T) v at each sample for v of unit variance, with a graph of the weights."""
+    linear, v = linearise(function, x, check=False), torch.randn_like(x)
+    return linear.jvp(v) - linear.vjp(v)
 
 
 def stratified_times(schedule: Schedule, batch: int) -> Tensor:

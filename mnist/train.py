@@ -114,8 +114,8 @@ def _claim(recipe: Recipe) -> Claim:
     weights: dict[str, object] = {}
     if isinstance(recipe, LatentRecipe):
         weights[recipe.autoencoder] = read_card(recipe.autoencoder, "autoencoder").get("sha256")
-    if isinstance(recipe, LimitsRecipe) and recipe.start:
-        weights[recipe.start] = read_card(recipe.start, "limits").get("sha256")
+    if isinstance(recipe, DenoiserRecipe | LimitsRecipe) and recipe.start:
+        weights[recipe.start] = read_card(recipe.start, recipe.kind).get("sha256")
     if isinstance(recipe, AutoencoderRecipe | LatentRecipe) and recipe.start:
         weights[str(recipe.start)] = started_from(recipe.start, PARTS[recipe.kind])
     return {"model": recipe.kind, **essentials(recipe), "weights": weights, "code": code(PACKAGES)}

@@ -16,8 +16,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from jacobian_lab import Denoiser, linearise
-from mnist.tasks import Loss, stratified_times
+from jacobian_lab import Denoiser
+from mnist.tasks import Loss, skew_product, stratified_times
 
 STEP = 1e-2
 """Of the differences: v has entries of size 1, and so has x_t."""
@@ -66,15 +66,9 @@ def symmetric_loss(denoiser: Denoiser, weight: float) -> Loss:
     def loss(_network: nn.Module, images: Tensor, _labels: Tensor) -> Tensor:
         x_t, t = noised(denoiser, images)
         error = raw_error(denoiser, denoiser(x_t, t), images, x_t, t)
-        return error + weight * skew_product(denoiser, x_t, t).square().mean()
+        return error + weight * skew_product(lambda x: denoiser(x, t), x_t).square().mean()
 
     return loss
-
-
-def skew_product(denoiser: Denoiser, x_t: Tensor, t: Tensor) -> Tensor:
-    """Return (J - J^T) v at each sample for v of unit variance, with a graph of the weights."""
-    linear, v = linearise(lambda x: denoiser(x, t), x_t, check=False), torch.randn_like(x_t)
-    return linear.jvp(v) - linear.vjp(v)
 
 
 def raw_error(denoiser: Denoiser, clean: Tensor, images: Tensor, x_t: Tensor, t: Tensor) -> Tensor:

@@ -10,10 +10,19 @@ import pytest
 import torch
 
 import mnist
-from jacobian_lab import InputError, RectifiedFlow
+from jacobian_lab import (
+    Denoiser,
+    DiscreteSchedule,
+    InputError,
+    JacobianOperator,
+    RectifiedFlow,
+    asymmetry,
+    seeded_noise,
+)
 from mnist import train as training
 from mnist import weights
 from mnist.recipe import ClassifierRecipe, DenoiserRecipe
+from mnist.tasks import denoising_loss
 from mnist.train import Run, batches, train
 
 import mnist_files
@@ -260,3 +269,46 @@ def test_a_damaged_model_is_told_and_a_foreign_one_left_alone(folder, tmp_path):
             InputError, match="run exists and is not the folder of a run: choose another --out"
         ):
             train(tiny(folder, tmp_path / "run"))
+
+
+def test_the_penalty_is_the_skew_part_of_the_raw_output():
+    class Linear(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.W = torch.nn.Parameter(torch.randn(16, 16, dtype=torch.float64))
+
+        def forward(self, x, _t):
+            return (x.flatten(1) @ self.W.T).reshape(x.shape)
+
+    torch.manual_seed(0)
+    network, x = Linear(), torch.zeros(40_000, 1, 4, 4, dtype=torch.float64)
+    denoiser = Denoiser(network, DiscreteSchedule.linear(), "v", (1, 4, 4))
+    found = []
+    for symmetry in (0.0, 0.7):
+        torch.manual_seed(1)
+        found.append(denoising_loss(denoiser, symmetry)(network, x, None))
+    skew = network.W - network.W.T
+    exact = 0.7 * skew.square().sum() / 16
+    torch.testing.assert_close(found[1] - found[0], exact, rtol=0.02, atol=0)
+    (got,) = torch.autograd.grad(found[1] - found[0], network.W)
+    (truth,) = torch.autograd.grad(exact, network.W)
+    torch.testing.assert_close(got, truth, rtol=0, atol=0.05 * truth.abs().max().item())
+
+
+def test_training_goes_on_from_weights_and_makes_j_symmetric(folder, tmp_path):
+    options = {"updates": 12, "warmup": 3, "learning_rate": 3e-3, "ema_decay": 0.5}
+    options |= {"precision": "float32"}
+    first = train(tiny(folder, tmp_path / "first", **options))
+    found = {}
+    for symmetry in (0.0, 100.0):
+        out = tmp_path / f"more-{symmetry:g}"
+        path = train(tiny(folder, out, start=str(first), symmetry=symmetry, **options))
+        denoiser, x = mnist.load_denoiser(path), seeded_noise([0], (1, 32, 32))
+        found[symmetry] = asymmetry(JacobianOperator(denoiser, x, 500)).value
+    card = json.loads(path.with_suffix(".json").read_text())
+    assert card["start"]["sha256"] == digest(first)
+    assert card["loss"].endswith("and 100 |(F' - F'^T) v|^2 / n of it")
+    assert f"--symmetry 100.0 --start {first}" in card["command"]
+    assert found[100.0] < 0.5 * found[0.0]
+    with pytest.raises(InputError, match=r"holds .*'v'.* is to be trained"):
+        train(tiny(folder, tmp_path / "flow", start=str(first), prediction="flow"))
