@@ -29,7 +29,7 @@ from jacobian_lab.krylov.operators import AUDIT, Matrix
 
 Array = NDArray[np.float64]
 BATCH = 16
-"""Probes of one batched product."""
+"""Probes of one batched product; one that is left joins them, as alone it tells no spread."""
 PILOT = 48
 """Fewest probes before a wanted accuracy can end the sampling: a lucky small sample must not."""
 MOST = 2.0
@@ -177,9 +177,8 @@ def from_samples(
     samples = np.zeros((0, len(fixed)))
     goal = probes if rtol is None else max(probes, PILOT)
     while True:
-        while len(samples) < goal:
-            left = goal - len(samples)  # one alone would have nothing to compare with
-            G = rng.choice([-1.0, 1.0], size=(n, left if left <= BATCH + 1 else BATCH))
+        while left := goal - len(samples):
+            G = rng.choice([-1.0, 1.0], size=(n, BATCH if left > BATCH + 1 else left))
             found = sample(G - Q @ (Q.T @ G), G)
             _require.finite("a product of the operator", found, AUDIT)
             samples = np.concatenate([samples, found])
