@@ -112,6 +112,8 @@ def _claim(recipe: Recipe) -> Claim:
     the code that computes.
     """
     weights: dict[str, object] = {}
+    if isinstance(recipe, AutoencoderRecipe):  # its loss takes the classifier's features
+        weights["classifier"] = read_card("classifier", "classifier").get("sha256")
     if isinstance(recipe, LatentRecipe):
         weights[recipe.autoencoder] = read_card(recipe.autoencoder, "autoencoder").get("sha256")
     if isinstance(recipe, DenoiserRecipe | LimitsRecipe) and recipe.start:

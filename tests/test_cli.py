@@ -141,7 +141,7 @@ def test_help_has_a_runnable_example(monkeypatch, capsys, words):
         (["evaluate", "--steps", "0"], "--steps must lie from 1 to 1000: got 0"),
         (
             ["evaluate", "--times", "500", "500"],
-            "--times must be one or more different times: got 500 500",
+            "--times must each be given once: got 500 500",
         ),
         (["eigenvalues", "--digits", "0"], "--digits must lie from 1 to 5000: got 0"),
         (["eigenvalues", "--seeds", "0"], "--seeds must be at least 1: got 0"),
@@ -151,7 +151,7 @@ def test_help_has_a_runnable_example(monkeypatch, capsys, words):
         (["eigenvectors", "--k", "0"], "--k must lie from 1 to 20: got 0"),
         (["eigenvectors", "--model", "unet"], "no model 'unet'"),
         (["symmetry", "--pixel", "32", "0"], "--pixel 32 0 is outside the image"),
-        (["symmetry", "--shown", "5", "5"], "must be one or more different times"),
+        (["symmetry", "--shown", "5", "5"], "--shown must each be given once: got 5 5"),
         (["audit", "--times", "-1"], "outside this schedule"),
         (["audit", "--out", "here"], "an audit is printed and writes no folder"),
         (["benchmark", "products", "--rounds", "0"], "--rounds and --batches must be at least 1"),

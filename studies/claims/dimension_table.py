@@ -14,7 +14,7 @@ from studies.frame.findings import Finding, Standing, verdict_of
 from studies.frame.statistics import Interval, mean_interval, rate_interval
 from studies.frame.study import Arrays
 
-RESAMPLES = 2000
+RESAMPLES = 20_000
 """Of the bootstrap over digits."""
 CERTAIN = 0.9
 """Share of the manifolds on which a dimension has to lie in its interval, 18 of 20."""

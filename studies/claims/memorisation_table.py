@@ -124,8 +124,14 @@ def _of_samples(arrays: Arrays, oracle: str, passed: bool) -> Finding:
     """Return the finding on single samples of all denoisers."""
     flat = flat_directions(arrays["spectrum"]).mean(1)
     ratio = arrays["ratio"][:, : flat.shape[1]]
-    x, y = ratio.ravel(), flat.ravel()
-    value = bootstrap_interval(lambda k: float(rank_correlation(x[k], y[k])), len(x))
+    models, samples = flat.shape
+
+    def statistic(m: NDArray[np.int64], *of_each: NDArray[np.int64]) -> float:
+        x, y = (np.concatenate([v[k][of_each[k]] for k in m]) for v in (ratio, flat))
+        return float(rank_correlation(x, y))
+
+    # samples of one model are no independent ones
+    value = bootstrap_interval(statistic, models, *[samples] * models)
     within = ", ".join(
         f"{size}: {rank_correlation(a, b):.2f}"
         for size, a, b in zip(arrays["size"], ratio, flat, strict=True)

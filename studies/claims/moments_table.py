@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from jacobian_lab.linops.densities import PROMINENCE
 from studies.frame.answer import Answer, Row
 from studies.frame.dataset import SAMPLES, SUBJECT, TIME, Variable
 from studies.frame.findings import Finding, verdict_of
-from studies.frame.statistics import Interval, mean_interval
+from studies.frame.statistics import Interval, mean_interval, fraction_interval
 from studies.frame.study import Arrays
 
 Array = NDArray[np.float64]
@@ -105,6 +106,10 @@ def table(arrays: Arrays) -> list[Row]:
     return rows
 
 
+SHARES = ("two modes", "no density", "no distribution")
+"""Quantities that are 1 or 0 of each sample."""
+
+
 def quantity_rows(source: str, t: int | float, at: Arrays, z: Array) -> list[Row]:
     """Return the rows of one source and noise level."""
     gauss = gaussian_density(z)
@@ -131,19 +136,20 @@ def quantity_rows(source: str, t: int | float, at: Arrays, z: Array) -> list[Row
         quantities["clean digit, z^2"] = at["clean"] ** 2
     rows: list[Row] = []
     for name, values in quantities.items():
-        mean, low, high = mean_interval(values) if len(values) else (np.nan,) * 3
+        interval = fraction_interval if name.split(",")[0] in SHARES else mean_interval
+        mean, low, high = interval(values) if len(values) else (np.nan,) * 3
         ends: Row = {"mean": mean, "low": low, "high": high}
         most = float(np.max(values)) if len(values) else np.nan
         rows.append({"source": source, "time": t, "quantity": name, **ends, "largest": most})
     return rows
 
 
-def by_digit(values: Array) -> Interval:
+def by_digit(values: Array, interval: Callable[[Array], Interval] = mean_interval) -> Interval:
     """Return the mean of (times, samples) and its interval over samples, each averaged over times
     as far as it is known.
     """
     known = values[:, np.isfinite(values).any(0)]
-    return mean_interval(np.nanmean(known, axis=0)) if known.size else (np.nan,) * 3
+    return interval(np.nanmean(known, axis=0)) if known.size else (np.nan,) * 3
 
 
 def findings(arrays: Arrays) -> list[Finding]:
@@ -157,9 +163,9 @@ def findings(arrays: Arrays) -> list[Finding]:
     rough, wrong = (int(values.mean(1).argmax()) for values in (stated, impossible))
     found = (
         (moments_on_oracle(arrays), mean_interval(stated[rough]), (-np.inf, WANTED)),
-        (possible_on_oracle(arrays), mean_interval(impossible[wrong]), (-np.inf, FEW)),
+        (possible_on_oracle(arrays), fraction_interval(impossible[wrong]), (-np.inf, FEW)),
         (density_on_oracle(arrays), gain, (0, np.inf)),
-        (modes_on_oracle(arrays), by_digit(two), (0.01, np.inf)),
+        (modes_on_oracle(arrays), by_digit(two, fraction_interval), (0.01, np.inf)),
     )
     seen = (
         f"{count}, the worst noise level ({means_by_time(arrays, stated)})",

@@ -119,12 +119,14 @@ def _place(row: Row) -> tuple[bool, str, float]:
 
 
 def _scored(arrays: Arrays, i: int, fine: Any) -> Row:
-    """Return the scores of a run with their intervals, over the digits that did not fail."""
+    """Return the scores of a run with their intervals, over the digits that did not fail; a digit
+    that failed is not named rightly.
+    """
     row: Row = {}
     for key in MEANS:
         mean, low, high = mean_interval(arrays[key][i][np.isfinite(arrays[key][i])])
         row |= {key: mean, f"{key}_low": low, f"{key}_high": high}
-    rate, low, high = rate_interval(int(arrays["agreement"][i][fine].sum()), int(fine.sum()))
+    rate, low, high = rate_interval(int(arrays["agreement"][i][fine].sum()), len(fine))
     if "class_excess" in arrays:  # a run of earlier code has none
         excess = mean_interval(arrays["class_excess"][i][fine])
         spread = ratio_interval(arrays["distance"][i][fine], arrays["true_distance"][i][fine])

@@ -103,11 +103,12 @@ def twice(entry: Entry, config: Contest) -> Arrays:
     second = execute(entry, config, FIRST, config.again, config.seed + 1)
     spread = first["images"][: config.again].astype(np.float32) - second["images"]
     fine = np.isfinite(first["residual"])
+    both = fine[: config.again] & np.isfinite(second["residual"])
     features = first.pop("features")[fine]
     truth = true_features(config.digits, config.device)
     distance = kernel_distance(features, truth) if len(features) > 1 else (np.nan, np.nan)
     return first | {
-        "diversity": np.sqrt(np.square(spread).mean((1, 2, 3)) / 2),
+        "diversity": np.where(both, np.sqrt(np.square(spread).mean((1, 2, 3)) / 2), np.nan),
         "kernel_distance": np.array(distance),
     }
 

@@ -21,7 +21,7 @@ import csv
 import json
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from io import BytesIO, StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -67,6 +67,12 @@ class Options:
 
     def __post_init__(self) -> None:
         _require.options(self)
+        for option in fields(self):
+            value = getattr(self, option.name)
+            of_any_length = isinstance(value, tuple) and str(option.type).endswith("...]")
+            if of_any_length and len(set(value)) < len(value):
+                name = f"--{option.name.replace('_', '-')}"
+                raise InputError(f"{name} must each be given once: got {' '.join(map(str, value))}")
 
 
 @dataclass(frozen=True)

@@ -74,8 +74,8 @@ class Evaluate(OnModel):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name, most in (
-            ("digits", 5000),
-            ("jacobians", 5000),
+            ("digits", 5000 - self.digit),
+            ("jacobians", 5000 - self.digit),
             ("samples", 2500),
             ("steps", 1000),
         ):

@@ -20,7 +20,7 @@ VARIABLES = {
     "alpha": Variable("time", "alpha_t: x_t = alpha_t x_0 + sigma_t noise", coordinate=True),
     "sigma": Variable("time", "sigma_t: x_t = alpha_t x_0 + sigma_t noise", coordinate=True),
     "n": Variable("", "numbers in a sample"),
-    "squared": Variable("time image", "|epsilon - noise|^2 / n"),
+    "squared": Variable("time image", "|D - x_0|^2 / n"),
     "trace": Variable("time jacobian", "tr J"),
     "asymmetry": Variable("time jacobian", "|J - J^T|_F / |J + J^T|_F"),
     "smallest": Variable("time jacobian", "smallest eigenvalue of the symmetric part"),

@@ -23,13 +23,13 @@ MEASURED = {
     "ssim": Variable("", "structural similarity to the digit"),
     "agreement": Variable("", "whether the judge sees the digit"),
     "doubt": Variable("", "the judge's cross entropy", "nat"),
-    "distance": Variable("", "distance of the judge's features to those of the digit"),
+    "distance": Variable("", "distance of the judge's features to those of the nearest real digit"),
     "size": Variable("", "largest RMS of x_t on the way, relative to the schedule's"),
 }
 VARIABLES = {
     **SUBJECT,
     "task": Variable("", "what is observed"),
-    "tolerance": Variable("", "of the search: share by which doubt may exceed the least"),
+    "tolerance": Variable("", "residual up to which the search takes a setting"),
     "direction": Variable("entry", "direction of the Newton step"),
     "budget": Variable("entry", "network evaluations; 0: outside the budget"),
     "setting": Variable("entry", "the Newton step in words"),
@@ -95,8 +95,8 @@ def table(arrays: Arrays) -> list[Row]:
 
 
 def _scored(measures: Arrays, real: Any) -> Row:
-    """Return the means with their intervals over the digits that did not diverge; the distance
-    relative to the real digits'.
+    """Return the means with their intervals over the digits that did not diverge, the distance
+    relative to the real digits'; a digit that diverged is not named rightly.
     """
     fine = np.isfinite(measures["doubt"])
     row: Row = {"digits": len(fine), "diverged": int((~fine).sum())}
@@ -106,7 +106,7 @@ def _scored(measures: Arrays, real: Any) -> Row:
         if not fine.any():
             row |= dict.fromkeys(names, "")
         elif key == "agreement":
-            row |= dict(zip(names, rate_interval(int(values.sum()), len(values)), strict=True))
+            row |= dict(zip(names, rate_interval(int(values.sum()), len(fine)), strict=True))
         else:
             row |= dict(
                 zip(

@@ -7,6 +7,7 @@ thickness of the strokes and their slant.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +23,7 @@ from mnist.data import SHAPE
 from studies.frame.answer import Answer, Row
 from studies.frame.figure_text import subject
 from studies.frame.models import Model, may_be_of_digits
-from studies.frame.statistics import class_of, mean_interval
+from studies.frame.statistics import Interval, class_of, mean_interval, fraction_interval
 from studies.frame.study import Arrays, Pieces, Study
 from studies.sampling.constrained import sample_images, spent
 from studies.sampling.inputs import OfDigits
@@ -185,8 +186,14 @@ def table(arrays: Arrays) -> list[Row]:
     return [row | passes for row in rows]
 
 
-def _row(digit: str, quantity: str, values: NDArray[Any], target: str | float = "") -> Row:
-    mean, low, high = mean_interval(values)
+def _row(
+    digit: str,
+    quantity: str,
+    values: NDArray[Any],
+    target: str | float = "",
+    interval: Callable[[NDArray[Any]], Interval] = mean_interval,
+) -> Row:
+    mean, low, high = interval(values)
     return {
         "style_of_digit": digit,
         "quantity": quantity,
@@ -197,6 +204,14 @@ def _row(digit: str, quantity: str, values: NDArray[Any], target: str | float = 
     }
 
 
+def _of_correlations(values: NDArray[Any]) -> Interval:
+    """Return the mean correlation and its interval on Fisher's scale; of fewer than four, none."""
+    mean, low, high = mean_interval(np.arctanh(np.clip(values, -1 + 1e-9, 1 - 1e-9)))
+    if len(values) < 4:
+        low = high = float("nan")
+    return float(np.tanh(mean)), float(np.tanh(low)), float(np.tanh(high))
+
+
 def _carried_over(arrays: Arrays) -> list[Row]:
     """Return how the traits of all digits follow their styles', and how often the judge names the
     style's digit.
@@ -205,7 +220,8 @@ def _carried_over(arrays: Arrays) -> list[Row]:
     for trait in TRAITS if len(arrays["digit"]) > 2 else ():
         wanted, styled = arrays[f"style_{trait}"], arrays[f"styled_{trait}"]
         correlations = np.array([np.corrcoef(one, wanted)[0, 1] for one in styled])
-        rows.append(_row("all", f"correlation of {trait} with the style's", correlations))
+        quantity = f"correlation of {trait} with the style's"
+        rows.append(_row("all", quantity, correlations, interval=_of_correlations))
     for suffix, seen_as in (
         ("", arrays["styled_named"]),
         (", unconstrained", arrays["free_named"][:, None]),
@@ -215,6 +231,7 @@ def _carried_over(arrays: Arrays) -> list[Row]:
                 "all",
                 f"share that the judge names as the style's digit{suffix}",
                 (seen_as == arrays["labels"]).mean(1),
+                interval=fraction_interval,
             )
         )
     return rows

@@ -83,6 +83,9 @@ def test_distance_and_diversity_are_of_what_did_not_fail(monkeypatch, enter):
     truth = true_features(5, "cpu")
     assert found["kernel_distance"].tolist() == list(kernel_distance(truth[:4], truth))
     assert found["diversity"].tolist() == [0, 0]
+    config = Contest(digits=5, again=5)
+    found = twice(Entry("half", "tried", "authors", {}, 1), config)
+    assert np.isnan(found["diversity"]).tolist() == [False] * 4 + [True]
     assert np.isnan(found["psnr"]).tolist() == [False] * 4 + [True]
     assert "features" not in found
 

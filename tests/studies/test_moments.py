@@ -49,11 +49,11 @@ def test_the_posterior_along_a_direction_has_the_oracles_variance():
 
 
 def test_findings_of_three_gaussians_taken_for_a_model():
-    cases = [case(550, k) for k in range(8)]
+    cases = [case(550, k) for k in range(8)] * 10
     stacked = {name: np.stack([c[name] for c in cases]) for name in cases[0]}
     arrays = {f"oracle_{name}": values[None] for name, values in stacked.items()}
     arrays |= {name: np.stack([values[None]] * 2) for name, values in stacked.items()}
-    arrays["possible"] = np.ones((2, 1, 8), dtype=bool)
+    arrays["possible"] = np.ones((2, 1, 80), dtype=bool)
     arrays |= {"time": np.array([550]), "z": np.linspace(-5, 5, 401)}
     arrays |= {"oracle_time": np.array([550]), "source": np.array(["model", "ten Gaussians"])}
     exact, possible, density, two = findings(arrays)
@@ -61,10 +61,10 @@ def test_findings_of_three_gaussians_taken_for_a_model():
     assert [f.verdict for f in (exact, possible, density)] == [Standing.HOLDS] * 3
     assert two.value[0] == (stacked["modes"] > 1).mean() > 0
     assert kurtosis_errors(stacked["errors"], stacked["moments"]).max() < 1e-6
-    rows = table(arrays | {"clean": np.ones((2, 1, 8))})
+    rows = table(arrays | {"clean": np.ones((2, 1, 80))})
     assert {row["source"] for row in rows} == {"model", "ten Gaussians", "three Gaussians"}
     assert max(row["mean"] for row in rows if row["quantity"] == "no distribution") == 0
-    arrays["possible"][0, 0, :6] = False
+    arrays["possible"][0, 0, :60] = False
     assert findings(arrays)[1].verdict is Standing.FAILS
 
 

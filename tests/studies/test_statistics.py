@@ -3,7 +3,14 @@ import pytest
 import scipy.stats
 import torch
 
-from studies.frame.statistics import fidelity, mean_interval, rate_interval, ratio_interval, scores
+from studies.frame.statistics import (
+    fidelity,
+    mean_interval,
+    rate_interval,
+    ratio_interval,
+    scores,
+    fraction_interval,
+)
 
 
 def test_the_mean_has_students_interval():
@@ -24,6 +31,19 @@ def test_rates_have_an_interval_inside_0_to_1_even_at_its_ends():
     centre = (p + z**2 / (2 * n)) / (1 + z**2 / n)
     reach = z / (1 + z**2 / n) * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
     assert np.allclose(rate_interval(3, 5)[1:], (centre - reach, centre + reach), atol=1e-6)
+    for successes in range(41):
+        found = scipy.stats.binomtest(successes, 40).proportion_ci(0.95, "wilson")
+        assert np.allclose(rate_interval(successes, 40)[1:], (found.low, found.high), atol=1e-12)
+
+
+def test_a_share_that_no_sample_has_may_still_be_one_in_ten():
+    assert fraction_interval(np.zeros(40)) == rate_interval(0, 40)
+    assert fraction_interval([True, False, True]) == rate_interval(2, 3)
+    # means of several outcomes each: theirs is no wider
+    shares = np.random.default_rng(0).binomial(3, 0.2, 60) / 3
+    _, low, high = fraction_interval(shares)
+    _, least, most = mean_interval(shares)
+    assert low < least < most < high
 
 
 def test_psnr_is_that_of_pixels_from_minus_1_to_1():

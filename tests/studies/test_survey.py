@@ -41,7 +41,7 @@ def test_points_are_each_digit_with_each_seed_and_know_their_dense_truth(model):
         ({"digits": 0}, "--digits must lie from 1 to 5000: got 0"),
         ({"digit": 4999, "digits": 2}, "--digits must lie from 1 to 1: got 2"),
         ({"seeds": 0}, "--seeds must be at least 1: got 0"),
-        ({"times": (5, 5)}, "--times must be one or more different times"),
+        ({"times": (5, 5)}, "--times must each be given once"),
     ],
 )
 def test_bad_options_are_named(model, options, message):
