@@ -13,7 +13,7 @@ from jacobian_lab.linops.densities import PROMINENCE
 from studies.frame.answer import Answer, Row
 from studies.frame.dataset import SAMPLES, SUBJECT, TIME, Variable
 from studies.frame.findings import Finding, verdict_of
-from studies.frame.statistics import Interval, mean_interval, fraction_interval
+from studies.frame.statistics import Interval, fraction_interval, mean_interval
 from studies.frame.study import Arrays
 
 Array = NDArray[np.float64]

@@ -23,7 +23,7 @@ from mnist.data import SHAPE
 from studies.frame.answer import Answer, Row
 from studies.frame.figure_text import subject
 from studies.frame.models import Model, may_be_of_digits
-from studies.frame.statistics import Interval, class_of, mean_interval, fraction_interval
+from studies.frame.statistics import Interval, class_of, fraction_interval, mean_interval
 from studies.frame.study import Arrays, Pieces, Study
 from studies.sampling.constrained import sample_images, spent
 from studies.sampling.inputs import OfDigits

@@ -5,11 +5,11 @@ import torch
 
 from studies.frame.statistics import (
     fidelity,
+    fraction_interval,
     mean_interval,
     rate_interval,
     ratio_interval,
     scores,
-    fraction_interval,
 )
 
 
