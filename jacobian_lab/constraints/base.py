@@ -26,7 +26,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from jacobian_lab.constraints.observations import check_range
+from jacobian_lab.constraints.observations import check_range, on_device, widened
 from jacobian_lab.errors import InputError
 
 
@@ -168,7 +168,7 @@ class LinearConstraint(Constraint):
             )
         if not sigma >= 0 or not (damping is None or damping >= 0):
             raise InputError(f"sigma and damping must be at least 0: got {sigma} and {damping}")
-        self.y, self.sigma = y, sigma
+        self.y, self.sigma = y.clone(), sigma
         self.damping = sigma**2 if damping is None else damping
 
     def check(self) -> None:
@@ -249,12 +249,12 @@ class LinearConstraint(Constraint):
         """Return the constraint of some of the samples."""
         chosen = copy.copy(self)
         if len(self.y) > 1:
-            chosen.y = self.y[index]
+            chosen.y = self.y[on_device(index, self.y)]
         return chosen
 
     def _size(self, missing: Tensor) -> Tensor:
-        count = self.count()
-        return (
-            missing.flatten(1).square().sum(1)
-            / (count.to(missing) if isinstance(count, Tensor) else count)
-        ).sqrt()
+        count, wide = self.count(), widened(missing)
+        mean = wide.flatten(1).square().sum(1) / (
+            count.to(wide) if isinstance(count, Tensor) else count
+        )
+        return mean.sqrt().to(missing)

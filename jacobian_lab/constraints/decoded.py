@@ -36,7 +36,7 @@ from torch import Tensor
 
 from jacobian_lab.constraints.base import Constraint
 from jacobian_lab.constraints.linear import Inpainting
-from jacobian_lab.constraints.observations import Map
+from jacobian_lab.constraints.observations import Map, widened
 from jacobian_lab.derivative.fallbacks import Differences
 from jacobian_lab.errors import InputError
 
@@ -98,7 +98,7 @@ class Decoded(Constraint):
             are.
         """
         x = self._decoded(z)
-        return self.constraint.project(x) if project else x
+        return self.constraint.project(x) if project else x.clone()  # the caller may write into it
 
     def project(self, x0: Tensor) -> Tensor:
         """Refuse: nothing that is known of pixels is exact in latents."""
@@ -122,23 +122,24 @@ class Decoded(Constraint):
         return self._latest[2]
 
     def _line_search(self, z: Tensor) -> Tensor:
-        with torch.enable_grad():
-            leaf = z.detach().requires_grad_()
+        with torch.inference_mode(False), torch.enable_grad():
+            leaf = (z.clone() if z.is_inference() else z.detach()).requires_grad_()
             x = checked(self.decode(leaf), z, "decoder")
-        e = self.constraint.error(x.detach())
-        (g,) = torch.autograd.grad(x, leaf, e)  # frees each activation once it is used
+            e = self.constraint.error(x.detach())
+            (g,) = torch.autograd.grad(x, leaf, e)  # frees each activation once it is used
         checked(g, e, "decoder's gradient")
         x = x.detach()  # and what was left of the graph
         moved = self.constraint.seen(
             Differences(self.decode, leaf.detach(), "forward", value=x).jvp(g)
         )
+        moved, e = widened(moved), widened(e)
         size = moved.flatten(1).square().sum(1)
         s = torch.where(
             size > 0,
             (moved * e).flatten(1).sum(1) / size.clamp(min=torch.finfo(size.dtype).tiny),
             0,
         )
-        return s.reshape(-1, 1, 1, 1) * g
+        return (s.reshape(-1, 1, 1, 1) * g).to(z)
 
     def _latents(self, x: Tensor, z: Tensor) -> Tensor:
         found = checked(self.encode(x), x, "encoder")
@@ -177,7 +178,7 @@ def latent_inpainting(y: Tensor, mask: Tensor, encode: Map) -> Inpainting:
     """
     known = Inpainting(y, mask)
     count = known.mask.sum((2, 3), keepdim=True)
-    mean = known.y.sum((2, 3), keepdim=True) / count.clamp(min=1)
+    mean = (known.y.double().sum((2, 3), keepdim=True) / count.clamp(min=1)).to(known.y)
     with torch.no_grad():
         latents = checked(encode(torch.where(known.mask, known.y, mean)), known.y, "encoder")
     kept = latent_mask(known.mask, y.shape[-1] // latents.shape[-1])

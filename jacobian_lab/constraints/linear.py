@@ -10,6 +10,7 @@ Observations by one matrix on rows and one on columns are in `jacobian_lab.const
 from __future__ import annotations
 
 import warnings
+from functools import partial
 from typing import Self
 
 import numpy as np
@@ -19,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from jacobian_lab.constraints.base import LinearConstraint
-from jacobian_lab.constraints.observations import Map, as_images, dot_test
+from jacobian_lab.constraints.observations import Map, as_images, dot_test, on_device
 from jacobian_lab.errors import ConvergenceWarning, InputError
 
 
@@ -45,6 +46,7 @@ class Inpainting(LinearConstraint):
                 f"the mask must be boolean, True where a pixel is known: got {mask.dtype}; write"
                 " mask > 0.5"
             )
+        mask = mask.to(y.device, copy=True)  # which the caller may write into
         y = y.unsqueeze(0) if y.ndim in (1, 3) else y  # a guess; see _settle
         try:
             mask, y = torch.broadcast_tensors(mask, y)  # type: ignore[no-untyped-call]
@@ -93,7 +95,7 @@ class Inpainting(LinearConstraint):
     def project(self, x0: Tensor) -> Tensor:
         """Return x_0 with the known pixels in their places, to the bit."""
         self._settle(x0)
-        return torch.where(self.mask, self.y.to(x0), super().project(x0))
+        return torch.where(self.mask.to(x0.device), self.y.to(x0), super().project(x0))
 
     def count(self) -> Tensor:
         """Return the number of known pixels, shape (B,)."""
@@ -103,7 +105,7 @@ class Inpainting(LinearConstraint):
         """Return the constraint of some of the samples."""
         chosen = super().select(index)
         if len(self.mask) > 1:
-            chosen.mask = self.mask[index]
+            chosen.mask = self.mask[on_device(index, self.mask)]
         return chosen
 
 
@@ -147,7 +149,7 @@ class LinearMap(LinearConstraint):
     ) -> None:
         super().__init__(y, sigma, damping)
         self._forward, self._adjoint, self.steps, self.rtol = forward, adjoint, steps, rtol
-        dot_test(self.y, forward, adjoint)
+        self._alike = dot_test(self.y, forward, adjoint)
         self.check()
 
     @classmethod
@@ -192,6 +194,17 @@ class LinearMap(LinearConstraint):
     def adjoint(self, y: Tensor) -> Tensor:
         """Return `A^T y`."""
         return self._adjoint(y)
+
+    def select(self, index: slice | Tensor) -> Self:
+        """Return the constraint of some of the samples."""
+        chosen = super().select(index)
+        if not self._alike:
+            mask = torch.zeros(len(self.y), dtype=torch.bool)
+            mask[on_device(index, mask)] = True
+            chosen._forward, chosen._adjoint = (
+                partial(_of_some, product, mask) for product in (self._forward, self._adjoint)
+            )
+        return chosen
 
     def pseudo_inverse(self, y: Tensor) -> Tensor:
         """Return the x of least `|A x - y|^2 + damping |x|^2`, and of those the smallest; y need
@@ -240,6 +253,12 @@ class LinearMap(LinearConstraint):
                 stacklevel=2,
             )
         return x
+
+
+def _of_some(product: Map, mask: Tensor, x: Tensor) -> Tensor:
+    """Return some samples' products with maps of their own, (B,), which take all samples."""
+    places = torch.where(mask, mask.cumsum(0) - 1, 0)  # of each sample among the some
+    return product(x[places.to(x.device)])[mask.to(x.device)]
 
 
 def blur(

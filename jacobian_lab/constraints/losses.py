@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from jacobian_lab.constraints.base import Constraint
+from jacobian_lab.constraints.observations import widened
 from jacobian_lab.errors import DerivativeWarning, InputError
 
 Features = Callable[[Tensor], Sequence[Tensor]]
@@ -76,11 +77,12 @@ class Loss(Constraint):
             )
         excess = (loss.detach() - self.target).clamp(min=0)
         self._check_gradient(gradient, excess, x0)
+        gradient, excess = widened(gradient), widened(excess)
         size = gradient.flatten(1).square().sum(1)
         largest = gradient.flatten(1).abs().amax(1)
-        tiny = torch.finfo(x.dtype).tiny
+        tiny = torch.finfo(gradient.dtype).tiny
         scale = torch.minimum(excess / size.clamp(min=tiny), 1 / largest.clamp(min=tiny))
-        return -gradient * torch.where(size > 0, scale, 0).reshape(-1, *[1] * (x.ndim - 1))
+        return (-gradient * torch.where(size > 0, scale, 0).reshape(-1, *[1] * (x.ndim - 1))).to(x0)
 
     @torch.no_grad()
     def residual(self, x0: Tensor) -> Tensor:

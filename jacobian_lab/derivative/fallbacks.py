@@ -178,19 +178,21 @@ class Differences(DoubleBackward):
     @torch.no_grad()
     def jvp(self, v: Tensor) -> Tensor:
         """Return `J v` for each row of `v`."""
+        wide = torch.promote_types(self.x.dtype, torch.float32)  # h overflows in half
         length, size = (
             torch.where(norm > 0, norm, 1)
-            for norm in (self.x.flatten(1).norm(dim=1), v.flatten(1).norm(dim=1))
+            for norm in (a.to(wide).flatten(1).norm(dim=1) for a in (self.x, v))
         )
         h = (self.step * length / size).reshape(-1, *(1,) * (v.ndim - 1))
-        ahead = self.function(self.x + h * v)
+        move = (h * v).to(self.x)
+        ahead = self.function(self.x + move)
         if self.kind == "forward":
             if self._value is None:
                 self._value = self.function(self.x)
-            return (ahead - self._value) / h
-        behind = self.function(self.x - h * v)
+            return ((ahead - self._value) / h).to(v)
+        behind = self.function(self.x - move)
         self._seen = (ahead + behind) / 2, (ahead - behind).flatten(1).norm(dim=1) / 2
-        return (ahead - behind) / (2 * h)
+        return ((ahead - behind) / (2 * h)).to(v)
 
 
 def _gradient(output: Tensor, x: Tensor, vectors: Tensor, create_graph: bool = False) -> Tensor:

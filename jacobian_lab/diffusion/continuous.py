@@ -86,7 +86,8 @@ class ContinuousSchedule(Schedule):
             time = time.double()
         if time.ndim > 1:
             raise InputError(f"times have shape () or (B,): got {tuple(time.shape)}")
-        if time.numel() and not ((time > 0) & (time <= self.last)).all():
+        last = self.last * (1 + 2**-23)  # as float32 may have it
+        if time.numel() and not ((time > 0) & (time <= last)).all():
             raise InputError(f"time {t!r} is outside this schedule: {wanted}")
         return time
 
@@ -98,7 +99,8 @@ class ContinuousSchedule(Schedule):
         end = self.last
         if last is not None:
             last = _require.real("the last time", last, f"(0, {end:g}]")
-            return [end - i * (end - last) / max(1, steps - 1) for i in range(steps)]
+            found = [end - i * (end - last) / max(1, steps - 1) for i in range(steps)]
+            return [*found[:-1], last] if steps > 1 else found  # without rounding
         return [end * (1 - i / steps) for i in range(steps)]
 
     def time_of(self, ratio: float | Tensor) -> Tensor:

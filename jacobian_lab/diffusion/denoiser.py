@@ -189,7 +189,8 @@ class Denoiser(nn.Module):
         t : int, float or Tensor
             One time for all, or one per sample, shape (B,).
         """
-        x = self._alike(x0, noise)
+        x = self.batched(x0)
+        _require.tensor("noise", noise, x0.shape)
         alpha_t, sigma_t = (per_sample(c, x) for c in self.schedule(t))
         return (alpha_t * x + sigma_t * self.batched(noise)).reshape(x0.shape)
 

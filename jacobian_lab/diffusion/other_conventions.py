@@ -43,7 +43,8 @@ def others(denoiser: Denoiser, clean: Tensor) -> Iterator[tuple[str, Denoiser, T
                     else "the sign of the network's output seems to be turned"
                 )
                 yield said, _changed(denoiser, prediction=prediction, sign=sign), clean
-    for said, time in _times(denoiser.schedule).items():
+    on_cuda = clean.device.type == "cuda"
+    for said, time in _times(denoiser.schedule, beyond=not on_cuda).items():
         yield said, _changed(denoiser, time=time), clean
     if isinstance(denoiser.schedule, DiscreteSchedule):
         steps = denoiser.schedule.steps
@@ -60,15 +61,20 @@ def others(denoiser: Denoiser, clean: Tensor) -> Iterator[tuple[str, Denoiser, T
             yield said, denoiser, samples
 
 
-def _times(schedule: Schedule) -> dict[str, Callable[[Tensor], Tensor]]:
-    """Return what may be wrong with the time, and the time that the network should then get."""
+def _times(schedule: Schedule, beyond: bool) -> dict[str, Callable[[Tensor], Tensor]]:
+    """Return what may be wrong with the time, and the time that the network should then get; also
+    one beyond the schedule's last, if that is wanted: a table that has none ends a CUDA process.
+    """
     if isinstance(schedule, DiscreteSchedule):
         last = schedule.steps - 1
-        return {
+        found: dict[str, Callable[[Tensor], Tensor]] = {
             "the network's time seems to run the other way": lambda t: last - t,
             "the network seems to want its time in [0, 1], t / T": lambda t: t.float() / (last + 1),
-            f"the network seems to be given t / {last + 1}: give it t": lambda t: t * (last + 1),
         }
+        if beyond:
+            said = f"the network seems to be given t / {last + 1}: give it t"
+            found[said] = lambda t: t * (last + 1)
+        return found
     if isinstance(schedule, ContinuousSchedule):
         last_time = schedule.last
         return {

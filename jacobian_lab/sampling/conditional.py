@@ -65,8 +65,10 @@ def conditional_mean(
     _require.instance("constraint", constraint, LinearConstraint)
     _require.integer("krylov_steps", krylov_steps, 1)
     alpha_t, sigma_t = (float(c) for c in J.denoiser.schedule(J.t))
-    noise = constraint.sigma**2 * alpha_t / sigma_t**2
     missing = constraint.missing(J.d)
+    if not sigma_t:  # x_t is clean: nothing is uncertain
+        return ConditionalMean(J.d, missing.new_zeros(len(missing)))
+    noise = constraint.sigma**2 * alpha_t / sigma_t**2
     basis: list[Tensor] = []  # orthonormal, of the space in which z is sought
     moves: list[Tensor] = []  # J A^T of them
 

@@ -68,7 +68,7 @@ class State:
 
 def seed_of(*numbers: int) -> int:
     """Return a seed that mixes the numbers (at least 0), so that neighbours share nothing: (seed,
-    step), (seed, digit).
+    step), (seed, digit). Zeros at the end do not count: (5,) and (5, 0) are one seed.
     """
     numbers = tuple(_require.integer("a number of a seed", number, 0) for number in numbers)
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
@@ -207,8 +207,8 @@ def _states(
             yield State(
                 t,
                 step,
-                batch.x_t,
-                batch.x0,
+                batch.x_t.clone(),  # which the caller may write into
+                batch.x0.clone(),
                 batch.residual,
                 batch.spent,
                 batch.alive,
@@ -257,6 +257,8 @@ def ddim_step(
     (alpha_t, sigma_t), (alpha_s, sigma_s) = (
         (float(c) for c in denoiser.schedule(time)) for time in (t, s)
     )
+    if not sigma_t:  # x_t is clean, and so is x_s
+        return alpha_s * x0
     d = eta * sigma_s * max(0.0, 1 - (alpha_t * sigma_s / (alpha_s * sigma_t)) ** 2) ** 0.5
     x_s = alpha_s * x0 + (sigma_s**2 - d**2) ** 0.5 * denoiser.noise(x_t, x0, t)
     return x_s if fresh is None else x_s + d * fresh

@@ -28,6 +28,7 @@ from torch import Tensor
 
 from jacobian_lab import _require
 from jacobian_lab.constraints.base import Constraint
+from jacobian_lab.constraints.observations import widened
 from jacobian_lab.diffusion.schedule import per_sample
 from jacobian_lab.krylov.many_systems import ritz_values_batch
 from jacobian_lab.linops.batch_jacobian import BatchJacobian
@@ -227,6 +228,7 @@ class Backtracking:
 
 def _ratio(e: Tensor, moved: Tensor) -> Tensor:
     """Return the minimiser of |e - r moved|, at least 0, for each sample."""
+    e, moved = widened(e), widened(moved)
     size = moved.flatten(1).square().sum(1)
     return torch.where(
         size > 0, (e * moved).flatten(1).sum(1) / size.clamp(min=torch.finfo(e.dtype).tiny), 0

@@ -391,3 +391,13 @@ def test_an_encoder_that_overflows_is_told_as_that(digits):
         .isfinite()
         .any()
     )
+
+
+def test_decoded_images_are_the_callers_own():
+    wanted = Decoded(
+        Inpainting(torch.zeros(1, 1, 8, 8), half((1, 8, 8))), lambda x: x, lambda z: z, "tangent"
+    )
+    z = torch.full((1, 1, 8, 8), 2.0)
+    before = wanted.residual(z)
+    wanted.images(z).zero_()
+    assert torch.equal(wanted.residual(z), before)

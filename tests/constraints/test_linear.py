@@ -156,3 +156,35 @@ def test_a_kernel_turned_about_costs_decibels(digits):
 def test_a_kernel_that_blurs_nothing_is_refused(kernel, message, digits):
     with pytest.raises(InputError, match=message):
         blur(digits, kernel)
+
+
+@pytest.mark.parametrize("side", [160, 256])
+def test_sums_over_large_images_in_half_precision_do_not_overflow(side):
+    known = Inpainting(torch.zeros(1, 3, side, side).half(), half((3, side, side)))
+    x0 = torch.full((1, 3, side, side), 0.5).half()
+    assert known.residual(x0).item() == 0.5
+    blurred = blur(torch.zeros(1, 3, side, side).half(), torch.ones(1, 1))
+    assert blurred.residual(x0).item() == 0.5
+
+
+@pytest.mark.parametrize("index", [slice(1, 3), torch.tensor([False, True, False, True])])
+def test_maps_of_the_samples_own_are_selected_with_them(index):
+    generator = torch.Generator().manual_seed(0)
+    weights, y, x = (torch.randn(4, 1, 3, 3, generator=generator) for _ in range(3))
+    whole = LinearMap(y, lambda x: weights * x, lambda u: weights * u)
+    some = whole.select(index)
+    torch.testing.assert_close(some.error(x[index]), whole.error(x)[index])
+    torch.testing.assert_close(some.adjoint(y[index]), (weights * y)[index])
+    first = some.select(torch.tensor([True, False]))
+    torch.testing.assert_close(first.error(x[index][:1]), whole.error(x)[index][:1])
+    alike = LinearMap(y, lambda x: 2 * x, lambda u: 2 * u)
+    assert alike.select(index).forward(x[:1]).shape == x[:1].shape  # one map for all
+
+
+def test_what_the_caller_writes_into_its_tensors_afterwards_changes_nothing():
+    y, mask = torch.zeros(1, 1, 8, 8), half((1, 8, 8))
+    known, map_ = Inpainting(y, mask), LinearMap(y, lambda x: x, lambda u: u)
+    y += 1
+    mask[:] = True
+    assert known.y.abs().max() == map_.y.abs().max() == 0
+    assert known.count().item() == 32

@@ -201,3 +201,17 @@ def test_the_sampler_does_not_hand_out_the_unconstrained_sample_in_silence():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert float(last(class_label(classifier, torch.tensor([3]))).residual) >= 0
+
+
+def test_a_loss_of_many_pixels_in_half_precision_has_an_error():
+    x0 = torch.full((1, 3, 64, 64), 0.5)
+    squares = Loss(lambda x: x.square().flatten(1).mean(1))
+    torch.testing.assert_close(
+        squares.error(x0.half()).float(), squares.error(x0), rtol=2e-3, atol=0
+    )
+
+
+def test_a_loss_in_another_precision_than_the_samples_has_an_error_in_theirs():
+    target = torch.ones(1, 1, 4, 4, dtype=torch.float64)
+    wide = Loss(lambda x: (x.double() - target).square().flatten(1).sum(1))
+    assert wide.error(torch.zeros(2, 1, 4, 4)).dtype == torch.float32

@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from jacobian_lab.derivative.fallbacks import DoubleBackward, ForwardMode
+from jacobian_lab.derivative.fallbacks import Differences, DoubleBackward, ForwardMode
 from jacobian_lab.derivative.products import Products
 from jacobian_lab.derivative.settings import differentiable
 
@@ -53,3 +53,12 @@ def test_differences_at_zero():
     exact = Products(model, zero, 300).jvp(V)
     assert relative(Products(model, zero, 300, "central").jvp(V), exact) < 1e-8
     assert relative(Products(model, zero, 300, "forward").jvp(V), exact) < 1e-5
+
+
+def test_differences_in_half_precision_along_a_tiny_vector():
+    x = torch.randn(1, 4, 64, 64, generator=torch.Generator().manual_seed(0)).half()
+    v = 1e-5 * torch.randn(1, 4, 64, 64, generator=torch.Generator().manual_seed(1))
+    for kind in ("central", "forward"):
+        found = Differences(lambda x: 2 * x, x, kind).jvp(v.half())
+        assert found.isfinite().all()
+        assert relative(found.float(), 2 * v.half().float()) < 0.05

@@ -165,3 +165,15 @@ def test_the_table_and_its_limit_agree():
     alpha, sigma = VariancePreserving()(0.5)
     assert float(alpha_t) == pytest.approx(float(alpha), rel=1e-2)
     assert float(sigma_t) == pytest.approx(float(sigma), rel=1e-2)
+
+
+def test_the_last_time_in_float32_is_the_last_time():
+    schedule = VarianceExploding(0.4)
+    _, sigma_t = schedule(torch.tensor(schedule.times(3), dtype=torch.float32))
+    assert float(sigma_t[0]) == pytest.approx(0.4)
+    with pytest.raises(InputError, match="outside"):
+        schedule(0.4001)
+
+
+def test_the_last_of_the_times_is_the_one_that_was_asked_for():
+    assert VariancePreserving().times(10, last=1e-17)[-1] == 1e-17

@@ -157,3 +157,9 @@ def test_a_denoiser_can_be_traced(prediction):
     expected = torch.func.jvp(lambda x: denoiser(x, 500), (x,), (v,))[1]
     found = torch.func.linearize(lambda x: denoiser(x, 500), x)[1](v)
     assert relative(found, expected) < 1e-6
+
+
+def test_noise_of_another_shape_is_named():
+    denoiser = Denoiser(nn.Identity(), DiscreteSchedule.linear(), "v", SHAPE)
+    with pytest.raises(InputError, match=r"noise has shape \(2, 3\)"):
+        denoiser.add_noise(torch.zeros(1, *SHAPE), 5, torch.zeros(2, 3))

@@ -194,3 +194,13 @@ def test_impossible_fair_samples_are_refused():
         Newton(aim="best")
     with pytest.raises(InputError, match="krylov_steps"):
         Newton.fair(0)
+
+
+def test_clean_samples_have_no_uncertainty_left():
+    table = torch.cat([torch.ones(2), torch.linspace(0.9, 0.1, 8)]).double()
+    denoiser = make_gaussian(DiscreteSchedule(table)).denoiser()
+    noise = seeded_noise([0, 1], denoiser.shape, dtype=torch.float64)
+    known = Inpainting(torch.zeros(1, *SHAPE).double(), half(SHAPE))
+    for newton in (Newton.fair(), Newton("inexact", 1)):
+        *_, last = sample(denoiser, noise, [9, 5, 1, 0], known, newton)
+        assert last.x0.isfinite().all()

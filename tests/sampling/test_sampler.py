@@ -236,3 +236,15 @@ def test_kernels_that_round_otherwise_in_a_batch_are_no_coupling_of_its_samples(
     value, eps = function(x), torch.finfo(torch.float64).eps
     with pytest.raises(InputError, match="see each other") if refused else nullcontext():
         check_apart(function, x, value, function(x[-1:]), eps)
+
+
+def test_a_callers_writing_into_a_state_leaves_the_run_alone():
+    denoiser = make_gaussian(DiscreteSchedule.linear()).denoiser()
+    noise = seeded_noise([0, 1], denoiser.shape, dtype=torch.float64)
+    times = denoiser.schedule.times(5)
+    *_, expected = sample(denoiser, noise, times)
+    for state in sample(denoiser, noise, times):
+        found = state.x0.clone()
+        state.x0.zero_()
+        state.x_t.zero_()
+    assert torch.equal(found, expected.x0)
