@@ -140,7 +140,8 @@ def _fresh_pairs(search: KrylovSchur) -> tuple[NDArray[Any], NDArray[Any], Array
         inner: NDArray[Any] = np.eye(len(values))
     else:
         values, inner = np.linalg.eig(search.T.astype(np.complex128))
-        order = np.lexsort((values.imag, -RANKS[search.which](values).round(14)))
+        size = search.size or 1.0
+        order = np.lexsort((values.imag, -(RANKS[search.which](values) / size).round(14)))
         values, inner = values[order], inner[:, order]
     lengths = np.linalg.norm(search.basis @ inner, axis=0)
     vectors = search.basis @ inner / lengths
@@ -188,8 +189,10 @@ def certified_from_both_sides(
             1 / np.abs((left.conj() * right.vectors).sum(0)), 1 / np.finfo(float).eps
         )
     change = right.residuals + right.noise
+    own, _ = sensitivity(search, right.values, change, False)
+    wide = change * np.maximum(1, conditions / own)  # by what A's own condition exceeds that of T
     errors = (
-        np.maximum(sensitivity(search, right.values, change, False)[1], conditions * change)
+        np.maximum(sensitivity(search, right.values, wide, False)[1], conditions * change)
         + search.doubt
     )
     apart = np.abs(transposed.values[order] - right.values) - errors - transposed.errors[order]

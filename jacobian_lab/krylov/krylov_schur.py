@@ -283,7 +283,8 @@ class KrylovSchur:
         self.size = max(self.size, float(np.linalg.norm(np.vstack([H, coupling]), 2)))
         if self.symmetric:
             skew, even = float(np.linalg.norm(H - H.T)), float(np.linalg.norm(H + H.T))
-            if skew > 20 * self.tolerance:
+            drift = np.finfo(float).eps * self.factorisation.size * self.size  # of restarts
+            if skew > 20 * max(self.tolerance, drift):
                 raise InputError(
                     "symmetric=True, but the operator is not symmetric: |A - A^T| / |A + A^T| is"
                     f" {skew / even if even else np.inf:.1e} on a space of {len(H)} vectors; take"

@@ -17,12 +17,13 @@ from typing import Any, TypeAlias
 import numpy as np
 import scipy.linalg
 import scipy.sparse.linalg
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from jacobian_lab import _require
 from jacobian_lab.errors import ConvergenceWarning, InputError
 from jacobian_lab.krylov.conversion import real_operator
 from jacobian_lab.krylov.counting import Counted
+from jacobian_lab.krylov.many_systems import arnoldi_steps
 from jacobian_lab.krylov.operators import Matrix
 
 Array: TypeAlias = NDArray[np.float64]
@@ -95,7 +96,8 @@ def lsmr(
     damp : float
         Tikhonov damping; directions with singular values well below it are left alone.
     rtol : float
-        Relative tolerance on the residual and on the normal equations' residual.
+        Tolerance on the residual, relative to `|b| + |A| |x|` (what a relative change of A and b by
+        so much explains), and on the normal equations' residual; the message says which was met.
     steps : int, optional
         Most steps; by default 4 min(rows, columns), since rounding delays what exact arithmetic
         ends after min(...).
@@ -106,13 +108,13 @@ def lsmr(
         If the tolerance was not reached; the partial result is returned.
     """
     operator = Counted(A, scaled=True)
-    rhs, size = in_units(right_hand_side(b, A))
+    rhs, size = in_units(right_hand_side(b, A), operator.dtype)
     if steps is not None:
         steps = _require.integer("steps", steps, 1)
     damp, rtol = _require.real("damp", damp, "[0, inf)"), _require.real("rtol", rtol, "(0, 1)")
     if damp and rhs.any():
         operator.rmatvec(rhs)  # which tells the unit
-    x, stop, taken, *_ = scipy.sparse.linalg.lsmr(
+    x, stop, taken, _, _, largest, _, length = scipy.sparse.linalg.lsmr(
         operator,
         rhs,
         damp=damp / operator.unit,
@@ -120,19 +122,44 @@ def lsmr(
         btol=rtol,
         maxiter=steps or 4 * min(operator.shape),
     )
+    product = operator @ x
     reasons = {
-        0: "x = 0 is the solution",
-        1: f"residual below rtol {rtol:.1e}",
-        2: f"least-squares residual below rtol {rtol:.1e}",
         3: "the condition number exceeds 1e8: damp it, or take fewer steps",
-        4: "residual at machine precision",
-        5: "least-squares residual at machine precision",
         6: "the condition number exceeds machine precision",
         7: f"not converged after {taken} steps: allow more steps, a larger rtol, or damp > 0",
     }
-    return _finish(
-        operator, x, rhs, size, stop in (0, 1, 2, 4, 5), f"LSMR, {taken} steps: {reasons[stop]}"
+    converged, why = (
+        (False, reasons[stop])
+        if stop in reasons
+        else _lsmr_ending(operator, x, product, rhs, damp / operator.unit, rtol, largest * length)
     )
+    return _finish(operator, x, product, rhs, size, converged, f"LSMR, {taken} steps: {why}")
+
+
+def _lsmr_ending(
+    operator: Counted,
+    x: Array,
+    product: Array,
+    rhs: Array,
+    damp: float,
+    rtol: float,
+    reach: float,
+) -> tuple[bool, str]:
+    """Return whether a tolerance was reached, and which, by `b - A x` itself: what LSMR takes for
+    it goes on falling where the products' rounding does not let it. `reach` is `|A| |x|`.
+    """
+    if not x.any():
+        return True, "x = 0 is the solution"
+    r, whole, length = rhs - product, float(np.linalg.norm(rhs)), float(np.linalg.norm(x))
+    size = float(np.hypot(np.linalg.norm(r), damp * length))
+    rtol = max(rtol, 10 * np.sqrt(len(r)) * float(np.finfo(np.float64).eps))
+    if size <= rtol * whole:
+        return True, f"residual below rtol {rtol:.1e}"
+    if size <= 2 * rtol * (whole + reach):
+        return True, f"residual below rtol {rtol:.1e} of |b| + |A| |x|"
+    if np.linalg.norm(operator.rmatvec(r) - damp**2 * x) <= 2 * rtol * reach / length * size:
+        return True, f"least-squares residual below rtol {rtol:.1e}"
+    return False, f"rounding of the products leaves more than rtol {rtol:.1e}: take a larger one"
 
 
 def gmres(A: Matrix, b: ArrayLike, steps: int = 10, rtol: float | None = None) -> Solution:
@@ -163,29 +190,41 @@ def gmres(A: Matrix, b: ArrayLike, steps: int = 10, rtol: float | None = None) -
     steps = _require.integer("steps", steps, 1)
     if rtol is not None:
         rtol = _require.real("rtol", rtol, "(0, 1)")
-    rhs, size = in_units(right_hand_side(b, A))
-    norms: list[float] = []  # one for each step
-    x, stop = scipy.sparse.linalg.gmres(
-        operator,
-        rhs,
-        rtol=rtol or 0.0,
-        atol=0.0,
-        restart=min(steps, len(rhs)),
-        maxiter=1,
-        callback=norms.append,
-        callback_type="pr_norm",
-    )
-    converged, message = _gmres_ending(operator, x, rhs, len(norms), steps, rtol, stop == 0)
-    return _finish(operator, x, rhs, size, converged, message)
+    rhs, size = in_units(right_hand_side(b, A), operator.dtype)
+    whole, taken, met = float(np.linalg.norm(rhs)), 0, False
+    for Q, H in arnoldi_steps(lambda V: (operator @ V[0])[None], rhs[None], min(steps, len(rhs))):
+        taken += 1
+        inner, left = _minimiser(H[0, : taken + 1, :taken], whole)
+        x = np.asarray(inner @ Q[0, :taken], dtype=np.float64)
+        met = rtol is not None and left <= 0.99 * rtol * whole
+        if met or not H[0, taken, taken - 1]:
+            break
+    product = operator @ x
+    converged, message = _gmres_ending(_residual(product, rhs), len(rhs), taken, steps, rtol, met)
+    return _finish(operator, x, product, rhs, size, converged, message)
+
+
+def _minimiser(H: Array, whole: float) -> tuple[Array, float]:
+    """Return the c that minimises `|whole e_1 - H c|`, the smallest one, and that minimum."""
+    first = whole * np.eye(1, len(H))[0]
+    c = np.asarray(np.linalg.lstsq(H, first)[0], dtype=np.float64)
+    return c, float(np.linalg.norm(first - H @ c))
 
 
 def _gmres_ending(
-    operator: Counted, x: Array, rhs: Array, taken: int, steps: int, rtol: float | None, met: bool
+    residual: float, n: int, taken: int, steps: int, rtol: float | None, met: bool
 ) -> tuple[bool, str]:
-    """Return whether GMRES converged, and why it ended: SciPy tells only whether `rtol` was met."""
+    """Return whether GMRES converged, and why it ended, by the residual itself."""
+    least = 10 * np.sqrt(n) * float(np.finfo(np.float64).eps)
+    if rtol is not None and residual <= max(rtol, least):
+        return True, f"GMRES, {taken} steps: residual below rtol {rtol:.1e}"
     if met:
-        return True, f"GMRES, {taken} steps: residual below rtol {rtol or 0.0:.1e}"
-    if taken == min(steps, len(rhs)):
+        return (
+            False,
+            f"GMRES, {taken} steps: rounding of the products leaves more than rtol {rtol:.1e}: take"
+            " a larger one",
+        )
+    if taken == min(steps, n):
         return (
             (True, f"GMRES, {taken} steps as asked")
             if rtol is None
@@ -195,7 +234,7 @@ def _gmres_ending(
                 "or take lsmr if A is near singular",
             )
         )
-    if _residual(operator @ x, rhs) <= 10 * np.sqrt(len(rhs)) * np.finfo(np.float64).eps:
+    if residual <= least:
         return True, f"GMRES, {taken} steps: the Krylov space contains the solution"
     return (
         False,
@@ -225,24 +264,29 @@ def _dense_cost(A: Matrix) -> int:
     return 0 if isinstance(A, np.ndarray) else int(A.shape[1])
 
 
-def in_units(x: Array) -> tuple[Array, float]:
+def in_units(x: Array, dtype: DTypeLike = np.float64) -> tuple[Array, float]:
     """Return x divided by a power of two near its largest entry, and that; x itself where squares
-    are harmless, and 1.
+    are harmless in the dtype, and 1.
     """
-    largest = float(np.abs(x).max(initial=0.0))
-    unit = (
-        1.0 if not largest or 1e-75 < largest < 1e75 else float(2.0 ** np.floor(np.log2(largest)))
-    )
+    largest, ordinary = float(np.abs(x).max(initial=0.0)), float(np.finfo(dtype).max) ** 0.24
+    harmless = not largest or 1 / ordinary < largest < ordinary
+    unit = 1.0 if harmless else float(2.0 ** np.floor(np.log2(largest)))
     return (x if unit == 1 else x / unit), unit
 
 
 def _finish(
-    operator: Counted, x: Array, rhs: Array, size: float, converged: bool, message: str
+    operator: Counted,
+    x: Array,
+    product: Array,
+    rhs: Array,
+    size: float,
+    converged: bool,
+    message: str,
 ) -> Solution:
-    """Return the solution of the system whose operator and right-hand side are in units, the latter
-    of `size`.
+    """Return the solution x, with the product A x, of the system whose operator and right-hand side
+    are in units, the latter of `size`.
     """
-    residual = _residual(operator @ x, rhs)
+    residual = _residual(product, rhs)
     if not converged:
         warnings.warn(
             f"{message}; relative residual {residual:.2e}", ConvergenceWarning, stacklevel=3

@@ -13,7 +13,7 @@ Saad, Schultz (1986), *GMRES*; Giraud, Langou, Rozloznik (2005): Gram-Schmidt tw
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -45,6 +45,12 @@ def arnoldi_batch(apply: BatchApply, start: Array, steps: int) -> tuple[Array, A
         Rows are the basis vectors; zero rows after an invariant space was found.
     hessenberg : array, float64, shape (B, steps + 1, steps)
     """
+    *_, found = arnoldi_steps(apply, start, steps)
+    return found
+
+
+def arnoldi_steps(apply: BatchApply, start: Array, steps: int) -> Iterator[tuple[Array, Array]]:
+    """Yield the arrays of `arnoldi_batch`, which are the same ones, after each step."""
     start = _vectors(apply, start, "start")
     count, n = start.shape
     steps = _require.integer("steps", steps, 1, n, "n")
@@ -64,7 +70,7 @@ def arnoldi_batch(apply: BatchApply, start: Array, steps: int) -> tuple[Array, A
                 w = w - np.einsum("bkn,bk->bn", Q[:, : j + 1], h)
                 H[:, : j + 1, j] += h
         Q[:, j + 1], H[:, j + 1, j] = _unit(w, 1e-12 * size)
-    return Q, H
+        yield Q, H
 
 
 def gmres_batch(apply: BatchApply, b: Array, steps: int) -> Array:

@@ -112,7 +112,7 @@ def bendixson_box(A: Given) -> Box:
     around its Ritz values.
     """
     M = _projected(A)
-    real, skew = np.linalg.eigvalsh((M + M.T) / 2), np.linalg.eigvalsh((M - M.T) / 2j)
+    real, skew = np.linalg.eigvalsh(M / 2 + M.T / 2), np.linalg.eigvalsh((M / 2 - M.T / 2) / 1j)
     return Box(float(real[0]), float(real[-1]), float(np.abs(skew).max()))
 
 

@@ -52,7 +52,8 @@ class TruncatedSVD:
 
     def solution(self, rank: int) -> Array:
         """Return `x_k` for k = rank, shape (columns,)."""
-        rank = _require.integer("rank", rank, 0, len(self.singular_values))
+        most = int((self.singular_values > 0).sum())
+        rank = _require.integer("rank", rank, 0, most)
         x: Array = (self.coefficients[:rank] / self.singular_values[:rank]) @ self.right_vectors[
             :rank
         ]

@@ -52,13 +52,10 @@ def sensitivity(
     own, conditions = conditions_of(T)
     apart = np.sort(np.abs(own - values[:, None]))
     found = conditions[np.abs(own - values[:, None]).argmin(1)]
-    # the second order is below the first
-    simple = len(T) * conditions.max() * change < (apart[:, 1] if len(T) > 1 else np.inf)
-    errors = 2 * found * change
-    if not simple.all():
-        R = scipy.linalg.rsf2csf(T, np.eye(len(T)))[0]
-        for i in np.flatnonzero(~simple):
-            errors[i] = _reach(R, values[i], change[i], found[i], 2 * (search.size + change[i]))
+    # where the second order is not below the first
+    near = (apart[:, 1] if len(T) > 1 else np.inf) / (len(T) * conditions.max())
+    errors, own = np.where(change >= near, 0, 2 * found * change), found
+    _reach_far(errors, T, values, own, near, change, search.size)
     if f.exhausted or not complete:
         return found, errors
     inside, conditions = conditions_of(search.T)
@@ -70,6 +67,7 @@ def sensitivity(
     )
     with np.errstate(divide="ignore"):
         length = coupling / np.asarray(outside) if coupling else 0.0
+    length = np.minimum(length, 1 / np.finfo(float).eps)
     bound = conditions[np.abs(inside - values[:, None]).argmin(1)] * np.hypot(1, length)
     found = np.maximum(found, np.minimum(bound, 1 / np.finfo(float).eps))
     # how far a threefold defective eigenvalue moves, of which one copy is wanted
@@ -77,7 +75,27 @@ def sensitivity(
     errors = np.maximum(
         errors, np.where(np.asarray(outside) < bridged, 2 * bridged, found * change)
     )
+    # the resolvent of A is longer than that of T by what lies outside
+    _reach_far(errors, T, values, own, near, change * np.hypot(1, length), search.size)
     return found, np.minimum(errors, 2 * (search.size + change))
+
+
+def _reach_far(
+    errors: Array,
+    T: Array,
+    values: NDArray[Any],
+    conditions: Array,
+    near: Any,
+    change: Array,
+    size: float,
+) -> None:
+    """Raise the errors to `_reach` where a change, (k,), is not below what is near, (k,)."""
+    far = np.flatnonzero(change >= near)
+    if len(far):
+        R = scipy.linalg.rsf2csf(T, np.eye(len(T)))[0]
+        for i in far:
+            reach = _reach(R, values[i], change[i], conditions[i], 2 * (size + change[i]))
+            errors[i] = max(errors[i], reach)
 
 
 def _coupling(search: KrylovSchur) -> float:

@@ -227,6 +227,7 @@ def best(differences: Array, rounding: Array) -> tuple[float, float]:
     values, errors = np.transpose(found)
     for k in range(len(values) - 1):
         beyond = np.abs(values[k + 1 :] - values[k]) - 2 * rounding[k + 2 :]
+        beyond[0] += 2 * rounding[k + 2]  # the next one counts in full: two may agree by chance
         errors[k] = max(errors[k], float(beyond.max()))
     chosen = int(errors.argmin())
     return float(values[chosen]), float(errors[chosen])

@@ -288,3 +288,28 @@ def test_copies_that_agree_to_the_tolerance_are_within_the_stated_errors(gap):
                 result = eigenpairs(A, k, symmetric=symmetric, seed=seed, max_products=500)
                 assert result.converged
                 assert ranked_right(result, "LM", d)
+
+
+@pytest.mark.parametrize("left", [False, True])
+def test_ill_conditioned_values_that_a_coupling_moves_further_keep_their_errors(left):
+    # Frank's matrix: ten of its eigenvalues, from 32.2 to 0.09, have conditions up to 1e5
+    frank = np.array(
+        [[12 - max(i, j) if j >= i - 1 else 0 for j in range(12)] for i in range(12)], dtype=float
+    )
+    A = scipy.linalg.block_diag(frank, np.zeros((228, 228)))
+    true, converged = np.linalg.eigvals(frank), 0
+    for seed in range(6):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            found = eigenpairs(A, 10, "LM", block=8, subspace=19, rtol=1e-4, seed=seed, left=left)
+        if found.converged:
+            off = np.abs(found.values[:, None] - true).min(1)
+            assert (off <= found.errors + 1e-10).all()
+        converged += found.converged
+    assert converged >= 4
+
+
+@pytest.mark.parametrize("scale", [1e-20, 1e-40, 1e40])
+def test_values_come_in_order_at_any_scale(scale):
+    found = eigenpairs(scale * np.diag([1.0, 5, 3, 2, 4]), 3)
+    np.testing.assert_allclose(found.values / scale, [5, 4, 3])

@@ -200,3 +200,56 @@ def test_the_largest_and_smallest_operators_are_solved(scale):
         lambda *args: lsmr(*args, rtol=1e-12),
     ):
         np.testing.assert_allclose(solve(scale * A, scale * b).x, np.linalg.solve(A, b), rtol=1e-6)
+
+
+@pytest.mark.parametrize("rank", [1, 3])
+def test_gmres_on_a_singular_operator_is_the_minimiser_over_its_krylov_space(rank):
+    rng = np.random.default_rng(0)
+    for _ in range(30):
+        A, b = rng.standard_normal((12, rank)) @ rng.standard_normal((rank, 12)), rng.random(12)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            solution = gmres(A, b, steps=6)
+        columns = [b / np.linalg.norm(b)]
+        for _ in range(rank):
+            columns.append(A @ columns[-1] / np.linalg.norm(A @ columns[-1]))
+        K = scipy.linalg.orth(np.stack(columns, axis=1))
+        best = K @ np.linalg.lstsq(A @ K, b, rcond=1e-10)[0]
+        assert solution.residual <= np.linalg.norm(b - A @ best) / np.linalg.norm(b) + 1e-8
+
+
+def test_lsmr_says_which_tolerance_was_met():
+    rng = np.random.default_rng(1)
+    U, V = (np.linalg.qr(rng.standard_normal((10, 10)))[0] for _ in range(2))
+    A = U * np.geomspace(1, 1e-6, 10) @ V.T
+    for size in (1, 1e-1, 1e-6):
+        b = U @ (rng.standard_normal(10) * np.geomspace(size, 1, 10))
+        solution = lsmr(A, b, rtol=1e-6)
+        assert solution.converged
+        if solution.message.endswith("residual below rtol 1.0e-06") and (
+            "least-squares" not in solution.message
+        ):
+            assert solution.residual <= 1e-6
+        elif solution.message.endswith("of |b| + |A| |x|"):
+            assert solution.residual <= 4e-6 * (1 + np.linalg.norm(solution.x) / np.linalg.norm(b))
+        else:
+            r = b - A @ solution.x
+            assert np.linalg.norm(A.T @ r) <= 1e-5 * np.linalg.norm(r)
+
+
+@pytest.mark.parametrize("solve", [lsmr, lambda A, b, rtol: gmres(A, b, 12, rtol)])
+def test_rounded_products_do_not_converge_beyond_their_rounding(solve):
+    Q = np.linalg.qr(np.random.default_rng(2).standard_normal((12, 12)))[0].astype(np.float32)
+    A = Operator(
+        Q.shape,
+        np.float32,
+        lambda V: Q @ V.astype(np.float32),
+        lambda U: Q.T @ U.astype(np.float32),
+    )
+    b = np.random.default_rng(3).standard_normal(12)
+    assert solve(A, b, rtol=1e-5).converged
+    with pytest.warns(ConvergenceWarning, match="rounding of the products|not converged to rtol"):
+        assert not solve(A, b, rtol=1e-12).converged
+    tiny = solve(A, 1e-39 * b, rtol=1e-5)
+    assert tiny.converged
+    np.testing.assert_allclose(1e39 * tiny.x, solve(A, b, rtol=1e-5).x, rtol=1e-5)

@@ -103,3 +103,8 @@ def test_the_sets_are_free_of_scale(scale):
             np.testing.assert_allclose(
                 np.array(bendixson_box(scaled)) / scale, bendixson_box(one), atol=1e-10
             )
+
+
+def test_the_box_of_the_largest_numbers_is_finite():
+    box = bendixson_box(np.full((2, 2), 1.7e308 / 2))
+    assert np.isfinite([box.left, box.right, box.height]).all()

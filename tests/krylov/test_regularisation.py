@@ -56,3 +56,10 @@ def test_bad_systems_and_ranks_are_named():
     with pytest.raises(InputError, match="rank must lie from 0 to 20: got 21"):
         truncated_svd(A, b).solution(21)
     assert truncated_svd(np.zeros((3, 3)), np.ones(3)).rank(1e-3) == 0
+
+
+def test_ranks_beyond_the_last_singular_value_above_zero_are_refused():
+    found = truncated_svd(np.diag([2.0, 1.0, 0.0]), np.ones(3))
+    np.testing.assert_allclose(found.solution(2), [0.5, 1, 0])
+    with pytest.raises(InputError, match="rank must lie from 0 to 2: got 3"):
+        found.solution(3)

@@ -112,3 +112,14 @@ def test_a_budget_of_singular_values_is_a_hard_cap(decaying):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
             assert singular_values(A, 6, max_products=most).products == sum(calls) <= most
+
+
+def test_rounding_of_restarts_is_no_asymmetry():
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        U, V = (np.linalg.qr(rng.standard_normal((40, 40)))[0] for _ in range(2))
+        values = np.r_[1, 1e-4 * (1 + 1e-6 * rng.random(39))]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            found = singular_values(U * values @ V.T, 7, subspace=15, block=4, rtol=1e-12)
+        assert found.values[0] == pytest.approx(1)
