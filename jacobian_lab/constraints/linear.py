@@ -199,7 +199,7 @@ class LinearMap(LinearConstraint):
         """Return the constraint of some of the samples."""
         chosen = super().select(index)
         if not self._alike:
-            mask = torch.zeros(len(self.y), dtype=torch.bool)
+            mask = torch.zeros(len(self.y), dtype=torch.bool, device="cpu")
             mask[on_device(index, mask)] = True
             chosen._forward, chosen._adjoint = (
                 partial(_of_some, product, mask) for product in (self._forward, self._adjoint)

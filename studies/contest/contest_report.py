@@ -78,9 +78,10 @@ def _entries(arrays: Arrays) -> list[dict[str, Any]]:
 
 def table(arrays: Arrays) -> list[Row]:
     """Return a row for each limit and each run, sorted by task, setting and evaluations: means with
-    95 % intervals; last, what was left out and why.
+    95 % intervals, and how far a searched run is behind the first; last, what was left out and why.
     """
     rows: list[Row] = []
+    behind = behind_the_first(arrays)
     for i, entry in enumerate(_entries(arrays)):
         fine = np.isfinite(arrays["residual"][i])
         forward, jvp, vjp = arrays["passes"][i].tolist()
@@ -101,7 +102,8 @@ def table(arrays: Arrays) -> list[Row]:
         if "speed" in arrays:
             taken, peak = arrays["speed"][i].tolist()
             row |= {"ms_per_digit": taken * (forward + jvp + vjp), "peak_MB": peak}
-        rows.append(row | (_scored(arrays, i, fine) if fine.sum() > 1 else {}))
+        scored = _scored(arrays, i, fine) if fine.sum() > 1 else {}
+        rows.append(row | scored | behind.get(i, {}))
     tasks = arrays["tasks"].tolist()
     for task, agreement, psnr in zip(
         tasks, arrays["limit_agreement"], arrays["limit_psnr"], strict=True
@@ -111,6 +113,34 @@ def table(arrays: Arrays) -> list[Row]:
     rows += json.loads(str(arrays["left_out"]))
     names = dict.fromkeys(name for row in sorted(rows, key=len, reverse=True) for name in row)
     return [{name: row.get(name, "") for name in names} for row in rows]
+
+
+def behind_the_first(arrays: Arrays) -> dict[int, Row]:
+    """Return, for each searched run, how far it is behind the first of its task and budget in
+    agreement and in PSNR: the mean over the digits, which all share, and its 95 % interval.
+
+    A run counts for the budget nearest to what it spent; one that spent a tenth more is not first.
+    """
+    evaluations, budgets = arrays["passes"].sum(1), arrays["budgets"]
+    groups: dict[tuple[str, int], list[int]] = {}
+    for i, entry in enumerate(_entries(arrays)):
+        if entry["setting"] == "searched" and np.isfinite(arrays["residual"][i]).sum() > 1:
+            nearest = int(budgets[np.abs(budgets - evaluations[i]).argmin()])
+            groups.setdefault((entry["task"], nearest), []).append(i)
+    found: dict[int, Row] = {}
+    for (_, budget), members in groups.items():
+        within = [i for i in members if evaluations[i] <= 1.1 * budget]
+        for score in SCORES if within else ():
+            values = arrays[score].astype(float)
+            if score == "agreement":
+                values = np.nan_to_num(values)  # a digit that failed is not named rightly
+            first = max(within, key=lambda i: np.nanmean(values[i]))
+            for i in members:
+                apart = values[first] - values[i]
+                names = (f"{score}_behind", f"{score}_behind_low", f"{score}_behind_high")
+                interval = mean_interval(apart[np.isfinite(apart)])
+                found[i] = found.get(i, {}) | dict(zip(names, interval, strict=True))
+    return found
 
 
 def _place(row: Row) -> tuple[bool, str, float]:
