@@ -176,7 +176,7 @@ def _of_regulariser(arrays: Arrays, claimed: Regularised, oracle: str, passed: b
         claimed.source,
         oracle,
         passed,
-        f"{TOLD[claimed.name]} with / without; {told}",
+        f"{TOLD[claimed.name]} with / without, one training each; {told}",
         value,
         verdict_of(value, low=1.0) if claimed.raises else verdict_of(value, high=1.0),
     )
