@@ -123,6 +123,8 @@ class Comparison:
         |u|`.
     most : int
         Points of one pass at most.
+    together : bool
+        Whether to try more than one.
 
     Attributes
     ----------
@@ -141,8 +143,9 @@ class Comparison:
         scale: float = 1.0,
         onto: Tensor | None = None,
         most: int = TOGETHER,
+        together: bool = True,
     ) -> None:
-        self.function, self.x, self.v, self.eps, self.together = function, x, v, eps, True
+        self.function, self.x, self.v, self.eps, self.together = function, x, v, eps, together
         self._most = most
         self._onto = None if onto is None else unit(onto.double().flatten(1))
         length = x.flatten(1).norm(dim=1).clamp(min=0.1 * scale * x[0].numel() ** 0.5)

@@ -75,7 +75,7 @@ class Kept:
         return [
             (tensor, tensor._version)
             for i, tensor, (storage, *_) in self._kept
-            if i in rules and storage.made and not tensor.is_inference()
+            if i in rules and not storage.known and not tensor.is_inference()
         ]
 
     def _state(self, tensor: Tensor) -> tuple[Storage, int, Place]:

@@ -154,8 +154,8 @@ class Linearisation:
     def _check_held(self) -> None:
         if any(tensor._version != version for tensor, version in self._held):
             raise UnsupportedError(
-                "the network has written to a tensor of the run that was recorded: a cache, in"
-                " place"
+                "a tensor of the run that was recorded was written to since: a cache of the"
+                " network, or a tensor that it keeps beside its parameters and buffers"
             )
 
     def bytes_per_vector(self) -> int:

@@ -26,6 +26,7 @@ from jacobian_lab import _require
 from jacobian_lab.derivative.agreement import Comparison
 from jacobian_lab.derivative.guards import is_repeated
 from jacobian_lab.derivative.precision import observed
+from jacobian_lab.derivative.probes import probe
 from jacobian_lab.derivative.settings import MATH_ATTENTION, as_called
 from jacobian_lab.errors import InputError
 
@@ -74,9 +75,14 @@ class Linearised:
                 self._transposed = u, self._gradient(self.value, self._x, u)
             u, transposed = self._transposed
             found = self._gradient(transposed, u, v)
-        if self._checks:
+        if self._checks and bool(v.any()):
             self._checks = False
-            self._check(v.detach(), found.detach())
+            # and along a probe: v alone may be blind to a number that is read out, such as a mean
+            x = self._x.detach()
+            other = probe(x)[0] * (v.detach().norm() / x.numel() ** 0.5)
+            with torch.enable_grad(), MATH_ATTENTION:
+                more = self._gradient(transposed, u, other)
+            self._check(v.detach() + other, (found + more).detach())
         return found
 
     def vjp(self, u: Tensor) -> Tensor:
@@ -91,10 +97,12 @@ class Linearised:
         _require.tensor("u", u, self.value.shape)
         with torch.enable_grad(), MATH_ATTENTION:
             found = self._gradient(self.value, self._x, u)
-        if self._checks:
+        if self._checks and bool(u.any()):
             self._checks = False
-            v = found.detach()  # along which an error of J^T u shows most
-            along = v.double().square().sum() / u.double().norm().clamp(min=TINY)
+            # along J^T u, where an error shows most; where that is zero, along anything
+            v = found.detach() if bool(found.any()) else probe(self._x.detach())[0]
+            along = (found.detach().double() * v.double()).sum()
+            along = along / u.detach().double().norm().clamp(min=TINY)
             self._check(v, along.reshape(1, 1), u.detach())
         return found
 
@@ -108,8 +116,6 @@ class Linearised:
         """Compare `J v`, or its component along `onto`, with central differences of the function at
         the whole batch: its samples may see each other, as in batch normalisation.
         """
-        if not bool(v.any()):
-            return  # zero, right or wrong
         shape, whole = self._x.shape, self._x.detach().reshape(1, -1)
 
         def function(x: Tensor) -> Tensor:

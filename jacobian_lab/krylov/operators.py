@@ -25,6 +25,22 @@ from jacobian_lab.errors import InputError
 
 Array: TypeAlias = NDArray[Any]
 Apply: TypeAlias = Callable[[Array], Array]
+
+
+def at_unit_scale(apply: Apply) -> Apply:
+    """Return a product that divides each column by its largest entry before, and multiplies by it
+    after: in float16 small columns vanish, and large ones overflow.
+    """
+
+    def scaled(V: Array) -> Array:
+        size = np.abs(V).max(0, keepdims=True)
+        size = np.where((size > 0) & np.isfinite(size), size, 1)
+        found = apply(V / size)
+        return np.asarray((found * size).astype(found.dtype))
+
+    return scaled
+
+
 AUDIT = ": audit the operator"
 """The remedy for products that are not finite."""
 Matrix: TypeAlias = LinearOperator | NDArray[Any]

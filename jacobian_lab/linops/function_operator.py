@@ -24,7 +24,7 @@ from jacobian_lab.derivative.settings import autocast_here, differentiable, made
 from jacobian_lab.diffusion.denoiser import Denoiser
 from jacobian_lab.diffusion.schedule import Time
 from jacobian_lab.errors import InputError
-from jacobian_lab.krylov.operators import Apply, Array, Operator
+from jacobian_lab.krylov.operators import Apply, Array, Operator, at_unit_scale
 
 
 class FunctionOperator(Operator):
@@ -187,4 +187,4 @@ def _on_columns(product: Callable[[Tensor], Tensor], ladder: Ladder, like: Tenso
             found = product(rows.reshape(-1, *like.shape).contiguous())
         return np.asarray(found.reshape(len(rows), -1).cpu().to(precision).numpy().T)
 
-    return apply
+    return at_unit_scale(apply) if like.dtype == torch.float16 else apply

@@ -26,7 +26,7 @@ from jacobian_lab.diffusion.denoiser import Denoiser
 from jacobian_lab.diffusion.schedule import Time
 from jacobian_lab.errors import InputError
 from jacobian_lab.krylov.conversion import provenance, real_operator, square
-from jacobian_lab.krylov.operators import Apply, Array, Matrix, Operator
+from jacobian_lab.krylov.operators import Apply, Array, Matrix, Operator, at_unit_scale
 
 
 class JacobianOperator(Operator):
@@ -152,7 +152,7 @@ def _on_columns(product: Callable[[Tensor], Tensor], x: Tensor) -> Apply:
         result = product(rows.reshape(-1, *x.shape[1:])).reshape(len(rows), -1)
         return np.asarray(result.cpu().to(precision).numpy().T)
 
-    return apply
+    return at_unit_scale(apply) if x.dtype == torch.float16 else apply
 
 
 def symmetric_part(A: Matrix) -> Operator:

@@ -1,11 +1,13 @@
 """An operator is refused once the weights of its network are others."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from jacobian_lab import Denoiser, InputError
+from jacobian_lab import Denoiser, DiscreteSchedule, InputError
 from jacobian_lab.derivative.products import Products
 
 import networks
@@ -80,3 +82,54 @@ def test_weights_that_are_written_but_keep_their_values_have_not_changed():
     for parameter in model.parameters():
         parameter.data = parameter.data.clone().clamp_(max=1e3)
     assert torch.equal(products.jvp(V), before)
+
+
+class Kept(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.W = torch.randn(1, 1, 3, 3, dtype=torch.float64)  # no parameter
+        self.scale = nn.Parameter(torch.randn(1, 1, 1, 8, dtype=torch.complex128))
+
+    def forward(self, x, _t):
+        y = torch.nn.functional.conv2d(x.sin(), self.W, padding=1)
+        return (y * self.scale).real + (y * self.scale).imag
+
+
+@pytest.mark.parametrize("of", ["a plain tensor", "a complex parameter"])
+def test_tensors_that_a_network_keeps_beside_real_weights_are_watched(of):
+    network = Kept().eval()
+    model = Denoiser(network, DiscreteSchedule.linear(), "sample", (1, 8, 8))
+    x = torch.randn(1, 1, 8, 8, dtype=torch.float64)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # nor is an imaginary part dropped
+        products = Products(model, x, 500)
+        products.jvp(x)
+    with torch.no_grad():
+        if of == "a plain tensor":
+            network.W.mul_(2)
+        else:
+            network.scale.imag.mul_(-1)
+    with pytest.raises(InputError, match=r"changed since|written to since"):
+        products.jvp(x)
+
+
+@pytest.mark.parametrize("change", [lambda w: w.neg_(), lambda w: w.copy_(w.flip(0))])
+def test_changes_that_keep_the_norm_are_noticed(change):
+    network = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.SiLU(), nn.Conv2d(4, 1, 3, padding=1))
+    network = network.double().eval().requires_grad_(False)
+    model = Denoiser(Wrapped(network).eval(), DiscreteSchedule.linear(), "sample", (1, 8, 8))
+    x = torch.randn(1, 1, 8, 8, dtype=torch.float64)
+    products = Products(model, x, 500)
+    products.jvp(x)
+    change(network[0].weight)
+    with pytest.raises(InputError, match="weights changed"):
+        products.jvp(x)
+
+
+class Wrapped(nn.Module):
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def forward(self, x, _t):
+        return self.network(x)

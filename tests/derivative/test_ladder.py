@@ -167,3 +167,54 @@ def test_a_zero_vector_does_not_pass_for_a_check_of_the_transpose():
             hidden = BatchJacobian(denoiser(through_numpy), x, 300, "exact", graph)
             with pytest.raises(InputError, match="needs a derivative"):
                 hidden.vjp(u)
+
+
+class OfMean(torch.nn.Module):
+    """Reads the mean of x out as a number, which no derivative sees."""
+
+    def __init__(self, recordable):
+        super().__init__()
+        self.recordable = recordable
+
+    def forward(self, x, _t):
+        if self.recordable:
+            return x.sin() * float(x.detach().mean()) * 3
+        y = torch.vmap(lambda a: torch.nn.functional.scaled_dot_product_attention(a, a.tanh(), a))(
+            x
+        )
+        return y * x.mean((1, 2, 3), keepdim=True).detach() * 3
+
+
+@pytest.mark.filterwarnings("default:There is a performance drop:UserWarning")
+@pytest.mark.parametrize(("recordable", "batch"), [(True, 1), (False, 1), (False, 3)])
+def test_a_first_vector_that_does_not_see_a_hidden_number_is_no_check(recordable, batch):
+    model = Denoiser(OfMean(recordable).eval(), DiscreteSchedule.linear(), "sample", (2, 4, 4))
+    generator = torch.Generator().manual_seed(0)
+    x, v = torch.randn(2, batch, 2, 4, 4, generator=generator, dtype=torch.float64)
+    v = v - v.mean((1, 2, 3), keepdim=True)
+    J = BatchJacobian(model, x, 500, "exact")
+    with pytest.warns(DerivativeWarning):
+        J.jvp(v)
+    ones = torch.ones_like(x)
+    ahead, behind = model(x + 1e-4 * ones, 500), model(x - 1e-4 * ones, 500)
+    assert relative(J.jvp(ones), (ahead - behind) / 2e-4) < 1e-4
+
+
+@pytest.mark.parametrize(
+    "read", [lambda x: float(x.detach().mean()), lambda x: float(x.detach().numpy().mean())]
+)
+def test_a_mean_over_the_points_of_the_check_hides_nothing(read):
+    def forward(x, _t):
+        return 3 * read(x) * x.sin()
+
+    model = denoiser(forward)
+    generator = torch.Generator().manual_seed(0)
+    x, v = torch.randn(2, 1, *model.shape, generator=generator, dtype=torch.float64)
+    with pytest.warns(DerivativeWarning):
+        products = Products(model, x, 500)
+    ahead, behind = model(x + 1e-4 * v, 500), model(x - 1e-4 * v, 500)
+    assert relative(products.jvp(v), (ahead - behind) / 2e-4) < 1e-6
+    with pytest.raises(InputError, match="sees another function"):
+        products.vjp(v)
+    with pytest.raises(InputError, match="sees another function"):
+        BatchJacobian(model, x, 500, "exact").vjp(v)

@@ -168,3 +168,30 @@ def test_what_is_no_batch_is_refused(x, message):
         linearise(torch.sin, x)
     with pytest.raises(InputError, match="v has shape"):
         linearise(torch.sin, torch.ones(2, 3)).jvp(torch.ones(3))
+
+
+def of_a_mean(x):
+    return x.sin() * x.mean((1, 2, 3), keepdim=True).detach() * 3
+
+
+def test_a_first_vector_that_does_not_see_a_hidden_number_is_no_check():
+    x, v = points(2, 2, 4, 4), torch.randn(2, 2, 4, 4, dtype=torch.float64)
+    v = v - v.mean((1, 2, 3), keepdim=True)  # the mean does not move along it
+    with pytest.raises(InputError, match=r"differ|disagree"):
+        linearise(of_a_mean, x).jvp(v)
+
+
+@pytest.mark.parametrize("product", ["jvp", "vjp"])
+def test_a_zero_vector_leaves_the_check_for_the_next(product):
+    linear = linearise(lambda x: x * x.detach(), points(2, 6))
+    zero = torch.zeros_like(linear.value)
+    assert not getattr(linear, product)(zero).any()
+    with pytest.raises(InputError, match=r"differ|disagree"):
+        linear.jvp(torch.ones_like(zero))
+
+
+def test_a_transpose_of_zeros_is_checked():
+    network = nn.Linear(6, 6).double()
+    linear = linearise(lambda x: network(x.detach()).tanh(), points(2, 6))
+    with pytest.raises(InputError, match=r"differ|disagree"):
+        linear.vjp(torch.ones(2, 6, dtype=torch.float64))

@@ -12,6 +12,7 @@ from jacobian_lab import (
     newton_direction,
     posterior_covariance,
     restriction,
+    seeded_noise,
     skew_part,
     symmetric_part,
 )
@@ -325,3 +326,13 @@ def test_parts_of_an_integer_matrix_are_not_truncated():
             restriction(operator, [True, False, True]) @ [0.5, 1.0],
             matrix[np.ix_([0, 2], [0, 2])] @ [0.5, 1.0],
         )
+
+
+@pytest.mark.parametrize("scale", [1e-10, 1e-5, 1.0, 1e5])
+def test_products_in_half_precision_are_those_of_any_scale(scale):
+    model = networks.unet(torch.float16)
+    x = seeded_noise([0], model.shape).half()
+    J = JacobianOperator(model, x, 300)
+    V = np.random.default_rng(0).standard_normal((x.numel(), 2)).astype(np.float32)
+    for A in (J, J.T):
+        np.testing.assert_allclose(A @ (scale * V) / scale, A @ V, rtol=0, atol=2e-2)
