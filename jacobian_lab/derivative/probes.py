@@ -12,8 +12,11 @@ different, lest two of them cancel.
 
 
 def foreign(x: Tensor) -> Tensor:
-    """Return another sample, to stand beside x in a batch: x from its last entry to its first."""
-    return x.flatten(1).flip(1).reshape(x.shape)
+    """Return another sample, of another mean and size, to stand beside x in a batch: x from its
+    last entry to its first, 1.5 times, and a constant.
+    """
+    turned = x.flatten(1).flip(1).reshape(x.shape)
+    return 1.5 * turned + x.abs().mean()
 
 
 def probe(x: Tensor) -> Tensor:

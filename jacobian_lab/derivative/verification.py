@@ -86,7 +86,8 @@ class Verification:
             # the last of x comes first
             check_apart(self.function, self.x, self.value, comparison.value[:1], self.eps)
             comparison = comparison.apart()
-        self.engines.together = comparison.together
+        if not alone:  # else it is found out before several vectors are taken
+            self.engines.together = comparison.together
         return comparison
 
     def verdict(self, comparison: Comparison, products: Tensor) -> Verdict:

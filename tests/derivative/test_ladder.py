@@ -213,7 +213,10 @@ def test_a_mean_over_the_points_of_the_check_hides_nothing(read):
     with pytest.warns(DerivativeWarning):
         products = Products(model, x, 500)
     ahead, behind = model(x + 1e-4 * v, 500), model(x - 1e-4 * v, 500)
-    assert relative(products.jvp(v), (ahead - behind) / 2e-4) < 1e-6
+    expected = (ahead - behind) / 2e-4
+    assert relative(products.jvp(v), expected) < 1e-6
+    several = torch.cat([x, v, 2 * x])  # which a mean over a batch of them would mix
+    assert relative(products.jvp(several)[1:2], expected) < 1e-6
     with pytest.raises(InputError, match="sees another function"):
         products.vjp(v)
     with pytest.raises(InputError, match="sees another function"):
