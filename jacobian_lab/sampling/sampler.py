@@ -47,7 +47,7 @@ class State:
     step: int
     """Newton steps taken at this time."""
     x_t: Tensor
-    """The noisy samples, (B, *shape)."""
+    """The noisy samples, (B, *shape); the sampler goes on with them, as with x0."""
     x0: Tensor
     """Their posterior means, given y too if the aim is fair; of the last state of all, the
     samples.
@@ -204,16 +204,20 @@ def _states(
         skips = steps > 0 and s is not None and not newton.refresh
         for step in range(steps if skips else steps + 1):
             batch.evaluate(step == steps, project and s is None and step == steps)
-            yield State(
+            state = State(
                 t,
                 step,
-                batch.x_t.clone(),  # which the caller may write into
-                batch.x0.clone(),
+                batch.x_t,
+                batch.x0,
                 batch.residual,
                 batch.spent,
                 batch.alive,
                 batch.unsolved,
             )
+            before = _versions(state)
+            yield state
+            if _versions(state) != before:
+                raise InputError("x_t or x0 of a state was written into: clone it first")
             if step < steps:
                 batch.step(progress)
         if s is not None:
@@ -222,6 +226,11 @@ def _states(
                 numbers = [seed_of(seed, i) for seed in seeds]
                 fresh = temperature * seeded_noise(numbers, denoiser.shape, x_t.device, x_t.dtype)
             batch.arrive(s, ddim_step(denoiser, batch.x_t, batch.x0, t, s, eta, fresh))
+
+
+def _versions(state: State) -> list[int]:
+    """Return how often x_t and x0 were written into, as far as PyTorch counts it."""
+    return [x._version for x in (state.x_t, state.x0) if not x.is_inference()]
 
 
 def ddim_step(

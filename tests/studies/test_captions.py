@@ -81,7 +81,7 @@ def test_the_study_counts_what_the_judge_sees(folder, monkeypatch, capsys, tmp_p
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--guidances", "1", "1"], "--guidances must be one or more different numbers"),
+        (["--guidances", "1", "1"], "--guidances must each be given once: got 1.0 1.0"),
         (["--samples", "2"], "--samples must be at least 3"),
         (["--samples", "5", "--stock", "6"], "--stock from 1 to --samples"),
     ],

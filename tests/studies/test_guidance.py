@@ -95,7 +95,7 @@ def test_guidance_at_0_and_1_is_one_network_exactly(folder):
         ),
         (
             ["--model", "FOLDER", "--guidances", "1", "1"],
-            "--guidances must be one or more different numbers: got 1",
+            "--guidances must each be given once: got 1.0 1.0",
         ),
         (["--model", "FOLDER", "--digits", "0"], "--digits must lie from 1 to"),
         (

@@ -150,7 +150,7 @@ def test_the_study_samples_as_the_sampler_does_and_counts_what_it_spends(
         (("--digits", "0"), "--digits, --measured and --batch-size"),
         (("--change", "0"), "--change positive"),
         (("--eta", "2"), "--eta must lie from 0 to 1"),
-        (("--times", "500", "500"), "different times"),
+        (("--times", "500", "500"), "--times must each be given once"),
     ],
 )
 def test_slips_are_named(monkeypatch, capsys, tmp_path, folder, words, message):
