@@ -130,7 +130,7 @@ class LinearMap(LinearConstraint):
     InputError
         If `<A x, u> = <x, adjoint(u)>` does not hold to 1e-5 (or rounding, if coarser), for random
         u and for `u = A x` (the dot test): the adjoint is of another map, or A is not linear. It
-        costs one product with A and three with the adjoint.
+        costs three products with A and three with the adjoint.
 
     References
     ----------

@@ -132,15 +132,18 @@ class Ladder:
 
     @property
     def together(self) -> bool:
-        """Whether F takes several samples at once, and does not mix them, as far as it was
-        asked.
-        """
+        """Whether F takes several samples at once and does not mix them, as far as is known."""
         return self._engines.together
 
     @property
     def step(self) -> float | None:
         """Step of the differences, if it is they that are taken."""
         return self._forward.step if isinstance(self._forward, Differences) else None
+
+    @property
+    def hides(self) -> bool:
+        """Whether F may hold a number that was read out of x; a recording tells."""
+        return self.linear is None or bool(self.linear.reads)
 
     def jvp(self, v: Tensor) -> Tensor:
         """Return `F' v` for K vectors of each sample, (K, B, *shape)."""
@@ -169,14 +172,11 @@ class Ladder:
         """
         exact, more = self.method == "exact", v[:0]
         asked, zero = self._telling(v, self.x)
-        hides = exact and (self.linear is None or bool(self.linear.reads))
-        if hides and not torch.equal(asked[:1], known := probe(self.x)):
+        if exact and self.hides and not torch.equal(asked[:1], known := probe(self.x)):
             more = known
         directions = torch.cat([asked, more])  # a copy: v is the caller's
-        # a mean over x + h v and x - h v in one batch would be that of x
-        comparison = self._check.compare_at(directions, alone=hides and len(self.x) == 1)
-        find = self._climb if exact else self._as_asked
-        products = find(directions, comparison)
+        comparison = self._check.compare_at(directions, alone=exact and self.hides)
+        products = (self._climb if exact else self._as_asked)(directions, comparison)
         self._check.checked = directions, products
         return products[: len(v)].masked_fill(zero, 0)
 

@@ -61,9 +61,13 @@ class Verification:
         self.checked: tuple[Tensor, Tensor] | None = None
 
     def compare_at(self, v: Tensor, onto: Tensor | None = None, alone: bool = False) -> Comparison:
-        """Return the differences along v, `alone` of points one at a time; raise if F does not give
-        the same value again, or its samples see each other.
+        """Return the differences along v; raise if F does not give the same value again, or its
+        samples see each other.
+
+        Points are taken one at a time if `alone`, of one sample: a mean over x + h v and x - h v in
+        one batch would be that of x.
         """
+        alone = alone and len(self.x) == 1
         points, value = (
             self.pairs(a[None] if len(self.x) == 1 else a.expand(v.shape))
             for a in (self.x, self.value)
@@ -153,8 +157,7 @@ class Verification:
             g, size = (self.pairs(a).double().flatten(1) for a in (z, w))
             along = g.square().sum(1) / size.norm(dim=1).clamp(min=torch.finfo(size.dtype).tiny)
             seen = isinstance(engine, Linearisation) and not engine.reads
-            alone = len(self.x) == 1 and not seen
-            return self.compare_at(z, onto=w, alone=alone).verdict(along.unsqueeze(1))
+            return self.compare_at(z, onto=w, alone=not seen).verdict(along.unsqueeze(1))
         w = parts[0] + parts[1] + parts[2] if path == "linearised" else torch.cat(parts)
         z = self.engines.apply(engine, w, transposed=True)
         v, y, w, z = (a.double().flatten(2).transpose(0, 1) for a in (v, y, w, z))

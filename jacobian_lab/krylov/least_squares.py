@@ -24,7 +24,7 @@ from jacobian_lab.errors import ConvergenceWarning, InputError
 from jacobian_lab.krylov.conversion import real_operator
 from jacobian_lab.krylov.counting import Counted
 from jacobian_lab.krylov.many_systems import arnoldi_steps
-from jacobian_lab.krylov.operators import Matrix
+from jacobian_lab.krylov.operators import AUDIT, Matrix
 
 Array: TypeAlias = NDArray[np.float64]
 
@@ -194,6 +194,7 @@ def gmres(A: Matrix, b: ArrayLike, steps: int = 10, rtol: float | None = None) -
     whole, taken, met = float(np.linalg.norm(rhs)), 0, False
     for Q, H in arnoldi_steps(lambda V: (operator @ V[0])[None], rhs[None], min(steps, len(rhs))):
         taken += 1
+        _require.finite("a product of the operator", H, AUDIT)
         inner, left = _minimiser(H[0, : taken + 1, :taken], whole)
         x = np.asarray(inner @ Q[0, :taken], dtype=np.float64)
         met = rtol is not None and left <= 0.99 * rtol * whole

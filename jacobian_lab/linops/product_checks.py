@@ -77,7 +77,7 @@ def _against_differences(
     at all steps and at that of a secant, the limit of the first, and the sweep of the first vector.
     """
     comparison = Comparison(s.ladder.function, s.x, s.tensor(rows), s.eps, s.ladder.scale)
-    if not s.ladder.together:
+    if s.ladder.hides or not s.ladder.together:
         comparison = comparison.apart()
     found = comparison.sweep(s.of_network(single, rows), tuple(h / comparison.step for h in STEPS))
     errors = (found.gaps / found.own).cpu().numpy()

@@ -127,7 +127,10 @@ def _of_samples(arrays: Arrays, oracle: str, passed: bool) -> Finding:
     models, samples = flat.shape
 
     def statistic(m: NDArray[np.int64], *of_each: NDArray[np.int64]) -> float:
-        x, y = (np.concatenate([v[k][of_each[k]] for k in m]) for v in (ratio, flat))
+        x, y = (
+            np.concatenate([v[k][some] for k, some in zip(m, of_each, strict=True)])
+            for v in (ratio, flat)
+        )
         return float(rank_correlation(x, y))
 
     # samples of one model are no independent ones

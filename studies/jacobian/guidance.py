@@ -80,13 +80,9 @@ class GuidanceStudy(OnImages):
             raise InputError(f"--images {shown} has no caption: say with --prompt what it shows")
         super().__post_init__()
         check_times(self.times)
-        if (
-            not self.guidances
-            or len(set(self.guidances)) != len(self.guidances)
-            or not np.isfinite(self.guidances).all()
-        ):
+        if not self.guidances or not np.isfinite(self.guidances).all():
             raise InputError(
-                "--guidances must be one or more different numbers: got "
+                "--guidances must be one or more numbers: got "
                 f"{' '.join(map(str, self.guidances)) or 'none'}"
             )
         self.check_digits()

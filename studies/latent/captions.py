@@ -55,13 +55,9 @@ class Captions(Config):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if (
-            not self.guidances
-            or len(set(self.guidances)) != len(self.guidances)
-            or not np.isfinite(self.guidances).all()
-        ):
+        if not self.guidances or not np.isfinite(self.guidances).all():
             raise InputError(
-                "--guidances must be one or more different numbers: got "
+                "--guidances must be one or more numbers: got "
                 f"{' '.join(map(str, self.guidances)) or 'none'}"
             )
         counts = 1 <= self.stock <= self.samples, 1 <= self.steps <= 1000, 10 <= self.digits <= 5000

@@ -54,11 +54,7 @@ class Guide(Constrained):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if (
-            not self.classes
-            or not set(self.classes) <= set(range(10))
-            or len(set(self.classes)) < len(self.classes)
-        ):
+        if not self.classes or not set(self.classes) <= set(range(10)):
             raise InputError(
                 "--classes must be one or more different digits, 0 to 9: got "
                 f"{' '.join(map(str, self.classes)) or 'none'}"

@@ -188,3 +188,14 @@ def test_what_the_caller_writes_into_its_tensors_afterwards_changes_nothing():
     mask[:] = True
     assert known.y.abs().max() == map_.y.abs().max() == 0
     assert known.count().item() == 32
+
+
+def test_maps_that_differ_between_the_first_and_the_last_sample_only_are_seen():
+    weights = torch.tensor([1.0, 2, 3, 1]).reshape(4, 1, 1, 1)  # the last one's is the first's
+
+    def product(x):
+        return weights[: len(x)] * x
+
+    y = torch.ones(4, 1, 2, 2)
+    some = LinearMap(y, product, product).select(torch.tensor([False, True, True, False]))
+    torch.testing.assert_close(some.forward(y[:2]), weights[1:3] * y[:2])

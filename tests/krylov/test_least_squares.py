@@ -253,3 +253,9 @@ def test_rounded_products_do_not_converge_beyond_their_rounding(solve):
     tiny = solve(A, 1e-39 * b, rtol=1e-5)
     assert tiny.converged
     np.testing.assert_allclose(1e39 * tiny.x, solve(A, b, rtol=1e-5).x, rtol=1e-5)
+
+
+def test_a_product_that_is_no_number_is_named():
+    A = Operator((4, 4), np.float64, lambda V: V * np.nan, lambda U: U * np.nan)
+    with pytest.raises(InputError, match=r"not finite.*audit the operator"):
+        gmres(A, np.ones(4))

@@ -285,3 +285,15 @@ def test_only_variances_that_are_negative_are_noted(n):
     assert "posterior variances" not in str(audit(operator(covariance)))
     covariance[torch.arange(7), torch.arange(7)] = -3.0
     assert f"at least 7 of {n:,} posterior variances" in str(audit(operator(covariance)))
+
+
+@pytest.mark.filterwarnings("ignore::jacobian_lab.errors.DerivativeWarning")
+def test_a_mean_over_the_points_is_not_held_against_j():
+    def forward(x, _t):
+        return 3 * float(x.detach().mean()) * x.sin()
+
+    model = Denoiser(forward, DiscreteSchedule.linear(), "sample", (1, 4, 4))
+    x = torch.randn(1, 1, 4, 4, generator=torch.Generator().manual_seed(0)).double()
+    checks = {check.name: check.passed for check in audit(JacobianOperator(model, x, 500)).checks}
+    assert checks["differences"]
+    assert not checks["samples apart"]
