@@ -122,7 +122,7 @@ def sequence(name: str, value: Any) -> list[Any]:
 def array(name: str, value: Any, shape: tuple[int, ...] | None = None) -> NDArray[np.float64]:
     """Return finite real numbers as float64, of a shape if one is given."""
     try:
-        given = np.asarray(value)
+        given = np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
     except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(f"{name} must be an array of numbers: got {shown(value)}") from error
     if given.dtype.kind == "c":

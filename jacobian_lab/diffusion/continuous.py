@@ -17,13 +17,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
 from jacobian_lab import _require
-from jacobian_lab.diffusion.schedule import MOST, Schedule, Time, as_tensor
+from jacobian_lab.diffusion.schedule import MOST, Schedule, Time, as_tensor, ratio_tensor
 from jacobian_lab.errors import InputError
 
 Level: TypeAlias = Callable[[Tensor], Tensor]
@@ -89,7 +90,7 @@ class ContinuousSchedule(Schedule):
         last = self.last * (1 + 2**-23)  # as float32 may have it
         if time.numel() and not ((time > 0) & (time <= last)).all():
             raise InputError(f"time {t!r} is outside this schedule: {wanted}")
-        return time
+        return time.clamp(max=self.last)
 
     def times(self, steps: int, last: float | None = None) -> list[float]:
         """Return `steps` evenly spaced times from the noisiest down to `last`; by default so spaced
@@ -105,7 +106,7 @@ class ContinuousSchedule(Schedule):
 
     def time_of(self, ratio: float | Tensor) -> Tensor:
         """Return the time by bisection; see `Schedule.time_of`."""
-        angle = torch.as_tensor(ratio, dtype=torch.float64, device="cpu").atan()
+        angle = ratio_tensor(ratio).atan()
         low, high = torch.zeros_like(angle), torch.full_like(angle, self.last)
         for _ in range(HALVINGS):
             middle = (low + high) / 2
@@ -113,6 +114,14 @@ class ContinuousSchedule(Schedule):
             below = sigma.atan2(alpha) < angle
             low, high = torch.where(below, middle, low), torch.where(below, high, middle)
         return high
+
+    def rates(self, t: Time) -> tuple[Tensor, Tensor]:
+        """Return the derivatives of alpha_t and sigma_t in t, float64, of the shape of `t`."""
+        time = self.time_tensor(t).double()
+        alpha, sigma = (  # also where the caller differentiates, or records no gradient
+            torch.func.grad(partial(_total, level))(time) for level in (self._alpha, self._sigma)
+        )
+        return alpha, sigma
 
     def _coefficients(self, t: Tensor) -> tuple[Tensor, Tensor]:
         return self._alpha(t.double()), self._sigma(t.double())
@@ -133,6 +142,11 @@ class RectifiedFlow(ContinuousSchedule):
 
     def __init__(self) -> None:
         super().__init__(_one_minus, _itself)
+
+    def rates(self, t: Time) -> tuple[Tensor, Tensor]:
+        """Return -1 and 1; see `ContinuousSchedule.rates`."""
+        ones = torch.ones_like(self.time_tensor(t), dtype=torch.float64)
+        return -ones, ones
 
 
 class TrigonometricFlow(ContinuousSchedule):
@@ -238,6 +252,10 @@ class SubVariancePreserving(VariancePreserving):
 
     def _noise(self, t: Tensor) -> Tensor:
         return -torch.expm1(-self._integral(t))
+
+
+def _total(level: Level, t: Tensor) -> Tensor:
+    return level(t).sum()
 
 
 def _itself(t: Tensor) -> Tensor:

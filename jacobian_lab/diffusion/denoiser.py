@@ -19,7 +19,14 @@ import torch
 from torch import Tensor, nn
 
 from jacobian_lab import _require
-from jacobian_lab.diffusion.prediction import Preconditioning, Prediction, Scalings, coefficients
+from jacobian_lab.diffusion.prediction import (
+    Preconditioning,
+    Prediction,
+    Scalings,
+    all_finite,
+    coefficients,
+    has_zero,
+)
 from jacobian_lab.diffusion.schedule import Schedule, Time, per_sample
 from jacobian_lab.errors import InputError
 
@@ -113,6 +120,13 @@ class Denoiser(nn.Module):
             c_x, c_out, _, _ = self._scalings(self.prediction, t)
         else:
             c_x, c_out = coefficients(self.prediction, *self.schedule(t))
+        for c in (c_x, c_out):
+            if not all_finite(c.to(x.dtype)):
+                raise InputError(
+                    f"D = c_x x_t + c_out F is not finite at t = {t} in {x.dtype}: c_x is"
+                    f" {c_x.tolist()}, c_out {c_out.tolist()}. Take another time, or more digits"
+                    " (float32, bfloat16)"
+                )
         return per_sample(c_x, x), per_sample(c_out, x)
 
     def _scalings(self, prediction: Preconditioning, t: Time) -> Scalings:
@@ -132,7 +146,7 @@ class Denoiser(nn.Module):
         """
         given, time = self._network_input(x, t)
         try:
-            raw = _unwrapped(self.network(given, time.expand(x.shape[0])))
+            raw = unwrapped(self.network(given, time.expand(x.shape[0])))
         except RuntimeError as error:
             weights = {p.dtype for p in self.parameters() if p.is_floating_point()}
             if weights and x.dtype not in weights:
@@ -147,8 +161,7 @@ class Denoiser(nn.Module):
         if raw.shape != x.shape:
             raise InputError(
                 f"the network returned shape {tuple(raw.shape)} for an input of {tuple(x.shape)}:"
-                " expected the same shape (if it also learns a variance, and returns twice the"
-                " channels, pass learned_variance=True)"
+                f" expected the same shape{_why(raw.shape, x.shape)}"
             )
         return raw
 
@@ -206,6 +219,8 @@ class Denoiser(nn.Module):
         """
         x = self._alike(x_t, x0)
         c_x, c_out = self.coefficients(x, t)
+        if has_zero(c_out):
+            raise InputError(f"the network's output does not enter D at t = {t}: c_out is 0")
         return ((self.batched(x0) - c_x * x) / c_out).reshape(x_t.shape)
 
     def noise(self, x_t: Tensor, x0: Tensor, t: Time) -> Tensor:
@@ -220,6 +235,8 @@ class Denoiser(nn.Module):
         """
         x = self._alike(x_t, x0)
         alpha_t, sigma_t = (per_sample(c, x) for c in self.schedule(t))
+        if has_zero(sigma_t):
+            raise InputError(f"x_t is the clean sample at t = {t}, sigma_t is 0: it has no noise")
         return ((x - alpha_t * self.batched(x0)) / sigma_t).reshape(x_t.shape)
 
     def _alike(self, x_t: Tensor, x0: Tensor) -> Tensor:
@@ -229,7 +246,19 @@ class Denoiser(nn.Module):
         return x
 
 
-def _unwrapped(raw: Any) -> Tensor:
+def _why(found: torch.Size, wanted: torch.Size) -> str:
+    """Return a remedy for an output of the wrong shape, or nothing."""
+    if found[1:2] == (2 * wanted[1],) and found[2:] == wanted[2:]:
+        return " (if it also learns a variance: pass learned_variance=True)"
+    if found[1:] == wanted[1:]:
+        return (
+            ". Does it hold conditions, such as labels or prompts, of its own for each sample?"
+            " Samples are also taken alone: hold one condition for all, (1, ...)"
+        )
+    return ""
+
+
+def unwrapped(raw: Any) -> Tensor:
     """Return a network's output as a plain tensor, out of what libraries wrap it in."""
     found = raw[0] if isinstance(raw, (tuple, list)) and len(raw) == 1 else raw
     if not isinstance(found, Tensor):

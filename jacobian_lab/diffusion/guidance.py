@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from jacobian_lab import _require
-from jacobian_lab.diffusion.denoiser import Network
+from jacobian_lab.diffusion.denoiser import Network, unwrapped
 
 
 def guided(conditional: Network, unconditional: Network, scale: float) -> Network:
@@ -52,5 +52,5 @@ class Guidance(nn.Module):
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         """Return the guided raw output, shape of `x`."""
-        raw = self.unconditional(x, t)
-        return raw + self.scale * (self.conditional(x, t) - raw)
+        raw = unwrapped(self.unconditional(x, t))
+        return raw + self.scale * (unwrapped(self.conditional(x, t)) - raw)

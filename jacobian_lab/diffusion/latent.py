@@ -45,6 +45,13 @@ class Latent:
     def __init__(self, pipeline: Any, denoiser: Denoiser, factor: int) -> None:
         self.pipeline, self.denoiser, self.factor = pipeline, denoiser, factor
         config = pipeline.vae.config
+        self._upcast = (
+            config.get("force_upcast", False)
+            and pipeline.vae.dtype == torch.float16
+            and not hasattr(pipeline.vae, "_hf_hook")
+        )
+        if self._upcast:  # as in diffusers: it overflows in float16
+            pipeline.vae.float()
         # one number for all channels, or, as in some of SDXL's kin, one for each
         mean, std = config.get("latents_mean"), config.get("latents_std")
         shift = [float(config.get("shift_factor") or 0.0)] if mean is None else mean
@@ -61,19 +68,20 @@ class Latent:
         it; differentiable. The images must be on the model's device and in its dtype.
         """
         _check_batch(images, self.image_shape, "images")
-        encoded = self.pipeline.vae.encode(images)
+        encoded = self.pipeline.vae.encode(images.float() if self._upcast else images)
         latents = encoded.latent_dist.mode() if hasattr(encoded, "latent_dist") else encoded.latent
         found: Tensor = (latents - self._shift.to(latents)) * self._scale.to(latents)
-        return found
+        return found.to(images.dtype) if self._upcast else found
 
     def decode(self, latents: Tensor) -> Tensor:
         """Return the images of latents: (B, C, h, w) -> (B, c, H, W), not clamped to [-1, 1];
         differentiable.
         """
         _check_batch(latents, self.denoiser.shape, "latents")
-        own = latents / self._scale.to(latents) + self._shift.to(latents)
+        given = latents.float() if self._upcast else latents
+        own = given / self._scale.to(given) + self._shift.to(given)
         images: Tensor = self.pipeline.vae.decode(own, return_dict=False)[0]
-        return images
+        return images.to(latents.dtype) if self._upcast else images
 
 
 def _check_batch(x: Tensor, shape: tuple[int, ...], name: str) -> None:

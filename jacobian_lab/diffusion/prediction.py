@@ -51,7 +51,7 @@ def coefficients(prediction: Prediction, alpha_t: Tensor, sigma_t: Tensor) -> tu
     """
     match prediction:
         case "epsilon" | "score":
-            if _has_zero(alpha_t):
+            if has_zero(alpha_t):
                 raise InputError(
                     f"{'a noise' if prediction == 'epsilon' else 'a score'} prediction does not"
                     " determine the sample where alpha_t = 0: take a time below the last one, or a"
@@ -72,10 +72,16 @@ def coefficients(prediction: Prediction, alpha_t: Tensor, sigma_t: Tensor) -> tu
     )
 
 
-def _has_zero(x: Tensor) -> bool:
+def has_zero(x: Tensor) -> bool:
     """Return whether an entry is zero, also while the caller is traced, which forbids to ask."""
     with _disable_current_modes(), torch._C.DisableTorchFunction():
         return bool((x == 0).any())
+
+
+def all_finite(x: Tensor) -> bool:
+    """Return whether no entry is NaN or infinite; see `has_zero`."""
+    with _disable_current_modes(), torch._C.DisableTorchFunction():
+        return bool(x.isfinite().all())
 
 
 class Scalings(NamedTuple):
@@ -128,10 +134,10 @@ class EDM(Preconditioning):
 
     def __call__(self, t: Tensor, alpha_t: Tensor, sigma_t: Tensor) -> Scalings:
         """Return `c_skip / alpha_t`, c_out, `c_in / alpha_t` and `ln(sigma) / 4`."""
-        if (alpha_t == 0).any():
+        if has_zero(alpha_t) or has_zero(sigma_t):
             raise InputError(
-                f"EDM's preconditioning is not defined where alpha_t = 0, here at t = {t.tolist()}:"
-                " take a time below it"
+                "EDM's preconditioning is not defined where alpha_t or sigma_t is 0, here at t ="
+                f" {t.tolist()}: take a time between"
             )
         sigma = sigma_t / alpha_t
         power = sigma**2 + self.sigma_data**2

@@ -112,6 +112,15 @@ def as_tensor(t: Any) -> Tensor:
         ) from error
 
 
+def ratio_tensor(ratio: Any) -> Tensor:
+    """Return ratios sigma / alpha in float64 on the CPU, or raise unless all are at least 0."""
+    as_tensor(ratio)  # or raise
+    found = torch.as_tensor(ratio, dtype=torch.float64, device="cpu")
+    if not (found >= 0).all():
+        raise InputError(f"sigma / alpha must be at least 0: got {found.tolist()}")
+    return found
+
+
 def _even(start: float, end: float, steps: int, power: float = 1.0) -> Tensor:
     """Return betas, or a power of them, evenly spaced."""
     steps = _require.integer("steps", steps, 1, MOST)
@@ -170,6 +179,11 @@ class DiscreteSchedule(Schedule):
     """
 
     def __init__(self, alphas_cumprod: Tensor) -> None:
+        if getattr(alphas_cumprod, "dtype", None) in (torch.float16, torch.bfloat16):
+            raise InputError(
+                f"alphas_cumprod is in {alphas_cumprod.dtype}, in which 1 - alpha_bar has no digits"
+                " left: load the model in float32, and convert the denoiser, denoiser.to(dtype)"
+            )
         table = torch.from_numpy(_require.array("alphas_cumprod", alphas_cumprod).copy())
         falls = table.ndim == 1 and len(table) > 0 and not (table.diff() > 0).any()
         if not falls or not ((table >= 0) & (table <= 1)).all() or not (table[:-1] > 0).all():
@@ -286,7 +300,7 @@ class DiscreteSchedule(Schedule):
     def time_of(self, ratio: float | Tensor) -> Tensor:
         """Return the nearest time of the table; see `Schedule.time_of`."""
         alpha, sigma = self(torch.arange(self.steps, device="cpu"))
-        angle = torch.as_tensor(ratio, dtype=torch.float64, device="cpu").atan()
+        angle = ratio_tensor(ratio).atan()
         return (sigma.atan2(alpha) - angle.unsqueeze(-1)).abs().argmin(-1)
 
     def _coefficients(self, t: Tensor) -> tuple[Tensor, Tensor]:

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from jacobian_lab import _require
 from jacobian_lab.diffusion.denoiser import Denoiser
 from jacobian_lab.diffusion.other_conventions import others, time_of_ratio
-from jacobian_lab.diffusion.schedule import Time, per_sample
+from jacobian_lab.diffusion.schedule import Time
 from jacobian_lab.errors import InputError
 from jacobian_lab.linops.batch_jacobian import BatchJacobian
 
@@ -149,7 +149,7 @@ def check_convention(
     )
     slips = [*_slips(report, denoiser, clean, noise)]
     if x_t is not None:
-        slips += _noise_slips(denoiser, x_t, t)
+        slips += _noise_slips(denoiser, clean, x_t, t)
     return replace(report, slips=tuple(slips))
 
 
@@ -253,26 +253,38 @@ def _traces(
     return float(traces.mean()), float(wanted.mean()), spread
 
 
-def _noise_slips(denoiser: Denoiser, x_t: Tensor, t: Time | None) -> list[str]:
-    """Return a slip if x_t holds much less or more noise than its time says; noise is measured in
-    the finest diagonal differences, the median of whose size is 0.6745 of its standard deviation
-    (Donoho, Johnstone 1994).
+def _noise_slips(denoiser: Denoiser, clean: Tensor, x_t: Tensor, t: Time | None) -> list[str]:
+    """Return a slip if a sample of x_t holds much less noise than its time says, or much more than
+    that and what clean samples look like.
     """
     if t is None:
         raise InputError("x_t comes without its time: give t")
     x = denoiser.batched(x_t)
-    sigma_t = float(per_sample(denoiser.schedule(t)[1], x).max())
     if x.ndim < 3 or min(x.shape[-2:]) < 4:
         return []
+    alpha_t, sigma_t = (c.to("cpu").expand(len(x)) for c in denoiser.schedule(t))
+    found, most = _finest(x), 2 * (sigma_t + alpha_t * _finest(clean).max())
+    for bad, remedy in (
+        (found < sigma_t / 2, "is it a clean sample? Take schedule.add_noise(x0, t, noise)"),
+        (found > most, "is it of another time, or scaled otherwise, x_0 + sigma noise?"),
+    ):
+        if bad.any():
+            k = int(bad.nonzero()[0])
+            time = denoiser.schedule.time_tensor(t).expand(len(x))[k].item()
+            return [
+                f"SLIP: x_t[{k}] holds noise of {float(found[k]):.2g}, and t = {time:g} says"
+                f" {float(sigma_t[k]):.2g}: {remedy}"
+            ]
+    return []
+
+
+def _finest(x: Tensor) -> Tensor:
+    """Return each image's noise, (B,): the finest diagonal differences' standard deviation by the
+    median of their size (Donoho, Johnstone 1994), float64 on the CPU.
+    """
     h, w = (size // 2 * 2 for size in x.shape[-2:])
     a, b = x[..., 0:h:2, 0:w:2] - x[..., 1:h:2, 0:w:2], x[..., 0:h:2, 1:w:2] - x[..., 1:h:2, 1:w:2]
-    found = float((a - b).abs().median()) / 2 / 0.6745
-    if found < sigma_t / 2:
-        return [
-            f"SLIP: x_t holds noise of {found:.2g}, and t = {t} says {sigma_t:.2g}: is it a clean"
-            " sample? Take schedule.add_noise(x0, t, noise)"
-        ]
-    return []
+    return (a - b).flatten(1).abs().double().median(1).values.cpu() / 2 / 0.6745
 
 
 def _rms(x: Tensor) -> float:

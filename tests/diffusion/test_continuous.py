@@ -177,3 +177,24 @@ def test_the_last_time_in_float32_is_the_last_time():
 
 def test_the_last_of_the_times_is_the_one_that_was_asked_for():
     assert VariancePreserving().times(10, last=1e-17)[-1] == 1e-17
+
+
+@pytest.mark.parametrize("schedule", [RectifiedFlow(), TrigonometricFlow()])
+def test_a_last_time_that_float32_rounded_up_is_the_last(schedule):
+    beyond = torch.nextafter(torch.tensor(1.0), torch.tensor(2.0))
+    assert [float(c) for c in schedule(beyond)] == [0.0, 1.0]
+
+
+@pytest.mark.parametrize("schedule", LEVELS, ids=lambda s: type(s).__name__)
+def test_rates_are_the_derivatives_of_the_levels(schedule):
+    t, h = torch.tensor([0.1, 0.45, 0.9], dtype=torch.float64), 1e-6
+    above, below = schedule(t + h), schedule(t - h)
+    for rate, high, low in zip(schedule.rates(t), above, below, strict=True):
+        torch.testing.assert_close(rate, (high - low) / (2 * h), rtol=1e-8, atol=1e-9)
+
+
+@pytest.mark.parametrize("ratio", [-0.1, float("nan"), torch.tensor([1.0, -2.0])])
+@pytest.mark.parametrize("schedule", [RectifiedFlow(), DiscreteSchedule.linear()])
+def test_a_noise_level_is_at_least_0(schedule, ratio):
+    with pytest.raises(InputError, match="sigma / alpha must be at least 0"):
+        schedule.time_of(ratio)

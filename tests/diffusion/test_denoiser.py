@@ -2,7 +2,15 @@ import pytest
 import torch
 from torch import nn
 
-from jacobian_lab import Denoiser, DiscreteSchedule, InputError, RectifiedFlow, guided
+from jacobian_lab import (
+    EDM,
+    Denoiser,
+    DiscreteSchedule,
+    InputError,
+    RectifiedFlow,
+    VarianceExploding,
+    guided,
+)
 from jacobian_lab.diffusion.schedule import per_sample
 
 from conftest import PREDICTIONS, SHAPE, relative
@@ -163,3 +171,31 @@ def test_noise_of_another_shape_is_named():
     denoiser = Denoiser(nn.Identity(), DiscreteSchedule.linear(), "v", SHAPE)
     with pytest.raises(InputError, match=r"noise has shape \(2, 3\)"):
         denoiser.add_noise(torch.zeros(1, *SHAPE), 5, torch.zeros(2, 3))
+
+
+def test_coefficients_that_are_not_finite_are_told():
+    score = Denoiser(lambda x, t: -x, VarianceExploding(1000.0), "score", (3,))
+    x = torch.ones(1, 3)
+    assert score(x.bfloat16(), 500.0).isfinite().all()
+    with pytest.raises(InputError, match=r"not finite at t = 500.0 in torch.float16: c_x is 1.0"):
+        score(x.half(), 500.0)
+
+
+def test_a_clean_time_has_no_noise_to_tell():
+    schedule = DiscreteSchedule(torch.tensor([1.0, 0.5, 0.1]))
+    x, D = torch.ones(1, 3), Denoiser(lambda x, t: 0.1 * x, schedule, "v", (3,))
+    assert torch.equal(D(x, 0), x)
+    with pytest.raises(InputError, match="it has no noise"):
+        D.noise(x, x, 0)
+    with pytest.raises(InputError, match="does not enter D at t = 0"):
+        D.raw(x, x, 0)
+    with pytest.raises(InputError, match="where alpha_t or sigma_t is 0"):
+        Denoiser(lambda x, t: x, schedule, EDM(), (3,))(x, 0)
+
+
+def test_an_output_of_another_batch_is_told_by_its_likely_cause():
+    conditions = torch.randn(2, 4)
+    D = Denoiser(lambda x, t: x * conditions, DiscreteSchedule.linear(), "v", (4,))
+    assert D(torch.ones(2, 4), 5).shape == (2, 4)
+    with pytest.raises(InputError, match="Does it hold conditions, such as labels"):
+        D(torch.ones(1, 4), 5)

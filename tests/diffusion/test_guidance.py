@@ -38,3 +38,11 @@ def test_modules_inside_are_reached_by_eval_and_to():
     assert denoiser.training
     assert not denoiser.eval().network.conditional.training
     assert denoiser.double().network.conditional.weight.dtype == torch.float64
+
+
+def test_outputs_are_unwrapped_as_the_denoiser_does():
+    one, two = (lambda x, t, k=k: {"sample": k * x} for k in (1, 2))
+    x = torch.ones(1, *SHAPE)
+    for scale in (1.0, 3.0):
+        denoiser = Denoiser(guided(one, two, scale), DiscreteSchedule.linear(), "sample", SHAPE)
+        torch.testing.assert_close(denoiser(x, 5), 2 * x + scale * (x - 2 * x))

@@ -8,13 +8,14 @@ import pytest
 import torch
 from torch import nn
 
-from jacobian_lab import InputError, JacobianOperator, audit, load_latent
+from jacobian_lab import InputError, JacobianOperator, audit, load, load_latent
 
 from conftest import relative
 
 diffusers = pytest.importorskip("diffusers", reason='pip install -e ".[sd]"')
 pytest.importorskip("transformers", reason='pip install -e ".[sd]"')
 import pipelines  # noqa: E402 - needs what was asked for above
+from adapter_cases_text import sdxl_pipeline  # noqa: E402
 
 PROMPTS = {"prompt": "a cat", "negative_prompt": "dog"}
 
@@ -243,3 +244,15 @@ def test_an_offloaded_pipeline_keeps_working(folders):
 def test_a_bad_option_is_told_clearly(folders, options, message):
     with pytest.raises(InputError, match=message):
         load_latent(folders["sd1"], **options)
+
+
+def test_an_autoencoder_that_overflows_in_half_precision_computes_in_float32():
+    """As in diffusers' pipeline: Stable Diffusion XL's does."""
+    pipeline = sdxl_pipeline()
+    with torch.no_grad():
+        pipeline.vae.decoder.conv_in.weight.mul_(3e5)  # activations beyond 65504
+        latent = load(pipeline.to(dtype=torch.float16), prompt="a cat")
+        images = latent.decode(torch.randn(1, *latent.denoiser.shape).half())
+        assert images.dtype == torch.float16
+        assert images.isfinite().all()
+        assert latent.encode(images.clamp(-1, 1)).dtype == torch.float16

@@ -132,3 +132,13 @@ def test_images_of_integers_are_refused_with_the_range_they_should_have(dtype):
     for call in (denoiser.noise, denoiser.raw):
         with pytest.raises(InputError, match=r"pixels in \[-1, 1\]"):
             call(images, images, 500)
+
+
+def test_a_table_keeps_its_digits_or_is_refused():
+    table = DiscreteSchedule.linear().alphas_cumprod
+    assert torch.equal(
+        DiscreteSchedule(table.float().requires_grad_()).alphas_cumprod, table.float().double()
+    )
+    for dtype in (torch.float16, torch.bfloat16):
+        with pytest.raises(InputError, match=r"load the model in float32"):
+            DiscreteSchedule(table.to(dtype))

@@ -204,3 +204,16 @@ def test_few_samples_are_refused(models):
         check_convention(models["mnist"], DIGITS[:1])
     with pytest.raises(InputError, match=r"the samples are 0\.5 everywhere"):
         check_convention(models["mnist"], torch.full_like(DIGITS, 0.5))
+
+
+def test_noise_is_that_of_each_samples_own_time(models):
+    denoiser, noise = models["mnist"], torch.randn(DIGITS.shape)
+    times = torch.tensor([10] * 4 + [900] * 4)
+    assert check_convention(denoiser, DIGITS, denoiser.add_noise(DIGITS, times, noise), times)
+    alpha, sigma = (float(c) for c in denoiser.schedule(500))
+    for x_t, t in (
+        (DIGITS + sigma / alpha * noise, 500),
+        (denoiser.add_noise(DIGITS, 900, noise), 50),
+    ):
+        (slip,) = check_convention(denoiser, DIGITS, x_t, t).slips
+        assert "is it of another time, or scaled otherwise" in slip

@@ -107,13 +107,14 @@ class _Transposed(torch.autograd.Function):
 
 
 def _to_numpy(tensor: Tensor) -> Any:
-    return tensor.cpu().numpy()
+    known = tensor.float() if tensor.dtype == torch.bfloat16 else tensor  # numpy does not know it
+    return known.cpu().numpy()
 
 
 def _to_jax(tensor: Tensor) -> Any:
     from jax import numpy as jnp
 
-    return jnp.asarray(tensor.cpu().numpy())
+    return jnp.asarray(_to_numpy(tensor))
 
 
 def _of_jax(function: Function) -> tuple[Function, Function]:

@@ -13,10 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from jacobian_lab import _require
-from jacobian_lab.diffusion.adapters.family import has, packages, ready
+from jacobian_lab.diffusion.adapters.family import classes, has, packages, ready
 from jacobian_lab.diffusion.continuous import ContinuousSchedule, VarianceExploding
 from jacobian_lab.diffusion.denoiser import Denoiser, Shape
 from jacobian_lab.diffusion.schedule import DiscreteSchedule, Schedule
+from jacobian_lab.errors import InputError
 
 
 class Mean(nn.Module):
@@ -28,6 +29,10 @@ class Mean(nn.Module):
 
     def forward(self, x: Tensor, t: Tensor) -> Any:
         """Return the posterior mean for x, (B, *shape), at t, (B,)."""
+        if "GaussianDenoiser" in classes(self.denoiser):  # the one that takes a single time
+            if len(t) > 1 and not bool((t == t[0]).all()):
+                raise InputError(f"azula's GaussianDenoiser takes one time for all: got {t}")
+            t = t[0]
         return self.denoiser(x, t).mean
 
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
+import torch
 from torch import Tensor
 
 from jacobian_lab.diffusion.adapters.family import classes
@@ -79,9 +80,7 @@ def read_convention(opened: Opened, said: Said | None) -> Convention:
     if opened.kind in INSTAFLOW or said == "instaflow":
         return _flow(opened, sign=-1)
     kind = type(scheduler).__name__
-    matching = any(name.startswith("FlowMatch") for name in classes(scheduler))
-    flow = matching or scheduler.config.get("prediction_type") == "flow_prediction"
-    found = _flow(opened) if flow else read_table(scheduler)
+    found = _flow(opened) if is_flow(scheduler) else read_table(scheduler)
     if said is None and any(word in origin.lower() for word in ("instaflow", "rectified_flow")):
         raise InputError(
             f"the weights come from {origin}, but the scheduler ({kind}) says {found.prediction!r},"
@@ -96,13 +95,22 @@ def read_convention(opened: Opened, said: Said | None) -> Convention:
     return found
 
 
-def _flow(opened: Opened, sign: int = 1) -> Convention:
-    scheduler = opened.pipeline.scheduler
-    if scheduler.config.get("invert_sigmas"):
+def is_flow(scheduler: Any) -> bool:
+    """Return whether a scheduler of diffusers is of a rectified flow with data at 0, or raise if
+    they are at 1.
+    """
+    matching = any(name.startswith("FlowMatch") for name in classes(scheduler))
+    flow = matching or scheduler.config.get("prediction_type") == "flow_prediction"
+    if flow and scheduler.config.get("invert_sigmas"):
         raise InputError(
             f"{type(scheduler).__name__} has invert_sigmas, time the other way round: expected data"
             " at 0"
         )
+    return flow
+
+
+def _flow(opened: Opened, sign: int = 1) -> Convention:
+    scheduler = opened.pipeline.scheduler
     if opened.kind in ("FluxPipeline", "AuraFlowPipeline"):
         return Convention(RectifiedFlow(), "flow")
     if opened.kind == "Lumina2Pipeline":
@@ -127,4 +135,18 @@ def read_table(scheduler: Any) -> Convention:
             f"the scheduler's prediction_type is {said!r}: expected one of"
             f" {', '.join(DIFFUSERS_NAMES)}, flow_prediction (scheduler/scheduler_config.json)"
         )
+    if scheduler.config.get("use_flow_sigmas"):
+        raise InputError(
+            f"{name} has use_flow_sigmas, the path of a flow, with prediction_type {said!r}, which"
+            " is of its table: expected flow_prediction, or no use_flow_sigmas"
+        )
+    if scheduler.config.get("timestep_type") == "continuous" and said == "v_prediction":
+        raise InputError(
+            f"{name} has timestep_type 'continuous': its network gets ln(sigma) / 4, not the index"
+            " of the table. Write Denoiser(network, VarianceExploding(sigma_max, sigma_min), ...)"
+            " with a Preconditioning that says so"
+        )
+    table = torch.as_tensor(table).clone()
+    if scheduler.config.get("rescale_betas_zero_snr"):
+        table[-1] = 0.0  # some put 2^-24, which can lie above the entry before it
     return Convention(DiscreteSchedule(table), DIFFUSERS_NAMES[said])

@@ -16,6 +16,7 @@ from jacobian_lab.diffusion.adapters.family import UnitRange, classes, packages,
 from jacobian_lab.diffusion.continuous import VarianceExploding
 from jacobian_lab.diffusion.denoiser import Denoiser, Shape
 from jacobian_lab.diffusion.schedule import per_sample
+from jacobian_lab.errors import InputError
 
 
 def is_deepinv(source: Any) -> bool:
@@ -63,7 +64,14 @@ class DeepinvDenoiser(nn.Module):
         which has it.
         """
         level = torch.as_tensor(sigma, dtype=torch.float64).flatten()
-        t = self.denoiser.schedule.time_of(2 * level)
+        schedule = self.denoiser.schedule
+        alpha_1, sigma_1 = schedule(schedule.times(1)[0])
+        if not (2 * level * alpha_1 <= 1.01 * sigma_1).all():
+            raise InputError(
+                f"sigma = {float(level.max()):g} is beyond the model's noisiest time, which has"
+                f" {float(sigma_1 / alpha_1) / 2:g} for pixels in [0, 1]"
+            )
+        t = schedule.time_of(2 * level)
         alpha_t = per_sample(self.denoiser.schedule(t)[0], x)
         return (self.denoiser(alpha_t * (2 * x - 1), t) + 1) / 2
 

@@ -11,10 +11,11 @@ checked where no `c_skip x` hides errors.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from jacobian_lab import _require
 from jacobian_lab.diffusion.adapters.family import Labelled, classes, has, label_of, ready
@@ -29,6 +30,8 @@ its time.
 """
 AGREEMENT = 1e-2
 """Relative difference from the object's own call that half precision inside may leave."""
+COMPARED = (0.2, 1.7, 9.0)
+"""Noise levels of the comparison: at 1 every multiple of ln(sigma) is the same time."""
 WHOLE = {"VPPrecond", "VEPrecond", "iDDPMPrecond"}
 
 
@@ -72,27 +75,32 @@ def load_edm(source: Any, *, label: int | None = None, shape: Shape | None = Non
     network = Labelled(getattr(source, name), row, INNER[name])
     scalings = EDM(float(source.sigma_data))
     denoiser = Denoiser(network, schedule, scalings, _shape(source, shape)).eval()
-    if name != "net":  # ElucidatedDiffusion's own call is its loss
-        _check_call(source, denoiser, row)
+    # ElucidatedDiffusion's own call is its loss
+    own = getattr(source, "preconditioned_network_forward", source)
+    check_call(own, denoiser, *([] if row is None else [row[None]]))
     return denoiser
 
 
 @torch.no_grad()
-def _check_call(source: nn.Module, denoiser: Denoiser, row: Tensor | None) -> None:
-    """Raise unless D is the object's own call at a random point: it may have other scalings."""
-    weight = next(source.parameters())
-    x = torch.randn(
-        1, *denoiser.shape, generator=torch.Generator().manual_seed(0), device="cpu"
-    ).to(weight)
-    labels = None if row is None else row[None].to(weight.device)
-    theirs = source(x, torch.ones(1, device=weight.device), labels)
-    off = float((denoiser(x, 1.0) - theirs).norm() / theirs.norm())
-    if not off < AGREEMENT:
-        raise InputError(
-            f"the {type(source).__name__} has a sigma_data, but its own D(x, 1) is not Karras's"
-            f" c_skip x + c_out F(c_in x, ln(sigma) / 4): they differ by {off:.1e}. Take it whole:"
-            " Denoiser(network, VarianceExploding(), 'sample', shape)"
-        )
+def check_call(own: Callable[..., Any], denoiser: Denoiser, *labels: Tensor) -> None:
+    """Raise unless D is an object's own `own(x, sigma, *labels)` at random points of several noise
+    levels: it may have other scalings, or another time.
+    """
+    weight = next(denoiser.parameters())
+    z = torch.randn(1, *denoiser.shape, generator=torch.Generator().manual_seed(0), device="cpu")
+    given = [label.to(weight.device) for label in labels]
+    for wanted in COMPARED:
+        sigma = min(wanted, float(denoiser.schedule.times(1)[0]))
+        x = (sigma * z).to(weight)
+        theirs = own(x, torch.full((1,), sigma, device=weight.device), *given)
+        off = float((denoiser(x, sigma) - theirs).norm() / theirs.norm())
+        if not off < AGREEMENT:
+            what = type(getattr(own, "__self__", own)).__name__
+            raise InputError(
+                f"the {what} has a sigma_data, but its own D(x, {sigma:g}) is not what it should be"
+                f" by its scalings and the time of its family: they differ by {off:.1e}. Take it"
+                " whole: Denoiser(network, VarianceExploding(), 'sample', shape)"
+            )
 
 
 def _range(source: Any) -> tuple[float, float]:

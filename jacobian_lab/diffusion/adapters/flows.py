@@ -56,11 +56,7 @@ class Velocity(Preconditioning):
 
     def __call__(self, t: Tensor, alpha_t: Tensor, sigma_t: Tensor) -> Scalings:
         """Return c_x, c_out, 1 and `1 - t`."""
-        with torch.enable_grad():
-            at = t.detach().double().requires_grad_()
-            alpha_rate, sigma_rate = (
-                torch.autograd.grad(level.sum(), at)[0] for level in self.schedule(at)
-            )
+        alpha_rate, sigma_rate = self.schedule.rates(t)
         power = alpha_t * sigma_rate - alpha_rate * sigma_t
         return Scalings(sigma_rate / power, sigma_t / power, torch.ones_like(alpha_t), 1 - t)
 

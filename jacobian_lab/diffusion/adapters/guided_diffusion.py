@@ -16,8 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from jacobian_lab import _require
 from jacobian_lab.diffusion.adapters.family import Labelled, classes, has, label_of, packages, ready
-from jacobian_lab.diffusion.denoiser import Denoiser
+from jacobian_lab.diffusion.denoiser import Denoiser, Shape
 from jacobian_lab.diffusion.prediction import Prediction
 from jacobian_lab.diffusion.schedule import DiscreteSchedule
 from jacobian_lab.errors import InputError
@@ -29,14 +30,18 @@ MEANS: dict[str, Prediction] = {"EPSILON": "epsilon", "START_X": "sample"}
 def is_guided_diffusion(source: Any) -> bool:
     """Return whether a source is a model of this family, or one with its diffusion."""
     model = source[0] if isinstance(source, tuple) and len(source) == 2 else source
-    is_model = "UNetModel" in classes(model) and has(model, "image_size", "in_channels")
+    is_model = "UNetModel" in classes(model) and has(model, "in_channels", "out_channels")
     paired = model is source or has(source[1], "model_mean_type", "alphas_cumprod")
     # torchcfm has a copy of the network, whose arguments are the other way round
     return is_model and paired and "torchcfm" not in packages(model)
 
 
 def load_guided_diffusion(
-    source: Any, *, label: int | None = None, schedule: DiscreteSchedule | None = None
+    source: Any,
+    *,
+    label: int | None = None,
+    schedule: DiscreteSchedule | None = None,
+    shape: Shape | None = None,
 ) -> Denoiser:
     """Return the denoiser of a `UNetModel`.
 
@@ -48,6 +53,8 @@ def load_guided_diffusion(
     schedule : DiscreteSchedule, optional
         For a model alone, which then predicts the noise: `DiscreteSchedule.linear()` for the
         published models of 128 pixels and more, `DiscreteSchedule.cosine()` for those of 64.
+    shape : tuple of int, optional
+        Of a sample, (C, H, W), where the model does not tell, as those of improved-diffusion.
 
     References
     ----------
@@ -70,7 +77,13 @@ def load_guided_diffusion(
             " schedule=DiscreteSchedule.linear() or .cosine()"
         )
     network = Labelled(ready(model), label_of(label, getattr(model, "num_classes", None)), "y")
-    shape = (int(model.in_channels), int(model.image_size), int(model.image_size))
+    if shape is None:
+        if not has(model, "image_size"):
+            raise InputError(
+                f"the UNetModel has no image_size: pass shape=({model.in_channels}, H, W)"
+            )
+        shape = (model.in_channels, model.image_size, model.image_size)
+    shape = _require.sizes("shape", shape)
     twice = int(model.out_channels) == 2 * shape[0]
     timed = Timed(network, times) if len(times) else network
     return Denoiser(timed, schedule, prediction, shape, learned_variance=twice).eval()
@@ -98,4 +111,4 @@ class Timed(nn.Module):
 
     def forward(self, x: Tensor, t: Tensor) -> Any:
         """Return the network's output for x, (B, *shape), at indices t, (B,)."""
-        return self.network(x, self.times[t])
+        return self.network(x, self.times.to(t.device)[t])

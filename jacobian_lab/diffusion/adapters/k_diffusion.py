@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from jacobian_lab import _require
+from jacobian_lab.diffusion.adapters.edm import check_call
 from jacobian_lab.diffusion.adapters.family import classes, has, ready
 from jacobian_lab.diffusion.continuous import VarianceExploding
 from jacobian_lab.diffusion.denoiser import Denoiser, Shape
@@ -50,5 +51,7 @@ def load_k_diffusion(
     shape = _require.sizes("shape", shape)
     if classes(source) & {"Denoiser"}:
         scalings = SigmaEDM(float(source.sigma_data))
-        return Denoiser(source.inner_model, schedule, scalings, shape).eval()
+        denoiser = Denoiser(source.inner_model, schedule, scalings, shape).eval()
+        check_call(source, denoiser)
+        return denoiser
     return Denoiser(source, schedule, "sample", shape).eval()

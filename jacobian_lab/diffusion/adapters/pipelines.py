@@ -198,19 +198,13 @@ def _load(folder: Path, dtype: torch.dtype) -> Opened:
         for name, entry in index.items()
         if isinstance(entry, list) and any(entry) and name not in UNUSED
     }
-    for name in parts:
-        if not (folder / name).is_dir():
-            raise InputError(
-                f"{str(folder)!r} has no folder {name}, which its model_index.json names"
-            )
+    places = {name: _place(folder, name) for name in parts}
     given: dict[str, Any] = {name: None for name in UNUSED if name in index}
     if "safety_checker" in given:
         given["requires_safety_checker"] = False
     try:
         given |= {
-            name: _load_model(folder / name, dtype, *parts[name])
-            for name in MODELS
-            if name in parts
+            name: _load_model(places[name], dtype, *parts[name]) for name in MODELS if name in parts
         }
         pipeline = pipeline_class(index).from_pretrained(
             folder, trust_remote_code=False, local_files_only=True, **given
@@ -220,9 +214,23 @@ def _load(folder: Path, dtype: torch.dtype) -> Opened:
     except Exception as error:  # a damaged configuration can raise nearly anything
         raise InputError(f"diffusers cannot load {str(folder)!r}: {_first_line(error)}") from error
     # what its file notes, diffusers overwrites by the folder
-    network = folder / NETWORKS[index["_class_name"]]
-    config = read_json(network / "config.json", "the configuration of a network")
+    network = NETWORKS[index["_class_name"]]
+    config = read_json(
+        places.get(network, folder / network) / "config.json", "the configuration of a network"
+    )
     return Opened(pipeline, index["_class_name"], _noted(index, config, str(folder)))
+
+
+def _place(folder: Path, name: str) -> Path:
+    """Return where a part of a pipeline lies: in its own folder, or, of the first pipelines of
+    pixels, beside the index.
+    """
+    beside = {"unet": "config.json", "scheduler": "scheduler_config.json"}.get(name, "")
+    if (folder / name).is_dir():
+        return folder / name
+    if not beside or not (folder / beside).is_file():
+        raise InputError(f"{str(folder)!r} has no folder {name}, which its model_index.json names")
+    return folder
 
 
 def _load_model(folder: Path, dtype: torch.dtype, library: str, kind: str) -> nn.Module:

@@ -18,11 +18,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from jacobian_lab.diffusion.adapters.conventions import read_table
+from jacobian_lab import _require
+from jacobian_lab.diffusion.adapters.conventions import is_flow, read_table
 from jacobian_lab.diffusion.adapters.family import Labelled, UnitRange, classes, label_of, ready
 from jacobian_lab.diffusion.adapters.pipelines import PIXELS, open_pipeline
 from jacobian_lab.diffusion.continuous import RectifiedFlow, VarianceExploding
-from jacobian_lab.diffusion.denoiser import Denoiser
+from jacobian_lab.diffusion.denoiser import Denoiser, Shape
 from jacobian_lab.diffusion.prediction import EDM, Scalings
 from jacobian_lab.errors import InputError
 
@@ -56,6 +57,7 @@ def load_pixels(
     source: Any,
     *,
     label: int | None = None,
+    shape: Shape | None = None,
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
     download: bool = False,
@@ -67,16 +69,18 @@ def load_pixels(
     source : str, Path or pipeline
     label : int, optional
         The class, where the network is conditioned on one.
+    shape : tuple of int, optional
+        Of a sample, (C, H, W); by default as the network's configuration says.
     device, dtype, download
         As in `load_latent`.
     """
     opened = open_pipeline(source, device, dtype, download)
     if opened.kind not in PIXELS:
         raise InputError(f"the source is a {opened.kind}: expected a pipeline of pixels")
-    return load_pair((opened.network, opened.pipeline.scheduler), label=label)
+    return load_pair((opened.network, opened.pipeline.scheduler), label=label, shape=shape)
 
 
-def load_pair(pair: Any, *, label: int | None = None) -> Denoiser:
+def load_pair(pair: Any, *, label: int | None = None, shape: Shape | None = None) -> Denoiser:
     """Return the denoiser of a `UNet2DModel` and a scheduler.
 
     Parameters
@@ -84,19 +88,26 @@ def load_pair(pair: Any, *, label: int | None = None) -> Denoiser:
     pair : (UNet2DModel, scheduler)
     label : int, optional
         The class, where the network is conditioned on one.
+    shape : tuple of int, optional
+        Of a sample, (C, H, W); by default as the network's configuration says.
     """
     unet, scheduler = pair
     config, size = unet.config, unet.config.sample_size
-    h, w = (size, size) if isinstance(size, int) else size
-    shape = (int(config.in_channels), int(h), int(w))
+    if shape is None:
+        if size is None:
+            raise InputError(
+                "the network's configuration has no sample_size: pass"
+                f" shape=({config.in_channels}, H, W)"
+            )
+        h, w = (size, size) if isinstance(size, int) else size
+        shape = (config.in_channels, h, w)
+    shape = _require.sizes("shape", shape)
     network = Labelled(ready(unet), label_of(label, config.get("num_class_embeds")), "class_labels")
     twice = int(config.out_channels) == 2 * shape[0]
     return _denoiser(network, scheduler, shape, twice).eval()
 
 
-def _denoiser(
-    network: Labelled, scheduler: Any, shape: tuple[int, int, int], twice: bool
-) -> Denoiser:
+def _denoiser(network: Labelled, scheduler: Any, shape: Shape, twice: bool) -> Denoiser:
     """Return the denoiser by what the scheduler says."""
     kind, said = type(scheduler).__name__, scheduler.config
     if kind == "ScoreSdeVeScheduler":
@@ -113,7 +124,7 @@ def _denoiser(
                 )
             return Denoiser(network, sigmas, EDM(said.sigma_data), shape)
         return Denoiser(network, sigmas, Consistency(said.sigma_data, said.sigma_min), shape)
-    if kind.startswith("FlowMatch"):
+    if is_flow(scheduler):
         return Denoiser(Times(network, said.num_train_timesteps), RectifiedFlow(), "flow", shape)
     table = read_table(scheduler)
     return Denoiser(network, table.schedule, table.prediction, shape, learned_variance=twice)

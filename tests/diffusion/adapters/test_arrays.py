@@ -63,3 +63,9 @@ def test_a_derivative_that_is_wrong_is_noticed():
 def test_what_does_not_fit_is_told(options, message):
     with pytest.raises(InputError, match=message):
         load(linear_map, **options)
+
+
+def test_a_sample_may_be_in_bfloat16():
+    D = load(linear_map, **ARRAYS)
+    x = torch.ones(1, 6)
+    assert torch.allclose(D(x.bfloat16(), 0.5).float(), D(x, 0.5), atol=0.05)

@@ -92,3 +92,20 @@ def test_azulas_schedule_can_be_pickled_for_other_processes():
 def test_what_is_no_denoiser_is_told():
     with pytest.raises(InputError, match="denoiser must be a Denoiser: got 3"):
         to_azula(3)
+
+
+def test_azulas_gaussian_takes_one_time_for_a_batch():
+    from azula.denoise import GaussianDenoiser
+    from azula.linalg.covariance import DiagonalCovariance
+    from azula.noise import RectifiedSchedule
+
+    variance = torch.rand(4).double() + 0.1
+    oracle = GaussianDenoiser(
+        torch.zeros(4).double(), DiagonalCovariance(variance), RectifiedSchedule()
+    )
+    D, x = load(oracle, shape=(4,)), torch.randn(3, 4).double()
+    alpha, sigma = D.schedule(0.3)
+    wanted = alpha * variance / (alpha**2 * variance + sigma**2) * x
+    assert relative(D(x, 0.3), wanted) < 1e-12
+    with pytest.raises(InputError, match="one time for all"):
+        D(x, torch.tensor([0.3, 0.4, 0.5]))

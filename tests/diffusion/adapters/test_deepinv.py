@@ -76,3 +76,11 @@ def test_there_and_back_is_the_same_denoiser():
 def test_what_is_no_denoiser_is_told():
     with pytest.raises(InputError, match="denoiser must be a Denoiser: got 3"):
         to_deepinv(3)
+
+
+@pytest.mark.parametrize("sigma", [0.6, -1.0, float("nan")])
+def test_a_noise_level_that_the_model_does_not_know_is_told(sigma):
+    ours = to_deepinv(make_gaussian(VarianceExploding(1.0)).denoiser("sample"))
+    with pytest.raises(InputError, match=r"sigma|noisiest"):
+        ours(torch.rand(1, *ours.denoiser.shape).double(), sigma)
+    assert ours(torch.rand(1, *ours.denoiser.shape).double(), 0.5).isfinite().all()
