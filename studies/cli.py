@@ -7,10 +7,12 @@ command, and PyTorch with it, is imported when the command is run or asked for i
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 import sys
 from difflib import get_close_matches
 from importlib import import_module
+from io import TextIOWrapper
 from typing import TYPE_CHECKING, Annotated, Any, cast, get_type_hints
 
 from studies.commands import COMMANDS, Command, options_of, study_of
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
 
 def main() -> None:
     """Run the command line: exit status 0, 2 for a user's slip, 130 for Ctrl-C."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # a name may have what the terminal cannot write
+            stream.reconfigure(errors="backslashreplace")
     words = sys.argv[1:]
     if words in ([], ["--help"], ["-h"]):
         print(overview(), file=sys.stdout if words else sys.stderr)
@@ -86,6 +91,9 @@ def _perform(name: str, command: Command, words: list[str]) -> int:
             function = getattr(import_module(command.module), command.function)
             return int(function(options) is False)
         return int(not _report(study_of(command), options))
+    except BrokenPipeError:  # such as of `| head`: nobody reads on
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except (InputError, OSError) as error:  # such as a full disk, a folder that may not be written
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -98,6 +106,7 @@ def parsed(command: Command, name: str, words: list[str]) -> Any:
     """
     import tyro
 
+    from jacobian_lab import InputError
     from studies.frame.option_texts import option_texts
 
     kind = options_of(command)
@@ -117,12 +126,16 @@ def parsed(command: Command, name: str, words: list[str]) -> Any:
         "__post_init__": lambda _: None,  # checked below: tyro would frame the message
     }
     words = [re.sub(r"^--image(?=$|=)", "--images", word) for word in words]
+    given = [word.split("=")[0].replace("_", "-") for word in words if word.startswith("--")]
+    twice = sorted({word for word in given if given.count(word) > 1})
+    if twice:
+        raise InputError(f"{', '.join(twice)} is given more than once: give it once")
     parsed: Any = tyro.cli(
         type(kind.__name__, (kind,), body), prog=f"jacobian-lab {name}", args=words
     )
     # what was not typed keeps its default, which a study can tell from the same value typed
     options = {word.split("=")[0] for word in words if word.startswith("--")}
-    typed = {word.lstrip("-").removeprefix("no-").replace("-", "_") for word in options}
+    typed = {re.sub(r"^no_", "", word.lstrip("-").replace("-", "_")) for word in options}
     typed |= set(positional)
     return kind(**{name: getattr(parsed, name) for name in annotations if name in typed})
 

@@ -80,41 +80,52 @@ class Section(NamedTuple):
 
 def write_results(config: Results) -> None:
     """Write tables and figures of all runs that are there; raise if one is missing or stale."""
-    text = config.document.read_text()
-    sections, refused = sections_of(text), list[str]()
+    sections, refused = sections_of(config.document.read_text()), list[str]()
     unknown = set(config.only) - {section.name for section in sections}
     if unknown:
         raise InputError(
             f"--only {' '.join(sorted(unknown))}: {config.document} has no such marker"
         )
-    parts, at = list[str](), 0
+    tables: dict[str, str] = {}
     for section in sections:
         if config.only and section.name not in config.only:
             continue
         try:
-            if section.command == "claims":
-                found, _ = findings_in(config.runs)
-                parts += [text[at : section.start], f"\n{markdown_table(claims_table(found))}\n\n"]
-                at = section.end
-                print(f"claims: {', '.join(found)}")
-                continue
-            study, options = section.study()
-            folder = run_of(study, options, config)
+            tables[section.name], said = _table_of(section, config)
         except InputError as error:
             refused.append(f"{section.name}: {error}")
             continue
-        arrays = arrays_of(read_dataset(folder))
-        table = markdown_table(study.answer(study.table(arrays)))
-        parts += [text[at : section.start], f"\n{table}\n\n"]
-        at = section.end
-        place = Path("figures") / f"{section.name}.png"
-        if f"({place.as_posix()})" in text:
-            for image in figures(study, arrays, ("png",)).values():
-                _write(config.document.parent / place, image)
-        print(f"{section.name}: {folder}")
-    _write(config.document, "".join([*parts, text[at:]]).encode())
+        print(f"{section.name}: {said}")
+    _fill(config.document, tables)
     if refused:
         raise InputError("; ".join([*refused, "run these commands, or add --compute"]))
+
+
+def _table_of(section: Section, config: Results) -> tuple[str, str]:
+    """Return the table of a section, and where it comes from; write its figure if the document
+    shows it.
+    """
+    if section.command == "claims":
+        found, _ = findings_in(config.runs)
+        return markdown_table(claims_table(found)), ", ".join(found)
+    study, options = section.study()
+    folder = run_of(study, options, config)
+    arrays = arrays_of(read_dataset(folder))
+    place = Path("figures") / f"{section.name}.png"
+    if f"({place.as_posix()})" in config.document.read_text():
+        for image in figures(study, arrays, ("png",)).values():
+            _write(config.document.parent / place, image)
+    return markdown_table(study.answer(study.table(arrays))), str(folder)
+
+
+def _fill(document: Path, tables: dict[str, str]) -> None:
+    """Write tables between their markers, as the document is now: hours may have gone by."""
+    text, parts, at = document.read_text(), list[str](), 0
+    for section in sections_of(text):
+        if section.name in tables:
+            parts += [text[at : section.start], f"\n{tables[section.name]}\n\n"]
+            at = section.end
+    _write(document, "".join([*parts, text[at:]]).encode())
 
 
 def sections_of(text: str) -> list[Section]:

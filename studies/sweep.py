@@ -184,7 +184,8 @@ class Progress:
     def batch(self, run: SweptRun, total: int, initial: int, **_: Any) -> Iterator[Progress]:
         """Have a batch of a run's pieces, some of which are found on disk, counted."""
         run.pieces += total
-        self.bar.initial += initial  # they say nothing of the time that others take
+        if not self.bar.disable:  # they say nothing of the time that others take
+            self.bar.initial += initial
         self.bar.n += initial
         self.refresh()
         yield self

@@ -106,6 +106,8 @@ def test_help_has_a_runnable_example(monkeypatch, capsys, words):
         (["direction"], "directions"),
         ([], "directions"),
         (["directions", "--tme", "3"], "--tme"),
+        (["directions", "--digit", "3", "--digit=4"], "--digit is given more than once"),
+        (["eigenvalues", "--digits", "2", "--images", "a.npy"], "--digits counts held-out digits"),
         (["directions", "--time", "noon"], "noon"),
         (
             ["directions", "--time", "1000"],

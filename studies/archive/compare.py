@@ -56,7 +56,7 @@ def compare_runs(config: Compare) -> None:
 def told_apart(one: Stored, other: Stored) -> list[Row]:
     """Return a row for each option, weight and version in which two runs differ."""
     return [
-        {"what": name, str(one.folder): _short(a), str(other.folder): _short(b)}
+        {"what": name, "one": _short(a), "other": _short(b)}
         for name, a, b in _entries(one.claim, other.claim, "")
         if a != b
     ]

@@ -50,8 +50,13 @@ def plot_run(config: Plot) -> None:
         else {config.to.suffix.lstrip("."): config.to}
     )
     style = style_of(config.style)
-    with run.told_if_other_code():
-        drawn = figures(run.study, run.arrays(), targets, style)
+    try:
+        with run.told_if_other_code():
+            drawn = figures(run.study, run.arrays(), targets, style)
+    except RuntimeError as error:  # such as of text.usetex where there is no LaTeX
+        raise InputError(
+            f"the figure cannot be drawn with --style {config.style}: {str(error).splitlines()[0]}"
+        ) from error
     for ending, path in targets.items():
         write_whole(path, drawn[ending])
     print(", ".join(map(str, targets.values())))

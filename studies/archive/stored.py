@@ -81,8 +81,12 @@ class Stored:
 
     @property
     def age(self) -> float:
-        """Seconds since the newest file in the folder was written."""
-        return time.time() - max(path.stat().st_mtime for path in self.folder.iterdir())
+        """Seconds since the data were written, which drawing anew leaves as they are, or else the
+        newest file in the folder.
+        """
+        data = self.folder / DATA
+        files = [data] if data.is_file() else self.folder.iterdir()
+        return time.time() - max(path.stat().st_mtime for path in files)
 
     def options(self) -> dict[str, Any]:
         """Return the options, as JSON knows them."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from statistics import fmean
 from typing import TypeAlias
 
 from studies.frame.statistics import mean_interval
@@ -31,9 +32,10 @@ class Answer:
         Row -> whether it is kept; all by default.
     over : sequence of str, optional
         Columns, such as "digit", over whose values the numbers are averaged: the mean and its
-        95 % interval by Student's t take the place of a number.
+        95 % interval by Student's t take the place of a number. Several numbers at one value are
+        not independent, and count as their mean.
     by : sequence of str, optional
-        Columns of numbers that are not averaged, such as a setting.
+        Columns of numbers that are not averaged, such as a setting; "time" never is.
     across : str, optional
         One of the columns, such as "quantity", whose entries become columns, each with the numbers
         of the last column.
@@ -76,9 +78,9 @@ def laid_across(rows: list[Row], name: str, value: str) -> list[Row]:
 def averaged(rows: list[Row], over: tuple[str, ...], by: tuple[str, ...] = ()) -> list[Row]:
     """Return a row for each group of rows that agree in all but their numbers: the means of these.
 
-    What is a float in any row is a number; texts and integers name the group.
+    What is a float in any row is a number; times, texts and integers name the group.
     """
-    names = [name for name in (rows[0] if rows else ()) if name not in by]
+    names = [name for name in (rows[0] if rows else ()) if name not in (*by, *over, "time")]
     numbers = [name for name in names if any(isinstance(row[name], float) for row in rows)]
     groups: dict[tuple[Value, ...], list[Row]] = {}
     for row in rows:
@@ -91,7 +93,11 @@ def _mean(group: list[Row], numbers: list[str], over: tuple[str, ...]) -> Row:
     found: Row = {}
     for name, first in group[0].items():
         if name in numbers:
-            values = [float(row[name]) for row in group if row[name] != ""]
+            alike: dict[tuple[Value, ...], list[float]] = {}
+            for row in group:
+                if row[name] != "":
+                    alike.setdefault(tuple(row[n] for n in over), []).append(float(row[name]))
+            values = [fmean(some) for some in alike.values()]
             if not values:
                 found[name] = ""
                 continue

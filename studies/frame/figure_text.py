@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
-from studies.frame.study import Arrays
+from studies.frame.dataset import Arrays
 
 LETTERS = 14
 """Letters of 9 pt in an inch, some of them wide."""
@@ -50,6 +50,24 @@ def _counted(what: str, first: int, count: int) -> str:
         if count == 1
         else f"{what}s {first} {'to' if count > 2 else 'and'} {last}"
     )
+
+
+def printable(arrays: Arrays) -> Arrays:
+    """Return arrays in whose texts the bytes of file names that are no UTF-8 are escaped."""
+    return {
+        name: np.char.decode(np.char.encode(array, "utf-8", "backslashreplace"), "utf-8")
+        if np.asarray(array).dtype.kind == "U"
+        else array
+        for name, array in arrays.items()
+    }
+
+
+def without_math(arrays: Arrays) -> Arrays:
+    """Return arrays in whose texts, such as names of files, a dollar is no formula."""
+    return {
+        name: np.char.replace(array, "$", r"\$") if np.asarray(array).dtype.kind == "U" else array
+        for name, array in arrays.items()
+    }
 
 
 def write_subject(figure: Figure, arrays: Arrays, *more: str) -> None:

@@ -154,6 +154,11 @@ class Pictured(Prompted, OnDigits):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.images:
+            count = type(self).__dataclass_fields__.get("digits")
+            if count and vars(self)["digits"] != count.default:
+                raise InputError(
+                    "--digits counts held-out digits, and --images names others: leave one out"
+                )
             if is_of_digits(self.model):
                 self.check_images()  # refused before anything is computed
             self.hashes["images"] = samples_hash(self.files)

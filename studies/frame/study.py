@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import csv
 import json
+import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
@@ -44,6 +45,7 @@ from studies.frame.dataset import (
     write_dataset,
 )
 from studies.frame.figure_style import STYLE
+from studies.frame.figure_text import printable, without_math
 from studies.frame.findings import Finding, findings_in_words
 from studies.frame.pieces import TURN, Needs, Pieces
 from studies.frame.provenance import claim_of, manifest, other_threads
@@ -156,7 +158,7 @@ def perform(
         claim = claim_of(study, config)
     name = default_folder(study.name, claim).name
     if study.measures_anew:
-        name = f"{study.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+        name = f"{study.name}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
     place_of = config.out or runs / name
     with run_folder(place_of, "config.json", claim, not study.measures_anew) as place, TURN:
         if place.finished and study.measures_anew:
@@ -168,10 +170,13 @@ def perform(
             drawn = draw(study, arrays_of(read_dataset(place.folder)), place.folder)
             how = f"reused: table and figures drawn anew from {DATA}"
             return Outcome(place.folder, how + other_threads(place.folder), *drawn)
+        if study.measures_anew:
+            for left in place.partial.glob("*.npz"):
+                left.unlink()  # by an interrupted command, which measured at another time
         needs = Needs(claim["code"], claim["weights"], dict(study.models(config)))
         started, pieces = time.time(), Pieces(place.partial, needs)
         prepare(pieces)
-        arrays = study.compute(config, pieces)
+        arrays = printable(study.compute(config, pieces))
         write_dataset(place.partial, labelled(study, arrays, claim))
         drawn = draw(study, arrays, place.partial)
         write_whole(
@@ -240,7 +245,7 @@ def figures(
         return {}
     found = {}
     with mpl.rc_context(STYLE | dict(style or {})):
-        figure = study.plot(arrays)
+        figure = study.plot(without_math(arrays))
         for ending in endings:
             buffer = BytesIO()
             figure.savefig(buffer, format=ending, **FIGURES.get(ending, {}))

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache, partial
 from itertools import count
+from modulefinder import ModuleFinder
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -32,6 +33,9 @@ from jacobian_lab._checksums import file_hash
 PLACE = re.compile(r"(?P<place>.+):(?P<function>[A-Za-z_]\w*)")
 GIVEN: dict[str, Any] = {}
 """Models that were handed over in Python, by the name that stands for them meanwhile."""
+NEIGHBOURS: dict[str, Path] = {}
+"""Modules that models' files have imported from their own folder -> this folder."""
+OURS = ("jacobian_lab", "mnist", "studies")
 PARTS: dict[str, Callable[[Any], bool]] = {
     "denoiser": lambda part: isinstance(part, Denoiser),
     "encode": callable,
@@ -131,12 +135,28 @@ def _run(path: Path, name: str) -> ModuleType:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[key] = module  # as dataclasses and pickle expect
+    _forget_namesakes(path.parent)
     sys.path.insert(0, str(path.parent))
     try:
         spec.loader.exec_module(module)
     finally:
         sys.path.remove(str(path.parent))
+        for found, one in [*sys.modules.items()]:
+            file = getattr(one, "__file__", None)
+            if file and path.parent in Path(file).parents:
+                NEIGHBOURS[found] = path.parent
     return module
+
+
+def _forget_namesakes(folder: Path) -> None:
+    """Drop modules that models in other folders imported under the names of this one's files: who
+    has imported them keeps them.
+    """
+    for name, owner in [*NEIGHBOURS.items()]:
+        top = name.partition(".")[0]
+        if owner != folder and any((folder / end).exists() for end in (f"{top}.py", top)):
+            del NEIGHBOURS[name]
+            sys.modules.pop(name, None)
 
 
 @contextmanager
@@ -187,17 +207,40 @@ def dtype_of(denoiser: Denoiser) -> torch.dtype:
 
 
 def made_hash(name: str) -> dict[str, str]:
-    """Return what makes a user's model this one: the SHA-256 of its source, and of its weights."""
+    """Return what makes a user's model this one: the SHA-256 of its sources, its own and those of
+    its neighbours that it imports, of its noise levels, and of its weights.
+    """
     made = first(name)
     place, _ = _split(name)
-    source = Path(place).expanduser() if place.endswith(".py") else _source(place)
-    found = {} if source is None else {"source": file_hash(source)}
+    is_file = place.endswith(".py")
+    sources = _imported(Path(place).expanduser()) if is_file else _package(place)
+    schedule = denoiser_of(made).schedule
+    times = schedule.times(min(10, getattr(schedule, "steps", 10)))
+    levels = [f"{float(c):.6g}" for t in times for c in schedule(t)]
+    found = {"levels": hashlib.sha256(" ".join(levels).encode()).hexdigest()}
+    if sources:
+        hashes = "\n".join(file_hash(source) for source in sources)
+        found["source"] = hashlib.sha256(hashes.encode()).hexdigest()
     return found | {"weights": _weights_hash(modules_of(made))}
 
 
-def _source(module: str) -> Path | None:
-    spec = importlib.util.find_spec(module)
-    return Path(spec.origin) if spec and spec.origin and Path(spec.origin).is_file() else None
+def _imported(source: Path) -> list[Path]:
+    """Return a file and those beside it and below that it imports, directly or not."""
+    finder = ModuleFinder(path=[str(source.resolve().parent)], excludes=OURS)
+    finder.run_script(str(source))
+    found = (getattr(module, "__file__", None) for module in finder.modules.values())
+    files = {Path(file) for file in found if file}
+    return [source, *sorted(files - {source})]
+
+
+def _package(module: str) -> list[Path]:
+    """Return the files of a module's package, or the module's own where it has none."""
+    top = importlib.util.find_spec(module.partition(".")[0])
+    if top and top.submodule_search_locations:
+        return sorted(
+            path for place in top.submodule_search_locations for path in Path(place).rglob("*.py")
+        )
+    return [Path(top.origin)] if top and top.origin and Path(top.origin).is_file() else []
 
 
 def _weights_hash(modules: list[nn.Module]) -> str:

@@ -101,3 +101,19 @@ def test_bars_in_a_cell_do_not_end_it_and_large_numbers_are_written_out():
         "| --- | --- | --- |",
         r"| a\|b | 12346 | 1e+07 |",
     ]
+
+
+def test_a_time_is_no_number_to_average_and_seeds_of_a_digit_count_once():
+    rows = [
+        {"time": t, "digit": float(d), "value": t + d + s}
+        for t in (0.3, 0.7)
+        for d in (2, 4)
+        for s in (0.0, 1.0)
+    ]
+    found = Answer(("time", "value"), over=("digit",))(rows)
+    assert [row["time"] for row in found] == [0.3, 0.7]
+    assert "digit" not in found[0]
+    low, high = scipy.stats.t.interval(0.95, 1, 3.8, 1.0)  # of 2.8 and 4.8
+    assert math.isclose(found[0]["value"], 3.8)
+    assert math.isclose(found[0]["low"], low)
+    assert math.isclose(found[0]["high"], high)

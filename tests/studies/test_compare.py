@@ -15,6 +15,7 @@ def test_options_and_variables_that_differ_are_named(monkeypatch, capsys, tmp_pa
     status, out, _ = call(monkeypatch, capsys, "compare", one, other)
     assert status == 0
     head, variables, *answers = out.split("\n\n")
+    assert head.splitlines()[0].split() == ["what", "one", "other"]
     assert head.splitlines()[1].split() == ["seed", "0", "3"]
     lines = {line.split("  ")[0]: line for line in variables.splitlines()[1:]}
     assert lines["largest"].endswith("none")

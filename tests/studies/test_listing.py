@@ -14,8 +14,7 @@ from conftest import call
 def test_each_run_has_a_line_with_its_options_age_and_state(monkeypatch, capsys, tmp_path):
     old, new = make_run(tmp_path, seed=3), make_run(tmp_path, prompt="")
     then = time.time() - 3 * 3600
-    for path in old.iterdir():
-        os.utime(path, (then, then))
+    os.utime(old / "data.nc", (then, then))  # a figure may be drawn later
     new.rename(tmp_path / "new.partial")
     status, out, _ = call(monkeypatch, capsys, "list", "--runs", tmp_path)
     assert status == 0

@@ -37,6 +37,15 @@ def test_a_style_that_is_none_is_refused(monkeypatch, capsys, tmp_path, style, s
     assert said in err
 
 
+def test_what_matplotlib_cannot_draw_is_told(monkeypatch, capsys, tmp_path):
+    folder, style = make_run(tmp_path), tmp_path / "tex.mplstyle"
+    style.write_text("text.usetex: True\n")
+    monkeypatch.setenv("PATH", "")  # no LaTeX
+    status, _, err = call(monkeypatch, capsys, "plot", folder, "--style", style)
+    assert (status, err.count("\n")) == (2, 1)
+    assert "the figure cannot be drawn with --style" in err
+
+
 def test_another_ending_is_refused(monkeypatch, capsys, tmp_path):
     status, _, err = call(monkeypatch, capsys, "plot", tmp_path, "--to", "figure.gif")
     assert status == 2

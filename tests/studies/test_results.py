@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from dataclasses import replace
 
 import pytest
 
@@ -161,3 +162,17 @@ def test_every_figure_that_is_shown_is_there_and_small():
     assert shown == there
     big = [path.name for path in FIGURES.glob("*.png") if path.stat().st_size > 360e3]
     assert not big
+
+
+def test_what_is_written_while_it_computes_stays(squares, config, monkeypatch):
+    document, compute = config.document, Squares.piece
+
+    def piece(self, i):
+        document.write_text(f"Written meanwhile.\n{TEXT}")
+        return compute(self, i)
+
+    monkeypatch.setattr(Squares, "piece", piece)
+    write_results(replace(config, compute=True))
+    assert document.read_text() == "Written meanwhile.\n" + TEXT.replace(
+        "an old table\n", THREE
+    ).replace("2 -->\n", f"2 -->\n{TWO}")

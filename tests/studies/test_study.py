@@ -6,11 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from jacobian_lab import InputError
 from studies.frame import provenance
 from studies.frame import study as frame
 from studies.frame.answer import Answer
+from studies.frame.dataset import SUBJECT, Variable, arrays_of, read_dataset
+from studies.frame.figure_text import write_subject
 from studies.frame.findings import Finding, Standing
 from studies.frame.study import perform, run
 
@@ -109,6 +112,41 @@ def test_an_interrupted_run_goes_on_and_its_folder_appears_whole(tmp_path):
     assert json.loads((folder / "manifest.json").read_text())["pieces_from_an_interrupted_run"] == 2
     assert names(tmp_path) == ["run"]
     assert names(folder) == FILES
+
+
+def test_what_measures_anew_leaves_what_an_interrupted_command_measured(tmp_path):
+    squares = Squares()
+    squares.fails_at, study = 1, replace(squares.study(), measures_anew=True)
+    with pytest.raises(KeyboardInterrupt):
+        run(study, Options(out=tmp_path / "run"))
+    squares.fails_at = None
+    assert perform(study, Options(out=tmp_path / "run")).how == "computed"
+    assert squares.computed == [0, 0, 1, 2]
+
+
+def test_names_of_files_may_hold_dollars_and_bytes_that_are_no_text(tmp_path):
+    squares = Squares()
+    odd = "cost_$5_$6 $x_$.png", "caf\udce9.png"
+
+    def compute(config, pieces):
+        return {"names": np.array(odd), "subject": np.array(f"images {', '.join(odd)}")}
+
+    def plot(arrays):
+        figure = Figure(figsize=(2, 2))
+        figure.subplots().set_title(arrays["names"][0])
+        write_subject(figure, arrays)
+        return figure
+
+    study = replace(
+        squares.study(),
+        compute=compute,
+        plot=plot,
+        table=lambda arrays: [{"name": str(name)} for name in arrays["names"]],
+        variables={"names": Variable("i", "names"), **SUBJECT},
+    )
+    folder = run(study, Options(out=tmp_path / "run"))
+    assert (folder / "table.csv").read_text() == f"name\n{odd[0]}\ncaf\\udce9.png\n"
+    assert list(arrays_of(read_dataset(folder))["names"]) == [odd[0], "caf\\udce9.png"]
 
 
 def test_a_piece_that_was_not_written_whole_is_computed_again(tmp_path):

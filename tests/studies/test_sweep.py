@@ -9,11 +9,13 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from tqdm import tqdm
 
 from jacobian_lab import InputError, _require
 from studies.commands import COMMANDS, study_of
@@ -226,6 +228,13 @@ def test_the_bar_expects_of_each_run_what_the_largest_has_told():
     assert progress.bar.total == 20
     assert progress.bar.postfix == "1 of 3 runs"
     progress.bar.close()
+
+
+def test_a_bar_that_is_not_shown_is_none_the_less_one(monkeypatch):
+    """TQDM_DISABLE=1, as in the logs of clusters."""
+    monkeypatch.setattr("studies.sweep.tqdm", partial(tqdm, disable=True))
+    with Progress([SweptRun(None, "")]).batch(SweptRun(None, ""), total=10, initial=4) as bar:
+        bar.update()
 
 
 def test_without_dask_it_is_told_what_to_install(monkeypatch, capsys, tmp_path):

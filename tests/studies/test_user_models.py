@@ -121,7 +121,7 @@ def test_every_study_that_needs_no_judge_runs_on_colour_images_of_the_users(
     assert rows
     assert named("colour") in str(data["subject"])
     assert manifest["weights"].keys() == {named("colour")}
-    assert manifest["weights"][named("colour")].keys() == {"source", "weights"}
+    assert manifest["weights"][named("colour")].keys() == {"source", "levels", "weights"}
     if study == "inpaint":
         assert data["images"].shape == (3, 2, 1, 3, 8, 8)
         assert "agreement" not in rows[0]
@@ -231,7 +231,54 @@ def test_a_module_is_named_as_python_names_it(place, monkeypatch):
     monkeypatch.syspath_prepend(place)
     assert is_users("models:colour")
     assert make("models:colour").shape == (3, 8, 8)
-    assert set(made_hash("models:colour")) == {"source", "weights"}
+    assert set(made_hash("models:colour")) == {"source", "levels", "weights"}
     sys.modules.pop("models")
     with pytest.raises(InputError, match=r"no module 'nowhere'; a file is named with its ending"):
         make("nowhere:make")
+
+
+NETWORK = "GAIN = {gain}\ndef network(x, t):\n    return GAIN * x\n"
+BESIDE = """
+import json
+from pathlib import Path
+
+from beside_a_model import network
+from jacobian_lab import Denoiser, DiscreteSchedule
+
+
+def make():
+    end = json.loads((Path(__file__).parent / "end.json").read_text())
+    return Denoiser(network, DiscreteSchedule.linear(1000, 1e-4, end), "sample", (1, 8, 8))
+"""
+
+
+def beside(folder, gain):
+    """The name of a model whose network lies in a file beside it."""
+    folder.mkdir(exist_ok=True)
+    (folder / "beside_a_model.py").write_text(NETWORK.format(gain=gain))
+    (folder / "end.json").write_text("0.02")
+    (folder / "model.py").write_text(BESIDE)
+    return f"{folder}/model.py:make"
+
+
+def test_what_a_model_imports_and_its_noise_levels_belong_to_what_it_is(tmp_path):
+    name, hashes = beside(tmp_path, 1.0), []
+    for change in (
+        lambda: None,
+        lambda: beside(tmp_path, 3.0),
+        lambda: (tmp_path / "end.json").write_text("0.03"),
+        lambda: (tmp_path / "unrelated.py").write_text("x = 1"),
+    ):
+        change()
+        first.cache_clear()
+        hashes.append(made_hash(name))
+    assert hashes[0]["source"] != hashes[1]["source"]
+    assert hashes[1]["levels"] != hashes[2]["levels"]
+    assert hashes[2] == hashes[3]
+
+
+def test_files_of_one_name_beside_two_models_are_each_models_own(tmp_path):
+    names = [beside(tmp_path / folder, gain) for folder, gain in (("a", 1.0), ("b", 3.0))]
+    x = torch.ones(1, 1, 8, 8)
+    made = [make(name) for name in (*names, names[0])]
+    assert [float(D(x, 500).mean()) for D in made] == [1.0, 3.0, 1.0]
