@@ -123,7 +123,8 @@ def save_model(path: Path, network: nn.Module, card: Card) -> None:
         key: value.detach().cpu().half().contiguous() for key, value in network.state_dict().items()
     }
     content = save(halves)
-    write_whole(path.with_suffix(".safetensors"), content)
+    path = path.absolute()  # a bare word is the name of a shipped model
+    write_whole(weights_file(path, ".safetensors"), content)
     write_card(path, card | {"sha256": hashlib.sha256(content).hexdigest()})
 
 
@@ -131,7 +132,7 @@ def read_card(name: str | Path, kind: str) -> Card:
     """Return the card of a model of the given kind."""
     if not isinstance(name, str | Path) or not Path(name).name:
         raise InputError(f"a model is named by a word or a path: got {name!r}")
-    path = _files(name).with_suffix(".json")
+    path = weights_file(name, ".json")
     if not path.is_file():
         shipped = ", ".join(sorted(card.stem for card in SHIPPED.glob("*.json")))
         raise InputError(
@@ -153,7 +154,7 @@ def read_card(name: str | Path, kind: str) -> Card:
 
 def read_weights(name: str | Path, card: Card) -> bytes:
     """Return the content of the file of weights, after checking its hash."""
-    path = _files(name).with_suffix(".safetensors")
+    path = weights_file(name, ".safetensors")
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -192,14 +193,24 @@ def load_weights(name: str | Path, card: Card, network: nn.Module) -> None:
         network.load_state_dict({key: value.float() for key, value in load(content).items()})
     except (RuntimeError, SafetensorError) as error:
         raise InputError(
-            f"the weights {_files(name).with_suffix('.safetensors')} do not fit the architecture of"
-            f" their card, {card.get('architecture')}: {error}"
+            f"the weights {weights_file(name, '.safetensors')} do not fit the architecture of their"
+            f" card, {card.get('architecture')}: {error}"
         ) from error
 
 
 def write_card(name: str | Path, card: Card) -> None:
     """Write the card of a model, its checksum added, whole or not at all."""
-    write_whole(_files(name).with_suffix(".json"), json_bytes(card | {CHECKSUM: json_hash(card)}))
+    write_whole(weights_file(name, ".json"), json_bytes(card | {CHECKSUM: json_hash(card)}))
+
+
+def weights_file(name: str | Path, ending: str) -> Path:
+    """Return the file of a shipped name or of a user's path, with the ending ".safetensors" or
+    ".json"; the name may carry either.
+    """
+    text = ALIASES.get(str(name), str(name))
+    path = SHIPPED / text if "/" not in text and "\\" not in text else Path(text)
+    stem = path.stem if path.suffix in (".safetensors", ".json") else path.name  # "lr0.001"
+    return path.parent / f"{stem}{ending}"
 
 
 def _build(name: str | Path, make: Callable[[], Model]) -> Model:
@@ -210,9 +221,3 @@ def _build(name: str | Path, make: Callable[[], Model]) -> Model:
             f"the card of {str(name)!r} describes no model that can be built: {error!r}. Restore"
             " it, or train the model again"
         ) from error
-
-
-def _files(name: str | Path) -> Path:
-    """Return the path, without ending, of a shipped name or a user's path."""
-    text = ALIASES.get(str(name), str(name))
-    return SHIPPED / text if "/" not in text and "\\" not in text else Path(text)

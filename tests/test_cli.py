@@ -344,7 +344,7 @@ def test_evaluate_scores_and_records(monkeypatch, capsys, tmp_path, model):
     assert data["squared"].shape == (2, 20)
     assert data["grid"].shape == (64, 1, 32, 32)
     assert data["held_out_accuracy"] > 0.99
-    card = json.loads(mnist.weights._files(model).with_suffix(".json").read_text())
+    card = json.loads(mnist.weights.weights_file(model, ".json").read_text())
     level = card["scores"]["levels"]["200"]
     assert level["epsilon_error"] == pytest.approx(
         float((data["alpha"][0] / data["sigma"][0]) ** 2 * data["squared"][0].mean()), rel=1e-3

@@ -37,7 +37,7 @@ from jacobian_lab.diffusion.other_conventions import time_of_ratio
 from mnist.data import SHAPE
 from mnist.evaluate import noisy_digit
 from mnist.oracle import load_oracle
-from mnist.weights import ALIASES, SHIPPED
+from mnist.weights import ALIASES, weights_file
 from studies.frame.errands import MODELS, check_models
 from studies.frame.image_files import size_of
 from studies.frame.model_files import LATENT, is_gray, pipeline_folder
@@ -134,7 +134,7 @@ def is_latent(name: str) -> bool:
     """Return whether a model's name is that of a pipeline: a denoiser of digits with a card goes
     first.
     """
-    card = (Path(name) if "/" in name else SHIPPED / name).with_suffix(".json")
+    card = weights_file(name, ".json")
     if name in ALIASES or name == ORACLE or card.is_file() or is_users(name):
         return False
     return name == LATENT or Path(name).is_dir() or HUB_ID.fullmatch(name) is not None

@@ -1,6 +1,7 @@
 import hashlib
 import json
 import pickle
+from pathlib import Path
 
 import pytest
 import torch
@@ -41,6 +42,19 @@ def test_a_saved_model_comes_back_in_half_precisions_rounding(saved):
     assert mnist.load_denoiser(path, dtype=torch.float64).network.exit.weight.dtype == torch.float64
     x = torch.randn(2, 1, 32, 32)
     torch.testing.assert_close(loaded(x, 500), denoiser.eval()(x, 500), rtol=1e-2, atol=1e-2)
+
+
+def test_names_that_differ_after_a_dot_are_different_models(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for seed, name in enumerate(("lr0.001", "lr0.002")):
+        torch.manual_seed(seed)
+        save_model(Path(name), build_denoiser(ARCHITECTURE, "v").network, CARD)
+        assert Path(f"{name}.safetensors").is_file()
+        assert Path(f"{name}.json").is_file()
+    one, two = (mnist.load_denoiser(tmp_path / name).network for name in ("lr0.001", "lr0.002"))
+    same = mnist.load_denoiser(tmp_path / "lr0.001.safetensors").network
+    assert not torch.equal(one.entry.weight, two.entry.weight)
+    assert torch.equal(one.entry.weight, same.entry.weight)
 
 
 def test_shipped_models_load_offline_and_state_where_they_come_from():
