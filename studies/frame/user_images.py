@@ -22,6 +22,8 @@ from studies.frame.pictures import Shape, read_image
 
 OPTION = "--images"
 ARRAY = ".npy"
+SLACK = 1e-3
+"""Pixels of an array may leave [-1, 1] by this, for rounding."""
 
 
 class Samples(NamedTuple):
@@ -104,18 +106,33 @@ def read_samples(files: Sequence[Path], shape: Shape, digits: bool) -> Samples:
 
 def _read_array(path: Path, shape: Shape) -> Tensor:
     """Return the samples of an array, (N, *shape)."""
+    what = f"{OPTION} {path}"
     try:
         values = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"{OPTION} {path} cannot be read as an array: {error}") from error
+    except (OSError, ValueError, EOFError, OverflowError, MemoryError) as error:
+        raise InputError(f"{what} cannot be read as an array: {error}") from error
+    if not isinstance(values, np.ndarray):
+        raise InputError(f"{what} is an archive of arrays: expected one array, as np.save writes")
     wanted = ", ".join(map(str, shape))
     if tuple(values.shape) not in (shape, (len(values) if values.ndim else 0, *shape)):
-        raise InputError(
-            f"{OPTION} {path} has shape {values.shape}: expected ({wanted}) or (N, {wanted})"
-        )
-    if values.dtype.kind != "f" or not np.isfinite(values).all():
-        raise InputError(
-            f"{OPTION} {path} must hold finite floating-point numbers, pixels in [-1, 1]: got"
-            f" {values.dtype}. Write x / 127.5 - 1 for pixels from 0 to 255"
-        )
-    return torch.from_numpy(values.reshape(-1, *shape).astype(np.float64)).float()
+        raise InputError(f"{what} has shape {values.shape}: expected ({wanted}) or (N, {wanted})")
+    if not values.size:
+        raise InputError(f"{what} has shape {values.shape}: expected at least one sample")
+    if values.dtype.kind == "f":
+        with np.errstate(over="ignore"):  # told below
+            found = torch.from_numpy(values.reshape(-1, *shape).astype(np.float32))
+        in_range = not _is_of_images(shape) or bool(found.abs().max() <= 1 + SLACK)
+        if found.isfinite().all() and in_range:
+            return found
+        got = f"{values.dtype} from {values.min():g} to {values.max():g}"
+    else:
+        got = str(values.dtype)
+    raise InputError(
+        f"{what} must hold finite floating-point numbers, pixels in [-1, 1]: got {got}. Write"
+        " x / 127.5 - 1 for pixels from 0 to 255"
+    )
+
+
+def _is_of_images(shape: Shape) -> bool:
+    """Return whether samples of a shape are images, whose pixels lie in [-1, 1]."""
+    return len(shape) == 3 and shape[0] in (1, 3)

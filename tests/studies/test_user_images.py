@@ -61,6 +61,9 @@ def test_arrays_are_samples_of_any_shape(shape, tmp_path):
         (np.zeros((3, 8, 9)), r"has shape \(3, 8, 9\): expected \(3, 8, 8\) or \(N, 3, 8, 8\)"),
         (np.zeros((3, 8, 8), np.uint8), r"got uint8. Write x / 127.5 - 1"),
         (np.full((3, 8, 8), np.nan), "must hold finite floating-point numbers"),
+        (np.full((3, 8, 8), 1e300), "finite .* got float64 from 1e[+]300 to 1e[+]300"),
+        (np.full((3, 8, 8), 255.0), r"pixels in \[-1, 1\]: got float64 from 255 to 255"),
+        (np.zeros((0, 3, 8, 8)), r"has shape \(0, 3, 8, 8\): expected at least one sample"),
         (np.array([{}], dtype=object), "cannot be read as an array"),
         (np.zeros(()), r"has shape \(\)"),
     ],
@@ -69,6 +72,28 @@ def test_other_arrays_are_refused(values, told, tmp_path):
     np.save(tmp_path / "x.npy", values)
     with pytest.raises(InputError, match=told):
         read_samples([tmp_path / "x.npy"], (3, 8, 8), digits=False)
+
+
+@pytest.mark.parametrize("count", [10**12, 10**30])
+def test_an_array_that_claims_more_than_memory_holds_is_refused(count, tmp_path):
+    header = {"descr": "<f8", "fortran_order": False, "shape": (count, 3, 8, 8)}
+    with (tmp_path / "x.npy").open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+    with pytest.raises(InputError, match=r"x\.npy cannot be read as an array"):
+        read_samples([tmp_path / "x.npy"], (3, 8, 8), digits=False)
+
+
+def test_an_archive_of_arrays_is_no_array(tmp_path):
+    np.savez(tmp_path / "x.npz", np.zeros((3, 8, 8)))
+    (tmp_path / "x.npz").rename(tmp_path / "x.npy")
+    with pytest.raises(InputError, match="is an archive of arrays: expected one array"):
+        read_samples([tmp_path / "x.npy"], (3, 8, 8), digits=False)
+
+
+def test_latents_may_leave_the_range_of_pixels(tmp_path):
+    np.save(tmp_path / "x.npy", np.full((4, 8, 8), 3.0))
+    found = read_samples([tmp_path / "x.npy"], (4, 8, 8), digits=False)
+    assert (found.samples == 3).all()
 
 
 def test_what_is_not_there_is_named(tmp_path):
