@@ -28,7 +28,7 @@ from studies.frame.dataset import ALONG, IMAGE, SUBJECT, Variable
 from studies.frame.figure_style import COLOURS
 from studies.frame.figure_text import subject, write_subject
 from studies.frame.panels import grid, plot_along
-from studies.frame.statistics import class_of, rate_interval
+from studies.frame.statistics import class_of, fraction_interval
 from studies.frame.study import Arrays, Pieces, Study
 from studies.sampling.constrained import Constrained, sample_images, spent
 
@@ -136,6 +136,7 @@ def compute(config: Guide, pieces: Pieces) -> Arrays:
         "residual": guided["residual"],
         "real_right": judge(digits[LEARNT:]) == labels[LEARNT:].numpy(),
         "passes": guided["passes"],
+        "free_passes": free["passes"],
         "time": np.array(config.times(model.denoiser)),
         **subject(config),
         "classes": np.array(config.classes),
@@ -144,22 +145,23 @@ def compute(config: Guide, pieces: Pieces) -> Arrays:
 
 def table(arrays: Arrays) -> list[Row]:
     """Return how often each judge sees the class that was wanted: of all guided samples, of each
-    class, and of others.
+    class, and of others. Noises are the independent trials, not the samples that each gives.
     """
     classes = arrays["classes"]
     groups = {
         "real digits": arrays["real_right"],
-        "guided": (arrays["named"] == classes).reshape(2, -1),
-        "unconstrained": (arrays["free_named"][:, :, None] == classes).reshape(2, -1),
+        "guided": (arrays["named"] == classes).mean(2),
+        "unconstrained": (arrays["free_named"][:, :, None] == classes).mean(2),
     }
     groups |= {
         f"guided to {c}": arrays["named"][:, :, k] == c for k, c in enumerate(classes.tolist())
     }
+    passes = {"guided": arrays["passes"], "unconstrained": arrays["free_passes"]}
     loss = float(np.median(arrays["residual"][:, -1, -1])) + TARGET
     rows: list[Row] = []
     for name, right in groups.items():
         for judge, values in zip(JUDGES, right, strict=True):
-            rate, low, high = rate_interval(int(values.sum()), len(values))
+            rate, low, high = fraction_interval(values)
             rows.append(
                 {
                     "images": name,
@@ -168,7 +170,7 @@ def table(arrays: Arrays) -> list[Row]:
                     "right": rate,
                     "right_low": low,
                     "right_high": high,
-                    **(spent(arrays["passes"] * name.startswith("guided"))),
+                    **spent(passes.get(name.split()[0], np.zeros((1, 3), dtype=int))),
                     "cross_entropy_median": loss if name == "guided" else "",
                 }
             )
@@ -210,7 +212,7 @@ def _plot_judges(axes: Axes, arrays: Arrays) -> None:
         accuracy = arrays["real_right"][j].mean()
         for k, c in enumerate(classes.tolist()):
             right = arrays["named"][j, :, k] == c
-            rate, low, high = rate_interval(int(right.sum()), len(right))
+            rate, low, high = fraction_interval(right)
             axes.plot([k + 0.2 * j - 0.1] * 2, [low, high], color=colour, linewidth=1)
             axes.plot(
                 k + 0.2 * j - 0.1,
@@ -243,6 +245,7 @@ VARIABLES = {
     "free": Variable(f"noise {IMAGE}", "unconstrained samples from the same noises"),
     "named": Variable("judge noise wanted", "digit that each of two judges sees; -1: diverged"),
     "free_named": Variable("judge noise", "the same of unconstrained samples"),
+    "free_passes": Variable("noise pass", "passes that an unconstrained sample cost"),
     "real_right": Variable("judge real", "whether each judge names a held-out digit rightly"),
 }
 STUDY = Study(

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 import mnist
-from studies.sampling.guide import PixelJudge, names_of
+from studies.frame.statistics import rate_interval
+from studies.sampling.guide import PixelJudge, names_of, table
 
 from conftest import call
 
@@ -32,6 +33,27 @@ def test_guide_counts_what_both_judges_see(run, model):
         < rates["real digits", "second judge, on pixels"]
         < rates["real digits", "classifier that guides"]
     )
+
+
+def test_noises_are_the_independent_trials_and_free_samples_cost_passes():
+    named = np.array([[3, 8], [3, 3], [3, 8]])
+    arrays = {
+        "classes": np.array([3, 8]),
+        "real_right": np.ones((2, 9), bool),
+        "named": np.stack([named, named]),
+        "free_named": np.array([[3, 8, 1]] * 2),
+        "residual": np.zeros((6, 2, 2)),
+        "passes": np.full((6, 3), 6),
+        "free_passes": np.full((3, 3), 2),
+    }
+    rows = {row["images"]: row for row in table(arrays)}
+    guided, free = rows["guided"], rows["unconstrained"]
+    assert (guided["of"], guided["right"]) == (3, pytest.approx(5 / 6))
+    assert (guided["right_low"], guided["right_high"]) == rate_interval(2.5, 3)[1:]
+    assert (free["of"], free["right"]) == (3, pytest.approx(1 / 3))
+    assert (guided["forward_passes"], free["forward_passes"]) == (6, 2)
+    assert rows["guided to 3"]["forward_passes"] == 6
+    assert rows["real digits"]["forward_passes"] == 0
 
 
 def test_the_pixel_judge_knows_what_it_learnt():
