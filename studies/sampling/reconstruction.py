@@ -29,7 +29,7 @@ from studies.frame.figure_text import subject, write_subject
 from studies.frame.model_files import LATENT
 from studies.frame.models import Inputs, Model
 from studies.frame.panels import grid, plot_along, tiles
-from studies.frame.statistics import fidelity, mean_interval, rate_interval, scores
+from studies.frame.statistics import fidelity, fraction_interval, mean_interval, scores
 from studies.frame.study import Arrays, Pieces
 from studies.sampling.constrained import in_batches, sample_images, spent
 from studies.sampling.inputs import OfDigits
@@ -240,10 +240,7 @@ def interval(values: NDArray[Any], key: str) -> tuple[float, float, float]:
     trials, not samples. What is not a number is left out.
     """
     means = np.nanmean(values[~np.isnan(values).all(1)], 1)
-    if key != "agreement":
-        return mean_interval(means)
-    rate = float(means.mean())
-    return rate, *rate_interval(round(rate * len(means)), len(means))[1:]
+    return fraction_interval(means) if key == "agreement" else mean_interval(means)
 
 
 def plot(arrays: Arrays, observed: Mapping[str, NDArray[Any]], title: str, label: str) -> Figure:

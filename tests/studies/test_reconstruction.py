@@ -124,7 +124,8 @@ def test_digits_are_the_independent_trials_not_their_samples():
     named = np.repeat([[True]] * 9 + [[False]] * 3, 4, axis=1)
     assert interval(named, "agreement") == rate_interval(9, 12)
     named[0, 0] = False  # a sample is a quarter of a digit
-    assert interval(named, "agreement")[0] == pytest.approx(35 / 48)
+    assert interval(named, "agreement") == rate_interval(8.75, 12)
+    assert interval(np.arange(10)[None] < 4, "agreement") == rate_interval(0.4, 1)
 
 
 def test_the_figure_has_a_row_for_each_kind_of_image_and_the_scores(arrays):
