@@ -7,7 +7,7 @@ the truth is then scored with them: it bounds what can be drawn.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -128,6 +128,7 @@ def sample_and_score(
     problem: LinearConstraint,
     truth: Inputs | None,
     others: Mapping[str, Tensor],
+    names: Sequence[str] = ("image",),
 ) -> Arrays:
     """Return samples and their scores.
 
@@ -136,9 +137,11 @@ def sample_and_score(
     problem : LinearConstraint
         What is observed, of N images, without noise.
     truth : Inputs or None
-        The images, which scores compare with, if they are known; otherwise N is 1.
+        The images, which scores compare with, if they are known.
     others : mapping
         Images by other methods, (N, c, H, W), which are scored too.
+    names : sequence of str
+        Names of N unknown images.
 
     Returns
     -------
@@ -147,7 +150,7 @@ def sample_and_score(
         with a truth the scores "psnr", "ssim", of digits "agreement"; "residual" (N samples, times,
         steps + 1) along sampling; "passes", "time", "digit", "sample".
     """
-    numbers, names = (truth.numbers, truth.names) if truth else ([config.digit], ["image"])
+    numbers = truth.numbers if truth else range(config.digit, config.digit + len(names))
     seeds, owner = (
         config.seeds(numbers),
         torch.arange(len(numbers)).repeat_interleave(config.samples),
@@ -182,7 +185,7 @@ def sample_and_score(
             "time": np.array(config.times(model.denoiser)),
             **subject(config),
             "digit": np.array(numbers),
-            "sample": np.array(names),
+            "sample": np.array(truth.names if truth else names),
             "project": np.array(config.project),
         }
         | ({"truth": truth.images.cpu().numpy()} if truth else {})

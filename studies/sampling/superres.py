@@ -51,7 +51,7 @@ class Superres(Observed):
         sizes = {path: size_of(path, OPTION) for path in self.files}
         if digits or set(sizes.values()) == {(w, h)}:
             sides = (w,) if digits else ()
-            read = [read_image(path, (channels, h, w), sides=sides) for path in sizes]
+            read = [read_image(path, (channels, h, w), sides=sides) for path in self.files]
             return torch.cat([say(*picture) for picture in read])
         for path, size in sizes.items():
             if size[0] < width or size[1] < height:
@@ -73,7 +73,15 @@ def compute(config: Superres, pieces: Pieces) -> Arrays:
         truth, y = None, small.to(config.device)
     problem = super_resolution(y, config.factor)
     shortest = problem.pseudo_inverse(y)
-    found = sample_and_score(config, pieces, model, problem, truth, {SHORTEST: shortest})
+    found = sample_and_score(
+        config,
+        pieces,
+        model,
+        problem,
+        truth,
+        {SHORTEST: shortest},
+        [path.name for path in config.files],
+    )
     return found | {"observed": y.cpu().numpy(), "shortest": shortest.cpu().numpy()}
 
 

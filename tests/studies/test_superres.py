@@ -47,6 +47,19 @@ def test_superres_enlarges_the_users_small_image_without_scores(run, tmp_path, m
     assert float(rows[1]["rmse_largest"]) < 1e-5
 
 
+def test_each_of_several_small_images_is_enlarged(run, tmp_path, model):
+    small = shrink(mnist.digits("held-out")[0][5:8], 4).clamp(-1, 1)
+    files = [png(tmp_path / f"{k}.png", as_bytes(image)) for k, image in enumerate(small)]
+    words = ("--digit", "3", *FAST, "--model", model)
+    data, rows, _ = run("superres", "--images", *files, *words)
+    assert data["sample"].tolist() == ["0.png", "1.png", "2.png"]
+    assert data["digit"].tolist() == [3, 4, 5]
+    assert data["images"].shape == (4, 3, 2, 1, 32, 32)
+    assert rows[0]["digits"] == "3"
+    projected = torch.from_numpy(data["images"][1, :, 1])
+    np.testing.assert_allclose(shrink(projected, 4), data["observed"], atol=1e-5)
+
+
 def test_it_runs_on_a_flow(run, flow):
     data, _, _ = run("superres", "--digits", "1", "--direction", "gradient", *FAST, "--model", flow)
     assert data["time"].tolist() == pytest.approx([1.0, 0.01])
