@@ -43,7 +43,7 @@ class Captions(Config):
     model: str = LATENT
     """mnist-latent, or the folder of a pipeline of digits in diffusers' format."""
     guidances: tuple[float, ...] = (1, 2, 4)
-    """Guidance scales; 1 is off."""
+    """Guidance scales, from 1 on; 1 is off."""
     samples: int = 50
     """Samples of each of the ten captions, at each scale."""
     stock: int = 10
@@ -55,10 +55,10 @@ class Captions(Config):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.guidances or not np.isfinite(self.guidances).all():
+        if not self.guidances or min(self.guidances) < 1:
             raise InputError(
-                "--guidances must be one or more numbers: got "
-                f"{' '.join(map(str, self.guidances)) or 'none'}"
+                "--guidances must be one or more numbers from 1 on, below which diffusers takes 1:"
+                f" got {' '.join(map(str, self.guidances)) or 'none'}"
             )
         counts = 1 <= self.stock <= self.samples, 1 <= self.steps <= 1000, 10 <= self.digits <= 5000
         if self.samples < SHOWN or not all(counts):

@@ -82,6 +82,7 @@ def test_the_study_counts_what_the_judge_sees(folder, monkeypatch, capsys, tmp_p
     ("words", "message"),
     [
         (["--guidances", "1", "1"], "--guidances must each be given once: got 1.0 1.0"),
+        (["--guidances", "0.5"], "one or more numbers from 1 on, below which diffusers takes 1"),
         (["--samples", "2"], "--samples must be at least 3"),
         (["--samples", "5", "--stock", "6"], "--stock from 1 to --samples"),
     ],
