@@ -42,7 +42,7 @@ from studies.frame.statistics import class_of
 from studies.frame.study import Arrays, Pieces, Study
 from studies.frame.survey import collect
 from studies.sampling.contraction import UNKNOWN, contraction
-from studies.sampling.convergence_plot import VARIABLES, plot
+from studies.sampling.convergence_plot import SHADES, VARIABLES, plot
 from studies.sampling.convergence_table import table
 from studies.sampling.trajectories import trajectory
 
@@ -61,7 +61,7 @@ class Convergence(OnModel):
     """Newton steps at each time."""
     spectral: tuple[float, ...] = (0.5, 1.5, 3.0)
     """Values of lambda mu^2, mu the largest |eigenvalue| by 10 Arnoldi steps at that x_t: a curve
-    each.
+    each, at most five.
     """
     change: float = 0.2
     """Of the dynamic rule: largest change of a pixel of x_t in a Newton step; pixels are in [-1,
@@ -91,6 +91,11 @@ class Convergence(OnModel):
             raise InputError(
                 f"--spectral and --change are step sizes and must be positive: got {self.spectral},"
                 f" {self.change}"
+            )
+        if len(self.spectral) >= len(SHADES):
+            raise InputError(
+                f"--spectral takes at most {len(SHADES) - 1} values, each with a colour of its own:"
+                f" got {len(self.spectral)}"
             )
 
     def rules(self) -> dict[str, StepSize]:

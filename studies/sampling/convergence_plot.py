@@ -14,6 +14,7 @@ from studies.frame.study import Arrays
 from studies.sampling.contraction import RANKS
 
 SHADES = ("#0072b2", "#009e73", "#d55e00", "#000000", "#cc79a7", "#56b4e9")
+"""Colours of the rules, which are no more."""
 SCATTERS = {
     "Linear model": {"linear": ("o", r"$|(I - \lambda P J^2 P)\, e| \,/\, |e|$")},
     "Largest eigenvalue of $J$": {
@@ -93,7 +94,7 @@ def plot(arrays: Arrays) -> Figure:
     figure.legend(
         *top[0].get_legend_handles_labels(),
         loc="outside lower center",
-        ncols=len(arrays["rule"]) + 1,
+        ncols=min(len(arrays["rule"]) + 1, 5),
     )
     return figure
 
@@ -141,7 +142,8 @@ def _plot_trajectories(axes: Axes, arrays: Arrays, key: str, limits: tuple[float
     """
     _, count, times, states = arrays[key].shape
     x = (np.arange(times)[:, None] + np.arange(states) / states).reshape(-1)
-    for values, rule, colour in zip(arrays[key], arrays["rule"], SHADES, strict=False):
+    shades = SHADES[: len(arrays["rule"])]
+    for values, rule, colour in zip(arrays[key], arrays["rule"], shades, strict=True):
         curves = values.reshape(count, -1)
         low, middle, high = np.quantile(
             np.where(np.isfinite(curves), np.minimum(curves, limits[1]), limits[1]),

@@ -28,3 +28,10 @@ def test_the_study_runs_and_finds_the_linear_model_right(
         for row in rows
     )
     assert (tmp_path / "run" / "figure.png").stat().st_size > 10_000
+
+
+def test_more_rules_than_colours_are_refused(monkeypatch, capsys):
+    values = ("0.1", "0.2", "0.3", "0.4", "0.5", "0.6")
+    status, _, err = call(monkeypatch, capsys, "convergence", "--spectral", *values)
+    assert status == 2
+    assert "--spectral takes at most 5 values, each with a colour of its own: got 6" in err
