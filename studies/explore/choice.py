@@ -91,6 +91,18 @@ def times_of(model: Model) -> Range:
     return Range(last / 100, last, last / 100, "sigma", "0.00")
 
 
+def carried(t: float, before: Model, after: Model) -> int | float:
+    """Return the time of a model at which noise is as strong, by sigma / alpha, as at a time of
+    another.
+    """
+    times = times_of(after)
+    alpha_t, sigma_t = before.denoiser.schedule(times_of(before).fit(t))
+    try:
+        return times.fit(after.denoiser.schedule.time_of(sigma_t / alpha_t).item())
+    except InputError:  # a schedule of the user's that does not tell
+        return times.carried(t)
+
+
 def taken(choice: Look, device: str) -> Point:
     """Return the point that was chosen.
 
@@ -128,11 +140,12 @@ def clean_image(choice: Look, model: Model) -> tuple[Tensor, int]:
 
 def read_upload(upload: Upload, model: Model) -> Tensor:
     """Return an uploaded image as the model takes it, (1, c, H, W), or raise one sentence."""
-    name = Path(upload.name.replace("\\", "/")).name or "upload"
+    name = Path(upload.name.replace("\\", "/")).name
+    name = "".join(c for c in name if c.isprintable())[-100:] or "upload"
     if len(upload.data) > MOST_BYTES:
         raise InputError(too_large(name, len(upload.data)))
     with TemporaryDirectory() as folder:
-        path = Path(folder) / "".join(c for c in name if c.isprintable())[-100:]
+        path = Path(folder) / "upload"  # names of users may be no names of files
         path.write_bytes(upload.data)
         try:
             width, height = size_of(path, UPLOAD)
@@ -144,7 +157,7 @@ def read_upload(upload: Upload, model: Model) -> Tensor:
             return read_samples((path,), model.image_shape, model.digits).samples
         except InputError as error:
             raise InputError(
-                str(error).replace(f"{folder}/", "").replace("--images ", "")
+                str(error).replace(str(path), name).replace("--images ", "")
             ) from error
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 import mnist
 from jacobian_lab import InputError
 from studies.explore import choice
-from studies.explore.choice import Look, Upload, clean_image, read_upload, taken, times_of
+from studies.explore.choice import Look, Upload, carried, clean_image, read_upload, taken, times_of
 from studies.frame.models import open_model
 
 from conftest import as_bytes
@@ -43,14 +43,37 @@ def test_a_digit_uploaded_as_a_file_is_the_digit(model):
         ("e.png", as_png(np.zeros((4001, 4001))), r"^e\.png has 4001x4001 pixels: expected at mos"),
         ("f.npy", b"\x93NUMPY", r"^f\.npy is not an image that can be read"),
         ("", b"", r"^upload is not an image"),
+        ("..", b"", r"^\.\. is not an image"),
     ],
-    ids=["text", "cut", "size", "bytes", "pixels", "array", "empty"],
+    ids=["text", "cut", "size", "bytes", "pixels", "array", "empty", "parent"],
 )
 def test_a_broken_or_oversized_upload_is_refused_in_one_sentence(model, name, data, message):
     with pytest.raises(InputError, match=message) as refused:
         read_upload(Upload(name, data), open_model(model, "cpu"))
     assert "/tmp" not in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [96 * "ひ" + ".png", "..", "\n\0", "\ud800", "x.npy"],
+    ids=["long", "parent", "unprintable", "surrogate", "array"],
+)
+def test_an_upload_may_have_any_name(model, name):
+    digit = mnist.digits("held-out")[0][7]
+    found = read_upload(Upload(name, as_png(as_bytes(digit))), open_model(model, "cpu"))
+    assert (found[0] - digit).abs().max() < 1 / 127
+
+
+def test_another_model_is_looked_at_where_noise_is_as_strong(model, flow):
+    ddpm, rectified = (open_model(name, "cpu") for name in (model, flow))
+    assert carried(0, ddpm, rectified) == 0.01
+    assert carried(1.0, rectified, ddpm) == 999
+    for t in (1, 300, 700):
+        alpha_t, sigma_t = ddpm.denoiser.schedule(t)
+        sigma = carried(t, ddpm, rectified)
+        assert sigma == pytest.approx(float(sigma_t / (alpha_t + sigma_t)), rel=1e-6)
+        assert carried(sigma, rectified, ddpm) == t
 
 
 def test_times_are_the_schedule_s_own_and_carried_between_schedules(model, flow):
