@@ -26,6 +26,7 @@ from studies.explore.choice import (
     Look,
     Range,
     Upload,
+    carried,
     opened,
     taken,
     times_of,
@@ -70,7 +71,8 @@ class Page:
     def __init__(
         self, choice: Look, models: list[str], device: str, deliver: Callable[..., Any]
     ) -> None:
-        self.choice, self.device = choice, device
+        self.choice = self.asked = choice  # what is shown, and what its controls say
+        self.device = device
         self.alert = html_block("alert")
         self.session = Session(deliver, self._say)
         self.clean, self.noisy = html_block("clean"), html_block("noisy")
@@ -107,7 +109,7 @@ class Page:
         self.back = Button(name="back", label="Back to the digit", visible=False)
         self.upload = TextInput(name="upload", visible=False)
         on_value(self.model, "value", lambda new: self.take_model(new))
-        on_value(self.digit, "value", lambda new: self.take(digit=new, upload=None))
+        on_value(self.digit, "value", lambda new: self.take_digit(new))
         on_value(self.time, "value", lambda new: self.take(t=new))
         on_value(self.seed, "value", lambda new: self.take(seed=new))
         self.back.on_click(lambda: self.take(upload=None))
@@ -118,12 +120,19 @@ class Page:
         """Look at something else."""
         if any(value is None for name, value in changes.items() if name != "upload"):
             return  # a number that is being typed
-        self.look(replace(self.choice, **changes))
+        choice = replace(self.asked, **changes)
+        if choice != self.asked:  # else the page itself has set a control
+            self.look(choice)
+
+    def take_digit(self, digit: int | None) -> None:
+        """Look at a digit, in place of an upload."""
+        if digit != self.asked.digit:
+            self.take(digit=digit, upload=None)
 
     def take_model(self, name: str) -> None:
         """Look through another model: the time moves with it where its schedule is another."""
         if name in self.model.options:  # a name may be a file to run: only those that are offered
-            self.look(replace(self.choice, model=name))
+            self.take(model=name)
 
     def take_upload(self, sent: str) -> None:
         """Look at a file: JSON with its name and its bytes in base64."""
@@ -145,19 +154,35 @@ class Page:
 
     def look(self, choice: Look) -> None:
         """Make the point that is chosen; the last one stays in the page until it is there."""
+        shown, point = self.choice.model, self.session.point
+        before = None if point is None else point.model
+        self.asked = choice
 
         def work(job: Job) -> None:
-            model = opened(choice.model, self.device)
-            times, fitted = times_of(model), choice
-            if choice.model != self.choice.model or self.session.point is None:
-                fitted = replace(choice, t=times.carried(choice.t))
-            point = taken(fitted, self.device)
-            job.tell(self._show, fitted, times, point)
+            try:
+                model, fitted = opened(choice.model, self.device), choice
+                if before is None:
+                    fitted = replace(choice, t=times_of(model).carried(choice.t))
+                elif choice.model != shown:
+                    fitted = replace(choice, t=carried(choice.t, before, model))
+                point = taken(fitted, self.device)
+            except Exception as error:
+                job.tell(self._failed, error)
+                return
+            job.tell(self._show, fitted, times_of(model), point)
 
         self.session.line("point").start(work)
 
+    def _failed(self, error: Exception) -> None:
+        """Say what failed; the controls say again what is shown."""
+        choice = self.asked = self.choice
+        self.model.value, self.digit.value = choice.model, choice.digit
+        self.time.value, self.seed.value = choice.t, choice.seed
+        self.session.failed(error)
+
     def _show(self, choice: Look, times: Range, point: Point) -> None:
-        self.choice, self.session.point = choice, point
+        self.choice = self.asked = choice
+        self.session.point = point
         self.time.update(
             start=times.first, end=times.last, step=times.step, value=times.fit(choice.t)
         )

@@ -4,6 +4,7 @@ import gc
 import queue
 import threading
 import weakref
+from contextlib import suppress
 
 import pytest
 
@@ -60,6 +61,8 @@ def test_a_page_that_ends_frees_its_operator_and_runs_only_models_that_are_offer
     page.digit.value = 5000
     shows.get(timeout=20)()
     assert "the digit must lie from 0 to 4999: got 5000" in page.alert.text
+    assert page.digit.value == 0  # what is shown
+    assert not page.session.line("point").busy
     operator = weakref.ref(page.session.point.J)
     pages.close()
     assert not pages.open
@@ -69,6 +72,41 @@ def test_a_page_that_ends_frees_its_operator_and_runs_only_models_that_are_offer
         threading.Event().wait(0.01)
     gc.collect()
     assert operator() is None
+
+
+def test_quick_changes_add_up_and_each_makes_one_point(model, flow, monkeypatch):
+    pytest.importorskip("bokeh")
+    from studies.explore import explore_page
+    from studies.explore.choice import Look, Upload, taken
+
+    shows, looks = queue.Queue(), []
+    monkeypatch.setattr(
+        explore_page, "taken", lambda look, device: looks.append(look) or taken(look, device)
+    )
+    page = explore_page.Page(Look(model), [model, flow], "cpu", shows.put)
+
+    def point():
+        while page.session.line("point").busy or not shows.empty():
+            with suppress(queue.Empty):
+                shows.get(timeout=0.02)()
+        return page.session.point
+
+    page.look(page.choice)
+    point()
+    page.digit.value = 3
+    page.seed.value = 7
+    found = point()
+    assert (found.number, found.seed) == (3, 7)
+    looks.clear()
+    page.model.value = flow
+    found = point()
+    assert [look.model for look in looks] == [flow]
+    assert page.time.value == found.t == pytest.approx(0.775, abs=0.01)  # as strong as t = 500
+    page.take(upload=Upload("x.png", b"no image"))
+    assert point() is found
+    assert "x.png is not an image" in page.alert.text
+    assert (page.asked, page.digit.value) == (page.choice, 3)
+    page.session.close()
 
 
 def test_a_visit_too_many_is_told_so_until_another_ends(model):
