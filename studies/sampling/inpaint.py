@@ -91,9 +91,10 @@ class Inpaint(Observed):
                 ^ self.invert_mask
             )
             if not masks.flatten(1).any(1).all():
-                raise InputError(
-                    f"--mask {self.mask}, inverted, leaves no pixel known: leave --invert-mask out"
-                )
+                inverted, remedy = "", "take fewer --strokes"
+                if self.invert_mask:
+                    inverted, remedy = ", inverted,", "leave --invert-mask out"
+                raise InputError(f"--mask {self.mask}{inverted} leaves no pixel known: {remedy}")
             return Mask(masks, count_known(masks))
         found = read_mask(Path(self.mask), shape, self.invert_mask, self.files, digits=digits)
         return Mask(

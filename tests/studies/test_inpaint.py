@@ -5,6 +5,7 @@ import pytest
 import torch
 
 import mnist
+from jacobian_lab import InputError
 from jacobian_lab.constraints.linear import Inpainting
 from jacobian_lab.constraints.masks import half
 from jacobian_lab.sampling.newton import Newton
@@ -12,6 +13,7 @@ from jacobian_lab.sampling.sampler import sample, seed_of, seeded_noise
 from jacobian_lab.sampling.step_size import Secant
 from mnist.data import SHAPE
 from studies.frame.mask_files import read_mask
+from studies.sampling import inpaint
 from studies.sampling.inpaint import Inpaint
 
 from conftest import as_bytes, call, png, relative
@@ -186,6 +188,26 @@ def test_it_runs_on_a_flow(run, flow):
     data, _, _ = run("inpaint", "--digits", "1", *FAST, "--model", flow)
     assert data["time"].tolist() == pytest.approx([1.0, 0.01])
     assert np.isfinite(data["residual"]).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"mask": "free-form", "strokes": 500},
+            "--mask free-form leaves no pixel known: take fewer --strokes",
+        ),
+        (
+            {"mask": "random", "share": 1.0, "invert_mask": True},
+            "--mask random, inverted, leaves no pixel known: leave --invert-mask out",
+        ),
+    ],
+)
+def test_a_mask_without_a_known_pixel_has_its_own_remedy(monkeypatch, options, message):
+    covered = torch.zeros(1, 32, 32, dtype=torch.bool)  # as 500 strokes leave it, in ten seconds
+    monkeypatch.setattr(inpaint, "free_form", lambda *_, **__: covered)
+    with pytest.raises(InputError, match=f"^{message}$"):
+        Inpaint(**options)
 
 
 @pytest.mark.parametrize(
