@@ -113,10 +113,8 @@ def _torchvision(train: bool, folder: Path, download: bool) -> tuple[Bytes, Byte
                     f" {sums.get(path.name)}. Remove it and fetch it again; if the data are your"
                     f" own, note them in {raw / SUMS}"
                 )
-        return (
-            np.fromfile(images, np.uint8, offset=16).reshape(-1, 28, 28),
-            np.fromfile(labels, np.uint8, offset=8),
-        )
+        pixels = np.fromfile(images, np.uint8, offset=16).reshape(-1, 28, 28)
+        classes = np.fromfile(labels, np.uint8, offset=8)
     except (OSError, RuntimeError) as error:
         raise InputError(
             f"MNIST was not found in {folder}: expected {folder}/MNIST/raw (torchvision's layout)."
@@ -129,6 +127,12 @@ def _torchvision(train: bool, folder: Path, download: bool) -> tuple[Bytes, Byte
         raise InputError(
             f"{images} has no images of 28x28 pixels: expected MNIST's format ({error})"
         ) from error
+    if len(pixels) != len(classes):
+        raise InputError(
+            f"{images} has {len(pixels)} images, and {labels.name} {len(classes)} labels: expected"
+            " one for each image"
+        )
+    return pixels, classes
 
 
 def _held_out() -> tuple[Bytes, Bytes]:

