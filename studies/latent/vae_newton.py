@@ -55,7 +55,7 @@ ROWS = [
     for method in (AUTOENCODER, "unconstrained", MASK, *FORMS)
     if method != MASK or task == MASKED
 ]
-OTHERS = slice(200, 216)  # digits whose latents the round trip is measured towards
+OTHERS = slice(200, 216)  # digits whose latents the round trip of any other is measured towards
 
 
 @dataclass(frozen=True)
@@ -154,11 +154,11 @@ def compute(config: VaeNewton, pieces: Pieces) -> Arrays:
         model.denoiser.schedule(t)  # an unknown time is refused before anything is computed
     digits, labels = (x.to(config.device) for x in mnist.digits("held-out"))
     with torch.no_grad():
-        others = model.encode(digits[OTHERS])
+        others, numbers = model.encode(digits[OTHERS]), np.r_[OTHERS]
     found = collect(
         pieces,
         "premises",
-        lambda t, i: premises(model, digits[i], others, t, config.seed, i),
+        lambda t, i: premises(model, digits[i], others[numbers != i], t, config.seed, i),
         time=config.times,
         digit=range(config.digit, config.digit + config.measured),
     )

@@ -15,6 +15,7 @@ from jacobian_lab.sampling.newton import Newton
 from jacobian_lab.sampling.sampler import sample, seed_of, seeded_noise
 from jacobian_lab.sampling.step_size import Secant
 from studies.frame.models import open_model
+from studies.frame.study import Pieces
 from studies.latent import (
     vae_newton,
 )
@@ -141,6 +142,23 @@ def test_the_study_samples_as_the_sampler_does_and_counts_what_it_spends(
     error = (drawn.clamp(-1, 1) - images).square().flatten(1).mean(1)
     psnr = float((10 * torch.log10(4 / error)).mean())
     assert float(of["4x super-resolution", "tangent"]["psnr"]) == pytest.approx(psnr, rel=1e-4)
+
+
+def test_a_digit_is_none_of_the_others_that_its_round_trip_goes_to(monkeypatch, tmp_path, folder):
+    seen = {}
+
+    def keep(model, image, others, t, seed, number):
+        clean = model.encode(image[None])
+        seen[number] = float((others - clean).flatten(1).norm(dim=1).min()), len(others)
+        raise InterruptedError
+
+    monkeypatch.setattr(vae_newton, "premises", keep)
+    for digit in (199, 215):
+        config = VaeNewton(model=folder, digit=digit, digits=1, measured=1)
+        with pytest.raises(InterruptedError):
+            vae_newton.compute(config, Pieces(tmp_path / str(digit)))
+    assert {number: count for number, (_, count) in seen.items()} == {199: 16, 215: 15}
+    assert min(distance for distance, _ in seen.values()) > 0
 
 
 @pytest.mark.parametrize(
