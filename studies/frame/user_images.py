@@ -22,8 +22,10 @@ from studies.frame.pictures import Shape, read_image
 
 OPTION = "--images"
 ARRAY = ".npy"
-SLACK = 1e-3
-"""Pixels of an array may leave [-1, 1] by this, for rounding."""
+BYTES = 100
+"""Numbers of an array that are at least 0 and reach this are pixels from 0 to 255; others, such as
+fields of unit variance, are the user's own.
+"""
 
 
 class Samples(NamedTuple):
@@ -121,8 +123,8 @@ def _read_array(path: Path, shape: Shape) -> Tensor:
     if values.dtype.kind == "f":
         with np.errstate(over="ignore"):  # told below
             found = torch.from_numpy(values.reshape(-1, *shape).astype(np.float32))
-        in_range = not _is_of_images(shape) or bool(found.abs().max() <= 1 + SLACK)
-        if found.isfinite().all() and in_range:
+        low, high = found.aminmax()
+        if found.isfinite().all() and not (low >= 0 and high > BYTES):
             return found
         got = f"{values.dtype} from {values.min():g} to {values.max():g}"
     else:
@@ -131,8 +133,3 @@ def _read_array(path: Path, shape: Shape) -> Tensor:
         f"{what} must hold finite floating-point numbers, pixels in [-1, 1]: got {got}. Write"
         " x / 127.5 - 1 for pixels from 0 to 255"
     )
-
-
-def _is_of_images(shape: Shape) -> bool:
-    """Return whether samples of a shape are images, whose pixels lie in [-1, 1]."""
-    return len(shape) == 3 and shape[0] in (1, 3)
