@@ -50,6 +50,7 @@ from studies.frame.user_models import (
     is_users,
     make,
     modules_of,
+    weights_hash,
 )
 
 ORACLE = "oracle"
@@ -224,6 +225,10 @@ def pipeline_model(source: Source) -> Model:
 def users_model(name: str, device: str, dtype: torch.dtype) -> Model:
     """Return a user's model: as it was made, or in float64 if that is asked."""
     made = make(name)
+    if weights_hash(modules_of(made)) != weights_hash(modules_of(first(name))):
+        raise InputError(
+            f"--model {name} makes other weights at each call: load them, or set the seed in it"
+        )
     denoiser = denoiser_of(made)
     dtype = dtype if dtype == torch.float64 else dtype_of(denoiser)
     digits = bool(getattr(made, "digits", False))

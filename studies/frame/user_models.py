@@ -221,7 +221,7 @@ def made_hash(name: str) -> dict[str, str]:
     if sources:
         hashes = "\n".join(file_hash(source) for source in sources)
         found["source"] = hashlib.sha256(hashes.encode()).hexdigest()
-    return found | {"weights": _weights_hash(modules_of(made))}
+    return found | {"weights": weights_hash(modules_of(made))}
 
 
 def _imported(source: Path) -> list[Path]:
@@ -243,7 +243,8 @@ def _package(module: str) -> list[Path]:
     return [Path(top.origin)] if top and top.origin and Path(top.origin).is_file() else []
 
 
-def _weights_hash(modules: list[nn.Module]) -> str:
+def weights_hash(modules: list[nn.Module]) -> str:
+    """Return the SHA-256 of the names and numbers of all weights and buffers."""
     total = hashlib.sha256()
     for module in modules:
         for key, value in sorted(module.state_dict().items()):

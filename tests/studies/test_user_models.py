@@ -282,3 +282,22 @@ def test_files_of_one_name_beside_two_models_are_each_models_own(tmp_path):
     x = torch.ones(1, 1, 8, 8)
     made = [make(name) for name in (*names, names[0])]
     assert [float(D(x, 500).mean()) for D in made] == [1.0, 3.0, 1.0]
+
+
+def test_weights_that_differ_from_call_to_call_are_refused(tmp_path):
+    file = tmp_path / "unseeded.py"
+    file.write_text(
+        "import torch\nfrom jacobian_lab import *\n"
+        "def make():\n"
+        "    net = torch.nn.Conv2d(1, 1, 1)\n"
+        "    schedule = DiscreteSchedule.linear()\n"
+        "    return Denoiser(Timeless(net), schedule, 'v', (1, 8, 8))\n"
+        "class Timeless(torch.nn.Module):\n"
+        "    def __init__(self, net):\n"
+        "        super().__init__()\n"
+        "        self.net = net\n"
+        "    def forward(self, x, t):\n"
+        "        return self.net(x)\n"
+    )
+    with pytest.raises(InputError, match="makes other weights at each call"):
+        open_model(f"{file}:make", "cpu")
