@@ -7,7 +7,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 from functools import partial
-from math import ceil
+from math import ceil, log
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -24,6 +24,8 @@ from studies.frame.workers import by_one_thread
 
 Chosen: TypeAlias = tuple[str, Peer, dict[str, Any]]
 """A task and a method, with its "parameters", and those at an edge of the search, "at_edge"."""
+OVER, WORST = 1.1, 100.0
+"""How much of its budget a run may cost, and the doubt of a digit that diverges."""
 MORE, FEWEST_KEPT, FIRST_ROUND = 3, 2, 10
 """Of a round of the search, a third of the parameters is kept, but at least two; the first has at
 least ten digits.
@@ -57,11 +59,14 @@ def entries_of(
 def _entries_at_budgets(
     config: Contest, pairs: list[tuple[str, Peer]], pieces: Pieces
 ) -> list[tuple[Entry, str]]:
-    chosen = found_before(config, pairs) if config.taken else searched(config, pairs, pieces)
     entries = [
         (budget, Entry(task, peer.name, "searched", best["parameters"], 1), best["at_edge"])
-        for task, peer, best in chosen
         for budget in config.budgets
+        for task, peer, best in (
+            found_before(config, pairs, budget)
+            if config.taken
+            else searched(config, pairs, pieces, budget)
+        )
     ]
     work = {
         piece_name("steps", entry.task, entry.method, str(budget)): partial(
@@ -76,9 +81,11 @@ def _entries_at_budgets(
     ]
 
 
-def searched(config: Contest, pairs: list[tuple[str, Peer]], pieces: Pieces) -> list[Chosen]:
-    """Return the parameters that are best of those that are tried, by successive halving: see
-    `rounds`.
+def searched(
+    config: Contest, pairs: list[tuple[str, Peer]], pieces: Pieces, budget: int
+) -> list[Chosen]:
+    """Return the parameters that are best, at a budget, of those that are tried, by successive
+    halving: see `rounds`.
     """
     pairs = [(task, peer) for task, peer in pairs if peer.run is not paper]
     left: list[list[Tried]] = [
@@ -87,13 +94,15 @@ def searched(config: Contest, pairs: list[tuple[str, Peer]], pieces: Pieces) -> 
     ]
     for part in rounds(config.searched):
         work = {
-            piece_name("search", task, peer.name, str(tried.number), str(part.stop)): partial(
-                try_parameters, task, peer.name, tried.parameters, config, part, tried.steps
+            piece_name(
+                "search", task, peer.name, str(budget), str(tried.number), str(part.stop)
+            ): partial(
+                try_parameters, task, peer.name, tried.parameters, config, part, budget, tried.steps
             )
             for (task, peer), some in zip(pairs, left, strict=True)
             for tried in some
         }
-        rows = computed(pieces, f"search, {part.stop} digits", work)
+        rows = computed(pieces, f"search at {budget}, {part.stop} digits", work)
         for tried, row in zip((tried for some in left for tried in some), rows, strict=True):
             tried.add(row)
         left = [
@@ -140,15 +149,20 @@ def rounds(count: int) -> list[range]:
     return [range(first, end) for first, end in zip([0, *ends], ends, strict=False)]
 
 
-def found_before(config: Contest, pairs: list[tuple[str, Peer]]) -> list[Chosen]:
-    """Return the parameters that an earlier contest found."""
+def found_before(config: Contest, pairs: list[tuple[str, Peer]], budget: int) -> list[Chosen]:
+    """Return the parameters that an earlier contest found, of several those that were found with a
+    number of evaluations nearest to the budget.
+    """
     named = {f"{task}: {peer.name}": (task, peer) for task, peer in pairs if peer.run is not paper}
     if missing := named.keys() - config.taken.keys():
         raise InputError(
             f"--parameters-of {config.parameters_of} has nothing of {'; '.join(sorted(missing))}:"
             " leave it out, or search without --parameters-of"
         )
-    known = [(*pair, config.taken[name]) for name, pair in named.items()]
+    known = [
+        (*pair, min(config.taken[name], key=lambda of: abs(log((of["evaluations"] or 1) / budget))))
+        for name, pair in named.items()
+    ]
     for task, peer, best in known:
         if unknown := best["parameters"].keys() - peer.defaults.keys():
             raise InputError(
@@ -198,17 +212,20 @@ def try_parameters(
     parameters: dict[str, float],
     config: Contest,
     part: range,
+    budget: int,
     steps: int | None = None,
 ) -> Arrays:
-    """Return what some parameters got on a part of the digits of the search, with half of the
-    largest budget: the sum of the judge's doubt, by which they are chosen, and how many steps that
-    were, unless it is known.
+    """Return what some parameters got on a part of the digits of the search within a budget: the
+    sum of the judge's doubt, by which they are chosen, and how many steps that were, unless it is
+    known. What costs a tenth more, as two steps of many passes each, is as bad as what diverges.
     """
     entry = Entry(task, method, "searched", parameters, 1)
     runs = Runs(entry, config, OTHERS + part.start)
     if steps is None:
-        steps = steps_for(runs.cost, max(config.budgets) / 2, len(part))
-    doubt = np.nan_to_num(runs(steps, len(part))["doubt"], nan=100.0).sum()
+        steps = steps_for(runs.cost, budget, len(part))
+    doubt = np.nan_to_num(runs(steps, len(part))["doubt"], nan=WORST).sum()
+    if runs.cost(steps, len(part)) > OVER * budget:
+        doubt = WORST * len(part)
     return {"doubt": np.array(doubt), "steps": np.array(steps)}
 
 

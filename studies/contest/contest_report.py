@@ -36,7 +36,7 @@ PEERS = (COLOURS["exact"], COLOURS["krylov"], "#e69f00", "#7b3294", "#8c510a")
 OTHER, LIMIT = "#c8c8c8", "#222222"
 MARKS = "osv^<>ph"
 SCORED = {
-    "residual": Variable("entry sample", "RMSE of what is observed"),
+    "residual": Variable("entry sample", "RMSE of what is observed, of what the method returned"),
     "psnr": Variable("entry sample", "PSNR to the digit", "dB"),
     "ssim": Variable("entry sample", "structural similarity to the digit"),
     "agreement": Variable("entry sample", "whether the judge sees the digit"),
@@ -131,14 +131,12 @@ def behind_the_first(arrays: Arrays) -> dict[int, Row]:
     for (_, budget), members in groups.items():
         within = [i for i in members if evaluations[i] <= 1.1 * budget]
         for score in SCORES if within else ():
-            values = arrays[score].astype(float)
-            if score == "agreement":
-                values = np.nan_to_num(values)  # a digit that failed is not named rightly
-            first = max(within, key=lambda i: np.nanmean(values[i]))
+            # a digit that failed is not named rightly, and has 0 dB
+            values = np.nan_to_num(arrays[score].astype(float))
+            first = max(within, key=lambda i: values[i].mean())
             for i in members:
-                apart = values[first] - values[i]
                 names = (f"{score}_behind", f"{score}_behind_low", f"{score}_behind_high")
-                interval = mean_interval(apart[np.isfinite(apart)])
+                interval = mean_interval(values[first] - values[i])
                 found[i] = found.get(i, {}) | dict(zip(names, interval, strict=True))
     return found
 

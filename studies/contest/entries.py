@@ -7,13 +7,14 @@ from __future__ import annotations
 import time
 import warnings
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
 from torch import Tensor
 
 import mnist
+from jacobian_lab.constraints.base import LinearConstraint
 from jacobian_lab.errors import DivergenceError
 from jacobian_lab.sampling.sampler import seed_of
 from mnist.data import digits
@@ -21,13 +22,22 @@ from mnist.problems import Problem, problem
 from studies.contest.peers import CountedDenoiser, Peer
 from studies.contest.rules import Contest
 from studies.contest.tracks import contestants, images_of, posed, track
-from studies.frame.models import Model
+from studies.frame.models import Model, is_latent
 from studies.frame.processes import status
 from studies.frame.statistics import scores
 from studies.frame.study import Arrays
 
 FIRST, OTHERS = 2000, 1000  # held-out digits of the contest, and of the search
 BATCH = 50
+ENDS: dict[str, set[float]] = {
+    "eta": {0, 1},
+    "etab": {0, 1},
+    "per_error": {0, 1},
+    "power": {0},
+    **{name: {1} for name in ("iterations", "particles", "newton_steps", "krylov_steps")},
+    **{name: {1} for name in ("draws", "inner", "admm", "descent", "ode")},
+}
+"""Ends of what parameters can be."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +58,8 @@ class Entry:
 
 def execute(entry: Entry, config: Contest, first: int, count: int, seed: int) -> Arrays:
     """Run an entry on some digits; return images, scores and passes; a digit that diverges has
-    NaN for them.
+    NaN for them. Where y has no noise, every method's images are projected onto it, which costs no
+    pass; the residual is of what the method itself returned.
     """
     model = track(config.model, config.device)
     judge = mnist.load_classifier(device=config.device)
@@ -58,9 +69,10 @@ def execute(entry: Entry, config: Contest, first: int, count: int, seed: int) ->
     drawn, passes = run_in_batches(run, entry, counted, model, wanted, first, seed), counted.passes
     failed = ~drawn.flatten(1).isfinite().all(1)
     drawn = torch.where(failed.reshape(-1, 1, 1, 1), 0, drawn)
-    values = scores(drawn, images, labels, judge) | {
-        "residual": wanted.residual(drawn).detach().cpu().numpy()
-    }
+    residual = wanted.residual(drawn).detach().cpu().numpy()
+    if exact(wanted) and not is_latent(config.model):
+        drawn = wanted.project(drawn)
+    values = scores(drawn, images, labels, judge) | {"residual": residual}
     with torch.no_grad():
         features = judge.features(drawn.clamp(-1, 1)).cpu().numpy()
     return {key: np.where(failed.cpu().numpy(), np.nan, value) for key, value in values.items()} | {
@@ -69,6 +81,11 @@ def execute(entry: Entry, config: Contest, first: int, count: int, seed: int) ->
         "passes": np.array([passes.forward, passes.jvp, passes.vjp]),
         "seconds": np.array(time.perf_counter() - started),
     }
+
+
+def exact(wanted: Problem) -> TypeGuard[LinearConstraint]:
+    """Return whether a problem is linear, without noise."""
+    return isinstance(wanted, LinearConstraint) and not wanted.sigma and not wanted.damping
 
 
 def run_in_batches(
@@ -121,13 +138,15 @@ def true_features(count: int, device: str) -> Any:
 
 
 def at_edge(peer: Peer, parameters: dict[str, float]) -> str:
-    """Return the parameters whose best value is the first or the last of three or more that were
-    searched: a wider search might find a better one.
+    """Return the parameters whose best value is the first or the last of those that were searched,
+    and no end of what they can be: a wider search might find a better one.
     """
-    grids = {name: sorted(grid) for name, grid in peer.search.items() if len(grid) > 2}
-    return ", ".join(
-        name for name, grid in grids.items() if parameters[name] in (grid[0], grid[-1])
-    )
+    found = []
+    for name, grid in peer.search.items():
+        best, ends = parameters[name], {min(grid), max(grid)} - ENDS.get(name, set())
+        if len(grid) > 1 and best in ends:
+            found.append(name)
+    return ", ".join(found)
 
 
 def clock(task: str, method: str, model: str, device: str) -> tuple[float, float]:

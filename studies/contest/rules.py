@@ -46,17 +46,15 @@ class Contest(Config):
     again: int = 20
     """Digits that are drawn a second time with other seeds, for the diversity."""
     budgets: tuple[int, ...] = (25, 50, 100, 200)
-    """Network evaluations of a run with the parameters that were found; the search has half of the
-    largest.
-    """
+    """Network evaluations of a run; the parameters are searched at each."""
     settings: tuple[Setting, ...] = ("authors", "searched")
     """Whose parameters: the authors' with as many steps as they take, most of the whole time, or
     those that were searched, at each of --budgets.
     """
     parameters_of: Path | None = None
     """table.csv of a finished contest, whose searched parameters are taken: nothing is searched."""
-    taken: dict[str, dict[str, Any]] = field(init=False, default_factory=dict)
-    """These parameters, "task: method" -> "parameters", "at_edge"."""
+    taken: dict[str, list[dict[str, Any]]] = field(init=False, default_factory=dict)
+    """These parameters, "task: method" -> "parameters", "at_edge", "evaluations" (0: not told)."""
     longest: int = 1000
     """Most steps of a run with the authors' own settings."""
     model: str = "mnist"
@@ -126,7 +124,7 @@ class Contest(Config):
         return peers
 
 
-def searched_in(path: Path) -> dict[str, dict[str, Any]]:
+def searched_in(path: Path) -> dict[str, list[dict[str, Any]]]:
     """Return the searched parameters of a contest's table, see `Contest.taken`.
 
     Raises
@@ -136,14 +134,16 @@ def searched_in(path: Path) -> dict[str, dict[str, Any]]:
     """
     try:
         rows = list(csv.DictReader(StringIO(path.read_text("utf-8"))))
-        found = {
-            f"{row['task']}: {row['method']}": {
-                "parameters": json.loads(row["parameters"]),
-                "at_edge": row["at_edge"],
-            }
-            for row in rows
-            if row["setting"] == "searched"
-        }
+        found: dict[str, list[dict[str, Any]]] = {}
+        for row in rows:
+            if row["setting"] == "searched":
+                found.setdefault(f"{row['task']}: {row['method']}", []).append(
+                    {
+                        "parameters": json.loads(row["parameters"]),
+                        "at_edge": row["at_edge"],
+                        "evaluations": float(row.get("evaluations") or 0),
+                    }
+                )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"--parameters-of {path} is not the table.csv of a finished contest:"

@@ -11,7 +11,7 @@ import mnist
 from jacobian_lab import InputError
 from mnist.problems import problem
 from studies.contest import choices, limits
-from studies.contest.choices import rounds, searched, try_parameters
+from studies.contest.choices import WORST, found_before, rounds, searched, try_parameters
 from studies.contest.contest import STUDY, Contest
 from studies.contest.entries import OTHERS
 from studies.contest.peers import Peer
@@ -65,7 +65,7 @@ def test_a_search_keeps_the_best_third_and_sums_over_all_digits(tmp_path, monkey
     seen = []
     bad_at_first = {3: 0.5, 4: -1.0}  # 4 is the best of 10 digits, and 3 of 90
 
-    def tried(task, method, parameters, config, part, known):
+    def tried(task, method, parameters, config, part, budget, known):
         assert (known is None) == (part.start == 0)
         number = parameters["number"]
         seen.append((number, part))
@@ -75,14 +75,14 @@ def test_a_search_keeps_the_best_third_and_sums_over_all_digits(tmp_path, monkey
 
     monkeypatch.setattr(choices, "try_parameters", tried)
     method = Peer("tried", "", None, {}, {"number": tuple(range(9))}, None, 1, "")
-    ((task, _, best),) = searched(Contest(), [("half", method)], Pieces(tmp_path))
+    ((task, _, best),) = searched(Contest(), [("half", method)], Pieces(tmp_path), 20)
     assert (task, best["parameters"]) == ("half", {"number": 3})
     assert best["at_edge"] == ""
     counts = {len(part): [n for n, p in seen if p == part] for _, part in seen}
     assert counts == {10: list(range(9)), 20: [4, 3, 2], 60: [3, 4]}
 
 
-def test_parameters_are_tried_on_other_digits_with_half_of_the_largest_budget(monkeypatch):
+def test_parameters_are_tried_on_other_digits_within_the_budget(monkeypatch):
     seen = []
 
     def scaled(denoiser, constraint, seeds, steps, scale):
@@ -92,9 +92,9 @@ def test_parameters_are_tried_on_other_digits_with_half_of_the_largest_budget(mo
         return scale * mnist.digits("held-out")[0][OTHERS + 2 : OTHERS + 2 + len(seeds)] + 0 * D
 
     contestants.enter(monkeypatch, scaled, {"scale": (1.0, 0.5, -1.0)})
-    config, part = Contest(budgets=(5, 20)), range(2, 5)
+    config, part = Contest(), range(2, 5)
     good, bad = (
-        try_parameters("half", "tried", {"scale": scale}, config, part) for scale in (1.0, -1.0)
+        try_parameters("half", "tried", {"scale": scale}, config, part, 10) for scale in (1.0, -1.0)
     )
     assert torch.equal(seen[4][0], problem("half", OTHERS + 2, 3, 0)[0].y)
     price = [(2, 4), (8, 4), (2, 8), (2, 10)]
@@ -102,5 +102,19 @@ def test_parameters_are_tried_on_other_digits_with_half_of_the_largest_budget(mo
     assert good["steps"] == 10
     assert good["doubt"] < bad["doubt"]
     seen.clear()
-    again = try_parameters("half", "tried", {"scale": 1.0}, config, part, 10)
+    again = try_parameters("half", "tried", {"scale": 1.0}, config, part, 10, 10)
     assert (again["doubt"], len(seen)) == (good["doubt"], 1)
+    over = try_parameters("half", "tried", {"scale": 1.0}, config, part, 10, 12)
+    assert over["doubt"] == 3 * WORST
+
+
+def test_of_several_parameters_those_of_the_nearest_budget_are_taken():
+    method = Peer("tried", "", None, {"number": 1}, {"number": (1, 2)}, None, 1, "")
+    config = Contest()
+    config.taken["half: tried"] = [
+        {"parameters": {"number": n}, "at_edge": "", "evaluations": e}
+        for n, e in ((1, 24), (2, 99))
+    ]
+    for budget, number in ((25, 1), (48, 1), (50, 2), (200, 2)):
+        ((_, _, best),) = found_before(config, [("half", method)], budget)
+        assert best["parameters"] == {"number": number}

@@ -91,10 +91,23 @@ def test_distance_and_diversity_are_of_what_did_not_fail(monkeypatch, enter):
 
 
 def test_a_search_that_ends_at_an_edge_is_told():
-    grids = {"a": (3.0, 1.0, 10.0), "b": (0.0, 1.0), "c": (1, 2, 4)}
+    grids = {"a": (3.0, 1.0, 10.0), "eta": (0.0, 1.0), "iterations": (1, 3), "c": (5,)}
     tried = contestants.peer(None, grids)
-    assert at_edge(tried, {"a": 3.0, "b": 1.0, "c": 2}) == ""
-    assert at_edge(tried, {"a": 10.0, "b": 1.0, "c": 1}) == "a, c"
+    assert at_edge(tried, {"a": 3.0, "eta": 1.0, "iterations": 1, "c": 5}) == ""
+    assert at_edge(tried, {"a": 10.0, "eta": 0.0, "iterations": 3, "c": 5}) == "a, iterations"
+
+
+@pytest.mark.parametrize("task", ["half", "super-resolution", "blur", "half, noise", "quantised"])
+def test_images_of_every_method_are_projected_where_y_has_no_noise(enter, task):
+    def gray(denoiser, problem, seeds, steps):
+        return torch.zeros(len(seeds), *denoiser.shape)
+
+    enter(gray)
+    found = execute(Entry(task, "tried", "authors", {}, 1), Contest(), OTHERS, 3, 0)
+    wanted, *_ = problem(task, OTHERS, 3, 0)
+    assert (found["residual"] > 0.01).all()  # of what it returned
+    left = wanted.residual(torch.from_numpy(found["images"]).float())
+    assert (float(left.max()) < 0.1) == (task in ("half", "super-resolution"))
 
 
 def test_in_latents_a_run_gets_decoded_problems_and_returns_latents(enter):

@@ -140,7 +140,7 @@ FAST_DIPS = Peer(
     "ours",
     fast_dips,
     {"rho": 200.0, "admm": 3, "descent": 1, "epsilon": 0.05},
-    {"rho": (30.0, 200.0, 1200.0), "admm": (2, 3, 9, 27)},
+    {"rho": (8.0, 30.0, 200.0, 1200.0), "admm": (1, 2, 3, 9, 27)},
     Passes(1),
     75,
     "Kim, Shin, Lim 2026",

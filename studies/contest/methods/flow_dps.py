@@ -74,7 +74,7 @@ FLOW_DPS = Peer(
     "ours",
     flow_dps,
     {"rate": 15.0, "shift": 4.0, "inner": 3},
-    {"rate": (0.5, 1.5, 5.0, 15.0, 50.0), "shift": (1.0, 4.0)},
+    {"rate": (0.5, 1.5, 5.0, 15.0, 50.0, 150.0), "shift": (1.0, 4.0)},
     Passes(1),
     28,
     "Kim, Kim, Ye 2025",
