@@ -18,14 +18,15 @@ from studies.contest.ours import paper
 from studies.contest.peers import Peer
 from studies.contest.price import steps_for
 from studies.contest.rules import Contest
+from studies.contest.standing import OVER
 from studies.frame.pieces import Work
 from studies.frame.study import Arrays, Pieces
 from studies.frame.workers import by_one_thread
 
 Chosen: TypeAlias = tuple[str, Peer, dict[str, Any]]
 """A task and a method, with its "parameters", and those at an edge of the search, "at_edge"."""
-OVER, WORST = 1.1, 100.0
-"""How much of its budget a run may cost, and the doubt of a digit that diverges."""
+WORST = 100.0
+"""The doubt of a digit that diverges."""
 MORE, FEWEST_KEPT, FIRST_ROUND = 3, 2, 10
 """Of a round of the search, a third of the parameters is kept, but at least two; the first has at
 least ten digits.
@@ -150,9 +151,7 @@ def rounds(count: int) -> list[range]:
 
 
 def found_before(config: Contest, pairs: list[tuple[str, Peer]], budget: int) -> list[Chosen]:
-    """Return the parameters that an earlier contest found, of several those that were found with a
-    number of evaluations nearest to the budget.
-    """
+    """Return the parameters that an earlier contest found, of several those for the budget."""
     named = {f"{task}: {peer.name}": (task, peer) for task, peer in pairs if peer.run is not paper}
     if missing := named.keys() - config.taken.keys():
         raise InputError(
@@ -160,7 +159,7 @@ def found_before(config: Contest, pairs: list[tuple[str, Peer]], budget: int) ->
             " leave it out, or search without --parameters-of"
         )
     known = [
-        (*pair, min(config.taken[name], key=lambda of: abs(log((of["evaluations"] or 1) / budget))))
+        (*pair, min(config.taken[name], key=lambda of: abs(log((of["budget"] or budget) / budget))))
         for name, pair in named.items()
     ]
     for task, peer, best in known:

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, PercentFormatter
 
 from studies.contest.limits import limit_rows
+from studies.contest.standing import SCORES, behind_the_first, budgets_of, entries_in
 from studies.frame.answer import Row
 from studies.frame.dataset import IMAGE, SUBJECT, Variable
 from studies.frame.figure_style import COLOURS
@@ -23,7 +24,6 @@ MEANS = ("residual", "psnr", "ssim", "diversity")
 """Scores of a digit whose means are in the table, each with its interval."""
 CALIBRATION = ("class_excess", "spread")
 """Whether samples are fair; see `studies.contest.calibration`."""
-SCORES = {"agreement": "judge's agreement", "psnr": "PSNR, dB"}
 """Scores that are drawn."""
 REACH = {"agreement": 0.4, "psnr": 6.0}
 """How far below the limit the panels reach."""
@@ -72,17 +72,13 @@ VARIABLES = {
 }
 
 
-def _entries(arrays: Arrays) -> list[dict[str, Any]]:
-    return [json.loads(str(entry)) for entry in arrays["entries"]]
-
-
 def table(arrays: Arrays) -> list[Row]:
     """Return a row for each limit and each run, sorted by task, setting and evaluations: means with
     95 % intervals, and how far a searched run is behind the first; last, what was left out and why.
     """
     rows: list[Row] = []
-    behind = behind_the_first(arrays)
-    for i, entry in enumerate(_entries(arrays)):
+    behind, nearest = behind_the_first(arrays), budgets_of(arrays)
+    for i, entry in enumerate(entries_in(arrays)):
         fine = np.isfinite(arrays["residual"][i])
         forward, jvp, vjp = arrays["passes"][i].tolist()
         row: Row = {
@@ -92,6 +88,7 @@ def table(arrays: Arrays) -> list[Row]:
             "steps": entry["steps"],
             "parameters": json.dumps(entry["parameters"]),
             "at_edge": str(arrays["at_edge"][i]),
+            "budget": nearest[i] if entry["setting"] == "searched" else "",
             "digits": len(fine),
             "failed": int((~fine).sum()),
             "evaluations": forward + jvp + vjp,
@@ -113,32 +110,6 @@ def table(arrays: Arrays) -> list[Row]:
     rows += json.loads(str(arrays["left_out"]))
     names = dict.fromkeys(name for row in sorted(rows, key=len, reverse=True) for name in row)
     return [{name: row.get(name, "") for name in names} for row in rows]
-
-
-def behind_the_first(arrays: Arrays) -> dict[int, Row]:
-    """Return, for each searched run, how far it is behind the first of its task and budget in
-    agreement and in PSNR: the mean over the digits, which all share, and its 95 % interval.
-
-    A run counts for the budget nearest to what it spent; one that spent a tenth more is not first.
-    """
-    evaluations, budgets = arrays["passes"].sum(1), arrays["budgets"]
-    groups: dict[tuple[str, int], list[int]] = {}
-    for i, entry in enumerate(_entries(arrays)):
-        if entry["setting"] == "searched" and np.isfinite(arrays["residual"][i]).sum() > 1:
-            nearest = int(budgets[np.abs(budgets - evaluations[i]).argmin()])
-            groups.setdefault((entry["task"], nearest), []).append(i)
-    found: dict[int, Row] = {}
-    for (_, budget), members in groups.items():
-        within = [i for i in members if evaluations[i] <= 1.1 * budget]
-        for score in SCORES if within else ():
-            # a digit that failed is not named rightly, and has 0 dB
-            values = np.nan_to_num(arrays[score].astype(float))
-            first = max(within, key=lambda i: values[i].mean())
-            for i in members:
-                names = (f"{score}_behind", f"{score}_behind_low", f"{score}_behind_high")
-                interval = mean_interval(values[first] - values[i])
-                found[i] = found.get(i, {}) | dict(zip(names, interval, strict=True))
-    return found
 
 
 def _place(row: Row) -> tuple[bool, str, float]:
@@ -285,7 +256,7 @@ def _gallery(part: Any, arrays: Arrays, methods: list[str], task: str) -> None:
     """Draw the first digits: truth, what is observed of them, the limit's mean, and each method's
     at its largest searched budget.
     """
-    entries, at = _entries(arrays), arrays["tasks"].tolist().index(task)
+    entries, at = entries_in(arrays), arrays["tasks"].tolist().index(task)
     lines = [
         ("truth", arrays["digits"]),
         ("observed", arrays["observed"][at]),

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +16,8 @@ from numpy.typing import NDArray
 from jacobian_lab import InputError
 from jacobian_lab._checksums import SUMS, read_sums
 from jacobian_lab._files import read_json
-from studies.contest.contest import ANSWER
 from studies.contest.contest_report import VARIABLES, plot, table
+from studies.contest.standing import Summary, budgets_of, entries_in
 from studies.frame.dataset import DATA, arrays_of, read_dataset
 from studies.frame.study import Arrays, Options, Pieces, Study
 
@@ -37,7 +36,7 @@ class Contests(Options):
 
     runs: tuple[Path, ...] = ()
     """Folders of finished contests on the same digits, of other tasks, methods or budgets each. Of
-    an entry that two of them have, the first is taken.
+    two runs of a method on a task at one budget, that of the first folder is taken.
     """
     hashes: dict[str, str] = field(init=False, default_factory=dict)
     """SHA-256 of their data."""
@@ -73,8 +72,9 @@ def joined(parts: list[Arrays]) -> Arrays:
         else parts[0][name]
         for name in along.keys() & set.intersection(*(set(part) for part in parts))
     }
+    budgets = np.unique(np.concatenate([part["budgets"] for part in parts]))
     kept = {
-        "entry": _first([_key(entry) for entry in found["entries"]]),
+        "entry": _first(_keys(found | {"budgets": budgets})),
         "task": _first(found["tasks"].tolist()),
         "own": _first(found["ours"].tolist()),
     }
@@ -84,15 +84,22 @@ def joined(parts: list[Arrays]) -> Arrays:
     left_out = [row for part in parts for row in json.loads(str(part["left_out"]))]
     once = {(row["task"], row["method"]): row for row in left_out}
     return found | {
-        "budgets": np.unique(np.concatenate([part["budgets"] for part in parts])),
+        "budgets": budgets,
         "left_out": np.array(json.dumps(list(once.values()))),
     }
 
 
-def _key(entry: Any) -> str:
-    """Return what tells an entry from the others, as JSON."""
-    told = json.loads(str(entry))
-    return json.dumps([told[name] for name in ("task", "method", "setting", "steps")])
+def _keys(arrays: Arrays) -> list[str]:
+    """Return what tells each entry from the others, as JSON: of searched ones the budget."""
+    return [
+        json.dumps(
+            [
+                *(entry[name] for name in ("task", "method", "setting")),
+                budget if entry["setting"] == "searched" else entry["steps"],
+            ]
+        )
+        for entry, budget in zip(entries_in(arrays), budgets_of(arrays), strict=True)
+    ]
 
 
 def _first(names: list[str]) -> NDArray[np.intp]:
@@ -108,5 +115,5 @@ STUDY = Study(
     plot,
     models=lambda _: {},
     variables=VARIABLES,
-    answer=ANSWER,
+    answer=Summary(),
 )

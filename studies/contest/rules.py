@@ -54,7 +54,7 @@ class Contest(Config):
     parameters_of: Path | None = None
     """table.csv of a finished contest, whose searched parameters are taken: nothing is searched."""
     taken: dict[str, list[dict[str, Any]]] = field(init=False, default_factory=dict)
-    """These parameters, "task: method" -> "parameters", "at_edge", "evaluations" (0: not told)."""
+    """These parameters, "task: method" -> "parameters", "at_edge", "budget" (0: not told)."""
     longest: int = 1000
     """Most steps of a run with the authors' own settings."""
     model: str = "mnist"
@@ -141,7 +141,7 @@ def searched_in(path: Path) -> dict[str, list[dict[str, Any]]]:
                     {
                         "parameters": json.loads(row["parameters"]),
                         "at_edge": row["at_edge"],
-                        "evaluations": float(row.get("evaluations") or 0),
+                        "budget": int(row.get("budget") or 0),
                     }
                 )
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -112,9 +112,8 @@ def test_of_several_parameters_those_of_the_nearest_budget_are_taken():
     method = Peer("tried", "", None, {"number": 1}, {"number": (1, 2)}, None, 1, "")
     config = Contest()
     config.taken["half: tried"] = [
-        {"parameters": {"number": n}, "at_edge": "", "evaluations": e}
-        for n, e in ((1, 24), (2, 99))
+        {"parameters": {"number": n}, "at_edge": "", "budget": of} for n, of in ((1, 25), (2, 100))
     ]
-    for budget, number in ((25, 1), (48, 1), (50, 2), (200, 2)):
+    for budget, number in ((25, 1), (48, 1), (60, 2), (200, 2)):
         ((_, _, best),) = found_before(config, [("half", method)], budget)
         assert best["parameters"] == {"number": number}

@@ -19,7 +19,6 @@ from studies.contest import (
     contest,
 )
 from studies.contest.contest import FIRST, Contest
-from studies.contest.contest_report import behind_the_first
 from studies.frame.study import run
 
 from conftest import stored
@@ -194,39 +193,3 @@ def test_a_missing_library_is_named_before_anything_is_computed(monkeypatch, tmp
     with pytest.raises(InputError, match=r"jacobian-lab\[peers\]"):
         run(contest.STUDY, Contest(methods=("DDIM", "DPS"), out=tmp_path / "run"))
     assert not list(tmp_path.iterdir())
-
-
-def test_runs_are_compared_with_the_first_of_their_budget_digit_by_digit():
-    rng = np.random.default_rng(0)
-    digits = rng.normal(20, 5, 50)  # easy and hard ones, the same for all
-    near, few = digits - 0.5 + 0.01 * rng.standard_normal(50), digits + 9
-    psnr = np.stack([digits, near, digits + 9, digits, np.where(np.arange(50) < 3, few, np.nan)])
-    agreement = np.ones((5, 50))
-    agreement[1, :10] = np.nan  # failed, so not named
-    entries = [
-        {"task": "half", "method": name, "setting": setting, "parameters": {}, "steps": 1}
-        for name, setting in (
-            ("a", "searched"),
-            ("b", "searched"),
-            ("c", "searched"),
-            ("d", "authors"),
-            ("e", "searched"),  # few digits, drawn well
-        )
-    ]
-    found = behind_the_first(
-        {
-            "entries": np.array([json.dumps(entry) for entry in entries]),
-            "budgets": np.array([25, 100]),
-            "passes": np.array([[100, 0, 0], [50, 45, 0], [125, 0, 0], [100, 0, 0], [99, 0, 0]]),
-            "residual": np.zeros((5, 50)),
-            "psnr": psnr,
-            "agreement": agreement,
-        }
-    )
-    assert found.keys() == {0, 1, 2, 4}
-    assert found[4]["psnr_behind_low"] > 10
-    assert found[0]["psnr_behind"] == found[0]["agreement_behind"] == 0
-    assert found[1]["psnr_behind_low"] < 0.5 < found[1]["psnr_behind_high"]
-    assert found[1]["psnr_behind_high"] - found[1]["psnr_behind_low"] < 0.02
-    assert found[1]["agreement_behind"] == pytest.approx(0.2)
-    assert found[2]["psnr_behind"] == pytest.approx(-9)  # for a fourth more than its budget

@@ -1,7 +1,5 @@
 """Contests held one after the other are one, and it is told where they cannot be."""
 
-import json
-
 import numpy as np
 import pytest
 
@@ -44,8 +42,7 @@ def test_what_two_contests_stored_is_one_contest(parts, tmp_path):
 
 def test_what_two_contests_both_have_is_there_once(parts):
     one, other = stored(parts["half"]), stored(parts["half"])
-    later = json.loads(str(other["entries"][0]))
-    other["entries"] = np.array([json.dumps(later | {"steps": 99})])
+    other["passes"] = other["passes"] + 95
     other["psnr"], other["budgets"] = other["psnr"] + 1, np.array([99])
     found = joined([one, one, other])
     assert len(found["entries"]) == 2

@@ -39,7 +39,7 @@ half,DPS,searched,"{""zeta"": 3.0}",zeta
 def test_parameters_of_a_finished_contest_are_taken_from_its_table(tmp_path):
     path = tmp_path / "table.csv"
     path.write_text(TABLE)
-    found = {"parameters": {"zeta": 3.0}, "at_edge": "zeta", "evaluations": 0.0}
+    found = {"parameters": {"zeta": 3.0}, "at_edge": "zeta", "budget": 0}
     expected = {"half: DPS": [found]}
     assert Contest(parameters_of=path).taken == expected
     for text, said in (
