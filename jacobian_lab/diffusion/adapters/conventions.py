@@ -125,6 +125,12 @@ def read_table(scheduler: Any) -> Convention:
     """Return the convention of a scheduler of diffusers with a table of alphas, or raise."""
     name, said = type(scheduler).__name__, scheduler.config.get("prediction_type")
     table = getattr(scheduler, "alphas_cumprod", None)
+    if table is None and name.startswith("EDM"):
+        raise InputError(
+            f"{name} is of Karras's preconditioning, and DDIM's table would misread the network:"
+            " write Denoiser(network, VarianceExploding(sigma_max, sigma_min), EDM(sigma_data),"
+            " shape)"
+        )
     if table is None:
         raise InputError(
             f"{name} has no table alphas_cumprod, and is no flow: expected a scheduler such as"

@@ -125,5 +125,8 @@ def test_a_flow_scheduler_beside_a_unet_means_diffusers_sign(folders, tmp_path):
 def test_a_scheduler_without_a_table_is_refused():
     pipeline = pipelines.stable_diffusion()
     pipeline.scheduler = diffusers.EDMEulerScheduler()
-    with pytest.raises(InputError, match="EDMEulerScheduler has no table alphas_cumprod"):
+    with pytest.raises(InputError, match="Karras's preconditioning, and DDIM's table would mis"):
+        load_latent(pipeline)
+    pipeline.scheduler = diffusers.ScoreSdeVeScheduler()
+    with pytest.raises(InputError, match="ScoreSdeVeScheduler has no table alphas_cumprod"):
         load_latent(pipeline)
