@@ -206,14 +206,26 @@ def test_few_samples_are_refused(models):
         check_convention(models["mnist"], torch.full_like(DIGITS, 0.5))
 
 
-def test_noise_is_that_of_each_samples_own_time(models):
-    denoiser, noise = models["mnist"], torch.randn(DIGITS.shape)
-    times = torch.tensor([10] * 4 + [900] * 4)
-    assert check_convention(denoiser, DIGITS, denoiser.add_noise(DIGITS, times, noise), times)
+def test_noise_is_that_of_each_samples_own_time():
+    small = torch.nn.functional.avg_pool2d(mnist.digits("held-out")[0], 4).double()
+    covariance = torch.cov(small.flatten(1).T)
+    oracle = gaussian(small.flatten(1).mean(0), covariance, DiscreteSchedule.linear(), (1, 8, 8))
+    denoiser, noise = oracle.denoiser("v"), torch.randn(8, 1, 8, 8).double()
+    clean, mixed = small[:8], torch.tensor([10] * 4 + [900] * 4)
     alpha, sigma = (float(c) for c in denoiser.schedule(500))
+
+    def slips(x_t, t):
+        found = check_convention(denoiser, clean, x_t, t).slips
+        return [slip for slip in found if "holds noise" in slip]
+
+    for t in (10, 500, mixed, torch.arange(8) * 120 + 20):
+        assert not slips(denoiser.add_noise(clean, t, noise), t)
+    times = torch.tensor([10] * 7 + [900])
+    (slip,) = slips(torch.cat([denoiser.add_noise(clean, times, noise)[:7], clean[7:]]), times)
+    assert "t = 900 says 1: is it a clean sample?" in slip
     for x_t, t in (
-        (DIGITS + sigma / alpha * noise, 500),
-        (denoiser.add_noise(DIGITS, 900, noise), 50),
+        (clean + sigma / alpha * noise, 500),
+        (denoiser.add_noise(clean, 900, noise), 50),
     ):
-        (slip,) = check_convention(denoiser, DIGITS, x_t, t).slips
+        (slip,) = slips(x_t, t)
         assert "is it of another time, or scaled otherwise" in slip
