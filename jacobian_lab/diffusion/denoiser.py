@@ -170,6 +170,11 @@ class Denoiser(nn.Module):
         given, time = x.clone(), self.schedule.time_tensor(t)
         if isinstance(self.prediction, Preconditioning):
             _, _, c_in, time = self._scalings(self.prediction, t)
+            if not all_finite(c_in.to(x.dtype)) or not all_finite(time):
+                raise InputError(
+                    f"what the network is fed is not finite at t = {t} in {x.dtype}: c_in is"
+                    f" {c_in.tolist()}, the time {time.tolist()}. Take another time"
+                )
             given = per_sample(c_in, x) * given
         precision = torch.promote_types(x.dtype, torch.float32)
         dtype = precision if time.is_floating_point() else time.dtype

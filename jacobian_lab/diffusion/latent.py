@@ -8,6 +8,7 @@ images = latent.decode(latent.denoiser(x_t, 500))
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import torch
@@ -45,13 +46,7 @@ class Latent:
     def __init__(self, pipeline: Any, denoiser: Denoiser, factor: int) -> None:
         self.pipeline, self.denoiser, self.factor = pipeline, denoiser, factor
         config = pipeline.vae.config
-        self._upcast = (
-            config.get("force_upcast", False)
-            and pipeline.vae.dtype == torch.float16
-            and not hasattr(pipeline.vae, "_hf_hook")
-        )
-        if self._upcast:  # as in diffusers: it overflows in float16
-            pipeline.vae.float()
+        self._steady = steady(pipeline.vae)
         # one number for all channels, or, as in some of SDXL's kin, one for each
         mean, std = config.get("latents_mean"), config.get("latents_std")
         shift = [float(config.get("shift_factor") or 0.0)] if mean is None else mean
@@ -68,20 +63,34 @@ class Latent:
         it; differentiable. The images must be on the model's device and in its dtype.
         """
         _check_batch(images, self.image_shape, "images")
-        encoded = self.pipeline.vae.encode(images.float() if self._upcast else images)
+        vae, given = self._computing(images)
+        encoded = vae.encode(given)
         latents = encoded.latent_dist.mode() if hasattr(encoded, "latent_dist") else encoded.latent
         found: Tensor = (latents - self._shift.to(latents)) * self._scale.to(latents)
-        return found.to(images.dtype) if self._upcast else found
+        return found.to(images.dtype)
 
     def decode(self, latents: Tensor) -> Tensor:
         """Return the images of latents: (B, C, h, w) -> (B, c, H, W), not clamped to [-1, 1];
         differentiable.
         """
         _check_batch(latents, self.denoiser.shape, "latents")
-        given = latents.float() if self._upcast else latents
+        vae, given = self._computing(latents)
         own = given / self._scale.to(given) + self._shift.to(given)
-        images: Tensor = self.pipeline.vae.decode(own, return_dict=False)[0]
-        return images.to(latents.dtype) if self._upcast else images
+        images: Tensor = vae.decode(own, return_dict=False)[0]
+        return images.to(latents.dtype)
+
+    def _computing(self, x: Tensor) -> tuple[Any, Tensor]:
+        """Return the autoencoder that computes, and x as it takes it."""
+        own = self.pipeline.vae
+        return (own, x) if self._steady is own else (self._steady.to(own.device), x.float())
+
+
+def steady(vae: Any) -> Any:
+    """Return an autoencoder, or a copy in float32 of one that overflows in float16, as diffusers'
+    `force_upcast` says; one that is offloaded stays as it is, and so does the pipeline's own.
+    """
+    overflows = vae.config.get("force_upcast", False) and vae.dtype == torch.float16
+    return copy.deepcopy(vae).float() if overflows and not hasattr(vae, "_hf_hook") else vae
 
 
 def _check_batch(x: Tensor, shape: tuple[int, ...], name: str) -> None:

@@ -181,6 +181,17 @@ def test_coefficients_that_are_not_finite_are_told():
         score(x.half(), 500.0)
 
 
+def test_what_the_network_is_fed_is_finite():
+    class Late(EDM):
+        def __call__(self, t, alpha_t, sigma_t):
+            return super().__call__(t, alpha_t, sigma_t)._replace(time=(1 - sigma_t).log())
+
+    denoiser = Denoiser(lambda x, t: x, VarianceExploding(5.0), Late(), (3,))
+    assert denoiser(torch.ones(1, 3), 0.5).isfinite().all()
+    with pytest.raises(InputError, match="is fed is not finite at t = 2.0"):
+        denoiser(torch.ones(1, 3), 2.0)
+
+
 def test_a_clean_time_has_no_noise_to_tell():
     schedule = DiscreteSchedule(torch.tensor([1.0, 0.5, 0.1]))
     x, D = torch.ones(1, 3), Denoiser(lambda x, t: 0.1 * x, schedule, "v", (3,))

@@ -254,5 +254,6 @@ def test_an_autoencoder_that_overflows_in_half_precision_computes_in_float32():
         latent = load(pipeline.to(dtype=torch.float16), prompt="a cat")
         images = latent.decode(torch.randn(1, *latent.denoiser.shape).half())
         assert images.dtype == torch.float16
+        assert pipeline.vae.dtype == torch.float16  # the pipeline's own stays as it is
         assert images.isfinite().all()
         assert latent.encode(images.clamp(-1, 1)).dtype == torch.float16

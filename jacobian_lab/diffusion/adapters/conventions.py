@@ -97,10 +97,15 @@ def read_convention(opened: Opened, said: Said | None) -> Convention:
 
 def is_flow(scheduler: Any) -> bool:
     """Return whether a scheduler of diffusers is of a rectified flow with data at 0, or raise if
-    they are at 1.
+    they are at 1, or the path is another.
     """
     matching = any(name.startswith("FlowMatch") for name in classes(scheduler))
     flow = matching or scheduler.config.get("prediction_type") == "flow_prediction"
+    if flow and not matching and not scheduler.config.get("use_flow_sigmas"):
+        raise InputError(
+            f"{type(scheduler).__name__} has prediction_type 'flow_prediction' without"
+            " use_flow_sigmas: its path is that of its table, which no flow has"
+        )
     if flow and scheduler.config.get("invert_sigmas"):
         raise InputError(
             f"{type(scheduler).__name__} has invert_sigmas, time the other way round: expected data"

@@ -86,8 +86,8 @@ def check_call(own: Callable[..., Any], denoiser: Denoiser, *labels: Tensor) -> 
     """Raise unless D is an object's own `own(x, sigma, *labels)` at random points of several noise
     levels: it may have other scalings, or another time.
     """
-    weight = next(denoiser.parameters())
     z = torch.randn(1, *denoiser.shape, generator=torch.Generator().manual_seed(0), device="cpu")
+    weight = next(denoiser.parameters(), z)
     given = [label.to(weight.device) for label in labels]
     for wanted in COMPARED:
         sigma = min(wanted, float(denoiser.schedule.times(1)[0]))

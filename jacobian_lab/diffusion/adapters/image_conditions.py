@@ -14,6 +14,7 @@ from jacobian_lab import _require
 from jacobian_lab.diffusion.adapters.autoencoders import Sizes
 from jacobian_lab.diffusion.adapters.conditions import Beside, Controlled, Held
 from jacobian_lab.diffusion.adapters.pipelines import Opened
+from jacobian_lab.diffusion.latent import steady
 from jacobian_lab.errors import InputError
 
 
@@ -69,9 +70,10 @@ def _masked(pipeline: Any, sizes: Sizes, image: Tensor, mask: Tensor) -> Tensor:
             f"mask must be bool of shape {(1, *sizes.image[1:])}, True where a pixel is known: got"
             f" {_require.shown(mask)}"
         )
-    vae = pipeline.vae
+    vae = steady(pipeline.vae)
     known = (image * mask)[None].to(vae.device, vae.dtype)
     latent = vae.encode(known).latent_dist.mode() * vae.config.scaling_factor
+    latent = latent.to(pipeline.vae.dtype)
     unknown = F.interpolate((~mask)[None].to(latent), size=sizes.latent[1:])
     return torch.cat([unknown, latent], dim=1)
 

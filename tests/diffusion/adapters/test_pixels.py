@@ -58,6 +58,14 @@ def test_a_folder_of_a_pixel_pipeline_is_read(tmp_path):
         (
             lambda: (
                 unet(),
+                diffusers.UniPCMultistepScheduler(prediction_type="flow_prediction"),
+            ),
+            {},
+            "'flow_prediction' without use_flow_sigmas",
+        ),
+        (
+            lambda: (
+                unet(),
                 diffusers.EulerDiscreteScheduler(
                     prediction_type="v_prediction", timestep_type="continuous"
                 ),
