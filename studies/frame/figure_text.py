@@ -4,6 +4,7 @@ and readable ticks.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from textwrap import fill
 from typing import Any
 
@@ -54,18 +55,21 @@ def _counted(what: str, first: int, count: int) -> str:
 
 def printable(arrays: Arrays) -> Arrays:
     """Return arrays in whose texts the bytes of file names that are no UTF-8 are escaped."""
-    return {
-        name: np.char.decode(np.char.encode(array, "utf-8", "backslashreplace"), "utf-8")
-        if np.asarray(array).dtype.kind == "U"
-        else array
-        for name, array in arrays.items()
-    }
+    return _texts(
+        arrays,
+        lambda text: np.char.decode(np.char.encode(text, "utf-8", "backslashreplace"), "utf-8"),
+    )
 
 
 def without_math(arrays: Arrays) -> Arrays:
     """Return arrays in whose texts, such as names of files, a dollar is no formula."""
+    return _texts(arrays, lambda text: np.char.replace(text, "$", r"\$"))
+
+
+def _texts(arrays: Arrays, change: Callable[[NDArray[Any]], NDArray[Any]]) -> Arrays:
+    """Return arrays of which those of texts, but for empty ones, are changed."""
     return {
-        name: np.char.replace(array, "$", r"\$") if np.asarray(array).dtype.kind == "U" else array
+        name: change(array) if np.asarray(array).dtype.kind == "U" and np.size(array) else array
         for name, array in arrays.items()
     }
 

@@ -35,7 +35,7 @@ GIVEN: dict[str, Any] = {}
 """Models that were handed over in Python, by the name that stands for them meanwhile."""
 NEIGHBOURS: dict[str, Path] = {}
 """Modules that models' files have imported from their own folder -> this folder."""
-OURS = ("jacobian_lab", "mnist", "studies")
+PACKAGES = ("jacobian_lab", "mnist", "studies")
 PARTS: dict[str, Callable[[Any], bool]] = {
     "denoiser": lambda part: isinstance(part, Denoiser),
     "encode": callable,
@@ -136,14 +136,16 @@ def _run(path: Path, name: str) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[key] = module  # as dataclasses and pickle expect
     _forget_namesakes(path.parent)
+    before = set(sys.modules)
     sys.path.insert(0, str(path.parent))
     try:
         spec.loader.exec_module(module)
     finally:
         sys.path.remove(str(path.parent))
-        for found, one in [*sys.modules.items()]:
-            file = getattr(one, "__file__", None)
-            if file and path.parent in Path(file).parents:
+        for found in sys.modules.keys() - before:
+            file = getattr(sys.modules[found], "__file__", None)
+            ours = found.partition(".")[0] in PACKAGES
+            if file and path.parent in Path(file).parents and not ours:
                 NEIGHBOURS[found] = path.parent
     return module
 
@@ -226,7 +228,7 @@ def made_hash(name: str) -> dict[str, str]:
 
 def _imported(source: Path) -> list[Path]:
     """Return a file and those beside it and below that it imports, directly or not."""
-    finder = ModuleFinder(path=[str(source.resolve().parent)], excludes=OURS)
+    finder = ModuleFinder(path=[str(source.resolve().parent)], excludes=PACKAGES)
     finder.run_script(str(source))
     found = (getattr(module, "__file__", None) for module in finder.modules.values())
     files = {Path(file) for file in found if file}

@@ -129,7 +129,11 @@ def test_names_of_files_may_hold_dollars_and_bytes_that_are_no_text(tmp_path):
     odd = "cost_$5_$6 $x_$.png", "caf\udce9.png"
 
     def compute(config, pieces):
-        return {"names": np.array(odd), "subject": np.array(f"images {', '.join(odd)}")}
+        return {
+            "names": np.array(odd),
+            "none": np.array([], dtype=str),
+            "subject": np.array(f"images {', '.join(odd)}"),
+        }
 
     def plot(arrays):
         figure = Figure(figsize=(2, 2))
@@ -142,7 +146,7 @@ def test_names_of_files_may_hold_dollars_and_bytes_that_are_no_text(tmp_path):
         compute=compute,
         plot=plot,
         table=lambda arrays: [{"name": str(name)} for name in arrays["names"]],
-        variables={"names": Variable("i", "names"), **SUBJECT},
+        variables={"names": Variable("i", "names"), "none": Variable("k", "none"), **SUBJECT},
     )
     folder = run(study, Options(out=tmp_path / "run"))
     assert (folder / "table.csv").read_text() == f"name\n{odd[0]}\ncaf\\udce9.png\n"

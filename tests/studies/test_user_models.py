@@ -11,8 +11,9 @@ from jacobian_lab import InputError
 from studies.frame.models import open_model
 from studies.frame.options import OnModel
 from studies.frame.survey import Survey
-from studies.frame.user_models import first, is_users, made_hash, make
+from studies.frame.user_models import NEIGHBOURS, first, is_users, made_hash, make
 
+import tiny_model
 from conftest import call
 
 MODEL = '''
@@ -282,6 +283,17 @@ def test_files_of_one_name_beside_two_models_are_each_models_own(tmp_path):
     x = torch.ones(1, 1, 8, 8)
     made = [make(name) for name in (*names, names[0])]
     assert [float(D(x, 500).mean()) for D in made] == [1.0, 3.0, 1.0]
+
+
+def test_what_was_loaded_before_a_model_is_no_neighbour_of_it(tmp_path):
+    """Such as our own packages, and an environment below the folder of a model."""
+    make(f"{tiny_model.__file__}:make")  # beside this suite's own modules
+    assert "conftest" in sys.modules
+    assert not {"conftest", "tiny_model"} & NEIGHBOURS.keys()
+    (tmp_path / "conftest.py").write_text("")
+    make(beside(tmp_path, 1.0))
+    assert "beside_a_model" in NEIGHBOURS
+    assert "conftest" in sys.modules
 
 
 def test_weights_that_differ_from_call_to_call_are_refused(tmp_path):
