@@ -126,17 +126,20 @@ def parsed(command: Command, name: str, words: list[str]) -> Any:
         "__post_init__": lambda _: None,  # checked below: tyro would frame the message
     }
     words = [re.sub(r"^--image(?=$|=)", "--images", word) for word in words]
-    given = [word.split("=")[0].replace("_", "-") for word in words if word.startswith("--")]
-    twice = sorted({word for word in given if given.count(word) > 1})
+    options = [
+        re.sub("^no_", "", word.split("=")[0].lstrip("-").replace("-", "_"))
+        for word in words
+        if word.startswith("--")
+    ]
+    twice = sorted({option for option in options if options.count(option) > 1})
     if twice:
-        raise InputError(f"{', '.join(twice)} is given more than once: give it once")
+        said = ", ".join("--" + option.replace("_", "-") for option in twice)
+        raise InputError(f"{said} is given more than once: give it once")
     parsed: Any = tyro.cli(
         type(kind.__name__, (kind,), body), prog=f"jacobian-lab {name}", args=words
     )
     # what was not typed keeps its default, which a study can tell from the same value typed
-    options = {word.split("=")[0] for word in words if word.startswith("--")}
-    typed = {re.sub(r"^no_", "", word.lstrip("-").replace("-", "_")) for word in options}
-    typed |= set(positional)
+    typed = {*options, *positional}
     return kind(**{name: getattr(parsed, name) for name in annotations if name in typed})
 
 

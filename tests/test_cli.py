@@ -107,6 +107,7 @@ def test_help_has_a_runnable_example(monkeypatch, capsys, words):
         ([], "directions"),
         (["directions", "--tme", "3"], "--tme"),
         (["directions", "--digit", "3", "--digit=4"], "--digit is given more than once"),
+        (["inpaint", "--project", "--no-project"], "--project is given more than once"),
         (["eigenvalues", "--digits", "2", "--images", "a.npy"], "--digits counts held-out digits"),
         (["directions", "--time", "noon"], "noon"),
         (

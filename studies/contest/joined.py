@@ -1,6 +1,6 @@
 """Contests that were held one after the other, of some tasks, methods or budgets each, as one.
 
-A contest of all methods takes an hour for each task and 100 evaluations. Its parts are runs of
+A contest of all methods takes hours for each task and budget. Its parts are runs of
 their own, and what they stored is joined here: nothing is computed.
 """
 

@@ -16,7 +16,8 @@ SCORES = {"agreement": "judge's agreement", "psnr": "PSNR, dB"}
 """By which runs are compared, and how a figure calls them."""
 OVER = 1.1
 """How much of its budget a run may cost."""
-OURS = ("inexact Newton", "gradient descent")
+PAIR = ("inexact Newton", "gradient descent")
+"""Our two methods of likely images: along J e and along J^T e."""
 
 
 def entries_in(arrays: Arrays) -> list[dict[str, Any]]:
@@ -77,11 +78,11 @@ def _line(runs: dict[str, Row], limit: str) -> Row:
     """Return the row of a task and a budget."""
     some = next(iter(runs.values()))
     line: Row = {"task": some["task"], "evaluations": some["budget"], "limit": limit}
-    line |= {name: _told(runs[name], behind=True) for name in OURS if name in runs}
+    line |= {name: _told(runs[name], behind=True) for name in PAIR if name in runs}
     others = [
         row
         for name, row in runs.items()
-        if name not in OURS and float(row["evaluations"]) <= OVER * int(row["budget"])
+        if name not in PAIR and float(row["evaluations"]) <= OVER * int(row["budget"])
     ]
     for score in SCORES if others else ():
         best = others[int(np.argmax([float(row[score]) for row in others]))]
