@@ -188,7 +188,7 @@ def test_what_the_network_is_fed_is_finite():
 
     denoiser = Denoiser(lambda x, t: x, VarianceExploding(5.0), Late(), (3,))
     assert denoiser(torch.ones(1, 3), 0.5).isfinite().all()
-    with pytest.raises(InputError, match="is fed is not finite at t = 2.0"):
+    with pytest.raises(InputError, match=r"is fed is not finite at t = 2\.0"):
         denoiser(torch.ones(1, 3), 2.0)
 
 
