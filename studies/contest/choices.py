@@ -221,7 +221,7 @@ def try_parameters(
     entry = Entry(task, method, "searched", parameters, 1)
     runs = Runs(entry, config, OTHERS + part.start)
     if steps is None:
-        steps = steps_for(runs.cost, budget, len(part))
+        steps = steps_for(runs.cost, budget, len(part), whole=True)
     doubt = np.nan_to_num(runs(steps, len(part))["doubt"], nan=WORST).sum()
     if runs.cost(steps, len(part)) > OVER * budget:
         doubt = WORST * len(part)

@@ -12,7 +12,9 @@ APART, TRIES = 0.05, 3
 """How far a run may be from its budget, and how often its steps are changed for that."""
 
 
-def steps_for(cost: Callable[[int, int], float], budget: float, count: int) -> int:
+def steps_for(
+    cost: Callable[[int, int], float], budget: float, count: int, whole: bool = False
+) -> int:
     """Return how many steps, at least 2, cost a budget of evaluations for each of some digits.
 
     Two short runs tell the cost of a step, and what a run costs beside its steps. Where each of
@@ -28,7 +30,10 @@ def steps_for(cost: Callable[[int, int], float], budget: float, count: int) -> i
     budget : float
     count : int
         How many digits a run has.
+    whole : bool
+        Try the steps on all digits: for who wants that run anyway.
     """
+    digits = count
     short = cost(STEPS, FEW)
     alike = abs(cost(STEPS, MORE) - short) <= 2 * APART * short
     count = FEW if alike else count
@@ -40,7 +45,7 @@ def steps_for(cost: Callable[[int, int], float], budget: float, count: int) -> i
         step = short / STEPS
     steps = max(2, round((budget - once) / step))
     for _ in range(TRIES):
-        spent = cost(steps, count)
+        spent = cost(steps, digits if whole else count)
         if spent <= (1 + APART) * budget and (alike or spent >= (1 - APART) * budget):
             break
         steps = max(2, round(steps * budget / spent))

@@ -53,3 +53,14 @@ def test_long_steps_that_diverge_are_told_from_cheap_ones_without_a_check_too():
 
 def test_two_steps_are_the_fewest():
     assert steps_for(lambda n, count: 1000.0 * n + 4 / count, 100, 50) == 2
+
+
+def test_a_search_runs_all_its_digits_once():
+    asked = []
+
+    def cost(n, count):
+        asked.append((n, count))
+        return 2.0 * n
+
+    assert steps_for(cost, 100, 10, whole=True) == 50
+    assert asked == [(4, 2), (4, 8), (8, 2), (50, 10)]
