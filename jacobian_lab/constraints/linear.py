@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from jacobian_lab.constraints.base import LinearConstraint
-from jacobian_lab.constraints.observations import Map, as_images, dot_test, on_device
+from jacobian_lab.constraints.observations import Map, as_images, dot_test, on_device, widened
 from jacobian_lab.errors import ConvergenceWarning, InputError
 
 
@@ -222,22 +222,24 @@ class LinearMap(LinearConstraint):
         def times(factor: Tensor, a: Tensor) -> Tensor:
             return factor.reshape(-1, *[1] * (a.ndim - 1)) * a
 
-        r, s = y, self._adjoint(y)
+        s = self._adjoint(y)
+        own = s.dtype  # of A; sums of squares are in float32 at least: half would overflow
+        r, s = widened(y), widened(s)
         x, p, slope = torch.zeros_like(s), s, size(s)  # slope: |A^T r - damping x|^2
-        going, norm = slope > 0, torch.zeros_like(slope)
+        going, norm, whole = slope > 0, torch.zeros_like(slope), size(r)
         for _ in range(self.steps if going.any() else 0):
-            Ap = self._forward(p)
+            Ap = widened(self._forward(p.to(own)))
             curvature = size(Ap) + self.damping * size(p)
             # |A|^2 + damping, from below
             norm = torch.maximum(norm, torch.where(going, curvature / size(p), 0))
             going = going & (curvature > 0)
             step = torch.where(going, slope / curvature, 0)
             x, r, before = x + times(step, p), r - times(step, Ap), slope
-            s = self._adjoint(r) - self.damping * x
+            s = widened(self._adjoint(r.to(y.dtype))) - self.damping * x
             slope, left = size(s), size(r)
             going = (
                 going
-                & (left > self.rtol**2 * size(y))
+                & (left > self.rtol**2 * whole)
                 & (slope > self.rtol**2 * norm * (left + self.damping * size(x)))
             )
             p = s + times(torch.where(going, slope / before, 0), p)
@@ -247,12 +249,12 @@ class LinearMap(LinearConstraint):
             warnings.warn(
                 f"A^+ by {self.steps} steps of conjugate gradients has not converged for"
                 f" {int(going.sum())} of {len(y)} samples, relative residual"
-                f" {float((left / size(y))[going].max()) ** 0.5:.1e}: allow more steps, a larger"
+                f" {float((left / whole)[going].max()) ** 0.5:.1e}: allow more steps, a larger"
                 " rtol, or damping",
                 ConvergenceWarning,
                 stacklevel=2,
             )
-        return x
+        return x.to(own)
 
 
 def _of_some(product: Map, mask: Tensor, x: Tensor) -> Tensor:

@@ -167,6 +167,20 @@ def test_sums_over_large_images_in_half_precision_do_not_overflow(side):
     assert blurred.residual(x0).item() == 0.5
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("side", [8, 160])
+def test_conjugate_gradients_in_half_precision_do_not_overflow(side, dtype):
+    """Their sums of squares were infinite, and the error was zero without a word."""
+    wanted = torch.ones(1, 3, side, side, dtype=dtype)
+    wanted[..., 0] = -1
+    missed = -wanted
+    for A in (lambda x: x, lambda x: 0.5 * x):
+        constraint = LinearMap(A(wanted), A, A)
+        assert constraint.error(missed).dtype == dtype
+        assert relative(constraint.error(missed).float(), 2 * wanted.float()) < 1e-2
+        assert constraint.residual(missed + constraint.error(missed)) < 1e-2
+
+
 @pytest.mark.parametrize("index", [slice(1, 3), torch.tensor([False, True, False, True])])
 def test_maps_of_the_samples_own_are_selected_with_them(index):
     generator = torch.Generator().manual_seed(0)
