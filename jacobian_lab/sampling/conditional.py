@@ -26,6 +26,7 @@ from torch import Tensor
 
 from jacobian_lab import _require
 from jacobian_lab.constraints.base import LinearConstraint
+from jacobian_lab.constraints.observations import widened
 from jacobian_lab.diffusion.schedule import per_sample
 from jacobian_lab.krylov.many_systems import gmres_batch
 from jacobian_lab.linops.batch_jacobian import BatchJacobian
@@ -78,12 +79,13 @@ def conditional_mean(
         return J.arrays(constraint.forward(moves[-1]) + noise * basis[-1])
 
     solution = gmres_batch(product, J.arrays(missing), krylov_steps)
-    z = torch.from_numpy(solution).to(missing).reshape(missing.shape)
+    # z is large where J is small, and half precision would overflow
+    z = torch.from_numpy(solution).to(widened(missing)).reshape(missing.shape)
     parts = [
         per_sample((z * q).flatten(1).sum(1), move) * move
-        for q, move in zip(basis, moves, strict=True)
+        for q, move in zip(basis, map(widened, moves), strict=True)
     ]
-    move = torch.stack(parts).sum(0)
-    left = (missing - constraint.forward(move) - noise * z).flatten(1).norm(dim=1)
+    move = torch.stack(parts).sum(0).to(J.d)
+    left = (missing - constraint.forward(move) - noise * z).flatten(1).norm(dim=1).to(missing)
     size = missing.flatten(1).norm(dim=1)
     return ConditionalMean(J.d + move, torch.where(size == 0, size, left / size))

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from jacobian_lab import DiscreteSchedule, InputError, RectifiedFlow, VarianceExploding
+from jacobian_lab import Denoiser, DiscreteSchedule, InputError, RectifiedFlow, VarianceExploding
 from jacobian_lab.constraints.linear import Inpainting, LinearMap
 from jacobian_lab.constraints.losses import Loss
 from jacobian_lab.constraints.masks import half
@@ -122,6 +122,23 @@ def test_nothing_is_unsolved_where_nothing_is_missing():
     found = conditional_mean(BatchJacobian(oracle.denoiser(), x_t, 500, "exact"), met, 3)
     assert torch.equal(found.mean, d)
     assert not found.unsolved.any()
+
+
+@pytest.mark.parametrize("schedule", [DiscreteSchedule.cosine(), VarianceExploding()], ids=repr)
+def test_fair_samples_in_half_precision_do_not_overflow(schedule):
+    """z is 10^5 where J is small: D was not finite, and the sample was said to diverge."""
+
+    def mean(x, t):  # of the prior N(0, 1 / 4)
+        alpha, sigma = (float(c) for c in schedule(t[0]))
+        return (alpha * x.float() / (alpha**2 + 4 * sigma**2)).to(x)
+
+    denoiser = Denoiser(mean, schedule, "sample", (1, 32, 32))
+    noise = seeded_noise([0], denoiser.shape, dtype=torch.float16)
+    known = Inpainting(torch.full((1, 1, 32, 32), 0.5), half(denoiser.shape), 0.05)
+    for state in sample(denoiser, noise, schedule.times(4), known, Newton.fair(2)):
+        assert state.x0.dtype == torch.float16
+        assert state.unsolved < 0.02
+        assert state.residual < 0.05
 
 
 def test_samples_do_not_influence_each_other():
