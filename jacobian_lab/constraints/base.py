@@ -193,18 +193,22 @@ class LinearConstraint(Constraint):
 
     def missing(self, x0: Tensor) -> Tensor:
         """Return `y - A x_0`, shape (B, ...)."""
+        self._settle(x0)
         if len(self.y) not in (1, len(x0)):
             raise InputError(
                 f"there are {len(self.y)} observations for {len(x0)} samples: expected one for each"
                 " or one for all"
             )
         try:
-            return self.y.to(x0) - self.forward(x0)
+            found = self.forward(x0)
+            if found.shape != (len(x0), *self.y.shape[1:]):  # the difference would repeat one
+                raise RuntimeError(f"A makes {tuple(found.shape)} of them")
         except RuntimeError as error:
             raise InputError(
                 f"images of shape {tuple(x0.shape)} do not give observations of shape"
                 f" {tuple(self.y.shape)}: {error}"
             ) from error
+        return self.y.to(x0) - found
 
     def error(self, x0: Tensor) -> Tensor:
         """Return `(1 - sigma / rms) A^+ (y - A x_0)`, and zero where the root mean square is below
@@ -227,6 +231,7 @@ class LinearConstraint(Constraint):
 
     def seen(self, change: Tensor) -> Tensor:
         """Return `A^+ A change`."""
+        self._settle(change)
         return self.pseudo_inverse(self.forward(change))
 
     def project(self, x0: Tensor) -> Tensor:
@@ -251,6 +256,9 @@ class LinearConstraint(Constraint):
         if len(self.y) > 1:
             chosen.y = self.y[on_device(index, self.y)]
         return chosen
+
+    def _settle(self, x0: Tensor) -> None:
+        """Make of y what samples of the shape of x_0 tell that it is."""
 
     def _size(self, missing: Tensor) -> Tensor:
         count, wide = self.count(), widened(missing)

@@ -67,20 +67,22 @@ class Inpainting(LinearConstraint):
             )
 
     def _settle(self, x0: Tensor) -> None:
-        """Take y and the mask for one sample or a batch, as the dimensions of x_0 tell."""
-        if self._settled:
-            return
-        if self.y.ndim == x0.ndim - 1:
-            self.y, self.mask = self.y.unsqueeze(0), self.mask.unsqueeze(0)
-        elif self.y.ndim == x0.ndim + 1 and len(self.y) == 1:
-            self.y, self.mask = self.y[0], self.mask[0]
-        self._check_mask(every=True)
-        self._settled = True
-
-    def missing(self, x0: Tensor) -> Tensor:
-        """Return `y - x_0` at the known entries, and zero elsewhere."""
-        self._settle(x0)
-        return super().missing(x0)
+        """Take y and the mask for one sample or a batch, as the dimensions of x_0 tell, and raise
+        unless it has their shape.
+        """
+        y, mask = self.y, self.mask
+        if not self._settled and y.ndim == x0.ndim - 1:
+            y, mask = y.unsqueeze(0), mask.unsqueeze(0)
+        elif not self._settled and y.ndim == x0.ndim + 1 and len(y) == 1:
+            y, mask = y[0], mask[0]
+        if x0.shape[1:] != y.shape[1:]:  # the mask would repeat it
+            raise InputError(
+                f"images of shape {tuple(x0.shape)} are not of that of y, {tuple(self.y.shape)}"
+            )
+        if not self._settled:
+            self.y, self.mask = y, mask
+            self._check_mask(every=True)
+            self._settled = True
 
     def forward(self, x: Tensor) -> Tensor:
         """Return x with the unknown pixels set to zero."""

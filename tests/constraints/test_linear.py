@@ -167,6 +167,31 @@ def test_sums_over_large_images_in_half_precision_do_not_overflow(side):
     assert blurred.residual(x0).item() == 0.5
 
 
+@pytest.mark.parametrize(("observed", "given"), [(1, 3), (3, 1)])
+@pytest.mark.parametrize("ask", ["error", "residual", "project"])
+def test_channels_are_not_repeated(observed, given, ask):
+    """A gray y was asked of three channels, and the residual was sqrt(3) times what is missing."""
+    y, x0 = images(shape=(observed, 8, 8)), images(shape=(given, 8, 8))
+    for constraint in (
+        Inpainting(y, half(SHAPE)),
+        blur(y, torch.ones(1, 1)),
+        super_resolution(y[..., ::2, ::2], 2),
+        LinearMap(y, lambda x: 2 * x, lambda u: 2 * u),
+    ):
+        for _ in range(2):
+            with pytest.raises(InputError, match=r"images of shape \(3, ., 8, 8\)"):
+                getattr(constraint, ask)(x0)
+        assert getattr(constraint, ask)(images(shape=(observed, 8, 8))).isfinite().all()
+
+
+def test_what_a_mask_sees_of_series_is_told_before_anything_is_missing():
+    y, mask = images(4, shape=(2, 16)), torch.arange(16) % 3 == 0
+    assert torch.equal(Inpainting(y, mask).seen(y), y * mask)  # it was taken for one image
+    assert torch.equal(Inpainting(y[:1], mask).seen(y), y * mask)
+    with pytest.raises(InputError, match="images of shape"):
+        Inpainting(y, mask).seen(y[..., :5])
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("side", [8, 160])
 def test_conjugate_gradients_in_half_precision_do_not_overflow(side, dtype):
