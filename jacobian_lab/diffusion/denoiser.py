@@ -110,7 +110,8 @@ class Denoiser(nn.Module):
         """
         x = self.batched(x_t)
         c_x, c_out = self.coefficients(x, t)
-        return (c_x * x + c_out * self.output(x, t)).reshape(x_t.shape)
+        found = c_x * x + c_out * self.output(x, t)
+        return found.to(x.dtype).reshape(x_t.shape)  # the output may be in a higher precision
 
     def coefficients(self, x: Tensor, t: Time) -> tuple[Tensor, Tensor]:
         """Return `(c_x, c_out)` of `D = c_x x_t + c_out F` at the times of a batch x, shaped to

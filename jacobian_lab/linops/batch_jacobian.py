@@ -144,7 +144,7 @@ class BatchJacobian:
                 with torch.no_grad():
                     self._value = self._first() if not self._eps_known else self._function(self.x)
             c_x, c_out = self._coefficients
-            self._d = c_x * self.x + c_out * self._value
+            self._d = (c_x * self.x + c_out * self._value).to(self.x.dtype)
         return self._d
 
     def _first(self) -> Tensor:
@@ -182,7 +182,7 @@ class BatchJacobian:
         self.spent.jvp += 1
         with differentiable():
             change = c_out * ladder.jvp(v[None])[0]
-            product = (c_x * v + change).detach()
+            product = (c_x * v + change).to(v.dtype).detach()
         self._share = max(self._share, float(_length(change) / _length(product).clamp(min=1e-300)))
         return product
 
@@ -193,7 +193,7 @@ class BatchJacobian:
         ladder = self._climbed()
         self.spent.vjp += 1
         with differentiable():
-            return (c_x * u + c_out * ladder.vjp(u[None])[0]).detach()
+            return (c_x * u + c_out * ladder.vjp(u[None])[0]).to(u.dtype).detach()
 
     def dense(self) -> Tensor:
         """Return the blocks, (B, n, n), row by row: n backward passes."""

@@ -238,6 +238,25 @@ def test_kernels_that_round_otherwise_in_a_batch_are_no_coupling_of_its_samples(
         check_apart(function, x, value, function(x[-1:]), eps)
 
 
+@pytest.mark.parametrize("direction", ["inexact", "gradient", "exact", "krylov"])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+def test_samples_keep_their_precision_under_a_network_of_a_finer_output(dtype, direction):
+    """As of half weights and a last layer in float32, which was given its own output's precision
+    at the next time.
+    """
+    torch.manual_seed(0)
+    layer = nn.Linear(4, 4).to(dtype).requires_grad_(False)
+    finer = torch.promote_types(torch.float32, torch.float64 if dtype == torch.float32 else dtype)
+    denoiser = Denoiser(lambda x, t: layer(x).tanh().to(finer), RectifiedFlow(), "flow", (4,))
+    noise = seeded_noise([0, 1], (4,), dtype=dtype)
+    assert denoiser(noise, 0.5).dtype == dtype
+    known = Inpainting(torch.zeros(4), torch.tensor([True, False, True, False]))
+    for products in ("forward", "exact"):
+        newton = Newton(direction, 1, products=products, krylov_steps=2)
+        for state in sample(denoiser, noise, [1.0, 0.5, 0.2], known, newton):
+            assert state.x_t.dtype == state.x0.dtype == state.residual.dtype == dtype
+
+
 @pytest.mark.parametrize("name", ["x_t", "x0"])
 def test_a_caller_that_writes_into_a_state_is_told(name):
     denoiser = make_gaussian(DiscreteSchedule.linear()).denoiser()
