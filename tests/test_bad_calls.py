@@ -566,6 +566,7 @@ BAD = {
     "ddim_step(D, x, x, {}, 100)": ["1000", "None", "2.5"],
     "ddim_step(D, x, x, 500, {})": ["1000", "None", "2.5", "600"],
     "ddim_step(D, x, x, 500, 100, {})": ["nan", "2", "-1", "'a'"],
+    "ddim_step(D, x, x, 500, 100, 1.0, {})": ["x[:1]", "x[None]", "1.0", "x.long()", "x.numpy()"],
     # oracles
     "GaussianMixture({}, C, table)": [
         "None",

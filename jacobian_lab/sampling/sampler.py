@@ -262,6 +262,8 @@ def ddim_step(
     """
     x_t, x0 = (_require.tensor(name, given) for name, given in (("x_t", x_t), ("x0", x0)))
     eta = _require.real("eta", eta, "[0, 1]")
+    if fresh is not None:
+        _require.tensor("fresh", fresh, x_t.shape)
     _checked_times(denoiser, [t, s])
     (alpha_t, sigma_t), (alpha_s, sigma_s) = (
         (float(c) for c in denoiser.schedule(time)) for time in (t, s)
