@@ -546,6 +546,14 @@ BAD = {
         "[1, 2**64]",
     ],
     "sample(D, noise, [500, 100], project={})": ["True", "'no'", "2"],
+    "sample(D, noise, [500, 100], inpainting, project={})": ["'no'", "2", "None"],
+    "sample(D, noise, [500, 100], {}, project=True)": [
+        "Inpainting(x, torch.ones(1, 3, 4) > 0, 0.1)",
+        "Loss(lambda x: x.flatten(1).square().mean(1))",
+        "inpainting + inpainting",
+        "Decoded(inpainting, W, W, 'secant')",
+        "Inpainting(x[:1].expand(3, *SHAPE), torch.ones(1, 3, 4) > 0)",
+    ],
     "seeded_noise({}, SHAPE)": [
         "None",
         "3",

@@ -299,7 +299,9 @@ def _check(
             _require.instance(name, given, kind)
     if newton is not None and newton.aim == "fair" and constraint is not None:
         _require.instance("the constraint of fair samples", constraint, LinearConstraint)
-    if constraint is None and (_require.flag("project", project) or newton is not None):
+    if _require.flag("project", project) and constraint is not None:
+        constraint.project(noise)  # refuses now, not once all is sampled
+    elif constraint is None and (project or newton is not None):
         raise InputError("Newton steps and the projection are towards a constraint: got none")
 
 
