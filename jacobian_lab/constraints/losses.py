@@ -78,11 +78,12 @@ class Loss(Constraint):
         excess = (loss.detach() - self.target).clamp(min=0)
         self._check_gradient(gradient, excess, x0)
         gradient, excess = widened(gradient), widened(excess)
-        size = gradient.flatten(1).square().sum(1)
-        largest = gradient.flatten(1).abs().amax(1)
-        tiny = torch.finfo(gradient.dtype).tiny
-        scale = torch.minimum(excess / size.clamp(min=tiny), 1 / largest.clamp(min=tiny))
-        return (-gradient * torch.where(size > 0, scale, 0).reshape(-1, *[1] * (x.ndim - 1))).to(x0)
+        each = (-1, *[1] * (x.ndim - 1))
+        largest = gradient.flatten(1).abs().amax(1).clamp(min=torch.finfo(gradient.dtype).tiny)
+        g = gradient / largest.reshape(each)  # whose squares neither underflow nor overflow
+        size = g.flatten(1).square().sum(1)
+        scale = torch.where(size > 0, (excess / largest / size).clamp(max=1), 0)
+        return (-g * scale.reshape(each)).to(x0)
 
     @torch.no_grad()
     def residual(self, x0: Tensor) -> Tensor:

@@ -167,6 +167,15 @@ def test_a_loss_without_slope_is_told(name, digits):
         assert not Loss(FLAT[name]).error(digits)[0].any()
 
 
+@pytest.mark.parametrize("slope", [1e-30, 1e-25, 1e-10, 1.0, 1e10, 1e25])
+def test_the_squares_of_a_slope_neither_underflow_nor_overflow(slope):
+    """Of a saturated network, say: the error was zero, and nothing told so."""
+    x = torch.zeros(2, 1, 4, 4)
+    found = Loss(lambda x: 1 + slope * x.sum((1, 2, 3))).error(x)
+    expected = torch.full_like(x, -min(1, 1 / (16 * slope)))
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=0)
+
+
 def test_losses_that_are_fulfilled_or_have_a_target_below_zero_say_nothing(digits):
     assert not Loss(lambda x: 0 * x.sum((1, 2, 3))).error(digits).any()
     similarity = Loss(
