@@ -186,8 +186,8 @@ def segmentation(
 
 
 def style(image: Tensor, features: Features, target: float = 0.0) -> Loss:
-    r"""Return the loss of not having the style of an image: `sum_l |G_l(x_0) - G_l(image)|_F^2 /
-    |G_l(image)|_F^2`.
+    r"""Return the loss of not having the style of an image: `|G_l(x_0) - G_l(image)|_F^2 /
+    |G_l(image)|_F^2`, the mean over the layers l.
 
     `G_l` is the Gram matrix, (c, c), of the features of layer l over its pixels.
 

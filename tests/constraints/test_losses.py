@@ -62,6 +62,14 @@ def test_steps_along_the_error_fulfil_a_networks_constraint(kind):
     assert not any(p.grad is not None for p in network.parameters())
 
 
+def test_a_style_is_the_mean_over_its_layers():
+    x, image = images(), images(1, seed=7)
+    found = style(image, lambda x: [x, x.flatten(2)[..., :9]]).residual(x)
+    grams = [[f @ f.mT for f in (z.flatten(2), z.flatten(2)[..., :9])] for z in (x, image)]
+    each = [(g - w).square().sum((1, 2)) / w.square().sum() for g, w in zip(*grams, strict=True)]
+    torch.testing.assert_close(found, (each[0] + each[1]) / 2)
+
+
 def test_layers_are_found_by_name():
     network = torch.nn.Sequential(torch.nn.Conv2d(2, 3, 1))
     assert layers(network, ["0"])(images().float())[0].shape == (3, 3, 8, 8)
