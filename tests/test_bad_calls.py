@@ -118,6 +118,7 @@ def names():
         "mask": np.ones(6, dtype=bool),
         "oracle": oracle,
         "C": covariance,
+        "known": torch.ones(1, 3, 4, dtype=torch.bool),
         "inpainting": Inpainting(x, torch.ones(1, 3, 4, dtype=torch.bool)),
         "generator": torch.Generator(),
         "W": lambda v: v,
@@ -575,6 +576,28 @@ BAD = {
     "ddim_step(D, x, x, 500, {})": ["1000", "None", "2.5", "600"],
     "ddim_step(D, x, x, 500, 100, {})": ["nan", "2", "-1", "'a'"],
     "ddim_step(D, x, x, 500, 100, 1.0, {})": ["x[:1]", "x[None]", "1.0", "x.long()", "x.numpy()"],
+    # constraints
+    "Inpainting({}, known)": ["None", "x.numpy()", "x.long()", "x.tolist()", "hole"],
+    "Inpainting(x, {})": ["None", "known.numpy()", "known.float()", "[True]"],
+    "Inpainting(x, known, {})": ["-1", "nan", "inf", "'0.1'", "None", "True", "x"],
+    "LinearMap({}, W, W)": ["None", "x.numpy()", "x.long()", "[1.0]", "hole"],
+    "LinearMap(x, {}, W)": ["None", "M", "'A'"],
+    "LinearMap(x, W, {})": ["None", "M", "'A'"],
+    "LinearMap(x, W, W, 0.1, {})": ["-1", "nan", "inf", "'0.1'", "True"],
+    "LinearMap(x, W, W, steps={})": ["0", "-1", "2.5", "None", "'a'"],
+    "LinearMap(x, W, W, rtol={})": ["-1", "1", "nan", "None", "'a'"],
+    "inpainting + {}": ["None", "0.5", "x", "'a'"],
+    "inpainting + inpainting + {}": ["None", "0.5"],
+    "{} * inpainting": ["'a'", "-1", "nan", "inf", "None", "True", "[0.5]"],
+    "blur(x, {})": ["None", "np.ones((1, 1))", "[[1.0]]", "torch.ones(1, 2)"],
+    "super_resolution(x, {})": ["0", "-2", "2.0", "1.5", "None", "'2'"],
+    "gaussian_blur(x, {})": ["0", "-1", "nan", "inf", "None", "'1'"],
+    "masks.box(SHAPE, {})": ["0", "4", "2.5", "None", "'2'"],
+    "masks.random_pixels(SHAPE, {})": ["0", "1.5", "nan", "None", "'a'"],
+    "masks.random_pixels(SHAPE, 0.5, {})": ["-1", "2.5", "None", "'a'"],
+    "masks.free_form(SHAPE, {})": ["0", "2.5", "None", "'a'"],
+    "masks.free_form(SHAPE, 1, {})": ["0", "1", "nan", "None", "'a'"],
+    "masks.free_form(SHAPE, 1, 0.1, {})": ["-1", "2.5", "None", "'a'"],
     # oracles
     "GaussianMixture({}, C, table)": [
         "None",
@@ -686,6 +709,10 @@ def test_there_are_bad_calls_enough():
 
 
 RIGHT = {
+    "Inpainting(x, known, {})": ["0", "0.1", "np.float32(0.1)", "torch.tensor(0.1)"],
+    "{} * inpainting": ["0", "0.5", "np.float64(0.5)", "torch.tensor(0.5)"],
+    "super_resolution(x, {})": ["1", "np.int64(2)"],
+    "masks.box(SHAPE, {})": ["3", "np.int64(1)", "torch.tensor(2)"],
     "Denoiser(network, table, 'v', {})": ["[1, 3, 4]", "torch.Size((1, 3, 4))", "np.array(SHAPE)"],
     "Denoiser({}, table, 'v', SHAPE)": ["(lambda x, t: x)", "network.forward"],
     "D(x, {})": [

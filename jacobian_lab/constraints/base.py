@@ -19,13 +19,13 @@ knows images only: no denoiser, no time, no noise.
 from __future__ import annotations
 
 import copy
-import math
 from abc import ABC, abstractmethod
 from typing import Self
 
 import torch
 from torch import Tensor
 
+from jacobian_lab import _require
 from jacobian_lab.constraints.observations import check_range, on_device, widened
 from jacobian_lab.errors import InputError
 
@@ -128,13 +128,11 @@ class Sum(Constraint):
         return Sum([(weight, part.select(index)) for weight, part in self.parts])
 
     def __add__(self, other: Constraint) -> Sum:
+        _require.instance("what is added to a constraint", other, Constraint)
         return Sum(self.parts + (other.parts if isinstance(other, Sum) else [(1.0, other)]))
 
     def __rmul__(self, weight: float) -> Sum:
-        if not 0 <= weight < math.inf:
-            raise InputError(
-                f"the weight of a constraint must be finite and at least 0: got {weight}"
-            )
+        weight = _require.real("the weight of a constraint", weight, "[0, inf)")
         return Sum([(weight * inner, part) for inner, part in self.parts])
 
 
@@ -161,15 +159,11 @@ class LinearConstraint(Constraint):
     """
 
     def __init__(self, y: Tensor, sigma: float = 0.0, damping: float | None = None) -> None:
-        if not y.is_floating_point() or not y.isfinite().all():
-            raise InputError(
-                f"the observation must be floating point and finite: got {y.dtype}, "
-                f"{int((~torch.isfinite(y)).sum())} of {y.numel()} values not finite"
-            )
-        if not sigma >= 0 or not (damping is None or damping >= 0):
-            raise InputError(f"sigma and damping must be at least 0: got {sigma} and {damping}")
-        self.y, self.sigma = y.clone(), sigma
-        self.damping = sigma**2 if damping is None else damping
+        _require.finite("the observation y", _require.tensor("the observation y", y))
+        self.y, self.sigma = y.clone(), _require.real("sigma", sigma, "[0, inf)")
+        self.damping = (
+            self.sigma**2 if damping is None else _require.real("damping", damping, "[0, inf)")
+        )
 
     def check(self) -> None:
         """Tell of a y that is not that of pixels in [-1, 1]; subclasses call it once A is known."""

@@ -19,6 +19,7 @@ from scipy.sparse.linalg import LinearOperator
 from torch import Tensor
 from torch.nn import functional as F
 
+from jacobian_lab import _require
 from jacobian_lab.constraints.base import LinearConstraint
 from jacobian_lab.constraints.observations import Map, as_images, dot_test, on_device, widened
 from jacobian_lab.errors import ConvergenceWarning, InputError
@@ -41,10 +42,11 @@ class Inpainting(LinearConstraint):
     """
 
     def __init__(self, y: Tensor, mask: Tensor, sigma: float = 0.0) -> None:
-        if mask.dtype != torch.bool:
+        _require.tensor("the observation y", y)
+        if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
             raise InputError(
-                f"the mask must be boolean, True where a pixel is known: got {mask.dtype}; write"
-                " mask > 0.5"
+                "the mask must be boolean, True where a pixel is known: got"
+                f" {_require.shown(mask)}; write mask > 0.5"
             )
         mask = mask.to(y.device, copy=True)  # which the caller may write into
         y = y.unsqueeze(0) if y.ndim in (1, 3) else y  # a guess; see _settle
@@ -67,9 +69,7 @@ class Inpainting(LinearConstraint):
             )
 
     def _settle(self, x0: Tensor) -> None:
-        """Take y and the mask for one sample or a batch, as the dimensions of x_0 tell, and raise
-        unless it has their shape.
-        """
+        """Fit y and the mask to x_0: for one sample or a batch, as its dimensions tell."""
         y, mask = self.y, self.mask
         if not self._settled and y.ndim == x0.ndim - 1:
             y, mask = y.unsqueeze(0), mask.unsqueeze(0)
@@ -150,7 +150,11 @@ class LinearMap(LinearConstraint):
         rtol: float = 1e-5,
     ) -> None:
         super().__init__(y, sigma, damping)
-        self._forward, self._adjoint, self.steps, self.rtol = forward, adjoint, steps, rtol
+        for name, given in (("forward", forward), ("adjoint", adjoint)):
+            _require.function(name, given, "of tensors")
+        self._forward, self._adjoint = forward, adjoint
+        self.steps = _require.integer("steps", steps, 1)
+        self.rtol = _require.real("rtol", rtol, "[0, 1)")
         self._alike = dot_test(self.y, forward, adjoint)
         self.check()
 
@@ -285,9 +289,9 @@ def blur(
         PyTorch's `conv2d` does, whose kernel is the mirror image of a convolution's. For kernels
         symmetric about their middle both are the same.
     """
-    if kernel.ndim != 2 or not all(size % 2 for size in kernel.shape):
+    if not isinstance(kernel, Tensor) or kernel.ndim != 2 or not all(n % 2 for n in kernel.shape):
         raise InputError(
-            f"the kernel must have an odd height and width: got shape {tuple(kernel.shape)}"
+            f"the kernel must be a tensor of odd height and width: got {_require.shown(kernel)}"
         )
     if not kernel.isfinite().all() or not kernel.any():
         raise InputError(

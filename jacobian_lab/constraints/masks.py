@@ -40,10 +40,7 @@ def half(shape: Shape, known: Literal["left", "right", "top", "bottom"] = "left"
 def box(shape: Shape, side: int) -> Tensor:
     """Return the mask that knows all but a square of `side` pixels in the middle."""
     height, width = _sides(shape)
-    if not 1 <= side < max(height, width):
-        raise InputError(
-            f"the side of the box must lie from 1 to {max(height, width) - 1} pixels: got {side}"
-        )
+    side = _require.integer("the side of the box", side, 1, max(height, width) - 1)
     mask = torch.ones(1, height, width, dtype=torch.bool, device="cpu")
     top, left = (max(0, (size - side) // 2) for size in (height, width))
     mask[:, top : top + side, left : left + side] = False
@@ -66,12 +63,14 @@ def random_pixels(shape: Shape, share: float, seed: int = 0) -> Tensor:
     shape = _require.sizes("shape", shape)
     places = shape[1:] or shape
     total = math.prod(places)
+    share = _require.real("the share of known pixels", share)
     if not 0 < share <= 1 or not (count := round(share * total)):
         raise InputError(
             f"the share of known pixels must lie in (0, 1] and mark at least one of {total}: got"
             f" {share}"
         )
-    order = torch.randperm(total, generator=torch.Generator().manual_seed(seed), device="cpu")
+    generator = torch.Generator().manual_seed(_require.seed(seed))
+    order = torch.randperm(total, generator=generator, device="cpu")
     mask = torch.zeros(total, dtype=torch.bool, device="cpu")
     mask[order[:count]] = True
     return mask.reshape(1, *places) if len(shape) > 1 else mask
@@ -90,11 +89,9 @@ def free_form(shape: Shape, strokes: int = 3, thickness: float = 0.1, seed: int 
     seed : int
     """
     height, width = _sides(shape)
-    if strokes < 1 or not 0 < thickness < 1:
-        raise InputError(
-            f"strokes must be at least 1 and thickness in (0, 1): got {strokes} and {thickness}"
-        )
-    generator = torch.Generator().manual_seed(seed)
+    strokes = _require.integer("strokes", strokes, 1)
+    thickness = _require.real("thickness", thickness, "(0, 1)")
+    generator = torch.Generator().manual_seed(_require.seed(seed))
     draw = partial(torch.rand, generator=generator, dtype=torch.float32, device="cpu")
     sides = torch.tensor([height, width], dtype=torch.float32, device="cpu")
     across, down = (torch.arange(side, device="cpu") + 0.5 for side in (width, height))

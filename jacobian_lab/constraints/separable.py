@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from jacobian_lab import _require
 from jacobian_lab.constraints.base import LinearConstraint
 from jacobian_lab.constraints.observations import as_images
 from jacobian_lab.errors import InputError
@@ -117,7 +118,7 @@ def resampling(size: int, factor: int, antialias: bool = True) -> Tensor:
     antialias : bool
         Widen the filter by the factor; without, a shrunk image has aliases.
     """
-    if factor < 1 or size % factor:
+    if size % (factor := _require.integer("factor", factor, 1)):
         raise InputError(f"the factor must divide the side of the image, {size}: got {factor}")
     # each unit vector as a column image
     units = torch.eye(size, dtype=torch.float64, device="cpu")[:, None, :, None]
@@ -143,6 +144,7 @@ def super_resolution(y: Tensor, factor: int, sigma: float = 0.0) -> Separable:
         Standard deviation of the noise in y; see `LinearConstraint`.
     """
     height, width = as_images(y).shape[-2:]
+    factor = _require.integer("factor", factor, 1)
     return Separable(
         y, resampling(height * factor, factor), resampling(width * factor, factor), sigma
     )
@@ -158,10 +160,7 @@ def blurring(size: int, width: float) -> Tensor:
     """Return the matrix, (size, size), that blurs a line by a Gaussian of standard deviation
     `width` pixels; edges repeat.
     """
-    if not 0 < width < np.inf:
-        raise InputError(
-            f"the width of the blur must be positive and finite, in pixels: got {width}"
-        )
+    width = _require.real("the width of the blur", width, "(0, inf)")
     reach = int(np.ceil(4 * width))
     apart = torch.arange(-reach, reach + 1, dtype=torch.float64, device="cpu")
     kernel = torch.exp(-0.5 * (apart / width) ** 2)

@@ -37,11 +37,11 @@ def images(count=3, seed=0, shape=SHAPE):
             lambda: Inpainting(images(), torch.zeros(1, 8, 8, dtype=torch.bool)),
             "no pixel of a sample as known",
         ),
-        (lambda: Inpainting(images() / 0, half(SHAPE)), "must be floating point and finite"),
         (
-            lambda: Inpainting(images(), half(SHAPE), sigma=-1),
-            "sigma and damping must be at least 0",
+            lambda: Inpainting(images() / 0, half(SHAPE)),
+            "y has 192 values of 384 that are not finite",
         ),
+        (lambda: Inpainting(images(), half(SHAPE), sigma=-1), "sigma must be at least 0"),
         (
             lambda: Inpainting(images(2), half(SHAPE)).residual(images(3)),
             "2 observations for 3 samples",

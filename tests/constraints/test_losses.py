@@ -195,9 +195,7 @@ def test_losses_that_are_fulfilled_or_have_a_target_below_zero_say_nothing(digit
         with pytest.raises(InputError, match="the target of a loss must be a finite number"):
             Loss(lambda x: x.sum((1, 2, 3)), target=target)
     for weight in (float("nan"), -1.0, float("inf")):
-        with pytest.raises(
-            InputError, match="the weight of a constraint must be finite and at least 0"
-        ):
+        with pytest.raises(InputError, match="the weight of a constraint must be at least 0"):
             weight * similarity
 
 
