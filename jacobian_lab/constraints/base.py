@@ -116,12 +116,8 @@ class Sum(Constraint):
 
     def residual(self, x0: Tensor) -> Tensor:
         """Return the root of the sum of squares of the weighted residuals, shape (B,)."""
-        return (
-            torch.stack([weight * part.residual(x0) for weight, part in self.parts])
-            .square()
-            .sum(0)
-            .sqrt()
-        )
+        each = torch.stack([weight * part.residual(x0) for weight, part in self.parts])
+        return widened(each).square().sum(0).sqrt().to(each)
 
     def select(self, index: Tensor) -> Sum:
         """Return the sum of the parts' constraints of some of the samples."""

@@ -165,3 +165,9 @@ def test_sums_add_errors_of_one_scale():
     torch.testing.assert_close((weighted + left).residual(x0).square(), squares)
     with pytest.raises(InputError, match="Sum has no exact projection"):
         both.project(x0)
+
+
+def test_a_sum_of_large_residuals_in_half_precision_is_finite():
+    loss = Loss(lambda x: (x + 300).flatten(1).mean(1))
+    x0 = torch.zeros(2, *SHAPE, dtype=torch.float16)
+    assert (3 * loss + 4 * loss).residual(x0).tolist() == [1500, 1500]  # squares overflow
