@@ -592,6 +592,17 @@ BAD = {
     "blur(x, {})": ["None", "np.ones((1, 1))", "[[1.0]]", "torch.ones(1, 2)"],
     "super_resolution(x, {})": ["0", "-2", "2.0", "1.5", "None", "'2'"],
     "gaussian_blur(x, {})": ["0", "-1", "nan", "inf", "None", "'1'"],
+    "class_label(W, {})": [
+        "3",
+        "None",
+        "x",
+        "torch.ones(2)",
+        "torch.tensor([-100])",
+        "np.ones(2, int)",
+    ],
+    "class_label(W, {}).residual(x)": ["torch.tensor([1, 2, 3])", "torch.tensor([], dtype=int)"],
+    "segmentation(W, {})": ["3", "None", "x", "torch.ones(1)", "torch.ones(2, 1, 3, 4).long()"],
+    "segmentation(W, {}).error(x)": ["torch.zeros(3, 3, 4, dtype=int)"],
     "masks.box(SHAPE, {})": ["0", "4", "2.5", "None", "'2'"],
     "masks.random_pixels(SHAPE, {})": ["0", "1.5", "nan", "None", "'a'"],
     "masks.random_pixels(SHAPE, 0.5, {})": ["-1", "2.5", "None", "'a'"],
@@ -709,6 +720,16 @@ def test_there_are_bad_calls_enough():
 
 
 RIGHT = {
+    "class_label(lambda x: x.flatten(1), {}).error(x)": [
+        "torch.tensor([1, 11])",
+        "torch.tensor([3])",
+        "torch.tensor(3)",
+        "torch.tensor([1, 2], dtype=torch.int32)",
+    ],
+    "segmentation(lambda x: x.expand(-1, 3, -1, -1), {}).residual(x)": [
+        "torch.ones(2, 3, 4).long()",
+        "torch.ones(3, 4).int()",
+    ],
     "Inpainting(x, known, {})": ["0", "0.1", "np.float32(0.1)", "torch.tensor(0.1)"],
     "{} * inpainting": ["0", "0.5", "np.float64(0.5)", "torch.tensor(0.5)"],
     "super_resolution(x, {})": ["1", "np.int64(2)"],

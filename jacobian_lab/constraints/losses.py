@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from jacobian_lab import _require
 from jacobian_lab.constraints.base import Constraint
 from jacobian_lab.constraints.observations import widened
 from jacobian_lab.errors import DerivativeWarning, InputError
@@ -152,13 +153,8 @@ def class_label(
     target : float
         Cross-entropy that is good enough; 0.05 is a probability of 0.95.
     """
-
-    def loss(x0: Tensor) -> Tensor:
-        return F.cross_entropy(
-            classifier(x0), labels.to(x0.device).expand(len(x0)), reduction="none"
-        )
-
-    return Loss(loss, target)
+    own = _classes(labels, "(B,)", least=0)
+    return Loss(lambda x0: _cross_entropy(classifier(x0), own, x0), target)
 
 
 def segmentation(
@@ -176,13 +172,32 @@ def segmentation(
     target : float
         Mean cross-entropy that is good enough.
     """
+    own = _classes(labels, "(B, H, W)", least=-100)  # of what F.cross_entropy leaves out
+    return Loss(lambda x0: _cross_entropy(segmenter(x0), own, x0).mean((1, 2)), target)
 
-    def loss(x0: Tensor) -> Tensor:
-        logits = segmenter(x0)
-        wanted = labels.to(x0.device).expand(len(x0), *labels.shape[1:])
-        return F.cross_entropy(logits, wanted, reduction="none").mean((1, 2))
 
-    return Loss(loss, target)
+def _classes(labels: Any, shape: str, least: int) -> Tensor:
+    """Return a copy of labels, which the caller may write into, or raise unless they are some."""
+    ndim = len(shape.strip("(,)").split(","))
+    whole = isinstance(labels, Tensor) and not labels.is_floating_point() and labels.numel()
+    if not whole or labels.ndim not in (ndim, ndim - 1) or int(labels.min()) < least:
+        raise InputError(
+            f"labels must be a tensor of whole numbers, the classes from 0, of shape {shape}: got"
+            f" {_require.shown(labels)}"
+        )
+    own = labels.long().clone()
+    return own if own.ndim == ndim else own.unsqueeze(0)  # one for all
+
+
+def _cross_entropy(logits: Tensor, labels: Tensor, x0: Tensor) -> Tensor:
+    """Return the cross-entropy at each label of each sample, or raise unless they fit."""
+    if len(labels) not in (1, len(x0)):
+        raise InputError(
+            f"there are labels of {len(labels)} samples for {len(x0)}: expected those of each, or"
+            " of one for all"
+        )
+    wanted = labels.to(x0.device).expand(len(x0), *labels.shape[1:])
+    return F.cross_entropy(logits, wanted, reduction="none")
 
 
 def style(image: Tensor, features: Features, target: float = 0.0) -> Loss:

@@ -70,6 +70,14 @@ def test_a_style_is_the_mean_over_its_layers():
     torch.testing.assert_close(found, (each[0] + each[1]) / 2)
 
 
+def test_labels_that_are_written_into_afterwards_change_nothing():
+    x, labels = images(), torch.tensor([1, 2, 3])
+    loss = class_label(lambda x: x.flatten(1), labels)
+    before = loss.residual(x)
+    labels[:] = 0
+    assert torch.equal(loss.residual(x), before)
+
+
 def test_layers_are_found_by_name():
     network = torch.nn.Sequential(torch.nn.Conv2d(2, 3, 1))
     assert layers(network, ["0"])(images().float())[0].shape == (3, 3, 8, 8)
