@@ -44,8 +44,8 @@ Form: TypeAlias = Literal["backprop", "tangent", "secant"]
 
 
 class Decoded(Constraint):
-    """A constraint of latents z, (B, C, h, w): what `constraint` asks of the images D(z), (B, c, H,
-    W).
+    """A constraint of latents z, (B, *shape), such as (B, C, h, w): what `constraint` asks of the
+    images D(z), (B, c, H, W).
 
     Parameters
     ----------
@@ -139,7 +139,7 @@ class Decoded(Constraint):
             (moved * e).flatten(1).sum(1) / size.clamp(min=torch.finfo(size.dtype).tiny),
             0,
         )
-        return (s.reshape(-1, 1, 1, 1) * g).to(z)
+        return (s.reshape(-1, *[1] * (g.ndim - 1)) * g).to(z)
 
     def _latents(self, x: Tensor, z: Tensor) -> Tensor:
         found = checked(self.encode(x), x, "encoder")

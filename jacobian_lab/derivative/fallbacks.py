@@ -186,6 +186,7 @@ class Differences(DoubleBackward):
         h = (self.step * length / size).reshape(-1, *(1,) * (v.ndim - 1))
         move = (h * v).to(self.x)
         ahead = self.function(self.x + move)
+        h = h.reshape(-1, *(1,) * (ahead.ndim - 1))  # of a function to another rank, as a decoder
         if self.kind == "forward":
             if self._value is None:
                 self._value = self.function(self.x)

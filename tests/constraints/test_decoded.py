@@ -127,6 +127,19 @@ def test_an_image_that_the_decoder_can_draw_is_reached_in_one_step(form):
     assert constraint.residual(z + constraint.error(z)).max() < 1e-7
 
 
+@pytest.mark.parametrize("latent", [(48,), (6, 8), (1, 3, 4, 4)])
+@pytest.mark.parametrize("form", FORMS)
+def test_latents_may_be_of_any_rank(form, latent):
+    """Steps of differences and of the line search were spread over the batch."""
+    flat, other = Flat(), Flat(latent=latent)
+    z = normal(2, *LATENT)
+    for constraint in problems().values():
+        expected = Decoded(constraint, flat.encode, flat.decode, form).error(z)
+        found = Decoded(constraint, other.encode, other.decode, form).error(z.reshape(2, *latent))
+        assert found.shape == (2, *latent)
+        assert relative(found.reshape(z.shape), expected) < 1e-7
+
+
 @pytest.mark.parametrize("name", ["inpainting", "super-resolution"])
 def test_each_form_on_a_curved_autoencoder_is_what_its_dense_jacobians_say(name):
     curved, z = Curved(), normal(2, *LATENT)
