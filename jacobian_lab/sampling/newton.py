@@ -35,13 +35,12 @@ from jacobian_lab import _require
 from jacobian_lab.constraints.base import Constraint
 from jacobian_lab.constraints.observations import Map
 from jacobian_lab.derivative.products import Method
-from jacobian_lab.diffusion.schedule import per_sample
 from jacobian_lab.errors import InputError
 from jacobian_lab.krylov.conversion import square
 from jacobian_lab.krylov.least_squares import check_rcond, gmres, lstsq
 from jacobian_lab.krylov.many_systems import gmres_batch
 from jacobian_lab.linops.batch_jacobian import BatchJacobian
-from jacobian_lab.sampling.step_size import Dynamic, StepSize
+from jacobian_lab.sampling.step_size import Dynamic, StepSize, advanced
 
 Kind: TypeAlias = Literal["inexact", "gradient", "exact", "krylov", "identity"]
 Aim: TypeAlias = Literal["likeliest", "fair"]
@@ -298,4 +297,4 @@ def newton_step(
     g = newton_direction(
         J, e, newton.direction, rcond=newton.rcond, steps=newton.krylov_steps, seen=constraint.seen
     )
-    return J.x + per_sample(newton.step_size(J, e, g, constraint, progress), g) * g
+    return advanced(J.x, newton.step_size(J, e, g, constraint, progress), g)

@@ -127,8 +127,9 @@ class PerError:
     ) -> Tensor:
         """Return the smaller of the two; see `StepSize`."""
         # J e is the smaller, the larger x_t is
-        c, size = self.c * float(J.denoiser.schedule.scale(J.t)) ** 2, e.flatten(1).norm(dim=1)
-        step = torch.where(size > 0, c / size.clamp(min=torch.finfo(e.dtype).tiny), 0)
+        c = self.c * float(J.denoiser.schedule.scale(J.t)) ** 2
+        size = widened(e).flatten(1).norm(dim=1)
+        step = torch.where(size > 0, c / size.clamp(min=torch.finfo(size.dtype).tiny), 0)
         return torch.minimum(step, _ratio(e, constraint.seen(g)) ** 2)
 
 
@@ -170,7 +171,8 @@ class Spectral:
     ) -> Tensor:
         """Return c / mu^2, and 0 where no eigenvalue was seen; see `StepSize`."""
         mu = self.mu(J, e)
-        return torch.from_numpy(np.where(mu > 0, self.c / np.where(mu > 0, mu, 1) ** 2, 0)).to(g)
+        size = np.where(mu > 0, self.c / np.where(mu > 0, mu, 1) ** 2, 0)
+        return torch.from_numpy(size).to(widened(g))
 
     def mu(self, J: BatchJacobian, e: Tensor) -> NDArray[np.float64]:
         """Return the largest |Ritz value| of each sample's J, shape (B,), an estimate of its
@@ -218,12 +220,18 @@ class Backtracking:
         before = constraint.residual(J.d)
         size, found = _over_largest(self.c, J, g), torch.zeros_like(before)
         for _ in range(self.trials):
-            after = constraint.residual(J.denoise(J.x + per_sample(size, g) * g))
+            after = constraint.residual(J.denoise(advanced(J.x, size, g)))
             found = torch.where((found == 0) & (after < before), size, found)
             if (found > 0).all():
                 break
             size = size / 2
         return found
+
+
+def advanced(x: Tensor, size: Tensor, g: Tensor) -> Tensor:
+    """Return `x + lambda g`, (B, *shape), in the precision of x: lambda may be beyond half's."""
+    wide = widened(g)
+    return x + (per_sample(size, wide) * wide).to(x.dtype)
 
 
 def _ratio(e: Tensor, moved: Tensor) -> Tensor:
@@ -237,5 +245,5 @@ def _ratio(e: Tensor, moved: Tensor) -> Tensor:
 
 def _over_largest(c: float, J: BatchJacobian, g: Tensor) -> Tensor:
     c = c * float(J.denoiser.schedule.scale(J.t))
-    largest = g.flatten(1).abs().amax(1)
-    return torch.where(largest > 0, c / largest.clamp(min=torch.finfo(g.dtype).tiny), 0)
+    largest = widened(g).flatten(1).abs().amax(1)
+    return torch.where(largest > 0, c / largest.clamp(min=torch.finfo(largest.dtype).tiny), 0)

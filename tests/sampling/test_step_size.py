@@ -3,10 +3,11 @@
 import pytest
 import torch
 
+from jacobian_lab import Denoiser, DiscreteSchedule, VarianceExploding
 from jacobian_lab.constraints.linear import Inpainting
 from jacobian_lab.constraints.masks import half
 from jacobian_lab.linops.batch_jacobian import BatchJacobian
-from jacobian_lab.sampling.newton import Newton
+from jacobian_lab.sampling.newton import Newton, newton_step
 from jacobian_lab.sampling.sampler import sample, seeded_noise
 from jacobian_lab.sampling.step_size import (
     Backtracking,
@@ -30,6 +31,34 @@ RULES = (
     ExactMinimiser(),
     Backtracking(),
 )
+
+
+@pytest.mark.parametrize(
+    ("schedule", "rule"),
+    [
+        (DiscreteSchedule.cosine(), Dynamic(0.2)),
+        (DiscreteSchedule.cosine(), Secant(0.2)),
+        (VarianceExploding(), Dynamic(0.2)),
+        (VarianceExploding(), Secant(0.2)),
+        (VarianceExploding(), Backtracking(0.2)),
+    ],
+    ids=repr,
+)
+def test_a_step_in_half_precision_is_as_long_as_it_says(schedule, rule):
+    """lambda is beyond 65504 where J is small: x_t was infinite, or moved by a tenth of c."""
+    t = schedule.times(4)[0]
+
+    def mean(x, t):  # of the prior N(0, 1 / 4)
+        alpha, sigma = (float(c) for c in schedule(t[0]))
+        return (alpha * x.float() / (alpha**2 + 4 * sigma**2)).to(x)
+
+    denoiser = Denoiser(mean, schedule, "sample", (1, 16, 16))
+    x_t = seeded_noise([0], denoiser.shape, dtype=torch.float16) * float(schedule.scale(t))
+    known = Inpainting(torch.full((1, 1, 16, 16), 0.5), half(denoiser.shape))
+    moved = newton_step(BatchJacobian(denoiser, x_t, t), known, Newton(step_size=rule))
+    assert moved.dtype == torch.float16
+    change = float((moved.double() - x_t.double()).abs().max() / schedule.scale(t))
+    assert change == pytest.approx(0.2, rel=0.02)
 
 
 def last(*args, **options):
