@@ -14,9 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from jacobian_lab import _require
 from jacobian_lab.constraints.base import Constraint, LinearConstraint
 from jacobian_lab.diffusion.denoiser import Denoiser
-from jacobian_lab.errors import ConvergenceWarning, DivergenceError
+from jacobian_lab.errors import ConvergenceWarning, DivergenceError, InputError
 from jacobian_lab.linops.batch_jacobian import BatchJacobian
 from jacobian_lab.linops.spent import Spent
 from jacobian_lab.sampling.conditional import conditional_mean
@@ -173,7 +174,13 @@ class Batch:
         if project:
             x0 = wanted.project(x0)
             self.x0 = some.put(self.x0, x0)
-        self.residual = some.put(self.residual, wanted.residual(x0))
+        residual = wanted.residual(x0)
+        if getattr(residual, "shape", None) != x0.shape[:1]:  # samples would be mixed
+            raise InputError(
+                f"the residual of {type(wanted).__name__} is {_require.shown(residual)}: expected"
+                f" shape ({len(x0)},), one number for each sample"
+            )
+        self.residual = some.put(self.residual, residual)
 
     def _judge(self, some: Some) -> None:
         """Drop those of whom x_t, over the schedule's scale and expected to be about 1, has a root

@@ -221,6 +221,22 @@ def test_a_constraint_that_cannot_be_parted_is_asked_as_a_whole():
     assert known.spent == found.spent
 
 
+@pytest.mark.parametrize(
+    "reduce",
+    [lambda x: x.mean(1, keepdim=True), lambda x: x.mean(), lambda x: float(x.mean())],
+)
+def test_a_residual_of_another_shape_is_refused(reduce):
+    """A sample rested once the first of the batch had met the constraint."""
+
+    class Unlike(Whole):
+        def residual(self, x0):
+            return reduce((x0 - 1).flatten(1).square())
+
+    denoiser, noise, times, constraint, newton = met_early("inexact", 0.3)
+    with pytest.raises(InputError, match=r"the residual of Unlike is .*: expected shape \(\d+,\)"):
+        next(sample(denoiser, noise, times, Unlike(constraint), newton))
+
+
 def test_a_wrong_tolerance_is_refused():
     for wrong in (-1.0, float("nan"), "none"):
         with pytest.raises(InputError, match="tolerance must be"):
