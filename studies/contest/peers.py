@@ -118,7 +118,7 @@ PEERS = (
         "deepinv 0.5",
         peers_deepinv.pigdm,
         {"weight": 1.0, "iterations": 3},
-        {"weight": (0.3, 1.0, 3.0, 10.0), "iterations": (1, 3, 10)},
+        {"weight": (0.3, 1.0, 3.0, 10.0, 30.0, 100.0), "iterations": (1, 3, 10)},
         Passes(1, 1),
         100,
         "Song et al. 2023",
