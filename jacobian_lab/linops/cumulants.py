@@ -154,8 +154,9 @@ def posterior_moments(
             break
         steps = steps * 0.5**HALVINGS
     D = denoiser(x, t).double().flatten().cpu().numpy()
+    c_x, length = _linear_part(denoiser, x, t), float(x.double().norm())
     stated = (
-        _rounding(x) * float(np.linalg.norm(D)),
+        _rounding(x) * (float(np.linalg.norm(D)) + c_x * length),
         scale * off,
         scale**2 * float(errors[0]),
         scale**3 * float(errors[1]) + 6 * variance * scale * off,
@@ -174,7 +175,14 @@ def _curvatures(
     J = BatchJacobian(denoiser, moved, t, products="exact")
     Jv = J.arrays(J.jvp(v.expand_as(moved)))
     rough = J.product_error if J.path.endswith("difference") else 0.0
-    return Jv @ flat, max(_rounding(x), rough) * float(np.linalg.norm(Jv, axis=1).max())
+    size = float(np.linalg.norm(Jv, axis=1).max())
+    # c_x v and the network's part may cancel: each rounds by its own size
+    return Jv @ flat, max(_rounding(x) * (size + _linear_part(denoiser, x, t)), rough * size)
+
+
+def _linear_part(denoiser: Denoiser, x: Tensor, t: int | float) -> float:
+    """Return |c_x| of `D = c_x x_t + c_out F`."""
+    return float(denoiser.coefficients(x, t)[0].abs().max())
 
 
 def _rounding(x: Tensor) -> float:

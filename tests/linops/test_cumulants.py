@@ -85,6 +85,19 @@ def test_float32_states_larger_errors_that_hold():
     assert 1e-6 < found.errors[3] / found.fourth < 0.1
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("t", [900, 999])
+def test_the_errors_hold_where_the_two_parts_of_d_cancel(t, dtype):
+    schedule, _ = SCHEDULES["linear"]
+    for seed in range(5):
+        oracle, v = make_mixture(schedule, seed), np.random.default_rng(seed).standard_normal(12)
+        x_t = noisy(oracle, t, seed).to(dtype)
+        truth = exact(oracle, x_t.double(), t, v / np.linalg.norm(v))
+        found = posterior_moments(oracle.to(dtype).denoiser("epsilon"), x_t, t, v)
+        assert (np.abs(numbers(found) - truth) <= found.errors).all()
+        assert found.errors[1] <= 3e6 * torch.finfo(dtype).eps * found.variance
+
+
 def test_extrapolation_is_exact_for_a_polynomial_and_honest_beside_a_pole():
     steps = 0.5 ** np.arange(5)
     g = np.polynomial.Polynomial([1, 2, 3, 4, 5, 6])
