@@ -138,11 +138,13 @@ class Products:
 
     @property
     def rounding(self) -> float:
-        """Relative error that each `J v` is known to have: of differences; or of a precision
-        coarser than that of x.
+        """Relative error that each `J v` is known to have: of differences; of a precision coarser
+        than that of x; or of `c_x v` and `c_out F' v`, where these are larger than their sum.
         """
-        eps = self.ladder.eps if self.ladder.eps > torch.finfo(self.x.dtype).eps else 0.0
-        return self.error if self.path.endswith("difference") else eps
+        if self.path.endswith("difference"):
+            return self.error
+        own, inside = torch.finfo(self.x.dtype).eps, self.ladder.eps * max(1.0, self._share)
+        return inside if self.ladder.eps > own or inside > own * self.x.numel() ** 0.5 else 0.0
 
     @property
     def step(self) -> float | None:

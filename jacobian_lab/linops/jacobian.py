@@ -60,7 +60,7 @@ class JacobianOperator(Operator):
         is usually far more exact than that.
     rounding : float
         Relative error that each product is known to have beyond rounding: that of the differences,
-        where it is they.
+        where it is they, or of the two parts of D where they cancel in J v.
     products : Products
         The products on tensors, (K, *shape); `products.d` is D(x_t, t).
     sample_shape : (int, int, int)

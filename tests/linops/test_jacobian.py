@@ -9,17 +9,19 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from jacobian_lab import (
     InputError,
     JacobianOperator,
+    asymmetry,
     newton_direction,
     posterior_covariance,
     restriction,
     seeded_noise,
     skew_part,
     symmetric_part,
+    trace,
 )
 from jacobian_lab.krylov.operators import Operator
 
 import networks
-from conftest import PREDICTIONS, relative
+from conftest import PREDICTIONS, SCHEDULES, make_mixture, relative
 
 
 @pytest.mark.parametrize("prediction", PREDICTIONS)
@@ -45,6 +47,18 @@ def test_the_oracles_jacobian_is_symmetric_to_rounding(oracle_at):
     assert relative(J @ e, J.T @ e) < 1e-11
     assert np.linalg.norm(skew_part(J) @ e) < 1e-11 * np.linalg.norm(J @ e)
     assert relative(symmetric_part(J) @ e, J @ e) < 1e-11
+
+
+@pytest.mark.parametrize("t", [700, 900, 999])
+def test_error_bars_hold_the_rounding_where_the_two_parts_of_d_cancel(t):
+    # J = (I - sigma F') / alpha, whose parts are thousands of times as large as J
+    x_t = seeded_noise([0], (1, 3, 4))
+    truth = make_mixture(SCHEDULES["linear"][0]).jacobian(x_t.double(), t)[0]
+    J = JacobianOperator(make_mixture(SCHEDULES["linear"][0]).float().denoiser("epsilon"), x_t, t)
+    estimate = trace(J)
+    assert abs(estimate.value - float(truth.trace())) <= 3 * estimate.standard_error
+    estimate = asymmetry(J)
+    assert estimate.value <= 3 * estimate.standard_error <= 0.01
 
 
 def test_posterior_covariance_is_the_oracles(oracle_at):
