@@ -286,7 +286,8 @@ def asymmetry(
     figure = Figure(
         value=ratio,
         influence=lambda z, m: z[:, :2] @ weights(m),
-        scale=lambda _: 1.0,
+        # what a change of both parts by |A| changes in the ratio
+        scale=lambda m: 1 + ratio(m) * ratio(m),
         absolute=False,
         bound=lambda z, m: np.sqrt(2) * z[:, :2].mean(0) @ np.abs(weights(m)),
         steady=steady,

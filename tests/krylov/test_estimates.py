@@ -97,6 +97,15 @@ def test_edges_of_asymmetry():
         asymmetry(np.zeros((5, 5)))
 
 
+@pytest.mark.parametrize("symmetric", [1e-13, 1e-15, 1e-17])
+def test_a_symmetric_part_that_is_rounding_has_no_small_error(symmetric):
+    K = MATRICES["mild"] - MATRICES["mild"].T
+    A = K + symmetric * np.eye(len(K))
+    for seed in range(5):
+        low, high = asymmetry(A, seed=seed).interval()
+        assert low <= TRUTH[asymmetry](A) <= high
+
+
 def test_products_are_counted_and_a_full_sketch_is_exact():
     A, columns = MATRICES["mild"], []
 
