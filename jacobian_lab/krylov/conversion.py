@@ -9,6 +9,8 @@ noticed here.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from scipy.sparse.linalg import LinearOperator, aslinearoperator
 
@@ -41,7 +43,7 @@ def real_operator(A: Matrix) -> LinearOperator:
         raise InputError(f"expected a LinearOperator or a numpy matrix: got {kind}")
     if isinstance(A, np.ndarray) and A.dtype.kind == "f":
         _require.array("the matrix", A)
-    dtype = floating(operator.dtype)
+    dtype = _precision(operator)
     if isinstance(A, ByMatrices):
         return operator
     if not isinstance(A, LinearOperator):
@@ -84,6 +86,14 @@ def provenance(A: Matrix) -> Provenance:
         key=lambda p: (np.nan_to_num(p.product_error, nan=np.inf), p.rounding, p.path != "matrix"),
     )
     return Provenance(worst.path, worst.product_error, max(part.rounding for part in parts))
+
+
+def _precision(A: LinearOperator) -> np.dtype[Any]:
+    """Return the dtype of A's products; of operators that SciPy made of others, the coarsest: a
+    multiple by one of Python's numbers has float64 there.
+    """
+    dtypes = [floating(A.dtype), *map(_precision, _parts(A))]
+    return max(dtypes, key=lambda dtype: np.finfo(dtype).eps)
 
 
 def _parts(A: LinearOperator) -> list[LinearOperator]:

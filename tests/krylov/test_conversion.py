@@ -296,3 +296,32 @@ def test_provenance_is_passed_on_and_the_worst_of_parts():
         assert np.isnan(error)
         assert rounding == known_rounding
     assert (A.T.path, A.T.product_error, B.H.rounding) == ("linearised", 1e-7, 1e-5)
+
+
+COMBINED = {
+    "multiple": lambda A, _: 2 * A,
+    "negative": lambda A, _: -A,
+    "symmetric part": lambda A, _: 0.5 * (A + A.T),
+    "sum": lambda A, identity: A + identity,
+}
+
+
+@pytest.mark.parametrize("name", COMBINED)
+def test_what_is_made_of_a_float32_operator_is_no_more_exact_than_it(name):
+    single = M.astype(np.float32)
+    own = Operator(
+        M.shape,
+        np.float32,
+        lambda V: single @ V.astype(np.float32),
+        lambda U: single.T @ U.astype(np.float32),
+    )
+    A = COMBINED[name](own, aslinearoperator(np.eye(N)))
+    truth = COMBINED[name](single.astype(np.float64), np.eye(N))
+    assert A.dtype == np.float64  # which is SciPy's
+    for estimator, value in ((trace, np.trace(truth)), (frobenius_norm, np.linalg.norm(truth))):
+        estimate = estimator(A, sketch=N)
+        assert abs(estimate.value - value) <= estimate.standard_error <= 1e-3
+    found = singular_values(A, 3)
+    assert found.converged
+    assert (abs(found.values - np.linalg.svd(truth)[1][:3]) <= found.errors).all()
+    assert "rcond 7.63e-06" in lstsq(A, np.ones(N)).message
