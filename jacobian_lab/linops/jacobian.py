@@ -26,7 +26,14 @@ from jacobian_lab.diffusion.denoiser import Denoiser
 from jacobian_lab.diffusion.schedule import Time
 from jacobian_lab.errors import InputError
 from jacobian_lab.krylov.conversion import provenance, real_operator, square
-from jacobian_lab.krylov.operators import Apply, Array, Matrix, Operator, at_unit_scale
+from jacobian_lab.krylov.operators import (
+    Apply,
+    Array,
+    Matrix,
+    Operator,
+    Provenance,
+    at_unit_scale,
+)
 
 
 class JacobianOperator(Operator):
@@ -186,18 +193,15 @@ def skew_part(A: Matrix) -> Operator:
 
 
 def _of_part(A: LinearOperator, part: Apply) -> dict[str, Any]:
-    """Return the provenance of a part of A; where A's products are known to be rough, the part's
-    are by as much more.
+    """Return the provenance of a part of A, whose errors are those of A's products: relative to the
+    part they are by as much more as it is smaller. Measured by a product with A and one with it.
     """
-    known = provenance(A)
-    if known.rounding:
-        v = np.random.default_rng(0).standard_normal((A.shape[0], 1))
-        own, whole = float(np.linalg.norm(part(v))), float(np.linalg.norm(A @ v))
-        larger = max(1.0, whole / own) if own else 1.0
-        known = known._replace(
-            product_error=known.product_error * larger, rounding=known.rounding * larger
-        )
-    return known._asdict()
+    known, n = provenance(A), A.shape[0]
+    v = np.random.default_rng(0).standard_normal((n, 1))
+    own, whole = float(np.linalg.norm(part(v))), float(np.linalg.norm(A @ v))
+    larger = max(1.0, whole / own) if own else 1.0
+    rounding = max(known.rounding, float(np.finfo(A.dtype).eps) * n**0.5 * (larger > 1))
+    return Provenance(known.path, known.product_error * larger, rounding * larger)._asdict()
 
 
 def restriction(

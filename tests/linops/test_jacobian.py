@@ -10,10 +10,12 @@ from jacobian_lab import (
     InputError,
     JacobianOperator,
     asymmetry,
+    frobenius_norm,
     newton_direction,
     posterior_covariance,
     restriction,
     seeded_noise,
+    singular_values,
     skew_part,
     symmetric_part,
     trace,
@@ -59,6 +61,16 @@ def test_error_bars_hold_the_rounding_where_the_two_parts_of_d_cancel(t):
     assert abs(estimate.value - float(truth.trace())) <= 3 * estimate.standard_error
     estimate = asymmetry(J)
     assert estimate.value <= 3 * estimate.standard_error <= 0.01
+
+
+@pytest.mark.parametrize("t", [100, 500])
+def test_a_skew_part_that_is_rounding_has_no_small_error(t):
+    oracle = make_mixture(SCHEDULES["linear"][0]).float()
+    K = skew_part(JacobianOperator(oracle.denoiser("v"), seeded_noise([0], (1, 3, 4)), t))
+    estimate = frobenius_norm(K)
+    assert 0 < estimate.value <= 3 * estimate.standard_error <= 1e-4
+    found = singular_values(K, 2)
+    assert (found.values <= found.errors).all()
 
 
 def test_posterior_covariance_is_the_oracles(oracle_at):
