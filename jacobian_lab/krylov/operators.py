@@ -198,6 +198,8 @@ class Operator(ByMatrices):
             k = X.shape[1]
             parts = self._real(apply, np.concatenate([X.real, X.imag], axis=1), rows)
             return np.asarray(parts[:, :k] + 1j * parts[:, k:])
+        if not X.shape[1]:  # what few functions take
+            return np.zeros((rows, 0), np.result_type(self.dtype, X.dtype))
         product = np.asarray(apply(X))
         if product.shape != (rows, X.shape[1]):
             raise InputError(

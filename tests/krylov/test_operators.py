@@ -31,6 +31,14 @@ def test_a_matrix_is_one_call_and_complex_vectors_too():
     np.testing.assert_allclose(A.H @ M, M.T @ M, rtol=1e-14)
 
 
+def test_a_matrix_of_no_columns_has_a_product_of_none():
+    A = Operator((5, 7), np.float32, lambda V: 1 / 0, lambda U: 1 / 0)
+    for V in (np.ones((7, 0), np.float32), np.ones((7, 0)), np.ones((7, 0), complex)):
+        assert (A @ V).shape == (5, 0)
+        assert (A @ V).dtype == V.dtype
+    assert (A.T @ np.ones((5, 0))).shape == (7, 0)
+
+
 def test_a_float32_operator_keeps_a_float64_vector():
     A = Operator((7, 7), np.float32, lambda V: V.astype(np.float32), lambda U: U)
     assert (A @ np.ones(7)).dtype == np.float64
