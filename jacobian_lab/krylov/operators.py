@@ -229,7 +229,9 @@ class Operator(ByMatrices):
 
 
 def floating(dtype: DTypeLike) -> np.dtype[Any]:
-    """Return the dtype of the products of an operator: integers and truth values become float64."""
+    """Return the dtype of the products of an operator: integers, truth values and what has more
+    digits, which no solver keeps, become float64.
+    """
     given = np.dtype(dtype)
     if given.kind == "c":
         raise InputError(
@@ -237,4 +239,4 @@ def floating(dtype: DTypeLike) -> np.dtype[Any]:
         )
     if given.kind not in "fiub":
         raise InputError(f"expected an operator of real numbers: got {given}")
-    return given if given.kind == "f" else np.dtype(np.float64)
+    return given if given.kind == "f" and given.itemsize <= 8 else np.dtype(np.float64)

@@ -298,6 +298,13 @@ def test_provenance_is_passed_on_and_the_worst_of_parts():
     assert (A.T.path, A.T.product_error, B.H.rounding) == ("linearised", 1e-7, 1e-5)
 
 
+def test_digits_beyond_float64_are_none_that_a_solver_keeps():
+    A = np.outer(np.arange(1, 31), np.arange(2, 32)).astype(np.longdouble) / 3
+    estimate = frobenius_norm(A, sketch=30)
+    assert abs(estimate.value - np.linalg.norm(A.astype(float))) <= estimate.standard_error
+    assert lstsq(A, np.ones(30)).rank == 1
+
+
 COMBINED = {
     "multiple": lambda A, _: 2 * A,
     "negative": lambda A, _: -A,
