@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import scipy.linalg
@@ -68,10 +68,9 @@ def lstsq(A: Matrix, b: ArrayLike, rcond: float | None = None) -> Solution:
         A's dtype times its larger dimension: what a float32 operator calls zero is noise, however
         precisely it is stored.
     """
-    A, b = real_operator(A), right_hand_side(b, A)
-    rcond = (
-        float(np.finfo(_precision(A)).eps) * max(A.shape) if rcond is None else check_rcond(rcond)
-    )
+    operator, b = real_operator(A), right_hand_side(b, A)
+    eps = float(np.finfo(operator.dtype).eps)
+    rcond = eps * max(operator.shape) if rcond is None else check_rcond(rcond)
     (matrix, unit), (rhs, size) = in_units(as_matrix(A)), in_units(b)
     x, _, rank, _ = scipy.linalg.lstsq(matrix, rhs, cond=rcond, lapack_driver="gelsd")
     return Solution(
@@ -308,8 +307,3 @@ def right_hand_side(b: ArrayLike, A: Matrix) -> Array:
 def check_rcond(rcond: float) -> float:
     """Return rcond, or raise unless it can be one."""
     return _require.real("rcond, relative to the largest singular value,", rcond, "[0, 1)")
-
-
-def _precision(A: Matrix) -> np.dtype[Any]:
-    dtype = np.dtype(A.dtype)
-    return dtype if dtype.kind == "f" else np.dtype(np.float64)
