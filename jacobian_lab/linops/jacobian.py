@@ -193,15 +193,18 @@ def skew_part(A: Matrix) -> Operator:
 
 
 def _of_part(A: LinearOperator, part: Apply) -> dict[str, Any]:
-    """Return the provenance of a part of A, whose errors are those of A's products: relative to the
-    part they are by as much more as it is smaller. Measured by a product with A and one with it.
-    """
+    """Return the provenance of a part of A, measured by a product with A and one with the part."""
     known, n = provenance(A), A.shape[0]
     v = np.random.default_rng(0).standard_normal((n, 1))
-    own, whole = float(np.linalg.norm(part(v))), float(np.linalg.norm(A @ v))
-    larger = max(1.0, whole / own) if own else 1.0
+    larger = _larger(A @ v, part(v))
     rounding = max(known.rounding, float(np.finfo(A.dtype).eps) * n**0.5 * (larger > 1))
     return Provenance(known.path, known.product_error * larger, rounding * larger)._asdict()
+
+
+def _larger(whole: Array, own: Array) -> float:
+    """Return by how much errors of whole products grow relative to what is kept of them."""
+    size = float(np.linalg.norm(own))
+    return max(1.0, float(np.linalg.norm(whole)) / size) if size else 1.0
 
 
 def restriction(
@@ -230,13 +233,19 @@ def restriction(
 
         return apply
 
+    known = provenance(A)
+    if known.rounding:  # differences may be as rough where J is small
+        v = np.zeros(A.shape[1])
+        v[c] = np.random.default_rng(0).standard_normal(len(c))
+        larger = _larger(whole := A @ v, whole[r])
+        known = Provenance(known.path, known.product_error * larger, known.rounding * larger)
     return Operator(
         (len(r), len(c)),
         A.dtype,
         through(A, c, r),
         through(transpose, r, c),
         made_by=(restriction, (A, rows, columns)),
-        **provenance(A)._asdict(),
+        **known._asdict(),
     )
 
 

@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from jacobian_lab import (
+    Denoiser,
+    DiscreteSchedule,
     InputError,
     JacobianOperator,
     asymmetry,
@@ -209,6 +211,28 @@ def test_half_precision_is_computed_as_it_is_and_handed_back_in_float32():
     )
     assert J.dtype == np.float32
     assert (J.T @ np.ones(64, dtype=np.float32)).dtype == np.float32
+
+
+def test_a_small_block_of_differences_states_its_larger_error():
+    torch.manual_seed(0)
+    conv = torch.nn.Conv2d(1, 1, 3, padding=1)  # and little else that far apart
+    far = Denoiser(
+        lambda x, _: conv(x).sin() + 1e-3 * x.mean((2, 3), keepdim=True) ** 2,
+        DiscreteSchedule.linear(),
+        "sample",
+        networks.SHAPE,
+    )
+    x_t = seeded_noise([0], networks.SHAPE)
+    rows, columns = (np.arange(64) >= 56), (np.arange(64) < 8)
+    J = JacobianOperator(far, x_t, 300, products="central")
+    conv.double()
+    truth = JacobianOperator(far, x_t.double(), 300).dense()[np.ix_(rows, columns)]
+    conv.float()
+    block = restriction(J, rows, columns)
+    V = np.random.default_rng(0).standard_normal((8, 5))
+    off = relative(block @ V, truth @ V)
+    assert J.rounding < off <= block.rounding
+    assert off <= block.product_error
 
 
 def test_restriction_is_the_submatrix(network_at):
