@@ -84,8 +84,17 @@ class PosteriorMoments:
 
     @property
     def possible(self) -> bool:
-        """Whether a distribution has these moments: kurtosis >= 1 + skewness^2 (Pearson)."""
-        return self.excess_kurtosis + 2 >= self.skewness**2
+        """Whether a distribution has these moments, as far as their errors tell: kurtosis >= 1 +
+        skewness^2 (Pearson); of two points it is equal.
+        """
+        _, of_variance, of_third, of_fourth = self.errors
+        kurtosis, square, s = self.excess_kurtosis + 3, self.skewness**2, self.deviation
+        doubt = (
+            of_fourth / s**4
+            + 2 * abs(self.skewness) * of_third / s**3
+            + (2 * kurtosis + 3 * square) * of_variance / s**2
+        )
+        return not kurtosis + doubt < 1 + square
 
     def __repr__(self) -> str:
         names = ("mean", "variance", "third", "fourth")

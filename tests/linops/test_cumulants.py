@@ -1,5 +1,7 @@
 """Moments of the posterior along a direction, against closed forms."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -96,6 +98,22 @@ def test_the_errors_hold_where_the_two_parts_of_d_cancel(t, dtype):
         found = posterior_moments(oracle.to(dtype).denoiser("epsilon"), x_t, t, v)
         assert (np.abs(numbers(found) - truth) <= found.errors).all()
         assert found.errors[1] <= 3e6 * torch.finfo(dtype).eps * found.variance
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_posterior_of_two_points_is_possible_within_the_errors(dtype):
+    schedule, _ = SCHEDULES["linear"]
+    means = torch.tensor([[-1.0, 0, 0, 0], [1, 0, 0, 0]], dtype=dtype)
+    oracle = GaussianMixture(means, torch.zeros(2, 4, 4, dtype=dtype), schedule)
+    x_t = torch.zeros(1, 1, 1, 4, dtype=dtype)
+    for shift in np.linspace(0, 0.5, 11):
+        x_t[..., 0] = shift
+        for t in (300, 500, 700):
+            found = posterior_moments(oracle.denoiser("v"), x_t, t, np.eye(4)[0])
+            assert found.excess_kurtosis + 2 - found.skewness**2 < 0.01
+            assert found.possible
+    less = found.fourth - 2 * found.errors[3]
+    assert not dataclasses.replace(found, fourth=less).possible
 
 
 def test_extrapolation_is_exact_for_a_polynomial_and_honest_beside_a_pole():
