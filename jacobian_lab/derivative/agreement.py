@@ -148,8 +148,8 @@ class Comparison:
         self.function, self.x, self.v, self.eps, self.together = function, x, v, eps, together
         self._most = most
         self._onto = None if onto is None else unit(onto.double().flatten(1))
-        length = x.flatten(1).norm(dim=1).clamp(min=0.1 * scale * x[0].numel() ** 0.5)
-        size = v.flatten(1).norm(dim=1)
+        length = _norms(x).clamp(min=0.1 * scale * x[0].numel() ** 0.5)
+        size = _norms(v)
         self._h = (length / torch.where(size > 0, size, 1)).reshape(-1, *(1,) * (x.ndim - 1))
         self._found: dict[float, Tensor] = {}
         self.value = self._first()

@@ -32,7 +32,7 @@ class AnyFunction(nn.Module):
         super().__init__()
         self.function = function
         self.training = isinstance(function, nn.Module) and function.training
-        self.size = x.square().mean().sqrt() if bool(x.any()) else x.new_ones(())
+        self.size = x.double().square().mean().sqrt() if bool(x.any()) else x.new_ones(())
         self.output_shape: tuple[int, ...] = ()
 
     def schedule(self, _t: Time) -> tuple[Tensor, Tensor]:

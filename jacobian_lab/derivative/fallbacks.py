@@ -181,7 +181,7 @@ class Differences(DoubleBackward):
         wide = torch.promote_types(self.x.dtype, torch.float32)  # h overflows in half
         length, size = (
             torch.where(norm > 0, norm, 1)
-            for norm in (a.to(wide).flatten(1).norm(dim=1) for a in (self.x, v))
+            for norm in (_length(a.to(wide).flatten(1)) for a in (self.x, v))
         )
         h = (self.step * length / size).reshape(-1, *(1,) * (v.ndim - 1))
         move = (h * v).to(self.x)
@@ -194,6 +194,13 @@ class Differences(DoubleBackward):
         behind = self.function(self.x - move)
         self._seen = (ahead + behind) / 2, (ahead - behind).flatten(1).norm(dim=1) / 2
         return ((ahead - behind) / (2 * h)).to(v)
+
+
+def _length(rows: Tensor) -> Tensor:
+    """Return the length of each row, whose squares may overflow or underflow."""
+    largest = rows.abs().amax(1)
+    largest = torch.where(largest > 0, largest, 1)
+    return (rows / largest[:, None]).norm(dim=1) * largest
 
 
 def _gradient(output: Tensor, x: Tensor, vectors: Tensor, create_graph: bool = False) -> Tensor:

@@ -123,7 +123,7 @@ class Linearised:
 
         with torch.no_grad():
             value, eps, _ = observed(function, whole)
-            size = float(whole.square().mean().sqrt()) or 1.0
+            size = float(whole.double().square().mean().sqrt()) or 1.0
             apart = None if onto is None else onto.reshape(1, -1)
             compared = Comparison(function, whole, v.reshape(1, -1), eps, size, apart, most=1)
             if not is_repeated(compared.value, value, eps):

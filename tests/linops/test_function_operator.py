@@ -102,6 +102,22 @@ def test_what_a_function_hides_from_autograd_is_still_seen():
     np.testing.assert_allclose(A.dense(), truth, atol=1e-12)
 
 
+@pytest.mark.parametrize("scale", [1e-30, 1e-20, 1e20, 1e30])
+def test_a_hidden_number_is_seen_at_any_scale_of_x(scale):
+    """Squares of such entries vanish or overflow in float32."""
+    x, at = torch.tensor([[1.0, 1.0, 2.0, 3.0]]) * scale, np.array([1.0, 1, 2, 3])
+
+    def function(x):
+        return torch.stack([row * float((row / scale).norm()) for row in x.detach()])
+
+    with pytest.warns(DerivativeWarning, match="central differences"):
+        J = operator_of(function, x)
+    assert J.product_error < 1e-3
+    size = np.linalg.norm(at)
+    truth = size * np.eye(4) + np.outer(at, at) / size
+    np.testing.assert_allclose(J.dense(), truth, atol=1e-3)
+
+
 def test_a_piecewise_constant_function_warns():
     with pytest.warns(DerivativeWarning, match="piecewise constant"):
         operator_of(lambda x: torch.round(3 * x), torch.linspace(-1, 1, 7).double()[None])
