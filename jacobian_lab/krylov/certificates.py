@@ -57,7 +57,8 @@ class Eigenpairs:
     """
     conditions: Array
     """Condition number `1 / |y^T x|` of each eigenvalue, shape (k,): A's own with `left` or if the
-    space was exhausted, else a bound from the space found and its coupling.
+    space was exhausted, else an estimate from the space found and its coupling, which is at times
+    a third too low.
     """
     converged: bool
     """Whether all residuals are below the tolerance and nothing that is wanted more was found
