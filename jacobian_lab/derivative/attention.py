@@ -62,7 +62,8 @@ def attention_call(given: dict[str, Any], out: Tensor, active: tuple[int, ...]) 
         Which of query, key and value depend on x.
     """
     q, k, v = given["query"], given["key"], given["value"]
-    scale = given.get("scale") or q.shape[-1] ** -0.5
+    scale = given.get("scale")
+    scale = q.shape[-1] ** -0.5 if scale is None else scale  # which may be 0
     operands = [q.detach(), k.detach(), v.detach()]
     arguments = [*operands, given.get("attn_mask"), bool(given.get("is_causal")), scale]
     return Call(F.scaled_dot_product_attention, arguments, out.detach(), active)

@@ -31,6 +31,9 @@ ATTENTION = {
     "attention, causal": lambda x: F.scaled_dot_product_attention(
         qkv(x), qkv(x), qkv(x), is_causal=True, scale=0.3
     ),
+    "attention, to all alike": lambda x: F.scaled_dot_product_attention(
+        qkv(x), qkv(x), qkv(x) ** 2, scale=0.0
+    ),
     "attention, masked": lambda x: F.scaled_dot_product_attention(
         qkv(x),
         weights(2, 2, 5, 18),
