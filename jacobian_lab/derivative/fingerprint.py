@@ -74,7 +74,9 @@ class Weights:
             near = len(sample) == len(self._sampled) and all(map(_is_near, sample, self._sampled))
             if not moved or not near or not self._equal(self._sums(tensors), self._all):
                 raise InputError(
-                    "the network's weights changed since this operator was made: make it anew"
+                    "the network's weights changed since this operator was made: make it anew;"
+                    " if the network itself writes to a buffer in each run, such as a counter, make"
+                    " that no buffer"
                 )
             self._remember()
 

@@ -75,6 +75,18 @@ def test_an_operator_does_not_outlive_its_weights(name, hidden):
             product(V)
 
 
+def test_a_network_that_counts_its_runs_is_told_what_to_do():
+    model = networks.denoiser()
+    model.network.register_buffer("runs", torch.zeros((), dtype=torch.int64))
+
+    def count(network, *_):
+        network.runs += 1
+
+    model.network.register_forward_hook(count)
+    with pytest.raises(InputError, match="writes to a buffer in each run, such as a counter"):
+        Products(model, X, 300).jvp(V)
+
+
 def test_weights_that_are_written_but_keep_their_values_have_not_changed():
     model = networks.denoiser()
     products = Products(model, X, 300)
