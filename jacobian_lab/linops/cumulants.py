@@ -83,18 +83,25 @@ class PosteriorMoments:
         return self.fourth / self.variance**2 - 3
 
     @property
+    def skewness_error(self) -> float:
+        """How far the skewness may be off, to first order in the errors."""
+        _, of_variance, of_third, _ = self.errors
+        of_deviation = of_variance / self.variance / 2
+        return of_third / self.deviation**3 + 3 * abs(self.skewness) * of_deviation
+
+    @property
+    def kurtosis_error(self) -> float:
+        """How far the excess kurtosis may be off, to first order in the errors."""
+        _, of_variance, _, of_fourth = self.errors
+        return (of_fourth + 2 * self.fourth * of_variance / self.variance) / self.variance**2
+
+    @property
     def possible(self) -> bool:
         """Whether a distribution has these moments, as far as their errors tell: kurtosis >= 1 +
         skewness^2 (Pearson); of two points it is equal.
         """
-        _, of_variance, of_third, of_fourth = self.errors
-        kurtosis, square, s = self.excess_kurtosis + 3, self.skewness**2, self.deviation
-        doubt = (
-            of_fourth / s**4
-            + 2 * abs(self.skewness) * of_third / s**3
-            + (2 * kurtosis + 3 * square) * of_variance / s**2
-        )
-        return not kurtosis + doubt < 1 + square
+        doubt = self.kurtosis_error + 2 * abs(self.skewness) * self.skewness_error
+        return not self.excess_kurtosis + 2 + doubt < self.skewness**2
 
     def __repr__(self) -> str:
         names = ("mean", "variance", "third", "fourth")
@@ -103,8 +110,9 @@ class PosteriorMoments:
             for name, error in zip(names, self.errors, strict=True)
         ]
         return (
-            f"PosteriorMoments: {', '.join(parts)}; skewness {self.skewness:.3g}, excess kurtosis"
-            f" {self.excess_kurtosis:.3g} ({self.products} products)"
+            f"PosteriorMoments: {', '.join(parts)}; skewness {self.skewness:.3g} +-"
+            f" {self.skewness_error:.1g}, excess kurtosis {self.excess_kurtosis:.3g} +-"
+            f" {self.kurtosis_error:.1g} ({self.products} products)"
         )
 
 

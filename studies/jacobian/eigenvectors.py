@@ -134,7 +134,7 @@ def densities(denoiser: Denoiser, x_t: torch.Tensor, t: int | float, vectors: np
                 moments = posterior_moments(denoiser, x_t, t, v)
                 found["skewness"][k] = moments.skewness
                 found["kurtosis"][k] = moments.excess_kurtosis
-                found["off"][k] = moments.errors[3] / moments.variance**2
+                found["off"][k] = moments.kurtosis_error
                 shape = maximum_entropy(moments)
             except InputError:
                 continue
