@@ -13,7 +13,6 @@ import warnings
 from functools import partial
 from typing import Self
 
-import numpy as np
 import torch
 from scipy.sparse.linalg import LinearOperator
 from torch import Tensor
@@ -21,7 +20,14 @@ from torch.nn import functional as F
 
 from jacobian_lab import _require
 from jacobian_lab.constraints.base import LinearConstraint
-from jacobian_lab.constraints.observations import Map, as_images, dot_test, on_device, widened
+from jacobian_lab.constraints.observations import (
+    Map,
+    as_images,
+    dot_test,
+    maps_of,
+    on_device,
+    widened,
+)
 from jacobian_lab.errors import ConvergenceWarning, InputError
 
 
@@ -174,24 +180,14 @@ class LinearMap(LinearConstraint):
         ----------
         y : Tensor, shape (B, m) or (1, m)
         A : LinearOperator, shape (m, n)
-            Needs `rmatvec` or `rmatmat`; products are computed on the CPU in float64.
+            Real, with `rmatvec` or `rmatmat`; products are computed on the CPU in float64.
         shape : tuple of int
             Shape of a sample, of n entries.
         sigma, damping
             See `LinearConstraint`.
         """
-
-        def product(operator: LinearOperator, x: Tensor) -> Tensor:
-            found = operator @ x.detach().cpu().double().flatten(1).numpy().T
-            return torch.from_numpy(np.ascontiguousarray(found.T)).to(x)
-
-        return cls(
-            y,
-            lambda x: product(A, x),
-            lambda u: product(A.T, u).reshape(-1, *shape),
-            sigma,
-            damping,
-        )
+        forward, adjoint = maps_of(A, y, shape)
+        return cls(y, forward, adjoint, sigma, damping)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return `A x`."""

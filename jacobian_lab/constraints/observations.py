@@ -3,16 +3,21 @@ sampled.
 
     check_range(y, ...)    |y|^2 / |A^T y|_1 bounds the pixels that y needs from below
     dot_test(y, ...)       <A x, u> = <x, A^T u>
+    maps_of(A, ...)        A of SciPy is real, and of these sizes
 """
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable
 
+import numpy as np
 import torch
+from scipy.sparse.linalg import LinearOperator, aslinearoperator
 from torch import Tensor
 
+from jacobian_lab import _require
 from jacobian_lab.errors import InputError
 
 Map = Callable[[Tensor], Tensor]
@@ -152,3 +157,32 @@ def dot_test(y: Tensor, forward: Map, adjoint: Map) -> bool:
     # equal only if each sample's map is that of the next one
     others = forward(x.roll(1, 0)).roll(-1, 0)
     return alone and bool(dot(others - Ax, others - Ax).sum() <= 1e-6 * dot(Ax, Ax).sum())
+
+
+def maps_of(A: LinearOperator, y: Tensor, shape: tuple[int, ...]) -> tuple[Map, Map]:
+    """Return A and A^T on tensors, (B, *shape) -> (B, m) and back, of SciPy's operator on flattened
+    samples, or raise unless it is real and has the sizes of y and of the samples.
+    """
+    try:
+        operator = aslinearoperator(A)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"expected a LinearOperator of SciPy: got {_require.shown(A)}") from error
+    if np.dtype(operator.dtype).kind == "c":
+        raise InputError(
+            f"A must be real: got {operator.dtype}; give real and imaginary parts apart"
+        )
+    expected = (_require.tensor("the observation y", y)[0].numel(), math.prod(shape))
+    if operator.shape != expected or y.ndim != 2:
+        raise InputError(
+            f"A must be of shape {expected}, for y of shape {tuple(y.shape)}, expected (B, m), and"
+            f" samples of shape {tuple(shape)}: got {operator.shape}"
+        )
+
+    def product(part: LinearOperator, x: Tensor) -> Tensor:
+        found = part @ x.detach().cpu().double().flatten(1).numpy().T
+        return torch.from_numpy(np.ascontiguousarray(found.T)).to(x)
+
+    return (
+        lambda x: product(operator, x),
+        lambda u: product(operator.T, u).reshape(-1, *shape),
+    )

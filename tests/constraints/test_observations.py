@@ -155,6 +155,20 @@ def test_a_wrong_adjoint_is_told_at_once(name, dtype, digits):
             LinearMap(y, forward, adjoint, rtol=0.5)  # of the solver: not a licence
 
 
+@pytest.mark.parametrize(
+    ("A", "shape", "said"),
+    [
+        (np.ones((5, 4)) * 1j, (2, 2), "A must be real: got complex128"),
+        (np.ones((5, 4)), (2, 3), r"A must be of shape \(5, 6\).*got \(5, 4\)"),
+        (np.ones((6, 4)), (2, 2), r"A must be of shape \(5, 4\).*got \(6, 4\)"),
+        ("A", (2, 2), "expected a LinearOperator of SciPy: got"),
+    ],
+)
+def test_an_operator_of_scipys_that_does_not_fit_is_told(A, shape, said):
+    with pytest.raises(InputError, match=said):
+        LinearMap.from_operator(torch.ones(3, 5), A, shape)
+
+
 def test_a_wrong_adjoint_of_scipys_is_told_and_shapes_are(digits):
     A = np.random.default_rng(0).standard_normal((20, 1024))
     y = torch.from_numpy(digits.double().flatten(1).numpy() @ A.T)
