@@ -163,9 +163,10 @@ class GaussianMixture(nn.Module):
         noise = torch.randn(
             means[b, k].shape, generator=generator, dtype=means.dtype, device="cpu"
         ).to(means.device)
-        x = means[b, k] + torch.einsum(
-            "bij,bj->bi", self.eigenvectors[k], variances[b, k].sqrt() * noise
-        )
+        # the symmetric root does not depend on the eigenvectors' signs, which are LAPACK's
+        V = self.eigenvectors[k]
+        along = variances[b, k].sqrt() * torch.einsum("bji,bj->bi", V, noise)
+        x = means[b, k] + torch.einsum("bij,bj->bi", V, along)
         return x.reshape(-1, *self.shape)
 
     def conditioned(self, A: Tensor, y: Tensor, sigma: float = 0.0) -> GaussianMixture:

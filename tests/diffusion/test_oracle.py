@@ -84,6 +84,13 @@ def test_prior_samples_have_the_priors_moments():
     assert (samples.mean(0) - mean).abs().max() < 0.05
 
 
+def test_samples_do_not_depend_on_the_signs_of_eigenvectors():
+    oracle = make_mixture(SCHEDULES["linear"][0])
+    drawn = oracle.sample(20, torch.Generator().manual_seed(0))
+    oracle.eigenvectors[..., ::2] *= -1  # as another LAPACK may find them
+    assert relative(oracle.sample(20, torch.Generator().manual_seed(0)), drawn) < 1e-12
+
+
 def test_a_time_for_each_sample():
     oracle = make_mixture(DiscreteSchedule.linear())
     x_t = torch.randn(2, *SHAPE, dtype=torch.float64)

@@ -96,8 +96,8 @@ def test_parameters_are_tried_on_other_digits_within_the_budget(monkeypatch):
     good, bad = (
         try_parameters("half", "tried", {"scale": scale}, config, part, 10) for scale in (1.0, -1.0)
     )
-    assert torch.equal(seen[4][0], problem("half", OTHERS + 2, 3, 0)[0].y)
-    price = [(2, 4), (8, 4), (2, 8), (2, 10)]
+    assert torch.equal(seen[3][0], problem("half", OTHERS + 2, 3, 0)[0].y)
+    price = [(2, 4), (8, 4), (2, 8)]
     assert [(len(y), steps) for y, steps in seen] == 2 * [*price, (3, 10)]
     assert good["steps"] == 10
     assert good["doubt"] < bad["doubt"]
