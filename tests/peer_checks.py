@@ -111,19 +111,21 @@ def check_batch(peer, problem, steps=3, denoiser=None, **parameters):
     assert (together[0] - alone[0]).norm() > 0.05 * alone.norm()
 
 
-def unconstrained(denoiser, steps):
+def unconstrained(denoiser, steps, seeds=SEEDS):
     """Samples of DDIM."""
-    x = start_noise(denoiser, SEEDS)
+    x = start_noise(denoiser, seeds)
     for now, after in even_steps(denoiser, steps):
         x = stepped(denoiser, x, now.mean(denoiser, x), now, after, 0.0)
     return x
 
 
 def check_meets(peer, problem, schedule, steps=20, share=0.3, **parameters):
-    """What it makes of a problem leaves less residual than DDIM does."""
+    """What it makes of a problem leaves less residual than DDIM does, in the mean of 60 samples."""
     denoiser = oracle(schedule)
     found = peer.run(denoiser, problem, SEEDS, steps, **{**peer.defaults, **parameters})
-    free = problem.residual(unconstrained(denoiser, steps)).mean()
+    free = torch.stack(
+        [problem.residual(unconstrained(denoiser, steps, [k, k + 1, k + 2])) for k in range(20)]
+    ).mean()
     assert found.isfinite().all()
     assert problem.residual(found).mean() < share * free
 

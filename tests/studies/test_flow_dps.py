@@ -31,7 +31,7 @@ def test_price_settings_and_batch():
 @pytest.mark.parametrize("schedule", ["ddpm", "flow"])
 def test_it_meets_observations(schedule):
     for problem in (masked(), shrunk(0.05)):
-        check_meets(FLOW_DPS, problem, schedule, 50, 0.7, rate=0.3)
+        check_meets(FLOW_DPS, problem, schedule, 50, 0.8, rate=0.3)
 
 
 @pytest.mark.parametrize(("problem", "back"), [(masked(), "adjoint"), (shrunk(), "pseudo_inverse")])
