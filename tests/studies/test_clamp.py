@@ -10,6 +10,7 @@ from studies.contest.methods.clamp import CLAMP, clamp_langevin, newton_correcti
 from studies.contest.methods.noise_levels import level
 
 from peer_checks import (
+    MANY,
     SHAPE,
     check_contract,
     check_meets,
@@ -40,7 +41,7 @@ def test_price_settings_and_batch():
 
 @pytest.mark.parametrize("schedule", ["ddpm", "flow"])
 def test_it_meets_observations(schedule):
-    for problem in (masked(), shrunk(0.05)):
+    for problem in (masked(count=MANY), shrunk(0.05, MANY)):
         check_meets(CLAMP, problem, schedule, 20, 0.5)
 
 

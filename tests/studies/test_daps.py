@@ -8,6 +8,7 @@ from jacobian_lab.constraints.decoded import Decoded
 from studies.contest.methods.daps import DAPS, LATENT_DAPS, daps, langevin
 
 from peer_checks import (
+    MANY,
     SHAPE,
     check_batch,
     check_meets,
@@ -32,7 +33,7 @@ def test_price_settings_and_batch():
 
 @pytest.mark.parametrize("schedule", ["ddpm", "flow"])
 def test_it_meets_observations(schedule):
-    for problem in (masked(), shrunk(0.05)):
+    for problem in (masked(count=MANY), shrunk(0.05, MANY)):
         check_meets(DAPS, problem, schedule, 10, 0.2)
 
 
@@ -74,7 +75,7 @@ def test_langevins_law_is_the_product_of_both_gaussians(momentum):
 
 
 def test_samples_have_the_posteriors_mean():
-    problem, count = shrunk(0.2).select(slice(2, 3)), 100  # farthest from the prior
+    problem, count = shrunk(0.2).select(slice(0, 1)), 400
     posterior = prior().conditioned(matrix(problem), problem.y.flatten(), 0.2)
     found = daps(oracle(), problem, range(count), 20, rate=2e-2, ode=3, tau=0.2, inner=40)
     off, start = (

@@ -10,6 +10,7 @@ from studies.contest.methods.ding import DING, ding
 from studies.contest.methods.seeds import SeededNoise, start_noise
 
 from peer_checks import (
+    MANY,
     SEEDS,
     check_batch,
     check_meets,
@@ -29,8 +30,8 @@ def test_price_settings_and_batch():
 
 @pytest.mark.parametrize("schedule", ["ddpm", "flow"])
 def test_it_meets_observations(schedule):
-    check_meets(DING, masked(), schedule, 20, 0.3)
-    check_meets(DING, masked(0.1), schedule, 20, 0.6)
+    check_meets(DING, masked(count=MANY), schedule, 20, 0.3)
+    check_meets(DING, masked(0.1, MANY), schedule, 20, 0.6)
 
 
 @pytest.mark.parametrize("sigma", [0.0, 0.1])

@@ -9,6 +9,7 @@ from jacobian_lab.constraints.losses import Loss
 from studies.contest.methods.fast_dips import FAST_DIPS, admm_steps, descended, fast_dips
 
 from peer_checks import (
+    MANY,
     SHAPE,
     check_contract,
     check_meets,
@@ -35,8 +36,8 @@ def test_price_settings_and_batch():
 
 @pytest.mark.parametrize("schedule", ["ddpm", "flow"])
 def test_it_meets_observations(schedule):
-    for problem in (masked(), shrunk(0.05)):
-        check_meets(FAST_DIPS, problem, schedule, 20, 0.6)
+    for problem in (masked(count=MANY), shrunk(0.05, MANY)):
+        check_meets(FAST_DIPS, problem, schedule, 20, 0.5)
 
 
 def test_a_step_has_the_best_length():

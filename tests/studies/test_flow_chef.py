@@ -7,6 +7,7 @@ from studies.contest.methods.flow_chef import FLOW_CHEF, flow_chef
 from studies.contest.methods.seeds import start_noise
 
 from peer_checks import (
+    MANY,
     SEEDS,
     check_batch,
     check_meets,
@@ -28,7 +29,7 @@ def test_price_settings_and_batch():
 
 @pytest.mark.parametrize("schedule", ["ddpm", "flow"])
 def test_it_meets_observations(schedule):
-    for problem in (masked(), shrunk(0.05)):
+    for problem in (masked(count=MANY), shrunk(0.05, MANY)):
         check_meets(FLOW_CHEF, problem, schedule, 50, 0.3, rate=RATE)
 
 

@@ -11,6 +11,7 @@ from studies.contest.methods.flow_dps import FLOW_DPS, flow_dps
 from studies.contest.methods.seeds import SeededNoise, start_noise
 
 from peer_checks import (
+    MANY,
     SEEDS,
     check_batch,
     check_meets,
@@ -30,8 +31,8 @@ def test_price_settings_and_batch():
 
 @pytest.mark.parametrize("schedule", ["ddpm", "flow"])
 def test_it_meets_observations(schedule):
-    for problem in (masked(), shrunk(0.05)):
-        check_meets(FLOW_DPS, problem, schedule, 50, 0.8, rate=0.3)
+    for problem in (masked(count=MANY), shrunk(0.05, MANY)):
+        check_meets(FLOW_DPS, problem, schedule, 50, 0.7, rate=0.3)
 
 
 @pytest.mark.parametrize(("problem", "back"), [(masked(), "adjoint"), (shrunk(), "pseudo_inverse")])

@@ -234,7 +234,7 @@ def test_a_mask_without_a_known_pixel_has_its_own_remedy(monkeypatch, options, m
         ),
         (
             ["--mask", "box", "--side", "32"],
-            "the side of the box must lie from 1 to 31: got 32",
+            "the side of the box, in pixels, must lie from 1 to 31: got 32",
         ),
         (["--mask", "random", "--share", "0"], "the share of known pixels must lie in (0, 1]"),
     ],

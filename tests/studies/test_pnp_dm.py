@@ -8,6 +8,7 @@ from jacobian_lab.constraints.losses import Loss
 from studies.contest.methods.pnp_dm import PNP_DM, likelihood_draw, pnp_dm, prior_draw
 
 from peer_checks import (
+    MANY,
     SHAPE,
     check_batch,
     check_meets,
@@ -36,7 +37,7 @@ def test_price_settings_and_batch():
 
 @pytest.mark.parametrize("schedule", ["ddpm", "flow"])
 def test_it_meets_observations(schedule):
-    for problem in (masked(), shrunk(0.05)):
+    for problem in (masked(count=MANY), shrunk(0.05, MANY)):
         check_meets(PNP_DM, problem, schedule, 30, 0.6, last=0.1, inner=3, decay=0.8)
 
 

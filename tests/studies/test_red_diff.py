@@ -10,6 +10,7 @@ from studies.contest.methods.red_diff import RED_DIFF, red_diff
 from studies.contest.methods.seeds import SeededNoise
 
 from peer_checks import (
+    MANY,
     SEEDS,
     SHAPE,
     check_contract,
@@ -27,7 +28,7 @@ def test_price_settings_and_batch():
 
 @pytest.mark.parametrize("schedule", ["ddpm", "flow"])
 def test_it_meets_observations(schedule):
-    for problem in (masked(), shrunk(0.05)):
+    for problem in (masked(count=MANY), shrunk(0.05, MANY)):
         check_meets(RED_DIFF, problem, schedule, 50, 0.3)
 
 
