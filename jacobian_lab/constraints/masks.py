@@ -40,7 +40,7 @@ def half(shape: Shape, known: Literal["left", "right", "top", "bottom"] = "left"
 def box(shape: Shape, side: int) -> Tensor:
     """Return the mask that knows all but a square of `side` pixels in the middle."""
     height, width = _sides(shape)
-    side = _require.integer("the side of the box", side, 1, max(height, width) - 1)
+    side = _require.integer("the side of the box, in pixels,", side, 1, max(height, width) - 1)
     mask = torch.ones(1, height, width, dtype=torch.bool, device="cpu")
     top, left = (max(0, (size - side) // 2) for size in (height, width))
     mask[:, top : top + side, left : left + side] = False

@@ -171,11 +171,12 @@ def maps_of(A: LinearOperator, y: Tensor, shape: tuple[int, ...]) -> tuple[Map, 
         raise InputError(
             f"A must be real: got {operator.dtype}; give real and imaginary parts apart"
         )
-    expected = (_require.tensor("the observation y", y)[0].numel(), math.prod(shape))
-    if operator.shape != expected or y.ndim != 2:
+    if _require.tensor("the observation y", y).ndim != 2:
+        raise InputError(f"y must have shape (B, m): got {tuple(y.shape)}")
+    if operator.shape != (expected := (y.shape[1], math.prod(shape))):
         raise InputError(
-            f"A must be of shape {expected}, for y of shape {tuple(y.shape)}, expected (B, m), and"
-            f" samples of shape {tuple(shape)}: got {operator.shape}"
+            f"A must be of shape {expected}, for y of shape {tuple(y.shape)} and samples of shape"
+            f" {tuple(shape)}: got {operator.shape}"
         )
 
     def product(part: LinearOperator, x: Tensor) -> Tensor:

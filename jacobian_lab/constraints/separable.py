@@ -160,7 +160,7 @@ def blurring(size: int, width: float) -> Tensor:
     """Return the matrix, (size, size), that blurs a line by a Gaussian of standard deviation
     `width` pixels; edges repeat.
     """
-    width = _require.real("the width of the blur", width, "(0, inf)")
+    width = _require.real("the width of the blur, in pixels,", width, "(0, inf)")
     reach = int(np.ceil(4 * width))
     apart = torch.arange(-reach, reach + 1, dtype=torch.float64, device="cpu")
     kernel = torch.exp(-0.5 * (apart / width) ** 2)

@@ -167,6 +167,8 @@ def test_a_wrong_adjoint_is_told_at_once(name, dtype, digits):
 def test_an_operator_of_scipys_that_does_not_fit_is_told(A, shape, said):
     with pytest.raises(InputError, match=said):
         LinearMap.from_operator(torch.ones(3, 5), A, shape)
+    with pytest.raises(InputError, match=r"y must have shape \(B, m\): got \(\)"):
+        LinearMap.from_operator(torch.tensor(1.0), np.ones((5, 4)), (2, 2))
 
 
 def test_a_wrong_adjoint_of_scipys_is_told_and_shapes_are(digits):
