@@ -75,8 +75,8 @@ class Weights:
             if not moved or not near or not self._equal(self._sums(tensors), self._all):
                 raise InputError(
                     "the network's weights changed since this operator was made: make it anew;"
-                    " if the network itself writes to a buffer in each run, such as a counter, make"
-                    " that no buffer"
+                    " if the network itself writes to a buffer in each run, such as a counter, keep"
+                    " that in a plain attribute"
                 )
             self._remember()
 
