@@ -83,7 +83,7 @@ def test_super_resolution_is_the_antialiased_bicubic_and_keeps_constants():
         (lambda: super_resolution(images(), 2).error(images()), "images of shape"),
         (lambda: shrink(images(), 3), "the factor must divide the side of the image, 8: got 3"),
         (lambda: Separable(images(), torch.eye(8), torch.eye(4)), "matrices of"),
-        (lambda: gaussian_blur(images(), 0.0), "width of the blur must be positive"),
+        (lambda: gaussian_blur(images(), 0.0), "width of the blur, in pixels, must be positive"),
     ],
 )
 def test_bad_input_is_named(make, message):
