@@ -93,12 +93,23 @@ class GaussianMixture(nn.Module):
         a, s = (c.to(x).reshape(-1, 1, 1) for c in self.schedule(t))
         variances = a**2 * self.eigenvalues + s**2  # of x_t, (B or 1, K, n)
         centred = torch.einsum("kij,bki->bkj", self.eigenvectors, x[:, None] - a * self.means)
-        log_density = -0.5 * (centred**2 / variances + variances.log()).sum(-1)
+        distances = self._distances(centred, variances, a, s)
+        log_density = -0.5 * (distances + variances.log()).sum(-1)
         weights = torch.softmax(self.log_weights + log_density, dim=1)
         moves = torch.einsum(
             "kij,bkj->bki", self.eigenvectors, a * self.eigenvalues / variances * centred
         )
         return weights, self.means + moves, (s**2 * self.eigenvalues / variances).expand_as(centred)
+
+    def _distances(self, centred: Tensor, variances: Tensor, a: Tensor, s: Tensor) -> Tensor:
+        """Return `(U_k^T (x - a m_k))_i^2 / variances_ki`, (B, K, n), where a < s less the
+        `|x|^2 / s^2` that all components share: its derivative is large and cancels among them.
+        """
+        m = torch.einsum("kij,ki->kj", self.eigenvectors, self.means)
+        x, late = centred + a * m, a < s
+        shared = a**2 * self.eigenvalues / torch.where(late, s, 1) ** 2 * x**2
+        rest = -(shared + a * m * (2 * x - a * m)) / variances
+        return torch.where(late, rest, centred**2 / variances)
 
     def mean(self, x_t: Tensor, t: Time) -> Tensor:
         """Return `D(x_t, t) = E[x_0 | x_t]` for `x_t` of shape (B, *shape)."""
