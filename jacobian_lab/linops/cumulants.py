@@ -12,6 +12,9 @@ References
 ----------
 Manor, Michaeli (2024), *On the posterior distribution in denoising: application to uncertainty
 quantification*, theorem 1 and its corollary along a direction.
+
+Moré, Wild (2011), *Estimating computational noise*: the noise of a smooth function, from
+differences over points close to each other (Hamming).
 """
 
 from __future__ import annotations
@@ -43,6 +46,12 @@ ROUNDING = 64
 """Rounding errors of g, in units of the network's precision: convolutions sum thousands of
 terms.
 """
+NEAR = 6
+"""Points close to x_t, and to the farthest point beside it, at which the noise of g and of the mean
+is measured: what a network rounds where its own terms cancel is not seen from outside.
+"""
+DOUBT = 8
+"""Standard deviations of that noise, from NEAR - 2 second differences, in an error."""
 
 
 @dataclass(frozen=True)
@@ -142,7 +151,8 @@ def posterior_moments(
     Notes
     -----
     One product at x_t, and one at each of 12 points beside it, as a batch; up to 36 where g
-    changes within a small part of the posterior's deviation.
+    changes within a small part of the posterior's deviation. 12 more, close to x_t and to the
+    farthest of the others, measure the network's noise.
     """
     _require.instance("denoiser", denoiser, Denoiser)
     x = denoiser.batched(x_t)
@@ -151,7 +161,7 @@ def posterior_moments(
     if a == 0:
         raise InputError("at alpha_t = 0 x_t says nothing of x_0: take an earlier time")
     scale = s**2 / a
-    (centre,), off = _curvatures(denoiser, x, t, v, flat, np.zeros(1))
+    (centre,), off, _ = _curvatures(denoiser, x, t, v, flat, np.zeros(1))
     if centre <= 0:
         raise InputError(
             f"v^T J v is {centre:.3g} along the direction: no posterior has a variance that is not"
@@ -159,42 +169,55 @@ def posterior_moments(
         )
     variance = scale * float(centre)
     steps = REACH * scale / np.sqrt(variance) * 0.5 ** np.arange(HALVINGS + 1)
+    off, far, mean_off = _measured(denoiser, x, t, v, flat, steps[0], off)
     derivatives, errors, tries = np.zeros(2), np.full(2, np.inf), 0
     wanted = 3 * variance**2 / scale**3 * np.sqrt(_rounding(x))
     while tries < TRIES and not errors[1] <= wanted:
-        values, more = _curvatures(denoiser, x, t, v, flat, np.concatenate([steps, -steps]))
-        off, tries = max(off, more), tries + 1
-        found, theirs = extrapolated(steps, values.reshape(2, -1), float(centre), off)
+        values, more, _ = _curvatures(denoiser, x, t, v, flat, np.concatenate([steps, -steps]))
+        far, tries = max(far, more), tries + 1
+        found, theirs = extrapolated(steps, values.reshape(2, -1), float(centre), far)
         better = theirs < errors
         derivatives, errors = np.where(better, found, derivatives), np.minimum(theirs, errors)
         if not better[1]:
             break
         steps = steps * 0.5**HALVINGS
-    D = denoiser(x, t).double().flatten().cpu().numpy()
-    c_x, length = _linear_part(denoiser, x, t), float(x.double().norm())
     stated = (
-        _rounding(x) * (float(np.linalg.norm(D)) + c_x * length),
+        mean_off,
         scale * off,
         scale**2 * float(errors[0]),
         scale**3 * float(errors[1]) + 6 * variance * scale * off,
     )
     third = scale**2 * float(derivatives[0])
     fourth = scale**3 * float(derivatives[1]) + 3 * variance**2
-    products = 1 + 2 * tries * len(steps)
-    return PosteriorMoments(float(D @ flat), variance, third, fourth, stated, products)
+    products = 1 + 2 * NEAR + 2 * tries * len(steps)
+    mean = float(denoiser(x, t).double().flatten().cpu().numpy() @ flat)
+    return PosteriorMoments(mean, variance, third, fourth, stated, products)
+
+
+def _measured(
+    denoiser: Denoiser, x: Tensor, t: int | float, v: Tensor, flat: Array, step: float, off: float
+) -> tuple[float, float, float]:
+    """Return how far v^T J v may be off at x and at x + step v, at least `off`, and v^T D at x."""
+    close = step * np.sqrt(torch.finfo(x.dtype).eps) * np.arange(NEAR)
+    values, _, means = _curvatures(denoiser, x, t, v, flat, np.append(step - close, close))
+    far, off = (max(off, DOUBT * noise(part)) for part in np.split(values, 2))
+    size = float(denoiser(x, t).double().norm())
+    size += _linear_part(denoiser, x, t) * float(x.double().norm())
+    return off, far, max(_rounding(x) * size, DOUBT * noise(means[NEAR:]))
 
 
 def _curvatures(
     denoiser: Denoiser, x: Tensor, t: int | float, v: Tensor, flat: Array, steps: Array
-) -> tuple[Array, float]:
-    """Return v^T J v at x + h v for each step h, and how far they may be off."""
+) -> tuple[Array, float, Array]:
+    """Return v^T J v at x + h v for each step h, how far they may be off, and v^T D there."""
     moved = x + torch.from_numpy(steps).to(x).reshape(-1, *[1] * (x.ndim - 1)) * v
     J = BatchJacobian(denoiser, moved, t, products="exact")
     Jv = J.arrays(J.jvp(v.expand_as(moved)))
     rough = J.product_error if J.path.endswith("difference") else 0.0
     size = float(np.linalg.norm(Jv, axis=1).max())
     # c_x v and the network's part may cancel: each rounds by its own size
-    return Jv @ flat, max(_rounding(x) * (size + _linear_part(denoiser, x, t)), rough * size)
+    off = max(_rounding(x) * (size + _linear_part(denoiser, x, t)), rough * size)
+    return Jv @ flat, off, J.arrays(J.d) @ flat
 
 
 def _linear_part(denoiser: Denoiser, x: Tensor, t: int | float) -> float:
@@ -204,6 +227,13 @@ def _linear_part(denoiser: Denoiser, x: Tensor, t: int | float) -> float:
 
 def _rounding(x: Tensor) -> float:
     return ROUNDING * float(torch.finfo(x.dtype).eps)
+
+
+def noise(values: Array) -> float:
+    """Return the standard deviation of the rounding in values of a smooth function at 3 or more
+    points close to each other, equally far apart: second differences have 6 times its variance.
+    """
+    return float(np.sqrt(np.square(np.diff(values, 2)).mean() / 6))
 
 
 def extrapolated(
