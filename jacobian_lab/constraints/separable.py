@@ -87,11 +87,21 @@ class Wiener(Separable):
     a damping of sigma^2 (r = 1) goes on to amplify their noise; it is 0 where the noise explains
     all. Without noise, and for `pseudo_inverse` and `seen`, this is `Separable`.
 
+    Parameters
+    ----------
+    y : Tensor, shape (B, C, h, w) or (1, C, h, w)
+    rows, columns : Tensor, shapes (h, H) and (w, W)
+    sigma
+        See `LinearConstraint`. A damping of one's own is `Separable`'s.
+
     References
     ----------
     Efron, Morris (1973), *Stein's estimation rule and its competitors - an empirical Bayes
     approach*: r^2 from the data.
     """
+
+    def __init__(self, y: Tensor, rows: Tensor, columns: Tensor, sigma: float = 0.0) -> None:
+        super().__init__(y, rows, columns, sigma)
 
     def error(self, x0: Tensor) -> Tensor:
         """Return e, of the shape of x_0."""
@@ -186,5 +196,7 @@ def gaussian_blur(
         See `LinearConstraint`.
     """
     height, breadth = as_images(y).shape[-2:]
-    kind = Wiener if damping is None else Separable
-    return kind(y, blurring(height, width), blurring(breadth, width), sigma, damping)
+    rows, columns = blurring(height, width), blurring(breadth, width)
+    if damping is None:
+        return Wiener(y, rows, columns, sigma)
+    return Separable(y, rows, columns, sigma, damping)

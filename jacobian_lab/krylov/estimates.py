@@ -268,7 +268,10 @@ def asymmetry(
 
     def ratio(m: Array) -> float:
         if not m[:2].any():
-            raise InputError("A is zero: its asymmetry is 0 / 0")
+            raise InputError(
+                "A v is zero for every v that was tried: A is zero, and its asymmetry 0 / 0, or"
+                " more `probes` are needed to see it"
+            )
         return float(np.sqrt(m[0] / m[1])) if m[1] else np.inf
 
     def weights(m: Array) -> Array:
