@@ -257,13 +257,20 @@ def _is_rounding(
     """Return whether changing the last digits of x moves its value as far as `other` lies from it,
     as may happen far from the data.
     """
+    return bool((other - value).norm() <= rounding_of_input(function, x, value))
+
+
+def rounding_of_input(function: Callable[[Tensor], Tensor], x: Tensor, value: Tensor) -> Tensor:
+    """Return how far rounding may move the value: 30 times what a change of the last digits of x
+    does.
+    """
     noise = torch.randn(
         x.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64, device="cpu"
     ).to(x)
     # 8 eps: more than the rounding of x itself, and still only its last digit or two
     with torch.no_grad():
         moved = function(x * (1 + 8 * torch.finfo(x.dtype).eps * noise))
-    return bool((other - value).norm() <= 30 * (moved - value).norm())
+    return 30 * (moved - value).norm()
 
 
 def _is_by_kernel(

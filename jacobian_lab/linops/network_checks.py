@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from jacobian_lab.derivative.guards import in_training, modules_called
+from jacobian_lab.derivative.guards import in_training, modules_called, rounding_of_input
 from jacobian_lab.derivative.precision import observed
 from jacobian_lab.derivative.settings import coarser_float32
 from jacobian_lab.linops.report import Check
@@ -100,11 +100,18 @@ def _input_kept(s: Subject) -> Check:
 def _samples_apart(s: Subject, other: Tensor) -> Check:
     """Call the network with a sample among others, and alone."""
     batch = torch.cat([s.x, s.x + other, s.x.flip(-1)])
-    alone = torch.cat([s.output(one[None]) for one in batch])
+    found = []
+    for one, among in zip(batch, s.output(batch), strict=True):
+        one, among = one[None], among[None]
+        alone = s.output(one)
+        # near the clean image a raw output divides rounding by sigma_t
+        moved = float(rounding_of_input(s.output, one, alone) / alone.norm())
+        found.append((apart(among, alone), max(s.rounding, moved)))
+    value, bound = max(found, key=lambda pair: pair[0] / pair[1])
     return Check(
         "samples apart",
-        max(apart(a, b) for a, b in zip(s.output(batch), alone, strict=True)),
-        s.rounding,
+        value,
+        bound,
         "samples of a batch see each other (batch statistics, attention over the batch): J is"
         " not one sample's",
     )

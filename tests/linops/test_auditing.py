@@ -10,7 +10,7 @@ from jacobian_lab import Denoiser, DiscreteSchedule, InputError, JacobianOperato
 from mnist.evaluate import noisy_digit
 
 import networks
-from conftest import PREDICTIONS
+from conftest import PREDICTIONS, SCHEDULES, make_mixture
 
 X = torch.randn(1, *networks.SHAPE, generator=torch.Generator().manual_seed(0))
 
@@ -251,6 +251,19 @@ def test_no_alarm_on_oracles(oracle_at, prediction):
     report = audit(JacobianOperator(oracle.denoiser(prediction), x_t, t))
     assert report, str(report)
     assert np.isfinite(report.noise)
+
+
+@pytest.mark.parametrize("prediction", PREDICTIONS)
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_no_alarm_on_oracles_near_the_clean_image(name, prediction):
+    schedule, middle = SCHEDULES[name]
+    t = 0.01 if isinstance(middle, float) else 1
+    for seed in range(3):
+        oracle, g = make_mixture(schedule, seed), torch.Generator().manual_seed(seed)
+        noise = torch.randn(1, *oracle.shape, generator=g, dtype=torch.float64)
+        x_t = schedule.add_noise(oracle.sample(1, g), t, noise)
+        report = audit(JacobianOperator(oracle.denoiser(prediction), x_t, t))
+        assert report, str(report)
 
 
 def test_no_alarm_at_a_tiny_sample():
