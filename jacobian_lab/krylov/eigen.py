@@ -180,6 +180,8 @@ def _with_left(
     left_over = None if max_products is None else max_products - result.products
     if left_over is not None and left_over < LEAST:
         return _without_left(result, 0, asked)
+    if subspace is not None:  # which may hold one value more, of a pair
+        subspace = max(subspace, k + 4)
     try:
         transposed = RestartedArnoldi(f.operator.operator.T, None, f.seed + 1, f.block)
         other, found = _searched(

@@ -32,6 +32,23 @@ def test_an_exact_eigenvector_as_start_blinds_nobody(name):
         )
 
 
+def test_the_smallest_subspace_has_room_for_left_vectors_of_a_pair_at_the_cut(monkeypatch):
+    """Seven values of A^T in the room of six kept all ten vectors, and never took a step again."""
+    shrink = KrylovSchur._shrink
+
+    def progress(self, *arguments):
+        shrink(self, *arguments)
+        assert self.factorisation.steps < self.room
+
+    monkeypatch.setattr(KrylovSchur, "_shrink", progress)
+    for seed in range(12):
+        A = np.random.default_rng(seed).standard_normal((36, 36))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            result = eigenpairs(A, 6, "SR", block=3, left=True, subspace=10)
+        assert result.left is None or len(result.values) == result.left.shape[1]
+
+
 @pytest.mark.parametrize("which", RANKS)
 def test_the_smallest_subspace_ends(which):
     for name in ("random", "skew", "orthogonal"):
