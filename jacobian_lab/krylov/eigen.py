@@ -175,8 +175,10 @@ def _with_left(
     if search.symmetric:
         return replace(result, left=result.vectors)
     if f.exhausted:
-        values, vectors = scipy.linalg.eig(f.in_units[0], left=True, right=False)
-        return replace(result, left=f.basis @ vectors[:, matched(result.values, values)])
+        # eig scales up rounding in a matrix that falls apart, not in a Schur form
+        T, Z = scipy.linalg.schur(f.in_units[0])
+        values, vectors = scipy.linalg.eig(T, left=True, right=False)
+        return replace(result, left=f.basis @ (Z @ vectors[:, matched(result.values, values)]))
     left_over = None if max_products is None else max_products - result.products
     if left_over is not None and left_over < LEAST:
         return _without_left(result, 0, asked)

@@ -155,6 +155,15 @@ def test_left_vectors_that_were_asked_for_and_are_not_there_are_no_convergence(d
         assert result.converged == (budget == 70)
 
 
+def test_left_vectors_of_a_space_that_falls_apart_keep_their_digits():
+    for seed in range(40):
+        A = np.outer(*np.random.default_rng(seed).standard_normal((2, 23)))
+        result = eigenpairs(A, 2, "SR", rtol=1e-12, left=True)
+        assert result.converged
+        left = result.left.conj().T
+        assert np.linalg.norm(left @ A - result.values[:, None] * left) < 1e-13 * np.linalg.norm(A)
+
+
 def test_partial_results_say_so_and_products_are_counted(decaying):
     calls = []
 
