@@ -200,7 +200,8 @@ def gmres(A: Matrix, b: ArrayLike, steps: int = 10, rtol: float | None = None) -
         if met or not H[0, taken, taken - 1]:
             break
     product = operator @ x
-    converged, message = _gmres_ending(_residual(product, rhs), len(rhs), taken, steps, rtol, met)
+    residual, half = _residual(product, rhs), float(np.sqrt(operator.rounding))
+    converged, message = _gmres_ending(residual, half, len(rhs), taken, steps, rtol, met)
     return _finish(operator, x, product, rhs, size, converged, message)
 
 
@@ -212,9 +213,11 @@ def _minimiser(H: Array, whole: float) -> tuple[Array, float]:
 
 
 def _gmres_ending(
-    residual: float, n: int, taken: int, steps: int, rtol: float | None, met: bool
+    residual: float, half: float, n: int, taken: int, steps: int, rtol: float | None, met: bool
 ) -> tuple[bool, str]:
-    """Return whether GMRES converged, and why it ended, by the residual itself."""
+    """Return whether GMRES converged, and why it ended, by the residual itself: above `half`, half
+    of the products' digits, the whole space says that A is singular.
+    """
     least = 10 * np.sqrt(n) * float(np.finfo(np.float64).eps)
     if rtol is not None and residual <= max(rtol, least):
         return True, f"GMRES, {taken} steps: residual below rtol {rtol:.1e}"
@@ -224,7 +227,7 @@ def _gmres_ending(
             f"GMRES, {taken} steps: rounding of the products leaves more than rtol {rtol:.1e}: take"
             " a larger one",
         )
-    if taken == min(steps, n):
+    if taken == steps or (taken == n and (rtol is not None or residual <= half)):
         return (
             (True, f"GMRES, {taken} steps as asked")
             if rtol is None

@@ -116,6 +116,16 @@ def test_gmres_on_an_exhausted_krylov_space_says_so():
     assert solution.residual == pytest.approx(1)
 
 
+@pytest.mark.parametrize("n", [1, 2, 5])
+def test_gmres_in_the_whole_space_of_a_singular_operator_has_not_solved(n):
+    A, b = np.eye(n, k=1), np.eye(n)[-1]
+    with pytest.warns(ConvergenceWarning, match=f"exhausted after {n} of 10 steps: A is singular"):
+        assert not gmres(A, b).converged
+    assert gmres(A, b, steps=n).converged  # as many steps as were asked for
+    for dtype in (np.float32, np.float64):
+        assert gmres((A + np.eye(n)).astype(dtype), b).converged
+
+
 def test_dense_solves_of_operators_go_in_chunks_and_count():
     A, b = matrix(10, 100, 150)
     widths = []
