@@ -107,7 +107,7 @@ def lsmr(
         If the tolerance was not reached; the partial result is returned.
     """
     operator = Counted(A, scaled=True)
-    rhs, size = in_units(right_hand_side(b, A), operator.dtype)
+    rhs, size = in_units(right_hand_side(b, A), operator.operator.dtype)
     if steps is not None:
         steps = _require.integer("steps", steps, 1)
     damp, rtol = _require.real("damp", damp, "[0, inf)"), _require.real("rtol", rtol, "(0, 1)")
@@ -189,7 +189,7 @@ def gmres(A: Matrix, b: ArrayLike, steps: int = 10, rtol: float | None = None) -
     steps = _require.integer("steps", steps, 1)
     if rtol is not None:
         rtol = _require.real("rtol", rtol, "(0, 1)")
-    rhs, size = in_units(right_hand_side(b, A), operator.dtype)
+    rhs, size = in_units(right_hand_side(b, A), operator.operator.dtype)
     whole, taken, met = float(np.linalg.norm(rhs)), 0, False
     for Q, H in arnoldi_steps(lambda V: (operator @ V[0])[None], rhs[None], min(steps, len(rhs))):
         taken += 1

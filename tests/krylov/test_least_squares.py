@@ -261,9 +261,10 @@ def test_rounded_products_do_not_converge_beyond_their_rounding(solve):
     assert solve(A, b, rtol=1e-5).converged
     with pytest.warns(ConvergenceWarning, match="rounding of the products|not converged to rtol"):
         assert not solve(A, b, rtol=1e-12).converged
-    tiny = solve(A, 1e-39 * b, rtol=1e-5)
-    assert tiny.converged
-    np.testing.assert_allclose(1e39 * tiny.x, solve(A, b, rtol=1e-5).x, rtol=1e-5)
+    for size in (1e-60, 1e-39, 1e38, 1e60):  # beyond float32
+        scaled = solve(A, size * b, rtol=1e-5)
+        assert scaled.converged
+        np.testing.assert_allclose(scaled.x / size, solve(A, b, rtol=1e-5).x, rtol=1e-5)
 
 
 def test_a_product_that_is_no_number_is_named():
