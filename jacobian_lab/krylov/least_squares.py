@@ -253,11 +253,17 @@ def as_matrix(A: Matrix) -> Array:
     operator = real_operator(A)
     if isinstance(A, np.ndarray):
         return A.astype(np.float64, copy=False)
-    if hasattr(A, "dense"):
-        return np.asarray(A.dense(), dtype=np.float64)
     n = A.shape[1]
-    chunks = [operator @ np.eye(n, min(64, n - start), -start) for start in range(0, n, 64)]
-    return np.concatenate(chunks, axis=1, dtype=np.float64)
+    columns = (
+        np.asarray(A.dense(), dtype=np.float64)
+        if hasattr(A, "dense")
+        else np.hstack(
+            [operator @ np.eye(n, min(64, n - start), -start) for start in range(0, n, 64)],
+            dtype=np.float64,
+        )
+    )
+    _require.finite("a product of the operator", columns, AUDIT)
+    return columns
 
 
 def _dense_cost(A: Matrix) -> int:
@@ -289,6 +295,7 @@ def _finish(
     """Return the solution x, with the product A x, of the system whose operator and right-hand side
     are in units, the latter of `size`.
     """
+    _require.finite("a product of the operator", product, AUDIT)
     residual = _residual(product, rhs)
     if not converged:
         warnings.warn(

@@ -10,6 +10,8 @@ from scipy.sparse.linalg import aslinearoperator
 from jacobian_lab import ConvergenceWarning, InputError
 from jacobian_lab.krylov.least_squares import gmres, lsmr, lstsq
 from jacobian_lab.krylov.operators import Operator
+from jacobian_lab.krylov.regularisation import truncated_svd
+from jacobian_lab.krylov.singular import singular_values
 
 from conftest import relative
 from matrices import SCALES
@@ -269,5 +271,6 @@ def test_rounded_products_do_not_converge_beyond_their_rounding(solve):
 
 def test_a_product_that_is_no_number_is_named():
     A = Operator((4, 4), np.float64, lambda V: V * np.nan, lambda U: U * np.nan)
-    with pytest.raises(InputError, match=r"not finite.*audit the operator"):
-        gmres(A, np.ones(4))
+    for solve in (gmres, lsmr, lstsq, truncated_svd, lambda A, _: singular_values(A, 1)):
+        with pytest.raises(InputError, match=r"not finite.*audit the operator"):
+            solve(A, np.ones(4))
