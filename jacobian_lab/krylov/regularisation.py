@@ -69,11 +69,14 @@ def truncated_svd(A: Matrix, b: ArrayLike) -> TruncatedSVD:
     u, s, vt = scipy.linalg.svd(matrix, full_matrices=False)
     coefficients = u.T @ rhs
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        steps = np.where(s > 0, coefficients / s, np.inf)
-        solutions = np.sqrt(np.concatenate([[0.0], np.cumsum(steps**2)])) * (size / unit)
-    outside = float(np.linalg.norm(rhs - u @ coefficients)) ** 2
+        steps = np.where(s > 0, np.abs(coefficients / s), np.inf)
+    outside = float(np.linalg.norm(rhs - u @ coefficients))
     # summed from the small end: no cancellation
-    left = np.concatenate([np.cumsum(coefficients[::-1] ** 2)[::-1], [0.0]])
+    left = np.hypot.accumulate(np.r_[outside, np.abs(coefficients[::-1])])[::-1]
     return TruncatedSVD(
-        s * unit, coefficients * size, vt, solutions, np.sqrt(left + outside) * size
+        s * unit,
+        coefficients * size,
+        vt,
+        np.hypot.accumulate(np.r_[0.0, steps]) * (size / unit),
+        left * size,
     )

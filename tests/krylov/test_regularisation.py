@@ -47,6 +47,14 @@ def test_truncations_are_free_of_scale(scale, size):
     np.testing.assert_allclose(scaled.solution(7) / size * scale, one.solution(7), rtol=1e-9)
 
 
+def test_norms_whose_squares_over_or_underflow_are_told():
+    svd = truncated_svd(np.diag([1.0, 1e-200]), np.array([1.0, 1e-170]))
+    np.testing.assert_allclose(svd.residual_norms, [1, 1e-170, 0])
+    svd = truncated_svd(np.diag([1.0, 1e-200]), np.array([1.0, 1.0]))
+    np.testing.assert_allclose(svd.solution_norms, [0, 1, 1e200])
+    np.testing.assert_allclose(svd.solution(2), [1, 1e200])
+
+
 def test_bad_systems_and_ranks_are_named():
     A, b = matrix(9)
     with pytest.raises(InputError, match=r"shape \(19,\): expected \(20,\)"):
