@@ -166,6 +166,7 @@ class Arnoldi:
             image = self.operator.matmat(self._Q[:, columns])
             _require.finite(f"the product of step {first + 1}", image, AUDIT)
             self._H[:n, columns] = self._Q.T @ image
+        self.breakdowns.append(n)
         self.steps = n
         return self
 

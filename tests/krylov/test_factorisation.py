@@ -122,6 +122,7 @@ def test_breakdown_is_noted_and_gone_through():
     assert f.exhausted
     holds(A, f)
     np.testing.assert_allclose(np.sort(f.ritz()[0].real), np.sort(np.diag(A)), atol=1e-14)
+    assert f.breakdowns[-1] == arnoldi(A, 1).exhaust().breakdowns[-1] == 8
 
 
 def test_ritz_bounds_are_the_residuals():
