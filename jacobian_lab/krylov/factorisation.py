@@ -220,7 +220,7 @@ class Arnoldi:
         InputError
             If the file is missing, damaged, no factorisation, or that of another operator.
         """
-        data = read(path, A.shape[0])
+        data = read(path, square(A).shape[0])
         found = cls(A, data["basis"][:, 0], int(data["seed"]), int(data["block"]))
         found.steps, found.breakdowns = data["hessenberg"].shape[1], data["breakdowns"].tolist()
         found.operator.at_scale(float(np.abs(data["hessenberg"]).max(initial=0.0)))

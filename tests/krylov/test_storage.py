@@ -81,6 +81,8 @@ def test_a_file_of_another_operator_is_refused(tmp_path):
     arnoldi(matrix(), 3).save(tmp_path / "a.npz")
     with pytest.raises(InputError, match="operator of size 40: got one of size 41"):
         Arnoldi.load(tmp_path / "a.npz", aslinearoperator(matrix(41)))
+    with pytest.raises(InputError, match="expected a LinearOperator or a numpy matrix: got list"):
+        Arnoldi.load(tmp_path / "a.npz", matrix().tolist())
     (tmp_path / "b.npz").write_bytes(b"nothing")
     with pytest.raises(InputError, match="is damaged, or this version did not write it"):
         Arnoldi.load(tmp_path / "b.npz", matrix())
