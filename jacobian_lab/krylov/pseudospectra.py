@@ -67,12 +67,11 @@ def numerical_range(A: Given, points: int = 64) -> NDArray[np.complex128]:
     points = _require.integer("points", points, 3, MOST)
     boundary = np.empty(points, dtype=np.complex128)
     last = [len(M) - 1, len(M) - 1]
-    mirrored = np.isrealobj(M)  # W(A) of a real A is symmetric about the real axis
-    for i in range(points // 2 + 1 if mirrored else points):
+    for i in range(points // 2 + 1):  # W(A) of a real A is symmetric about the real axis
         rotated = np.exp(-2j * np.pi * i / points) * M
         x = eigh((rotated + rotated.conj().T) / 2, subset_by_index=last)[1][:, 0]
         boundary[i] = x.conj() @ M @ x
-        if mirrored and i:
+        if i:
             boundary[points - i] = boundary[i].conj()
     return boundary
 
