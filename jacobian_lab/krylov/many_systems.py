@@ -103,7 +103,8 @@ def gmres_batch(apply: BatchApply, b: Array, steps: int) -> Array:
 
 
 def ritz_values_batch(apply: BatchApply, start: Array, steps: int) -> Array:
-    """Return the eigenvalues of each operator on its Krylov space, complex, shape (B, steps).
+    """Return the eigenvalues of each operator on its Krylov space, complex, shape (B, steps); where
+    an invariant space was found before, zeros take the place of the missing ones.
 
     Parameters
     ----------
