@@ -144,7 +144,7 @@ def diagonal(
             value=lambda m: m,
             influence=lambda z, _: z,
             bound=lambda z, _: np.sqrt(np.square(z).mean(0)),
-            scale=lambda m: max(float(np.linalg.norm(m)), float(np.abs(AQ).max(initial=0.0))),
+            scale=lambda m: max([float(np.linalg.norm(m)), *np.linalg.norm(AQ, axis=0)]),
         ),
     )
 

@@ -226,6 +226,19 @@ def test_provenance_and_known_rounding_reach_the_estimate():
         )
 
 
+@pytest.mark.parametrize("sketch", [0, 16, 150, 200])
+def test_a_small_diagonal_states_the_rounding_of_whole_products(sketch):
+    A = np.ones((200, 200)) - np.eye(200)
+    rng = np.random.default_rng(0)
+
+    def product(V):
+        noise = rng.standard_normal(V.shape) * np.linalg.norm(A @ V, axis=0) / 200**0.5
+        return A @ V + 1e-5 * noise
+
+    estimate = diagonal(Operator(A.shape, A.dtype, product, product, rounding=1e-5), sketch=sketch)
+    assert np.sqrt(np.mean((estimate.value / estimate.standard_error) ** 2)) < 2
+
+
 def test_a_low_mean_of_skewed_samples_has_no_small_error():
     # one large eigenvalue: samples are nearly chi-squared, and a low mean has a low spread
     Q = np.linalg.qr(np.random.default_rng(7).standard_normal((128, 128)))[0]
