@@ -58,7 +58,7 @@ class Eigenpairs:
     conditions: Array
     """Condition number `1 / |y^T x|` of each eigenvalue, shape (k,): A's own with `left` or if the
     space was exhausted, else an estimate from the space found and its coupling, which is at times
-    a third too low.
+    40 % too low.
     """
     converged: bool
     """Whether all residuals are below the tolerance and nothing that is wanted more was found
@@ -68,7 +68,7 @@ class Eigenpairs:
     """What residuals were held against: rtol times the size of A, or its noise if that is more."""
     noise: float
     """Size of the rounding in a product with A: measured, and at least eps sqrt(n) |A| of A's
-    dtype.
+    dtype, |A| as the space found shows it.
     """
     products: int
     """Products with A and A^T spent on everything."""

@@ -109,10 +109,9 @@ def _coupling(search: KrylovSchur) -> float:
         image = f.operator.rmatvec(vector)
     except InputError:  # there is no rmatvec
         return search.size
-    return min(
-        3 * float(np.sqrt(p) * np.linalg.norm(image - search.basis @ (search.basis.T @ image))),
-        search.size,
-    )
+    outside = image - search.basis @ (search.basis.T @ image)
+    length = float(np.sqrt(p) * np.linalg.norm(outside))
+    return min(3 * length, max(length, search.size))  # the space may not show all of |A|
 
 
 def _reach(

@@ -64,6 +64,15 @@ def test_no_perturbation_moves_an_eigenvalue_further(size, coupled):
     assert (errors < 1e4 * size).all()
 
 
+def test_the_coupling_of_a_small_space_may_exceed_what_the_space_shows_of_A():
+    for seed in range(20):
+        u, v = np.random.default_rng(seed).standard_normal((2, 38))
+        result = eigenpairs(np.outer(u, v), 1, subspace=30)
+        condition = np.linalg.norm(u) * np.linalg.norm(v) / abs(u @ v)
+        assert result.converged
+        assert result.conditions[0] == pytest.approx(condition, rel=0.05)
+
+
 def test_without_a_transpose_the_coupling_is_not_underestimated():
     A = np.diag(np.r_[3.0, 2.0, np.linspace(1, 0, 38)]) + np.eye(40, k=1)
     blind = LinearOperator(A.shape, lambda v: A @ v, dtype=A.dtype)
