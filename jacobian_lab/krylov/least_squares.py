@@ -219,7 +219,8 @@ def _gmres_ending(
     of the products' digits, the whole space says that A is singular.
     """
     least = 10 * np.sqrt(n) * float(np.finfo(np.float64).eps)
-    if rtol is not None and residual <= max(rtol, least):
+    rtol = None if rtol is None else max(rtol, least)
+    if rtol is not None and residual <= rtol:
         return True, f"GMRES, {taken} steps: residual below rtol {rtol:.1e}"
     if met:
         return (

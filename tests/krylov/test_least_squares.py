@@ -103,6 +103,12 @@ def test_gmres_for_a_number_of_steps_is_the_minimiser_over_the_krylov_space():
     assert "4 steps as asked" in solution.message
 
 
+def test_gmres_names_the_tolerance_that_rounding_allows():
+    A, b = matrix(6, 6, 6, condition=10)
+    solution = gmres(A, b, steps=6, rtol=1e-300)
+    assert solution.residual <= float(solution.message.rsplit(" ", 1)[1]) < 1e-14
+
+
 def test_gmres_that_stops_early_warns():
     A, b = matrix(7)
     with pytest.warns(ConvergenceWarning, match="not converged to rtol 1.0e-12 after 2 steps"):
