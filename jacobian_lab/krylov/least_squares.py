@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from jacobian_lab import _require
 from jacobian_lab.errors import ConvergenceWarning, InputError
-from jacobian_lab.krylov.conversion import real_operator
+from jacobian_lab.krylov.conversion import provenance, real_operator
 from jacobian_lab.krylov.counting import Counted
 from jacobian_lab.krylov.many_systems import arnoldi_steps
 from jacobian_lab.krylov.operators import AUDIT, Matrix
@@ -255,23 +255,21 @@ def as_matrix(A: Matrix) -> Array:
     if isinstance(A, np.ndarray):
         return A.astype(np.float64, copy=False)
     n = A.shape[1]
-    columns = (
-        np.asarray(A.dense(), dtype=np.float64)
-        if hasattr(A, "dense")
-        else np.hstack(
-            [operator @ np.eye(n, min(64, n - start), -start) for start in range(0, n, 64)],
-            dtype=np.float64,
-        )
-    )
-    _require.finite("a product of the operator", columns, AUDIT)
-    return columns
+    if hasattr(A, "dense"):
+        found = np.asarray(A.dense(), dtype=np.float64)
+    else:
+        chunks = [operator @ np.eye(n, min(64, n - start), -start) for start in range(0, n, 64)]
+        found = np.concatenate(chunks, axis=1, dtype=np.float64)
+    _require.finite("a product of the operator", found, AUDIT)
+    return found
 
 
 def _dense_cost(A: Matrix) -> int:
-    """Return how many products made the matrix: none, a row each where A has a `dense()` of its
-    own, or a column each.
+    """Return how many products made the matrix: none, or a column each; where rows are fewer, a
+    `dense()` of A's own takes those, but not by differences, which have no A^T.
     """
-    return 0 if isinstance(A, np.ndarray) else int(A.shape[1])
+    by_rows = hasattr(A, "dense") and not provenance(A).path.endswith("difference")
+    return 0 if isinstance(A, np.ndarray) else min(A.shape) if by_rows else int(A.shape[1])
 
 
 def in_units(x: Array, dtype: DTypeLike = np.float64) -> tuple[Array, float]:

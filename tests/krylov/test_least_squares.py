@@ -147,6 +147,10 @@ def test_dense_solves_of_operators_go_in_chunks_and_count():
     assert solution.products == 150
     assert relative(solution.x, np.linalg.lstsq(A, b)[0]) < 1e-9
     assert lstsq(A, b).products == 0  # a matrix is dense already
+    for path, products in (("as given", 100), ("central difference", 150)):
+        operator = Operator(A.shape, np.float64, apply, lambda U: A.T @ U, path=path)
+        operator.dense = lambda: A  # as that of `operator_of`, by the fewer of rows and columns
+        assert lstsq(operator, b).products == products
 
 
 def test_a_zero_right_hand_side_gives_zero():
