@@ -18,8 +18,10 @@ import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
 
+from jacobian_lab import _require
 from jacobian_lab.errors import InputError
 from jacobian_lab.krylov.krylov_schur import PLAIN, Array, KrylovSchur
+from jacobian_lab.krylov.operators import AUDIT
 from jacobian_lab.krylov.schur import conditions_of
 
 
@@ -109,6 +111,7 @@ def _coupling(search: KrylovSchur) -> float:
         image = f.operator.rmatvec(vector)
     except InputError:  # there is no rmatvec
         return search.size
+    _require.finite("the product of the transpose", image, AUDIT)
     outside = image - search.basis @ (search.basis.T @ image)
     length = float(np.sqrt(p) * np.linalg.norm(outside))
     return min(3 * length, max(length, search.size))  # the space may not show all of |A|

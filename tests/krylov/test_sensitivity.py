@@ -7,7 +7,7 @@ import pytest
 import scipy.linalg
 from scipy.sparse.linalg import LinearOperator
 
-from jacobian_lab import ConvergenceWarning
+from jacobian_lab import ConvergenceWarning, InputError
 from jacobian_lab.krylov.eigen import eigenpairs
 from jacobian_lab.krylov.krylov_schur import KrylovSchur
 from jacobian_lab.krylov.restarting import RestartedArnoldi
@@ -71,6 +71,13 @@ def test_the_coupling_of_a_small_space_may_exceed_what_the_space_shows_of_A():
         condition = np.linalg.norm(u) * np.linalg.norm(v) / abs(u @ v)
         assert result.converged
         assert result.conditions[0] == pytest.approx(condition, rel=0.05)
+
+
+def test_a_transpose_that_is_no_number_is_named():
+    A = np.diag(np.r_[3.0, 2.0, np.linspace(1, 0, 38)]) + 0.1 * np.eye(40, k=1)
+    broken = LinearOperator(A.shape, lambda v: A @ v, rmatvec=lambda v: v * np.nan, dtype=A.dtype)
+    with pytest.raises(InputError, match=r"of the transpose has 40 values .* audit the operator"):
+        eigenpairs(broken, 2, subspace=20)
 
 
 def test_without_a_transpose_the_coupling_is_not_underestimated():
