@@ -42,8 +42,9 @@ def listing(
 
 def _rounded(value: complex, error: float) -> str:
     """Return a value to the digits that its error leaves, and one more."""
-    # their ratio may overflow
-    size, doubt = np.log10(np.maximum([abs(value), error], np.finfo(float).tiny))
+    limits = np.finfo(float)  # their ratio may overflow, and they may be no numbers
+    pair = np.nan_to_num([abs(value), error], nan=limits.max)
+    size, doubt = np.log10(np.maximum(pair, limits.tiny))
     digits = int(np.clip(np.ceil(size - doubt) + 1, 2, 12))
     return f"{value:.{digits}g}" if np.imag(value) else f"{np.real(value):.{digits}g}"
 

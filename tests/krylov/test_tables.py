@@ -22,6 +22,9 @@ def test_complex_values_and_values_without_a_size_are_printed():
     text = listing("value", np.array([1 + 2j, 0.0]), np.array([1e-2, 0.0]), np.zeros(2), "", 1)
     assert "1+2j" in text
     assert "nan" not in text
+    lost = np.array([np.nan, np.inf, 1.2345])  # of a result that did not converge
+    lines = listing("value", lost, np.array([1.0, np.inf, np.nan]), lost, "", 1).split("\n")
+    assert [line.split()[0] for line in lines[1:4]] == ["nan", "inf", "1.2"]
 
 
 def test_the_goal_is_the_noise_where_that_is_more():
