@@ -53,7 +53,8 @@ class Eigenpairs:
     """Stated bound of each eigenvalue's error, shape (k,): how far a change of A of the size of
     residual plus noise can move it. Rigorous if `symmetric`; else from the pseudospectrum of A on
     the space found and a product with A^T, which tells how that space is coupled to the rest, and
-    from the conditions if there are left vectors.
+    from the conditions if there are left vectors. If it has not converged, from the space found
+    alone: no bound.
     """
     conditions: Array
     """Condition number `1 / |y^T x|` of each eigenvalue, shape (k,): A's own with `left` or if the

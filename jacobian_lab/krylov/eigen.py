@@ -72,9 +72,10 @@ def eigenpairs(
     rtol : float
         Residual to reach, relative to |A| (the 2-norm of A on the Krylov space).
     subspace : int, optional
-        Largest Krylov space m; n x (m + b) float64 numbers are stored. By default half of the whole
-        space if dense matrices of A's size fit (`jacobian_lab.krylov.operators.DENSE`), and else
-        300, or what takes as much memory.
+        Largest Krylov space m; n x (m + b) float64 numbers are stored. The search for missed
+        eigenvalues takes 8 b vectors beside the wanted, if that is more. By default half of the
+        whole space if dense matrices of A's size fit (`jacobian_lab.krylov.operators.DENSE`), and
+        else 300, or what takes as much memory.
     block : int
         b, the vectors of a pass. Larger blocks take fewer passes, of more vectors in all. With 2,
         both copies of a double eigenvalue are seen at once, and the search for what was missed is
