@@ -20,6 +20,7 @@ import math
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from jacobian_lab import _require
 from jacobian_lab.diffusion.denoiser import Denoiser, Shape
@@ -214,26 +215,26 @@ class GaussianMixture(nn.Module):
                 f" {self.means.shape[1]}) and (m,)"
             )
         A, y = A.to(self.means), y.to(self.means)
-        covariances = (self.eigenvectors * self.eigenvalues[:, None]) @ self.eigenvectors.mT
-        seen = A @ covariances  # Cov[A x_0, x_0], (K, m, n)
-        factor, failed = torch.linalg.cholesky_ex(
-            seen @ A.T + sigma**2 * torch.eye(len(y), device="cpu").to(y)
-        )
+        roots = self.eigenvectors * self.eigenvalues.sqrt()[:, None]  # S_k = R R^T
+        left, values, right = torch.linalg.svd(A @ roots)
+        rank, (m, n) = values.shape[1], A.shape
+        # of y, along `left`; S_k - G_k A S_k would cancel where little is left of S_k
+        variances = F.pad(values**2, (0, m - rank)) + sigma**2
+        failed = (variances <= n * torch.finfo(y.dtype).eps * variances.amax(1, True)).any(1)
         if failed.any():
             raise InputError(
                 f"A S A^T + sigma^2 I is singular for component {int(failed.nonzero()[0])} and"
                 f" sigma = {sigma}: leave out redundant rows of A, or give the observation noise"
             )
-        missing = y - self.means @ A.T
-        half = torch.linalg.solve_triangular(factor, seen, upper=False)
-        surprise = torch.linalg.solve_triangular(factor, missing[..., None], upper=False)
-        log_evidence = -0.5 * surprise.square().sum((1, 2)) - factor.diagonal(
-            dim1=1, dim2=2
-        ).log().sum(1)
+        missing = torch.einsum("kij,ki->kj", left, y - self.means @ A.T)
+        log_evidence = -0.5 * (missing**2 / variances + variances.log()).sum(1)
         weights = torch.softmax(self.log_weights + log_evidence, dim=0)
+        along, used = roots @ right.mT, variances[:, :rank]
+        moves = along[..., :rank] @ (values * missing[:, :rank] / used)[..., None]
+        half = along * F.pad(sigma / used.sqrt(), (0, n - rank), value=1.0)[:, None]
         return GaussianMixture(
-            self.means + (half.mT @ surprise)[..., 0],
-            covariances - half.mT @ half,
+            self.means + moves[..., 0],
+            half @ half.mT,
             self.schedule,
             weights.clamp(min=torch.finfo(weights.dtype).tiny),
             self.shape,

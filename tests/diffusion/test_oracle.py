@@ -111,3 +111,22 @@ def test_impossible_priors_are_refused():
         GaussianMixture(m, torch.eye(2).double(), schedule, torch.tensor([-1.0]))
     with pytest.raises(InputError, match="expected n = 2"):
         gaussian(m, torch.eye(2).double(), schedule, (1, 2, 2))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "sigma"),
+    [(torch.float64, 0.0), (torch.float64, 1e-6), (torch.float64, 1e-2), (torch.float32, 0.1)],
+)
+def test_little_is_left_of_a_prior_that_is_observed_whole(dtype, sigma):
+    """S - G A S cancelled: its rounding was refused as covariances that are not symmetric."""
+    prior = make_gaussian(SCHEDULES["linear"][0]).to(dtype)
+    y = torch.linspace(-1, 1, 12, dtype=dtype)
+    left = prior.conditioned(torch.eye(12, dtype=dtype), y, sigma)
+    values = prior.eigenvalues[0]
+    expected = values * sigma**2 / (values + sigma**2)
+    tolerance = 30 * torch.finfo(dtype).eps
+    assert (left.eigenvalues[0] - expected).abs().max() <= tolerance * max(sigma**2, tolerance)
+    gain = values / (values + sigma**2)
+    U = prior.eigenvectors[0]
+    mean = prior.means[0] + U @ (gain * (U.T @ (y - prior.means[0])))
+    assert relative(left.means[0], mean) < 30 * tolerance
