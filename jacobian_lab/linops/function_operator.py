@@ -11,6 +11,7 @@ The derivative is chosen and checked as that of a denoiser's network is: `path`,
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -159,7 +160,12 @@ def inner_layer(denoiser: Denoiser, t: Time, layer: str) -> Callable[[Tensor], T
 
     def value(x: Tensor) -> Tensor:
         found: list[Tensor] = []
-        handle = modules[layer].register_forward_hook(lambda _m, _i, given: found.append(given))
+
+        def keep(_module: nn.Module, _input: Any, given: Any) -> None:
+            # an activation in place may follow
+            found.append(given.clone() if isinstance(given, Tensor) else given)
+
+        handle = modules[layer].register_forward_hook(keep)
         try:
             denoiser.output(x, t)
         finally:

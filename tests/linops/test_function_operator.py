@@ -92,6 +92,30 @@ def test_the_bottleneck_of_the_network_has_singular_values(denoiser, x_t):
     np.testing.assert_allclose(found.values, truth[:3], rtol=1e-4)
 
 
+def test_a_layer_is_told_as_it_was_before_an_activation_in_place():
+    """Its zeros were those of the ReLU after it."""
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(4, 4), nn.ReLU(inplace=True), nn.Linear(4, 4)).eval()
+    schedule = jacobian_lab.RectifiedFlow()
+    denoiser = jacobian_lab.Denoiser(First(network), schedule, "v", (4,)).eval()
+    entry = inner_layer(denoiser, 0.5, "inner.0")
+    x = torch.tensor([[1.0, -2.0, 3.0, -4.0]])
+    assert (network[0](x) < 0).any()
+    torch.testing.assert_close(entry(x), network[0](x))
+    np.testing.assert_allclose(operator_of(entry, x).dense(), network[0].weight.detach(), atol=1e-6)
+
+
+class First(nn.Module):
+    """A network of x alone, as one of x and t."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x, t):
+        return self.inner(x)
+
+
 def test_what_a_function_hides_from_autograd_is_still_seen():
     def hides(x):
         return x * x.detach().square().mean()
