@@ -28,6 +28,7 @@ from jacobian_lab.constraints.observations import (
     on_device,
     widened,
 )
+from jacobian_lab.diffusion.schedule import per_sample
 from jacobian_lab.errors import ConvergenceWarning, InputError
 
 
@@ -217,34 +218,26 @@ class LinearMap(LinearConstraint):
         ConvergenceWarning
             If `steps` do not suffice.
         """
-
-        def size(a: Tensor) -> Tensor:
-            return a.flatten(1).square().sum(1)
-
-        def times(factor: Tensor, a: Tensor) -> Tensor:
-            return factor.reshape(-1, *[1] * (a.ndim - 1)) * a
-
-        s = self._adjoint(y)
-        own = s.dtype  # of A; sums of squares are in float32 at least: half would overflow
-        r, s = widened(y), widened(s)
-        x, p, slope = torch.zeros_like(s), s, size(s)  # slope: |A^T r - damping x|^2
-        going, norm, whole = slope > 0, torch.zeros_like(slope), size(r)
+        r = widened(y)  # sums of squares are in float32 at least: half would overflow
+        s = _product(self._adjoint, r, y.dtype)
+        x, p, slope = 0 * s, s, _square(s)  # NaN where y is; slope: |A^T r - damping x|^2
+        going, norm, whole = slope > 0, torch.zeros_like(slope), _square(r)
         for _ in range(self.steps if going.any() else 0):
-            Ap = widened(self._forward(p.to(own)))
-            curvature = size(Ap) + self.damping * size(p)
+            Ap = _product(self._forward, p, y.dtype)
+            curvature = _square(Ap) + self.damping * _square(p)
             # |A|^2 + damping, from below
-            norm = torch.maximum(norm, torch.where(going, curvature / size(p), 0))
+            norm = torch.maximum(norm, torch.where(going, curvature / _square(p), 0))
             going = going & (curvature > 0)
             step = torch.where(going, slope / curvature, 0)
-            x, r, before = x + times(step, p), r - times(step, Ap), slope
-            s = widened(self._adjoint(r.to(y.dtype))) - self.damping * x
-            slope, left = size(s), size(r)
+            x, r, before = x + per_sample(step, p) * p, r - per_sample(step, Ap) * Ap, slope
+            s = _product(self._adjoint, r, y.dtype) - self.damping * x
+            slope, left = _square(s), _square(r)
             going = (
                 going
                 & (left > self.rtol**2 * whole)
-                & (slope > self.rtol**2 * norm * (left + self.damping * size(x)))
+                & (slope > self.rtol**2 * norm * (left + self.damping * _square(x)))
             )
-            p = s + times(torch.where(going, slope / before, 0), p)
+            p = s + per_sample(torch.where(going, slope / before, 0), p) * p
             if not going.any():
                 break
         if going.any():
@@ -256,7 +249,18 @@ class LinearMap(LinearConstraint):
                 ConvergenceWarning,
                 stacklevel=2,
             )
-        return x.to(own)
+        return x.to(y.dtype)
+
+
+def _square(a: Tensor) -> Tensor:
+    return a.flatten(1).square().sum(1)
+
+
+def _product(of: Map, a: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return a product, computed of entries up to 1: in half precision small ones vanish."""
+    largest = a.flatten(1).abs().amax(1).clamp(min=torch.finfo(a.dtype).tiny)
+    found = widened(of((a / per_sample(largest, a)).to(dtype)))
+    return per_sample(largest, found) * found
 
 
 def _of_some(product: Map, mask: Tensor, x: Tensor) -> Tensor:
