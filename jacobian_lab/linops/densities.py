@@ -98,7 +98,7 @@ def maximum_entropy(moments: PosteriorMoments) -> Density:
     -----
     ConvergenceWarning
         If the moments are not met to 1e-6: next to the impossible ones, or with tails so heavy that
-        the interval is too short.
+        the interval is too short. Also if a moment's error is infinite: it is then a guess.
     """
     _require.instance("moments", moments, PosteriorMoments)
     skewness, excess = moments.skewness, moments.excess_kurtosis
@@ -110,10 +110,12 @@ def maximum_entropy(moments: PosteriorMoments) -> Density:
         )
     z = np.linspace(-HALF_WIDTH, HALF_WIDTH, GRID)
     logs, residual = _standardised(z, skewness, excess)
-    converged = residual <= WANTED
+    settled = bool(np.isfinite(moments.errors).all())
+    converged = residual <= WANTED and settled
     if not converged:
+        why = "" if settled else ", which themselves are not known (an error is infinite)"
         warnings.warn(
-            f"the maximum-entropy density misses its moments by {residual:.1g}: skewness"
+            f"the maximum-entropy density misses its moments by {residual:.1g}{why}: skewness"
             f" {skewness:.3g}, kurtosis {excess + 3:.3g}",
             ConvergenceWarning,
             stacklevel=2,

@@ -77,3 +77,10 @@ def test_what_its_points_do_not_resolve_is_told(kurtosis):
     fourth = np.trapezoid(y**4 * found(y), y)
     assert abs(fourth - kurtosis) < 10 * found.residual
     assert not found.converged
+
+
+def test_of_moments_that_did_not_settle_it_is_a_guess_and_says_so():
+    unknown = PosteriorMoments(0.0, 1.0, 0.0, 3.0, (0.0, 0.0, 0.0, np.inf), 0)
+    with pytest.warns(ConvergenceWarning, match="not known"):
+        found = maximum_entropy(unknown)
+    assert not found.converged
