@@ -16,6 +16,7 @@ from torch import Tensor
 
 from jacobian_lab import _require
 from jacobian_lab.constraints.base import Constraint, LinearConstraint
+from jacobian_lab.constraints.observations import widened
 from jacobian_lab.diffusion.denoiser import Denoiser
 from jacobian_lab.errors import ConvergenceWarning, DivergenceError, InputError
 from jacobian_lab.linops.batch_jacobian import BatchJacobian
@@ -187,8 +188,8 @@ class Batch:
         mean square above eps^(-1/2), so that half of its digits are lost to an image, or whose x0
         is not finite; note who has not met the constraint.
         """
-        size = (some.of(self.x_t) / self._scale).flatten(1).square().mean(1).sqrt()
-        bad = ~(size < _most(size))
+        size = widened(some.of(self.x_t) / self._scale).flatten(1).square().mean(1).sqrt()
+        bad = ~(size < _most(self.x_t))
         bad = bad | ~some.of(self.x0).flatten(1).isfinite().all(1)
         stops = bad
         if self.residual is not None and self.newton.tolerance:

@@ -5,7 +5,14 @@ from itertools import pairwise, product
 import pytest
 import torch
 
-from jacobian_lab import ConvergenceWarning, Denoiser, DiscreteSchedule, DivergenceError, InputError
+from jacobian_lab import (
+    ConvergenceWarning,
+    Denoiser,
+    DiscreteSchedule,
+    DivergenceError,
+    InputError,
+    RectifiedFlow,
+)
 from jacobian_lab.constraints.base import Constraint
 from jacobian_lab.constraints.linear import Inpainting
 from jacobian_lab.constraints.masks import half
@@ -241,3 +248,20 @@ def test_a_wrong_tolerance_is_refused():
     for wrong in (-1.0, float("nan"), "none"):
         with pytest.raises(InputError, match="tolerance must be"):
             Newton(tolerance=wrong)
+
+
+def test_in_half_precision_one_large_entry_is_no_divergence():
+    """Its square overflowed: a root mean square of 9 was told as infinite."""
+
+    def network(x, t):
+        return x / 10
+
+    denoiser = Denoiser(network, RectifiedFlow(), "sample", (1, 32, 32))
+    noise = seeded_noise([0, 1], denoiser.shape, dtype=torch.float16)
+    noise[0, 0, 0, 0] = 300
+    *_, last = sample(denoiser, noise, [1.0, 0.5])
+    assert last.alive.all()
+    noise[0] *= 4
+    with pytest.warns(ConvergenceWarning, match=r"root mean square of x_t is 37\.7 times"):
+        *_, last = sample(denoiser, noise, [1.0, 0.5])
+    assert last.alive.tolist() == [False, True]
