@@ -164,7 +164,7 @@ class BatchJacobian:
 
     def jvp(self, v: Tensor) -> Tensor:
         """Return `J_b v_b`, (B, *shape)."""
-        _require.tensor("v", v, self.x.shape)
+        v = _require.tensor("v", v, self.x.shape).detach()
         c_x, c_out = self._coefficients
         if self.method != "exact":
             self._check_kept()

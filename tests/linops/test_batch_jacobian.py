@@ -51,6 +51,17 @@ def test_each_sample_has_its_own_jacobian(batch, method, bound, passes):
     assert not J.jvp(v).requires_grad
 
 
+@pytest.mark.parametrize("method", ["exact", "forward", "central"])
+def test_a_vector_with_a_graph_has_products_without_one(batch, method):
+    """A difference's product kept it, and PyTorch warned of a number read out of it."""
+    denoiser, x_t, v, _ = batch
+    J = BatchJacobian(denoiser, x_t.clone().requires_grad_(), 400, method)
+    product = J.jvp(v.clone().requires_grad_())
+    assert not product.requires_grad
+    assert torch.equal(product, BatchJacobian(denoiser, x_t, 400, method).jvp(v))
+    assert not J.vjp(v.clone().requires_grad_()).requires_grad
+
+
 def test_with_its_graph_the_transposed_product_costs_a_backward_pass(batch):
     denoiser, x_t, v, truth = batch
     J = BatchJacobian(denoiser, x_t, 400, graph=True)
