@@ -61,14 +61,15 @@ class ContinuousSchedule(Schedule):
         grid = torch.linspace(0, self.last, GRID, dtype=torch.float64, device="cpu")[1:]
         alpha_t, sigma_t = self._coefficients(grid)
         for what, level, least in (("alpha", alpha_t, 0.0), ("sigma", sigma_t, 5e-324)):
-            bad = ~(level.isfinite() & (level >= least))
-            if level.shape != grid.shape or bad.any():
-                found = level[bad][0] if level.shape == grid.shape else tuple(level.shape)
+            fits = isinstance(level, Tensor) and level.shape == grid.shape
+            bad = level[~(level.isfinite() & (level >= least))] if fits else None
+            if bad is None or len(bad):
                 raise InputError(
                     f"{what} must map times of shape (B,) to that many finite numbers"
-                    f" {'>= 0' if what == 'alpha' else '> 0'}: got {found}"
+                    f" {'>= 0' if what == 'alpha' else '> 0'}, a constant by torch.full_like: got"
+                    f" {_require.shown(level if bad is None else float(bad[0]))}"
                 )
-        if not (sigma_t.atan2(alpha_t).diff() > 0).all():
+        if not ((sigma_t / alpha_t).diff() > 0).all():  # infinite at most at last
             raise InputError(
                 f"the noise sigma_t / alpha_t must grow with t on (0, {self.last:g}]: got"
                 f" {float(sigma_t[0] / alpha_t[0]):.3g} at first and"
@@ -106,12 +107,12 @@ class ContinuousSchedule(Schedule):
 
     def time_of(self, ratio: float | Tensor) -> Tensor:
         """Return the time by bisection; see `Schedule.time_of`."""
-        angle = ratio_tensor(ratio).atan()
-        low, high = torch.zeros_like(angle), torch.full_like(angle, self.last)
+        wanted = ratio_tensor(ratio)
+        low, high = torch.zeros_like(wanted), torch.full_like(wanted, self.last)
         for _ in range(HALVINGS):
             middle = (low + high) / 2
             alpha, sigma = self(middle)
-            below = sigma.atan2(alpha) < angle
+            below = sigma < wanted * alpha
             low, high = torch.where(below, middle, low), torch.where(below, high, middle)
         return high
 

@@ -86,6 +86,20 @@ def test_a_time_outside_is_named_with_the_interval(schedule, t):
 
 
 @pytest.mark.parametrize(
+    ("schedule", "ratio"),
+    [
+        (VariancePreserving(0.1, 500), 1e40),
+        (VarianceExploding(1e18), 1e17),
+        (RectifiedFlow(), 1e12),
+    ],
+)
+def test_noise_grows_and_has_a_time_also_beyond_the_digits_of_an_angle(schedule, ratio):
+    """atan(sigma / alpha) is pi / 2 from 1e16 on: schedules were refused as if it did not grow."""
+    alpha, sigma = schedule(schedule.time_of(ratio))
+    assert float(sigma / alpha) == pytest.approx(ratio, rel=1e-3)
+
+
+@pytest.mark.parametrize(
     ("alpha", "sigma", "told"),
     [
         (lambda t: t, lambda t: 1 - t, r"sigma must map times"),
@@ -93,6 +107,11 @@ def test_a_time_outside_is_named_with_the_interval(schedule, t):
         (lambda t: -t, lambda t: t, r"alpha must map times .* >= 0"),
         (lambda t: 1 - t, lambda t: t / 0, r"sigma must map times"),
         (lambda t: torch.ones(3), lambda t: t, r"alpha must map times"),
+        (
+            lambda t: 1.0,
+            lambda t: t,
+            r"alpha must map times .* constant by torch.full_like: got 1.0",
+        ),
         (0.5, lambda t: t, r"alpha must be a function"),
     ],
 )
