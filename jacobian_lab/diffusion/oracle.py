@@ -24,7 +24,7 @@ from torch.nn import functional as F
 
 from jacobian_lab import _require
 from jacobian_lab.diffusion.denoiser import Denoiser, Shape
-from jacobian_lab.diffusion.prediction import Prediction
+from jacobian_lab.diffusion.prediction import Prediction, has_zero
 from jacobian_lab.diffusion.schedule import Schedule, Time
 from jacobian_lab.errors import InputError
 
@@ -60,7 +60,7 @@ class GaussianMixture(nn.Module):
         super().__init__()
         _require.instance("schedule", schedule, Schedule)
         if weights is not None:
-            _require.tensor("weights", weights)
+            _require.finite("weights", _require.tensor("weights", weights))
         if shape is not None:
             _require.sizes("shape", shape)
         means, eigenvalues, eigenvectors = _diagonalised(means, covariances)
@@ -129,6 +129,8 @@ class GaussianMixture(nn.Module):
     def jacobian(self, x_t: Tensor, t: Time) -> Tensor:
         """Return `J = (alpha_t / sigma_t^2) Cov[x_0 | x_t]`, shape (B, n, n)."""
         a, s = self.schedule(t)
+        if has_zero(s):
+            raise InputError(f"x_t is the clean sample at t = {t}: sigma_t = 0 divides in J")
         covariance = self.covariance(x_t, t)
         return (a / s**2).to(covariance).reshape(-1, 1, 1) * covariance
 

@@ -98,6 +98,16 @@ def test_a_time_for_each_sample():
     assert relative(both[1], oracle.jacobian(x_t[1:], 700)[0]) < 1e-12
 
 
+def test_where_x_t_is_clean_the_formula_of_the_jacobian_is_refused():
+    """It was NaN."""
+    oracle = make_gaussian(DiscreteSchedule(torch.tensor([1.0, 0.5], dtype=torch.float64)))
+    x_t = torch.ones(2, *SHAPE, dtype=torch.float64)
+    for t in (0, torch.tensor([1, 0])):
+        with pytest.raises(InputError, match="x_t is the clean sample at t = "):
+            oracle.jacobian(x_t, t)
+    assert oracle.jacobian(x_t, 1).isfinite().all()
+
+
 def test_impossible_priors_are_refused():
     schedule, m = DiscreteSchedule.linear(), torch.zeros(2, dtype=torch.float64)
     for covariance, message in [
@@ -109,6 +119,8 @@ def test_impossible_priors_are_refused():
             gaussian(m, covariance.double(), schedule)
     with pytest.raises(InputError, match="positive numbers"):
         GaussianMixture(m, torch.eye(2).double(), schedule, torch.tensor([-1.0]))
+    with pytest.raises(InputError, match="weights has 1 values of 1 that are not finite"):
+        GaussianMixture(m, torch.eye(2).double(), schedule, torch.tensor([torch.inf]))
     with pytest.raises(InputError, match="expected n = 2"):
         gaussian(m, torch.eye(2).double(), schedule, (1, 2, 2))
 
