@@ -160,6 +160,8 @@ def posterior_moments(
     a, s = (float(c) for c in denoiser.schedule(t))
     if a == 0:
         raise InputError("at alpha_t = 0 x_t says nothing of x_0: take an earlier time")
+    if s == 0:
+        raise InputError("at sigma_t = 0 x_t is x_0, which has no variance: take a later time")
     scale = s**2 / a
     (centre,), off, _ = _curvatures(denoiser, x, t, v, flat, np.zeros(1))
     if centre <= 0:

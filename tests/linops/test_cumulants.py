@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from jacobian_lab import Denoiser, GaussianMixture, InputError, posterior_moments
+from jacobian_lab import (
+    Denoiser,
+    DiscreteSchedule,
+    GaussianMixture,
+    InputError,
+    posterior_moments,
+)
 from jacobian_lab.linops.cumulants import best, extrapolated, noise
 
 from conftest import SCHEDULES, make_gaussian, make_mixture
@@ -173,6 +179,9 @@ def test_what_is_no_direction_or_no_posterior_is_refused():
     falling = Denoiser(lambda x, _: -x, schedule, "sample", oracle.shape)
     with pytest.raises(InputError, match="not positive"):
         posterior_moments(falling, x_t, t, np.ones(12))
+    clean = make_gaussian(DiscreteSchedule(torch.tensor([1.0, 0.5], dtype=torch.float64)))
+    with pytest.raises(InputError, match="at sigma_t = 0 x_t is x_0"):
+        posterior_moments(clean.denoiser(), x_t, 0, np.ones(12))
 
 
 def test_the_noise_of_values_is_that_of_their_rounding():
