@@ -70,9 +70,7 @@ class PosteriorMoments:
     fourth: float
     """Fourth central moment."""
     errors: tuple[float, float, float, float]
-    """How far each of the four may be off, by rounding and extrapolation; infinite where the
-    differences do not settle.
-    """
+    """How far each may be off, by rounding and extrapolation; infinite if it does not settle."""
     products: int
     """Products J v that they took."""
 
@@ -171,7 +169,7 @@ def posterior_moments(
         )
     variance = scale * float(centre)
     steps = REACH * scale / np.sqrt(variance) * 0.5 ** np.arange(HALVINGS + 1)
-    off, far, mean_off = _measured(denoiser, x, t, v, flat, steps[0], off)
+    off, far, mean, mean_off = _measured(denoiser, x, t, v, flat, steps[0], off)
     derivatives, errors, tries = np.zeros(2), np.full(2, np.inf), 0
     wanted = 3 * variance**2 / scale**3 * np.sqrt(_rounding(x))
     while tries < TRIES and not errors[1] <= wanted:
@@ -183,6 +181,7 @@ def posterior_moments(
         if not better[1]:
             break
         steps = steps * 0.5**HALVINGS
+    off = max(off, _bias(values.reshape(2, -1), float(centre), far))
     stated = (
         mean_off,
         scale * off,
@@ -192,20 +191,25 @@ def posterior_moments(
     third = scale**2 * float(derivatives[0])
     fourth = scale**3 * float(derivatives[1]) + 3 * variance**2
     products = 1 + 2 * NEAR + 2 * tries * len(steps)
-    mean = float(denoiser(x, t).double().flatten().cpu().numpy() @ flat)
     return PosteriorMoments(mean, variance, third, fourth, stated, products)
+
+
+def _bias(values: Array, centre: float, rounding: float) -> float:
+    """Return twice how far g(0) is from what values at h and -h say, 0 where they do not settle."""
+    found, error = best(values.mean(0), np.full(values.shape[1], rounding))
+    return 2 * abs(found - centre) if np.isfinite(error) else 0.0
 
 
 def _measured(
     denoiser: Denoiser, x: Tensor, t: int | float, v: Tensor, flat: Array, step: float, off: float
-) -> tuple[float, float, float]:
-    """Return how far v^T J v may be off at x and at x + step v, at least `off`, and v^T D at x."""
+) -> tuple[float, float, float, float]:
+    """Return how far v^T J v may be off at x and at x + step v, at least `off`; and v^T D at x."""
     close = step * np.sqrt(torch.finfo(x.dtype).eps) * np.arange(NEAR)
     values, _, means = _curvatures(denoiser, x, t, v, flat, np.append(step - close, close))
     far, off = (max(off, DOUBT * noise(part)) for part in np.split(values, 2))
     size = float(denoiser(x, t).double().norm())
     size += _linear_part(denoiser, x, t) * float(x.double().norm())
-    return off, far, max(_rounding(x) * size, DOUBT * noise(means[NEAR:]))
+    return off, far, float(means[NEAR]), max(_rounding(x) * size, DOUBT * noise(means[NEAR:]))
 
 
 def _curvatures(

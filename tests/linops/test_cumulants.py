@@ -168,6 +168,20 @@ def test_the_error_is_at_least_the_rounding():
     assert error == 2e-3
 
 
+def test_a_bias_that_close_points_share_counts_in_the_errors():
+    """1 less a weight next to 1 is off by as much at all of them: an error 23 times the stated."""
+    variances = torch.diag(torch.tensor([2e-3, 1e-2], dtype=torch.float64))
+    means = torch.tensor([[9.0, 0.0], [6.5, 1.0]], dtype=torch.float64)
+    weights = torch.tensor([0.999, 0.001], dtype=torch.float64)
+    schedule, t = SCHEDULES["flow"][0], 0.5
+    oracle = GaussianMixture(means, variances.expand(2, 2, 2), schedule, weights, (1, 1, 2))
+    v = np.array([0.8, 0.6])
+    for off in np.linspace(-1, 3, 60)[40:52]:
+        x_t = torch.tensor([4.5 + 0.5 * off, 0.3], dtype=torch.float64).reshape(1, 1, 1, 2)
+        found, truth = posterior_moments(oracle.denoiser(), x_t, t, v), exact(oracle, x_t, t, v)
+        assert abs(found.variance - truth[1]) <= found.errors[1] <= 1e-9 * truth[1]
+
+
 def test_what_is_no_direction_or_no_posterior_is_refused():
     schedule, t = SCHEDULES["linear"]
     oracle = make_gaussian(schedule)
