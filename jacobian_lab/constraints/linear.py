@@ -304,7 +304,7 @@ def blur(
             f"a kernel of {height}x{width} reaches beyond the mirror image of"
             f" {y.shape[-2]}x{y.shape[-1]} pixels: take a smaller one"
         )
-    weights = kernel if correlate else kernel.flip(0, 1)
+    weights = kernel.clone() if correlate else kernel.flip(0, 1)
 
     def forward(x: Tensor) -> Tensor:
         padded = F.pad(

@@ -42,12 +42,12 @@ class Separable(LinearConstraint):
         damping: float | None = None,
     ) -> None:
         super().__init__(as_images(y), sigma, damping)
+        self.rows, self.columns = _matrix("rows", rows), _matrix("columns", columns)
         if tuple(y.shape[-2:]) != (len(rows), len(columns)):
             raise InputError(
                 f"matrices of {tuple(rows.shape)} and {tuple(columns.shape)} observe images of"
                 f" {len(rows)} x {len(columns)}: got y of shape {tuple(y.shape)}"
             )
-        self.rows, self.columns = rows.double(), columns.double()
         (self._ur, s_r, self._vr), (self._uc, s_c, self._vc) = (
             torch.linalg.svd(matrix, full_matrices=False) for matrix in (self.rows, self.columns)
         )
@@ -113,6 +113,14 @@ class Wiener(Separable):
         # all channels share one A
         r2 = excess.clamp(min=0).reshape(-1, 1, 1, 1) / (missing.shape[1] * s.square().sum())
         return self._filter(missing, r2 * s / (r2 * s**2 + self.sigma**2))
+
+
+def _matrix(name: str, given: Tensor) -> Tensor:
+    """Return a copy in float64, which the caller does not write into, or raise."""
+    found = torch.from_numpy(_require.array(name, given).copy())
+    if found.ndim != 2:
+        raise InputError(f"{name} must be a matrix: got shape {tuple(found.shape)}")
+    return found
 
 
 def resampling(size: int, factor: int, antialias: bool = True) -> Tensor:

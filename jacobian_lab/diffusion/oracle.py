@@ -78,7 +78,7 @@ class GaussianMixture(nn.Module):
         self.eigenvalues: Tensor
         self.eigenvectors: Tensor
         self.log_weights: Tensor
-        self.register_buffer("means", means)
+        self.register_buffer("means", means.clone())
         self.register_buffer("eigenvalues", eigenvalues.clamp(min=0))
         self.register_buffer("eigenvectors", eigenvectors)
         self.register_buffer("log_weights", (weights / weights.sum()).log())

@@ -267,3 +267,11 @@ def test_of_what_is_no_number_nothing_is_made():
     two = constraint.error(torch.tensor([[torch.nan] * 3, [0.0] * 3]))
     assert two[0].isnan().all()
     torch.testing.assert_close(two[1], 1 / weights)
+
+
+@pytest.mark.parametrize("correlate", [False, True])
+def test_the_caller_may_write_into_the_kernel(correlate):
+    kernel, x = torch.ones(3, 3) / 9, torch.full((1, 1, 6, 6), 0.5)
+    constraint = blur(x, kernel, correlate=correlate)
+    kernel.zero_()
+    torch.testing.assert_close(constraint.forward(x), x)

@@ -83,9 +83,21 @@ def test_super_resolution_is_the_antialiased_bicubic_and_keeps_constants():
         (lambda: super_resolution(images(), 2).error(images()), "images of shape"),
         (lambda: shrink(images(), 3), "the factor must divide the side of the image, 8: got 3"),
         (lambda: Separable(images(), torch.eye(8), torch.eye(4)), "matrices of"),
+        (lambda: Separable(images(), torch.eye(8), torch.ones(8)), "columns must be a matrix"),
+        (lambda: Separable(images(), torch.eye(8) * 1j, torch.eye(8)), "rows is complex"),
+        (lambda: Separable(images(), torch.eye(8) / 0, torch.eye(8)), "rows has 64 values of 64"),
         (lambda: gaussian_blur(images(), 0.0), "width of the blur, in pixels, must be positive"),
     ],
 )
 def test_bad_input_is_named(make, message):
     with pytest.raises(InputError, match=message):
         make()
+
+
+def test_the_caller_may_write_into_the_matrices():
+    """A was then another than that whose pseudo-inverse is taken."""
+    rows, columns = (blurring(8, width) for width in (1.0, 1.2))
+    constraint = Separable(images(), rows, columns)
+    before = constraint.missing(0.5 * images())
+    rows.zero_(), columns.zero_()
+    assert torch.equal(constraint.missing(0.5 * images()), before)

@@ -108,6 +108,13 @@ def test_where_x_t_is_clean_the_formula_of_the_jacobian_is_refused():
     assert oracle.jacobian(x_t, 1).isfinite().all()
 
 
+def test_the_caller_may_write_into_the_means():
+    means = torch.zeros(2, dtype=torch.float64)
+    oracle = gaussian(means, torch.eye(2, dtype=torch.float64), DiscreteSchedule.linear())
+    means.fill_(3)
+    assert not oracle.means.any()
+
+
 def test_impossible_priors_are_refused():
     schedule, m = DiscreteSchedule.linear(), torch.zeros(2, dtype=torch.float64)
     for covariance, message in [
