@@ -46,6 +46,7 @@ class Loss(Constraint):
     """
 
     def __init__(self, function: Callable[[Tensor], Tensor], target: float = 0.0) -> None:
+        _require.function("the loss", function, "(B, *shape) -> (B,)")
         if not math.isfinite(target):
             raise InputError(f"the target of a loss must be a finite number: got {target}")
         self.function, self.target = function, target
@@ -219,8 +220,14 @@ def style(image: Tensor, features: Features, target: float = 0.0) -> Loss:
     ----------
     Gatys, Ecker, Bethge (2016), *Image style transfer using convolutional neural networks*.
     """
+    _require.function("features", features, "x -> the layers' features")
     with torch.no_grad():
         wanted = [_gram(f) for f in features(image)]
+    if not all(g.flatten(1).any(1).all() for g in wanted):
+        raise InputError(
+            "the features of a layer are zero all over the image of the style: nothing to compare"
+            " with; leave out the layer, or take another image"
+        )
 
     def loss(x0: Tensor) -> Tensor:
         terms = [

@@ -85,6 +85,14 @@ def test_layers_are_found_by_name():
         layers(network, ["body"])
 
 
+def test_what_is_no_loss_or_no_style_is_named_before_anything_is_sampled():
+    for make in (lambda: Loss(3), lambda: style(images(1), 3)):
+        with pytest.raises(InputError, match=r"must be a function .*: got 3"):
+            make()
+    with pytest.raises(InputError, match="features of a layer are zero all over the image"):
+        style(torch.zeros(1, 2, 8, 8), lambda x: [x])
+
+
 def test_losses_work_in_inference_mode_and_layers_come_before_an_activation_in_place():
     network, x = nn.Sequential(nn.Conv2d(2, 4, 3), nn.ReLU(inplace=True)).double(), images()
     with torch.no_grad():
