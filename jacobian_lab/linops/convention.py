@@ -39,6 +39,10 @@ MOST = 64
 """Samples that are looked at."""
 FEW = 8
 """Samples on which conventions are compared: their errors differ by far more than by chance."""
+ENTRIES = 512
+"""Entries on which they are, at least, if there are as many: of a few numbers a sample, chance is
+as large.
+"""
 MIDDLE = (0.3, 1.0, 3.0)
 """Noise levels at which they are."""
 
@@ -114,7 +118,7 @@ def check_convention(
     denoiser : Denoiser
     images : Tensor, shape (N, *shape)
         Clean samples, in the range in which they are given to the denoiser; of a latent model its
-        latents. Eight or more tell most; 64 are looked at.
+        latents. Eight or more images tell most, or 64 samples of a few entries; 64 are looked at.
     x_t, t : optional
         A noisy sample, `shape` or (B, *shape), at which J is taken, and its time: is there as much
         noise in it as the time says?
@@ -157,7 +161,8 @@ def _slips(
     report: ConventionReport, denoiser: Denoiser, clean: Tensor, noise: Tensor
 ) -> Iterator[str]:
     """Yield what is likely wrong with the wrapping."""
-    clean, noise = clean[:FEW], noise[:FEW]
+    few = max(FEW, ENTRIES // clean[0].numel())
+    clean, noise = clean[:few], noise[:few]
     found = _score(denoiser, clean, noise)
     scores = {
         said: _score(other, samples, noise, float(samples.std() / clean.std()))

@@ -8,6 +8,7 @@ from jacobian_lab import (
     EDM,
     Denoiser,
     DiscreteSchedule,
+    GaussianMixture,
     InputError,
     RectifiedFlow,
     VarianceExploding,
@@ -229,3 +230,20 @@ def test_noise_is_that_of_each_samples_own_time():
     ):
         (slip,) = slips(x_t, t)
         assert "is it of another time, or scaled otherwise" in slip
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("n", [1, 2])
+def test_points_on_a_line_or_in_a_plane_raise_no_alarm_by_chance(n, seed):
+    """Of 8 points, every other exact denoiser was called untrained or of another convention."""
+    generator = torch.Generator().manual_seed(seed)
+    oracle = GaussianMixture(
+        0.7 * torch.randn(3, n, generator=generator, dtype=torch.float64),
+        0.05 * torch.eye(n, dtype=torch.float64).expand(3, n, n),
+        DiscreteSchedule.linear(),
+        shape=(n,),
+    )
+    points = oracle.sample(64, generator)
+    assert check_convention(oracle.denoiser("epsilon"), points)
+    taken_for_v = Denoiser(oracle.denoiser("epsilon").network, oracle.schedule, "v", (n,))
+    assert 'seems to predict "epsilon"' in str(check_convention(taken_for_v, points))
