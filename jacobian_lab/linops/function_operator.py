@@ -44,9 +44,10 @@ class FunctionOperator(Operator):
     def __init__(
         self, function: Callable[[Tensor], Tensor], x: Tensor, memory: int | None = None
     ) -> None:
+        x = x.detach().clone()  # which the caller may write into
         whole = AnyFunction(function, x)
         with differentiable():
-            self.ladder = Ladder(whole, x.detach().clone(), 0, memory=memory)
+            self.ladder = Ladder(whole, x, 0, memory=memory)
             self.ladder.choose(probe(self.ladder.x))
         value = self.ladder.value
         self.value, self.reason = value.reshape(1, *whole.output_shape), self.ladder.reason

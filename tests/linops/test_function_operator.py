@@ -116,6 +116,17 @@ class First(nn.Module):
         return self.inner(x)
 
 
+def test_the_point_is_the_operators_own_also_where_it_is_unpickled():
+    """It was the caller's, who had written into it; a graph of it made PyTorch warn."""
+    x = torch.linspace(-1, 1, 5, dtype=torch.float64)[None].requires_grad_()
+    A = operator_of(torch.sin, x)
+    truth = A.dense()
+    with torch.no_grad():
+        x.zero_()
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(A)).dense(), truth)
+    assert np.allclose(truth, np.diag(np.cos(np.linspace(-1, 1, 5))))
+
+
 def test_what_a_function_hides_from_autograd_is_still_seen():
     def hides(x):
         return x * x.detach().square().mean()
