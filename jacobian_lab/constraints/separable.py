@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from jacobian_lab import _require
 from jacobian_lab.constraints.base import LinearConstraint
-from jacobian_lab.constraints.observations import as_images
+from jacobian_lab.constraints.observations import as_images, widened
 from jacobian_lab.errors import InputError
 
 
@@ -23,7 +23,7 @@ class Separable(LinearConstraint):
 
     With `R = U S V^T` (and C likewise) the pseudo-inverse is exact: `A^+ y = V_r (W * (U_r^T y
     U_c)) V_c^T`, `W_ij = s_i s_j / (s_i^2 s_j^2 + damping)`, zero where `s_i s_j` is below 1e-6 of
-    the largest.
+    the largest, or where it would amplify the rounding of y, in half precision, beyond y.
 
     Parameters
     ----------
@@ -67,11 +67,13 @@ class Separable(LinearConstraint):
 
     def pseudo_inverse(self, y: Tensor) -> Tensor:
         """Return `A^T (A A^T + damping)^{-1} y`."""
-        return self._filter(y, self._weights)
+        most = 1 / (torch.finfo(y.dtype).eps * self._s.max())
+        return self._filter(y, torch.where(self._weights <= most, self._weights, 0))
 
     def _filter(self, y: Tensor, weights: Tensor) -> Tensor:
-        inner = weights.to(y) * (self._ur.to(y).T @ y @ self._uc.to(y))
-        return self._vr.to(y).T @ inner @ self._vc.to(y)
+        wide = widened(y)
+        inner = weights.to(wide) * (self._ur.to(wide).T @ wide @ self._uc.to(wide))
+        return (self._vr.to(wide).T @ inner @ self._vc.to(wide)).to(y.dtype)
 
 
 class Wiener(Separable):

@@ -101,3 +101,18 @@ def test_the_caller_may_write_into_the_matrices():
     before = constraint.missing(0.5 * images())
     rows.zero_(), columns.zero_()
     assert torch.equal(constraint.missing(0.5 * images()), before)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("width", [1.0, 3.0])
+def test_in_half_precision_a_blur_without_noise_amplifies_no_rounding(dtype, width):
+    """Weights of up to 1e6 overflowed, or multiplied the rounding of y: an error of 60 |x|."""
+    x = torch.rand(2, 1, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    line = blurring(16, width).float()
+    y = (line @ x @ line.T).to(dtype)
+    constraint = gaussian_blur(y, width)
+    e = constraint.error(torch.zeros_like(y))
+    assert e.dtype == dtype
+    assert e.float().norm() < 1.1 * x.norm()
+    assert relative(constraint.forward(e.float()), y.float()) < 2 * torch.finfo(dtype).eps
+    assert constraint.seen(x.to(dtype)).isfinite().all()
