@@ -43,7 +43,7 @@ class AnyFunction(nn.Module):
 
     def output(self, x: Tensor, t: Time) -> Tensor:
         """Return the value at each sample of a batch, with as many dimensions as x has: (B, m, 1,
-        ...).
+        ...); a copy, since the next call may write into the same memory.
 
         Raises
         ------
@@ -63,4 +63,4 @@ class AnyFunction(nn.Module):
                 f" {tuple(x.shape)}: expected ({len(x)}, ...), a value for each sample"
             )
         self.output_shape = tuple(found.shape[1:])
-        return found.reshape(len(x), -1, *(1,) * (x.ndim - 2))
+        return found.clone().reshape(len(x), -1, *(1,) * (x.ndim - 2))

@@ -137,8 +137,10 @@ class Denoiser(nn.Module):
         """Return the network's own output F(x, t), (B, *shape), for a batch x of that shape.
 
         The network gets a copy of x, so that one that writes into its input changes nothing of the
-        caller's. An output that comes as a tuple of one, a mapping or an object with `sample`
-        (diffusers) is unwrapped; of a learned variance the half that is the mean is kept.
+        caller's; its output is copied too, since some write into the same memory at the next call
+        (CUDA graphs, compiled engines). An output that comes as a tuple of one, a mapping or an
+        object with `sample` (diffusers) is unwrapped; of a learned variance the half that is the
+        mean is kept.
 
         Raises
         ------
@@ -164,7 +166,7 @@ class Denoiser(nn.Module):
                 f"the network returned shape {tuple(raw.shape)} for an input of {tuple(x.shape)}:"
                 f" expected the same shape{_why(raw.shape, x.shape)}"
             )
-        return raw
+        return raw.clone()
 
     def _network_input(self, x: Tensor, t: Time) -> tuple[Tensor, Tensor]:
         """Return what the network gets: a copy of x, scaled by c_in, and the time."""

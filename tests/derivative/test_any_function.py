@@ -23,6 +23,14 @@ def test_the_function_cannot_write_into_x():
     assert (x == 1).all()
 
 
+def test_the_function_may_give_its_value_in_the_same_memory_each_time():
+    memory = torch.zeros(1, 3)
+    whole = AnyFunction(lambda x: torch.sin(x, out=memory), memory)
+    first = whole.output(torch.ones(1, 3), 0)
+    whole.output(torch.zeros(1, 3), 0)
+    assert first.all()
+
+
 def test_its_size_is_that_of_x_and_one_at_zero():
     assert AnyFunction(torch.sin, torch.full((1, 4), -3.0)).schedule(0)[0] == 3
     assert AnyFunction(torch.sin, torch.zeros(1, 4)).schedule(0)[0] == 1
