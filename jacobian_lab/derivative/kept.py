@@ -48,8 +48,12 @@ class Kept:
             The call itself, or one with copies of all tensors.
         """
         states = [self._state(tensor) for tensor in kept]
-        # a buffer, which the next run overwrites
-        lasting = any(storage.written and not storage.made for storage, *_ in states)
+        # a buffer that the next run overwrites; or numpy's memory, where no write is seen
+        lasting = any(
+            not storage.made
+            and (storage.written or not (storage.known or tensor.untyped_storage().resizable()))
+            for tensor, (storage, *_) in zip(kept, states, strict=True)
+        )
         if i in self.copied or lasting:
             return replace(
                 call, args=each(Tensor.clone, call.args), out=each(Tensor.clone, call.out)

@@ -1,5 +1,6 @@
 """What rules keep is not what a later write makes of it."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -43,6 +44,28 @@ class Clamped(nn.Module):
         with torch.no_grad():
             self.scale.clamp_(max=100.0)
         return torch.tanh(x * self.scale)
+
+
+class OfNumpy(nn.Module):
+    """Computes a factor in numpy, in the same memory at each call."""
+
+    def __init__(self):
+        super().__init__()
+        self.time, self.factor = 1.0, np.zeros(SHAPE)
+
+    def forward(self, x):
+        self.factor[:] = np.cos(self.time * np.arange(SHAPE[-1]))
+        return x.softmax(1) * torch.from_numpy(self.factor)
+
+
+def test_numpy_s_memory_may_be_written_to_after_the_recording():
+    network, x = OfNumpy(), weights(2, *SHAPE)
+    with torch.no_grad():
+        J = Linearisation(network, x)
+        before = J.jvp(x[None])
+        network.time = 2.0
+        network(x)
+        assert torch.equal(J.jvp(x[None]), before)
 
 
 @pytest.mark.parametrize("make", [Cache, Clamped])
