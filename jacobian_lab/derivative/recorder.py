@@ -205,14 +205,15 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _map(self, call: Call, outs: list[Tensor], numbers: list[int | None]) -> None:
         """Write down an operation's Jacobian, or the operation itself where it has no rule."""
         rule = RULES.get(call.name)
-        both = (call.name in KEEPING and len(call.active) > 1) or call.name in FUSED
-        inputs = call.inputs if rule is None or both else []
+        both = call.name in FUSED or (call.name in KEEPING and len(call.active) > 1)
         constants = [a for a in tensors(*call.args) if self.memory.number(a) is None]
         results = outs if call.name in KEEPING_RESULT or call.name in FUSED else []
-        call = self.kept.keep(len(self.tape.calls), call, [*inputs, *constants, *results])
+        keep = partial(self.kept.keep, len(self.tape.calls))
+        call = keep(call, [*(call.inputs if both else []), *constants, *results])
         # a graph of autograd's would be kept; and the network may change a tensor's shape in place
         call = replace(call, args=each(Tensor.detach, call.args), out=each(Tensor.detach, call.out))
         found = None if rule is None else rule(call)
+        call = keep(call, call.inputs) if found is None else call  # derived after the run
         outputs = [self._number(out) for out in outs]
         if call.name in WITH_STATISTICS or call.name in FUSED:
             for statistics in outs[1:]:

@@ -44,6 +44,13 @@ def kept_constant_then_written(x):
     return y * scale
 
 
+def kept_without_a_rule_then_written(x):
+    y = x.flatten(1).mean(1)[0] + weights(4, 4, 1, 1)
+    z = F.conv2d(x, y)  # whose rule is for a constant weight
+    y.zero_()
+    return z
+
+
 def attention_then_in_place(x):
     q = x[:, :2]
     o = F.scaled_dot_product_attention(q, x[:, 2:], x[:, :2] ** 2)
@@ -133,6 +140,7 @@ IN_PLACE = {
     "attention, then in place": attention_then_in_place,
     "kept, then written to": kept_then_written,
     "a constant kept, then written to": kept_constant_then_written,
+    "kept for autograd, then written to": kept_without_a_rule_then_written,
     "names of lists": lambda x: (lambda a, b: (a.mul_(x[:, 2:]), torch.cat([a, b], 1))[1])(
         *(x * 2).chunk(2, 1)
     ),
