@@ -180,20 +180,21 @@ class Comparison:
         differences.
         """
         first, floor = self.difference(1.0), self._floor()
-        gap, size = _norms(products - first), _norms(first)
-        # zero, and differences are rounding
-        nothing = (_norms(products) <= floor) & (size <= floor / self.step)
-        if bool(((gap <= torch.maximum(self.close * size, floor)) | nothing).all()):
-            flat = bool((_norms(products) <= floor).any()) and self._varies()
-            return Verdict(
-                True, float((gap / torch.maximum(size, floor)).masked_fill(nothing, 0).max()), flat
-            )
+        gap, size, own = (_norms(a) for a in (products - first, first, products))
+        # the rounding of half precision may be the size of products: it is no zero
+        fine = floor * min(1, torch.finfo(torch.float32).eps / self.eps)
+        nothing = (own <= fine) & (size <= fine / self.step)
+        near = torch.maximum(self.close * size, fine.maximum(floor.minimum(RESOLVED * own)))
+        if bool(((gap <= near) | nothing).all()):
+            flat = bool((own <= fine).any()) and self._varies()
+            error = (gap / torch.maximum(size, fine)).masked_fill(nothing, 0)
+            return Verdict(True, float(error.max()), flat)
         found = self.sweep(products)
         if NARROWLY >= float((found.least / found.limit).max()) > 1:
             found = self.sweep(products, tuple(BETWEEN * multiple for multiple in MULTIPLES))
         return Verdict(
             bool((found.least <= found.limit).all()),
-            float((found.least / found.own).max()),
+            float((found.least / own.maximum(fine)).max()),
             bool(found.flat.any()),
             bool((found.limit <= RESOLVED * found.own).all()),
         )

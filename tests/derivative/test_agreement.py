@@ -74,6 +74,24 @@ def test_what_differences_do_not_resolve_is_told():
     assert comparison.best()[1] > 1e-3
 
 
+@pytest.mark.parametrize("slope", [0.05, 0.2, 0.5])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_products_within_the_rounding_of_half_precision_are_not_confirmed(dtype, slope):
+    def function(x):
+        return (1 + slope * torch.tanh(x.to(dtype))).float()
+
+    comparison, products = compared(
+        function,
+        lambda x: slope * (1 - torch.tanh(x) ** 2),
+        torch.float32,
+        eps=float(torch.finfo(dtype).eps),
+    )
+    right, wrong = (comparison.verdict(share * products) for share in (1, 1e-3))
+    assert right.agrees
+    assert not wrong.agrees or not wrong.resolved or wrong.flat
+    assert wrong.error > 0.5
+
+
 def test_a_zero_derivative_is_told_where_the_output_is_not_constant():
     flat, zero = compared(lambda x: torch.round(2 * x) / 2, torch.zeros_like)
     assert flat.verdict(zero).agrees
