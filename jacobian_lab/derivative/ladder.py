@@ -122,7 +122,6 @@ class Ladder:
             self._kept = Weights(self.modules), Float32(x.device.type)
         else:
             self._kept = like.kept
-        if like is not None:
             self._follow(like)
 
     @property
@@ -249,7 +248,7 @@ class Ladder:
             if verdict.agrees and (verdict.resolved or path == "linearised"):
                 self._forward, self.path, self.error = engine, path, verdict.error
                 self.reason = engine.reason if isinstance(engine, Linearisation) else reason
-                warn_of(verdict, self.linear)
+                warn_of(verdict, engine)
                 return products
             if verdict.agrees:
                 problem = "cannot be told right or wrong by differences of the network's output"
@@ -309,6 +308,7 @@ class Ladder:
                 continue
             if verdict.agrees:
                 self._reverse, self.error = engine, max(self.error, verdict.error)
+                warn_of(verdict, engine)
                 return found.masked_fill(zero, 0)
             problems.append(
                 f"{name} sees another function than the one that is computed (a detach, a no_grad,"

@@ -203,10 +203,11 @@ class Verification:
         return z, apart
 
 
-def warn_of(verdict: Verdict, linear: Linearisation | None) -> None:
-    """Warn of a derivative that is zero, or that differences do not resolve."""
+def warn_of(verdict: Verdict, engine: Engine) -> None:
+    """Warn of a derivative, by this engine, that is zero, or that differences do not resolve."""
     if verdict.flat:
-        cut = f" (through {', '.join(linear.cut)})" if linear is not None and linear.cut else ""
+        names = engine.cut if isinstance(engine, Linearisation) else ()
+        cut = f" (through {', '.join(names)})" if names else ""
         warnings.warn(
             f"the derivative is zero though the output is not constant{cut}: the network is"
             " piecewise constant (quantised, thresholded), and J tells nothing of finite"

@@ -221,3 +221,15 @@ def test_a_mean_over_the_points_of_the_check_hides_nothing(read):
         products.vjp(v)
     with pytest.raises(InputError, match="sees another function"):
         BatchJacobian(model, x, 500, "exact").vjp(v)
+
+
+@pytest.mark.parametrize("graph", [False, True])
+def test_a_first_transposed_product_that_is_not_confirmed_is_told(graph):
+    def forward(x, _t):
+        half = x.bfloat16()
+        return (1 + 0.01 * half + 0.2 * half.detach().mean().item()).to(x)
+
+    model, x = denoiser(forward), X.float()
+    J = BatchJacobian(model, x, 500, "exact" if not graph else "forward", graph=graph)
+    with pytest.warns(DerivativeWarning, match="do not resolve"):
+        J.vjp(V[:1].float())
