@@ -28,6 +28,7 @@ from jacobian_lab.derivative.guards import is_repeated
 from jacobian_lab.derivative.precision import observed
 from jacobian_lab.derivative.probes import probe
 from jacobian_lab.derivative.settings import MATH_ATTENTION, as_called
+from jacobian_lab.derivative.verification import ADJOINT, COARSE
 from jacobian_lab.errors import InputError
 
 TINY = 1e-300
@@ -48,7 +49,9 @@ class Linearised:
     """
 
     def __init__(self, function: Callable[[Tensor], Tensor], x: Tensor, check: bool) -> None:
-        self._function, self._checks, self.error = as_called(function), check, float("nan")
+        self._function, self.error = as_called(function), float("nan")
+        self._unchecked = {"jvp", "vjp"} if check else set()
+        self._checked: tuple[Tensor, Tensor, float] | None = None
         with torch.enable_grad(), MATH_ATTENTION:
             self._x = x if x.requires_grad else x.detach().clone().requires_grad_()
             self.value = function(self._x)
@@ -61,7 +64,7 @@ class Linearised:
 
     def jvp(self, v: Tensor) -> Tensor:
         """Return `J v`, of the shape of the value, for v of the shape of x; the first one is
-        checked.
+        checked, by differences or with the first `J^T u`.
 
         Raises
         ------
@@ -75,19 +78,20 @@ class Linearised:
                 self._transposed = u, self._gradient(self.value, self._x, u)
             u, transposed = self._transposed
             found = self._gradient(transposed, u, v)
-        if self._checks and bool(v.any()):
-            self._checks = False
+        if self._is_first("jvp", v):
             # and along a probe: v alone may be blind to a number that is read out, such as a mean
             x = self._x.detach()
             other = probe(x)[0] * (v.detach().norm() / x.numel() ** 0.5)
             with torch.enable_grad(), MATH_ATTENTION:
                 more = self._gradient(transposed, u, other)
-            self._check(v.detach() + other, (found + more).detach())
+            along, product = v.detach() + other, (found + more).detach()
+            if not self._is_adjoint(along, product):
+                self._checked = along, product, self._check(along, product)
         return found
 
     def vjp(self, u: Tensor) -> Tensor:
-        """Return `J^T u`, of the shape of x, for u of the shape of the value; it is checked if it
-        is the first product.
+        """Return `J^T u`, of the shape of x, for u of the shape of the value; the first one is
+        checked, by differences or with the first `J v`.
 
         Raises
         ------
@@ -97,14 +101,37 @@ class Linearised:
         _require.tensor("u", u, self.value.shape)
         with torch.enable_grad(), MATH_ATTENTION:
             found = self._gradient(self.value, self._x, u)
-        if self._checks and bool(u.any()):
-            self._checks = False
+        if self._is_first("vjp", u) and not self._is_adjoint(u.detach(), found.detach()):
             # along J^T u, where an error shows most; where that is zero, along anything
             v = found.detach() if bool(found.any()) else probe(self._x.detach())[0]
             along = (found.detach().double() * v.double()).sum()
             along = along / u.detach().double().norm().clamp(min=TINY)
-            self._check(v, along.reshape(1, 1), u.detach())
+            eps = self._check(v, along.reshape(1, 1), u.detach())
+            self._checked = u.detach(), found.detach(), eps
         return found
+
+    def _is_first(self, kind: str, vector: Tensor) -> bool:
+        """Return whether this is the first product of its kind that tells something."""
+        if kind not in self._unchecked or not bool(vector.any()):
+            return False
+        self._unchecked.remove(kind)
+        return True
+
+    def _is_adjoint(self, vector: Tensor, product: Tensor) -> bool:
+        """Return whether a product was held against one of the other kind that was checked; raise
+        if they are not adjoint.
+        """
+        if self._checked is None:
+            return False
+        w, g, eps = self._checked
+        a, b, w, g = (tensor.double().flatten() for tensor in (vector, product, w, g))
+        size = float(a.norm() * g.norm() + b.norm() * w.norm())
+        if not abs(float(a @ g - b @ w)) <= min(ADJOINT * eps, COARSE) * size:
+            raise InputError(
+                "J v and J^T u by PyTorch are not adjoint: a backward pass of the function is not"
+                " linear, or has no derivative of its own (a custom autograd function, a hook)"
+            )
+        return True
 
     def _gradient(self, output: Tensor, source: Tensor, vectors: Tensor) -> Tensor:
         found = torch.autograd.grad(
@@ -112,9 +139,10 @@ class Linearised:
         )
         return found[0]
 
-    def _check(self, v: Tensor, product: Tensor, onto: Tensor | None = None) -> None:
+    def _check(self, v: Tensor, product: Tensor, onto: Tensor | None = None) -> float:
         """Compare `J v`, or its component along `onto`, with central differences of the function at
-        the whole batch: its samples may see each other, as in batch normalisation.
+        the whole batch: its samples may see each other, as in batch normalisation. Return the eps
+        of its coarsest precision.
         """
         shape, whole = self._x.shape, self._x.detach().reshape(1, -1)
 
@@ -139,6 +167,7 @@ class Linearised:
                 f" {verdict.error:.1e}: its graph misses what is computed (a detach, a no_grad, a"
                 " number read out)"
             )
+        return eps
 
 
 def linearise(function: Callable[[Tensor], Tensor], x: Tensor, *, check: bool = True) -> Linearised:
@@ -152,9 +181,9 @@ def linearise(function: Callable[[Tensor], Tensor], x: Tensor, *, check: bool = 
     x : Tensor, shape (B, *shape)
         If it requires gradients, they flow into it as well.
     check : bool
-        Compare the first product with central differences: four more evaluations, by which running
-        averages of a batch normalisation move. Leave it on for the first step of a training, at
-        least.
+        Compare the first product with central differences, and the first of the other kind with
+        it: four more evaluations, by which running averages of a batch normalisation move. Leave
+        it on for the first step of a training, at least.
 
     Returns
     -------

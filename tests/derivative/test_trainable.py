@@ -138,6 +138,30 @@ def test_what_the_graph_misses_is_found(function, message, product):
         getattr(linearise(function, x), product)(torch.ones_like(x))
 
 
+class Once(torch.autograd.Function):
+    """A cube whose backward pass is right, and has no derivative that PyTorch knows of."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x**3
+
+    @staticmethod
+    def backward(ctx, g):
+        return torch.from_numpy(3 * g.detach().numpy() * ctx.saved_tensors[0].detach().numpy() ** 2)
+
+
+def test_the_first_product_of_the_other_kind_is_checked_too():
+    x = points(2, 3)
+    linear = linearise(lambda x: Once.apply(x) + x, x)
+    torch.testing.assert_close(linear.vjp(x), 3 * x**3 + x)
+    with pytest.raises(InputError, match="not adjoint"):
+        linear.jvp(x)
+    linear = linearise(lambda x: x**3 + x, x)
+    linear.vjp(x)
+    torch.testing.assert_close(linear.jvp(x), 3 * x**3 + x)
+
+
 @pytest.mark.parametrize("product", ["jvp", "vjp"])
 def test_samples_that_see_each_other_are_one_function(product):
     network = nn.BatchNorm1d(3).double().train()
