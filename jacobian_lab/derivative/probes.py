@@ -38,6 +38,16 @@ def probe(x: Tensor) -> Tensor:
     return (unit(mixed.flatten(1)) * x[0].numel() ** 0.5).reshape(1, *x.shape).to(x.dtype)
 
 
+def beside(z: Tensor, x: Tensor) -> Tensor:
+    """Return directions between z = J^T w, (K, B, *shape), and the probe at x, or its opposite, at
+    an acute angle to z: a number that is read out shows nowhere along z if the rest of the network
+    does not depend on it.
+    """
+    along, other = (unit(v.expand_as(z).flatten(0, 1).flatten(1)) for v in (z, probe(x)))
+    cosine = (along * other).sum(1, keepdim=True)
+    return (along + other * torch.ones_like(cosine).copysign(cosine)).reshape(z.shape)
+
+
 def unit(x: Tensor) -> Tensor:
     """Return the rows of x, (m, n), at length 1 each; zeros stay."""
     return x / x.norm(dim=1, keepdim=True).clamp(min=torch.finfo(x.dtype).tiny)

@@ -26,7 +26,7 @@ from jacobian_lab import _require
 from jacobian_lab.derivative.agreement import Comparison
 from jacobian_lab.derivative.guards import is_repeated
 from jacobian_lab.derivative.precision import observed
-from jacobian_lab.derivative.probes import probe
+from jacobian_lab.derivative.probes import beside, probe
 from jacobian_lab.derivative.settings import MATH_ATTENTION, as_called
 from jacobian_lab.derivative.verification import ADJOINT, COARSE
 from jacobian_lab.errors import InputError
@@ -102,8 +102,8 @@ class Linearised:
         with torch.enable_grad(), MATH_ATTENTION:
             found = self._gradient(self.value, self._x, u)
         if self._is_first("vjp", u) and not self._is_adjoint(u.detach(), found.detach()):
-            # along J^T u, where an error shows most; where that is zero, along anything
-            v = found.detach() if bool(found.any()) else probe(self._x.detach())[0]
+            # along J^T u, where an error shows most, and what that is blind to
+            v = beside(found.detach()[None], self._x.detach())[0]
             along = (found.detach().double() * v.double()).sum()
             along = along / u.detach().double().norm().clamp(min=TINY)
             eps = self._check(v, along.reshape(1, 1), u.detach())

@@ -17,6 +17,7 @@ from jacobian_lab.derivative.engines import Engine, Engines
 from jacobian_lab.derivative.fallbacks import DoubleBackward
 from jacobian_lab.derivative.guards import check_apart, is_repeated
 from jacobian_lab.derivative.linearisation import Linearisation
+from jacobian_lab.derivative.probes import beside
 from jacobian_lab.derivative.randomness import deterministic
 from jacobian_lab.errors import DerivativeWarning, InputError
 
@@ -154,10 +155,12 @@ class Verification:
             z, apart = self._transposed(engine, u, found, w)
             if not apart <= min(STATEFUL * self.eps, COARSE):
                 return Verdict(False, apart)
-            g, size = (self.pairs(a).double().flatten(1) for a in (z, w))
-            along = g.square().sum(1) / size.norm(dim=1).clamp(min=torch.finfo(size.dtype).tiny)
             seen = isinstance(engine, Linearisation) and not engine.reads
-            return self.compare_at(z, onto=w, alone=not seen).verdict(along.unsqueeze(1))
+            d = z if seen else beside(z, self.x)
+            g, along, size = (self.pairs(a).double().flatten(1) for a in (z, d, w))
+            along = (g * along).sum(1)
+            along = along / size.norm(dim=1).clamp(min=torch.finfo(size.dtype).tiny)
+            return self.compare_at(d, onto=w, alone=not seen).verdict(along.unsqueeze(1))
         w = parts[0] + parts[1] + parts[2] if path == "linearised" else torch.cat(parts)
         z = self.engines.apply(engine, w, transposed=True)
         v, y, w, z = (a.double().flatten(2).transpose(0, 1) for a in (v, y, w, z))

@@ -233,3 +233,17 @@ def test_a_first_transposed_product_that_is_not_confirmed_is_told(graph):
     J = BatchJacobian(model, x, 500, "exact" if not graph else "forward", graph=graph)
     with pytest.warns(DerivativeWarning, match="do not resolve"):
         J.vjp(V[:1].float())
+
+
+@pytest.mark.parametrize("graph", [False, True])
+def test_a_first_transposed_product_sees_a_number_that_nothing_else_depends_on(graph):
+    def forward(x, _t):
+        mean = x.mean((1, 2, 3), keepdim=True)
+        return (x - mean).sin() + torch.stack([x.new_tensor(m.item()) for m in mean]).reshape(
+            mean.shape
+        )
+
+    model = denoiser(forward)
+    J = BatchJacobian(model, X, 500, "exact" if not graph else "forward", graph=graph)
+    with pytest.raises(InputError, match="sees another function"):
+        J.vjp(V[:1])

@@ -214,6 +214,15 @@ def test_a_zero_vector_leaves_the_check_for_the_next(product):
         linear.jvp(torch.ones_like(zero))
 
 
+def test_a_transpose_sees_a_number_that_nothing_else_depends_on():
+    def function(x):
+        return (x - x.mean()).sin() + x.mean().item()
+
+    linear = linearise(function, points(2, 6))
+    with pytest.raises(InputError, match=r"differ|disagree"):
+        linear.vjp(points(2, 6))
+
+
 def test_a_transpose_of_zeros_is_checked():
     network = nn.Linear(6, 6).double()
     linear = linearise(lambda x: network(x.detach()).tanh(), points(2, 6))
