@@ -46,6 +46,8 @@ class Choice:
     error: float
     eps: float
     together: bool
+    reads: bool
+    """Whether the network reads numbers out of x, which a path may take for constants."""
     step: float | None
     kept: tuple[Weights, Float32]
     """What must not have changed since."""
@@ -77,6 +79,8 @@ class Engines:
         What is in the way of a recording.
     together : bool
         Whether F takes several samples at once, and does not mix them, as far as it was asked.
+    reads : bool
+        Whether F reads numbers out of what depends on x, as far as that was seen.
     """
 
     value: Tensor
@@ -89,6 +93,7 @@ class Engines:
         self._chunks: dict[bool, int] = {}  # of the recording, of the others
         self.graph: DoubleBackward | None = None
         self.failure, self.together, self._separate = "", True, False
+        self.reads = False
         self._linear: Linearisation | None = None
         self._has_run, self._known = False, 0.0  # distance of runs known to be of one network
 
@@ -105,7 +110,7 @@ class Engines:
                 return None
             if self._has_run:
                 self._check_run(found.value, found.value.new_zeros(len(self.x)))
-            self._linear = found
+            self._linear, self.reads = found, self.reads or bool(found.reads)
         return self._linear
 
     def run(self, exact: bool, graph: bool, eps: float | None) -> None:
@@ -123,7 +128,7 @@ class Engines:
         if exact and graph:
             self.graph = both = DoubleBackward(self.function, self.x)
             if eps is None:
-                value, eps, _ = observed(lambda x: both.primal(len(x)), self.x)
+                value, eps, _, self.reads = observed(lambda x: both.primal(len(x)), self.x)
             else:
                 value = both.primal(len(self.x))
             both.told()  # of this run: its first product need not wait for a device
@@ -131,7 +136,7 @@ class Engines:
             value, eps = self.linear.value, self.linear.coarsest
         else:
             with torch.no_grad():
-                value, eps, _ = observed(self.function, self.x)
+                value, eps, _, self.reads = observed(self.function, self.x)
         self.value, self.eps, self._has_run = value.detach(), eps, True
 
     def at(self, path: str, step: float | None = None) -> Engine | None:

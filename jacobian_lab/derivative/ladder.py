@@ -59,8 +59,8 @@ class Ladder:
         pass, in a third of the memory. The recording is made where that does not pass the check, or
         for `J v`.
     like : Choice, optional
-        Of a ladder of the same network at another point: if the time is the same, its paths are
-        taken without another check.
+        Of a ladder of the same network at another point: if the time is the same, and the network
+        reads out no numbers, its paths are taken without another check.
     memory : int, optional
         Bytes that the vectors of one pass may take; see
         `jacobian_lab.derivative.engines.Engines`.
@@ -189,12 +189,10 @@ class Ladder:
 
     def choice(self) -> Choice:
         """Return what was chosen, for another point."""
-        transposed = ""
-        if self._reverse is not None:
-            recorded = isinstance(self._reverse, Linearisation)
-            transposed = "linearised" if recorded else "double backward"
-        paths = self.path, self.reason, transposed
-        return Choice(self.t, *paths, self.error, self.eps, self.together, self.step, self._kept)
+        names: dict[type, str] = {Linearisation: "linearised", DoubleBackward: "double backward"}
+        paths = self.path, self.reason, names.get(type(self._reverse), "")
+        known = self.together, self._engines.reads
+        return Choice(self.t, *paths, self.error, self.eps, *known, self.step, self._kept)
 
     def check_weights(self) -> None:
         """Raise if the network's weights changed, or the precision of float32: call it before
@@ -217,6 +215,9 @@ class Ladder:
 
     def _follow(self, like: Choice) -> None:
         """Take the paths of a ladder at another point of the same time, where they exist here."""
+        self._engines.reads |= like.reads
+        if self._engines.reads and (like.transposed or not like.path.endswith("difference")):
+            return  # what was read out may be constant there and not here
         forward = self._engines.at(like.path, like.step) if like.path else None
         reverse = self._engines.at(like.transposed) if like.transposed else None
         if (forward is None) == (not like.path) and (reverse is None) == (not like.transposed):
@@ -225,9 +226,7 @@ class Ladder:
             self._engines.together = like.together
 
     def _as_asked(self, v: Tensor, comparison: Comparison) -> Tensor:
-        """Return differences along v of the kind that was asked for, and note how far off they
-        are.
-        """
+        """Return differences along v of the kind asked for, and note how far off they are."""
         path = f"{self.method} difference"
         products = self._accept(path, self._engines.at(path, self._step), "as asked", v)
         self.error = max(

@@ -11,9 +11,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
+from jacobian_lab.derivative.hidden import READING
 
-def observed(function: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, float, set[str]]:
-    """Return `function(x)`, the coarsest eps inside, and the operations in such a precision.
+
+def observed(
+    function: Callable[[Tensor], Tensor], x: Tensor
+) -> tuple[Tensor, float, set[str], bool]:
+    """Return `function(x)`, the coarsest eps inside, the operations in such a precision, and
+    whether numbers that depend on x are read out.
 
     Networks that PyTorch does not let itself be watched in (some traced and some fused ones) are
     taken to compute as x.
@@ -21,10 +26,10 @@ def observed(function: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, f
     precision = CoarsestPrecision(x)
     try:
         with precision:
-            return function(x), precision.eps, precision.operations
+            return function(x), precision.eps, precision.operations, precision.reads
     # if it is the network's own, it comes again
     except (RuntimeError, NotImplementedError, TypeError):
-        return function(x), float(torch.finfo(x.dtype).eps), set()
+        return function(x), float(torch.finfo(x.dtype).eps), set(), False
 
 
 class CoarsestPrecision(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -36,7 +41,11 @@ class CoarsestPrecision(TorchDispatchMode):  # type: ignore[no-untyped-call]
         Of the coarsest precision seen, at least that of x.
     operations : set of str
         Such as "convolution in bfloat16".
+    reads : bool
+        Whether one of them hands a number to Python.
     """
+
+    reads = False
 
     def __init__(self, x: Tensor) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -47,6 +56,7 @@ class CoarsestPrecision(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
         if any(isinstance(a, Tensor) and a in self._dependent for a in tree_leaves((args, kwargs))):
+            self.reads |= func.overloadpacket.__name__ in READING
             for tensor in tree_leaves(out):
                 if isinstance(tensor, Tensor) and (
                     tensor.is_floating_point() or tensor.is_complex()

@@ -150,7 +150,7 @@ class Linearised:
             return self._function(x.reshape(shape)).reshape(1, -1)
 
         with torch.no_grad():
-            value, eps, _ = observed(function, whole)
+            value, eps, *_ = observed(function, whole)
             size = float(whole.double().square().mean().sqrt()) or 1.0
             apart = None if onto is None else onto.reshape(1, -1)
             compared = Comparison(function, whole, v.reshape(1, -1), eps, size, apart, most=1)

@@ -150,7 +150,7 @@ class BatchJacobian:
     def _first(self) -> Tensor:
         """Return F(x_t, t), and note the precision inside, which sets the step of differences."""
         with modules_called() as called:
-            value, eps, _ = observed(self._function, self.x)
+            value, eps, *_ = observed(self._function, self.x)
         self.eps, self._eps_known = max(self.eps, eps), True
         self.one.watch([*called, *self.denoiser.modules()])
         return value
@@ -253,7 +253,7 @@ class BatchJacobian:
         last = self.x[-1:]
         again = partial(self._function, last)
         with differentiable(), torch.no_grad(), deterministic(again), modules_called() as called:
-            alone, eps, _ = observed(self._function, last)
+            alone, eps, *_ = observed(self._function, last)
             check_evaluation_mode(self.denoiser, called)
         self.one.watch([*called, *self.denoiser.modules()])
         self.eps = max(self.eps, eps)

@@ -27,7 +27,7 @@ def network_checks(s: Subject, seed: int) -> tuple[Check, ...]:
 
 def _settings(s: Subject) -> tuple[Check, ...]:
     with torch.no_grad(), modules_called() as called:
-        _, _, operations = observed(s.ladder.function, s.x)
+        _, _, operations, _ = observed(s.ladder.function, s.x)
     reasons = sorted(operations)
     if s.x.dtype == torch.float32:
         reasons += coarser_float32(s.x.device.type)

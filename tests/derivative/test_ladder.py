@@ -247,3 +247,19 @@ def test_a_first_transposed_product_sees_a_number_that_nothing_else_depends_on(g
     J = BatchJacobian(model, X, 500, "exact" if not graph else "forward", graph=graph)
     with pytest.raises(InputError, match="sees another function"):
         J.vjp(V[:1])
+
+
+def clipped(x, _t):
+    """Dynamic thresholding: what is read out is 1 up to some x, and depends on x beyond."""
+    most = [max(1.0, float(one.detach().abs().max())) for one in x]
+    return torch.stack([(one.clamp(-m, m) / m).sin() for one, m in zip(x, most, strict=True)])
+
+
+@pytest.mark.parametrize("graph", [False, True])
+def test_paths_of_another_point_are_not_taken_over_where_numbers_are_read_out(graph):
+    model, method = denoiser(clipped), "forward" if graph else "exact"
+    small = BatchJacobian(model, X.clamp(-1, 1) / 2, 500, method, graph=graph)
+    small.vjp(V[:1])
+    large = BatchJacobian(model, 3 * X, 500, method, graph=graph, like=small)
+    with pytest.raises(InputError, match="sees another function"):
+        large.vjp(V[:1])

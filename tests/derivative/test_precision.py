@@ -41,7 +41,7 @@ def test_the_coarsest_precision_of_what_depends_on_x_is_named():
     def function(x):
         return (x.bfloat16() * 2).float() + weight.half().float()
 
-    value, eps, operations = observed(function, x)
+    value, eps, operations, _ = observed(function, x)
     assert torch.equal(value, function(x))
     assert eps == torch.finfo(torch.bfloat16).eps
     assert operations == {"_to_copy in bfloat16", "mul in bfloat16"}
@@ -56,6 +56,6 @@ def test_a_network_that_cannot_be_watched_is_taken_to_compute_as_x():
             raise NotImplementedError("not in this mode")
         return x
 
-    _, eps, operations = observed(function, X.float())
+    _, eps, operations, _ = observed(function, X.float())
     assert eps == torch.finfo(torch.float32).eps
     assert operations == set()
