@@ -23,7 +23,8 @@ from jacobian_lab.errors import DerivativeWarning, InputError
 
 CHECKED = 2
 """Samples of a batch at which products are compared with differences, the first and the last: each
-costs three evaluations of F, and all samples take the same path through the code.
+costs three evaluations of F, and all samples take the same path through the code. All are compared
+where numbers are read out of x, which may matter at some only, or where the run was not recorded.
 """
 ADJOINT = 1000.0
 """In units of eps: how far `<u, J v>` and `<J^T u, v>` may lie apart, relative to |u| |J v| + |J^T
@@ -181,8 +182,9 @@ class Verification:
         return vectors[:, self._rows()].flatten(0, 1)
 
     def _rows(self) -> Tensor:
-        count = len(self.x)
-        return torch.linspace(count - 1, 0, min(CHECKED, count), device=self.x.device).long()
+        count, known = len(self.x), not (self.engines.reads or self.engines.failure)
+        few = min(CHECKED, count) if known else count
+        return torch.linspace(count - 1, 0, few, device=self.x.device).round().long()
 
     def _transposed(
         self, engine: Engine, u: Tensor, found: Tensor, w: Tensor
@@ -193,9 +195,9 @@ class Verification:
         Another backward pass of the whole batch would double the price of `J^T u`: they have a
         graph of their own, which must give what the batch's gave.
         """
-        if isinstance(engine, Linearisation) or len(self.x) <= CHECKED:
-            return self.engines.apply(engine, w, transposed=True), 0.0
         rows = self._rows()
+        if isinstance(engine, Linearisation) or len(rows) == len(self.x):
+            return self.engines.apply(engine, w, transposed=True), 0.0
         few = DoubleBackward(self.function, self.x[rows])
         own, theirs = torch.stack([few.vjp(one) for one in u[:, rows]]), found[:, rows]
         slope = self.value.norm() / self.x.norm().clamp(min=self.scale)

@@ -263,3 +263,12 @@ def test_paths_of_another_point_are_not_taken_over_where_numbers_are_read_out(gr
     large = BatchJacobian(model, 3 * X, 500, method, graph=graph, like=small)
     with pytest.raises(InputError, match="sees another function"):
         large.vjp(V[:1])
+
+
+@pytest.mark.parametrize("product", ["jvp", "vjp"])
+def test_each_sample_is_checked_where_numbers_are_read_out(product):
+    x = torch.cat([X.clamp(-1, 1) / 2, 3 * X, X.clamp(-1, 1) / 3])
+    J, w = BatchJacobian(denoiser(clipped), x, 500, "exact"), torch.cat([V] * 3)[:3]
+    told = pytest.raises(InputError, match="sees another function")
+    with told if product == "vjp" else pytest.warns(DerivativeWarning):
+        getattr(J, product)(w)
