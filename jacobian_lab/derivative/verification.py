@@ -66,10 +66,10 @@ class Verification:
         """Return the differences along v; raise if F does not give the same value again, or its
         samples see each other.
 
-        Points are taken one at a time if `alone`, of one sample: a mean over x + h v and x - h v in
-        one batch would be that of x.
+        Points are taken one at a time if `alone`, of one sample or where numbers are read out: a
+        mean over x + h v and x - h v in one batch would be that of x.
         """
-        alone = alone and len(self.x) == 1
+        alone = alone and (len(self.x) == 1 or self.engines.reads)
         points, value = (
             self.pairs(a[None] if len(self.x) == 1 else a.expand(v.shape))
             for a in (self.x, self.value)

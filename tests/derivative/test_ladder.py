@@ -272,3 +272,10 @@ def test_each_sample_is_checked_where_numbers_are_read_out(product):
     told = pytest.raises(InputError, match="sees another function")
     with told if product == "vjp" else pytest.warns(DerivativeWarning):
         getattr(J, product)(w)
+
+
+def test_a_number_read_out_of_a_whole_batch_is_seen():
+    model = denoiser(lambda x, _t: (x / x.abs().max().item()).sin())
+    J = BatchJacobian(model, torch.cat([X, 3 * V[:1]]), 500, "exact")
+    with pytest.warns(DerivativeWarning):
+        J.jvp(torch.cat([V[1:2], V[2:]]))
