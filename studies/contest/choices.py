@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from jacobian_lab import InputError
+from jacobian_lab._files import json_hash
 from studies.contest.entries import BATCH, OTHERS, Entry, at_edge, execute
 from studies.contest.ours import paper
 from studies.contest.peers import Peer
@@ -51,10 +52,15 @@ def entries_of(
     if "searched" in config.settings:
         found += _entries_at_budgets(config, pairs, pieces)
     found.sort(key=lambda pair: pair[0].steps)
-    return {
-        piece_name("run", entry.task, entry.method, entry.setting, str(entry.steps)): (entry, edge)
-        for entry, edge in found
-    }
+    return {_run_name(entry): (entry, edge) for entry, edge in found}
+
+
+def _run_name(entry: Entry) -> str:
+    """Return the name of a run's piece. At two budgets a method may take as many steps, with other
+    parameters.
+    """
+    words = entry.task, entry.method, entry.setting, str(entry.steps)
+    return piece_name("run", *words, json_hash(entry.parameters)[:8])
 
 
 def _entries_at_budgets(

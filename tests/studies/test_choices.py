@@ -108,6 +108,19 @@ def test_parameters_are_tried_on_other_digits_within_the_budget(monkeypatch):
     assert over["doubt"] == 3 * WORST
 
 
+def test_runs_of_as_many_steps_at_two_budgets_are_two_if_their_parameters_differ(
+    tmp_path, monkeypatch
+):
+    method = Peer("tried", "", None, {"inner": 1}, {"inner": (1, 3)}, None, 1, "")
+    config = Contest(budgets=(24, 48, 50), settings=("searched",))
+    config.taken["half: tried"] = [
+        {"parameters": {"inner": n}, "at_edge": "", "budget": of} for n, of in ((1, 24), (3, 48))
+    ]
+    monkeypatch.setattr(choices, "counted", lambda *_: {"steps": np.array(12)})
+    found = choices.entries_of(config, [("half", method)], Pieces(tmp_path))
+    assert [entry.parameters for entry, _ in found.values()] == [{"inner": 1}, {"inner": 3}]
+
+
 def test_of_several_parameters_those_of_the_nearest_budget_are_taken():
     method = Peer("tried", "", None, {"number": 1}, {"number": (1, 2)}, None, 1, "")
     config = Contest()
