@@ -36,6 +36,8 @@ GIVEN: dict[str, Any] = {}
 NEIGHBOURS: dict[str, Path] = {}
 """Modules that models' files have imported from their own folder -> this folder."""
 PACKAGES = ("jacobian_lab", "mnist", "studies")
+FOLDER = 5
+"""What `modulefinder` calls a package."""
 PARTS: dict[str, Callable[[Any], bool]] = {
     "denoiser": lambda part: isinstance(part, Denoiser),
     "encode": callable,
@@ -143,7 +145,8 @@ def _run(path: Path, name: str) -> ModuleType:
     finally:
         sys.path.remove(str(path.parent))
         for found in sys.modules.keys() - before:
-            file = getattr(sys.modules[found], "__file__", None)
+            places = getattr(sys.modules[found], "__path__", ())  # a folder has no file
+            file = getattr(sys.modules[found], "__file__", None) or next(iter(places), None)
             ours = found.partition(".")[0] in PACKAGES
             if file and path.parent in Path(file).parents and not ours:
                 NEIGHBOURS[found] = path.parent
@@ -228,11 +231,31 @@ def made_hash(name: str) -> dict[str, str]:
 
 def _imported(source: Path) -> list[Path]:
     """Return a file and those beside it and below that it imports, directly or not."""
-    finder = ModuleFinder(path=[str(source.resolve().parent)], excludes=PACKAGES)
+    finder = _Finder(path=[str(source.resolve().parent)], excludes=PACKAGES)
     finder.run_script(str(source))
     found = (getattr(module, "__file__", None) for module in finder.modules.values())
     files = {Path(file) for file in found if file}
     return [source, *sorted(files - {source})]
+
+
+class _Finder(ModuleFinder):
+    """A finder that also enters folders without `__init__.py`, on which Python's own fails."""
+
+    def find_module(self, name: str, path: Any, parent: Any = None) -> Any:
+        """Return file, place and kind of a module."""
+        try:
+            return super().find_module(name, path, parent)
+        except AttributeError:  # its loader is None
+            inside = (Path(place) / name for place in (self.path if path is None else path))
+            return None, str(next(filter(Path.is_dir, inside))), ("", "", FOLDER)
+
+    def load_package(self, fqname: str, pathname: str) -> Any:
+        """Return a package, after running its `__init__.py` if it has one."""
+        if (Path(pathname) / "__init__.py").is_file():
+            return super().load_package(fqname, pathname)
+        module: Any = self.add_module(fqname)
+        module.__path__ = [pathname]
+        return module
 
 
 def _package(module: str) -> list[Path]:

@@ -285,6 +285,27 @@ def test_files_of_one_name_beside_two_models_are_each_models_own(tmp_path):
     assert [float(D(x, 500).mean()) for D in made] == [1.0, 3.0, 1.0]
 
 
+def in_a_folder(folder, gain):
+    """The name of a model whose network lies in a folder beside it, without `__init__.py`."""
+    (folder / "nets").mkdir(parents=True, exist_ok=True)
+    (folder / "nets" / "beside_a_model.py").write_text(NETWORK.format(gain=gain))
+    (folder / "end.json").write_text("0.02")
+    text = BESIDE.replace("from beside_a_model import network", "from nets import beside_a_model")
+    (folder / "model.py").write_text(text.replace("(network,", "(beside_a_model.network,"))
+    return f"{folder}/model.py:make"
+
+
+def test_a_folder_beside_a_model_needs_no_init(tmp_path):
+    a, b = (in_a_folder(tmp_path / place, gain) for place, gain in (("a", 1.0), ("b", 3.0)))
+    assert made_hash(a)["source"] != made_hash(b)["source"]
+    x = torch.ones(1, 1, 8, 8)
+    assert [float(make(name)(x, 500).mean()) for name in (a, b, a)] == [1.0, 3.0, 1.0]
+    before = made_hash(a)
+    in_a_folder(tmp_path / "a", 2.0)
+    first.cache_clear()
+    assert made_hash(a)["source"] != before["source"]
+
+
 def test_what_was_loaded_before_a_model_is_no_neighbour_of_it(tmp_path):
     """Such as our own packages, and an environment below the folder of a model."""
     make(f"{tiny_model.__file__}:make")  # beside this suite's own modules
