@@ -118,13 +118,13 @@ def compute(config: GuidanceStudy, pieces: Pieces) -> Arrays:
     """Return measures (times, scales, digits), the first digit's truth (times, scales), and its
     denoised images.
     """
-    numbers = range(config.digit, config.digit + (len(config.files) or config.digits))
-    captions = [config.caption(i) for i in numbers]
-    models = {text: config.load(text, config.device) for text in dict.fromkeys(captions)}
-    model = models[captions[0]]
+    model = config.load(config.caption(config.digit), config.device)
     for t in config.times:
         model.denoiser.schedule(t)  # an unknown time is refused before anything is computed
     inputs = config.inputs(model, config.digits)
+    captions = [config.caption(i) for i in inputs.numbers]  # a file may hold several images
+    models = {captions[0]: model}
+    models |= {text: config.load(text, config.device) for text in {*captions} - {*models}}
 
     def at(t: int | float, scale: float, k: int) -> Arrays:
         J = operator_at(

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+import mnist
 from jacobian_lab import load_latent
 from studies.jacobian import (
     guidance,
@@ -84,6 +85,14 @@ def test_guidance_at_0_and_1_is_one_network_exactly(folder):
             guidance.at_scale(both, scale)(x, 500),
             load_latent(folder, prompt=prompt).denoiser(x, 500),
         )
+
+
+def test_each_image_of_an_array_is_measured(run, folder, tmp_path):
+    np.save(tmp_path / "two.npy", mnist.digits("held-out")[0][:2].numpy())
+    words = ("--images", tmp_path / "two.npy", "--prompt", PROMPT, "--guidances", "1")
+    data, rows, _ = run("guidance", "--model", folder, *words, "--times", "600")
+    assert data["trace"].shape == (1, 1, 2)
+    assert {row["digit"] for row in rows} == {"0", "1"}
 
 
 @pytest.mark.parametrize(
