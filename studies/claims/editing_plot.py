@@ -11,7 +11,7 @@ from matplotlib.patches import Rectangle
 from studies.frame.dataset import Arrays
 from studies.frame.figure_style import COLOURS, show
 from studies.frame.figure_text import plain_ticks, write_subject
-from studies.frame.statistics import mean_interval
+from studies.frame.statistics import mean_interval, over_digits
 
 COLUMNS = ("D(x_t)", "leading, -", "leading, +", "projected, -", "projected, +")
 OF_WAYS = {
@@ -67,7 +67,7 @@ def draw_curves(figure: Any, arrays: Arrays) -> None:
         w = arrays["way"].tolist().index(way)
         for m, t in enumerate(arrays["time"].tolist()):
             for panel, name in ((left, "leak"), (right, "cosine")):
-                values = arrays[name][m, :, :, w]
+                values = over_digits(arrays[name][m, :, :, w], arrays["digit"])
                 mean, low, high = np.array([mean_interval(of_step) for of_step in values.T]).T
                 label = f"{way}, $t$ = {t}" if panel is left else None
                 style, x = styles[m % len(styles)], arrays["step"]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from studies.frame.answer import Answer, Row
 from studies.frame.dataset import Arrays
 from studies.frame.findings import Finding, verdict_of
-from studies.frame.statistics import mean_interval
+from studies.frame.statistics import mean_interval, over_digits
 
 Array = NDArray[Any]
 STEPS = (0.02, 0.05, 0.1, 0.2, 0.5)
@@ -32,7 +32,8 @@ def table(arrays: Arrays) -> list[Row]:
             for m, step in enumerate(STEPS):
                 row: Row = {"time": t, "direction": way, "step": step}
                 for name in ("leak", "cosine", "change"):
-                    mean, low, high = mean_interval(arrays[name][k, :, m, w])
+                    values = over_digits(arrays[name][k, :, m, w], arrays["digit"])
+                    mean, low, high = mean_interval(values)
                     row |= {name: mean, f"{name}_low": low, f"{name}_high": high}
                 row["projected_out"] = float(arrays["rank"][k].mean()) if w == 1 else ""
                 rows.append(row)
@@ -51,7 +52,7 @@ def findings(arrays: Arrays) -> list[Finding]:
     where = f"t = {arrays['time'][k]}, step {SHOWN:g} |x_t|"
 
     def found(claim: str, source: str, quantity: str, values: Array, **claimed: float) -> Finding:
-        value = mean_interval(values)
+        value = mean_interval(over_digits(values, arrays["digit"]))
         return Finding(claim, source, told, passed, quantity, value, verdict_of(value, **claimed))
 
     leak, cosine = arrays["leak"][k, :, m], arrays["cosine"][k, :, m]

@@ -49,6 +49,7 @@ from studies.claims.locality_table import ANSWER, FIELDS, FILTERS, VARIABLES, fi
 from studies.frame.figure_text import subject
 from studies.frame.models import operator_at
 from studies.frame.options import model_files
+from studies.frame.statistics import over_digits
 from studies.frame.study import Arrays, Pieces, Study
 from studies.frame.survey import Points, Survey, collect
 
@@ -194,20 +195,23 @@ def oracle_misses(S: Array, points: Points, t: int | float) -> Arrays:
 
 
 def compared(trained: Array, bare: Array, S: Array, points: Points, t: int | float) -> Arrays:
-    """Return how fields, (samples, 2, pixels, n), of the model agree with each filter.
+    """Return how fields, (samples, 2, pixels, n), of the model agree with each filter; those of one
+    digit count as their mean.
 
     Returns
     -------
     dict
-        By the jackknife "cosine" (2, filters, samples), the mean over pixels of the cosine of the
-        mean field and the filter; "error" and "width" (2, samples), its relative distance from the
-        Wiener filter and its width. "filter_width" (filters,); "single" (2, samples), cosines of
+        By the jackknife "cosine" (2, filters, digits), the mean over pixels of the cosine of the
+        mean field and the filter; "error" and "width" (2, digits), its relative distance from the
+        Wiener filter and its width. "filter_width" (filters,); "single" (2, digits), cosines of
         one digit's field and the Wiener filter; "mean" (2, pixels, n); "filters" (filters, pixels,
         n).
     """
     a, s = (float(c) for c in points.model.denoiser.schedule(t))
     W, shifted = (wiener(C, a, s)[PLACES] for C in (S, stationary(S)))
-    mean = trained.mean(0, dtype=np.float64)
+    digits = [k for k, _ in points.samples]
+    each = over_digits(trained.astype(np.float64), digits)
+    mean = each.mean(0)
     isotropic = best_bumps(mean[0])
     filters = np.stack([W, shifted, isotropic, bare[:, 0].mean(0, dtype=np.float64)])
 
@@ -216,13 +220,13 @@ def compared(trained: Array, bare: Array, S: Array, points: Points, t: int | flo
         error = np.linalg.norm(field - W) / np.linalg.norm(W)
         return np.array([*cosines(field, filters).mean(-1), error, width_of(field)])
 
-    values = np.stack([jackknife(figures, trained[:, f].astype(np.float64)) for f in range(2)])
+    values = np.stack([jackknife(figures, each[:, f]) for f in range(2)])
     return {
         "cosine": values[:, : len(FILTERS)],
         "error": values[:, -2],
         "width": values[:, -1],
         "filter_width": np.array([width_of(fields) for fields in filters]),
-        "single": cosines(trained.astype(np.float64), W).mean(-1).T,
+        "single": over_digits(cosines(trained.astype(np.float64), W).mean(-1), digits).T,
         "mean": mean.astype(np.float32),
         "filters": filters.astype(np.float32),
     }

@@ -138,15 +138,15 @@ VARIABLES = {
     "filter": Variable("filter", "what fields are compared with"),
     "place": Variable("place axis", "row and column of the pixels whose fields are taken"),
     "cosine": Variable(
-        "time field filter sample",
+        "time field filter left_out",
         "cosine of mean field and filter, mean over pixels, by the jackknife",
     ),
-    "error": Variable("time field sample", "|mean field - Wiener| / |Wiener|, by the jackknife"),
+    "error": Variable("time field left_out", "|mean field - Wiener| / |Wiener|, by the jackknife"),
     "width": Variable(
-        "time field sample", "root mean square distance in the field, by the jackknife", "pixel"
+        "time field left_out", "root mean square distance in the field, by the jackknife", "pixel"
     ),
     "filter_width": Variable("time filter", "the same of the filters", "pixel"),
-    "single": Variable("time field sample", "cosine of one digit's field and the Wiener filter"),
+    "single": Variable("time field left_out", "cosine of one digit's field and the Wiener filter"),
     "mean": Variable("time field place pixel", "field, mean over noisy digits"),
     "filters": Variable("time filter place pixel", "fields of the filters"),
     "oracle_error": Variable("time", "|J - Wiener| / |Wiener| of a Gaussian prior at the pixels"),

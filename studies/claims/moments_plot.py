@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from studies.claims.moments_table import distance, gaussian_density, within_stated
 from studies.frame.figure_style import show
 from studies.frame.figure_text import write_subject
-from studies.frame.statistics import mean_interval
+from studies.frame.statistics import mean_interval, over_digits
 from studies.frame.study import Arrays
 
 SHOWN = 4
@@ -82,7 +82,7 @@ def draw_shape(axes: Axes, arrays: Arrays) -> None:
             values = arrays[name][s]
             values = np.abs(values) if name == "skewness" else values
             label = ("|skewness|" if name == "skewness" else "excess kurtosis") + f", {source}"
-            draw_interval(axes, arrays["time"], values, style, COLOUR[source], label)
+            draw_interval(axes, arrays, values, style, COLOUR[source], label)
     axes.axhline(0, color="#888888", linewidth=0.6)
     axes.set(xlabel="time $t$", ylabel="standardised moment", title="Mean over digits")
 
@@ -91,7 +91,7 @@ def draw_gain(axes: Axes, arrays: Arrays) -> None:
     """Draw the gain in log-likelihood over the Gaussian by noise level, with intervals."""
     for s, source in enumerate(arrays["source"].tolist()):
         label = "gain of the model, at clean digits" if s == 0 else f"gain of {source}, expected"
-        draw_interval(axes, arrays["time"], arrays["gain"][s], "o-", COLOUR[source], label)
+        draw_interval(axes, arrays, arrays["gain"][s], "o-", COLOUR[source], label)
     axes.axhline(0, color="#888888", linewidth=0.6)
     axes.set(
         xlabel="time $t$",
@@ -100,15 +100,19 @@ def draw_gain(axes: Axes, arrays: Arrays) -> None:
     )
 
 
-def draw_interval(axes: Axes, times: Any, values: Any, style: str, colour: str, label: str) -> None:
-    """Draw means of (times, samples) with their 95 % intervals over samples, NaNs left out."""
+def draw_interval(
+    axes: Axes, arrays: Arrays, values: Any, style: str, colour: str, label: str
+) -> None:
+    """Draw means of (times, samples) with their 95 % intervals over digits, NaNs left out."""
     means = [
-        mean_interval(v[np.isfinite(v)]) if np.isfinite(v).any() else [np.nan] * 3 for v in values
+        mean_interval(over_digits(v[known], arrays["digit"][known]))
+        if (known := np.isfinite(v)).any()
+        else [np.nan] * 3
+        for v in values
     ]
     mean, low, high = np.transpose(means)
-    axes.errorbar(
-        times, mean, (mean - low, high - mean), fmt=style, color=colour, label=label, capsize=2
-    )
+    ends = (mean - low, high - mean)
+    axes.errorbar(arrays["time"], mean, ends, fmt=style, color=colour, label=label, capsize=2)
 
 
 def draw_errors(axes: Axes, arrays: Arrays) -> None:

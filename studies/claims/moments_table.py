@@ -13,7 +13,7 @@ from jacobian_lab.linops.densities import PROMINENCE
 from studies.frame.answer import Answer, Row
 from studies.frame.dataset import SAMPLES, SUBJECT, TIME, Variable
 from studies.frame.findings import Finding, verdict_of
-from studies.frame.statistics import Interval, fraction_interval, mean_interval
+from studies.frame.statistics import Interval, fraction_interval, mean_interval, over_digits
 from studies.frame.study import Arrays
 
 Array = NDArray[np.float64]
@@ -97,39 +97,41 @@ def table(arrays: Arrays) -> list[Row]:
     for s, source in enumerate(arrays["source"].tolist()):
         for k, t in enumerate(arrays["time"].tolist()):
             at = {name: arrays[name][s, k] for name in PER_SAMPLE}
-            rows += quantity_rows(source, t, at, arrays["z"])
+            rows += quantity_rows(source, t, at, arrays["z"], arrays["digit"])
     for k, t in enumerate(arrays["oracle_time"].tolist()):
         at = {
             name: arrays[f"oracle_{name}"][k] for name in PER_SAMPLE if f"oracle_{name}" in arrays
         }
-        rows += quantity_rows("three Gaussians", t, at, arrays["z"])
+        each = np.arange(len(at["gain"]))
+        rows += quantity_rows("three Gaussians", t, at, arrays["z"], each)
     return rows
 
 
 SHARES = ("two modes", "no density", "no distribution")
 """Quantities that are 1 or 0 of each sample."""
+PARTIAL = ("gain", "TV to Gaussian", "TV to truth")
+"""Quantities of the samples for which there is a density."""
 
 
-def quantity_rows(source: str, t: int | float, at: Arrays, z: Array) -> list[Row]:
-    """Return the rows of one source and noise level."""
-    gauss = gaussian_density(z)
+def quantity_rows(source: str, t: int | float, at: Arrays, z: Array, digits: Any) -> list[Row]:
+    """Return the rows of one source and noise level; intervals are over digits."""
+    gauss, fits = gaussian_density(z), at["modes"] >= 0
     quantities: dict[str, Any] = {
         "posterior deviation": np.sqrt(at["moments"][:, 1]),
         "|skewness|": np.abs(at["skewness"]),
         "excess kurtosis": at["kurtosis"],
         "two modes": (at["modes"] > 1).astype(float),
         "no density": (at["modes"] < 0).astype(float),
-        "gain": at["gain"][np.isfinite(at["gain"])],
-        "TV to Gaussian": distance(at["density"], gauss, z)[at["modes"] >= 0],
+        "gain": np.where(np.isfinite(at["gain"]), at["gain"], np.nan),
+        "TV to Gaussian": np.where(fits, distance(at["density"], gauss, z), np.nan),
         "no distribution": (~at["possible"].astype(bool)).astype(float),
         "stated error of kurtosis": kurtosis_errors(at["errors"], at["moments"]),
     }
     if np.isfinite(at["exact_moments"]).all():
-        fits = at["modes"] >= 0
         quantities |= {
             "true error, worst of three": relative_errors(at).max(-1),
             "two modes, truth": is_bimodal(at["exact_density"]).astype(float),
-            "TV to truth": distance(at["density"], at["exact_density"], z)[fits],
+            "TV to truth": np.where(fits, distance(at["density"], at["exact_density"], z), np.nan),
             "TV Gaussian to truth": distance(gauss, at["exact_density"], z),
         }
     else:
@@ -137,19 +139,29 @@ def quantity_rows(source: str, t: int | float, at: Arrays, z: Array) -> list[Row
     rows: list[Row] = []
     for name, values in quantities.items():
         interval = fraction_interval if name.split(",")[0] in SHARES else mean_interval
-        mean, low, high = interval(values) if len(values) else (np.nan,) * 3
+        known = ~np.isnan(values) if name in PARTIAL else np.full(len(values), True)
+        mean, low, high = of_digits(values[known], digits[known], interval)
         ends: Row = {"mean": mean, "low": low, "high": high}
-        most = float(np.max(values)) if len(values) else np.nan
+        most = float(np.max(values[known])) if known.any() else np.nan
         rows.append({"source": source, "time": t, "quantity": name, **ends, "largest": most})
     return rows
 
 
-def by_digit(values: Array, interval: Callable[[Array], Interval] = mean_interval) -> Interval:
-    """Return the mean of (times, samples) and its interval over samples, each averaged over times
-    as far as it is known.
+def of_digits(
+    values: Array, digits: Any, interval: Callable[[Array], Interval] = mean_interval
+) -> Interval:
+    """Return the mean of samples and its interval over digits; NaN of none."""
+    return interval(over_digits(values, digits)) if len(values) else (np.nan,) * 3
+
+
+def by_digit(
+    values: Array, digits: Any, interval: Callable[[Array], Interval] = mean_interval
+) -> Interval:
+    """Return the mean of (times, samples) and its interval over digits, each sample averaged over
+    times as far as it is known.
     """
-    known = values[:, np.isfinite(values).any(0)]
-    return interval(np.nanmean(known, axis=0)) if known.size else (np.nan,) * 3
+    known = np.isfinite(values).any(0)
+    return of_digits(np.nanmean(values[:, known], axis=0), digits[known], interval)
 
 
 def findings(arrays: Arrays) -> list[Finding]:
@@ -158,14 +170,18 @@ def findings(arrays: Arrays) -> list[Finding]:
     """
     stated = kurtosis_errors(arrays["errors"][0], arrays["moments"][0])
     impossible = (~arrays["possible"][0].astype(bool)).astype(float)
-    two, gain = (arrays["modes"][0] > 1).astype(float), by_digit(arrays["gain"][0])
+    two, digits = (arrays["modes"][0] > 1).astype(float), arrays["digit"]
     count = f"{stated.shape[1]} noisy digits"
     rough, wrong = (int(values.mean(1).argmax()) for values in (stated, impossible))
     found = (
-        (moments_on_oracle(arrays), mean_interval(stated[rough]), (-np.inf, WANTED)),
-        (possible_on_oracle(arrays), fraction_interval(impossible[wrong]), (-np.inf, FEW)),
-        (density_on_oracle(arrays), gain, (0, np.inf)),
-        (modes_on_oracle(arrays), by_digit(two, fraction_interval), (0.01, np.inf)),
+        (moments_on_oracle(arrays), of_digits(stated[rough], digits), (-np.inf, WANTED)),
+        (
+            possible_on_oracle(arrays),
+            of_digits(impossible[wrong], digits, fraction_interval),
+            (-np.inf, FEW),
+        ),
+        (density_on_oracle(arrays), by_digit(arrays["gain"][0], digits), (0, np.inf)),
+        (modes_on_oracle(arrays), by_digit(two, digits, fraction_interval), (0.01, np.inf)),
     )
     seen = (
         f"{count}, the worst noise level ({means_by_time(arrays, stated)})",

@@ -30,6 +30,14 @@ def mean_interval(values: ArrayLike) -> Interval:
     return mean, mean - reach, mean + reach
 
 
+def over_digits(values: ArrayLike, digits: ArrayLike) -> NDArray[Any]:
+    """Return the mean over the samples of each digit, along the first axis: noises of one digit are
+    not independent samples, and an interval counts them as one.
+    """
+    values, digits = np.asarray(values), np.asarray(digits)
+    return np.stack([values[digits == digit].mean(0) for digit in dict.fromkeys(digits.tolist())])
+
+
 def ratio_interval(values: ArrayLike, references: ArrayLike) -> Interval:
     """Return the ratio of the means of pairs and its 95 % interval by the delta method: (ratio,
     low, high).

@@ -18,7 +18,7 @@ from studies.frame.answer import Answer, Row
 from studies.frame.dataset import SAMPLES, SUBJECT, TIME, Variable
 from studies.frame.figure_text import subject
 from studies.frame.options import model_files
-from studies.frame.statistics import mean_interval
+from studies.frame.statistics import mean_interval, over_digits
 from studies.frame.study import Arrays, Pieces, Study
 from studies.frame.survey import Survey, collect
 from studies.jacobian.eigenvalues_plot import PARTS, PUBLISHED, plot
@@ -92,12 +92,12 @@ def by_dense(A: NDArray[np.float64]) -> Arrays:
 
 
 def table(arrays: Arrays) -> list[Row]:
-    """Return a row for each noise level and part."""
+    """Return a row for each noise level and part; intervals are over digits."""
     rows: list[Row] = []
     for k, t in enumerate(arrays["time"].tolist()):
         for p, part in enumerate(PARTS):
             values = arrays["largest"][k, :, p]
-            mean, low, high = mean_interval(values)
+            mean, low, high = mean_interval(over_digits(values, arrays["digit"]))
             rows.append(
                 {
                     "time": t,

@@ -3,6 +3,9 @@
 import numpy as np
 import pytest
 
+from studies.frame.statistics import mean_interval
+from studies.jacobian.eigenvalues import table
+
 import networks
 import tiny_model
 from conftest import call
@@ -20,6 +23,20 @@ def test_eigenvalues(run, tiny):
     }
     assert published["900", "J"] == "16.85"
     assert published["900", "skew"] == "2.67"
+
+
+def test_intervals_are_over_digits_not_over_their_noises():
+    values = np.array([[1.0, 1.2, 2.0, 2.2]])
+    arrays = {
+        "time": np.array([500]),
+        "digit": np.array([0, 0, 1, 1]),
+        "truth": np.full((1, 3), np.nan),
+        "converged": np.ones((1, 4, 3), dtype=bool),
+        **{name: np.stack([values] * 3, -1) for name in ("largest", "error", "products")},
+    }
+    for row in table(arrays):
+        found = [row[f"largest_eigenvalue_mean{end}"] for end in ("", "_low", "_high")]
+        assert found == pytest.approx(mean_interval([1.1, 2.1]))
 
 
 @pytest.mark.slow

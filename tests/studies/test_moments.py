@@ -56,6 +56,7 @@ def test_findings_of_three_gaussians_taken_for_a_model():
     arrays["possible"] = np.ones((2, 1, 80), dtype=bool)
     arrays |= {"time": np.array([550]), "z": np.linspace(-5, 5, 401)}
     arrays |= {"oracle_time": np.array([550]), "source": np.array(["model", "ten Gaussians"])}
+    arrays["digit"] = np.arange(80)
     exact, possible, density, two = findings(arrays)
     assert all(finding.passed for finding in (exact, possible, density, two))
     assert [f.verdict for f in (exact, possible, density)] == [Standing.HOLDS] * 3
@@ -64,6 +65,12 @@ def test_findings_of_three_gaussians_taken_for_a_model():
     rows = table(arrays | {"clean": np.ones((2, 1, 80))})
     assert {row["source"] for row in rows} == {"model", "ten Gaussians", "three Gaussians"}
     assert max(row["mean"] for row in rows if row["quantity"] == "no distribution") == 0
+    widths = []
+    for digits in (np.arange(80), np.arange(80) // 2):
+        of = arrays | {"clean": np.ones((2, 1, 80)), "digit": digits}
+        row = next(row for row in table(of) if row["quantity"] == "|skewness|")
+        widths.append(row["high"] - row["low"])
+    assert widths[0] != pytest.approx(widths[1], rel=1e-3)
     arrays["possible"][0, 0, :60] = False
     assert findings(arrays)[1].verdict is Standing.FAILS
 

@@ -7,6 +7,7 @@ from studies.frame.statistics import (
     fidelity,
     fraction_interval,
     mean_interval,
+    over_digits,
     rate_interval,
     ratio_interval,
     scores,
@@ -73,6 +74,16 @@ def test_the_interval_of_few_values_is_wider_than_that_of_many(seed):
     draws = np.random.default_rng(seed).normal(size=400)
     few, many = (mean_interval(draws[:n]) for n in (4, 400))
     assert few[2] - few[1] > 3 * (many[2] - many[1])
+
+
+def test_noises_of_one_digit_count_as_one_sample():
+    rng, hits = np.random.default_rng(0), 0
+    for _ in range(400):
+        of_digit, of_noise = rng.standard_normal((3, 1)), 0.5 * rng.standard_normal((3, 2))
+        _, low, high = mean_interval(over_digits((of_digit + of_noise).ravel(), np.arange(6) // 2))
+        hits += low <= 0 <= high
+    assert hits >= 370  # of 6 independent samples it would be 330
+    np.testing.assert_array_equal(over_digits([3.0, 1.0, 2.0], [5, 4, 6]), [3, 1, 2])
 
 
 def test_a_ratio_of_means_has_the_interval_of_its_pairs():
