@@ -196,7 +196,7 @@ def distances(
     -------
     dict
         "frechet", "kernel" and "kernel_deviation", the standard deviation of the kernel distance
-        over 100 subsets of 500.
+        over 100 subsets of 500, or of half where there are fewer than 1,000.
 
     References
     ----------
@@ -210,7 +210,7 @@ def distances(
 
     for name, given in (("images", images), ("reference", reference)):
         check_images(name, given)
-    features = Features(classifier)
+    features, fewest = Features(classifier), min(len(images), len(reference))
     frechet = FrechetInceptionDistance(feature=features)
     with warnings.catch_warnings():
         # 1 MB here
@@ -218,7 +218,7 @@ def distances(
             "ignore", "Metric `Kernel Inception Distance` will save all extracted features"
         )
         kernel = KernelInceptionDistance(
-            feature=features, subsets=100, subset_size=min(500, len(images), len(reference))
+            feature=features, subsets=100, subset_size=max(2, min(500, fewest // 2))
         )
     for real, batch in [(True, reference), (False, images)]:
         for i in range(0, len(batch), batch_size):
