@@ -75,4 +75,7 @@ def test_a_summary_has_a_row_for_each_task_and_budget():
         "first of the others, agreement": "DPS 85 % [75, 87], 17.0 dB",
         "first of the others, psnr": "PiGDM 80 % [70, 82], 18.5 dB",
     }
+    # the few digits on which it did not fail are drawn well
+    failing = row("TDS", 25, 25, 0.1, 25.0, psnr_behind=12.0, agreement_behind=0.7)
+    assert Summary()([*rows, failing])[0] == first
     assert (second["evaluations"], second.get("inexact Newton")) == (50, None)
