@@ -13,10 +13,13 @@ from torch import Tensor
 
 from jacobian_lab import InputError, _require
 from studies.commands import COMMANDS, study_of
-from studies.frame.answer import Row, terminal_table
+from studies.frame.answer import Row
 from studies.frame.figure_style import STYLE
-from studies.frame.study import Arrays, Pieces
+from studies.frame.study import Arrays, Pieces, in_words
 from studies.frame.user_models import registered
+
+DEFAULT = "mnist"
+"""The model of a study that takes one."""
 
 
 class Result(NamedTuple):
@@ -32,7 +35,7 @@ class Result(NamedTuple):
 
 
 def run_study(
-    study: str, model: Any = "mnist", images: Tensor | None = None, **options: Any
+    study: str, model: Any = DEFAULT, images: Tensor | None = None, **options: Any
 ) -> Result:
     """Run a study on a model and samples at hand.
 
@@ -60,20 +63,21 @@ def run_study(
         raise InputError(f"{study!r} is no study with a figure; jacobian-lab --help lists them")
     found = study_of(command)
     known = found.config.__dataclass_fields__
-    if unknown := sorted(set(options) - set(known)):
-        raise InputError(
-            f"{study} has no option {', '.join(unknown)}: expected of"
-            f" {', '.join(name for name, field in known.items() if field.init)}"
-        )
     with TemporaryDirectory() as folder, registered(model) as name:
+        if "model" in known or name != DEFAULT:
+            options["model"] = name
         if images is not None:
             _require.tensor("images", images)
             np.save(Path(folder) / "given.npy", images.detach().cpu().float().numpy())
             options["images"] = (Path(folder) / "given.npy",)
-        config = found.config(model=name, **options)
-        arrays = found.compute(config, Pieces(Path(folder)))
-    rows = found.table(arrays)
+        if unknown := sorted(set(options) - set(known)):
+            raise InputError(
+                f"{study} has no option {', '.join(unknown)}: expected of"
+                f" {', '.join(name for name, field in known.items() if field.init)}"
+            )
+        arrays = found.compute(found.config(**options), Pieces(Path(folder)))
+    rows, findings = found.table(arrays), found.findings(arrays) if found.findings else []
     assert found.plot is not None
     with mpl.rc_context(STYLE):
         figure = found.plot(arrays)
-    return Result(arrays, rows, figure, terminal_table(found.answer(rows)))
+    return Result(arrays, rows, figure, in_words(found, rows, findings))

@@ -222,14 +222,18 @@ def draw(study: Study[C], arrays: Arrays, folder: Path) -> tuple[str, tuple[str,
     write_whole(folder / "table.csv", csv_of(rows))
     for ending, image in figures(study, arrays).items():
         write_whole(folder / f"figure.{ending}", image)
-    answer = terminal_table(study.answer(rows))
     failures = study.failures(arrays) if study.failures else []
-    if study.findings:
-        findings = study.findings(arrays)
+    findings = study.findings(arrays) if study.findings else []
+    if findings:
         write_whole(folder / "findings.csv", csv_of([finding.row() for finding in findings]))
-        answer = f"{answer}\n\n{findings_in_words(findings)}"
-        failures += [finding.oracle for finding in findings if not finding.passed]
-    return answer, tuple(failures)
+    failures += [finding.oracle for finding in findings if not finding.passed]
+    return in_words(study, rows, findings), tuple(failures)
+
+
+def in_words(study: Study[C], rows: list[Row], findings: list[Finding]) -> str:
+    """Return what a study prints at its end."""
+    answer = terminal_table(study.answer(rows))
+    return f"{answer}\n\n{findings_in_words(findings)}" if findings else answer
 
 
 def figures(

@@ -40,6 +40,20 @@ def test_models_by_name_and_digits_are_the_default():
     assert found.arrays["time"] == 500
 
 
+def test_the_answer_holds_the_findings():
+    found = studies.run("risk", "oracle", digits=8, draws=64, times=(500,), probes=2)
+    assert "SURE of a deep denoiser is unbiased" in found.answer
+
+
+def test_models_and_images_are_refused_where_a_study_takes_none():
+    with pytest.raises(InputError, match="dimension has no option images: expected of"):
+        studies.run("dimension", images=IMAGES)
+    with pytest.raises(InputError, match="memorisation has no option model: expected of"):
+        studies.run("memorisation", ORACLE.denoiser("v"))
+    with pytest.raises(InputError, match="--sizes must be two or more rising numbers"):
+        studies.run("memorisation", sizes=(3,))  # the model is left to the study
+
+
 @pytest.mark.parametrize(
     ("name", "options", "told"),
     [
