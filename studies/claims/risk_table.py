@@ -255,7 +255,7 @@ def _of_drowning(s: RiskSamples, times: Array, oracle: tuple[str, bool]) -> list
         f"SURE of one image drowns where alpha tr J falls below sqrt(2 n) = {limit:.0f}",
         "Stein 1981, by the variance of |eps|^2",
         *oracle,
-        f"alpha tr J over sqrt(2 n) where SURE is off by the risk, at t = {time:.0f}",
+        f"alpha tr J over sqrt(2 n) where SURE is off by the risk, at t = {time:.3g}",
         share,
         verdict_of(share, 0.8, 1.25),
     )

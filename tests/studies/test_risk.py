@@ -132,12 +132,18 @@ def test_the_mixture_passes_and_a_wrong_trace_does_not():
     assert not bad["tweedie"][1]
 
 
-def test_the_crossing_is_where_the_deviation_is_the_risk():
+def far_and_near():
+    """RiskSamples at two levels, at the first of which SURE is off by far less than the risk."""
     one = shrinkage()
     parts = {name: np.repeat(getattr(one, name), 2, 0) for name in PARTS}
     two = RiskSamples(**parts, tau2=np.repeat(one.tau2, 2, 0), n=12)
     two.loss[0] *= 10 * relative_deviation(two)[0]  # far below its risk
     two.residual[0] += two.loss[0] - one.loss[0]
+    return two
+
+
+def test_the_crossing_is_where_the_deviation_is_the_risk():
+    one, two = shrinkage(), far_and_near()
     ratio = relative_deviation(two)
     assert ratio[0] < 1 < ratio[1]
     time, df = crossing(two, np.array([100, 200]))
@@ -147,6 +153,14 @@ def test_the_crossing_is_where_the_deviation_is_the_risk():
     assert all(np.isnan(crossing(one, np.array([100]))))
     (value, low, high), _ = drowned(two, np.array([100, 200]))
     assert low < value < high
+
+
+def test_the_time_of_the_crossing_of_a_flow_is_no_0():
+    two, arrays = far_and_near(), {"time": np.array([0.1, 0.2]), "n": np.array(12)}
+    of_level = {name: getattr(two, name) for name in PARTS} | {"ratio": np.sqrt(two.tau2[:, 0])}
+    arrays |= of_level | {f"known_{name}": values for name, values in of_level.items()}
+    arrays |= {"known_n": np.array(12), "known_covariance": two.loss}
+    assert f"at t = {crossing(two, arrays['time'])[0]:.3g}" in findings(arrays)[-1].quantity
 
 
 @pytest.mark.slow
