@@ -106,7 +106,7 @@ def compute(config: Shrinkage, pieces: Pieces) -> Arrays:
         digit=range(config.tested),
     )
     images, _ = config.digits()
-    sizes = tuple(dict.fromkeys(min(size, len(images) // 2) for size in config.sizes))
+    sizes = sorted({min(size, len(images) // 2) for size in config.sizes})
     found = collect(
         pieces,
         "halves",

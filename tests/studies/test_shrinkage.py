@@ -96,7 +96,7 @@ def test_two_halves_are_one_where_they_differ_by_little_of_their_error(differenc
 
 @pytest.mark.slow
 def test_the_command_trains_pairs_on_disjoint_digits(run):
-    words = ("--updates", "10", "--tested", "2", "--times", "500", "--sizes", "10", "40")
+    words = ("--updates", "10", "--tested", "2", "--times", "500", "--sizes", "40", "10")
     data, rows, _ = run("shrinkage", *words)
     assert data["size"].tolist() == [10, 40]
     assert (data["network_difference"] > 0).all()
