@@ -34,7 +34,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 import mnist
-from jacobian_lab import Denoiser, DiscreteSchedule, InputError, JacobianOperator, gaussian
+from jacobian_lab import (
+    Denoiser,
+    DiscreteSchedule,
+    InputError,
+    JacobianOperator,
+    Schedule,
+    gaussian,
+)
 from mnist.evaluate import noisy_digit
 from mnist.oracle import RIDGE
 from studies.claims.shrinkage_plot import plot
@@ -51,7 +58,7 @@ from studies.claims.small_models import (
 from studies.frame.dataset import Arrays
 from studies.frame.figure_text import subject
 from studies.frame.models import load_model
-from studies.frame.options import model_files
+from studies.frame.options import fit_times, model_files
 from studies.frame.study import Pieces, Study, check_times
 from studies.frame.survey import collect
 
@@ -79,13 +86,16 @@ class Shrinkage(Trains):
     tested: int = 8
     """Held-out digits, from 4,000 on, at which J is taken."""
     times: tuple[int | float, ...] = (300, 500, 700)
-    """Noise levels, 0 (clean) to 999 (noise)."""
+    """Noise levels, 0 (clean) to 999 (noise); a flow takes sigma, up to 1, and the small denoisers
+    the times of equal noise.
+    """
     sizes: tuple[int, ...] = (10, 300, 10_000)
     """Digits that each small denoiser is trained on, at most half of those at hand."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_times(self.times)
+        fit_times(self, self.model)
         if not 2 <= self.tested <= 500:
             raise InputError(f"--tested must lie from 2 to 500: got {self.tested}")
         if not self.sizes or min(self.sizes) < 2:
@@ -110,7 +120,7 @@ def compute(config: Shrinkage, pieces: Pieces) -> Arrays:
     found = collect(
         pieces,
         "halves",
-        partial(halves_at, Pairs(config, pieces, images)),
+        partial(halves_at, Pairs(config, pieces, images), model.schedule),
         size=sizes,
         time=config.times,
         digit=range(config.tested),
@@ -206,11 +216,18 @@ def linear_denoiser(digits: Tensor) -> Denoiser:
     return gaussian(x.mean(0), S, DiscreteSchedule.linear(), SMALL).denoiser()
 
 
-def halves_at(pairs: Pairs, size: int, t: int | float, number: int) -> Arrays:
-    """Return how far the two denoisers of a size agree at one noisy digit, and two Wiener
-    filters.
+def time_of_pairs(schedule: Schedule, t: int | float) -> int:
+    """Return the time of the small denoisers at which the noise is that of a schedule at t."""
+    alpha, sigma = schedule(t)
+    return int(DiscreteSchedule.linear().time_of(sigma / alpha))
+
+
+def halves_at(pairs: Pairs, schedule: Schedule, size: int, t: int | float, number: int) -> Arrays:
+    """Return how far the two denoisers of a size agree at one noisy digit, and two Wiener filters;
+    t is a time of the schedule.
     """
     image, seed = pairs.test[number], pairs.config.seed
+    t = time_of_pairs(schedule, t)
     found: Arrays = {}
     for name, (first, second), clean in (
         ("network", pairs.denoisers(size), image),

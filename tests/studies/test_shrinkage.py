@@ -4,14 +4,16 @@ import numpy as np
 import pytest
 import torch
 
-from jacobian_lab import DiscreteSchedule, gaussian
+from jacobian_lab import DiscreteSchedule, RectifiedFlow, gaussian
 from mnist.oracle import RIDGE
 from studies.claims.shrinkage import (
     BATCH,
+    Shrinkage,
     linear_denoiser,
     oracle_misses_at,
     pair_agreement,
     shrinks,
+    time_of_pairs,
 )
 from studies.claims.shrinkage_table import of_two_halves, psnr
 from studies.claims.small_models import filling
@@ -92,6 +94,15 @@ def test_two_halves_are_one_where_they_differ_by_little_of_their_error(differenc
     assert found.verdict is verdict
     assert found.passed
     assert found.value[0] == pytest.approx(difference / 2 / error)
+
+
+def test_small_denoisers_have_the_noise_of_a_flow():
+    assert Shrinkage(model="mnist-flow").times == (0.3, 0.5, 0.7)
+    linear = DiscreteSchedule.linear()
+    assert [time_of_pairs(linear, t) for t in range(1000)] == [*range(1000)]
+    for sigma in (0.1, 0.3, 0.7):
+        alpha_t, sigma_t = linear(time_of_pairs(RectifiedFlow(), sigma))
+        assert float(sigma_t / alpha_t) == pytest.approx(sigma / (1 - sigma), rel=0.02)
 
 
 @pytest.mark.slow
