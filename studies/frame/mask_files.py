@@ -26,7 +26,7 @@ from studies.frame.image_files import (
     to_unit,
 )
 from studies.frame.pictures import Shape
-from studies.frame.user_images import ARRAY, OPTION
+from studies.frame.user_images import OPTION, is_array
 
 
 class Mask(NamedTuple):
@@ -74,7 +74,7 @@ def read_mask(
     sides = DIGITS if digits else ()
     mask = open_upright(path, option, sides)
     for image in images if not sides else ():
-        if image.suffix != ARRAY:
+        if not is_array(image):
             _check_aspect(path, mask.size, image, size_of(image, OPTION))
     known, said = _marked(mask, f"{option} {path}")
     if not sides:

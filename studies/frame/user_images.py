@@ -60,12 +60,17 @@ def expand(paths: Sequence[Path]) -> tuple[Path, ...]:
     return tuple(found)
 
 
+def is_array(path: Path) -> bool:
+    """Return whether a file is an array by its name."""
+    return path.suffix.lower() == ARRAY
+
+
 def samples_hash(files: Sequence[Path]) -> str:
     """Return the SHA-256 of the files' contents, in their order, or raise if one is no image;
     pixels are not decoded.
     """
     for path in files:
-        if path.suffix != ARRAY:
+        if not is_array(path):
             size_of(path, OPTION)
         elif not path.is_file():
             raise InputError(f"there is no file {path}: {OPTION} names images or .npy arrays")
@@ -91,7 +96,7 @@ def read_samples(files: Sequence[Path], shape: Shape, digits: bool) -> Samples:
     """
     parts, names, said = [], [], []
     for path in files:
-        if path.suffix == ARRAY:
+        if is_array(path):
             found, note = _read_array(path, shape), ""
         elif len(shape) == 3:
             found, note = read_image(path, shape, OPTION, digits=digits)

@@ -36,6 +36,14 @@ def test_a_folder_is_its_images_in_the_order_of_their_names(folder):
     assert (found.samples[1] == 1).all()
 
 
+def test_an_array_is_one_by_its_name_in_capitals_too(tmp_path):
+    with (tmp_path / "C.NPY").open("wb") as file:
+        np.save(file, np.zeros((2, 3, 8, 8), np.float32))
+    files = expand([tmp_path])
+    assert samples_hash(files)
+    assert read_samples(files, (3, 8, 8), digits=False).names == ["C.NPY 0", "C.NPY 1"]
+
+
 def test_another_content_is_another_hash(folder):
     before = samples_hash(expand([folder]))
     np.save(folder / "c.npy", np.ones((2, 3, 8, 8), np.float32))
