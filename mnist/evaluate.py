@@ -111,7 +111,11 @@ def noisy_digit(denoiser: Denoiser, image: Tensor, t: int | float, *seeds: int) 
 
 
 def ddim_samples(
-    denoiser: Denoiser, seeds: Sequence[int], steps: int, device: torch.device | str = "cpu"
+    denoiser: Denoiser,
+    seeds: Sequence[int],
+    steps: int,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
 ) -> Tensor:
     """Return samples by DDIM.
 
@@ -123,13 +127,15 @@ def ddim_samples(
     steps : int
         Of DDIM, evenly spaced.
     device : torch.device or str
+    dtype : torch.dtype
+        Of the network.
 
     Returns
     -------
     Tensor, shape (N, C, H, W)
         In [-1, 1].
     """
-    noise = seeded_noise(seeds, denoiser.shape, device)
+    noise = seeded_noise(seeds, denoiser.shape, device, dtype)
     *_, last = sample(denoiser, noise, denoiser.schedule.times(steps))
     return last.x0.clamp(-1, 1)
 

@@ -126,7 +126,7 @@ def clean_samples(config: Evaluate, model: Model) -> tuple[Tensor, Tensor | None
     """
     if not config.images and model.digits and model.space == "pixels":
         images, labels = mnist.digits("held-out")
-        return images.to(config.device), labels.to(config.device)
+        return images.to(model.device, model.dtype), labels.to(model.device)
     return config.inputs(model, config.digits).clean, None
 
 
@@ -148,10 +148,10 @@ def at_level(config: Evaluate, model: Model, images: Tensor, t: int | float) -> 
 
 
 def samples_of(config: Evaluate, model: Model, count: int) -> Arrays:
-    """Return samples, decoded, a hundred at a time."""
-    seeds = [seed_of(config.seed, i) for i in range(count)]
+    """Return samples, decoded, a hundred at a time, in float32."""
+    seeds, where = [seed_of(config.seed, i) for i in range(count)], (model.device, model.dtype)
     batches = [
-        model.decode(ddim_samples(model.denoiser, seeds[i : i + 100], config.steps, config.device))
+        model.decode(ddim_samples(model.denoiser, seeds[i : i + 100], config.steps, *where)).float()
         for i in tqdm(range(0, count, 100), desc="samples", unit="batch")
     ]
     return {"samples": torch.cat(batches).cpu().numpy()}
@@ -165,6 +165,7 @@ def distances_to_real(config: Evaluate, images: Tensor, labels: Tensor, samples:
     order = torch.from_numpy(np.random.default_rng(config.seed).permutation(len(images)))[
         : 2 * config.samples
     ]
+    images = images.float()  # as the judge is
     one, other = images[order[: config.samples]], images[order[config.samples :]]
     with torch.no_grad():
         confidence = torch.softmax(classifier(samples), dim=1).max(dim=1).values.cpu().numpy()

@@ -1,8 +1,36 @@
 """The scores of a denoiser."""
 
+import numpy as np
 import pytest
+import torch
+
+from mnist.evaluate import squared_errors
+from studies.jacobian.evaluate import Evaluate, clean_samples, distances_to_real, samples_of
 
 from conftest import call
+
+DOUBLE = """
+import torch
+from jacobian_lab import DiscreteSchedule, gaussian
+
+
+def make():
+    mean, covariance = torch.zeros(1024).double(), torch.eye(1024).double()
+    made = gaussian(mean, covariance, DiscreteSchedule.linear(), (1, 32, 32)).denoiser()
+    made.digits = True
+    return made
+"""
+
+
+def test_a_user_s_model_of_digits_has_its_own_precision(tmp_path):
+    (tmp_path / "double.py").write_text(DOUBLE)
+    config = Evaluate(model=f"{tmp_path}/double.py:make", samples=64, steps=1)
+    model = config.load()
+    images, labels = clean_samples(config, model)
+    assert squared_errors(model.denoiser, images[:2], 500, 0).dtype == torch.float64
+    drawn = torch.from_numpy(samples_of(config, model, 64)["samples"])
+    found = distances_to_real(config, images[:128], labels[:128], drawn)
+    assert np.isfinite(found["sampled"]).all()
 
 
 @pytest.mark.slow
