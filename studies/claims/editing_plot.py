@@ -11,7 +11,7 @@ from matplotlib.patches import Rectangle
 from studies.frame.dataset import Arrays
 from studies.frame.figure_style import COLOURS, show
 from studies.frame.figure_text import plain_ticks, write_subject
-from studies.frame.statistics import mean_interval, over_digits
+from studies.frame.statistics import mean_interval, middle_of, over_digits
 
 COLUMNS = ("D(x_t)", "leading, -", "leading, +", "projected, -", "projected, +")
 OF_WAYS = {
@@ -25,7 +25,7 @@ MOST = 3
 
 def plot(arrays: Arrays) -> Figure:
     """Draw edits at the middle noise level, and leak and cosine against the step at each."""
-    k, count = len(arrays["time"]) // 2, min(MOST, arrays["clean"].shape[1])
+    k, count = middle_of(arrays["time"]), min(MOST, arrays["clean"].shape[1])
     figure = Figure(figsize=(7.2, 2.2 + 1.35 * count))
     t = arrays["time"][k]
     write_subject(

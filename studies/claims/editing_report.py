@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from studies.frame.answer import Answer, Row
 from studies.frame.dataset import Arrays
 from studies.frame.findings import Finding, verdict_of
-from studies.frame.statistics import mean_interval, over_digits
+from studies.frame.statistics import mean_interval, middle_of, over_digits
 
 Array = NDArray[Any]
 STEPS = (0.02, 0.05, 0.1, 0.2, 0.5)
@@ -48,7 +48,7 @@ def findings(arrays: Arrays) -> list[Finding]:
         f"Gaussian prior: J to {errors[0]:.0e}, first order to {errors[1]:.0e}, leak"
         f" {errors[2]:.0e} where it is zero"
     )
-    m, k = STEPS.index(SHOWN), len(arrays["time"]) // 2
+    m, k = STEPS.index(SHOWN), middle_of(arrays["time"])
     where = f"t = {arrays['time'][k]}, step {SHOWN:g} |x_t|"
 
     def found(claim: str, source: str, quantity: str, values: Array, **claimed: float) -> Finding:

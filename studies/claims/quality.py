@@ -63,6 +63,7 @@ from studies.claims.small_models import (
 )
 from studies.claims.small_transformer import transformer_denoiser
 from studies.frame.dataset import SUBJECT, TIME, Variable
+from studies.frame.statistics import middle_of
 from studies.frame.study import Arrays, Pieces, Study, check_times
 from studies.frame.survey import collect
 
@@ -194,7 +195,7 @@ def quality_of(config: Quality, denoiser: Denoiser) -> Arrays:
     """Return the quality of a denoiser and the spectrum of its J by time and digit."""
     samples = ddim_samples(denoiser, range(config.samples), config.steps)
     real = doubled(config.test_digits[: config.samples])
-    digits, middle = config.test_digits[: config.tested], config.times[len(config.times) // 2]
+    digits, middle = config.test_digits[: config.tested], config.times[middle_of(config.times)]
     drawn = leading_vectors(
         denoiser, noisy_digit(denoiser, digits[0], middle, config.seed, 0), middle
     )

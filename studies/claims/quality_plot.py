@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from studies.frame.figure_style import show
 from studies.frame.figure_text import plain_ticks, write_subject
-from studies.frame.statistics import mean_interval
+from studies.frame.statistics import mean_interval, middle_of
 from studies.frame.study import Arrays
 
 NETWORKS = {
@@ -81,7 +81,7 @@ def _plot_quality(axes: Axes, arrays: Arrays, t: int) -> None:
 def _draw_vectors(figure: Any, arrays: Arrays) -> None:
     """Show the leading eigenvectors of the longest plain training of each kind of network."""
     side = round(arrays["vector"].shape[-1] ** 0.5)
-    time = arrays["time"][len(arrays["time"]) // 2]
+    time = arrays["time"][middle_of(arrays["time"])]
     for part, network in zip(figure.subfigures(1, len(NETWORKS)), NETWORKS, strict=True):
         plain = (arrays["network"] == network) & (arrays["loss"] == "plain")
         m = np.flatnonzero(plain)[-1]

@@ -125,7 +125,10 @@ def compute(config: Skewness, pieces: Pieces) -> Arrays:
         found = [errors_at(oracle, denoiser, x, t, truth[t]) for t, x in points.items()]
         return {key: np.array([f[key] for f in found]) for key in found[0]}
 
-    apart = [np.linalg.norm(p - truth[t]) for p, t in zip(products, points, strict=True)]
+    apart = [
+        np.linalg.norm(p - truth[t]) / np.linalg.norm(truth[t])
+        for p, t in zip(products, points, strict=True)
+    ]
     return (
         collect(
             pieces,
@@ -138,7 +141,7 @@ def compute(config: Skewness, pieces: Pieces) -> Arrays:
         | {
             "loss": np.array(list(config.losses)),
             "time": np.array(config.times),
-            "product_error": np.array(max(apart) / np.linalg.norm(truth[config.times[0]])),
+            "product_error": np.array(max(apart)),
             "size": np.array(SIZE),
             "subject": np.array(
                 f"perceptrons on {COMPONENTS} Gaussians in {SIZE} dimensions, {config.updates}"

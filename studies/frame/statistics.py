@@ -68,6 +68,12 @@ def fraction_interval(values: ArrayLike) -> Interval:
     return rate_interval(float(values.sum()), len(values))
 
 
+def middle_of(times: ArrayLike) -> int:
+    """Return where the middle one of some noise levels stands, in whatever order they are."""
+    order = np.argsort(times)
+    return int(order[len(order) // 2])
+
+
 WINDOW = 11
 """Pixels of the window of SSIM, half of which is mirrored at the edges."""
 

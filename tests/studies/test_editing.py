@@ -44,6 +44,23 @@ def test_the_region_is_the_right_upper_quarter():
     assert region[:, :2, 3:].all()
 
 
+def test_claims_are_of_the_middle_noise_level_in_whatever_order():
+    rng, told = np.random.default_rng(0), []
+    arrays = {
+        "time": np.array([300, 500, 700]),
+        "digit": np.arange(4),
+        **{name: rng.random((3, 4, len(STEPS), len(WAYS))) for name in ("leak", "cosine")},
+        "of_bottleneck": rng.random((3, 4)),
+        "oracle": np.zeros(4),
+    }
+    for order in ([0, 1, 2], [1, 2, 0], [2, 1, 0]):
+        per_time = ("time", "leak", "cosine", "of_bottleneck")
+        found = findings(arrays | {name: arrays[name][order] for name in per_time})
+        told.append([(finding.quantity, finding.value) for finding in found])
+    assert told[0] == told[1] == told[2]
+    assert "t = 500" in told[0][0][0]
+
+
 @pytest.fixture(scope="module")
 def arrays(tmp_path_factory):
     config = Editing(digits=1, times=(500,))
