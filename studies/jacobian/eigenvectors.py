@@ -99,7 +99,8 @@ def compute(config: Eigenvectors, pieces: Pieces) -> Arrays:
 def leading_pairs(J: JacobianOperator, k: int) -> Arrays:
     """Return the k leading eigenvectors of the symmetric part, and the nearest ones of J."""
     S = eigenpairs(symmetric_part(J), k, "LR", symmetric=True)
-    A = eigenpairs(J, 2 * k, "LR", left=True)  # more, so that the order may differ
+    # more, so that the order may differ
+    A = eigenpairs(J, min(2 * k, J.shape[0]), "LR", left=True)
     # a sign that does not depend on the run
     vectors = S.vectors * np.where(S.vectors.sum(0) < 0, -1, 1)
     assert A.left is not None

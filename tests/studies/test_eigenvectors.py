@@ -5,11 +5,12 @@ import pytest
 import torch
 
 import mnist
-from jacobian_lab import Denoiser
+from jacobian_lab import Denoiser, JacobianOperator
 from mnist.evaluate import noisy_digit
 from mnist.oracle import load_oracle
-from studies.jacobian.eigenvectors import Z, densities
+from studies.jacobian.eigenvectors import Z, densities, leading_pairs
 
+import tiny_model
 from conftest import SCHEDULES, call, make_gaussian
 
 
@@ -28,6 +29,14 @@ def test_eigenvectors_are_the_principal_components_of_the_oracles_posterior(run)
         )
         assert abs(data["vectors"][k] @ vectors[:, -1 - k]) > 1 - 1e-5
         assert float(rows[k]["cosine_of_left_and_right_vector_of_J"]) > 1 - 1e-5  # symmetric
+
+
+def test_more_than_half_of_the_components_of_a_small_model_are_found():
+    x_t = torch.from_numpy(tiny_model.images())
+    J = JacobianOperator(tiny_model.make().eval(), x_t, 500)
+    found, dense = leading_pairs(J, 40), J.dense().astype(np.float64)
+    truth = np.linalg.eigvalsh((dense + dense.T) / 2)[::-1][:40]
+    np.testing.assert_allclose(found["values"], truth, atol=1e-5 * truth[0])
 
 
 def test_a_gaussian_posterior_has_the_gaussian_density_along_every_vector():
