@@ -15,7 +15,7 @@ from jacobian_lab import InputError, _require
 from studies.commands import COMMANDS, study_of
 from studies.frame.answer import Row
 from studies.frame.figure_style import STYLE
-from studies.frame.study import Arrays, Pieces, in_words
+from studies.frame.study import Arrays, Pieces, answer_text
 from studies.frame.user_models import registered
 
 DEFAULT = "mnist"
@@ -80,4 +80,4 @@ def run_study(
     assert found.plot is not None
     with mpl.rc_context(STYLE):
         figure = found.plot(arrays)
-    return Result(arrays, rows, figure, in_words(found, rows, findings))
+    return Result(arrays, rows, figure, answer_text(found, rows, findings))

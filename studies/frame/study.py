@@ -227,10 +227,10 @@ def draw(study: Study[C], arrays: Arrays, folder: Path) -> tuple[str, tuple[str,
     if findings:
         write_whole(folder / "findings.csv", csv_of([finding.row() for finding in findings]))
     failures += [finding.oracle for finding in findings if not finding.passed]
-    return in_words(study, rows, findings), tuple(failures)
+    return answer_text(study, rows, findings), tuple(failures)
 
 
-def in_words(study: Study[C], rows: list[Row], findings: list[Finding]) -> str:
+def answer_text(study: Study[C], rows: list[Row], findings: list[Finding]) -> str:
     """Return what a study prints at its end."""
     answer = terminal_table(study.answer(rows))
     return f"{answer}\n\n{findings_in_words(findings)}" if findings else answer
