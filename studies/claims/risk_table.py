@@ -89,11 +89,10 @@ def tweedie(s: RiskSamples) -> tuple[int, list[Interval]]:
     """Return at which level tau^2 df over the squared error, a ratio of means, is farthest from 1,
     and the ratios at all levels, with intervals that hold 95 % for all levels together.
     """
-    wider = float(norm.isf(0.025 / len(s.loss)) / norm.isf(0.025))
-    found: list[Interval] = []
-    for df, tau2, loss in zip(s.df, s.tau2, s.loss, strict=True):
-        value, low, high = ratio_interval(tau2 * df, loss)
-        found.append((value, value - wider * (value - low), value + wider * (high - value)))
+    found = [
+        ratio_interval(tau2 * df, loss, len(s.loss))
+        for df, tau2, loss in zip(s.df, s.tau2, s.loss, strict=True)
+    ]
     return int(np.argmax([abs(value - 1) for value, *_ in found])), found
 
 

@@ -16,9 +16,9 @@ NORMAL = 1.959963984540054
 """The normal distribution's quantile at 0.975."""
 
 
-def mean_interval(values: ArrayLike) -> Interval:
+def mean_interval(values: ArrayLike, together: int = 1) -> Interval:
     """Return the mean and its 95 % interval by Student's t: (mean, low, high); the interval is NaN
-    for one value.
+    for one value. Of several intervals `together` says how many shall hold at once (Bonferroni).
     """
     values = np.asarray(values, dtype=np.float64)
     mean = float(values.mean())
@@ -26,7 +26,8 @@ def mean_interval(values: ArrayLike) -> Interval:
         return mean, float("nan"), float("nan")
     from scipy.stats import t  # takes a quarter of a second to import
 
-    reach = float(t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
+    error = values.std(ddof=1) / np.sqrt(len(values))
+    reach = float(t.isf(0.025 / together, len(values) - 1) * error)
     return mean, mean - reach, mean + reach
 
 
@@ -38,13 +39,13 @@ def over_digits(values: ArrayLike, digits: ArrayLike) -> NDArray[Any]:
     return np.stack([values[digits == digit].mean(0) for digit in dict.fromkeys(digits.tolist())])
 
 
-def ratio_interval(values: ArrayLike, references: ArrayLike) -> Interval:
+def ratio_interval(values: ArrayLike, references: ArrayLike, together: int = 1) -> Interval:
     """Return the ratio of the means of pairs and its 95 % interval by the delta method: (ratio,
-    low, high).
+    low, high); see `mean_interval`.
     """
     values, references = (np.asarray(given, dtype=np.float64) for given in (values, references))
     ratio, scale = float(values.mean() / references.mean()), float(references.mean())
-    _, low, high = mean_interval((values - ratio * references) / scale)
+    _, low, high = mean_interval((values - ratio * references) / scale, together)
     return ratio, ratio + low, ratio + high
 
 
