@@ -96,6 +96,11 @@ def compute(config: Memorisation, pieces: Pieces) -> Arrays:
     """Return distances of samples and spectra of J by size of the training set."""
     images, _ = config.digits()
     sizes = sorted({min(size, len(images)) for size in config.sizes})
+    if len(sizes) < 2:
+        raise InputError(
+            f"--sizes {' '.join(map(str, config.sizes))} are one size, since {len(images):,}"
+            " training digits are at hand: expected two or more that differ"
+        )
     recipe = small_recipe(config)
     sets = {str(size): images[:size] for size in sizes} | {"half": half_memorised(images)}
     work = {

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from jacobian_lab import DiscreteSchedule
+from jacobian_lab import DiscreteSchedule, InputError
 from studies.claims import ranks
 from studies.claims.memorisation import (
     STUDY,
     Memorisation,
+    compute,
     half_memorised,
     known_masses,
     nearness,
@@ -18,7 +19,7 @@ from studies.claims.memorisation_table import areas, findings, flat_directions, 
 from studies.claims.point_masses import PointMasses
 from studies.claims.small_models import SMALL, filling
 from studies.frame.findings import Standing
-from studies.frame.study import figures, labelled
+from studies.frame.study import Pieces, figures, labelled
 
 
 @pytest.fixture(autouse=True)
@@ -131,6 +132,13 @@ def test_arrays_are_described_and_drawn():
     assert set(labelled(STUDY, arrays, {"code": {}}).variables) == set(arrays)
     assert len(STUDY.table(arrays)) == 2 * 3 + 2 * 3
     assert len(figures(STUDY, arrays, ["png"])["png"]) > 10_000
+
+
+def test_sizes_beyond_the_digits_at_hand_are_not_compared_with_themselves(monkeypatch, tmp_path):
+    few = torch.zeros(20, 1, 16, 16), torch.zeros(20, dtype=torch.int64)
+    monkeypatch.setattr(Memorisation, "digits", lambda _: few)
+    with pytest.raises(InputError, match="--sizes 20 30 are one size, since 20 training digits"):
+        compute(Memorisation(sizes=(20, 30)), Pieces(tmp_path))
 
 
 @pytest.mark.slow
