@@ -31,7 +31,7 @@ from mnist.evaluate import (
 from mnist.weights import read_card, write_card
 from studies.frame.answer import Answer, Row
 from studies.frame.figure_text import subject
-from studies.frame.models import Model, is_of_digits
+from studies.frame.models import ORACLE, Model, is_of_digits
 from studies.frame.options import OnModel, judged_files
 from studies.frame.study import Arrays, Pieces, Study, check_times
 from studies.frame.survey import collect
@@ -82,6 +82,10 @@ class Evaluate(OnModel):
             if not 1 <= getattr(self, name) <= most:
                 raise InputError(f"--{name} must lie from 1 to {most}: got {getattr(self, name)}")
         check_times(self.times)
+        if self.record and (self.model == ORACLE or not is_of_digits(self.model)):
+            raise InputError(f"--record writes into a model's card, and {self.model} has none")
+        if self.record and self.images:
+            raise InputError("--record writes scores on held-out digits: leave --images out")
         if self.samples < 64:
             raise InputError(
                 f"--samples must be at least 64, the samples that are shown: got {self.samples}"
@@ -92,8 +96,6 @@ def compute(config: Evaluate, pieces: Pieces) -> Arrays:
     """Return errors and health per noise level, distances, and 64 samples."""
     model = config.load()
     denoiser = model.denoiser
-    if config.record and not is_of_digits(config.model):
-        raise InputError(f"--record writes into a model's card, and {config.model} has none")
     images, labels = clean_samples(config, model)
     looked_at = images if labels is None else images[config.digit :][: config.digits]
     coefficients = [tuple(map(float, denoiser.schedule(t))) for t in config.times]

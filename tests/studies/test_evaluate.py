@@ -4,10 +4,20 @@ import numpy as np
 import pytest
 import torch
 
+from jacobian_lab import InputError
 from mnist.evaluate import squared_errors
 from studies.jacobian.evaluate import Evaluate, clean_samples, distances_to_real, samples_of
 
-from conftest import call
+from conftest import call, png
+
+
+def test_a_card_holds_scores_on_digits_alone(tmp_path):
+    with pytest.raises(InputError, match="into a model's card, and oracle has none"):
+        Evaluate(model="oracle", record=True)
+    png(tmp_path / "a.png", np.full((32, 32), 255))
+    with pytest.raises(InputError, match="scores on held-out digits: leave --images out"):
+        Evaluate(record=True, images=(tmp_path / "a.png",))
+
 
 DOUBLE = """
 import torch
