@@ -90,7 +90,7 @@ def tweedie(s: RiskSamples) -> tuple[int, list[Interval]]:
     and the ratios at all levels, with intervals that hold 95 % for all levels together.
     """
     found = [
-        ratio_interval(tau2 * df, loss, len(s.loss))
+        ratio_interval(tau2 * df, loss, together=len(s.loss))
         for df, tau2, loss in zip(s.df, s.tau2, s.loss, strict=True)
     ]
     return int(np.argmax([abs(value - 1) for value, *_ in found])), found

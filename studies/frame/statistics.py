@@ -39,7 +39,7 @@ def over_digits(values: ArrayLike, digits: ArrayLike) -> NDArray[Any]:
     return np.stack([values[digits == digit].mean(0) for digit in dict.fromkeys(digits.tolist())])
 
 
-def ratio_interval(values: ArrayLike, references: ArrayLike, together: int = 1) -> Interval:
+def ratio_interval(values: ArrayLike, references: ArrayLike, *, together: int = 1) -> Interval:
     """Return the ratio of the means of pairs and its 95 % interval by the delta method: (ratio,
     low, high); see `mean_interval`.
     """
