@@ -27,6 +27,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -120,7 +121,13 @@ def compute(config: Shrinkage, pieces: Pieces) -> Arrays:
     found = collect(
         pieces,
         "halves",
-        partial(halves_at, Pairs(config, pieces, images), model.schedule),
+        partial(
+            halves_at,
+            trained_pairs(config, pieces, images, sizes),
+            config.test_digits[: config.tested],
+            config.seed,
+            model.schedule,
+        ),
         size=sizes,
         time=config.times,
         digit=range(config.tested),
@@ -169,42 +176,29 @@ def eigenbasis(dense: Array) -> tuple[Array, Array]:
     return values[::-1], vectors[:, ::-1]
 
 
-class Pairs:
-    """Two small denoisers of each size, trained on disjoint digits; each is trained once."""
+class Pair(NamedTuple):
+    """Two small denoisers that were trained on disjoint digits, and these."""
 
-    def __init__(self, config: Shrinkage, pieces: Pieces, images: Tensor) -> None:
-        self.config, self.pieces, self.images = config, pieces, images
-        self.test = config.test_digits
-        self._known: dict[int, tuple[Denoiser, Denoiser]] = {}
+    networks: tuple[Denoiser, Denoiser]
+    digits: tuple[Tensor, Tensor]
 
-    def digits_of(self, size: int) -> tuple[Tensor, Tensor]:
-        """Return the two disjoint sets of digits."""
-        order = np.random.default_rng(self.config.seed).permutation(len(self.images))
-        first, second = (torch.from_numpy(order[k * size : (k + 1) * size]) for k in range(2))
-        return self.images[first], self.images[second]
 
-    def denoisers(self, size: int) -> tuple[Denoiser, Denoiser]:
-        """Return the two denoisers of a size."""
-        if size not in self._known:
-            recipes = [small_recipe(self.config, seed=2 * self.config.seed + k) for k in range(2)]
-            work = {
-                f"training-{size}-{k}": partial(trained, recipe, filling(digits, BATCH))
-                for k, (recipe, digits) in enumerate(
-                    zip(recipes, self.digits_of(size), strict=True)
-                )
-            }
-            weights = self.pieces.each(f"training on {size}", work)
-            first, second = (
-                with_weights(small_denoiser(recipe), found)
-                for recipe, found in zip(recipes, weights, strict=True)
-            )
-            self._known[size] = first, second
-        return self._known[size]
-
-    def linear(self, size: int) -> tuple[Denoiser, Denoiser]:
-        """Return the Wiener filters of the two sets of digits."""
-        first, second = (linear_denoiser(digits) for digits in self.digits_of(size))
-        return first, second
+def trained_pairs(
+    config: Shrinkage, pieces: Pieces, images: Tensor, sizes: list[int]
+) -> dict[int, Pair]:
+    """Return two small denoisers of each size, each trained once."""
+    order = np.random.default_rng(config.seed).permutation(len(images))
+    recipes = [small_recipe(config, seed=2 * config.seed + k) for k in range(2)]
+    sets = {
+        (n, k): images[torch.from_numpy(order[k * n : (k + 1) * n])] for n in sizes for k in (0, 1)
+    }
+    work = {
+        f"training-{size}-{k}": partial(trained, recipes[k], filling(digits, BATCH))
+        for (size, k), digits in sets.items()
+    }
+    weights = dict(zip(sets, pieces.each("training", work), strict=True))
+    made = {key: with_weights(small_denoiser(recipes[key[1]]), w) for key, w in weights.items()}
+    return {n: Pair((made[n, 0], made[n, 1]), (sets[n, 0], sets[n, 1])) for n in sizes}
 
 
 def linear_denoiser(digits: Tensor) -> Denoiser:
@@ -222,16 +216,24 @@ def time_of_pairs(schedule: Schedule, t: int | float) -> int:
     return int(DiscreteSchedule.linear().time_of(sigma / alpha))
 
 
-def halves_at(pairs: Pairs, schedule: Schedule, size: int, t: int | float, number: int) -> Arrays:
+def halves_at(
+    pairs: dict[int, Pair],
+    test: Tensor,
+    seed: int,
+    schedule: Schedule,
+    size: int,
+    t: int | float,
+    number: int,
+) -> Arrays:
     """Return how far the two denoisers of a size agree at one noisy digit, and two Wiener filters;
     t is a time of the schedule.
     """
-    image, seed = pairs.test[number], pairs.config.seed
-    t = time_of_pairs(schedule, t)
+    image, pair, t = test[number], pairs[size], time_of_pairs(schedule, t)
+    linear = linear_denoiser(pair.digits[0]), linear_denoiser(pair.digits[1])
     found: Arrays = {}
     for name, (first, second), clean in (
-        ("network", pairs.denoisers(size), image),
-        ("linear", pairs.linear(size), image.double()),
+        ("network", pair.networks, image),
+        ("linear", linear, image.double()),
     ):
         found |= {
             f"{name}_{key}": value

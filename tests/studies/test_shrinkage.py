@@ -1,11 +1,15 @@
 """Shrinkage factors and pairs of denoisers, where they are known."""
 
+import pickle
+import threading
+
 import numpy as np
 import pytest
 import torch
 
 from jacobian_lab import DiscreteSchedule, RectifiedFlow, gaussian
 from mnist.oracle import RIDGE
+from studies.claims import shrinkage
 from studies.claims.shrinkage import (
     BATCH,
     Shrinkage,
@@ -18,6 +22,8 @@ from studies.claims.shrinkage import (
 from studies.claims.shrinkage_table import of_two_halves, psnr
 from studies.claims.small_models import filling
 from studies.frame.findings import Standing
+from studies.frame.study import Pieces
+from studies.frame.survey import collect
 
 
 def test_factors_rank_and_homogeneity_of_a_gaussian_are_those_in_closed_form():
@@ -103,6 +109,31 @@ def test_small_denoisers_have_the_noise_of_a_flow():
     for sigma in (0.1, 0.3, 0.7):
         alpha_t, sigma_t = linear(time_of_pairs(RectifiedFlow(), sigma))
         assert float(sigma_t / alpha_t) == pytest.approx(sigma / (1 - sigma), rel=0.02)
+
+
+class Elsewhere:
+    """An engine that, as a cluster does, cannot travel itself."""
+
+    def __init__(self):
+        self.lock = threading.Lock()
+
+    def __call__(self, work, needs):
+        for name, function in work.items():
+            yield name, pickle.loads(pickle.dumps(function))()
+
+
+def test_its_pieces_travel_to_other_processes(monkeypatch, tmp_path):
+    monkeypatch.setattr(
+        shrinkage,
+        "collect",
+        lambda pieces, title, compute, **axes: (
+            collect(pieces, title, compute, **axes) if title == "halves" else {}
+        ),
+    )
+    pieces = Pieces(tmp_path)
+    pieces.engine = Elsewhere()
+    config = Shrinkage(updates=1, tested=2, times=(500,), sizes=(10,))
+    assert shrinkage.compute(config, pieces)["network_difference"].shape == (1, 1, 2)
 
 
 @pytest.mark.slow
