@@ -48,18 +48,16 @@ class Kept:
             The call itself, or one with copies of all tensors.
         """
         states = [self._state(tensor) for tensor in kept]
-        # a buffer that the next run overwrites; or numpy's memory, where no write is seen
-        lasting = any(
-            not storage.made
-            and (storage.written or not (storage.known or tensor.untyped_storage().resizable()))
-            for tensor, (storage, *_) in zip(kept, states, strict=True)
-        )
-        if i in self.copied or lasting:
-            return replace(
-                call, args=each(Tensor.clone, call.args), out=each(Tensor.clone, call.out)
-            )
-        self._kept += [(i, tensor, state) for tensor, state in zip(kept, states, strict=True)]
-        return call
+        own = [pair for pair in zip(kept, states, strict=True) if not pair[1][0].made]
+        # a buffer, which the next run overwrites
+        copied = i in self.copied or any(storage.written for _, (storage, *_) in own)
+        if not copied:
+            self._kept += [(i, tensor, state) for tensor, state in zip(kept, states, strict=True)]
+            # of numpy's memory, where writes leave no version
+            copied = any(not (s.known or t.untyped_storage().resizable()) for t, (s, *_) in own)
+        if not copied:
+            return call
+        return replace(call, args=each(Tensor.clone, call.args), out=each(Tensor.clone, call.out))
 
     def overwritten(self) -> set[int]:
         """Return the calls that keep values which were written to after them."""
