@@ -30,8 +30,8 @@ class Eigenvalues(Survey):
     --digits 2 --times 300 700.
     """
 
-    seeds: int = 2
-    """Noises for each digit."""
+    digits: int = 6
+    """Digits, one noise each by default: noises of one digit tell little more than one."""
 
 
 def compute(config: Eigenvalues, pieces: Pieces) -> Arrays:
