@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter, PercentFormatter
+from matplotlib.ticker import PercentFormatter
 
 from studies.contest.limits import limit_rows
 from studies.contest.standing import SCORES, behind_the_first, budgets_of, entries_in
 from studies.frame.answer import Row
 from studies.frame.dataset import IMAGE, SUBJECT, Variable
 from studies.frame.figure_style import COLOURS
-from studies.frame.figure_text import write_subject
+from studies.frame.figure_text import plain_ticks, write_subject
 from studies.frame.panels import grid
 from studies.frame.statistics import mean_interval, rate_interval, ratio_interval
 from studies.frame.study import Arrays
@@ -157,8 +157,8 @@ def plot(arrays: Arrays) -> Figure:
     write_subject(
         figure,
         arrays,
-        f"{len(arrays['labels'])} digits; lines: parameters searched; hollow: the authors' own;"
-        " bars, band: 95 % intervals; gray: other methods; what lies below a panel is in the table",
+        f"{len(arrays['labels'])} digits; lines: parameters searched;{_others(rows, looks)}"
+        " bars, band: 95 % intervals; what lies below a panel is in the table",
     )
     parts: Any = figure.subfigures(len(heights), 1, height_ratios=heights)
     for part, some in zip(parts, lines, strict=False):
@@ -180,6 +180,13 @@ def plot(arrays: Arrays) -> Figure:
     parts[-2].legend([handles[name] for name in names], names, loc="center", ncols=4)
     _gallery(parts[-1], arrays, list(looks), tasks[0])
     return figure
+
+
+def _others(rows: list[Row], looks: dict[str, Any]) -> str:
+    """Return what hollow and gray marks are, if there are any."""
+    hollow = any(row["setting"] == "authors" for row in rows)
+    gray = any(row["setting"] != "limit" and row["method"] not in {*looks, FREE} for row in rows)
+    return hollow * " hollow: the authors' own;" + gray * " gray: other methods;"
 
 
 def coloured(rows: list[Row], arrays: Arrays) -> dict[str, dict[str, Any]]:
@@ -240,9 +247,7 @@ def _plot_score(
     top = max(high, *(float(row[key]) for row in rows if row[key] != ""))
     bottom = value - REACH[key]
     axes.set(xscale="log", xlim=span, ylim=(bottom, top + 0.03 * (top - bottom)))
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
-    axes.xaxis.set_major_formatter("{x:g}")
-    axes.xaxis.set_minor_formatter(NullFormatter())
+    plain_ticks(axes.xaxis)
     if key == "agreement":
         axes.yaxis.set_major_formatter(PercentFormatter(1, 0))
     axes.grid(axis="y", color="#eeeeee", linewidth=0.6)
