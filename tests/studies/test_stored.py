@@ -27,7 +27,7 @@ def test_open_returns_labelled_data_by_folder_or_file(tmp_path):
 def test_a_run_tells_its_study_its_options_and_what_repeats_it(tmp_path):
     run = Stored(make_run(tmp_path, seed=3))
     assert run.study.name == run.command == "eigenvalues"
-    assert run.chosen() == {"seed": 3, "digits": 2, "seeds": 1, "times": [300, 700]}
+    assert run.chosen() == {"seed": 3, "digits": 2, "times": [300, 700]}
     assert run.options()["model"] == "mnist"
     assert run.state == "finished"
     assert 0 <= run.age < 60
